@@ -1,0 +1,104 @@
+"""A large corpus: seconds and peak resident memory of encoding it and training on it.
+
+    python benchmarks/large_corpus.py --gigabytes 2 --folder /tmp/large
+
+Text is made by repeating Python's own documentation with its words shuffled, so that nothing is
+fetched. Each stage runs in a process of its own; memory is that of the whole process less that of
+one that has only imported torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+STEPS = 20
+
+
+def make_corpus(path: Path, size: int) -> None:
+    """Write at least `size` bytes of UTF-8 text, the same for every call."""
+    from chargen.text.builtin import topics
+
+    words = " ".join(topics()).split(" ")
+    generator = random.Random(0)
+    written = 0
+    with path.open("w", encoding="utf-8") as file:
+        while written < size:
+            start = generator.randrange(len(words) - 5000)
+            block = words[start : start + 5000]
+            generator.shuffle(block)
+            text = " ".join(block) + "\n"
+            written += len(text.encode())
+            file.write(text)
+
+
+def measured(code: str, environment: dict[str, str]) -> tuple[float, int]:
+    """Wall time in seconds and peak resident memory in bytes of a Python process.
+
+    The peak counts pages of memory-mapped files too, which the system may take back at any time;
+    the process prints it itself, because a parent only knows the largest of all its children.
+    """
+    report = (
+        "\nimport resource, sys;"
+        "print('PEAK', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)"
+    )
+    started = time.perf_counter()
+    run = subprocess.run(
+        [sys.executable, "-c", code + report],
+        env=environment,
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return time.perf_counter() - started, int(run.stdout.rsplit("PEAK", 1)[1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--gigabytes", type=float, default=2.0)
+    parser.add_argument("--folder", type=Path, required=True, help="needs three times the size")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    corpus = arguments.folder / "corpus.txt"
+    size = int(arguments.gigabytes * 1e9)
+    if not corpus.exists() or corpus.stat().st_size < size:
+        make_corpus(corpus, size)
+    environment = {**os.environ, "CHARGEN_CACHE_DIR": str(arguments.folder / "cache")}
+    load = (
+        "from chargen.text.corpus import load_corpus; from chargen.text.config import CorpusConfig;"
+        f"load_corpus([{str(corpus)!r}], CorpusConfig())"
+    )
+    train = (
+        f"import chargen; chargen.train({str(corpus)!r}, {str(arguments.folder / 'model')!r}, "
+        f"force=True, steps={STEPS}, hidden_size=128, samples=False)"
+    )
+    _, base = measured("import torch, torch.nn", environment)
+    rows = {}
+    for name, code in (
+        ("first encoding", load),
+        ("second encoding", load),
+        (f"train {STEPS} steps", train),
+    ):
+        seconds, peak = measured(code, environment)
+        rows[name] = {"seconds": seconds, "peak_bytes": peak, "above_torch_bytes": peak - base}
+    rows["torch alone"] = {"seconds": 0.0, "peak_bytes": base, "above_torch_bytes": 0}
+    if arguments.json:
+        print(json.dumps(rows))
+        return
+    print(f"{corpus.stat().st_size:,} bytes")
+    for name, row in rows.items():
+        print(
+            f"{name:18}{row['seconds']:8.1f} s   peak {row['peak_bytes'] / 1e6:7.0f} MB, "
+            f"{row['above_torch_bytes'] / 1e6:7.0f} MB above torch"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,320 @@
+"""A checkpoint is a directory of safetensors and JSON, replaced as a whole and verified on reading.
+
+    DIR/manifest.json            format version, kind, and size and SHA-256 of every other file
+    DIR/NAME.safetensors         tensors
+    DIR/NAME.json                configuration, vocabulary
+    DIR/metrics.jsonl            the log of a run, for people and plots; nothing is loaded from it
+
+This module knows neither models nor vocabularies: it moves named tensors and JSON values.
+Nothing here unpickles.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import safetensors.torch
+from filelock import FileLock, Timeout
+from platformdirs import user_cache_path
+from safetensors import SafetensorError
+from torch import Tensor
+
+from .directories import replace_directory, sync_directory, sync_file
+from .errors import CheckpointError
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+METRICS = "metrics.jsonl"
+_SUFFIXES = {".json", ".safetensors"}
+
+
+@dataclass
+class Checkpoint:
+    """What a checkpoint directory holds.
+
+    Attributes
+    ----------
+    kind : str
+        "language-model" or another kind of model.
+    documents : dict of str to JSON value
+        By path without suffix: "config", "vocabulary", "training/state".
+    tensors : dict of str to dict of str to Tensor
+        By path without suffix: "model", "training/optimizer". On the CPU.
+    path : Path or None
+        Where it was read.
+    """
+
+    kind: str
+    documents: dict[str, Any] = field(default_factory=dict)
+    tensors: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    path: Path | None = None
+
+    def document(self, name: str) -> dict[str, Any]:
+        """A JSON document, checked to be an object."""
+        value = self.documents.get(name)
+        if not isinstance(value, dict):
+            raise CheckpointError(f"{self.path}: {name}.json is missing or not an object")
+        return value
+
+
+# ---------------------------------------------------------------- writing
+
+
+def save(directory: Path, checkpoint: Checkpoint, *, metrics: Sequence[str] = ()) -> None:
+    """Write a checkpoint: whole or not at all.
+
+    Everything is written to a hidden sibling, synced, and put in the place of `directory` by one
+    rename; what stood there is removed only then.
+
+    Parameters
+    ----------
+    directory : Path
+    checkpoint : Checkpoint
+    metrics : sequence of str
+        Lines of `metrics.jsonl`, a JSON object each.
+
+    Raises
+    ------
+    CheckpointError
+        Where the folder cannot be written or the disk is full; what stood there is untouched.
+    """
+    directory = directory.absolute()
+    writing = _sibling(directory, "writing")
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(writing, ignore_errors=True)
+        writing.mkdir()
+        try:
+            _write_files(writing, checkpoint)
+            if metrics:
+                text = "".join(line + "\n" for line in metrics)
+                (writing / METRICS).write_text(text, encoding="utf-8")
+            sync_directory(writing)
+            replace_directory(writing, directory, _sibling(directory, "previous"))
+        finally:
+            shutil.rmtree(writing, ignore_errors=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CheckpointError(f"cannot write the checkpoint {directory}: {reason}") from error
+
+
+def check_writable(directory: Path) -> None:
+    """Find out before the work, not after it, that a checkpoint could not be written.
+
+    Raises
+    ------
+    CheckpointError
+    """
+    probe = _sibling(directory.absolute(), "writing")
+    try:
+        probe.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(probe, ignore_errors=True)
+        probe.mkdir()
+        probe.rmdir()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CheckpointError(f"cannot write to {directory.parent}: {reason}") from error
+
+
+def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
+    contents: dict[str, bytes] = {}
+    for name, tensors in checkpoint.tensors.items():
+        whole = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        contents[name + ".safetensors"] = safetensors.torch.save(whole)
+    for name, document in checkpoint.documents.items():
+        contents[name + ".json"] = _to_json(document)
+    files = {
+        name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        for name, data in sorted(contents.items())
+    }
+    manifest = {"format_version": FORMAT_VERSION, "kind": checkpoint.kind, "files": files}
+    contents[MANIFEST] = _to_json(manifest)
+    for name, data in contents.items():
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        with path.open("wb") as file:
+            file.write(data)
+            sync_file(file)
+    for sub in {(folder / name).parent for name in contents} - {folder}:
+        sync_directory(sub)
+
+
+def _to_json(value: Any) -> bytes:
+    return (json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode()
+
+
+def _sibling(directory: Path, role: str) -> Path:
+    return directory.with_name(f".{directory.name}.{role}")
+
+
+# ---------------------------------------------------------------- reading
+
+
+def load(
+    directory: str | os.PathLike[str], kind: str | None = None, *, training: bool = False
+) -> Checkpoint:
+    """Read and verify a checkpoint.
+
+    Parameters
+    ----------
+    directory : path
+    kind : str, optional
+        What it must be.
+    training : bool
+        Also read what only resuming needs, the files under `training/`.
+
+    Raises
+    ------
+    CheckpointError
+        Where it is missing, incomplete, changed since it was written, of another kind, or of a
+        format that this version does not know.
+    """
+    path = Path(directory)
+    previous = _sibling(path.absolute(), "previous")
+    for _ in range(20):
+        if not path.exists() and (previous / MANIFEST).exists():
+            # A crash fell between the two renames of a system without an atomic exchange.
+            path = previous
+        manifest = _read_manifest(path)
+        try:
+            return _read_files(path, manifest, kind, training)
+        except CheckpointError:
+            # A run may just have put a newer checkpoint in its place: then read that one.
+            if _read_manifest(path) == manifest:
+                raise
+    raise CheckpointError(f"{path} changes faster than it can be read")
+
+
+def exists(directory: Path) -> bool:
+    """Whether something that looks like a checkpoint lies there (it may still be damaged)."""
+    return (directory / MANIFEST).exists() or (
+        not directory.exists() and (_sibling(directory.absolute(), "previous") / MANIFEST).exists()
+    )
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise CheckpointError(f"there is no checkpoint {path}")
+    if not path.is_dir():
+        raise CheckpointError(f"{path} is not a checkpoint: a checkpoint is a directory")
+    if not (path / MANIFEST).exists():
+        raise CheckpointError(f"{path} is not a checkpoint: it has no {MANIFEST}")
+    manifest = _parse(path / MANIFEST, _read(path / MANIFEST, limit=1 << 20))
+    if not isinstance(manifest, dict):
+        raise CheckpointError(f"{path / MANIFEST} is not a JSON object")
+    version = manifest.get("format_version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} has format {version}, newer than this chargen reads ({FORMAT_VERSION}): "
+            "update chargen"
+        )
+    if version != FORMAT_VERSION:
+        raise CheckpointError(f"{path / MANIFEST}: format_version is {version!r}")
+    return manifest
+
+
+def _read_files(
+    path: Path, manifest: dict[str, Any], kind: str | None, training: bool
+) -> Checkpoint:
+    found = manifest.get("kind")
+    if not isinstance(found, str):
+        raise CheckpointError(f"{path / MANIFEST}: kind is missing")
+    if kind is not None and found != kind:
+        raise CheckpointError(f"{path} is a {found} checkpoint; a {kind} one is needed here")
+    files = manifest.get("files")
+    if not isinstance(files, dict):
+        raise CheckpointError(f"{path / MANIFEST}: files is missing")
+    checkpoint = Checkpoint(found, path=path)
+    for name, entry in files.items():
+        pure = PurePosixPath(name)
+        parts = pure.parts
+        if (
+            pure.suffix not in _SUFFIXES
+            or not 1 <= len(parts) <= 2
+            or ".." in parts
+            or pure.is_absolute()
+            or "\\" in name
+        ):
+            raise CheckpointError(f"{path / MANIFEST}: {name!r} is no name of a checkpoint's file")
+        if len(parts) == 2 and not training:
+            continue
+        data = _read_verified(path, name, entry)
+        stem = str(pure.with_suffix(""))
+        if pure.suffix == ".json":
+            checkpoint.documents[stem] = _parse(path / name, data)
+        else:
+            try:
+                checkpoint.tensors[stem] = safetensors.torch.load(data)
+            except (SafetensorError, ValueError, KeyError) as error:
+                raise CheckpointError(f"{path / name} is not safetensors: {error}") from error
+    return checkpoint
+
+
+def _read_verified(path: Path, name: str, entry: Any) -> bytes:
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("bytes"), int):
+        raise CheckpointError(f"{path / MANIFEST}: the entry of {name} has no size")
+    if (path / name).is_symlink():
+        raise CheckpointError(f"{path / name} is a symbolic link; a checkpoint holds plain files")
+    data = _read(path / name, limit=entry["bytes"] + 1)
+    if len(data) != entry["bytes"]:
+        raise CheckpointError(
+            f"{path / name} is truncated or changed: it does not have the "
+            f"{entry['bytes']} bytes that {MANIFEST} states"
+        )
+    if hashlib.sha256(data).hexdigest() != entry.get("sha256"):
+        raise CheckpointError(f"{path / name} was changed: its SHA-256 is not that of {MANIFEST}")
+    return data
+
+
+def _read(path: Path, limit: int) -> bytes:
+    """At most `limit` bytes of a file, without allocating more than the file holds."""
+    try:
+        with path.open("rb") as file:
+            return file.read(max(0, min(limit, os.fstat(file.fileno()).st_size)))
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _parse(path: Path, data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not JSON: {error}") from error
+
+
+# ---------------------------------------------------------------- one writer
+
+
+@contextmanager
+def writing_lock(directory: Path) -> Iterator[None]:
+    """Hold `directory` for one run; the system lets go when the process ends, however it ends.
+
+    Raises
+    ------
+    CheckpointError
+        Where another run holds it.
+    """
+    name = hashlib.sha256(str(directory.absolute()).encode()).hexdigest()[:16]
+    folder = user_cache_path("chargen") / "locks"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / f"{name}.lock", timeout=0)
+        lock.acquire()
+    except Timeout as error:
+        raise CheckpointError(
+            f"another run is writing {directory}: wait for it, or choose another --out"
+        ) from error
+    except OSError as error:
+        raise CheckpointError(f"cannot lock {directory}: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        lock.release()

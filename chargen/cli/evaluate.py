@@ -1,0 +1,92 @@
+"""`chargen evaluate`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from ..errors import CorpusError
+from ..text.config import CorpusConfig
+from .options import device_option, json_option, load_model, model_argument, options_of, reading_of
+from .options import threads_option as threads
+from .terminal import say
+
+READING = ("level", "min_count", "valid", "valid_fraction", "documents")
+
+
+@click.command()
+@model_argument
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--dynamic", is_flag=True, help="Also with parameters that adapt to what was read.")
+@click.option(
+    "--streams",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Parts read side by side; 1 is exact, more is faster.",
+)
+@options_of(CorpusConfig, leave_out=READING)
+@device_option
+@threads
+@json_option
+def evaluate(
+    directory: str,
+    files: tuple[str, ...],
+    dynamic: bool,
+    streams: int,
+    device: str,
+    threads: int | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Bits per character of a model on text, beside those of xz and zlib.
+
+    FILE is all that `chargen train` takes as a CORPUS. The state is carried through the text.
+
+    \b
+    chargen evaluate checkpoints/mybook chapter9.txt
+    chargen evaluate checkpoints/mybook chapter9.txt --dynamic --json
+    """
+    lm = load_model(directory, device, threads)
+    text = read_text(files, reading_of(lm, options))
+    from ..language_model import compressed_bits_per_char  # noqa: PLC0415
+    from ..lm.evaluation import bits  # noqa: PLC0415
+
+    score = lm.score(text, streams=streams)
+    figures: dict[str, Any] = {
+        "chars": len(text),
+        "nats_per_char": score.nats_per_char,
+        "bits_per_char": score.bits_per_char,
+        "perplexity": score.perplexity,
+        "unknown_chars": score.unknown_chars,
+        **compressed_bits_per_char(text),
+    }
+    if dynamic:
+        nats = lm.score(text, dynamic=True).nats_per_char
+        figures |= {"dynamic_nats_per_char": nats, "dynamic_bits_per_char": bits(nats)}
+    if as_json:
+        click.echo(json.dumps(figures))
+        return
+    for name, value in figures.items():
+        shown = f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
+        click.echo(f"{name.replace('_', ' '):24}{shown:>12}")
+    if score.unknown_chars:
+        say("unknown characters are scored as one symbol, which flatters the model a little")
+
+
+def read_text(files: tuple[str, ...], config: CorpusConfig) -> str:
+    """The text of some sources as one string.
+
+    Raises
+    ------
+    CorpusError
+        Where one cannot be read, or there is no text.
+    """
+    from ..text.sources import read_all  # noqa: PLC0415
+
+    text: str = read_all(files, config)
+    if not text:
+        raise CorpusError(f"{', '.join(files)}: there is no text")
+    return text

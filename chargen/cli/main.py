@@ -1,0 +1,96 @@
+"""The command `chargen`, and the one place where an error becomes a sentence and an exit code."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import os
+import signal
+import sys
+from typing import Any, NoReturn
+
+import click
+
+from .. import __version__
+from ..errors import ChargenError
+from .evaluate import evaluate
+from .info import info
+from .sample import sample
+from .score import score
+from .train import train
+
+
+class Group(click.Group):
+    """A group that lists its commands in the order of use and suggests near misses."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = difflib.get_close_matches(args[0], self.commands, 1)
+            if not near:
+                raise
+            message = f"{error.format_message()} Did you mean {near[0]}?"
+            raise click.UsageError(message, ctx) from error
+
+
+@click.group(
+    cls=Group,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="chargen")
+def cli() -> None:
+    """Character-level language models on your own text and your own machine.
+
+    \b
+    chargen train mybook.txt --minutes 5       train a model on a text
+    chargen sample checkpoints/mybook          write with it
+    chargen evaluate checkpoints/mybook a.txt  bits per character on other text
+    """
+
+
+for command in (train, sample, evaluate, score, info):
+    cli.add_command(command)
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit."""
+    logging.basicConfig(format="chargen: %(message)s", level=logging.WARNING)
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: list[str] | None) -> int:
+    try:
+        result: Any = cli(args=arguments, prog_name="chargen", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except ChargenError as error:
+        return _complain(str(error), error.exit_code)
+    except click.exceptions.Abort:
+        return 128 + signal.SIGINT
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader, such as `head`, has enough. Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except MemoryError:
+        return _complain(
+            "there is not enough memory: try a smaller --hidden-size, --batch-size or --window", 1
+        )
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename else ""
+        return _complain(f"{name}{error.strerror or error}", 1)
+
+
+def _complain(message: str, exit_code: int) -> int:
+    click.echo(f"chargen: {message}", err=True)
+    return exit_code

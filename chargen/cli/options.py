@@ -1,0 +1,99 @@
+"""Command-line options made from the fields of configuration dataclasses."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+Command = Callable[..., Any]
+
+
+def options_of(
+    config: type[Any], *, leave_out: tuple[str, ...] = ()
+) -> Callable[[Command], Command]:
+    """A decorator that adds one option for each field that has a help text.
+
+    The field's name, type, default and ``metadata["help"]`` become the option's; further keys of
+    the metadata are ``choices``, ``option`` (another name) and ``multiple``.
+    """
+    hints = typing.get_type_hints(config)
+
+    def decorate(command: Command) -> Command:
+        for field in reversed(dataclasses.fields(config)):
+            if "help" in field.metadata and field.name not in leave_out:
+                command = _option(field, hints[field.name])(command)
+        return command
+
+    return decorate
+
+
+def _option(field: dataclasses.Field[Any], hint: Any) -> Callable[[Command], Command]:
+    name = field.metadata.get("option", "--" + field.name.replace("_", "-"))
+    text = field.metadata["help"]
+    kind = _plain_type(hint)
+    if kind is bool:
+        # A flag that is on by default is turned off by name: --no-samples.
+        declaration = f"{name}/--no-{name[2:]}" if field.default else name
+        return click.option(
+            declaration, field.name, is_flag=True, default=field.default, help=text
+        )
+    choices = field.metadata.get("choices")
+    return click.option(
+        name,
+        field.name,
+        type=click.Choice(choices) if choices else kind,
+        default=None if field.metadata.get("multiple") else field.default,
+        multiple=bool(field.metadata.get("multiple")),
+        help=text,
+        show_default=field.default is not None and not field.metadata.get("multiple"),
+    )
+
+
+def _plain_type(hint: Any) -> Any:
+    """``int`` from ``int | None``, ``str`` from ``tuple[str, ...]``."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        hint = next(arg for arg in typing.get_args(hint) if arg is not type(None))
+    if typing.get_origin(hint) is tuple:
+        hint = typing.get_args(hint)[0]
+    return hint
+
+
+model_argument = click.argument("directory", metavar="DIR", type=click.Path())
+device_option = click.option("--device", default="cpu", show_default=True, help="cpu, cuda, mps.")
+threads_option = click.option(
+    "--threads", type=click.IntRange(min=1), help="Processor threads (default: torch's choice)."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print only results and errors.")
+
+
+def reading_of(lm: Any, options: dict[str, Any]) -> Any:
+    """How to read text for a model: as asked, with documents apart as they were in training.
+
+    Returns
+    -------
+    chargen.text.config.CorpusConfig
+    """
+    from ..text.config import CorpusConfig  # noqa: PLC0415
+
+    trained = lm.checkpoint.document("config").get("corpus", {}).get("config", {})
+    return CorpusConfig(**options, documents=trained.get("documents"))
+
+
+def load_model(directory: str, device: str, threads: int | None = None) -> Any:
+    """Read a language model, here rather than at the top of a module since torch is slow to import.
+
+    Returns
+    -------
+    chargen.language_model.LanguageModel
+    """
+    from ..language_model import LanguageModel  # noqa: PLC0415
+    from ..runtime import set_threads  # noqa: PLC0415
+
+    set_threads(threads)
+    return LanguageModel.load(directory, device)

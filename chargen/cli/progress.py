@@ -1,0 +1,104 @@
+"""Progress for people, on stderr: a bar on a terminal, calm lines in a log file."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from tqdm import tqdm
+
+from ..reporting import Reporter
+from .terminal import visible
+
+LINE_SECONDS = 10.0
+"""Time between two lines where stderr is not a terminal."""
+
+STAGE_SECONDS = 2.0
+"""A preparation that takes less is not worth a word."""
+
+
+class TerminalReporter(Reporter):
+    """Shows a run: loss, bits per character, characters per second, time left, samples."""
+
+    def __init__(self) -> None:
+        self.on_terminal = sys.stderr.isatty()
+        self._bar: Any = None
+        self._said_at = time.monotonic()
+        self._started: tuple[float, float, int] | None = None
+        self._loss = 0.0
+
+    def note(self, text: str) -> None:
+        self._write(f"· {text}")
+
+    def stage(self, name: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self._said_at < STAGE_SECONDS or not total:
+            return
+        self._said_at = now
+        share = f"{done / total:.0%}"
+        if self.on_terminal:
+            sys.stderr.write(f"\r{name}: {share}  ")
+            if done >= total:
+                sys.stderr.write("\n")
+            sys.stderr.flush()
+        else:
+            self._write(f"{name}: {share}")
+
+    def step(self, progress: float, metrics: Mapping[str, Any]) -> None:
+        now = time.monotonic()
+        characters = metrics["characters"]
+        if self._started is None:
+            self._started = (now, progress, characters)
+            self._loss = metrics["loss"]
+            if self.on_terminal:
+                self._bar = tqdm(
+                    total=1.0, initial=progress, bar_format="{percentage:3.0f}%|{bar}| {postfix}"
+                )
+        began, first_progress, first_characters = self._started
+        if math.isfinite(metrics["loss"]):
+            self._loss += 0.05 * (metrics["loss"] - self._loss)
+        wait = 0.2 if self.on_terminal else LINE_SECONDS
+        if now - self._said_at < wait or now <= began or progress <= first_progress:
+            return
+        self._said_at = now
+        rate = (characters - first_characters) / (now - began)
+        left = (now - began) * (1 - progress) / (progress - first_progress)
+        words = (
+            f"loss {self._loss:.3f} nats, {self._loss / math.log(2):.3f} bits per character, "
+            f"{rate:,.0f} characters/s, {_clock(left)} left"
+        )
+        if self._bar is not None:
+            self._bar.n = min(1.0, progress)
+            self._bar.set_postfix_str(words, refresh=True)
+        else:
+            self._write(f"step {metrics['step']}, {progress:.0%}: {words}")
+
+    def evaluated(self, metrics: Mapping[str, Any], sample: str | None) -> None:
+        if "valid_nats" in metrics:
+            self._write(
+                f"step {metrics['step']}: validation {metrics['valid_nats']:.4f} nats, "
+                f"{metrics['valid_bits']:.4f} bits per symbol"
+            )
+        if sample:
+            shown = visible(sample).strip("\n")
+            self._write("\n".join("  | " + line for line in shown.splitlines()))
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _write(self, text: str) -> None:
+        if self._bar is not None:
+            self._bar.write(text, file=sys.stderr)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

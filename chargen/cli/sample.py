@@ -1,0 +1,139 @@
+"""`chargen sample`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..errors import ConfigError, CorpusError
+from ..sampling.config import SamplingConfig
+from .options import device_option, json_option, load_model, model_argument, options_of
+from .options import threads_option as threads
+from .terminal import say, visible
+
+
+@click.command()
+@model_argument
+@click.option("--prompt", help="Text to continue; - reads it from stdin.")
+@click.option(
+    "--prompt-file", type=click.Path(), help="Text to continue, from a UTF-8 file (- is stdin)."
+)
+@click.option(
+    "--num-samples",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Texts, drawn as one batch.",
+)
+@options_of(SamplingConfig)
+@click.option("--interactive", is_flag=True, help="Write together: accept, draw again, edit.")
+@click.option("--raw", is_flag=True, help="Print control characters too (unsafe on a terminal).")
+@device_option
+@threads
+@json_option
+def sample(
+    directory: str,
+    prompt: str | None,
+    prompt_file: str | None,
+    num_samples: int,
+    interactive: bool,
+    raw: bool,
+    device: str,
+    threads: int | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Write text with a model.
+
+    The prompt is printed first, then what continues it. The same seed gives the same text.
+
+    \b
+    chargen sample checkpoints/mybook --prompt 'It was' --length 1000 --temperature 0.7
+    chargen sample checkpoints/mybook --top-k 40 --num-samples 5 --seed 7 --json
+    chargen sample checkpoints/names --num-samples 20
+    chargen sample checkpoints/mybook --interactive
+    """
+    config = SamplingConfig(**options)
+    if interactive and (as_json or num_samples > 1):
+        raise ConfigError(
+            "--interactive writes one text for people: leave --json, --num-samples out"
+        )
+    text = _read_prompt(prompt, prompt_file)
+    lm = load_model(directory, device, threads)
+    _, unknown = lm.encode_prompt(text, config)
+    if unknown:
+        deed = "left out" if config.unknown == "skip" else "read as the unknown symbol"
+        shown = " ".join(visible(c) if c.isprintable() else ascii(c)[1:-1] for c in unknown)
+        say(f"note: the model has never seen these characters of the prompt ({deed}): {shown}")
+    show = _shower(raw)
+    if interactive:
+        from .interactive import write_together  # noqa: PLC0415
+
+        write_together(lm, text, options)
+    elif as_json:
+        for drawn in lm.sample(text, num_samples, **options):
+            row = {
+                "text": drawn.text,
+                "prompt": text,
+                "log_probs": list(drawn.log_probs),
+                "seed": drawn.seed,
+                "ended": drawn.ended,
+            }
+            click.echo(json.dumps(row, ensure_ascii=False))
+    elif num_samples == 1 and not lm.backward:
+        _write(show(text))
+        for piece in lm.stream(text, **options):
+            _write(show(piece))
+        _write("\n")
+    else:
+        _print_all(lm, text, num_samples, show, options)
+
+
+def _print_all(
+    lm: Any, prompt: str, num_samples: int, show: Callable[[str], str], options: dict[str, Any]
+) -> None:
+    """Several texts: a line each where they are short, else with an empty line between them."""
+    texts = [
+        drawn.text + prompt if lm.backward else prompt + drawn.text
+        for drawn in lm.sample(prompt, num_samples, **options)
+    ]
+    between = "\n\n" if any("\n" in text for text in texts) else "\n"
+    _write(show(between.join(texts)) + "\n")
+
+
+def _read_prompt(prompt: str | None, prompt_file: str | None) -> str:
+    if prompt is not None and prompt_file is not None:
+        raise ConfigError("--prompt and --prompt-file are both given; give one of them")
+    if prompt == "-" or prompt_file == "-":
+        data = sys.stdin.buffer.read()
+    elif prompt_file is not None:
+        try:
+            data = Path(prompt_file).read_bytes()
+        except OSError as error:
+            raise CorpusError(
+                f"cannot read --prompt-file {prompt_file}: {error.strerror}"
+            ) from error
+    else:
+        return prompt or ""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        where = prompt_file or "stdin"
+        raise CorpusError(f"{where} is not UTF-8 at byte {error.start}") from error
+    # A file's last newline ends its last line; it is not what the text goes on after.
+    return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n")
+
+
+def _shower(raw: bool) -> Callable[[str], str]:
+    """How text is printed: on a terminal without what would drive it, into a pipe as it is."""
+    return visible if sys.stdout.isatty() and not raw else str
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()

@@ -1,0 +1,108 @@
+"""`chargen train`."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..errors import ConfigError
+from ..lm.config import ModelConfig, TrainConfig
+from ..reporting import Reporter
+from ..text.config import CorpusConfig
+from .options import json_option, options_of, quiet_option
+from .terminal import say, visible
+
+
+@click.command()
+@click.argument("corpora", nargs=-1, metavar="CORPUS...")
+@click.option("--out", type=click.Path(), help="Checkpoint to write [checkpoints/<corpus name>].")
+@click.option("--resume", "resumed", type=click.Path(), help="Go on with an interrupted run.")
+@click.option("--force", is_flag=True, help="Replace a checkpoint that exists.")
+@options_of(TrainConfig)
+@options_of(ModelConfig)
+@options_of(CorpusConfig)
+@json_option
+@quiet_option
+def train(
+    corpora: tuple[str, ...],
+    out: str | None,
+    resumed: str | None,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> int:
+    """Train a language model on your text.
+
+    CORPUS is a file (plain, .gz, .bz2, .xz, .zst, .jsonl, .csv, .tsv), a folder, - for stdin, or
+    one of the names python-docs and python-stdlib. Whatever is not given is chosen from the size
+    of the corpus and the budget, and said.
+
+    \b
+    chargen train mybook.txt --minutes 10
+    chargen train drafts/ --glob '*.md' --out checkpoints/drafts --epochs 20
+    xzcat old.xz | chargen train - --out checkpoints/old --encoding latin-1
+    chargen train --resume checkpoints/drafts
+    """
+    if resumed is None and not corpora:
+        raise click.UsageError("a CORPUS is missing, or --resume DIR")
+    if resumed is not None:
+        _refuse_other_options(click.get_current_context())
+    reporter = _reporter(quiet)
+    from .. import run as runs  # noqa: PLC0415
+
+    if resumed is not None:
+        result = runs.resume(resumed, reporter=reporter)
+    else:
+        result = runs.train(
+            corpora,
+            out,
+            force=force,
+            reporter=reporter,
+            **options,
+        )
+    _tell(result, as_json, quiet)
+    return 0 if result.finished else 128 + signal.SIGINT
+
+
+def _refuse_other_options(context: click.Context) -> None:
+    allowed = {"resumed", "as_json", "quiet"}
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if name not in allowed and source == click.core.ParameterSource.COMMANDLINE:
+            given = parameter.opts[0] if isinstance(parameter, click.Option) else "CORPUS"
+            raise ConfigError(f"--resume goes on with the saved options: leave {given} out")
+
+
+def _reporter(quiet: bool) -> Reporter:
+    if quiet:
+        return Reporter()
+    from .progress import TerminalReporter  # noqa: PLC0415
+
+    return TerminalReporter()
+
+
+def _tell(result: Any, as_json: bool, quiet: bool) -> None:
+    if as_json:
+        values = {k: str(v) if isinstance(v, Path) else v for k, v in vars(result).items()}
+        click.echo(json.dumps(values, ensure_ascii=False))
+    elif result.finished:
+        if result.valid_bits is not None:
+            click.echo(
+                f"validation: {result.valid_bits:.4f} bits per character "
+                f"({result.valid_nats:.4f} nats), {result.steps} steps in {result.seconds:.0f} s"
+            )
+        click.echo("sample:")
+        click.echo(visible(result.sample))
+        click.echo(f"saved to {result.directory}")
+    if not result.finished:
+        say(
+            f"stopped at step {result.steps}; go on with: chargen train --resume {result.directory}"
+        )
+    elif not quiet and not as_json:
+        say(f"write with it: chargen sample {result.directory}")

@@ -1,0 +1,77 @@
+"""Putting a directory in another's place so that nobody ever sees half of it."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import IO, Any
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+# What the kernel, the C library or the file system answers where it cannot exchange.
+_UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EPERM}
+
+
+def sync_file(file: IO[Any]) -> None:
+    """Flush a file down to the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory survive a loss of power (a no-op on Windows)."""
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_directory(new: Path, target: Path, previous: Path) -> None:
+    """Let `new` take the place of `target`.
+
+    On Linux one system call exchanges the two, so that `target` always exists. Elsewhere two
+    renames do it, and a crash between them leaves the old directory at `previous`, where readers
+    look for it.
+
+    Parameters
+    ----------
+    new, target, previous : Path
+        Siblings. Only `target` exists afterwards.
+
+    Raises
+    ------
+    OSError
+        `target` is then what it was.
+    """
+    if target.exists() and not _exchange(new, target):
+        shutil.rmtree(previous, ignore_errors=True)
+        target.rename(previous)
+    if not target.exists():
+        new.rename(target)
+    sync_directory(target.parent)
+    for leftover in (new, previous):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Exchange two names in one step; False where the system cannot."""
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    result = rename(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE)
+    if result == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in _UNSUPPORTED:
+        return False
+    raise OSError(code, os.strerror(code), str(second))

@@ -1,0 +1,38 @@
+"""The errors that chargen raises; every one is a `ChargenError` and reads as one sentence."""
+
+from __future__ import annotations
+
+
+class ChargenError(Exception):
+    """Base of all errors of this package.
+
+    Attributes
+    ----------
+    exit_code : int
+        What the command line exits with: 2 where an option or argument is wrong,
+        1 where the data, a checkpoint or the machine is.
+    """
+
+    exit_code = 1
+
+
+class ConfigError(ChargenError):
+    """An option has a value that cannot work; the message names the option."""
+
+    exit_code = 2
+
+
+class CorpusError(ChargenError):
+    """Text that cannot be read or is too small; the message names the file and the place."""
+
+
+class VocabularyError(ChargenError):
+    """Text that a vocabulary cannot encode, or a vocabulary that is not one."""
+
+
+class CheckpointError(ChargenError):
+    """A checkpoint that is missing, damaged, of another kind or of a newer format."""
+
+
+class TrainingError(ChargenError):
+    """Training that cannot go on, such as one whose loss is no longer a number."""

@@ -1,0 +1,271 @@
+"""A trained model and its vocabulary together: text in, text and figures out."""
+
+from __future__ import annotations
+
+import lzma
+import math
+import os
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .checkpoint import Checkpoint
+from .errors import ConfigError, CorpusError
+from .lm import storage
+from .lm.evaluation import bits, dynamic_log_probs, log_probs
+from .lm.model import CharLM
+from .options import split_options
+from .runtime import choose_device
+from .sampling.config import SamplingConfig
+from .sampling.decoder import Decoder
+from .sampling.generate import Sample, encode_prompt, generate, stream
+from .text.vocabulary import Vocabulary
+
+ENCODE_WINDOW = 1024
+"""Time steps per call while encoding; bounds the memory."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """How a model finds a text.
+
+    Attributes
+    ----------
+    text : str
+    log_probs : (N,) float32
+        Natural log-probability of each character given those before it. Of a character of several
+        bytes, it is the sum over them.
+    unknown_chars : int
+        Characters that the model has never seen; each is scored as the unknown symbol.
+    """
+
+    text: str
+    log_probs: NDArray[np.float32]
+    unknown_chars: int = 0
+
+    @property
+    def nats_per_char(self) -> float:
+        """Mean negative log-probability."""
+        return -float(self.log_probs.mean(dtype=np.float64))
+
+    @property
+    def bits_per_char(self) -> float:
+        """Mean negative base-2 logarithm of the probability."""
+        return bits(self.nats_per_char)
+
+    @property
+    def perplexity(self) -> float:
+        """Per character: e to the power of `nats_per_char`."""
+        return math.exp(self.nats_per_char)
+
+
+class LanguageModel:
+    """A trained character language model.
+
+    Parameters
+    ----------
+    model : CharLM
+    vocabulary : Vocabulary
+    checkpoint : Checkpoint, optional
+        Where both came from.
+
+    Examples
+    --------
+    >>> lm = chargen.load("checkpoints/mybook")  # doctest: +SKIP
+    >>> lm.generate("It was", max_chars=100, seed=1)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self, model: CharLM, vocabulary: Vocabulary, checkpoint: Checkpoint | None = None
+    ) -> None:
+        self.model = model.eval()
+        self.vocabulary = vocabulary
+        self.checkpoint = checkpoint
+
+    @classmethod
+    def load(cls, directory: str | os.PathLike[str], device: str = "cpu") -> LanguageModel:
+        """Read a checkpoint that was trained on any device.
+
+        Raises
+        ------
+        CheckpointError
+            Where it is missing, damaged, or of another kind.
+        ConfigError
+            Where there is no such device.
+        """
+        model, vocabulary, stored = storage.load(directory)
+        return cls(model.to(choose_device(device)), vocabulary, stored)
+
+    @property
+    def backward(self) -> bool:
+        """Whether the model reads from the end of a text to its beginning."""
+        return self.model.config.direction == "backward"
+
+    @cached_property
+    def decoder(self) -> Decoder:
+        """The model made ready for drawing."""
+        return Decoder(self.model)
+
+    # ---------------------------------------------------------------- writing
+
+    def generate(self, prompt: str = "", **options: Any) -> str:
+        """Text that continues the prompt, without the prompt.
+
+        A backward model writes what comes before the prompt.
+
+        Parameters
+        ----------
+        prompt : str
+        **options
+            Fields of `SamplingConfig`: max_chars, temperature, top_k, top_p, min_p, seed, ...
+
+        Raises
+        ------
+        ConfigError
+            Where an option has a value that cannot work.
+        """
+        return self.sample(prompt, 1, **options)[0].text
+
+    def sample(self, prompt: str = "", num_samples: int = 1, **options: Any) -> list[Sample]:
+        """Several texts drawn as one batch; text i is that of seed + i alone.
+
+        Returns
+        -------
+        list of Sample
+            With the log-probability of each character.
+        """
+        config = sampling_config(options)
+        ids, _ = self.encode_prompt(prompt, config)
+        samples = generate(self.decoder, self.vocabulary, ids, config, num_samples)
+        if not self.backward:
+            return samples
+        return [
+            Sample(s.text[::-1], tuple(reversed(s.log_probs)), s.seed, s.ended) for s in samples
+        ]
+
+    def stream(self, prompt: str = "", **options: Any) -> Iterator[str]:
+        """The text of `generate` in pieces, as they are drawn."""
+        config = sampling_config(options)
+        if self.backward:
+            yield self.generate(prompt, **options)
+            return
+        ids, _ = self.encode_prompt(prompt, config)
+        yield from stream(self.decoder, self.vocabulary, ids, config)
+
+    def encode_prompt(self, prompt: str, config: SamplingConfig) -> tuple[NDArray[Any], str]:
+        """Ids of a prompt in the order of reading, and the characters never seen in training."""
+        if self.backward and self.vocabulary.level == "byte":
+            raise ConfigError("a backward model of bytes scores text but cannot write it")
+        ids, unknown = encode_prompt(self.vocabulary, prompt, config)
+        array = np.asarray(ids)
+        return (array[::-1] if self.backward else array), unknown
+
+    # ---------------------------------------------------------------- reading
+
+    def score(self, text: str, *, dynamic: bool = False, streams: int = 1) -> Score:
+        """Log-probability of each character of a text.
+
+        Parameters
+        ----------
+        text : str
+        dynamic : bool
+            Let the parameters adapt to what was read (Krause et al. 2018).
+        streams : int
+            Read that many parts side by side: faster, and very nearly the same.
+
+        Raises
+        ------
+        CorpusError
+            Where the text is empty.
+        """
+        if not text:
+            raise CorpusError("there is no text to score")
+        ids = self.vocabulary.encode(text)
+        unknown = self.vocabulary.unknown_id
+        order = ids[::-1] if self.backward else ids
+        start = self.vocabulary.start_id
+        scores = (
+            dynamic_log_probs(self.model, order, start)
+            if dynamic
+            else log_probs(self.model, order, start, streams)
+        )
+        if self.backward:
+            scores = scores[::-1]
+        if self.vocabulary.level == "byte":
+            scores = np.add.reduceat(scores, self.vocabulary.character_starts(ids))
+        count = 0 if unknown is None else int((ids == unknown).sum())
+        return Score(text, scores, count)
+
+    @torch.no_grad()
+    def encode(self, texts: Iterable[str]) -> NDArray[np.float32]:
+        """Texts as features: what the last layer holds of them.
+
+        Parameters
+        ----------
+        texts : iterable of str
+
+        Returns
+        -------
+        (len(texts), 3 H) float32
+            Last, mean and largest output over the text (concat pooling; Howard & Ruder 2018).
+        """
+        rows = [self._encode_one(text) for text in texts]
+        return np.stack(rows) if rows else np.empty((0, 3 * self._hidden_size), np.float32)
+
+    @property
+    def _hidden_size(self) -> int:
+        return self.model.hidden_size
+
+    def _encode_one(self, text: str) -> NDArray[np.float32]:
+        device = self.model.embedding.weight.device
+        order = self.vocabulary.encode(text)
+        order = order[::-1] if self.backward else order
+        ids = np.concatenate([[self.vocabulary.start_id], order]).astype(np.int64)
+        state = self.model.initial_state(1)
+        total = torch.zeros(self._hidden_size, device=device)
+        largest = torch.full_like(total, -torch.inf)
+        last = total
+        for first in range(0, len(ids), ENCODE_WINDOW):
+            window = torch.from_numpy(ids[first : first + ENCODE_WINDOW]).to(device)[:, None]
+            outputs, state = self.model.features(window, state)  # (T, 1, H)
+            outputs = outputs[:, 0]
+            total = total + outputs.sum(0)
+            largest = torch.maximum(largest, outputs.amax(0))
+            last = outputs[-1]
+        pooled: NDArray[np.float32] = torch.cat([last, total / len(ids), largest]).cpu().numpy()
+        return pooled
+
+
+def sampling_config(options: dict[str, Any]) -> SamplingConfig:
+    """A `SamplingConfig` from keywords; an unknown one is a `ConfigError` with a suggestion."""
+    (config,) = split_options(options, SamplingConfig)
+    assert isinstance(config, SamplingConfig)
+    return config
+
+
+def load(directory: str | Path, device: str = "cpu") -> LanguageModel:
+    """Read a language model; see `LanguageModel.load`."""
+    return LanguageModel.load(directory, device)
+
+
+def compressed_bits_per_char(text: str) -> dict[str, float]:
+    """Size of a text under the standard library's compressors: a yardstick for a model.
+
+    Returns
+    -------
+    dict
+        ``xz_bits_per_char`` (preset 9 extreme) and ``zlib_bits_per_char`` (level 9).
+    """
+    data = text.encode("utf-8", "replace")
+    sizes = {
+        "xz": len(lzma.compress(data, preset=9 | lzma.PRESET_EXTREME)),
+        "zlib": len(zlib.compress(data, 9)),
+    }
+    return {f"{name}_bits_per_char": 8 * size / len(text) for name, size in sizes.items()}

@@ -1,0 +1,129 @@
+"""Cuts ids into B parallel streams and hands them out T time steps at a time.
+
+    ids      a b c d e f g h i j k l        B = 3 streams, T = 2 time steps
+    streams  a b c d                        first window   a e i     its targets   b f j
+             e f g h                                       b f j                   c g k
+             i j k l
+
+The windows of a stream follow one another, so the state after one is the state before the next.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Window:
+    """One step's worth of text.
+
+    Attributes
+    ----------
+    inputs : (T, B) int64
+    targets : (T, B) int64
+        What follows each input.
+    starts_epoch : bool
+        The streams begin anew: the state that was carried belongs elsewhere.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    starts_epoch: bool
+
+
+class Streams:
+    """Endless windows over a text, epoch after epoch, from any position again.
+
+    Each epoch starts at a random offset below T, so that the same characters do not always share
+    a window, and what is cut off at the ends differs.
+
+    Parameters
+    ----------
+    ids : (N,) integers
+        May be memory-mapped; only the windows are read.
+    batch_size : int
+        B, streams.
+    window : int
+        T, time steps.
+    seed : int
+    jitter : bool
+        Draw each window's length around T (or, one time in twenty, T / 2), as AWD-LSTM does
+        (Merity et al. 2018, https://arxiv.org/abs/1708.02182).
+    """
+
+    def __init__(
+        self,
+        ids: NDArray[np.integer],
+        batch_size: int,
+        window: int,
+        seed: int,
+        jitter: bool = False,
+    ) -> None:
+        if len(ids) < 2 * batch_size:
+            raise ValueError(f"{len(ids)} ids cannot make {batch_size} streams")
+        self.ids = ids
+        self.batch_size = batch_size
+        self.window = min(window, (len(ids) - 1) // batch_size)
+        self.jitter = jitter
+        self.generator = torch.Generator().manual_seed(seed)
+        self.epoch = -1
+        self._start_epoch()
+
+    @property
+    def windows_per_epoch(self) -> int:
+        """Steps that an epoch takes on average (exact without jitter and offset)."""
+        return max(1, (len(self.ids) - 1) // self.batch_size // self.window)
+
+    def _start_epoch(self) -> None:
+        self.epoch += 1
+        spare = len(self.ids) - 1 - self.batch_size * self.window
+        # Small texts have not even one window to spare.
+        limit = min(self.window, spare + 1)
+        self.offset = int(torch.randint(limit, (), generator=self.generator))
+        self.position = 0
+
+    @property
+    def _stream_length(self) -> int:
+        return (len(self.ids) - 1 - self.offset) // self.batch_size
+
+    def _next_length(self) -> int:
+        if not self.jitter:
+            return self.window
+        coin, normal = (
+            float(torch.rand((), generator=self.generator)),
+            float(torch.randn((), generator=self.generator)),
+        )
+        base = self.window if coin < 0.95 else self.window / 2
+        length = round(base + normal * self.window / 16)
+        return max(2, min(length, self.window + self.window // 4, self._stream_length))
+
+    def next(self) -> Window:
+        """The next window; after an epoch's last one, the first of the next epoch."""
+        length = self._next_length()
+        if self.position + length > self._stream_length:
+            self._start_epoch()
+            length = min(length, self._stream_length)
+        steps = self.offset + self.position + np.arange(length + 1)[:, None]
+        starts = np.arange(self.batch_size)[None, :] * self._stream_length
+        block = torch.from_numpy(self.ids[steps + starts].astype(np.int64))  # (T + 1, B)
+        window = Window(block[:-1], block[1:], starts_epoch=self.position == 0)
+        self.position += length
+        return window
+
+    def state(self) -> dict[str, int]:
+        """Where reading stands, for a checkpoint; `generator` is kept beside it."""
+        return {"epoch": self.epoch, "offset": self.offset, "position": self.position}
+
+    def restore(self, state: dict[str, int], generator_state: Tensor) -> None:
+        """Go on exactly where `state` was taken."""
+        self.epoch, self.offset, self.position = (
+            state["epoch"],
+            state["offset"],
+            state["position"],
+        )
+        self.generator.set_state(generator_state)

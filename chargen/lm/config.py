@@ -1,0 +1,171 @@
+"""The sizes of a model and the settings of a training run, as frozen and validated dataclasses.
+
+Command-line options, their defaults and their help are derived from these fields. This module
+imports neither torch nor numpy, so that `chargen --help` need not wait for them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from ..errors import ConfigError
+
+CELLS = ("lstm", "gru", "rnn")
+DIRECTIONS = ("forward", "backward")
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+Value = TypeVar("Value")
+
+
+def settled(value: Value | None) -> Value:
+    """The value, which a recipe or the user must have chosen by now.
+
+    Raises
+    ------
+    ConfigError
+        Where it is None.
+    """
+    if value is None:
+        raise ConfigError("a size was left open: fill it in with chargen.lm.recipes.plan")
+    return value
+
+
+def _option(default: Any, text: str, **metadata: Any) -> Any:
+    return field(default=default, metadata={"help": text, **metadata})
+
+
+def _check_number(
+    owner: object,
+    name: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+) -> None:
+    """Raise `ConfigError` unless the field is None or a number within the bounds."""
+    value = getattr(owner, name)
+    if value is None:
+        return
+    option = "--" + name.replace("_", "-")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ConfigError(f"{option} must be a number, got {value!r}")
+    bounds = [
+        (low is not None and value < low, f"at least {low}"),
+        (high is not None and value > high, f"at most {high}"),
+        (above is not None and value <= above, f"above {above}"),
+        (below is not None and value >= below, f"below {below}"),
+    ]
+    for broken, wanted in bounds:
+        if broken:
+            raise ConfigError(f"{option} must be {wanted}, got {value}")
+
+
+def _check_choice(owner: object, name: str, choices: tuple[str, ...]) -> None:
+    value = getattr(owner, name)
+    if value is not None and value not in choices:
+        option = "--" + name.replace("_", "-")
+        raise ConfigError(f"{option} must be one of {', '.join(choices)}; got {value!r}")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Sizes of a `CharLM`; a size of None is chosen by `chargen.lm.recipes`.
+
+    Raises
+    ------
+    ConfigError
+        Where a value cannot work; the message names the option.
+    """
+
+    vocabulary_size: int | None = None
+    cell: str = _option("lstm", "Recurrent cell.", choices=CELLS)
+    hidden_size: int | None = _option(None, "Units of each recurrent layer (H).")
+    num_layers: int | None = _option(None, "Recurrent layers.")
+    embedding_size: int | None = _option(None, "Width of the character embedding (E).")
+    dropout: float | None = _option(None, "Dropout between layers and on the output.")
+    embedding_dropout: float | None = _option(None, "Dropout on the embedded characters.")
+    weight_dropout: float | None = _option(
+        None, "Dropout on the recurrent weights (DropConnect; Merity et al. 2018)."
+    )
+    variational: bool = _option(
+        False, "One dropout mask for a whole window (Gal & Ghahramani 2016)."
+    )
+    tied: bool = _option(False, "Output weights are the embedding's (Press & Wolf 2017).")
+    orthogonal: bool = _option(False, "Orthogonal initial recurrent weights (Saxe et al. 2014).")
+    direction: str = _option(
+        "forward", "Direction of reading; backward trains on reversed text.", choices=DIRECTIONS
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("vocabulary_size", "hidden_size", "num_layers", "embedding_size"):
+            _check_number(self, name, low=1)
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, int):
+                raise ConfigError(f"--{name.replace('_', '-')} must be a whole number, got {value}")
+        for name in ("dropout", "embedding_dropout", "weight_dropout"):
+            _check_number(self, name, low=0, below=1)
+        _check_choice(self, "cell", CELLS)
+        _check_choice(self, "direction", DIRECTIONS)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of a training run; what is None is chosen by `chargen.lm.recipes`.
+
+    Exactly one of `minutes`, `epochs` and `steps` is the budget.
+
+    Raises
+    ------
+    ConfigError
+        Where a value cannot work; the message names the option.
+    """
+
+    minutes: float | None = _option(None, "Train for this long; the schedule ends with it.")
+    epochs: float | None = _option(None, "Train for this many passes over the text.")
+    steps: int | None = _option(None, "Train for this many steps of the optimizer.")
+    seed: int = _option(0, "Seed of every random choice.")
+    batch_size: int | None = _option(None, "Parallel streams of text (B).")
+    window: int | None = _option(None, "Time steps of truncated BPTT (T).")
+    window_jitter: bool = _option(
+        False, "Vary the window's length from step to step (Merity et al. 2018)."
+    )
+    learning_rate: float | None = _option(None, "Highest learning rate of the schedule.")
+    warmup_steps: int = _option(50, "Steps over which the learning rate rises.")
+    weight_decay: float | None = _option(None, "AdamW's decay of matrices (not embeddings).")
+    clip: float = _option(1.0, "Largest norm of the gradient; 0 turns clipping off.")
+    ema: float | None = _option(
+        None, "Decay of the running average of the weights that is evaluated; 0 is off."
+    )
+    patience: int | None = _option(
+        None, "Stop after this many evaluations without a better one (default: never)."
+    )
+    eval_every: int | None = _option(None, "Steps between evaluations (default: 20 in a run).")
+    checkpoint_every: int | None = _option(
+        None, "Steps between checkpoints (default: every evaluation, and every minute)."
+    )
+    samples: bool = _option(True, "Show a short sample at each evaluation.")
+    device: str = _option("auto", "auto, cpu, cuda, cuda:1, mps.")
+    precision: str = _option("auto", "Precision of the products.", choices=PRECISIONS)
+    threads: int | None = _option(None, "Processor threads (default: torch's own choice).")
+    deterministic: bool = _option(False, "Allow only deterministic kernels (matters on a GPU).")
+
+    def __post_init__(self) -> None:
+        budgets = [n for n in ("minutes", "epochs", "steps") if getattr(self, n) is not None]
+        if len(budgets) > 1:
+            given = " and ".join("--" + name for name in budgets)
+            raise ConfigError(f"{given} are both budgets; give one of them")
+        for name in ("minutes", "epochs", "learning_rate"):
+            _check_number(self, name, above=0)
+        for name in ("steps", "batch_size", "eval_every", "checkpoint_every", "patience"):
+            _check_number(self, name, low=1)
+        _check_number(self, "window", low=2)
+        _check_number(self, "threads", low=1)
+        _check_number(self, "warmup_steps", low=0)
+        _check_number(self, "weight_decay", low=0)
+        _check_number(self, "clip", low=0)
+        _check_number(self, "ema", low=0, below=1)
+        _check_number(self, "seed", low=0, below=2**63)
+        _check_choice(self, "precision", PRECISIONS)

@@ -1,0 +1,180 @@
+"""How well a model predicts a text: log-probabilities with the state carried, and adapting to it.
+
+Every symbol is predicted, the first one from the vocabulary's start symbol, so that the sum is a
+code length that can be set beside a compressor's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .model import CharLM, State, detach
+from .optim import clip_gradient
+
+WINDOW = 1024
+"""Time steps per call; bounds the memory, changes no figure."""
+
+WARM_UP = 256
+"""Symbols that each parallel stream reads before its part, to have a state."""
+
+
+def bits(nats: float) -> float:
+    """Nats as bits."""
+    return nats / math.log(2)
+
+
+@torch.no_grad()
+def log_probs(
+    model: CharLM, ids: NDArray[np.integer], start_id: int, streams: int = 1
+) -> NDArray[np.float32]:
+    """Log-probability of each symbol given all before it.
+
+    Parameters
+    ----------
+    model : CharLM
+    ids : (N,) integers
+        May be memory-mapped.
+    start_id : int
+        What is read before the first symbol.
+    streams : int
+        With 1 the state is carried through the whole text: exact. With more, the text is read in
+        that many parts side by side, each after the `WARM_UP` symbols before it: many times
+        faster, and the same to about three decimals of a nat.
+
+    Returns
+    -------
+    (N,) float32, nats
+    """
+    reader = _Reader(model, ids, start_id, max(1, min(streams, len(ids) // WARM_UP)))
+    was_training = model.training
+    model.eval()
+    try:
+        scores = np.empty(len(ids), dtype=np.float32)
+        for positions, chosen in reader:
+            inside = positions < len(ids)
+            scores[positions[inside]] = chosen[inside]
+        return scores
+    finally:
+        model.train(was_training)
+
+
+def mean_nats(model: CharLM, ids: NDArray[np.integer], start_id: int, streams: int = 1) -> float:
+    """Mean negative log-probability of a symbol; see `log_probs`.
+
+    Returns
+    -------
+    float
+        Nats per symbol.
+    """
+    return -float(log_probs(model, ids, start_id, streams).mean(dtype=np.float64))
+
+
+class _Reader:
+    """Iterates over (positions (T, B), log-probabilities (T, B)) of a text read in B parts."""
+
+    def __init__(
+        self, model: CharLM, ids: NDArray[np.integer], start_id: int, streams: int
+    ) -> None:
+        self.model = model
+        self.ids = ids
+        self.start_id = start_id
+        self.streams = streams
+        self.length = math.ceil(len(ids) / streams)
+        self.device = model.embedding.weight.device
+
+    def _inputs(self, positions: NDArray[np.int64]) -> Tensor:
+        """What is read just before each position; (T, B)."""
+        before = positions - 1
+        inputs = self.ids[np.clip(before, 0, len(self.ids) - 1)].astype(np.int64)
+        inputs[before < 0] = self.start_id
+        return torch.from_numpy(inputs).to(self.device)
+
+    def _positions(self, first: int, last: int) -> NDArray[np.int64]:
+        steps = np.arange(first, last)[:, None]
+        return steps + np.arange(self.streams)[None, :] * self.length
+
+    def _first_state(self) -> State:
+        state = self.model.initial_state(self.streams)
+        if self.streams > 1:
+            _, state = self.model(self._inputs(self._positions(-WARM_UP, 0)), state)
+            for part in state:
+                part[:, 0] = 0  # nothing lies before the first part
+        return state
+
+    def __iter__(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        state = self._first_state()
+        window = max(1, WINDOW // self.streams)
+        for first in range(0, self.length, window):
+            positions = self._positions(first, min(first + window, self.length))
+            logits, state = self.model(self._inputs(positions), state)  # (T, B, V)
+            targets = self.ids[np.clip(positions, 0, len(self.ids) - 1)].astype(np.int64)
+            scores = torch.log_softmax(logits.float(), -1)
+            index = torch.from_numpy(targets).to(self.device)[..., None]
+            yield positions, scores.gather(-1, index)[..., 0].cpu().numpy()
+
+
+def dynamic_log_probs(
+    model: CharLM,
+    ids: NDArray[np.integer],
+    start_id: int,
+    *,
+    learning_rate: float = 1e-3,
+    decay: float = 0.02,
+    window: int = 64,
+) -> NDArray[np.float32]:
+    """Log-probabilities while the parameters keep adapting to the text that was read.
+
+    Dynamic evaluation (Krause et al. 2018, https://arxiv.org/abs/1709.07432): each window is
+    scored first and learnt from afterwards. Gradients are divided by the root of their running
+    mean square, as in the paper's RMS variant, with statistics gathered from the text itself; the
+    parameters are drawn back to the trained ones by `decay` of their distance at each step.
+
+    Parameters
+    ----------
+    model : CharLM
+        Left as it is; a copy adapts.
+    ids : (N,) integers
+    start_id : int
+    learning_rate, decay : float
+    window : int
+        T, symbols between two updates.
+
+    Returns
+    -------
+    (N,) float32, nats
+    """
+    device = model.embedding.weight.device
+    adapting = CharLM(
+        replace(model.config, dropout=0.0, embedding_dropout=0.0, weight_dropout=0.0)
+    ).to(device)
+    adapting.load_state_dict(model.state_dict())
+    adapting.train()  # without dropout this only tells cuDNN to keep what backward needs
+    trained = [p.detach().clone() for p in adapting.parameters()]
+    optimizer = torch.optim.RMSprop(adapting.parameters(), lr=learning_rate, alpha=0.99)
+    scores = np.empty(len(ids), dtype=np.float32)
+    state = adapting.initial_state(1)
+    before = start_id
+    for first in range(0, len(ids), window):
+        piece = np.asarray(ids[first : first + window], dtype=np.int64)
+        targets = torch.from_numpy(piece).to(device)
+        inputs = torch.cat([targets.new_tensor([before]), targets[:-1]])[:, None]  # (T, 1)
+        logits, state = adapting(inputs, state)
+        losses = torch.nn.functional.cross_entropy(logits[:, 0], targets, reduction="none")
+        scores[first : first + window] = -losses.detach().cpu().numpy()
+        optimizer.zero_grad()
+        torch.autograd.backward(losses.mean())
+        clip_gradient(adapting.parameters(), 1.0)
+        optimizer.step()
+        with torch.no_grad():
+            current = [p.detach() for p in adapting.parameters()]
+            torch._foreach_lerp_(current, trained, decay)
+        state = detach(state)
+        before = int(piece[-1])
+    return scores

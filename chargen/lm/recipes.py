@@ -1,0 +1,195 @@
+"""Chooses what the user left open, from the corpus, the budget and the speed of the machine.
+
+The one table and the few rules stand here; `docs/recipes.md` has the curves that led to them.
+Where the budget is in steps or epochs the choice does not depend on the machine, so that the same
+command gives the same model everywhere; only a budget in minutes looks at the measured speed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .config import ModelConfig, TrainConfig, settled
+
+DEFAULT_MINUTES = 10.0
+
+# (characters that must be read for it to pay, hidden size, learning rate)
+SIZES = (
+    (0, 128, 6e-3),
+    (600_000, 256, 5e-3),
+    (2_500_000, 512, 4e-3),
+    (60_000_000, 1024, 2e-3),
+)
+
+# (passes over the text from which it holds, dropout, dropout on embeddings, on recurrent weights)
+REGULARISATION = (
+    (0.0, 0.0, 0.0, 0.0),
+    (1.5, 0.1, 0.0, 0.0),
+    (4.0, 0.3, 0.0, 0.0),
+    (15.0, 0.4, 0.1, 0.3),
+)
+
+EVALUATIONS = 12
+"""Evaluations in a run; with `evaluation_characters` they take some 5 % of the time."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run with every choice made.
+
+    Attributes
+    ----------
+    model : ModelConfig
+    train : TrainConfig
+    reading : float
+        Characters that will be read, repeats included (an estimate for a budget in minutes).
+    reasons : tuple of str
+        What was chosen and why, a sentence each.
+    """
+
+    model: ModelConfig
+    train: TrainConfig
+    reading: float
+    reasons: tuple[str, ...]
+
+    @property
+    def evaluation_characters(self) -> int:
+        """Validation characters for each evaluation on the way.
+
+        Reading without learning costs a third of learning: 12 x reading / 80 / 3 is 5 % of it.
+        """
+        return max(25_000, int(self.reading / 80))
+
+
+def flops_per_character(model: ModelConfig) -> float:
+    """Floating-point operations to learn from one character: 6 for each weight of a product."""
+    gates = {"lstm": 4, "gru": 3, "rnn": 1}[model.cell]
+    hidden, embedding = model.hidden_size or 0, model.embedding_size or 0
+    layers = model.num_layers or 1
+    recurrent = gates * hidden * (embedding + hidden + (layers - 1) * 2 * hidden)
+    top = hidden * embedding + embedding * (model.vocabulary_size or 0)
+    output = top if model.tied else hidden * (model.vocabulary_size or 0)
+    return 6.0 * (recurrent + output)
+
+
+def plan(
+    model: ModelConfig, train: TrainConfig, characters: int, flops_per_second: float | None = None
+) -> Plan:
+    """Fill in every size, rate and interval that is None.
+
+    Parameters
+    ----------
+    model : ModelConfig
+        With `vocabulary_size`.
+    train : TrainConfig
+    characters : int
+        Length of the training text.
+    flops_per_second : float, optional
+        Measured speed of a training step; needed for a budget in minutes.
+
+    Returns
+    -------
+    Plan
+    """
+    reasons: list[str] = []
+    if train.minutes is None and train.epochs is None and train.steps is None:
+        train = replace(train, minutes=DEFAULT_MINUTES)
+        reasons.append(f"no budget was given: {DEFAULT_MINUTES:g} minutes")
+    model, reading = _choose_sizes(model, train, characters, flops_per_second, reasons)
+    passes = reading / characters
+    model = _choose_regularisation(model, passes, reasons)
+    train = _choose_batch(train, characters, reading, reasons)
+    rate = next(r for _, h, r in reversed(SIZES) if h <= max(128, model.hidden_size or 0))
+    batch = settled(train.batch_size) * settled(train.window)
+    steps = train.steps or max(1, int(reading / batch))
+    every = max(1, steps // EVALUATIONS)
+    train = _fill(
+        train,
+        learning_rate=rate,
+        weight_decay=0.01,
+        ema=0.0,
+        eval_every=every,
+    )
+    train = replace(train, warmup_steps=min(train.warmup_steps, max(1, steps // 10)))
+    return Plan(model, train, reading, tuple(reasons))
+
+
+def _fill(config: Any, **defaults: Any) -> Any:
+    """The config with `defaults` where it has None."""
+    return replace(config, **{k: v for k, v in defaults.items() if getattr(config, k) is None})
+
+
+def _choose_sizes(
+    model: ModelConfig,
+    train: TrainConfig,
+    characters: int,
+    flops_per_second: float | None,
+    reasons: list[str],
+) -> tuple[ModelConfig, float]:
+    candidates = [
+        _fill(
+            model, hidden_size=hidden, num_layers=1, embedding_size=min(128, max(32, hidden // 4))
+        )
+        for _, hidden, _ in SIZES
+    ]
+    if model.hidden_size is not None:
+        return candidates[0], _reading(train, characters, candidates[0], flops_per_second)
+    chosen, reading = candidates[0], _reading(train, characters, candidates[0], flops_per_second)
+    for (needed, _, _), candidate in zip(SIZES, candidates, strict=True):
+        would_read = _reading(train, characters, candidate, flops_per_second)
+        if would_read >= needed:
+            chosen, reading = candidate, would_read
+    reasons.append(
+        f"hidden size {chosen.hidden_size}: the budget is enough to read about "
+        f"{_human(reading)} characters"
+    )
+    return chosen, reading
+
+
+def _reading(
+    train: TrainConfig, characters: int, model: ModelConfig, flops_per_second: float | None
+) -> float:
+    if train.epochs is not None:
+        return train.epochs * characters
+    if train.steps is not None:
+        return float(train.steps * (train.batch_size or 32) * (train.window or 128))
+    # Small layers do not reach the speed of the reference step: a fixed cost for each character.
+    seconds = flops_per_character(model) / (flops_per_second or 1e11) + 4e-6
+    return settled(train.minutes) * 60 / seconds
+
+
+def _choose_regularisation(model: ModelConfig, passes: float, reasons: list[str]) -> ModelConfig:
+    _, dropout, on_embedding, on_weights = next(
+        row for row in reversed(REGULARISATION) if passes >= row[0]
+    )
+    if model.dropout is None:
+        often = f"{passes:.1f} times" if passes < 10 else f"{passes:.0f} times"
+        reasons.append(f"dropout {dropout:g}: the text is read {often}")
+    filled: ModelConfig = _fill(
+        model, dropout=dropout, embedding_dropout=on_embedding, weight_dropout=on_weights
+    )
+    return filled
+
+
+def _choose_batch(
+    train: TrainConfig, characters: int, reading: float, reasons: list[str]
+) -> TrainConfig:
+    # A stream should hold some windows, and a run should have some hundred steps.
+    window = train.window or min(128, max(16, characters // 64))
+    wanted = 64 if reading > 100_000_000 else 32
+    most = max(1, characters // (2 * window))
+    batch = train.batch_size or max(1, min(wanted, most, int(max(4, reading / 300 / window))))
+    if batch > max(1, characters // 4):
+        reasons.append(f"batch size {max(1, characters // 4)}: the text is too short for {batch}")
+        batch = max(1, characters // 4)
+    if batch * 2 > characters - 1 or window > (characters - 1) // batch:
+        window = max(2, (characters - 1) // batch)
+    return replace(train, window=window, batch_size=batch)
+
+
+def _human(count: float) -> str:
+    for unit, name in ((1e9, "billion"), (1e6, "million"), (1e3, "thousand")):
+        if count >= unit:
+            return f"{count / unit:.3g} {name}"
+    return f"{count:.0f}"

@@ -1,0 +1,139 @@
+"""Language models and their checkpoints: what goes into which file, and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from .. import checkpoint
+from ..checkpoint import Checkpoint
+from ..errors import CheckpointError, ConfigError, VocabularyError
+from ..text.vocabulary import Vocabulary
+from .config import ModelConfig
+from .model import CharLM
+
+KIND = "language-model"
+
+ConfigT = TypeVar("ConfigT")
+
+
+def config_from_json(cls: type[ConfigT], value: Any, where: str) -> ConfigT:
+    """A configuration dataclass from its JSON object, strictly.
+
+    Raises
+    ------
+    CheckpointError
+        Where a field is unknown (then a newer chargen may have written it) or impossible.
+    """
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{where} is not an object")
+    names = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for name in value:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, 1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise CheckpointError(
+                f"{where} has the unknown field {name!r}{hint}; "
+                "a newer chargen may have written it: update chargen"
+            )
+    try:
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in value.items()})
+    except (ConfigError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{where}: {error}") from error
+
+
+def pack(
+    model_config: ModelConfig, weights: dict[str, Tensor], vocabulary: Vocabulary
+) -> Checkpoint:
+    """A checkpoint with which text can be drawn and scored; callers add documents and tensors."""
+    weights = dict(weights)
+    if model_config.tied:
+        weights.pop("output.weight", None)  # the same tensor as the embedding
+    return Checkpoint(
+        KIND,
+        documents={
+            "config": {"model": asdict(model_config)},
+            "vocabulary": vocabulary.to_json(),
+        },
+        tensors={"model": weights},
+    )
+
+
+def unpack(stored: Checkpoint) -> tuple[CharLM, Vocabulary]:
+    """The model (float32, on the CPU, in evaluation mode) and the vocabulary of a checkpoint.
+
+    Raises
+    ------
+    CheckpointError
+        Where configuration, vocabulary and tensors do not fit together.
+    """
+    path = stored.path
+    config = config_from_json(
+        ModelConfig, stored.document("config").get("model"), f"{path}: model of config.json"
+    )
+    try:
+        vocabulary = Vocabulary.from_json(stored.document("vocabulary"))
+    except VocabularyError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    if vocabulary.size != config.vocabulary_size:
+        raise CheckpointError(
+            f"{path}: vocabulary.json has {vocabulary.size} symbols, config.json says "
+            f"{config.vocabulary_size}"
+        )
+    weights = stored.tensors.get("model")
+    if weights is None:
+        raise CheckpointError(f"{path}: model.safetensors is missing")
+    weights = complete_weights(config, weights)
+    # Shapes are compared before anything of the stated size is allocated.
+    with torch.device("meta"):
+        try:
+            model = CharLM(config)
+        except (RuntimeError, OverflowError, ConfigError) as error:
+            raise CheckpointError(f"{path}: config.json states impossible sizes") from error
+    _check_weights(path, model, weights)
+    # assign: the tensors that were read become the parameters, without a copy
+    model.load_state_dict({k: v.float() for k, v in weights.items()}, assign=True)
+    if config.tied:
+        model.output.weight = model.embedding.weight
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    return model.eval(), vocabulary
+
+
+def complete_weights(config: ModelConfig, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights with what `pack` left out because it is stored under another name."""
+    if config.tied and "embedding.weight" in weights:
+        return {**weights, "output.weight": weights["embedding.weight"]}
+    return weights
+
+
+def _check_weights(path: Path | None, model: CharLM, weights: dict[str, Tensor]) -> None:
+    where = f"{path}: model.safetensors"
+    expected = model.state_dict()
+    for name in sorted(expected.keys() ^ weights.keys()):
+        state = "lacks" if name in expected else "has the unknown"
+        raise CheckpointError(f"{where} {state} tensor {name!r}")
+    for name, tensor in weights.items():
+        if tensor.shape != expected[name].shape:
+            raise CheckpointError(
+                f"{where}: {name} has shape {list(tensor.shape)}, config.json asks for "
+                f"{list(expected[name].shape)}"
+            )
+        if not tensor.is_floating_point():
+            raise CheckpointError(f"{where}: {name} has type {tensor.dtype}, not a float")
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{where}: {name} has values that are not finite numbers")
+
+
+def load(directory: str | os.PathLike[str]) -> tuple[CharLM, Vocabulary, Checkpoint]:
+    """Read a language model; see `chargen.checkpoint.load` and `unpack` for the errors."""
+    stored = checkpoint.load(directory, KIND)
+    model, vocabulary = unpack(stored)
+    return model, vocabulary, stored

@@ -1,0 +1,35 @@
+"""Sorting keyword options into the configuration dataclasses whose fields they are."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from typing import Any
+
+from .errors import ConfigError
+
+
+def split_options(options: dict[str, Any], *configs: type[Any]) -> tuple[Any, ...]:
+    """Build each configuration from the options that are its fields.
+
+    Parameters
+    ----------
+    options : dict
+        By field name.
+    *configs : dataclass types
+        With no field in common.
+
+    Raises
+    ------
+    ConfigError
+        Where an option belongs to none; the nearest name is suggested.
+    """
+    names = {field.name: config for config in configs for field in dataclasses.fields(config)}
+    for name in options:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, 1)
+            hint = f": did you mean {near[0]}?" if near else ""
+            raise ConfigError(f"there is no option {name!r}{hint}")
+    return tuple(
+        config(**{k: v for k, v in options.items() if names[k] is config}) for config in configs
+    )

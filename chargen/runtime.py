@@ -1,0 +1,113 @@
+"""What depends on the machine: device, precision, threads, seeds."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from .errors import ConfigError
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device called `name`; auto is cuda where there is one, else cpu.
+
+    Raises
+    ------
+    ConfigError
+        Where torch does not know the name or has no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"--device {name} cannot be used: {reason}") from error
+    return device
+
+
+def set_threads(threads: int | None) -> None:
+    """Let torch use this many processor threads; None leaves its own choice."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+def seed_everything(seed: int, deterministic: bool = False) -> None:
+    """Seed torch's generators on every device, on request with deterministic kernels only."""
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(deterministic)
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
+    """The context in which products run in `precision`; parameters stay float32."""
+    return torch.autocast(
+        device.type,
+        dtype=torch.bfloat16,
+        enabled=precision == "bfloat16",
+        # Weights change at every step, and a cached cast would outlive the step under no_grad.
+        cache_enabled=False,
+    )
+
+
+@dataclass(frozen=True)
+class PrecisionChoice:
+    """The precision settled on, why (a clause for people), and how long a trial step took."""
+
+    name: str
+    reason: str
+    seconds_per_step: float
+
+
+def choose_precision(
+    requested: str, device: torch.device, trial_step: Callable[[], object], repeats: int = 3
+) -> PrecisionChoice:
+    """Settle --precision by trying.
+
+    Parameters
+    ----------
+    requested : {"auto", "float32", "bfloat16"}
+    device : torch.device
+    trial_step : callable
+        One training step on throw-away gradients.
+    repeats : int
+        Timed steps for each precision; the fastest counts.
+
+    Raises
+    ------
+    ConfigError
+        Where bfloat16 was demanded and does not work here.
+    """
+
+    def fastest(precision: str) -> float:
+        best = float("inf")
+        for _ in range(1 + repeats):  # the first call also pays for set-up
+            started = time.perf_counter()
+            with autocast(device, precision):
+                trial_step()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            best = min(best, time.perf_counter() - started)
+        return best
+
+    if requested == "float32":
+        return PrecisionChoice("float32", "as asked", fastest("float32"))
+    try:
+        half = fastest("bfloat16")
+    except RuntimeError as error:  # oneDNN: "could not create a primitive descriptor"
+        reason = f"bfloat16 does not work here: {str(error).splitlines()[0]}"
+        if requested == "bfloat16":
+            raise ConfigError(f"--precision {reason}") from error
+        return PrecisionChoice("float32", reason, fastest("float32"))
+    if requested == "bfloat16":
+        return PrecisionChoice("bfloat16", "as asked", half)
+    single = fastest("float32")
+    if single / half < 1.1:
+        reason = f"bfloat16 would only be {single / half:.2f} times as fast here"
+        return PrecisionChoice("float32", reason, single)
+    return PrecisionChoice("bfloat16", f"{single / half:.1f} times as fast as float32 here", half)

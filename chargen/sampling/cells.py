@@ -1,0 +1,232 @@
+"""The recurrent cells' equations for one step, on weights laid out for stepping.
+
+Knows nothing of vocabularies and sampling. Everything is written in place into buffers made once
+for a number of streams: a step allocates nothing that grows with the model.
+
+The outputs of all layers lie side by side in one buffer, so that what layer ``l`` reads,
+``[h_{l-1}; h_l]``, is one slice of it and one matrix product does input and recurrence together.
+The first layer's input product is looked up: row ``v`` of a table is
+``embedding[v] @ W_ih.T + biases``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from chargen.lm.model import CharLM
+
+MAX_TABLE_BYTES = 256 * 2**20
+"""A table of the first layer's input products larger than this is not made."""
+
+MIN_ROWS = 8
+"""Fewest rows of a product for several streams (see `StepBuffers`)."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer's weights, float32, with G = 4H rows (LSTM, GRU) or H (RNN) in a gate vector.
+
+    Rows of gates are ordered for stepping: LSTM ``[i, f, o, g]`` (the three sigmoids in one run),
+    GRU ``[n from the input, r, z, n from the state]`` (the last one is inside ``r * (...)``).
+    """
+
+    joint: Tensor
+    """(G, K) LSTM and RNN: over ``[x; h]``, or over ``h`` where the input is looked up.
+    (3H, H) GRU: ``[r, z, n]`` over ``h``."""
+    input: Tensor | None
+    """(3H, input) ``[n, r, z]`` over ``x``: GRU whose input is not looked up."""
+    bias: Tensor
+    """(G,)"""
+
+
+@dataclass(frozen=True)
+class StepWeights:
+    """Everything that a step needs of a model."""
+
+    cell: str
+    hidden_size: int
+    vocabulary_size: int
+    table: Tensor | None
+    """(V, G) what the first layer adds for each id, or None where it would be too large."""
+    embedding: Tensor
+    """(V, E)"""
+    layers: tuple[Layer, ...]
+    readout: tuple[tuple[Tensor, Tensor], ...]
+    """Matrices and biases from the last layer's output to the logits."""
+
+
+def _blocks(matrix: Tensor, order: list[int], size: int) -> Tensor:
+    parts = torch.split(matrix, size)
+    return torch.cat([parts[i] for i in order])
+
+
+def _gates(cell: str, layer: torch.nn.RNNBase, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return ``W_ih, W_hh, bias`` (G,) of a layer with the rows in this module's order."""
+    w_ih, w_hh, b_ih, b_hh = (
+        getattr(layer, name).detach().double()
+        for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+    )
+    if cell == "gru":
+        both = b_ih + b_hh
+        bias = torch.cat([b_ih[2 * size :], both[: 2 * size], b_hh[2 * size :]])
+        return _blocks(w_ih, [2, 0, 1], size), w_hh, bias  # W_ih [n, r, z], W_hh [r, z, n]
+    order = [0, 1, 3, 2] if cell == "lstm" else [0]
+    return (
+        _blocks(w_ih, order, size),
+        _blocks(w_hh, order, size),
+        _blocks(b_ih + b_hh, order, size),
+    )
+
+
+def prepare(model: CharLM) -> StepWeights:
+    """Lay out the weights of `model` for stepping; later changes of the model do not show.
+
+    Products are multiplied out in float64 and kept in float32.
+    """
+    config = model.config
+    cell, size = config.cell, config.hidden_size
+    assert size is not None
+    embedding = model.embedding.weight.detach().double()
+    gates = [_gates(cell, layer, size) for layer in model.layers]  # type: ignore[arg-type]
+    w_ih, _, bias = gates[0]
+    table = None
+    if len(embedding) * len(bias) * 4 <= MAX_TABLE_BYTES:
+        table = bias.expand(len(embedding), -1).clone()  # (V, G)
+        table[:, : len(w_ih)] += embedding @ w_ih.T
+        table = table.float()
+    layers = []
+    for i, (w_ih, w_hh, bias) in enumerate(gates):
+        looked_up = i == 0 and table is not None
+        if cell == "gru":
+            layer = Layer(w_hh.float(), None if looked_up else w_ih.float(), bias.float())
+        else:
+            joint = w_hh if looked_up else torch.cat([w_ih, w_hh], dim=1)
+            layer = Layer(joint.float().contiguous(), None, bias.float())
+        layers.append(layer)
+    return StepWeights(
+        cell, size, len(embedding), table, embedding.float(), tuple(layers), _readout(model)
+    )
+
+
+def _readout(model: CharLM) -> tuple[tuple[Tensor, Tensor], ...]:
+    linears = [model.output] if model.projection is None else [model.projection, model.output]
+    steps = []
+    for linear in linears:
+        weight = linear.weight.detach().double()
+        bias = weight.new_zeros(len(weight)) if linear.bias is None else linear.bias.detach()
+        steps.append((weight, bias.double()))
+    if len(steps) == 2:
+        (first, first_bias), (second, second_bias) = steps
+        # One matrix is read faster than two, unless it is the larger.
+        if len(second) * first.shape[1] <= first.numel() + second.numel():
+            steps = [(second @ first, second @ first_bias + second_bias)]
+    return tuple((weight.float(), bias.float()) for weight, bias in steps)
+
+
+class StepBuffers:
+    """State and scratch space for `batch_size` streams, and the step itself.
+
+    One stream is a vector and its products matrix-vector products. Several are rows of a matrix,
+    at least `MIN_ROWS` of them: kernels for two or three rows add up in another order than those
+    for more, and with this a stream's numbers are the same in a batch of any size, bit for bit.
+    (Alone they differ in the last bits: the matrix-vector product is twice as fast as the rest.)
+    """
+
+    def __init__(self, weights: StepWeights, batch_size: int) -> None:
+        size, device = weights.hidden_size, weights.embedding.device
+        self.weights = weights
+        self.batch_size = batch_size
+        self.rows = 1 if batch_size == 1 else max(batch_size, MIN_ROWS)
+        lead = () if self.rows == 1 else (self.rows,)
+        inputs = 0 if weights.table is not None else weights.embedding.shape[1]
+        count = len(weights.layers)
+
+        def zeros(width: int) -> Tensor:
+            return torch.zeros(*lead, width, device=device)
+
+        self.ids = torch.zeros(self.rows, dtype=torch.int64, device=device)
+        self._outputs = zeros(inputs + count * size)  # [e; h_0; h_1; ...]
+        self._inputs = self._outputs[..., :inputs]
+        self.hidden = [
+            self._outputs[..., inputs + i * size : inputs + (i + 1) * size] for i in range(count)
+        ]
+        self.cells = [zeros(size) for _ in range(count)] if weights.cell == "lstm" else []
+        self._gates = zeros(len(weights.layers[0].bias))
+        self._read = [zeros(len(weight)) for weight, _ in weights.readout]
+        self.logits = self._read[-1].view(self.rows, -1)[:batch_size]
+        self._sources = []  # what each layer's joint product reads
+        for i in range(count):
+            first = inputs + (i - 1) * size if i else 0
+            self._sources.append(self._outputs[..., first : inputs + (i + 1) * size])
+        self._parts = torch.split(self._gates, size, dim=-1)
+        self._sigmoids = self._gates[..., : 3 * size]
+        # (rows, width) views for the look-ups of rows
+        self._gates_rows = self._gates.view(self.rows, -1)
+        self._add = _add_vector if self.rows == 1 else _add_rows
+
+    def step(self) -> Tensor:
+        """Read `ids` and return the logits of what comes next, (B, V), valid until next time."""
+        weights = self.weights
+        advance = _CELLS[weights.cell]
+        for i, layer in enumerate(weights.layers):
+            if i == 0 and weights.table is not None:
+                torch.index_select(weights.table, 0, self.ids, out=self._gates_rows)
+            else:
+                if i == 0:
+                    rows = weights.embedding.index_select(0, self.ids)
+                    self._inputs.view(self.rows, -1).copy_(rows)
+                self._gates.copy_(layer.bias)
+            advance(self, i, layer)
+        read = self.hidden[-1]
+        for (weight, bias), out in zip(weights.readout, self._read, strict=True):
+            out.copy_(bias)
+            self._add(out, weight, read)
+            read = out
+        return self.logits
+
+    def lstm(self, i: int, layer: Layer) -> None:
+        """``c = f c + i g; h = o tanh(c)`` (Hochreiter & Schmidhuber 1997; Gers et al. 2000)."""
+        hidden, cell = self.hidden[i], self.cells[i]
+        enter, forget, leave, candidate = self._parts
+        self._add(self._gates, layer.joint, self._sources[i])
+        self._sigmoids.sigmoid_()
+        candidate.tanh_()
+        cell.mul_(forget).addcmul_(enter, candidate)
+        torch.tanh(cell, out=hidden)
+        hidden.mul_(leave)
+
+    def gru(self, i: int, layer: Layer) -> None:
+        """``n = tanh(n_x + r n_h); h = (1 - z) n + z h`` (Cho et al. 2014, as in cuDNN)."""
+        hidden, size = self.hidden[i], self.weights.hidden_size
+        new, reset, update, recurrent = self._parts
+        if layer.input is not None:
+            source = self.hidden[i - 1] if i else self._inputs
+            self._add(self._gates[..., : 3 * size], layer.input, source)
+        self._add(self._gates[..., size:], layer.joint, hidden)
+        reset.sigmoid_()
+        update.sigmoid_()
+        new.addcmul_(reset, recurrent).tanh_()
+        hidden.sub_(new).mul_(update).add_(new)
+
+    def rnn(self, i: int, layer: Layer) -> None:
+        """``h = tanh(W x + U h + b)`` (Elman 1990)."""
+        self._add(self._gates, layer.joint, self._sources[i])
+        torch.tanh(self._gates, out=self.hidden[i])
+
+
+_CELLS = {"lstm": StepBuffers.lstm, "gru": StepBuffers.gru, "rnn": StepBuffers.rnn}
+
+
+def _add_vector(out: Tensor, matrix: Tensor, vector: Tensor) -> None:
+    """``out (N,) += matrix (N, K) @ vector (K,)``"""
+    out.addmv_(matrix, vector)
+
+
+def _add_rows(out: Tensor, matrix: Tensor, rows: Tensor) -> None:
+    """``out (R, N) += rows (R, K) @ matrix.T``"""
+    out.addmm_(rows, matrix.T)

@@ -1,0 +1,127 @@
+"""A model prepared for writing: it reads a prompt at once and then steps id by id.
+
+Knows nothing of text: ids go in, logits come out. `generate` draws from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from chargen.sampling.cells import StepBuffers, prepare
+
+if TYPE_CHECKING:
+    from chargen.lm.model import CharLM
+
+_PREFILL_WINDOW = 1024
+
+
+class Decoder:
+    """Steps a character language model, in float32 and exact to it within rounding.
+
+    Parameters
+    ----------
+    model : CharLM
+        Its weights are laid out anew for stepping (see `chargen.sampling.cells`); after more
+        training, make another decoder.
+
+    Examples
+    --------
+    >>> decoder = Decoder(model)                          # doctest: +SKIP
+    >>> logits = decoder.prefill(torch.tensor([5, 7]))    # (1, V): what comes after 5, 7
+    >>> logits = decoder.step(torch.tensor([9]))          # (1, V): what comes after 9
+    """
+
+    def __init__(self, model: CharLM) -> None:
+        self.model = model
+        self._weights = prepare(model)
+        self._buffers = StepBuffers(self._weights, 1)
+
+    @property
+    def batch_size(self) -> int:
+        """Number of streams."""
+        return self._buffers.batch_size
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self._weights.embedding.device
+
+    def clone(self) -> Decoder:
+        """Return a decoder on the same weights with its own copy of the state."""
+        other = object.__new__(type(self))
+        other.model, other._weights = self.model, self._weights
+        other.state = self.state
+        return other
+
+    @property
+    def state(self) -> tuple[Tensor, ...]:
+        """A copy of the state, as the model has it: (h, c) or (h,), each (layers, B, H)."""
+        buffers = self._buffers
+        shape = (len(buffers.hidden), buffers.rows, self._weights.hidden_size)
+        parts = [buffers.hidden, buffers.cells] if buffers.cells else [buffers.hidden]
+        return tuple(torch.stack(p).view(shape)[:, : buffers.batch_size].clone() for p in parts)
+
+    @state.setter
+    def state(self, state: tuple[Tensor, ...]) -> None:
+        batch_size = state[0].shape[1]
+        buffers = StepBuffers(self._weights, batch_size)
+        parts = [buffers.hidden, buffers.cells] if buffers.cells else [buffers.hidden]
+        for part, values in zip(parts, state, strict=True):
+            for buffer, value in zip(part, values, strict=True):
+                buffer.view(buffers.rows, -1)[:batch_size].copy_(value)
+        self._buffers = buffers
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Go on with these streams, in this order; ``select([0] * n)`` makes n of the first."""
+        self.state = tuple(part[:, list(rows)] for part in self.state)
+
+    def prefill(self, ids: Tensor, state: tuple[Tensor, ...] | None = None) -> Tensor:
+        """Read ids through the model's fused kernel, from `state` or the model's initial one.
+
+        Parameters
+        ----------
+        ids : Tensor (T,) or (T, B) of integers, T >= 1
+
+        Returns
+        -------
+        Tensor (B, V) float32
+            Logits of what comes after the last id.
+        """
+        ids = ids if ids.dim() == 2 else ids.unsqueeze(1)
+        if len(ids) == 0:
+            raise ValueError("prefill needs at least one id")
+        model, training = self.model, self.model.training
+        model.eval()
+        try:
+            with torch.no_grad():
+                state = model.initial_state(ids.shape[1]) if state is None else state
+                for window in torch.split(ids.to(self.device, torch.int64), _PREFILL_WINDOW):
+                    features, state = model.features(window, state)
+                logits = model.logits(features[-1]).float()
+        finally:
+            model.train(training)
+        self.state = state
+        return logits
+
+    def step(self, ids: Tensor) -> Tensor:
+        """Read the next id of each stream.
+
+        Parameters
+        ----------
+        ids : Tensor (B,) of integers
+
+        Returns
+        -------
+        Tensor (B, V) float32
+            Logits of what comes next; the next step writes over them.
+        """
+        buffers = self._buffers
+        if buffers.rows == 1:
+            buffers.ids.copy_(ids)
+        else:
+            buffers.ids[: buffers.batch_size].copy_(ids)
+        return buffers.step()

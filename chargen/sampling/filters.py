@@ -1,0 +1,176 @@
+"""Filters on a model's logits: small pure functions, and the one order in which they are applied.
+
+Every filter takes logits (B, V), an array of floats, and returns logits (B, V) in which ``-inf``
+means "never". At least one candidate is always left. `build_filter` composes them in this order:
+
+1. `exclude`: symbols that may not be drawn here (the unknown symbol; bytes that break UTF-8)
+2. `require_finite`: the one place where logits that are not numbers are refused
+3. `penalize_repetition`
+4. `scale_temperature` (temperature 0 keeps the likeliest alone, and the rest has no effect)
+5. `keep_top_k`
+6. `keep_top_p`
+7. `keep_min_p`
+
+They are NumPy, not torch: on the 65 or so numbers of one step a call into torch takes several times
+as long, and the filters took as long as the model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chargen.errors import ChargenError
+from chargen.sampling.config import SamplingConfig
+
+Logits = NDArray[np.floating[Any]]
+Ids = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+REPETITION_WINDOW = 64
+"""How many of the last ids the repetition penalty looks at."""
+
+LogitsFilter = Callable[[Logits, "Mask | None", "Ids | None"], Logits]
+"""``(logits (B, V), excluded (V,) or (B, V) or None, recent ids (B, W) or None)``."""
+
+
+def _largest(logits: Logits) -> Logits:
+    """(B, 1)"""
+    largest: Logits = np.maximum.reduce(logits, axis=-1, keepdims=True)
+    return largest
+
+
+def exclude(logits: Logits, excluded: Mask) -> Logits:
+    """Exclude the ids marked in `excluded` ((V,) or (B, V))."""
+    result = logits.copy()
+    np.copyto(result, -math.inf, where=excluded)
+    return result
+
+
+def require_finite(logits: Logits) -> Logits:
+    """Refuse logits from which nothing can be drawn; ``+inf`` wins over everything finite.
+
+    Raises
+    ------
+    ChargenError
+        If a row has a NaN, or no candidate is left in it.
+    """
+    largest = _largest(logits)  # a NaN in the row is its maximum
+    if np.isfinite(largest).all():
+        return logits
+    if np.isnan(largest).any():
+        raise ChargenError("the model's predictions are not numbers (NaN): its training diverged")
+    if (largest == -math.inf).any():
+        raise ChargenError("the model's predictions leave no character that could be drawn")
+    certain = np.where(logits == math.inf, 0.0, -math.inf)
+    return np.where(largest == math.inf, certain, logits)
+
+
+def penalize_repetition(logits: Logits, recent: Ids, penalty: float) -> Logits:
+    """Make the ids of `recent` (B, W) less likely (Keskar et al. 2019, CTRL, section 4.1).
+
+    Positive logits are divided by `penalty`, negative ones multiplied by it.
+    """
+    seen = np.take_along_axis(logits, recent, axis=-1)  # (B, W)
+    limit = np.finfo(logits.dtype).max
+    with np.errstate(over="ignore"):
+        lower = np.where(seen > 0, seen / penalty, seen * penalty)
+    # An overflow must not turn the last candidate into "never".
+    lower = np.where(seen == -math.inf, seen, np.clip(lower, -limit, limit))
+    penalized = logits.copy()
+    np.put_along_axis(penalized, recent, lower, axis=-1)
+    return penalized
+
+
+def scale_temperature(logits: Logits, temperature: float) -> Logits:
+    """Divide by `temperature`; 0 keeps only the likeliest (of equal ones that with the lowest id).
+
+    The largest logit becomes 0, so that no temperature, however small, overflows upwards.
+    """
+    with np.errstate(over="ignore"):  # what overflows is so unlikely that "never" is right
+        shifted = logits - _largest(logits)
+        if temperature == 0:
+            return keep_top_k(shifted, 1)
+        shifted /= temperature
+    return shifted
+
+
+def keep_top_k(logits: Logits, k: int) -> Logits:
+    """Keep exactly the `k` likeliest (Fan et al. 2018); ties go to the lowest id."""
+    size = logits.shape[-1]
+    if k >= size:
+        return logits
+    threshold = np.partition(logits, size - k, axis=-1)[:, size - k, None]  # (B, 1)
+    return _keep_largest(logits, threshold, np.full_like(threshold, k, dtype=np.int64))
+
+
+def keep_top_p(logits: Logits, p: float) -> Logits:
+    """Keep the fewest likeliest whose probabilities reach `p` (Holtzman et al. 2020, nucleus)."""
+    if p >= 1:
+        return logits
+    size = logits.shape[-1]
+    weights = np.exp(logits - _largest(logits))
+    needed = p * weights.sum(axis=-1, keepdims=True)  # (B, 1)
+    # Almost always the nucleus is among the 64 likeliest; a large vocabulary is rarely sorted.
+    for count in (min(64, size), size):
+        start = size - count
+        likeliest = np.partition(logits, start, axis=-1)[:, start:] if start else logits
+        likeliest = np.sort(likeliest, axis=-1)[:, ::-1]  # (B, count), falling
+        reached = np.exp(likeliest - likeliest[:, :1]).cumsum(axis=-1)
+        if (reached[:, -1:] >= needed).all():
+            break
+    last = (reached < needed).sum(axis=-1, keepdims=True).clip(max=count - 1)
+    return _keep_largest(logits, np.take_along_axis(likeliest, last, axis=-1), last + 1)
+
+
+def keep_min_p(logits: Logits, p: float) -> Logits:
+    """Keep what has at least `p` times the likeliest's probability (Nguyen et al. 2024)."""
+    if p <= 0:
+        return logits
+    return np.where(logits < _largest(logits) + math.log(p), -math.inf, logits)
+
+
+def _keep_largest(logits: Logits, threshold: Logits, count: Ids) -> Logits:
+    """Keep the `count` (B, 1) largest, whose smallest is `threshold`; ties go to the lowest id."""
+    kept = logits >= threshold
+    if (kept.sum(axis=-1, keepdims=True) > count).any():
+        tied = logits == threshold
+        free = count - (kept & ~tied).sum(axis=-1, keepdims=True)
+        kept &= ~tied | (tied.cumsum(axis=-1) <= free)
+    return np.where(kept, logits, -math.inf)
+
+
+def build_filter(config: SamplingConfig) -> LogitsFilter:
+    """Compose the filters that `config` asks for, in the order of this module's docstring.
+
+    Returns
+    -------
+    callable
+        ``apply(logits, excluded, recent)``: logits (B, V) of any float type, the ids that may not
+        be drawn ((V,) or (B, V), or None) and the last ids (B, W; needed where there is a
+        repetition penalty). It returns float64 logits (B, V), the largest of each row 0.
+    """
+
+    def apply(logits: Logits, excluded: Mask | None, recent: Ids | None) -> Logits:
+        logits = logits.astype(np.float64, copy=False)
+        if excluded is not None:
+            logits = exclude(logits, excluded)
+        logits = require_finite(logits)
+        if config.repetition_penalty != 1 and recent is not None:
+            logits = penalize_repetition(logits, recent, config.repetition_penalty)
+        logits = scale_temperature(logits, config.temperature)
+        if config.temperature == 0:
+            return logits
+        if config.top_k is not None:
+            logits = keep_top_k(logits, config.top_k)
+        if config.top_p is not None:
+            logits = keep_top_p(logits, config.top_p)
+        if config.min_p is not None:
+            logits = keep_min_p(logits, config.min_p)
+        return logits
+
+    return apply

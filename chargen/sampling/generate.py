@@ -1,0 +1,221 @@
+"""Text from a model: one sample or a batch, whole or streamed, always the same for a seed.
+
+A text's characters depend on the model, the prompt, the options and its seed alone. Streamed or
+not, it takes the same steps. In a batch each text has its own random numbers, and the decoder
+gives each row the same numbers whatever the batch; texts that end drop out.
+(A batch differs from a text alone by rounding, about 1e-7 of a probability: the draw falls on
+another character about once in a million.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+from chargen.errors import ConfigError
+from chargen.sampling.config import SamplingConfig
+from chargen.sampling.decoder import Decoder
+from chargen.sampling.draw import Uniforms, draw, log_probability
+from chargen.sampling.filters import REPETITION_WINDOW, Ids, Mask, build_filter
+from chargen.sampling.utf8 import forbidden, state_after
+from chargen.sampling.writing import Writer
+from chargen.text.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One text that a model wrote.
+
+    Attributes
+    ----------
+    text : str
+        What was written, without the prompt.
+    log_probs : tuple of float
+        For each character of `text`, its natural log-probability under the model as it is,
+        before any filter.
+    seed : int
+        Sampling with this seed alone gives this text.
+    ended : str
+        ``"length"``, ``"end"`` (the model ended the document) or ``"stop"`` (a stop text came).
+    """
+
+    text: str
+    log_probs: tuple[float, ...]
+    seed: int
+    ended: str
+
+
+def encode_prompt(
+    vocabulary: Vocabulary, text: str, config: SamplingConfig
+) -> tuple[ArrayLike, str]:
+    """Encode a prompt as ``config.unknown`` says.
+
+    Returns
+    -------
+    ids, unknown
+        `unknown` holds the distinct characters that the model has never seen, for a note.
+
+    Raises
+    ------
+    ConfigError
+        If there are such characters and ``config.unknown`` is ``"error"``.
+    """
+    if config.unknown != "error":
+        ids, unknown = vocabulary.encode_prompt(text, config.unknown)
+        return ids, unknown
+    ids, unknown = vocabulary.encode_prompt(text, "replace")
+    if unknown:
+        raise ConfigError(
+            f"--prompt has characters that the model has never seen: {unknown!r} "
+            "(--unknown replace or --unknown skip reads it all the same)"
+        )
+    return ids, unknown
+
+
+def generate(
+    decoder: Decoder,
+    vocabulary: Vocabulary,
+    prompt: ArrayLike,
+    config: SamplingConfig,
+    num_samples: int = 1,
+) -> list[Sample]:
+    """Write `num_samples` texts as one batch.
+
+    Parameters
+    ----------
+    decoder : Decoder
+        Its own state is neither used nor changed.
+    prompt : array (T,) of ids
+        What the texts continue; may be empty. Whole characters.
+    num_samples : int
+        Text ``i`` has seed ``config.seed + i``.
+
+    Raises
+    ------
+    ConfigError
+        If `num_samples` is below 1.
+    ChargenError
+        If the model's predictions are not numbers.
+    """
+    if num_samples < 1:
+        raise ConfigError(f"--num-samples must be a whole number, 1 or more, got {num_samples}")
+    if config.seed + num_samples > 2**63:
+        raise ConfigError(f"--seed must leave room for {num_samples} seeds, got {config.seed}")
+    writers = [Writer(vocabulary, config, config.seed + i) for i in range(num_samples)]
+    for _ in _write(decoder, vocabulary, prompt, config, writers):
+        pass
+    return [_sample(writer) for writer in writers]
+
+
+def stream(
+    decoder: Decoder, vocabulary: Vocabulary, prompt: ArrayLike, config: SamplingConfig
+) -> Iterator[str]:
+    """Write one text and yield it as it is drawn, in pieces of whole characters.
+
+    Together the pieces are the text that `generate` gives. See `generate` for the arguments.
+    """
+    writers = [Writer(vocabulary, config, config.seed)]
+    for piece in _write(decoder, vocabulary, prompt, config, writers):
+        if piece:
+            yield piece
+
+
+def _sample(writer: Writer) -> Sample:
+    assert writer.ended is not None
+    text = writer.text
+    # Characters of a stop text were drawn and have log-probabilities, but are not in the text.
+    return Sample(text, tuple(writer.log_probs[: len(text)]), writer.seed, writer.ended)
+
+
+def _write(
+    decoder: Decoder,
+    vocabulary: Vocabulary,
+    prompt: ArrayLike,
+    config: SamplingConfig,
+    writers: Sequence[Writer],
+) -> Iterator[str]:
+    """Draw until every writer has ended; yield what the first of them gave out at each step."""
+    context = np.concatenate([[vocabulary.start_id], np.asarray(prompt, dtype=np.int64)])
+    context = context.astype(np.int64)
+    live = [writer for writer in writers if writer.ended is None]
+    if not live:
+        return
+    decoder = decoder.clone()
+    logits = decoder.prefill(torch.from_numpy(context)).cpu().numpy()
+    if len(live) > 1:
+        decoder.select([0] * len(live))
+        logits = logits.repeat(len(live), axis=0)
+    apply = build_filter(config)
+    exclusion = _Exclusion(vocabulary, context, live)
+    recent = _Recent(context, len(live)) if config.repetition_penalty != 1 else None
+    uniforms = Uniforms([writer.seed for writer in live])
+    while True:
+        logits = logits.astype(np.float64)
+        filtered = apply(logits, exclusion.mask(live), None if recent is None else recent.ids)
+        ids = draw(filtered, next(uniforms))
+        log_probs = log_probability(logits, ids)
+        pieces = [
+            writer.feed(drawn, log_prob)
+            for writer, drawn, log_prob in zip(live, ids.tolist(), log_probs.tolist(), strict=True)
+        ]
+        if live[0] is writers[0]:
+            yield pieces[0]
+        if any(writer.ended for writer in live):
+            rows = [row for row, writer in enumerate(live) if writer.ended is None]
+            live = [live[row] for row in rows]
+            if not live:
+                return
+            decoder.select(rows)
+            uniforms.select(rows)
+            ids = ids[rows]
+            if recent is not None:
+                recent.select(rows)
+        if recent is not None:
+            recent.add(ids)
+        logits = decoder.step(torch.from_numpy(ids)).cpu().numpy()
+
+
+class _Exclusion:
+    """What may not be drawn: symbols that are no text, and bytes that would break a character."""
+
+    def __init__(self, vocabulary: Vocabulary, context: Ids, writers: Sequence[Writer]) -> None:
+        never = np.zeros(vocabulary.size, dtype=np.bool_)
+        never[np.asarray(vocabulary.never_sampled, dtype=np.int64)] = True
+        self._fixed: Mask | None = never if never.any() else None
+        self._by_state: Mask | None = None
+        if vocabulary.level == "byte":
+            self._by_state = forbidden(vocabulary.size) | never
+            state = state_after(context[-4:].tolist())
+            for writer in writers:
+                writer.utf8_state = state
+
+    def mask(self, writers: Sequence[Writer]) -> Mask | None:
+        """(V,) or (B, V) bool, or None where everything may be drawn."""
+        if self._by_state is None:
+            return self._fixed
+        mask: Mask = self._by_state[[writer.utf8_state for writer in writers]]
+        return mask
+
+
+class _Recent:
+    """The last ids of each stream, for the repetition penalty."""
+
+    def __init__(self, context: Ids, batch_size: int) -> None:
+        last = context[-REPETITION_WINDOW:]
+        # A short context is filled up with its own first id, which changes no set of ids.
+        filled = np.concatenate([np.full(REPETITION_WINDOW - len(last), last[0]), last])
+        self.ids = np.tile(filled, (batch_size, 1))  # (B, W)
+        self._oldest = 0
+
+    def add(self, ids: Ids) -> None:
+        """Put ids (B,) in the place of the oldest."""
+        self.ids[:, self._oldest] = ids
+        self._oldest = (self._oldest + 1) % REPETITION_WINDOW
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Go on with these streams only."""
+        self.ids = self.ids[list(rows)]

@@ -1,0 +1,205 @@
+"""Counting, encoding and splitting a text into a folder of the cache.
+
+Knows nothing about where that folder lies; whatever the size of the text, memory stays bounded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from chargen.errors import CorpusError
+from chargen.text.config import CorpusConfig
+from chargen.text.files import Advance
+from chargen.text.sources import SEPARATOR, Source, fingerprint, read
+from chargen.text.splitting import split_point
+from chargen.text.vocabulary import (
+    CODE_POINTS,
+    ByteVocabulary,
+    CharVocabulary,
+    Vocabulary,
+    code_points,
+)
+
+FORMAT = 1
+IDS = "ids.bin"
+META = "meta.json"
+
+#: Called with what is being done, the bytes done and the bytes in all.
+Progress = Callable[[str, int, int], None]
+
+_BLOCK = 1 << 20  # ids turned around at a time
+
+
+@dataclass
+class Builder:
+    """The work behind one `chargen.text.corpus.load_corpus`, stage by stage.
+
+    Attributes
+    ----------
+    name, label : str
+        The corpus as a folder and as a person would call it.
+    sources, valid : list of Source
+        The text, and the text to validate on if that is another; neither a stream.
+    config, vocabulary, reverse, minimum, progress
+        As `load_corpus` takes them.
+    """
+
+    name: str
+    label: str
+    sources: list[Source]
+    valid: list[Source]
+    config: CorpusConfig
+    vocabulary: Vocabulary | None
+    reverse: bool
+    minimum: int
+    progress: Progress | None
+
+    def key(self) -> str:
+        """SHA-256 over the text and everything that decides its ids."""
+        advance = self._advance("reading", self.sources + self.valid)
+        config = self.config
+        parts = {
+            "format": FORMAT,
+            "text": fingerprint(self.sources, config, advance),
+            "valid": fingerprint(self.valid, config, advance) if self.valid else None,
+            "fraction": None if self.valid else config.valid_fraction,
+            "level": config.level,
+            "min_count": config.min_count,
+            "vocabulary": None if self.vocabulary is None else self.vocabulary.to_json(),
+            "reverse": self.reverse,
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def build(self, folder: Path) -> None:
+        """Write `IDS` and `META` into `folder`.
+
+        Raises
+        ------
+        CorpusError
+            For text that cannot be read, is too small or changes meanwhile.
+        OSError
+            When the folder cannot be written.
+        """
+        notes: list[str] = []
+        counted, vocabulary = self._vocabulary(notes)
+        path = folder / IDS
+        with path.open("wb") as file:
+            advance = self._advance("encoding", self.sources + self.valid)
+            characters, length = _encode(
+                file, vocabulary, read(self.sources, self.config, notes, advance), self.label, notes
+            )
+            if counted not in (None, characters):
+                raise CorpusError(f"{self.label} changed while it was being read; try again")
+            self.check_size(characters)
+            more, more_length = 0, 0
+            if self.valid:
+                texts = read(self.valid, self.config, notes, advance)
+                valid = self.valid[0].name
+                more, more_length = _encode(file, vocabulary, texts, valid, notes)
+                if not more:
+                    raise CorpusError(f"{valid} is empty: there is nothing to validate on")
+            _to_disk(file)
+        ids = np.memmap(path, dtype=vocabulary.dtype, mode="r")
+        split = length if self.valid else split_point(ids, vocabulary, self.config)
+        if self.reverse:
+            _turn_around(path, ids, split)
+        meta = {
+            "format": FORMAT,
+            "name": self.name,
+            "split": split,
+            "total": length + more_length,
+            "characters": characters + more,
+            "sources": [source.name for source in self.sources + self.valid],
+            "notes": list(dict.fromkeys(notes)),  # each pass over the text notes the same
+            "vocabulary": vocabulary.to_json(),
+        }
+        with (folder / META).open("w", encoding="utf-8") as out:
+            json.dump(meta, out)
+            _to_disk(out)
+
+    def check_size(self, characters: int) -> None:
+        """Refuse a text with fewer characters than `minimum`."""
+        if not characters:
+            raise CorpusError(f"{self.label} is empty: there is no text in it")
+        if characters < self.minimum:
+            raise CorpusError(
+                f"{self.label} has {characters} characters; at least {self.minimum} are needed"
+            )
+
+    def _advance(self, stage: str, sources: list[Source]) -> Advance | None:
+        if self.progress is None:
+            return None
+        progress = self.progress
+        total = sum(source.size for source in sources)
+        done = 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            progress(stage, min(done, total), total)
+
+        progress(stage, 0, total)
+        return advance
+
+    def _vocabulary(self, notes: list[str]) -> tuple[int | None, Vocabulary]:
+        """The vocabulary, and the number of characters if they had to be counted for it."""
+        documents = self.config.documents is not None
+        if self.vocabulary is not None:
+            return None, self.vocabulary
+        if self.config.level == "byte":
+            return None, ByteVocabulary(documents)
+        counts = np.zeros(CODE_POINTS, dtype=np.int64)
+        advance = self._advance("counting", self.sources)
+        for text in read(self.sources, self.config, notes, advance):
+            found = np.bincount(code_points(text))
+            counts[: found.size] += found
+        counts[ord(SEPARATOR)] = 0
+        total = int(counts.sum())
+        self.check_size(total)
+        return total, CharVocabulary.build(counts, self.config.min_count, documents)
+
+
+def _encode(
+    file: IO[bytes], vocabulary: Vocabulary, texts: Any, label: str, notes: list[str]
+) -> tuple[int, int]:
+    """Append the ids; how many characters (without separators) and ids that were."""
+    characters = length = unknown = 0
+    for text in texts:
+        ids = vocabulary.encode(text)
+        file.write(ids.data)
+        characters += len(text) - text.count(SEPARATOR)
+        length += ids.size
+        if vocabulary.unknown_id is not None:
+            unknown += int(np.count_nonzero(ids == vocabulary.unknown_id))
+    if unknown:
+        notes.append(
+            f"{unknown:,} of the {characters:,} characters of {label} are read as unknown"
+            f" ({unknown / characters:.2%})"
+        )
+    return characters, length
+
+
+def _turn_around(path: Path, ids: npt.NDArray[Any], split: int) -> None:
+    """Write the ids again, training and validation text each from its end to its beginning."""
+    turned = path.with_name("reversed.bin")
+    with turned.open("wb") as file:
+        for first, end in ((0, split), (split, len(ids))):
+            for stop in range(end, first, -_BLOCK):
+                block = ids[max(stop - _BLOCK, first) : stop]
+                file.write(np.ascontiguousarray(block[::-1]).data)
+        _to_disk(file)
+    turned.replace(path)
+
+
+def _to_disk(file: IO[Any]) -> None:
+    file.flush()
+    os.fsync(file.fileno())

@@ -1,0 +1,190 @@
+"""A corpus as memory-mapped ids, encoded once and shared by later runs.
+
+Knows nothing about models, and nothing of how a text becomes ids (see `building`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import mmap
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from chargen.errors import ConfigError, CorpusError, VocabularyError
+from chargen.text.building import FORMAT, IDS, META, Builder, Progress
+from chargen.text.cache import cache_folder, publish, workspace
+from chargen.text.config import CorpusConfig
+from chargen.text.files import TABLES, shown
+from chargen.text.sources import corpus_name, resolve, spool
+from chargen.text.vocabulary import Vocabulary
+
+MINIMUM_CHARACTERS = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """An encoded text.
+
+    Attributes
+    ----------
+    name : str
+        Short, fit for the name of a folder.
+    vocabulary : Vocabulary
+    train, valid : numpy.ndarray
+        Ids, 1-D, `vocabulary.dtype`, read-only and memory-mapped; `valid` may be empty.
+    key : str
+        Names the encoding in the cache.
+    characters : int
+        Of training and validation text together, separators not counted.
+    sources : tuple of str
+        What was read, as shown to people.
+    notes : tuple of str
+        Sentences about what was skipped, guessed or left unknown.
+    """
+
+    name: str
+    vocabulary: Vocabulary
+    train: npt.NDArray[Any]
+    valid: npt.NDArray[Any]
+    key: str
+    characters: int
+    sources: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def load_corpus(
+    corpora: Sequence[str],
+    config: CorpusConfig,
+    *,
+    cache_dir: Path | None = None,
+    vocabulary: Vocabulary | None = None,
+    reverse: bool = False,
+    minimum: int = MINIMUM_CHARACTERS,
+    progress: Progress | None = None,
+) -> Corpus:
+    """Encode text, or reuse the encoding of an earlier run over the same bytes.
+
+    Parameters
+    ----------
+    corpora : sequence of str
+        See `chargen.text.sources.resolve`.
+    config : CorpusConfig
+        How to read and split.
+    cache_dir : Path, optional
+        Default: $CHARGEN_CACHE_DIR, else the user's cache folder.
+    vocabulary : Vocabulary, optional
+        To encode with; otherwise one is made from the corpus (without ``config.valid``).
+    reverse : bool
+        Give the ids of each part last first, for a model that reads backward.
+    minimum : int
+        Fewer characters than this are too few.
+    progress : callable, optional
+        ``progress(stage, bytes_done, bytes_total)`` with the stages "reading", "counting" and
+        "encoding".
+
+    Raises
+    ------
+    CorpusError
+        For text that is missing, unreadable or too small, and a cache that cannot be written.
+    ConfigError, VocabularyError
+        For options or a vocabulary that do not fit the text.
+    """
+    if vocabulary is not None and config.documents and vocabulary.separator_id is None:
+        raise ConfigError("--documents: the vocabulary was made without a document separator")
+    notes: list[str] = []
+    sources = resolve(corpora, config, notes)
+    valid = [] if config.valid is None else resolve([config.valid], config, notes)
+    if config.text_column and not any(s.form in TABLES.values() for s in sources + valid):
+        raise ConfigError("--text-column needs .csv, .tsv or .jsonl files")
+    folder = cache_folder(cache_dir) / "corpora"
+    name = corpus_name(corpora)
+    label = ", ".join("standard input" if one == "-" else shown(one) for one in corpora)
+    with contextlib.ExitStack() as stack:
+        if any(source.stream for source in sources + valid):
+            place = stack.enter_context(workspace(folder))
+            sources = [spool(s, place, f"text-{i}") for i, s in enumerate(sources)]
+            valid = [spool(s, place, f"valid-{i}") for i, s in enumerate(valid)]
+        builder = Builder(
+            name, label, sources, valid, config, vocabulary, reverse, minimum, progress
+        )
+        corpus = _built(folder, builder)
+    # The same text may have had other names when it was encoded.
+    names = tuple(source.name for source in sources + valid)
+    return replace(corpus, name=name, sources=names, notes=(*notes, *corpus.notes))
+
+
+def cached_corpus(key: str, cache_dir: Path | None = None) -> Corpus | None:
+    """The corpus that was encoded under this key, or None when it is not there (any more).
+
+    The key tells the direction too: what was encoded in reverse comes in reverse.
+    """
+    if not key.isalnum():  # never a path out of the cache
+        return None
+    return _open(cache_folder(cache_dir) / "corpora" / key)
+
+
+def release_memory(ids: npt.NDArray[Any]) -> None:
+    """Let go of the pages of memory-mapped `ids` that were read; they can be read again.
+
+    Pages of a mapped file count as resident memory until then.
+    """
+    base: Any = ids
+    while base is not None and not isinstance(base, mmap.mmap):
+        base = getattr(base, "base", None)
+    if base is not None and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)
+
+
+def _built(folder: Path, builder: Builder) -> Corpus:
+    """What the builder makes, or the same from the cache."""
+    key = builder.key()
+    place = folder / key
+    corpus = _open(place)
+    if corpus is None:
+        with workspace(folder) as work:
+            made = work / key
+            made.mkdir()
+            builder.build(made)
+            if place.exists() and _open(place) is None:  # damaged
+                with contextlib.suppress(FileNotFoundError):  # another run saw it too
+                    place.rename(work / "damaged")
+            publish(made, place)
+        corpus = _open(place)
+    if corpus is None:
+        raise CorpusError(f"the encoded corpus {place} cannot be read back; try again")
+    builder.check_size(corpus.characters)
+    return corpus
+
+
+def _open(place: Path) -> Corpus | None:
+    """What lies at `place`, or None when it is not a whole corpus of this format."""
+    try:
+        meta = json.loads((place / META).read_text("utf-8"))
+        vocabulary = Vocabulary.from_json(meta["vocabulary"])
+        split, total = meta["split"], meta["total"]
+        path = place / IDS
+        if (
+            meta["format"] != FORMAT
+            or not 0 < split <= total
+            or path.stat().st_size != total * vocabulary.dtype.itemsize
+        ):
+            return None
+        ids = np.memmap(path, dtype=vocabulary.dtype, mode="r")
+        return Corpus(
+            name=meta["name"],
+            vocabulary=vocabulary,
+            train=ids[:split],
+            valid=ids[split:],
+            key=place.name,
+            characters=meta["characters"],
+            sources=tuple(meta["sources"]),
+            notes=tuple(meta["notes"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError, VocabularyError):
+        return None

@@ -1,0 +1,233 @@
+"""One source of text as a stream of bytes: plain, compressed, or a pipe that is spooled first.
+
+Knows nothing about characters; every failure leaves here as a `CorpusError` naming the source.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import os
+import stat
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any
+
+from chargen.errors import CorpusError
+
+BLOCK = 1 << 20  # bytes read at a time
+COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
+TABLES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv"}
+
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One thing to read text from.
+
+    Attributes
+    ----------
+    name : str
+        As shown to people: printable, one line.
+    path : Path or None
+        The file; None for standard input and for text that Python carries in itself.
+    form : str
+        "plain", "jsonl", "csv", "tsv", "python" (a source file with its own coding line) or
+        "topics" (`pydoc_data.topics`).
+    compression : str
+        "", ".gz", ".bz2", ".xz" or ".zst".
+    size : int
+        Bytes on disk; 0 where that is not known.
+    stamp : tuple or None
+        Inode, size and time of change when it was found: a file that differs later has changed.
+    stream : bool
+        Standard input or a pipe, which can be read once only.
+    """
+
+    name: str
+    path: Path | None = None
+    form: str = "plain"
+    compression: str = ""
+    size: int = 0
+    stamp: tuple[int, int, int] | None = None
+    stream: bool = False
+
+
+def shown(name: str | os.PathLike[str]) -> str:
+    """The name with every character that is not printable escaped, so that it fits a line."""
+    text = os.fspath(name)
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text
+    )
+
+
+def from_path(path: Path, name: str | None = None) -> Source:
+    """Describe the file (or pipe) at `path`.
+
+    Raises
+    ------
+    CorpusError
+        When there is nothing, or something that is not a file.
+    """
+    name = shown(path) if name is None else name
+    try:
+        info = path.stat()
+    except (OSError, ValueError) as error:
+        raise unreadable(name, error) from error
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    compression = suffixes.pop() if suffixes and suffixes[-1] in COMPRESSIONS else ""
+    form = TABLES.get(suffixes[-1], "plain") if suffixes else "plain"
+    if stat.S_ISFIFO(info.st_mode):
+        return Source(name, path, form, compression, stream=True)
+    if not stat.S_ISREG(info.st_mode):
+        raise CorpusError(f"{name} is not a file, a folder or a pipe; use '-' for standard input")
+    return Source(name, path, form, compression, info.st_size, _stamp(info))
+
+
+def unreadable(name: str, error: Exception) -> CorpusError:
+    """The sentence for a file that the system will not let us read."""
+    if isinstance(error, FileNotFoundError):
+        return CorpusError(f"{name} does not exist")
+    reason = getattr(error, "strerror", None) or str(error)
+    return CorpusError(f"{name} cannot be read: {reason}")
+
+
+def _stamp(info: os.stat_result) -> tuple[int, int, int]:
+    return info.st_ino, info.st_size, info.st_mtime_ns
+
+
+def _check_unchanged(source: Source, file: IO[bytes]) -> None:
+    if source.stamp is not None and _stamp(os.fstat(file.fileno())) != source.stamp:
+        raise CorpusError(f"{source.name} changed while it was being read; try again")
+
+
+@contextmanager
+def _raw(source: Source) -> Iterator[IO[bytes]]:
+    if source.path is None:
+        if sys.stdin is None:
+            raise CorpusError("standard input is closed")
+        yield sys.stdin.buffer
+        return
+    try:
+        file = source.path.open("rb")
+    except OSError as error:
+        raise unreadable(source.name, error) from error
+    with file:
+        _check_unchanged(source, file)
+        yield file
+        _check_unchanged(source, file)
+
+
+def raw_blocks(source: Source, advance: Advance | None = None) -> Iterator[bytes]:
+    """The bytes as they lie on disk, still compressed, in blocks of at most `BLOCK`."""
+    with _raw(source) as file:
+        while True:
+            try:
+                block = file.read(BLOCK)
+            except OSError as error:
+                raise unreadable(source.name, error) from error
+            if not block:
+                return
+            if advance is not None:
+                advance(len(block))
+            yield block
+
+
+def byte_blocks(source: Source, advance: Advance | None = None) -> Iterator[bytes]:
+    """The bytes of the text, decompressed, in blocks of about `BLOCK` whatever they unpack to.
+
+    `advance` hears of the bytes consumed on disk.
+    """
+    if not source.compression:
+        yield from raw_blocks(source, advance)
+        return
+    unpack = _unpack_zstd if source.compression == ".zst" else _unpack
+    with _raw(source) as file:
+        done = 0
+        try:
+            for block in unpack(source, file):
+                yield block
+                if advance is not None and source.path is not None and not source.stream:
+                    advance(file.tell() - done)
+                    done = file.tell()
+        except EOFError as error:
+            raise CorpusError(
+                f"{source.name} is damaged: the compressed data ends too early"
+            ) from error
+        except (zlib.error, lzma.LZMAError, ValueError) as error:
+            raise CorpusError(f"{source.name} is damaged: {error}") from error
+        except OSError as error:
+            # The decompressors raise OSError for bad data too, but without a number.
+            if error.errno is None:
+                raise CorpusError(f"{source.name} is damaged: {error}") from error
+            raise unreadable(source.name, error) from error
+
+
+def _unpack(source: Source, file: IO[bytes]) -> Iterator[bytes]:
+    opened: Any
+    if source.compression == ".gz":
+        opened = gzip.GzipFile(fileobj=file, mode="rb")
+    elif source.compression == ".bz2":
+        opened = bz2.BZ2File(file, "rb")
+    else:
+        opened = lzma.LZMAFile(file, "rb")  # noqa: SIM115
+    with opened:
+        while block := opened.read(BLOCK):
+            yield block
+
+
+def _unpack_zstd(source: Source, file: IO[bytes]) -> Iterator[bytes]:
+    if sys.version_info >= (3, 14):
+        from compression import zstd  # noqa: PLC0415
+
+        try:
+            with zstd.ZstdFile(file, "rb") as opened:
+                while block := opened.read(BLOCK):
+                    yield block
+        except zstd.ZstdError as error:
+            raise CorpusError(f"{source.name} is damaged: {error}") from error
+        return
+    try:
+        import zstandard  # noqa: PLC0415
+    except ImportError as error:
+        raise CorpusError(
+            f"{source.name}: reading .zst files needs the extra: pip install 'chargen[zstd]'"
+        ) from error
+    # Its stream reader takes a truncated file for a whole one, so frames are followed by hand.
+    # 2 KiB in, because a block of 4 bytes may unpack to 128 KiB.
+    machine = None
+    try:
+        while data := file.read(2048):
+            while data:
+                machine = machine or zstandard.ZstdDecompressor().decompressobj()
+                block = machine.decompress(data)
+                data = machine.unused_data if machine.eof else b""
+                if machine.eof:
+                    machine = None
+                if block:
+                    yield block
+    except zstandard.ZstdError as error:
+        raise CorpusError(f"{source.name} is damaged: {error}") from error
+    if machine is not None:
+        raise EOFError
+
+
+def spool(source: Source, folder: Path, name: str) -> Source:
+    """Copy what can be read only once into `folder` and describe the copy; others stay.
+
+    OSErrors while writing are the caller's: it knows what to advise.
+    """
+    if not source.stream:
+        return source
+    path = folder / name
+    with path.open("wb") as file:
+        for block in raw_blocks(source):
+            file.write(block)
+    info = path.stat()
+    return replace(source, path=path, size=info.st_size, stamp=_stamp(info), stream=False)

@@ -1,0 +1,264 @@
+"""What a corpus argument means: names, files, folders and pipes, read as one stream of text.
+
+Knows nothing about ids; it hands over strings of bounded length.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import hashlib
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+
+from chargen.errors import ConfigError, CorpusError
+from chargen.text import builtin
+from chargen.text.config import CorpusConfig
+from chargen.text.decoding import decode, normalized
+from chargen.text.files import (
+    COMPRESSIONS,
+    TABLES,
+    Advance,
+    Source,
+    byte_blocks,
+    from_path,
+    raw_blocks,
+    shown,
+    spool,
+    unreadable,
+)
+from chargen.text.folders import text_files
+from chargen.text.tables import rows
+
+__all__ = ["SEPARATOR", "Source", "corpus_name", "fingerprint", "read", "resolve", "spool"]
+
+#: Stands for "a document ends" in the stream of text; no decoder yields it from real text.
+SEPARATOR = "\ud800"
+CHUNK = 1 << 20  # characters handed over at a time, at most
+
+
+def resolve(
+    corpora: Sequence[str], config: CorpusConfig, notes: list[str] | None = None
+) -> list[Source]:
+    """Find what the corpus arguments name, in the order in which it will be read.
+
+    Parameters
+    ----------
+    corpora : sequence of str
+        ``python-docs``, ``python-stdlib``, files, folders, or ``-`` for standard input. A name
+        wins over a file in the current folder; ``./python-docs`` is the file.
+    config : CorpusConfig
+        `glob`, `encoding` and `documents` matter here.
+    notes : list of str, optional
+        Gets a sentence about files that were passed over.
+
+    Raises
+    ------
+    CorpusError
+        For what is missing, empty or unreadable.
+    ConfigError
+        When documents are rows and a source has none.
+    """
+    notes = [] if notes is None else notes
+    if not corpora:
+        raise ConfigError("name at least one corpus: a file, a folder, python-docs or -")
+    if list(corpora).count("-") > 1:
+        raise ConfigError("- (standard input) can be read only once")
+    sources = [source for one in corpora for source in _resolve_one(str(one), config, notes)]
+    if config.documents == "rows":
+        for source in sources:
+            if source.form not in TABLES.values():
+                raise ConfigError(
+                    f"--documents rows needs .csv, .tsv or .jsonl files; {source.name} is none"
+                )
+    return sources
+
+
+def _resolve_one(argument: str, config: CorpusConfig, notes: list[str]) -> list[Source]:
+    if argument == "-":
+        return [Source("standard input", stream=True)]
+    if argument in builtin.NAMES:
+        return builtin.resolve_builtin(argument)
+    if not argument:
+        raise CorpusError("the name of the corpus is empty")
+    path = Path(argument)
+    try:
+        if path.is_dir():
+            return text_files(path, config, notes)
+        if not os.path.lexists(path):
+            raise _missing(argument)
+    except (OSError, ValueError) as error:
+        raise unreadable(shown(argument), error) from error
+    source = from_path(path)
+    if source.size == 0 and not source.stream:
+        raise CorpusError(f"{source.name} is empty")
+    return [source]
+
+
+def _missing(argument: str) -> CorpusError:
+    there = list(builtin.NAMES)
+    folder = Path(argument).parent
+    with contextlib.suppress(OSError, ValueError):
+        there += [entry.name for entry in os.scandir(folder)][:10_000]
+    near = difflib.get_close_matches(Path(argument).name, there, n=1)
+    if not near:
+        return CorpusError(f"{shown(argument)} does not exist")
+    close = near[0] if near[0] in builtin.NAMES else folder / near[0]
+    return CorpusError(f"{shown(argument)} does not exist; did you mean {shown(close)}?")
+
+
+def corpus_name(corpora: Sequence[str]) -> str:
+    """A short name for the corpus that can be the name of a folder."""
+    first = corpora[0] if corpora else ""
+    name = "stdin" if first == "-" else Path(os.path.abspath(first)).name  # noqa: PTH100
+    if first not in builtin.NAMES and not Path(first).is_dir():
+        for endings in (COMPRESSIONS, (*TABLES, ".txt", ".text", ".md", ".log")):
+            stem, ending = os.path.splitext(name)  # noqa: PTH122
+            name = stem if ending.lower() in endings and stem else name
+    name = re.sub(r"[^\w.-]+", "-", name).strip("-.")[:80] or "corpus"
+    return name if len(corpora) < 2 else f"{name}-and-{len(corpora) - 1}-more"
+
+
+def fingerprint(
+    sources: Iterable[Source], config: CorpusConfig, advance: Advance | None = None
+) -> str:
+    """SHA-256 over the sources' bytes and all that decides how they are read; names do not count.
+
+    `advance` hears of the bytes read. Streams must have been spooled.
+    """
+    options = (config.encoding, config.errors, config.text_column, config.normalize)
+    version = unicodedata.unidata_version if config.normalize else None
+    digest = hashlib.sha256(repr((*options, config.documents, version)).encode())
+    for source in sources:
+        content = hashlib.sha256(f"{source.form} {source.compression}\n".encode())
+        if source.form == "topics":
+            content.update(repr(builtin.topics()).encode())
+        else:
+            for block in raw_blocks(source, advance):
+                content.update(block)
+        digest.update(content.digest())
+    return digest.hexdigest()
+
+
+def read(
+    sources: Iterable[Source],
+    config: CorpusConfig,
+    notes: list[str] | None = None,
+    advance: Advance | None = None,
+) -> Iterator[str]:
+    """Read the sources as one stream of text.
+
+    Parameters
+    ----------
+    sources : iterable of Source
+        From `resolve`.
+    config : CorpusConfig
+        `encoding`, `errors`, `text_column`, `normalize` and `documents` matter here.
+    notes : list of str, optional
+        Gets a sentence about whatever was read otherwise than asked.
+    advance : callable, optional
+        Hears of the bytes consumed on disk.
+
+    Yields
+    ------
+    str
+        At most 1,048,576 characters. When documents are kept apart each is followed by exactly
+        one `SEPARATOR`; otherwise a newline stands between sources.
+
+    Raises
+    ------
+    CorpusError
+        For bytes or rows that are not text, damaged archives, and files that change meanwhile.
+    """
+    return _gathered(_stream(sources, config, [] if notes is None else notes, advance))
+
+
+def read_all(corpora: Sequence[str], config: CorpusConfig, notes: list[str] | None = None) -> str:
+    """All the text of some sources, pipes among them, as one string.
+
+    Raises
+    ------
+    CorpusError, ConfigError
+        As `resolve` and `read`.
+    """
+    return "".join(read(resolve(corpora, config, notes), config, notes))
+
+
+def _stream(
+    sources: Iterable[Source], config: CorpusConfig, notes: list[str], advance: Advance | None
+) -> Iterator[str]:
+    end = "\n" if config.documents is None else SEPARATOR
+    last = end
+    for source in sources:
+        if last != end:  # what came before goes on to its own end, but not into this source
+            yield end
+            last = end
+        pieces = _pieces(source, config, notes, advance)
+        if config.normalize:
+            pieces = normalized(pieces, config.normalize)
+        if config.documents == "lines":
+            pieces = _lines_apart(pieces)
+        for piece in pieces:
+            last = piece[-1]
+            yield piece
+    if config.documents is not None and last != end:
+        yield end
+
+
+def _pieces(
+    source: Source, config: CorpusConfig, notes: list[str], advance: Advance | None
+) -> Iterator[str]:
+    """The text of one source, not empty, with `SEPARATOR` only where rows or topics end."""
+    if source.form == "topics":
+        between = SEPARATOR if config.documents == "files" else "\n\n"
+        texts = builtin.topics()
+        yield from chain.from_iterable((text, between) for text in texts[:-1] if text)
+        yield texts[-1]
+        if advance is not None:
+            advance(source.size)
+        return
+    blocks = byte_blocks(source, advance)
+    if source.form == "python":
+        if text := builtin.decode_python(blocks, source.name, notes):
+            yield text
+        return
+    text_blocks = decode(blocks, source.name, config.encoding, config.errors, notes)
+    if source.form == "plain":
+        yield from text_blocks
+        return
+    between = SEPARATOR if config.documents == "rows" else "\n"
+    for row in rows(text_blocks, source.name, source.form, config.text_column, config.errors):
+        yield row
+        yield between
+
+
+def _lines_apart(pieces: Iterable[str]) -> Iterator[str]:
+    """Every newline ends a document; lines without a character are none."""
+    inside = False
+    for piece in pieces:
+        text = re.sub("\n+", SEPARATOR, piece)
+        if not inside:
+            text = text.removeprefix(SEPARATOR)
+        if text:
+            inside = text[-1] != SEPARATOR
+            yield text
+
+
+def _gathered(pieces: Iterable[str]) -> Iterator[str]:
+    """Join small pieces and cut large ones: a folder of many small files is no slower."""
+    held: list[str] = []
+    length = 0
+    for piece in pieces:
+        for begin in range(0, len(piece), CHUNK):
+            part = piece if len(piece) <= CHUNK else piece[begin : begin + CHUNK]
+            if length + len(part) > CHUNK:
+                yield "".join(held)
+                held, length = [], 0
+            held.append(part)
+            length += len(part)
+    if length:
+        yield "".join(held)

@@ -1,0 +1,60 @@
+"""Where the training text ends and the validation text begins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from chargen.errors import CorpusError
+from chargen.text.config import CorpusConfig
+from chargen.text.vocabulary import Vocabulary
+
+_BLOCK = 1 << 20  # ids looked at together
+
+
+def split_point(ids: npt.NDArray[Any], vocabulary: Vocabulary, config: CorpusConfig) -> int:
+    """How many of the `ids` are for training; the rest, at the end, is for validation.
+
+    Documents that are kept apart stay whole, and so do the characters of UTF-8.
+
+    Raises
+    ------
+    CorpusError
+        When a fraction is asked for, but one of the two parts would be empty.
+    """
+    if config.valid_fraction == 0:
+        return len(ids)
+    cut = int(len(ids) * (1 - config.valid_fraction))
+    if config.documents is not None and vocabulary.separator_id is not None:
+        cut = _after_separator(ids, cut, vocabulary.separator_id)
+        if not 0 < cut < len(ids):
+            raise CorpusError(
+                "the corpus is one document, which cannot be split; name other text with --valid,"
+                " or train without validation: --valid-fraction 0"
+            )
+        return cut
+    if vocabulary.level == "byte":
+        while 0 < cut < len(ids) and 0x80 <= ids[cut] < 0xC0:  # inside a character
+            cut -= 1
+    if not 0 < cut < len(ids):
+        raise CorpusError(
+            f"--valid-fraction {config.valid_fraction} leaves no text for training or none for"
+            f" validation: the corpus has only {len(ids)} symbols"
+        )
+    return cut
+
+
+def _after_separator(ids: npt.NDArray[Any], cut: int, separator: int) -> int:
+    """The place after the last separator before `cut`, else after the first one that follows."""
+    for end in range(cut, 0, -_BLOCK):
+        begin = max(end - _BLOCK, 0)
+        found = np.flatnonzero(ids[begin:end] == separator)
+        if found.size:
+            return begin + int(found[-1]) + 1
+    for begin in range(cut, len(ids), _BLOCK):
+        found = np.flatnonzero(ids[begin : begin + _BLOCK] == separator)
+        if found.size:
+            return begin + int(found[0]) + 1
+    return len(ids)

@@ -1,0 +1,192 @@
+"""Characters or bytes as ids, by table look-up over whole arrays.
+
+Knows nothing about files; it turns into a dictionary that can be saved as JSON, and back.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from chargen.errors import VocabularyError
+from chargen.text.sources import SEPARATOR
+from chargen.text.symbols import FORMAT, Ids, Vocabulary, refuse_unknown
+
+__all__ = ["CODE_POINTS", "ByteVocabulary", "CharVocabulary", "Ids", "Vocabulary", "code_points"]
+
+CODE_POINTS = 0x110000
+_SURROGATES = slice(0xD800, 0xE000)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_REPLACEMENT = "\ufffd"
+
+
+def code_points(text: str) -> npt.NDArray[Any]:
+    """The code points of `text`: (len(text),), uint8 where they are ASCII, else uint32."""
+    if text.isascii():
+        return np.frombuffer(text.encode("ascii"), dtype=np.uint8)
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+
+
+class CharVocabulary(Vocabulary):
+    """Unicode characters in the order of their code points.
+
+    Id 0 is the unknown character; the separator follows if documents are apart; then the
+    characters.
+
+    Parameters
+    ----------
+    characters : str
+        Each once, by code point, without surrogates.
+    documents : bool
+        Whether there is a separator.
+    start : str, optional
+        The character that a text starts after, used only where there is neither a separator nor
+        a newline; the first character if not given.
+    """
+
+    def __init__(self, characters: str, documents: bool = False, start: str | None = None) -> None:
+        if not isinstance(characters, str) or not characters:
+            raise VocabularyError("vocabulary: 'characters' must be text with at least one")
+        if found := _SURROGATE.search(characters):
+            raise VocabularyError(
+                f"vocabulary: 'characters' holds a lone surrogate, U+{ord(found[0]):04X}"
+            )
+        codes = code_points(characters).astype(np.int64)
+        steps = np.diff(codes)
+        if (steps <= 0).any():
+            place = int(np.argmax(steps <= 0)) + 1
+            kind = "twice" if len(set(characters)) < len(characters) else "out of order"
+            raise VocabularyError(f"vocabulary: 'characters' has one {kind}, near place {place}")
+        if start is not None and (
+            not isinstance(start, str) or len(start) != 1 or start not in characters
+        ):
+            raise VocabularyError("vocabulary: 'start' must be null or one of the characters")
+        self.level = "char"
+        self.characters = characters
+        self.unknown_id = 0
+        self.separator_id = 1 if documents else None
+        first = 2 if documents else 1
+        self.size = first + len(characters)
+        self._start = start
+        self._to_id = np.zeros(CODE_POINTS, dtype=self.dtype)  # code point -> id
+        self._to_id[codes] = np.arange(first, self.size)
+        self._ascii = self._to_id[:256].tobytes() if self.dtype == np.uint8 else None
+        special = [ord(_REPLACEMENT), ord("\n")][:first]
+        self._to_code = np.concatenate([special, codes]).astype("<u4")  # id -> code point
+        if documents:
+            self._to_id[ord(SEPARATOR)] = 1
+            self.start_id = 1
+        else:
+            preferred = "\n" if "\n" in characters else (start or characters[0])
+            self.start_id = int(self._to_id[ord(preferred)])
+
+    @classmethod
+    def build(
+        cls, counts: Mapping[str, int] | npt.ArrayLike, min_count: int = 1, documents: bool = False
+    ) -> CharVocabulary:
+        """From how often each character occurs: a mapping, or an array indexed by code point.
+
+        Raises
+        ------
+        VocabularyError
+            When no character occurs `min_count` times.
+        """
+        totals = np.zeros(CODE_POINTS, dtype=np.int64)
+        if isinstance(counts, Mapping):
+            for character, count in counts.items():
+                totals[ord(character)] = count
+        else:
+            given = np.asarray(counts, dtype=np.int64)
+            totals[: given.size] = given
+        totals[_SURROGATES] = 0
+        kept = np.flatnonzero(totals >= max(min_count, 1))
+        if not kept.size:
+            raise VocabularyError(
+                f"no character occurs {min_count} times or more; lower --min-count"
+            )
+        characters = kept.astype("<u4").tobytes().decode("utf-32-le")
+        return cls(characters, documents, chr(int(totals.argmax())))
+
+    def encode(self, text: str) -> Ids:
+        if self._ascii is not None and text.isascii():
+            data = text.encode("ascii").translate(self._ascii)
+            return np.frombuffer(data, dtype=np.uint8)
+        ids: Ids = self._to_id[code_points(text)]
+        return ids
+
+    def decode(self, ids: npt.ArrayLike) -> str:
+        codes: bytes = self._to_code[self._checked(ids)].tobytes()
+        return codes.decode("utf-32-le")
+
+    def encode_prompt(self, text: str, unknown: str = "replace") -> tuple[Ids, str]:
+        text_ids = self.encode(text.replace(SEPARATOR, "\udfff"))  # stays unknown
+        known = text_ids != self.unknown_id
+        missed = "".join(dict.fromkeys(text[i] for i in np.flatnonzero(~known)))
+        refuse_unknown(unknown, missed)
+        return (text_ids[known] if unknown == "skip" else text_ids), missed
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "level": "char",
+            "documents": self.separator_id is not None,
+            "characters": self.characters,
+            "start": self._start,
+        }
+
+
+class ByteVocabulary(Vocabulary):
+    """The bytes of UTF-8, 0 to 255, and 256 for the separator if documents are apart."""
+
+    def __init__(self, documents: bool = False) -> None:
+        self.level = "byte"
+        self.unknown_id = None
+        self.separator_id = 256 if documents else None
+        self.size = 257 if documents else 256
+        self.start_id = 256 if documents else ord("\n")
+
+    def encode(self, text: str) -> Ids:
+        try:
+            return np.frombuffer(text.encode("utf-8"), dtype=np.uint8).astype(
+                self.dtype, copy=False
+            )
+        except UnicodeEncodeError:
+            pass
+        for found in _SURROGATE.finditer(text):
+            if self.separator_id is None or found[0] != SEPARATOR:
+                raise VocabularyError(
+                    f"character {found.start()} is a lone surrogate, U+{ord(found[0]):04X},"
+                    " which has no UTF-8"
+                )
+        data = np.frombuffer(text.encode("utf-8", "surrogatepass"), dtype=np.uint8)
+        ids = data.astype(np.uint16)
+        # The separator reads ED A0 80 here; no other character has ED followed by A0.
+        places = np.flatnonzero((data[:-2] == 0xED) & (data[1:-1] == 0xA0))
+        ids[places] = 256
+        kept = np.ones(ids.size, dtype=bool)
+        kept[places + 1] = kept[places + 2] = False
+        return ids[kept]
+
+    def decode(self, ids: npt.ArrayLike) -> str:
+        checked = self._checked(ids)
+        if self.separator_id is not None:
+            checked = np.where(checked == self.separator_id, ord("\n"), checked)
+        return checked.astype(np.uint8).tobytes().decode("utf-8", "replace")
+
+    def character_starts(self, ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        continues = (np.asarray(ids) & 0x1C0) == 0x80
+        if len(continues):
+            continues[0] = False
+        return np.flatnonzero(~continues)
+
+    def encode_prompt(self, text: str, unknown: str = "replace") -> tuple[Ids, str]:
+        missed = "".join(dict.fromkeys(_SURROGATE.findall(text)))
+        refuse_unknown(unknown, missed)
+        return self.encode(_SURROGATE.sub("" if unknown == "skip" else _REPLACEMENT, text)), missed
+
+    def to_json(self) -> dict[str, Any]:
+        return {"format": FORMAT, "level": "byte", "documents": self.separator_id is not None}

@@ -1,0 +1,81 @@
+"""The command line through its entry point: in this process where that is enough, else in its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from chargen.cli.main import main
+
+TEXT = "the quick brown fox jumps over the lazy dog.\n" * 120
+SMALL = ("--hidden-size", "32", "--batch-size", "4", "--window", "32", "--precision", "float32")
+
+
+@dataclass
+class Result:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Result]
+
+
+@pytest.fixture
+def chargen(capfd: pytest.CaptureFixture[str]) -> Command:
+    """Run a command in this process."""
+
+    def run(*arguments: object) -> Result:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main([str(argument) for argument in arguments])
+        captured = capfd.readouterr()
+        code = stopped.value.code
+        assert isinstance(code, int)
+        return Result(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def chargen_process() -> Command:
+    """Run a command in a process of its own."""
+
+    def run(*arguments: object, stdin: str | bytes = b"") -> Result:
+        data = stdin.encode() if isinstance(stdin, str) else stdin
+        done = subprocess.run(
+            [sys.executable, "-m", "chargen", *map(str, arguments)],
+            input=data,
+            capture_output=True,
+            env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+            check=False,
+        )
+        return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small text."""
+    path = tmp_path_factory.mktemp("corpus") / "fox.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def trained(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a model that knows the small text nearly by heart."""
+    out = tmp_path_factory.mktemp("trained") / "fox"
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", str(corpus), "--out", str(out), "--steps", "150", "--quiet", *SMALL])
+    assert stopped.value.code == 0
+    return out

@@ -1,0 +1,98 @@
+"""evaluate, score and info."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+
+from .conftest import TEXT, Command
+
+KEYS = {
+    "chars",
+    "nats_per_char",
+    "bits_per_char",
+    "perplexity",
+    "unknown_chars",
+    "xz_bits_per_char",
+    "zlib_bits_per_char",
+}
+
+
+def test_evaluate_prints_one_object(chargen: Command, trained: Path, corpus: Path) -> None:
+    result = chargen("evaluate", trained, corpus, "--json")
+    figures = json.loads(result.out)
+    assert figures.keys() == KEYS
+    assert figures["chars"] == len(TEXT)
+    assert figures["bits_per_char"] == pytest.approx(figures["nats_per_char"] / math.log(2))
+    assert figures["perplexity"] == pytest.approx(math.exp(figures["nats_per_char"]))
+    assert figures["bits_per_char"] < 0.5
+
+
+def test_dynamic_evaluation_stands_beside_the_static(
+    chargen: Command, trained: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "new.txt"
+    path.write_text("zebra crossing the foggy road at six. " * 60)
+    figures = json.loads(chargen("evaluate", trained, path, "--dynamic", "--json").out)
+    assert figures.keys() == KEYS | {"dynamic_nats_per_char", "dynamic_bits_per_char"}
+    assert figures["dynamic_bits_per_char"] < figures["bits_per_char"]
+
+
+def test_unknown_characters_are_counted(chargen: Command, trained: Path, tmp_path: Path) -> None:
+    path = tmp_path / "new.txt"
+    path.write_text("the 猫 and the 犬 of the fox", encoding="utf-8")
+    assert json.loads(chargen("evaluate", trained, path, "--json").out)["unknown_chars"] == 2
+
+
+def test_score_has_a_number_for_each_character(
+    chargen: Command, trained: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "new.txt"
+    path.write_text("the qxick fox")
+    scored = json.loads(chargen("score", trained, path, "--json").out)
+    assert len(scored["log_probs"]) == len("the qxick fox")
+    # the misprint is the surprise
+    assert min(scored["log_probs"]) == scored["log_probs"][5]
+    lines = chargen("score", trained, path).out.splitlines()
+    assert len(lines) == len("the qxick fox")
+    painted = chargen("score", trained, path, "--color").out
+    assert "\x1b[" in painted
+
+
+def test_score_never_prints_control_characters(
+    chargen: Command, trained: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "evil.txt"
+    path.write_text("the \x1b]0;owned\x07 fox \x9b31m")
+    painted = chargen("score", trained, path, "--color").out
+    assert "\x1b]" not in painted
+    assert "\x07" not in painted
+    assert "\x9b" not in painted
+
+
+def test_info(chargen: Command, trained: Path) -> None:
+    facts = json.loads(chargen("info", trained, "--json").out)
+    assert facts["model"]["hidden_size"] == 32
+    assert facts["train"]["steps"] == 150
+    assert facts["parameters"] > 1000
+    assert facts["results"]["valid_bits_per_char"] < 1
+    assert "hidden_size" in chargen("info", trained).out
+
+
+@pytest.mark.parametrize("command", ["sample", "info"])
+def test_damaged_checkpoints_are_refused(
+    chargen: Command, trained: Path, tmp_path: Path, command: str
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(trained, copy)
+    data = bytearray((copy / "model.safetensors").read_bytes())
+    data[-1] ^= 1
+    (copy / "model.safetensors").write_bytes(data)
+    result = chargen(command, copy)
+    assert result.code == 1
+    assert "model.safetensors" in result.err
+    assert result.err.count("\n") == 1

@@ -1,0 +1,122 @@
+"""A run that is killed and resumed ends bit for bit where the uninterrupted one ends."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from .conftest import SMALL, Command
+
+OPTIONS = (
+    *("--steps", "120", "--checkpoint-every", "4", "--eval-every", "30", "--dropout", "0.2"),
+    *("--ema", "0.9", "--window-jitter", "--weight-dropout", "0.1", "--num-layers", "2"),
+    *SMALL,
+)
+
+
+def start(*arguments: object) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "chargen", "train", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def saved_step(directory: Path) -> int:
+    try:
+        state = json.loads((directory / "training" / "state.json").read_text())
+        return int(state["progress"]["step"])
+    except (OSError, ValueError):
+        return 0
+
+
+def wait_for_step(directory: Path, step: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 60
+    while saved_step(directory) < step and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def tensors(directory: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(directory)): path.read_bytes()
+        for path in sorted(directory.rglob("*.safetensors"))
+    }
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("whole") / "run"
+    process = start(corpus, "--out", out, *OPTIONS)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err.decode()
+    return out
+
+
+def test_sigkill_at_random_moments(corpus: Path, uninterrupted: Path, tmp_path: Path) -> None:
+    chance = random.Random(7)
+    out = tmp_path / "run"
+    arguments: tuple[object, ...] = (corpus, "--out", out, *OPTIONS)
+    kills = 0
+    for step in sorted(chance.sample(range(4, 110), 3)):
+        process = start(*arguments)
+        wait_for_step(out, step, process)
+        time.sleep(chance.random() * 0.05)
+        process.kill()
+        process.communicate()
+        kills += process.returncode == -signal.SIGKILL
+        arguments = ("--resume", out)
+    process = start(*arguments)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err.decode()
+    assert kills == 3
+    assert tensors(out) == tensors(uninterrupted)
+    leftovers = [path.name for path in tmp_path.iterdir() if path != out]
+    assert leftovers == []
+    rows = (out / "metrics.jsonl").read_text().splitlines()
+    steps = [json.loads(row)["step"] for row in rows if "loss" in json.loads(row)]
+    assert steps == list(range(10, 121, 10))  # no row lost, none doubled
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_finish_the_step_and_save(
+    corpus: Path, uninterrupted: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    out = tmp_path / "run"
+    process = start(corpus, "--out", out, *OPTIONS)
+    wait_for_step(out, 12, process)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"chargen train --resume {out}" in err.decode()
+    process = start("--resume", out)
+    process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert tensors(out) == tensors(uninterrupted)
+
+
+def test_a_finished_run_has_nothing_left_to_do(chargen: Command, trained: Path) -> None:
+    before = tensors(trained)
+    result = chargen("train", "--resume", trained)
+    assert result.code == 0
+    assert "nothing is left" in result.err
+    assert tensors(trained) == before
+
+
+def test_resume_takes_no_other_option(chargen: Command, trained: Path) -> None:
+    result = chargen("train", "--resume", trained, "--steps", 5)
+    assert result.code == 2
+    assert "--steps" in result.err
+
+
+def test_resume_needs_a_checkpoint(chargen: Command, tmp_path: Path) -> None:
+    result = chargen("train", "--resume", tmp_path / "nothing")
+    assert result.code == 1
+    assert "nothing" in result.err

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .conftest import Command
+
+
+def test_the_same_seed_gives_the_same_text(chargen: Command, trained: Path) -> None:
+    arguments = ("sample", trained, "--length", 80, "--temperature", 1.5, "--seed", 5)
+    streamed = chargen(*arguments).out
+    assert streamed == chargen(*arguments).out
+    assert json.loads(chargen(*arguments, "--json").out)["text"] + "\n" == streamed
+    assert chargen("sample", trained, "--length", 80, "--temperature", 1.5).out != streamed
+
+
+def test_each_text_of_a_batch_is_that_of_its_seed_alone(chargen: Command, trained: Path) -> None:
+    common = ("sample", trained, "--prompt", "the ", "--length", 40, "--temperature", 1.2, "--json")
+    batch = [
+        json.loads(line)
+        for line in chargen(*common, "--num-samples", 3, "--seed", 8).out.splitlines()
+    ]
+    assert [row["seed"] for row in batch] == [8, 9, 10]
+    for row in batch:
+        assert row.keys() >= {"text", "prompt", "log_probs", "seed"}
+        assert len(row["log_probs"]) == len(row["text"]) == 40
+        alone = json.loads(chargen(*common, "--seed", row["seed"]).out)
+        assert alone["text"] == row["text"]
+
+
+def test_it_has_learnt_the_text(chargen: Command, trained: Path) -> None:
+    result = chargen("sample", trained, "--prompt", "the quick ", "--length", 9, "--temperature", 0)
+    assert result.out == "the quick brown fox\n"
+
+
+def test_stop_and_prompt_sources(
+    chargen: Command, chargen_process: Command, trained: Path, tmp_path: Path
+) -> None:
+    common = ("--temperature", 0, "--length", 60, "--stop", "jumps", "--stop", "zzz")
+    path = tmp_path / "prompt.txt"
+    path.write_text("the quick \n")
+    expected = chargen("sample", trained, "--prompt", "the quick ", *common).out
+    assert expected == "the quick brown fox \n"
+    assert chargen("sample", trained, "--prompt-file", path, *common).out == expected
+    piped = chargen_process("sample", trained, "--prompt", "-", *common, stdin="the quick ")
+    assert piped.out == expected
+
+
+def test_a_prompt_of_unknown_characters_is_named_not_fatal(chargen: Command, trained: Path) -> None:
+    result = chargen("sample", trained, "--prompt", "猫", "--length", 10)
+    assert result.code == 0
+    assert "猫" in result.err
+    assert chargen("sample", trained, "--prompt", "猫", "--unknown", "skip").code == 0
+    refused = chargen("sample", trained, "--prompt", "猫", "--unknown", "error")
+    assert refused.code == 2
+    assert "猫" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--top-k", "0"], "--top-k"),
+        (["--temperature", "-1"], "--temperature"),
+        (["--temperature", "nan"], "--temperature"),
+        (["--top-p", "0"], "--top-p"),
+        (["--num-samples", "0"], "--num-samples"),
+        (["--prompt", "a", "--prompt-file", "b"], "--prompt"),
+    ],
+)
+def test_impossible_options(
+    chargen: Command, trained: Path, arguments: list[str], words: str
+) -> None:
+    result = chargen("sample", trained, *arguments)
+    assert result.code == 2
+    assert words in result.err
+
+
+def test_missing_checkpoints_are_named(chargen: Command, tmp_path: Path) -> None:
+    result = chargen("sample", tmp_path / "nowhere")
+    assert result.code == 1
+    assert "nowhere" in result.err
+    assert "manifest.json" in chargen("sample", tmp_path).err
+
+
+def test_a_closed_pipe_is_no_error(trained: Path) -> None:
+    command = f"{sys.executable} -m chargen sample {trained} --length 20000 | head -c 10"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, check=False
+    )
+    assert done.stderr == b""
+    assert done.returncode == 0
+    assert len(done.stdout) == 10
+
+
+def test_control_characters_do_not_reach_a_terminal(chargen: Command, tmp_path: Path) -> None:
+    pty = pytest.importorskip("pty", reason="needs a pseudo-terminal")
+    path, out = tmp_path / "evil.txt", tmp_path / "evil"
+    path.write_text("\x1b[31m" * 400, encoding="utf-8")
+    small = ("--hidden-size", 16, "--batch-size", 2, "--steps", 30, "--quiet")
+    assert chargen("train", path, "--out", out, *small).code == 0
+    shown = {}
+    for raw in ([], ["--raw"]):
+        arguments = ["sample", str(out), "--length", "30", *raw]
+        master, slave = pty.openpty()
+        with subprocess.Popen(
+            [sys.executable, "-m", "chargen", *arguments], stdout=slave, stderr=subprocess.PIPE
+        ):
+            os.close(slave)
+            data = b""
+            while True:
+                try:
+                    piece = os.read(master, 4096)
+                except OSError:
+                    break
+                if not piece:
+                    break
+                data += piece
+        os.close(master)
+        shown[bool(raw)] = data
+    assert b"\x1b" in shown[True]
+    assert b"\x1b" not in shown[False]
+    assert b"\\x1b" in shown[False]
+
+
+def test_interactive_accepts_and_draws_again(chargen_process: Command, trained: Path) -> None:
+    options = ("--interactive", "--prompt", "the quick", "--length", 10)
+    result = chargen_process("sample", trained, *options, stdin="r\n\nq\n")
+    assert result.code == 0, result.err
+    assert result.out.startswith("the quick")
+    assert len(result.out) == len("the quick") + 10 + 1

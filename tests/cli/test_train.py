@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import json
+import lzma
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from .conftest import SMALL, TEXT, Command
+
+STEPS = ("--steps", "20", *SMALL)
+
+
+def test_ends_with_bits_per_character_and_a_sample(
+    chargen_process: Command, corpus: Path, tmp_path: Path
+) -> None:
+    result = chargen_process("train", corpus, "--out", tmp_path / "m", *STEPS)
+    assert result.code == 0, result.err
+    assert "bits per character" in result.out
+    assert "sample:" in result.out
+    assert "hidden size" not in result.err  # it was given, not chosen
+    assert "validation" in result.err  # progress goes to stderr
+    names = {path.name for path in (tmp_path / "m").iterdir()}
+    assert names == {
+        "manifest.json",
+        "config.json",
+        "vocabulary.json",
+        "model.safetensors",
+        "metrics.jsonl",
+        "training",
+    }
+
+
+def test_says_what_it_chose_and_why(chargen: Command, corpus: Path, tmp_path: Path) -> None:
+    result = chargen("train", corpus, "--out", tmp_path / "m", "--steps", 12, "--hidden-size", 16)
+    assert result.code == 0
+    assert "dropout" in result.err
+    assert "float32" in result.err or "bfloat16" in result.err
+
+
+def test_default_folder_is_named_after_the_corpus(
+    chargen: Command, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert chargen("train", corpus, *STEPS).code == 0
+    assert (tmp_path / "checkpoints" / "fox" / "manifest.json").exists()
+
+
+def test_an_existing_checkpoint_is_kept_unless_forced(
+    chargen: Command, corpus: Path, trained: Path, tmp_path: Path
+) -> None:
+    before = (trained / "model.safetensors").read_bytes()
+    result = chargen("train", corpus, "--out", trained, *STEPS)
+    assert result.code == 2
+    assert "--force" in result.err
+    assert (trained / "model.safetensors").read_bytes() == before
+
+    out = tmp_path / "m"
+    assert chargen("train", corpus, "--out", out, *STEPS).code == 0
+    assert chargen("train", corpus, "--out", out, "--force", "--cell", "gru", *STEPS).code == 0
+    assert json.loads((out / "config.json").read_text())["model"]["cell"] == "gru"
+
+
+def test_a_folder_that_is_no_checkpoint_is_not_replaced(
+    chargen: Command, corpus: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "novel.txt").write_text("years of work")
+    result = chargen("train", corpus, "--out", tmp_path, "--force", *STEPS)
+    assert result.code == 2
+    assert (tmp_path / "novel.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("kind", ["stdin", "xz", "jsonl", "folder", "bytes", "names"])
+def test_every_kind_of_corpus_trains_evaluates_and_samples(
+    chargen_process: Command, tmp_path: Path, kind: str
+) -> None:
+    out = tmp_path / "model"
+    path, extra, stdin = tmp_path / "text.txt", [], ""
+    path.write_text(TEXT, encoding="utf-8")
+    argument: object = path
+    if kind == "stdin":
+        argument, stdin = "-", TEXT
+    elif kind == "xz":
+        argument = tmp_path / "text.txt.xz"
+        argument.write_bytes(lzma.compress(TEXT.encode()))
+    elif kind == "jsonl":
+        argument = tmp_path / "text.jsonl"
+        rows = [json.dumps({"body": line}) for line in TEXT.splitlines()]
+        argument.write_text("\n".join(rows), encoding="utf-8")
+        extra = ["--text-column", "body"]
+    elif kind == "folder":
+        argument = tmp_path / "folder"
+        (argument / "deep").mkdir(parents=True)
+        (argument / "deep" / "a.txt").write_text(TEXT)
+    elif kind == "bytes":
+        path.write_text("Größe, 大きさ, размер. " * 200, encoding="utf-8")
+        extra = ["--level", "byte"]
+    elif kind == "names":
+        extra = ["--documents", "lines"]
+    trained = chargen_process("train", argument, "--out", out, *STEPS, *extra, stdin=stdin)
+    assert trained.code == 0, trained.err
+    evaluated = chargen_process("evaluate", out, path, "--json")
+    assert evaluated.code == 0, evaluated.err
+    figures = json.loads(evaluated.out)
+    assert figures["unknown_chars"] == 0
+    assert 0 < figures["bits_per_char"] < 8 * (3 if kind == "bytes" else 1)
+    sampled = chargen_process("sample", out, "--length", 30, "--json")
+    assert sampled.code == 0, sampled.err
+    assert len(json.loads(sampled.out)["text"]) <= 30
+
+
+def test_metrics_are_json_lines(trained: Path) -> None:
+    rows = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    assert {"loss", "learning_rate", "gradient_norm", "clipped_share"} <= rows[0].keys()
+    assert any("valid_nats" in row for row in rows)
+    steps = [row["step"] for row in rows]
+    assert steps == sorted(steps)
+
+
+def test_validation_file(chargen: Command, corpus: Path, tmp_path: Path) -> None:
+    valid = tmp_path / "valid.txt"
+    valid.write_text("zzzzzzzz the lazy fox. " * 5)
+    out = tmp_path / "m"
+    result = chargen("train", corpus, "--valid", valid, "--out", out, *STEPS)
+    assert result.code == 0, result.err
+
+
+def test_backward_model_writes_what_comes_before(
+    chargen: Command, corpus: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "m"
+    arguments = ("--direction", "backward", "--steps", "150", *SMALL)
+    assert chargen("train", corpus, "--out", out, *arguments).code == 0
+    result = chargen("sample", out, "--prompt", "lazy dog.", "--length", 20, "--temperature", 0)
+    assert result.out == "mps over the the lazy dog.\n" or result.out.endswith("lazy dog.\n")
+    assert len(result.out) == 20 + len("lazy dog.\n")
+    assert "over the lazy dog." in result.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--hidden-size", "0"], "--hidden-size"),
+        (["--dropout", "nan"], "--dropout"),
+        (["--learning-rate", "-1"], "--learning-rate"),
+        (["--minutes", "1", "--epochs", "2"], "--minutes and --epochs"),
+        (["--valid-fraction", "2"], "--valid-fraction"),
+        (["--encoding", "klingon"], "klingon"),
+        (["--cell", "lstn"], "lstn"),
+        (["--device", "toaster"], "toaster"),
+        (["--minuets", "1"], "--minutes"),
+    ],
+)
+def test_impossible_options_are_refused_in_a_sentence(
+    chargen: Command, corpus: Path, tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    result = chargen("train", corpus, "--out", tmp_path / "m", *arguments)
+    assert result.code == 2
+    assert words in result.err
+    assert "Traceback" not in result.err
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("empty.txt", b"", "empty"),
+        ("short.txt", b"abc", "at least"),
+        ("latin.txt", b"caf\xe9 " * 100, "byte 3"),
+        ("binary.txt", b"ab\0cd" * 100, "binary"),
+        ("cut.txt.gz", b"\x1f\x8b\x08\x00 not really", "cut.txt.gz"),
+        ("rows.csv", b"a,b\n1,2\n" * 50, "--text-column"),
+    ],
+)
+def test_bad_corpora_are_refused_in_a_sentence(
+    chargen: Command, tmp_path: Path, name: str, data: bytes, words: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    result = chargen("train", path, "--out", tmp_path / "m", *STEPS)
+    assert result.code in (1, 2)
+    assert words in result.err
+    assert name in result.err
+    assert result.err.count("\n") == 1
+    assert [entry.name for entry in tmp_path.iterdir()] == [name]
+
+
+def test_a_missing_corpus_is_named_with_the_nearest(chargen: Command, tmp_path: Path) -> None:
+    assert "python-docs" in chargen("train", "python-doc", "--out", tmp_path / "m").err
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder_is_found_out_first(
+    chargen: Command, corpus: Path, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o500)
+    result = chargen("train", corpus, "--out", tmp_path / "m", *STEPS)
+    assert result.code == 1
+    assert "cannot write" in result.err
+
+
+def test_an_enormous_learning_rate_ends_in_advice_or_a_usable_model(
+    chargen: Command, corpus: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "m"
+    result = chargen("train", corpus, "--out", out, "--learning-rate", "1e30", *STEPS)
+    if result.code == 0:
+        assert chargen("sample", out, "--length", 5).code == 0
+    else:
+        assert result.code == 1
+        assert "--learning-rate" in result.err

@@ -1,0 +1,18 @@
+"""What every test needs: one thread, and a cache folder that is not the user's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread_and_own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    # More threads would only change the order of sums, and the speed of other jobs.
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("CHARGEN_CACHE_DIR", str(folder))
+        yield

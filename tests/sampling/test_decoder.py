@@ -1,0 +1,124 @@
+"""The decoder says what the model says: every cell, any depth, one stream or many."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+
+from chargen.lm.model import CharLM
+from chargen.sampling import cells
+from chargen.sampling.decoder import Decoder
+
+from .models import CELLS, small_model
+
+SIZE = 23
+every_shape = pytest.mark.parametrize(
+    ("cell", "layers", "tied", "table"),
+    list(itertools.product(CELLS, (1, 3), (False, True), (True, False))),
+)
+
+
+def model_log_probs(model: CharLM, ids: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        logits, _ = model(ids, model.initial_state(ids.shape[1]))
+    return logits.log_softmax(-1)
+
+
+@every_shape
+def test_equals_the_model(cell: str, layers: int, tied: bool, table: bool) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        if not table:
+            patch.setattr(cells, "MAX_TABLE_BYTES", 0)
+        for batch_size in (1, 3, 9):
+            check_against_the_model(cell, layers, tied, table, batch_size)
+
+
+def check_against_the_model(*shape: Any) -> None:
+    cell, layers, tied, table, batch_size = shape
+    model = small_model(SIZE, cell=cell, layers=layers, tied=tied)
+    decoder = Decoder(model)
+    assert (decoder._weights.table is not None) == table
+    ids = torch.randint(SIZE, (40, batch_size))
+    expected = model_log_probs(model, ids)
+    got = [decoder.prefill(ids[:10])]
+    got += [decoder.step(row).clone() for row in ids[10:]]
+    assert torch.allclose(torch.stack(got).log_softmax(-1), expected[9:], atol=1e-5)
+    with torch.no_grad():
+        _, state = model(ids, model.initial_state(batch_size))
+    for ours, theirs in zip(decoder.state, state, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_stepping_from_the_start_equals_reading(cell: str) -> None:
+    model = small_model(SIZE, cell=cell, layers=2)
+    ids = torch.randint(SIZE, (6, 1))
+    decoder = Decoder(model)
+    for row in ids:
+        logits = decoder.step(row)
+    assert torch.allclose(logits, Decoder(model).prefill(ids), atol=1e-5)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_stream_has_the_same_numbers_in_any_batch(cell: str, layers: int) -> None:
+    model = small_model(SIZE, cell=cell, layers=layers)
+    ids = torch.randint(SIZE, (30, 17))
+    results = []
+    for rows in ([3, 5], [5, 3, 8], [*range(17)], [16, *range(9), 0]):
+        decoder = Decoder(model)
+        decoder.prefill(ids[:1, 0])
+        decoder.select([0] * len(rows))
+        steps = torch.stack([decoder.step(row[rows]).clone() for row in ids])
+        results.append(steps[:, rows.index(3) if 3 in rows else 0])
+    assert all(torch.equal(results[0], other) for other in results[1:])
+
+
+def test_select_clone_and_state() -> None:
+    decoder = Decoder(small_model(SIZE, layers=2))
+    decoder.prefill(torch.randint(SIZE, (5, 4)))
+    before = decoder.state
+    other = decoder.clone()
+    other.step(torch.arange(4))
+    assert all(torch.equal(a, b) for a, b in zip(before, decoder.state, strict=True))
+    decoder.select([2, 2, 0])
+    assert decoder.batch_size == 3
+    for kept, whole in zip(decoder.state, before, strict=True):
+        assert torch.equal(kept, whole[:, [2, 2, 0]])
+    decoder.state = before
+    assert torch.equal(decoder.step(torch.arange(4)), step_from(before, decoder))
+
+
+def step_from(state: tuple[torch.Tensor, ...], decoder: Decoder) -> torch.Tensor:
+    fresh = decoder.clone()
+    fresh.state = state
+    return fresh.step(torch.arange(4))
+
+
+def test_prompt_longer_than_a_window_and_a_given_state(monkeypatch) -> None:
+    model = small_model(SIZE)
+    ids = torch.randint(SIZE, (50,))
+    expected = Decoder(model).prefill(ids)
+    monkeypatch.setattr("chargen.sampling.decoder._PREFILL_WINDOW", 7)
+    decoder = Decoder(model)
+    assert torch.allclose(decoder.prefill(ids), expected, atol=1e-5)
+    decoder.prefill(ids[:20])
+    assert torch.allclose(decoder.prefill(ids[20:], decoder.state), expected, atol=1e-5)
+
+
+def test_model_is_left_as_it_was() -> None:
+    model = small_model(SIZE)
+    expected = Decoder(model).prefill(torch.arange(9))
+    model.train()
+    decoder = Decoder(model)
+    assert torch.equal(decoder.prefill(torch.arange(9)), expected)  # no dropout
+    assert model.training
+    assert not decoder.step(torch.tensor([1])).requires_grad
+
+
+def test_empty_prompt_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one id"):
+        Decoder(small_model(SIZE)).prefill(torch.zeros(0, dtype=torch.int64))

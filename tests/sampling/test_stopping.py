@@ -1,0 +1,37 @@
+"""Stop texts: found wherever the pieces are cut, and never shown in part."""
+
+from __future__ import annotations
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from chargen.sampling.stopping import StopMatcher
+
+letters = st.text(alphabet="ab", max_size=40)
+stops_of = st.lists(st.text(alphabet="ab", min_size=1, max_size=5), max_size=3)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(text=letters, stops=stops_of)
+@example(text="aab", stops=["ab"])
+@example(text="aaab", stops=["aaac", "ab"])
+def test_character_by_character(text: str, stops: list[str]) -> None:
+    matcher = StopMatcher(stops)
+    given_out, expected, stopped = "", text, False
+    for end in range(1, len(text) + 1):  # the first moment at which a stop text is complete
+        starts = [at for at in (text[:end].find(stop) for stop in stops) if at >= 0]
+        if starts:
+            expected, stopped = text[: min(starts)], True
+            break
+    for character in text:
+        given_out += matcher.feed(character)
+        assert expected.startswith(given_out)
+        if matcher.stopped:
+            break
+    given_out += matcher.flush()
+    assert (given_out, matcher.stopped) == (expected, stopped)
+
+
+def test_harmless_text_is_not_held_longer_than_needed() -> None:
+    matcher = StopMatcher(["END"])
+    assert [matcher.feed(c) for c in "an EN."] == ["a", "n", " ", "", "", "EN."]

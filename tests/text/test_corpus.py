@@ -1,0 +1,391 @@
+"""Corpora as ids: split, cached, shared, and refused with one sentence."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from chargen.errors import ConfigError, CorpusError
+from chargen.text import building, cache, corpus, sources
+from chargen.text.config import CorpusConfig
+from chargen.text.corpus import Corpus, cached_corpus, load_corpus, release_memory
+from chargen.text.vocabulary import ByteVocabulary, CharVocabulary
+
+TEXT = "Whan that Aprille with his shoures soote, the droghte of March hath perced\n" * 20
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Path:
+    path = tmp_path / "book.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Callable[..., Corpus]:
+    def load(*paths: Path | str, **options: Any) -> Corpus:
+        names = set(asdict(CorpusConfig()))
+        config = CorpusConfig(**{k: v for k, v in options.items() if k in names})
+        rest = {k: v for k, v in options.items() if k not in names}
+        return load_corpus([str(p) for p in paths], config, cache_dir=tmp_path / "cache", **rest)
+
+    return load
+
+
+def whole(corpus: Corpus) -> str:
+    return corpus.vocabulary.decode(np.concatenate([corpus.train, corpus.valid]))
+
+
+def left_over(folder: Path) -> list[Path]:
+    return list((folder / "cache" / "corpora").glob("building-*"))
+
+
+class TestSplit:
+    def test_the_last_tenth(self, book: Path, load: Callable[..., Corpus]) -> None:
+        found = load(book)
+        assert len(found.train) == int(len(TEXT) * 0.9)
+        assert whole(found) == TEXT
+        assert found.characters == len(TEXT)
+        assert found.train.dtype == np.uint8
+        assert not found.train.flags.writeable
+        assert found.name == "book"
+        assert found.sources == (str(book),)
+        assert found.notes == ()
+
+    def test_none(self, book: Path, load: Callable[..., Corpus]) -> None:
+        found = load(book, valid_fraction=0)
+        assert (len(found.train), len(found.valid)) == (len(TEXT), 0)
+
+    def test_bytes_are_not_cut_inside_a_character(
+        self, tmp_path: Path, load: Callable[..., Corpus]
+    ) -> None:
+        path = tmp_path / "t"
+        for extra in range(4):
+            path.write_text("x" * extra + "😀" * 100, encoding="utf-8")
+            found = load(path, level="byte")
+            assert "\ufffd" not in found.vocabulary.decode(found.train)
+            assert "\ufffd" not in found.vocabulary.decode(found.valid)
+            assert found.characters == extra + 100
+
+    @pytest.mark.parametrize("level", ["char", "byte"])
+    @pytest.mark.parametrize("reverse", [False, True])
+    def test_documents_stay_whole(
+        self, book: Path, load: Callable[..., Corpus], level: str, reverse: bool
+    ) -> None:
+        found = load(book, documents="lines", level=level, valid_fraction=0.33, reverse=reverse)
+        edge = 0 if reverse else -1
+        assert found.train[edge] == found.vocabulary.separator_id
+        assert found.valid[edge] == found.vocabulary.separator_id
+        assert len(found.valid) >= 0.33 * (len(found.train) + len(found.valid))
+        assert found.characters == len(TEXT) - 20
+
+    def test_the_first_document_is_longer_than_the_share(
+        self, tmp_path: Path, load: Callable[..., Corpus]
+    ) -> None:
+        (tmp_path / "t").write_text("x" * 99 + "\ny\n")
+        found = load(tmp_path / "t", documents="lines", valid_fraction=0.5)
+        assert (len(found.train), len(found.valid)) == (100, 2)
+
+    def test_one_document_cannot_be_split(self, book: Path, load: Callable[..., Corpus]) -> None:
+        with pytest.raises(CorpusError, match="one document.*--valid"):
+            load(book, documents="files")
+        assert len(load(book, documents="files", valid_fraction=0).train) == len(TEXT) + 1
+
+    def test_a_share_too_small_or_too_large(self, book: Path, load: Callable[..., Corpus]) -> None:
+        for fraction in (1e-17, 1 - 1e-9):
+            with pytest.raises(CorpusError, match="--valid-fraction"):
+                load(book, valid_fraction=fraction)
+
+    def test_other_text(self, book: Path, tmp_path: Path, load: Callable[..., Corpus]) -> None:
+        other = tmp_path / "other.txt"
+        other.write_text("Whan zephirus!")
+        found = load(book, valid=str(other))
+        assert found.vocabulary.decode(found.train) == TEXT
+        assert found.vocabulary.decode(found.valid) == "Whan \ufffdephirus\ufffd"
+        assert found.characters == len(TEXT) + 14
+        assert "2 of the 14 characters" in found.notes[0]
+        (tmp_path / "nl.jsonl").write_text("\n")
+        with pytest.raises(CorpusError, match="nothing to validate on"):
+            load(book, valid=str(tmp_path / "nl.jsonl"))
+
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
+    @given(
+        st.lists(st.text("aé\n", min_size=1, max_size=20), min_size=2, max_size=8),
+        st.floats(0.05, 0.95),
+        st.sampled_from(["char", "byte"]),
+        st.sampled_from([None, "lines"]),
+    )
+    def test_nothing_is_lost(
+        self,
+        load: Callable[..., Corpus],
+        tmp_path: Path,
+        lines: list[str],
+        fraction: float,
+        level: str,
+        documents: str | None,
+    ) -> None:
+        path = tmp_path / "t"
+        path.write_text("start\n" + "\n".join(lines) + "\nend\n", encoding="utf-8")
+        options = {"valid_fraction": fraction, "level": level, "documents": documents}
+        found = load(path, minimum=1, **options)
+        text = path.read_text(encoding="utf-8")
+        if documents:
+            text = "".join(line + "\n" for line in text.split("\n") if line)
+        assert whole(found) == text
+        assert len(found.train)
+        assert len(found.valid)
+        back = load(path, minimum=1, reverse=True, **options)
+        assert np.array_equal(back.train, found.train[::-1])
+        assert np.array_equal(back.valid, found.valid[::-1])
+
+
+class TestCache:
+    def test_the_second_run_does_not_encode(
+        self, book: Path, load: Callable[..., Corpus], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first = load(book)
+        monkeypatch.setattr(building, "read", None)
+        copy = book.rename(book.with_name("renamed.txt"))
+        second = load(copy)
+        assert second.key == first.key
+        assert whole(second) == TEXT
+        assert (second.name, second.sources) == ("renamed", (str(copy),))
+
+    def test_what_decides_the_ids_decides_the_key(
+        self, book: Path, load: Callable[..., Corpus]
+    ) -> None:
+        keys = [
+            load(book, **options).key
+            for options in (
+                {},
+                {"level": "byte"},
+                {"min_count": 3},
+                {"valid_fraction": 0.2},
+                {"documents": "lines"},
+                {"normalize": "NFC"},
+                {"reverse": True},
+                {"valid": str(book)},
+                {"vocabulary": CharVocabulary("abc")},
+            )
+        ]
+        book.write_text(TEXT + "!")
+        keys.append(load(book).key)
+        assert len(set(keys)) == len(keys)
+
+    def test_by_key(self, book: Path, tmp_path: Path, load: Callable[..., Corpus]) -> None:
+        folder = tmp_path / "cache"
+        for reverse in (False, True):
+            found = load(book, reverse=reverse)
+            again = cached_corpus(found.key, folder)
+            assert again is not None
+            assert np.array_equal(again.train, found.train)
+            assert np.array_equal(again.valid, found.valid)
+            assert again.vocabulary == found.vocabulary
+        assert cached_corpus("0" * 64, folder) is None
+        assert cached_corpus("../corpora", folder) is None
+        assert cached_corpus("", folder) is None
+
+    @pytest.mark.parametrize("name", [building.IDS, building.META])
+    @pytest.mark.parametrize("damage", [b"", b"{}", None])
+    def test_a_damaged_one_is_made_again(
+        self,
+        book: Path,
+        tmp_path: Path,
+        load: Callable[..., Corpus],
+        name: str,
+        damage: bytes | None,
+    ) -> None:
+        place = tmp_path / "cache" / "corpora" / load(book).key
+        if damage is None:
+            (place / name).unlink()
+        else:
+            (place / name).write_bytes(damage)
+        assert cached_corpus(place.name, tmp_path / "cache") is None
+        assert whole(load(book)) == TEXT
+        assert not left_over(tmp_path)
+
+    def test_the_first_of_two_runs_wins(
+        self,
+        book: Path,
+        tmp_path: Path,
+        load: Callable[..., Corpus],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        publish = cache.publish
+        inside: list[Corpus] = []
+
+        def late(built: Path, place: Path) -> None:
+            if not inside:
+                monkeypatch.setattr(corpus, "publish", publish)
+                inside.append(load(book))
+            publish(built, place)
+
+        monkeypatch.setattr(corpus, "publish", late)
+        assert load(book).key == inside[0].key
+        assert whole(inside[0]) == TEXT
+        assert not left_over(tmp_path)
+
+    def test_runs_that_start_together(self, book: Path, tmp_path: Path) -> None:
+        code = (
+            "import sys; from pathlib import Path; from chargen.text.corpus import load_corpus;"
+            "from chargen.text.config import CorpusConfig;"
+            "print(load_corpus([sys.argv[1]], CorpusConfig(), cache_dir=Path(sys.argv[2])).key)"
+        )
+        command = [sys.executable, "-c", code, str(book), str(tmp_path / "cache")]
+        runs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+        keys = {run.communicate(timeout=60)[0] for run in runs}
+        assert [run.returncode for run in runs] == [0, 0, 0]
+        assert len(keys) == 1
+        assert not left_over(tmp_path)
+
+    def test_folders_of_killed_runs_are_removed(
+        self, book: Path, tmp_path: Path, load: Callable[..., Corpus]
+    ) -> None:
+        folder = tmp_path / "cache" / "corpora"
+        dead = subprocess.Popen([sys.executable, "-c", ""])
+        dead.wait()
+        with cache.workspace(folder) as mine:
+            name = mine.name
+            gone = folder / name.replace(f"-{os.getpid()}-", f"-{dead.pid}-")
+            gone.mkdir()
+            foreign = folder / "building-another-host-1-abc"
+            foreign.mkdir()
+            load(book)
+            assert mine.exists()
+            assert not gone.exists()
+            assert foreign.exists()
+
+    def test_the_environment_names_the_folder(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("CHARGEN_CACHE_DIR", str(tmp_path / "x"))
+        assert cache.cache_folder() == tmp_path / "x"
+        monkeypatch.delenv("CHARGEN_CACHE_DIR")
+        assert "chargen" in str(cache.cache_folder())
+
+
+class TestRefusals:
+    def test_too_small(self, tmp_path: Path, load: Callable[..., Corpus]) -> None:
+        path = tmp_path / "t"
+        path.write_text("short")
+        for level in ("char", "byte"):
+            with pytest.raises(CorpusError, match="has 5 characters; at least 64 are needed"):
+                load(path, level=level)
+        assert load(path, minimum=2).characters == 5
+        with pytest.raises(CorpusError, match="at least 64"):
+            load(path)  # now from the cache
+
+    @pytest.mark.parametrize("level", ["char", "byte"])
+    def test_empty(self, tmp_path: Path, load: Callable[..., Corpus], level: str) -> None:
+        path = tmp_path / "t.txt"
+        path.write_bytes(b"\xef\xbb\xbf")
+        with pytest.raises(CorpusError, match="is empty"):
+            load(path, level=level)
+        assert not left_over(tmp_path)
+
+    def test_a_text_that_changes_between_two_readings(
+        self,
+        book: Path,
+        tmp_path: Path,
+        load: Callable[..., Corpus],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        class Different:
+            def __init__(self) -> None:
+                self.readings = 0
+
+            def __call__(self, *arguments: Any) -> Any:
+                self.readings += 1
+                yield from sources.read(*arguments)
+                yield "and more" * (self.readings - 1)
+
+        monkeypatch.setattr(building, "read", Different())
+        with pytest.raises(CorpusError, match="changed while it was being read"):
+            load(book)
+        assert not left_over(tmp_path)
+
+    def test_a_full_disk(
+        self,
+        book: Path,
+        tmp_path: Path,
+        load: Callable[..., Corpus],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        def full(_: Any) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(building, "_to_disk", full)
+        with pytest.raises(CorpusError, match=r"corpora: No space left.*CHARGEN_CACHE_DIR"):
+            load(book)
+        assert not left_over(tmp_path)
+
+    def test_a_cache_that_is_a_file(self, book: Path) -> None:
+        with pytest.raises(CorpusError, match="CHARGEN_CACHE_DIR"):
+            load_corpus([str(book)], CorpusConfig(), cache_dir=book)
+
+    def test_options_that_do_not_fit(self, book: Path, load: Callable[..., Corpus]) -> None:
+        with pytest.raises(ConfigError, match="--text-column"):
+            load(book, text_column="x")
+        with pytest.raises(ConfigError, match="--documents"):
+            load(book, documents="lines", vocabulary=ByteVocabulary())
+
+
+def test_standard_input_is_read_once_and_kept(
+    load: Callable[..., Corpus], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(TEXT.encode())))
+        found = load("-")
+        assert whole(found) == TEXT
+        assert (found.name, found.sources) == ("stdin", ("standard input",))
+        assert not left_over(tmp_path)
+    assert cached_corpus(found.key, tmp_path / "cache") is not None
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    with pytest.raises(CorpusError, match="standard input is empty"):
+        load("-")
+
+
+def test_a_vocabulary_that_is_given(book: Path, load: Callable[..., Corpus]) -> None:
+    vocabulary = CharVocabulary("ahntW")
+    found = load(book, vocabulary=vocabulary)
+    assert found.vocabulary == vocabulary
+    assert found.vocabulary.decode(found.train[:9]) == "Whan\ufffdthat"
+    assert "are read as unknown" in found.notes[0]
+
+
+def test_one_character(tmp_path: Path, load: Callable[..., Corpus]) -> None:
+    (tmp_path / "t").write_text("z" * 100)
+    found = load(tmp_path / "t")
+    assert found.vocabulary.size == 2
+    assert set(found.train.tolist()) == {1}
+
+
+def test_progress(book: Path, load: Callable[..., Corpus]) -> None:
+    heard: list[tuple[str, int, int]] = []
+    load(book, progress=lambda *about: heard.append(about))
+    assert list(dict.fromkeys(stage for stage, _, _ in heard)) == [
+        "reading",
+        "counting",
+        "encoding",
+    ]
+    assert all(0 <= done <= total == len(TEXT) for _, done, total in heard)
+    assert [done for _, done, _ in heard] == [0, len(TEXT)] * 3
+
+
+def test_memory_can_be_released(book: Path, load: Callable[..., Corpus]) -> None:
+    found = load(book)
+    before = found.train.copy()
+    release_memory(found.train)
+    release_memory(np.zeros(3))
+    assert np.array_equal(found.train, before)

@@ -1,0 +1,96 @@
+"""Rows of tables, and the line of the row that is broken."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chargen.errors import CorpusError
+from chargen.text.tables import rows
+
+texts = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0\r"), max_size=20)
+
+
+def read(
+    text: str, form: str, column: str | None = None, errors: str = "strict", size: int = 1000
+) -> list[str]:
+    pieces = [text[i : i + size] for i in range(0, len(text), size)]
+    return list(rows(pieces, "t", form, column, errors))
+
+
+@given(st.lists(texts), st.integers(1, 9))
+def test_json_lines(values: list[str], size: int) -> None:
+    for ascii_only in (True, False):
+        lines = (json.dumps({"n": 1, "text": v}, ensure_ascii=ascii_only) for v in values)
+        assert read("\n\n".join(lines), "jsonl", size=size) == [v for v in values if v]
+
+
+@given(st.lists(texts), st.integers(1, 9), st.sampled_from(["csv", "tsv"]))
+def test_separated_values(values: list[str], size: int, form: str) -> None:
+    out = io.StringIO()
+    delimiter = "," if form == "csv" else "\t"
+    writer = csv.writer(out, delimiter=delimiter, lineterminator="\n")
+    writer.writerows([["label", "text"], *(["1", value] for value in values)])
+    assert read(out.getvalue(), form, size=size) == [v for v in values if v]
+
+
+def test_the_column_that_is_asked_for() -> None:
+    assert read("a,b\n1,2\n", "csv", "b") == ["2"]
+    assert read('{"a": "x", "b": "y"}', "jsonl", "b") == ["y"]
+
+
+@pytest.mark.parametrize(
+    ("text", "form"), [("a,b\n1,2\n", "csv"), ("a\tb\n", "tsv"), ('{"a": "", "b": ""}', "jsonl")]
+)
+@pytest.mark.parametrize("column", [None, "c"])
+def test_columns_that_are_not_there(text: str, form: str, column: str | None) -> None:
+    with pytest.raises(CorpusError, match=r"'a', 'b'.*--text-column.*- < file"):
+        read(text, form, column)
+
+
+@pytest.mark.parametrize(
+    ("text", "form", "words"),
+    [
+        ('{"text": "a"}\n{"text": ', "jsonl", "line 2 is not JSON"),
+        ('{"text": "a"}\n["a"]', "jsonl", "line 2 is not a JSON object, but list"),
+        ('{"text": null}', "jsonl", "line 1: 'text' is not text"),
+        ('{"text": ' + "[" * 100_000, "jsonl", "line 1 is not JSON"),
+        ('{"text": ' + "9" * 10_000 + "}", "jsonl", "line 1"),
+        ('{"text": "a\\ud800"}', "jsonl", "line 1 holds a lone surrogate"),
+        ('{"text": "a\\u0000"}', "jsonl", "line 1 looks binary"),
+        ("a,text\n1,2\n1,2,3\n", "csv", "line 3 has 3 fields; the header has 2"),
+        ('a,text\n1,"2', "csv", "line 2 is broken"),
+        ('a,text\n1,"2"3\n', "csv", "line 2 is broken"),
+    ],
+)
+def test_broken_rows_name_their_line(text: str, form: str, words: str) -> None:
+    with pytest.raises(CorpusError, match=words):
+        read(text, form)
+
+
+def test_escapes_that_are_no_text_are_replaced() -> None:
+    assert read('{"text": "a\\ud800\\u0000"}', "jsonl", errors="replace") == ["a\ufffd\ufffd"]
+
+
+def test_newlines_in_escapes() -> None:
+    assert read('{"text": "a\\r\\nb\\rc"}', "jsonl") == ["a\nb\nc"]
+
+
+def test_long_fields() -> None:
+    value = "x" * 300_000  # the csv module stops at 131,072 by default
+    assert read(f"text\n{value}\n", "csv") == [value]
+    assert read(json.dumps({"text": value}), "jsonl", size=999) == [value]
+
+
+@given(st.text(max_size=60), st.sampled_from(["csv", "tsv", "jsonl"]))
+def test_any_text_gives_rows_or_a_sentence(text: str, form: str) -> None:
+    try:
+        found = read("text\n" + text, form)
+    except CorpusError:
+        return
+    assert all(found)
