@@ -11,10 +11,12 @@ Nothing here unpickles.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -86,9 +88,11 @@ def save(directory: Path, checkpoint: Checkpoint, *, metrics: Sequence[str] = ()
     CheckpointError
         Where the folder cannot be written or the disk is full; what stood there is untouched.
     """
-    directory = directory.absolute()
+    directory = directory.resolve()  # a link stays one, and what it points to is replaced
     writing = _sibling(directory, "writing")
     try:
+        if directory.exists() and not directory.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         directory.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(writing, ignore_errors=True)
         writing.mkdir()
@@ -96,7 +100,9 @@ def save(directory: Path, checkpoint: Checkpoint, *, metrics: Sequence[str] = ()
             _write_files(writing, checkpoint)
             if metrics:
                 text = "".join(line + "\n" for line in metrics)
-                (writing / METRICS).write_text(text, encoding="utf-8")
+                with (writing / METRICS).open("w", encoding="utf-8") as file:
+                    file.write(text)
+                    sync_file(file)
             sync_directory(writing)
             replace_directory(writing, directory, _sibling(directory, "previous"))
         finally:
@@ -113,7 +119,7 @@ def check_writable(directory: Path) -> None:
     ------
     CheckpointError
     """
-    probe = _sibling(directory.absolute(), "writing")
+    probe = _sibling(directory.resolve(), "writing")
     try:
         probe.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(probe, ignore_errors=True)
@@ -148,7 +154,9 @@ def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def _to_json(value: Any) -> bytes:
-    return (json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode()
+    text = json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+    # Names of files may hold lone surrogates; json.loads reads them back the same way.
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _sibling(directory: Path, role: str) -> Path:
@@ -178,25 +186,30 @@ def load(
         format that this version does not know.
     """
     path = Path(directory)
-    previous = _sibling(path.absolute(), "previous")
-    for _ in range(20):
-        if not path.exists() and (previous / MANIFEST).exists():
-            # A crash fell between the two renames of a system without an atomic exchange.
-            path = previous
-        manifest = _read_manifest(path)
+    previous = _sibling(path.resolve(), "previous")
+    last = None
+    for attempt in range(20):
+        # Between the two renames of a system without an atomic exchange, or after a crash there.
+        spare = not path.exists() and (previous / MANIFEST).exists()
+        source = previous if spare else path
+        manifest = None
         try:
-            return _read_files(path, manifest, kind, training)
-        except CheckpointError:
+            manifest = _read_manifest(source)
+            return _read_files(source, manifest, kind, training)
+        except CheckpointError as error:
             # A run may just have put a newer checkpoint in its place: then read that one.
-            if _read_manifest(path) == manifest:
+            found = (source, manifest, str(error))
+            if found == last:
                 raise
+            last = found
+            time.sleep(0.001 * attempt)
     raise CheckpointError(f"{path} changes faster than it can be read")
 
 
 def exists(directory: Path) -> bool:
     """Whether something that looks like a checkpoint lies there (it may still be damaged)."""
     return (directory / MANIFEST).exists() or (
-        not directory.exists() and (_sibling(directory.absolute(), "previous") / MANIFEST).exists()
+        not directory.exists() and (_sibling(directory.resolve(), "previous") / MANIFEST).exists()
     )
 
 
@@ -242,6 +255,8 @@ def _read_files(
             or ".." in parts
             or pure.is_absolute()
             or "\\" in name
+            or not name.isprintable()
+            or len(name) > 200
         ):
             raise CheckpointError(f"{path / MANIFEST}: {name!r} is no name of a checkpoint's file")
         if len(parts) == 2 and not training:
@@ -261,7 +276,7 @@ def _read_files(
 def _read_verified(path: Path, name: str, entry: Any) -> bytes:
     if not isinstance(entry, Mapping) or not isinstance(entry.get("bytes"), int):
         raise CheckpointError(f"{path / MANIFEST}: the entry of {name} has no size")
-    if (path / name).is_symlink():
+    if (path / name).is_symlink() or ((path / name).parent.is_symlink() and "/" in name):
         raise CheckpointError(f"{path / name} is a symbolic link; a checkpoint holds plain files")
     data = _read(path / name, limit=entry["bytes"] + 1)
     if len(data) != entry["bytes"]:
@@ -277,6 +292,8 @@ def _read_verified(path: Path, name: str, entry: Any) -> bytes:
 def _read(path: Path, limit: int) -> bytes:
     """At most `limit` bytes of a file, without allocating more than the file holds."""
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise CheckpointError(f"cannot read {path}: it is not a plain file")
         with path.open("rb") as file:
             return file.read(max(0, min(limit, os.fstat(file.fileno()).st_size)))
     except OSError as error:
@@ -302,8 +319,9 @@ def writing_lock(directory: Path) -> Iterator[None]:
     CheckpointError
         Where another run holds it.
     """
-    name = hashlib.sha256(str(directory.absolute()).encode()).hexdigest()[:16]
-    folder = user_cache_path("chargen") / "locks"
+    name = hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:16]
+    chosen = os.environ.get("CHARGEN_CACHE_DIR")
+    folder = (Path(chosen) if chosen else user_cache_path("chargen")) / "locks"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / f"{name}.lock", timeout=0)

@@ -53,6 +53,11 @@ def replace_directory(new: Path, target: Path, previous: Path) -> None:
     if target.exists() and not _exchange(new, target):
         shutil.rmtree(previous, ignore_errors=True)
         target.rename(previous)
+        try:
+            new.rename(target)
+        except OSError:
+            previous.rename(target)
+            raise
     if not target.exists():
         new.rename(target)
     sync_directory(target.parent)

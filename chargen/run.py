@@ -113,6 +113,8 @@ def train(
             f"{directory} exists: choose another --out, go on with --resume {directory}, "
             "or replace it with --force"
         )
+    if directory.is_file():
+        raise ConfigError(f"{directory} is a file: --out is the folder of a checkpoint")
     if directory.exists() and not checkpoint.exists(directory) and any(directory.iterdir()):
         raise ConfigError(f"{directory} exists and is no checkpoint: choose another --out")
     with checkpoint.writing_lock(directory):

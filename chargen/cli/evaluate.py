@@ -51,8 +51,8 @@ def evaluate(
     """
     lm = load_model(directory, device, threads)
     text = read_text(files, reading_of(lm, options))
-    from ..language_model import compressed_bits_per_char  # noqa: PLC0415
-    from ..lm.evaluation import bits  # noqa: PLC0415
+    from ..language_model import compressed_bits_per_char
+    from ..lm.evaluation import bits
 
     score = lm.score(text, streams=streams)
     figures: dict[str, Any] = {
@@ -84,7 +84,7 @@ def read_text(files: tuple[str, ...], config: CorpusConfig) -> str:
     CorpusError
         Where one cannot be read, or there is no text.
     """
-    from ..text.sources import read_all  # noqa: PLC0415
+    from ..text.sources import read_all
 
     text: str = read_all(files, config)
     if not text:

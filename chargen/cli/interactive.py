@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -75,7 +76,7 @@ def _save(path: str, text: str) -> None:
         click.echo("w needs the name of a file", err=True)
         return
     try:
-        with open(path, "x", encoding="utf-8") as file:
+        with Path(path).open("x", encoding="utf-8") as file:
             file.write(text + "\n")
     except OSError as error:
         click.echo(f"cannot write {path}: {error.strerror}", err=True)

@@ -20,8 +20,20 @@ from .score import score
 from .train import train
 
 
+class _PipeClosed(Exception):
+    """Whoever read our output has enough; click would turn a BrokenPipeError into a failure."""
+
+
 class Group(click.Group):
     """A group that lists its commands in the order of use and suggests near misses."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError as error:
+            raise _PipeClosed from error
+        return result
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -67,30 +79,24 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 def _run(arguments: list[str] | None) -> int:
     try:
         result: Any = cli(args=arguments, prog_name="chargen", standalone_mode=False)
-        sys.stdout.flush()
         return result if isinstance(result, int) else 0
-    except ChargenError as error:
-        return _complain(str(error), error.exit_code)
-    except click.exceptions.Abort:
-        return 128 + signal.SIGINT
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+    except _PipeClosed:
+        # Python would complain at exit, when it flushes what nobody reads.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except BrokenPipeError:
-        # The reader, such as `head`, has enough. Python would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except MemoryError:
-        return _complain(
-            "there is not enough memory: try a smaller --hidden-size, --batch-size or --window", 1
-        )
-    except OSError as error:
-        name = f"{error.filename}: " if error.filename else ""
-        return _complain(f"{name}{error.strerror or error}", 1)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        return 128 + signal.SIGINT
+    except (ChargenError, MemoryError, OSError) as error:
+        click.echo(f"chargen: {_sentence(error)}", err=True)
+        return error.exit_code if isinstance(error, ChargenError) else 1
 
 
-def _complain(message: str, exit_code: int) -> int:
-    click.echo(f"chargen: {message}", err=True)
-    return exit_code
+def _sentence(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return "there is not enough memory: try a smaller --hidden-size, --batch-size or --window"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)

@@ -39,9 +39,7 @@ def _option(field: dataclasses.Field[Any], hint: Any) -> Callable[[Command], Com
     if kind is bool:
         # A flag that is on by default is turned off by name: --no-samples.
         declaration = f"{name}/--no-{name[2:]}" if field.default else name
-        return click.option(
-            declaration, field.name, is_flag=True, default=field.default, help=text
-        )
+        return click.option(declaration, field.name, is_flag=True, default=field.default, help=text)
     choices = field.metadata.get("choices")
     return click.option(
         name,
@@ -79,7 +77,7 @@ def reading_of(lm: Any, options: dict[str, Any]) -> Any:
     -------
     chargen.text.config.CorpusConfig
     """
-    from ..text.config import CorpusConfig  # noqa: PLC0415
+    from ..text.config import CorpusConfig
 
     trained = lm.checkpoint.document("config").get("corpus", {}).get("config", {})
     return CorpusConfig(**options, documents=trained.get("documents"))
@@ -92,8 +90,8 @@ def load_model(directory: str, device: str, threads: int | None = None) -> Any:
     -------
     chargen.language_model.LanguageModel
     """
-    from ..language_model import LanguageModel  # noqa: PLC0415
-    from ..runtime import set_threads  # noqa: PLC0415
+    from ..language_model import LanguageModel
+    from ..runtime import set_threads
 
     set_threads(threads)
     return LanguageModel.load(directory, device)

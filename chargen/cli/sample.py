@@ -72,7 +72,7 @@ def sample(
         say(f"note: the model has never seen these characters of the prompt ({deed}): {shown}")
     show = _shower(raw)
     if interactive:
-        from .interactive import write_together  # noqa: PLC0415
+        from .interactive import write_together
 
         write_together(lm, text, options)
     elif as_json:

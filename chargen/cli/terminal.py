@@ -1,4 +1,4 @@
-"""What may reach a terminal: text that a model wrote, with nothing in it that drives the terminal."""
+"""What may reach a terminal: text with nothing in it that drives the terminal."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def train(
     if resumed is not None:
         _refuse_other_options(click.get_current_context())
     reporter = _reporter(quiet)
-    from .. import run as runs  # noqa: PLC0415
+    from .. import run as runs
 
     if resumed is not None:
         result = runs.resume(resumed, reporter=reporter)
@@ -82,7 +82,7 @@ def _refuse_other_options(context: click.Context) -> None:
 def _reporter(quiet: bool) -> Reporter:
     if quiet:
         return Reporter()
-    from .progress import TerminalReporter  # noqa: PLC0415
+    from .progress import TerminalReporter
 
     return TerminalReporter()
 

@@ -44,6 +44,7 @@ def _check_number(
     high: float | None = None,
     above: float | None = None,
     below: float | None = None,
+    whole: bool = False,
 ) -> None:
     """Raise `ConfigError` unless the field is None or a number within the bounds."""
     value = getattr(owner, name)
@@ -52,6 +53,8 @@ def _check_number(
     option = "--" + name.replace("_", "-")
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ConfigError(f"{option} must be a number, got {value!r}")
+    if whole and not isinstance(value, int):
+        raise ConfigError(f"{option} must be a whole number, got {value}")
     bounds = [
         (low is not None and value < low, f"at least {low}"),
         (high is not None and value > high, f"at most {high}"),
@@ -65,9 +68,15 @@ def _check_number(
 
 def _check_choice(owner: object, name: str, choices: tuple[str, ...]) -> None:
     value = getattr(owner, name)
-    if value is not None and value not in choices:
+    if value not in choices:
         option = "--" + name.replace("_", "-")
         raise ConfigError(f"{option} must be one of {', '.join(choices)}; got {value!r}")
+
+
+def _check_flag(owner: object, name: str) -> None:
+    value = getattr(owner, name)
+    if not isinstance(value, bool):
+        raise ConfigError(f"--{name.replace('_', '-')} must be true or false, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -101,14 +110,13 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         for name in ("vocabulary_size", "hidden_size", "num_layers", "embedding_size"):
-            _check_number(self, name, low=1)
-            value = getattr(self, name)
-            if value is not None and not isinstance(value, int):
-                raise ConfigError(f"--{name.replace('_', '-')} must be a whole number, got {value}")
+            _check_number(self, name, low=1, whole=True)
         for name in ("dropout", "embedding_dropout", "weight_dropout"):
             _check_number(self, name, low=0, below=1)
         _check_choice(self, "cell", CELLS)
         _check_choice(self, "direction", DIRECTIONS)
+        for name in ("variational", "tied", "orthogonal"):
+            _check_flag(self, name)
 
 
 @dataclass(frozen=True)
@@ -133,7 +141,9 @@ class TrainConfig:
         False, "Vary the window's length from step to step (Merity et al. 2018)."
     )
     learning_rate: float | None = _option(None, "Highest learning rate of the schedule.")
-    warmup_steps: int = _option(50, "Steps over which the learning rate rises.")
+    warmup_steps: int | None = _option(
+        None, "Steps over which the learning rate rises (default: 50, at most a tenth of a run)."
+    )
     weight_decay: float | None = _option(None, "AdamW's decay of matrices (not embeddings).")
     clip: float = _option(1.0, "Largest norm of the gradient; 0 turns clipping off.")
     ema: float | None = _option(
@@ -142,9 +152,9 @@ class TrainConfig:
     patience: int | None = _option(
         None, "Stop after this many evaluations without a better one (default: never)."
     )
-    eval_every: int | None = _option(None, "Steps between evaluations (default: 20 in a run).")
+    eval_every: int | None = _option(None, "Steps between evaluations (default: 12 in a run).")
     checkpoint_every: int | None = _option(
-        None, "Steps between checkpoints (default: every evaluation, and every minute)."
+        None, "Steps between checkpoints (default: every minute)."
     )
     samples: bool = _option(True, "Show a short sample at each evaluation.")
     device: str = _option("auto", "auto, cpu, cuda, cuda:1, mps.")
@@ -160,12 +170,14 @@ class TrainConfig:
         for name in ("minutes", "epochs", "learning_rate"):
             _check_number(self, name, above=0)
         for name in ("steps", "batch_size", "eval_every", "checkpoint_every", "patience"):
-            _check_number(self, name, low=1)
-        _check_number(self, "window", low=2)
-        _check_number(self, "threads", low=1)
-        _check_number(self, "warmup_steps", low=0)
+            _check_number(self, name, low=1, whole=True)
+        _check_number(self, "window", low=2, whole=True)
+        _check_number(self, "threads", low=1, whole=True)
+        _check_number(self, "warmup_steps", low=0, whole=True)
         _check_number(self, "weight_decay", low=0)
         _check_number(self, "clip", low=0)
         _check_number(self, "ema", low=0, below=1)
-        _check_number(self, "seed", low=0, below=2**63)
+        _check_number(self, "seed", low=0, below=2**63, whole=True)
+        for name in ("window_jitter", "samples", "deterministic"):
+            _check_flag(self, name)
         _check_choice(self, "precision", PRECISIONS)

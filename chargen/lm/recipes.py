@@ -19,6 +19,7 @@ SIZES = (
     (0, 128, 6e-3),
     (600_000, 256, 5e-3),
     (2_500_000, 512, 4e-3),
+    (15_000_000, 768, 3e-3),
     (60_000_000, 1024, 2e-3),
 )
 
@@ -27,7 +28,7 @@ REGULARISATION = (
     (0.0, 0.0, 0.0, 0.0),
     (1.5, 0.1, 0.0, 0.0),
     (4.0, 0.3, 0.0, 0.0),
-    (15.0, 0.4, 0.1, 0.3),
+    (15.0, 0.5, 0.1, 0.3),
 )
 
 EVALUATIONS = 12
@@ -110,8 +111,8 @@ def plan(
         weight_decay=0.01,
         ema=0.0,
         eval_every=every,
+        warmup_steps=min(50, max(1, steps // 10)),
     )
-    train = replace(train, warmup_steps=min(train.warmup_steps, max(1, steps // 10)))
     return Plan(model, train, reading, tuple(reasons))
 
 
@@ -129,7 +130,10 @@ def _choose_sizes(
 ) -> tuple[ModelConfig, float]:
     candidates = [
         _fill(
-            model, hidden_size=hidden, num_layers=1, embedding_size=min(128, max(32, hidden // 4))
+            model,
+            hidden_size=hidden,
+            num_layers=1,
+            embedding_size=min(128, max(32, (model.hidden_size or hidden) // 4)),
         )
         for _, hidden, _ in SIZES
     ]

@@ -92,10 +92,15 @@ def unpack(stored: Checkpoint) -> tuple[CharLM, Vocabulary]:
         raise CheckpointError(f"{path}: model.safetensors is missing")
     weights = complete_weights(config, weights)
     # Shapes are compared before anything of the stated size is allocated.
+    if (config.num_layers or 0) > len(weights):
+        raise CheckpointError(
+            f"{path}: config.json states {config.num_layers} layers, model.safetensors has not "
+            "the tensors for them"
+        )
     with torch.device("meta"):
         try:
             model = CharLM(config)
-        except (RuntimeError, OverflowError, ConfigError) as error:
+        except (RuntimeError, OverflowError, TypeError, ConfigError) as error:
             raise CheckpointError(f"{path}: config.json states impossible sizes") from error
     _check_weights(path, model, weights)
     # assign: the tensors that were read become the parameters, without a copy

@@ -151,7 +151,8 @@ class Trainer:
             self.reporter.step(self.share_done, row)
             if self.progress.step % self.eval_every == 0 and not self.finished:
                 self.evaluate()
-            if self._checkpoint_is_due():
+            # A finished run is only saved with its last evaluation: resuming it does nothing.
+            if self._checkpoint_is_due() and not self.finished:
                 self.save_now()
             self.progress.seconds = time.perf_counter() - began
         if self.finished:
@@ -225,7 +226,9 @@ class Trainer:
             )
 
     def _learning_rate(self, length: int) -> float:
-        factor = learning_rate_factor(self.share_done, self.progress.step, self.config.warmup_steps)
+        factor = learning_rate_factor(
+            self.share_done, self.progress.step, settled(self.config.warmup_steps)
+        )
         # A shorter window is a smaller sample of the gradient (Merity et al. 2018).
         return self.learning_rate * factor * length / self.streams.window
 
@@ -294,9 +297,7 @@ class Trainer:
         nats = mean_nats(self.model, ids, self.start_id, EVALUATION_STREAMS)
         self.model.load_state_dict(last)
         self.progress.final_nats = nats
-        self._log(
-            {"step": self.progress.step, "final_nats": nats, "final_characters": len(ids)}
-        )
+        self._log({"step": self.progress.step, "final_nats": nats, "final_characters": len(ids)})
 
     def _keep_if_best(self, nats: float | None) -> None:
         progress = self.progress
@@ -310,6 +311,10 @@ class Trainer:
             progress.stale += 1
 
     def _log(self, row: dict[str, Any]) -> None:
+        """Add a row to the log; JSON has no NaN, so a value that is not finite is null."""
+        row = {
+            k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()
+        }
         self.rows.append(json.dumps(row))
 
     # ---------------------------------------------------------------- saving and going on
@@ -321,7 +326,7 @@ class Trainer:
         return seconds - self._saved_at[1] >= CHECKPOINT_SECONDS
 
     def save_now(self) -> None:
-        """Write a checkpoint unless this very step was written."""
+        """Write a checkpoint of this step."""
         self.save(self)
         self._saved_at = (self.progress.step, self.progress.seconds)
 

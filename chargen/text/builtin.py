@@ -41,7 +41,7 @@ def _python_files(folder: Path) -> Iterator[Path]:
 def topics() -> list[str]:
     """The language reference by topic, in the order of the topics' names."""
     try:
-        from pydoc_data.topics import topics as found  # noqa: PLC0415
+        from pydoc_data.topics import topics as found
     except ImportError as error:
         raise CorpusError("python-docs: this Python comes without pydoc_data.topics") from error
     # Some versions keep markup that breaks lines with carriage returns.

@@ -23,7 +23,7 @@ def cache_folder(cache_dir: Path | None = None) -> Path:
         return Path(cache_dir)
     if chosen := os.environ.get("CHARGEN_CACHE_DIR"):
         return Path(chosen)
-    import platformdirs  # noqa: PLC0415  (one more import only where it is needed)
+    import platformdirs
 
     return Path(platformdirs.user_cache_dir("chargen"))
 

@@ -154,7 +154,7 @@ def _guess(head: bytes, name: str) -> str:
     else:
         return "utf-8"
     try:
-        from charset_normalizer import from_bytes  # noqa: PLC0415
+        from charset_normalizer import from_bytes
     except ImportError as error:
         raise CorpusError(
             f"{name}: --encoding auto needs the extra: pip install 'chargen[detect]'"

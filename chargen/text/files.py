@@ -184,7 +184,7 @@ def _unpack(source: Source, file: IO[bytes]) -> Iterator[bytes]:
 
 def _unpack_zstd(source: Source, file: IO[bytes]) -> Iterator[bytes]:
     if sys.version_info >= (3, 14):
-        from compression import zstd  # noqa: PLC0415
+        from compression import zstd
 
         try:
             with zstd.ZstdFile(file, "rb") as opened:
@@ -194,7 +194,7 @@ def _unpack_zstd(source: Source, file: IO[bytes]) -> Iterator[bytes]:
             raise CorpusError(f"{source.name} is damaged: {error}") from error
         return
     try:
-        import zstandard  # noqa: PLC0415
+        import zstandard
     except ImportError as error:
         raise CorpusError(
             f"{source.name}: reading .zst files needs the extra: pip install 'chargen[zstd]'"

@@ -119,7 +119,7 @@ class Vocabulary(ABC):
         if not isinstance(data["documents"], bool):
             raise VocabularyError("vocabulary: 'documents' must be true or false")
         # The two kinds build on this class.
-        from chargen.text.vocabulary import ByteVocabulary, CharVocabulary  # noqa: PLC0415
+        from chargen.text.vocabulary import ByteVocabulary, CharVocabulary
 
         if level == "byte":
             return ByteVocabulary(documents=data["documents"])

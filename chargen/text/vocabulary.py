@@ -178,7 +178,10 @@ class ByteVocabulary(Vocabulary):
         return checked.astype(np.uint8).tobytes().decode("utf-8", "replace")
 
     def character_starts(self, ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        continues = (np.asarray(ids) & 0x1C0) == 0x80
+        array = np.asarray(ids)
+        # 10xxxxxx; the ninth bit tells the separator, where ids have one.
+        mask = 0xC0 if array.dtype == np.uint8 else 0x1C0
+        continues = (array & mask) == 0x80
         if len(continues):
             continues[0] = False
         return np.flatnonzero(~continues)

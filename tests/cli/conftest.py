@@ -1,4 +1,4 @@
-"""The command line through its entry point: in this process where that is enough, else in its own."""
+"""The command line through its entry point, in this process or in one of its own."""
 
 from __future__ import annotations
 

@@ -357,7 +357,7 @@ def test_standard_input_is_read_once_and_kept(
 
 
 def test_a_vocabulary_that_is_given(book: Path, load: Callable[..., Corpus]) -> None:
-    vocabulary = CharVocabulary("ahntW")
+    vocabulary = CharVocabulary("Wahnt")
     found = load(book, vocabulary=vocabulary)
     assert found.vocabulary == vocabulary
     assert found.vocabulary.decode(found.train[:9]) == "Whan\ufffdthat"
