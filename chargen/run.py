@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import platform
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from . import checkpoint
 from .errors import CheckpointError, ConfigError, CorpusError
@@ -21,21 +18,25 @@ from .lm import recipes, storage
 from .lm.config import ModelConfig, TrainConfig
 from .lm.evaluation import bits
 from .lm.model import CharLM
-from .lm.trainer import Progress, Trainer
+from .lm.progress import Progress
+from .lm.trainer import Trainer
 from .options import split_options
 from .reporting import Reporter
 from .runtime import (
+    REFERENCE_FLOPS,
     PrecisionChoice,
     choose_device,
     choose_precision,
+    reference_step,
     seed_everything,
     set_threads,
+    stopping_softly,
 )
 from .sampling.config import SamplingConfig
 from .sampling.decoder import Decoder
 from .sampling.generate import generate
 from .text.config import CorpusConfig
-from .text.corpus import Corpus, cached_corpus, load_corpus
+from .text.corpus import Corpus, cached_corpus, load_corpus, release_memory
 from .text.sources import corpus_name
 from .text.vocabulary import Vocabulary
 
@@ -258,12 +259,15 @@ class _Session:
     ) -> _Session:
         set_threads(config.threads)
         device = choose_device(config.device)
-        precision = choose_precision(config.precision, device, _reference_step(device))
+        # A choice by stopwatch can fall out differently; --deterministic rules that out.
+        by_rule = config.deterministic and config.precision == "auto"
+        requested = "float32" if by_rule else config.precision
+        precision = choose_precision(requested, device, reference_step(device))
         return cls(directory, text, text.vocabulary, device, precision, reporter, [])
 
     @property
     def flops_per_second(self) -> float:
-        return _REFERENCE_FLOPS / self.precision.seconds_per_step
+        return REFERENCE_FLOPS / self.precision.seconds_per_step
 
     @property
     def precision_note(self) -> str:
@@ -288,7 +292,7 @@ class _Session:
 
     def run(self, trainer: Trainer) -> Run:
         try:
-            with _stopping_softly(trainer):
+            with stopping_softly(trainer):
                 trainer.run()
         finally:
             self.reporter.close()
@@ -308,12 +312,16 @@ class _Session:
             self._draw(trainer.model.eval()),
         )
 
+    @cached_property
+    def _valid_characters(self) -> int:
+        return self.vocabulary.count_characters(self.text.valid)
+
     def _per_character(self, nats: float | None) -> float | None:
         """Nats per symbol as nats per character: a character may be several bytes."""
         if nats is None or not len(self.text.valid):
             return None
         symbols = len(self.text.valid)
-        return nats * symbols / self.vocabulary.count_characters(self.text.valid)
+        return nats * symbols / self._valid_characters
 
     def _draw(self, model: CharLM) -> str:
         config = SamplingConfig(max_chars=SAMPLE_CHARACTERS)
@@ -342,56 +350,10 @@ class _Session:
             stored.tensors[f"training/{name}"] = group
         rows = self.rows + trainer.rows
         checkpoint.save(self.directory, stored, metrics=rows)
+        release_memory(self.text.train)
+        release_memory(self.text.valid)
 
 
 def _figure(progress: Progress) -> float | None:
     """Nats per symbol of the best weights, over as much validation text as was read."""
     return progress.best_nats if progress.final_nats is None else progress.final_nats
-
-
-_REFERENCE = {"hidden": 512, "embedding": 128, "batch": 32, "window": 64}
-_REFERENCE_FLOPS = (
-    6.0
-    * 4
-    * _REFERENCE["hidden"]
-    * (_REFERENCE["hidden"] + _REFERENCE["embedding"])
-    * _REFERENCE["batch"]
-    * _REFERENCE["window"]
-)
-
-
-def _reference_step(device: torch.device) -> Callable[[], None]:
-    """A forward and backward pass of one LSTM layer, for measuring the machine."""
-    sizes = _REFERENCE
-    generator = torch.Generator().manual_seed(0)
-    layer = nn.LSTM(sizes["embedding"], sizes["hidden"]).to(device)
-    inputs = torch.randn(
-        sizes["window"], sizes["batch"], sizes["embedding"], generator=generator
-    ).to(device)
-
-    def step() -> None:
-        layer.zero_grad()
-        outputs, _ = layer(inputs)
-        outputs.float().sum().backward()
-
-    return step
-
-
-@contextmanager
-def _stopping_softly(trainer: Trainer) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the run after the step; a second one ends it at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: object) -> None:
-        if trainer.stop_requested:
-            raise KeyboardInterrupt
-        trainer.stop_requested = True
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

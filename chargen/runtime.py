@@ -1,14 +1,17 @@
-"""What depends on the machine: device, precision, threads, seeds."""
+"""What depends on the machine: device, precision, threads, seeds, signals."""
 
 from __future__ import annotations
 
 import contextlib
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+from torch import nn
 
 from .errors import ConfigError
 
@@ -65,7 +68,7 @@ class PrecisionChoice:
 
 
 def choose_precision(
-    requested: str, device: torch.device, trial_step: Callable[[], object], repeats: int = 3
+    requested: str, device: torch.device, trial_step: Callable[[], object], repeats: int = 5
 ) -> PrecisionChoice:
     """Settle --precision by trying.
 
@@ -111,3 +114,57 @@ def choose_precision(
         reason = f"bfloat16 would only be {single / half:.2f} times as fast here"
         return PrecisionChoice("float32", reason, single)
     return PrecisionChoice("bfloat16", f"{single / half:.1f} times as fast as float32 here", half)
+
+
+_REFERENCE = {"hidden": 512, "embedding": 128, "batch": 32, "window": 64}
+REFERENCE_FLOPS = (
+    6.0
+    * 4
+    * _REFERENCE["hidden"]
+    * (_REFERENCE["hidden"] + _REFERENCE["embedding"])
+    * _REFERENCE["batch"]
+    * _REFERENCE["window"]
+)
+
+
+def reference_step(device: torch.device) -> Callable[[], None]:
+    """A forward and backward pass of one LSTM layer, for measuring the machine."""
+    sizes = _REFERENCE
+    generator = torch.Generator().manual_seed(0)
+    layer = nn.LSTM(sizes["embedding"], sizes["hidden"]).to(device)
+    inputs = torch.randn(
+        sizes["window"], sizes["batch"], sizes["embedding"], generator=generator
+    ).to(device)
+
+    def step() -> None:
+        layer.zero_grad()
+        outputs, _ = layer(inputs)
+        outputs.float().sum().backward()
+
+    return step
+
+
+class Stoppable(Protocol):
+    """A loop that looks at `stop_requested` after each step."""
+
+    stop_requested: bool
+
+
+@contextlib.contextmanager
+def stopping_softly(job: Stoppable) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end the run after the step; a second one ends it at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        if job.stop_requested:
+            raise KeyboardInterrupt
+        job.stop_requested = True
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

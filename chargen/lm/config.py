@@ -160,7 +160,9 @@ class TrainConfig:
     device: str = _option("auto", "auto, cpu, cuda, cuda:1, mps.")
     precision: str = _option("auto", "Precision of the products.", choices=PRECISIONS)
     threads: int | None = _option(None, "Processor threads (default: torch's own choice).")
-    deterministic: bool = _option(False, "Allow only deterministic kernels (matters on a GPU).")
+    deterministic: bool = _option(
+        False, "Only deterministic kernels, and float32 unless --precision says otherwise."
+    )
 
     def __post_init__(self) -> None:
         budgets = [n for n in ("minutes", "epochs", "steps") if getattr(self, n) is not None]

@@ -125,9 +125,9 @@ def dynamic_log_probs(
     ids: NDArray[np.integer],
     start_id: int,
     *,
-    learning_rate: float = 1e-3,
-    decay: float = 0.02,
-    window: int = 64,
+    learning_rate: float = 3e-4,
+    decay: float = 0.002,
+    window: int = 32,
 ) -> NDArray[np.float32]:
     """Log-probabilities while the parameters keep adapting to the text that was read.
 

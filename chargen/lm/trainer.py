@@ -9,7 +9,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,15 @@ from .batching import Streams, Window
 from .config import settled
 from .evaluation import bits, mean_nats
 from .model import CharLM, detach
-from .optim import WeightAverage, clip_gradient, learning_rate_factor, make_optimizer
+from .optim import (
+    WeightAverage,
+    clip_gradient,
+    learning_rate_factor,
+    load_optimizer_tensors,
+    make_optimizer,
+    optimizer_tensors,
+)
+from .progress import Progress
 from .recipes import Plan
 
 LOG_EVERY = 10
@@ -35,38 +43,6 @@ GIVE_UP_AFTER = 10
 
 EVALUATION_STREAMS = 32
 CHECKPOINT_SECONDS = 60.0
-
-
-@dataclass
-class Progress:
-    """Where a run stands; all of it goes into the checkpoint.
-
-    Attributes
-    ----------
-    step, characters : int
-        Optimizer steps done and symbols learnt from, repeats included.
-    seconds : float
-        Time spent in the loop, over all resumptions.
-    best_nats, best_step
-        Of the best evaluation so far; nats per symbol of the same text each time.
-    final_nats : float or None
-        Of the best weights over the whole validation text, once the run has ended.
-    stale : int
-        Evaluations since the best one.
-    clipped, skipped, skipped_in_row : int
-        Steps whose gradient was clipped; steps without a finite loss or gradient.
-    """
-
-    step: int = 0
-    characters: int = 0
-    seconds: float = 0.0
-    best_nats: float | None = None
-    best_step: int = 0
-    final_nats: float | None = None
-    stale: int = 0
-    clipped: int = 0
-    skipped: int = 0
-    skipped_in_row: int = 0
 
 
 class Trainer:
@@ -341,17 +317,12 @@ class Trainer:
             "model", "optimizer", "generators" and, with EMA, "average".
         """
         document = {"progress": asdict(self.progress), "streams": self.streams.state()}
-        optimizer = {
-            f"{index}.{key}": value if isinstance(value, Tensor) else torch.tensor(value)
-            for index, entries in self.optimizer.state_dict()["state"].items()
-            for key, value in entries.items()
-        }
         generators = {"torch": torch.get_rng_state(), "streams": self.streams.generator.get_state()}
         if self.device.type == "cuda":
             generators["cuda"] = torch.cuda.get_rng_state(self.device)
         tensors = {
             "model": dict(self.model.state_dict()),
-            "optimizer": optimizer,
+            "optimizer": optimizer_tensors(self.optimizer),
             "generators": generators,
             "state": {str(index): part for index, part in enumerate(self.state)},
         }
@@ -370,12 +341,7 @@ class Trainer:
         """Go on where `training_state` was taken, with the best weights so far."""
         self.progress = Progress(**document["progress"])
         self.model.load_state_dict(tensors["model"])
-        entries: dict[int, dict[str, Tensor]] = {}
-        for name, value in tensors["optimizer"].items():
-            index, key = name.split(".", 1)
-            entries.setdefault(int(index), {})[key] = value
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": entries, "param_groups": groups})
+        load_optimizer_tensors(self.optimizer, tensors["optimizer"])
         if self.average:
             for name, value in self.average.average.items():
                 value.copy_(tensors["average"][name])

@@ -178,13 +178,14 @@ class ByteVocabulary(Vocabulary):
         return checked.astype(np.uint8).tobytes().decode("utf-8", "replace")
 
     def character_starts(self, ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        array = np.asarray(ids)
-        # 10xxxxxx; the ninth bit tells the separator, where ids have one.
-        mask = 0xC0 if array.dtype == np.uint8 else 0x1C0
-        continues = (array & mask) == 0x80
-        if len(continues):
-            continues[0] = False
-        return np.flatnonzero(~continues)
+        begins = _begins_character(np.asarray(ids))
+        begins[:1] = True
+        return np.flatnonzero(begins)
+
+    def count_characters(self, ids: npt.ArrayLike) -> int:
+        array, step = np.asarray(ids), 1 << 20
+        pieces = (array[first : first + step] for first in range(0, len(array), step))
+        return max(1, sum(int(_begins_character(piece).sum()) for piece in pieces))
 
     def encode_prompt(self, text: str, unknown: str = "replace") -> tuple[Ids, str]:
         missed = "".join(dict.fromkeys(_SURROGATE.findall(text)))
@@ -193,3 +194,10 @@ class ByteVocabulary(Vocabulary):
 
     def to_json(self) -> dict[str, Any]:
         return {"format": FORMAT, "level": "byte", "documents": self.separator_id is not None}
+
+
+def _begins_character(ids: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    # 10xxxxxx goes on a character; the ninth bit tells the separator, where ids have one.
+    mask = 0xC0 if ids.dtype == np.uint8 else 0x1C0
+    begins: npt.NDArray[np.bool_] = (ids & mask) != 0x80
+    return begins

@@ -1,0 +1,37 @@
+"""Where a training run stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Progress:
+    """Where a run stands; all of it goes into the checkpoint.
+
+    Attributes
+    ----------
+    step, characters : int
+        Optimizer steps done and symbols learnt from, repeats included.
+    seconds : float
+        Time spent in the loop, over all resumptions.
+    best_nats, best_step
+        Of the best evaluation so far; nats per symbol of the same text each time.
+    final_nats : float or None
+        Of the best weights over the whole validation text, once the run has ended.
+    stale : int
+        Evaluations since the best one.
+    clipped, skipped, skipped_in_row : int
+        Steps whose gradient was clipped; steps without a finite loss or gradient.
+    """
+
+    step: int = 0
+    characters: int = 0
+    seconds: float = 0.0
+    best_nats: float | None = None
+    best_step: int = 0
+    final_nats: float | None = None
+    stale: int = 0
+    clipped: int = 0
+    skipped: int = 0
+    skipped_in_row: int = 0
