@@ -108,6 +108,11 @@ class LanguageModel:
         """Whether the model reads from the end of a text to its beginning."""
         return self.model.config.direction == "backward"
 
+    @property
+    def can_write(self) -> bool:
+        """Not from the end of a text in bytes: a character's bytes only make sense forwards."""
+        return not (self.backward and self.vocabulary.level == "byte")
+
     @cached_property
     def decoder(self) -> Decoder:
         """The model made ready for drawing."""
@@ -161,7 +166,7 @@ class LanguageModel:
 
     def encode_prompt(self, prompt: str, config: SamplingConfig) -> tuple[NDArray[Any], str]:
         """Ids of a prompt in the order of reading, and the characters never seen in training."""
-        if self.backward and self.vocabulary.level == "byte":
+        if not self.can_write:
             raise ConfigError("a backward model of bytes scores text but cannot write it")
         ids, unknown = encode_prompt(self.vocabulary, prompt, config)
         array = np.asarray(ids)

@@ -14,6 +14,7 @@ import torch
 
 from . import checkpoint
 from .errors import CheckpointError, ConfigError, CorpusError
+from .language_model import LanguageModel
 from .lm import recipes, storage
 from .lm.config import ModelConfig, TrainConfig
 from .lm.evaluation import bits
@@ -32,9 +33,6 @@ from .runtime import (
     set_threads,
     stopping_softly,
 )
-from .sampling.config import SamplingConfig
-from .sampling.decoder import Decoder
-from .sampling.generate import generate
 from .text.config import CorpusConfig
 from .text.corpus import Corpus, cached_corpus, load_corpus, release_memory
 from .text.sources import corpus_name
@@ -324,9 +322,10 @@ class _Session:
         return nats * symbols / self._valid_characters
 
     def _draw(self, model: CharLM) -> str:
-        config = SamplingConfig(max_chars=SAMPLE_CHARACTERS)
-        [sample] = generate(Decoder(model), self.vocabulary, [], config)
-        return sample.text
+        lm = LanguageModel(model, self.vocabulary)
+        if not lm.can_write:
+            return ""
+        return lm.generate(max_chars=SAMPLE_CHARACTERS)
 
     def _save(self, trainer: Trainer, saved: dict[str, Any]) -> None:
         weights = trainer.best or dict(trainer.model.state_dict())

@@ -74,7 +74,7 @@ def test_a_folder_that_is_no_checkpoint_is_not_replaced(
 
 @pytest.mark.parametrize("kind", ["stdin", "xz", "jsonl", "folder", "bytes", "names"])
 def test_every_kind_of_corpus_trains_evaluates_and_samples(
-    chargen_process: Command, tmp_path: Path, kind: str
+    chargen: Command, chargen_process: Command, tmp_path: Path, kind: str
 ) -> None:
     out = tmp_path / "model"
     path, extra, stdin = tmp_path / "text.txt", [], ""
@@ -99,14 +99,15 @@ def test_every_kind_of_corpus_trains_evaluates_and_samples(
         extra = ["--level", "byte"]
     elif kind == "names":
         extra = ["--documents", "lines"]
-    trained = chargen_process("train", argument, "--out", out, *STEPS, *extra, stdin=stdin)
+    arguments = ("train", argument, "--out", out, *STEPS, *extra)
+    trained = chargen_process(*arguments, stdin=stdin) if stdin else chargen(*arguments)
     assert trained.code == 0, trained.err
-    evaluated = chargen_process("evaluate", out, path, "--json")
+    evaluated = chargen("evaluate", out, path, "--json")
     assert evaluated.code == 0, evaluated.err
     figures = json.loads(evaluated.out)
     assert figures["unknown_chars"] == 0
     assert 0 < figures["bits_per_char"] < 8 * (3 if kind == "bytes" else 1)
-    sampled = chargen_process("sample", out, "--length", 30, "--json")
+    sampled = chargen("sample", out, "--length", 30, "--json")
     assert sampled.code == 0, sampled.err
     assert len(json.loads(sampled.out)["text"]) <= 30
 
