@@ -307,6 +307,23 @@ def _parse(path: Path, data: bytes) -> Any:
         raise CheckpointError(f"{path} is not JSON: {error}") from error
 
 
+def read_metrics(directory: Path, step: int) -> list[str]:
+    """Rows of the log up to a step: what came after the checkpoint will happen again."""
+    path = directory / METRICS
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    rows = []
+    for line in lines:
+        try:
+            if json.loads(line)["step"] <= step:
+                rows.append(line)
+        except (ValueError, KeyError, TypeError):
+            continue  # cut off by a crash
+    return rows
+
+
 # ---------------------------------------------------------------- one writer
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -107,15 +106,7 @@ def train(
     )
     reporter = reporter or Reporter()
     directory = Path(out) if out is not None else Path("checkpoints") / corpus_name(arguments)
-    if checkpoint.exists(directory) and not force:
-        raise ConfigError(
-            f"{directory} exists: choose another --out, go on with --resume {directory}, "
-            "or replace it with --force"
-        )
-    if directory.is_file():
-        raise ConfigError(f"{directory} is a file: --out is the folder of a checkpoint")
-    if directory.exists() and not checkpoint.exists(directory) and any(directory.iterdir()):
-        raise ConfigError(f"{directory} exists and is no checkpoint: choose another --out")
+    _refuse_to_overwrite(directory, force)
     with checkpoint.writing_lock(directory):
         checkpoint.check_writable(directory)
         text = load_corpus(
@@ -140,6 +131,18 @@ def train(
         }
         trainer = session.trainer(plan, saved)
         return session.run(trainer)
+
+
+def _refuse_to_overwrite(directory: Path, force: bool) -> None:
+    if checkpoint.exists(directory) and not force:
+        raise ConfigError(
+            f"{directory} exists: choose another --out, go on with --resume {directory}, "
+            "or replace it with --force"
+        )
+    if directory.is_file():
+        raise ConfigError(f"{directory} is a file: --out is the folder of a checkpoint")
+    if directory.exists() and not checkpoint.exists(directory) and any(directory.iterdir()):
+        raise ConfigError(f"{directory} exists and is no checkpoint: choose another --out")
 
 
 def resume(directory: str | Path, *, reporter: Reporter | None = None) -> Run:
@@ -176,7 +179,9 @@ def resume(directory: str | Path, *, reporter: Reporter | None = None) -> Run:
             choose_device(train_config.device),
             PrecisionChoice(config["precision"], "as before", 0.0),
             reporter,
-            _metrics_until(directory, stored.document("training/state")["progress"]["step"]),
+            checkpoint.read_metrics(
+                directory, stored.document("training/state")["progress"]["step"]
+            ),
         )
         plan = recipes.Plan(
             model_config, train_config, config["plan"]["reading"], tuple(config["plan"]["reasons"])
@@ -220,23 +225,6 @@ def _corpus_again(
             "a run can only go on with the same text"
         )
     return text
-
-
-def _metrics_until(directory: Path, step: int) -> list[str]:
-    """Rows of the log up to a step: what came after the checkpoint will happen again."""
-    path = directory / checkpoint.METRICS
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
-    rows = []
-    for line in lines:
-        try:
-            if json.loads(line)["step"] <= step:
-                rows.append(line)
-        except (ValueError, KeyError, TypeError):
-            continue  # cut off by a crash
-    return rows
 
 
 @dataclass
