@@ -133,6 +133,8 @@ class Trainer:
             self.progress.seconds = time.perf_counter() - began
         if self.finished:
             self.evaluate()
+            if not self.best:
+                raise self._diverged("at any evaluation")
             self._measure_best()
         self.save_now()
 
@@ -190,16 +192,14 @@ class Trainer:
         self.progress.skipped_in_row += 1
         self.state = self.model.initial_state(self.streams.batch_size)
         if self.progress.skipped_in_row >= GIVE_UP_AFTER:
-            raise TrainingError(
-                f"the loss was not a finite number for {GIVE_UP_AFTER} steps in a row (step "
-                f"{self.progress.step}): try a smaller --learning-rate than "
-                f"{self.learning_rate:g}, or --precision float32; "
-                + (
-                    "the last good checkpoint is kept"
-                    if self._saved_at[0]
-                    else "no checkpoint had been written yet"
-                )
-            )
+            raise self._diverged(f"for {GIVE_UP_AFTER} steps in a row")
+
+    def _diverged(self, when: str) -> TrainingError:
+        kept = "the last good checkpoint is kept" if self._saved_at[0] else "nothing was saved"
+        return TrainingError(
+            f"the loss was not a finite number {when} (step {self.progress.step}): try a smaller "
+            f"--learning-rate than {self.learning_rate:g}, or --precision float32; {kept}"
+        )
 
     def _learning_rate(self, length: int) -> float:
         factor = learning_rate_factor(
@@ -253,7 +253,8 @@ class Trainer:
                     "seconds": round(self.progress.seconds, 3),
                 }
             self._keep_if_best(nats)
-            text = self.sample(self.model) if self.sample else None
+            sane = nats is None or math.isfinite(nats)
+            text = self.sample(self.model) if self.sample and sane else None
         finally:
             self.model.train()
             if self.average:

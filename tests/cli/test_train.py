@@ -169,7 +169,7 @@ def test_impossible_options_are_refused_in_a_sentence(
     [
         ("empty.txt", b"", "empty"),
         ("short.txt", b"abc", "at least"),
-        ("latin.txt", b"caf\xe9 " * 100, "byte 3"),
+        ("latin.txt", b"caf\xe9 " * 100, "byte offset 3"),
         ("binary.txt", b"ab\0cd" * 100, "binary"),
         ("cut.txt.gz", b"\x1f\x8b\x08\x00 not really", "cut.txt.gz"),
         ("rows.csv", b"a,b\n1,2\n" * 50, "--text-column"),
