@@ -82,7 +82,7 @@ class Vocabulary(ABC):
 
     def count_characters(self, ids: npt.ArrayLike) -> int:
         """Characters in 1-D `ids`; at least 1, for dividing by."""
-        return max(1, len(self.character_starts(ids)))
+        return max(1, len(np.asarray(ids)))
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:

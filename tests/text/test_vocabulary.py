@@ -171,3 +171,8 @@ def test_nothing_but_a_vocabulary_error(changes: dict[str, Any]) -> None:
     except VocabularyError:
         return
     assert vocabulary.size > 1
+
+
+def test_counting_characters_takes_no_memory() -> None:
+    ids = np.broadcast_to(np.uint8(1), (10**12,))
+    assert CharVocabulary("ab").count_characters(ids) == 10**12
