@@ -195,7 +195,11 @@ class Trainer:
             raise self._diverged(f"for {GIVE_UP_AFTER} steps in a row")
 
     def _diverged(self, when: str) -> TrainingError:
-        kept = "the last good checkpoint is kept" if self._saved_at[0] else "no checkpoint had been written"
+        kept = (
+            "the last good checkpoint is kept"
+            if self._saved_at[0]
+            else "no checkpoint had been written"
+        )
         return TrainingError(
             f"the loss was not a finite number {when} (step {self.progress.step}): try a smaller "
             f"--learning-rate than {self.learning_rate:g}, or --precision float32; {kept}"
