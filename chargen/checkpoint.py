@@ -17,18 +17,16 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import safetensors.torch
-from filelock import FileLock, Timeout
-from platformdirs import user_cache_path
 from safetensors import SafetensorError
 from torch import Tensor
 
+from . import shipped
 from .directories import replace_directory, sync_directory, sync_file
 from .errors import CheckpointError
 
@@ -103,6 +101,7 @@ def save(directory: Path, checkpoint: Checkpoint, *, metrics: Sequence[str] = ()
                 with (writing / METRICS).open("w", encoding="utf-8") as file:
                     file.write(text)
                     sync_file(file)
+            _keep_other_files(directory, writing)
             sync_directory(writing)
             replace_directory(writing, directory, _sibling(directory, "previous"))
         finally:
@@ -110,6 +109,16 @@ def save(directory: Path, checkpoint: Checkpoint, *, metrics: Sequence[str] = ()
     except OSError as error:
         reason = error.strerror or str(error)
         raise CheckpointError(f"cannot write the checkpoint {directory}: {reason}") from error
+
+
+def _keep_other_files(old: Path, new: Path) -> None:
+    """What people put beside a checkpoint's own files, such as MODEL_CARD.md, stays."""
+    if not old.is_dir():
+        return
+    for path in old.iterdir():
+        ours = path.suffix in _SUFFIXES or path.name == METRICS
+        if not ours and path.is_file() and not path.is_symlink():
+            shutil.copy2(path, new / path.name)
 
 
 def check_writable(directory: Path) -> None:
@@ -174,6 +183,7 @@ def load(
     Parameters
     ----------
     directory : path
+        Or the name of a model that is shipped (see `chargen.shipped`).
     kind : str, optional
         What it must be.
     training : bool
@@ -185,7 +195,7 @@ def load(
         Where it is missing, incomplete, changed since it was written, of another kind, or of a
         format that this version does not know.
     """
-    path = Path(directory)
+    path = shipped.resolve(Path(directory))
     previous = _sibling(path.resolve(), "previous")
     last = None
     for attempt in range(20):
@@ -322,34 +332,3 @@ def read_metrics(directory: Path, step: int) -> list[str]:
         except (ValueError, KeyError, TypeError):
             continue  # cut off by a crash
     return rows
-
-
-# ---------------------------------------------------------------- one writer
-
-
-@contextmanager
-def writing_lock(directory: Path) -> Iterator[None]:
-    """Hold `directory` for one run; the system lets go when the process ends, however it ends.
-
-    Raises
-    ------
-    CheckpointError
-        Where another run holds it.
-    """
-    name = hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:16]
-    chosen = os.environ.get("CHARGEN_CACHE_DIR")
-    folder = (Path(chosen) if chosen else user_cache_path("chargen")) / "locks"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / f"{name}.lock", timeout=0)
-        lock.acquire()
-    except Timeout as error:
-        raise CheckpointError(
-            f"another run is writing {directory}: wait for it, or choose another --out"
-        ) from error
-    except OSError as error:
-        raise CheckpointError(f"cannot lock {directory}: {error.strerror}") from error
-    try:
-        yield
-    finally:
-        lock.release()

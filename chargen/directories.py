@@ -1,4 +1,4 @@
-"""Putting a directory in another's place so that nobody ever sees half of it."""
+"""Directories: where the cache lies, and how one takes another's place without half of it seen."""
 
 from __future__ import annotations
 
@@ -10,10 +10,21 @@ import sys
 from pathlib import Path
 from typing import IO, Any
 
+from platformdirs import user_cache_path
+
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 # What the kernel, the C library or the file system answers where it cannot exchange.
 _UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EPERM}
+
+
+def cache_folder(cache_dir: Path | None = None) -> Path:
+    """Where encoded corpora and locks lie: `cache_dir`, $CHARGEN_CACHE_DIR or the user's cache."""
+    if cache_dir is not None:
+        return Path(cache_dir)
+    if chosen := os.environ.get("CHARGEN_CACHE_DIR"):
+        return Path(chosen)
+    return user_cache_path("chargen")
 
 
 def sync_file(file: IO[Any]) -> None:

@@ -36,3 +36,17 @@ class CheckpointError(ChargenError):
 
 class TrainingError(ChargenError):
     """Training that cannot go on, such as one whose loss is no longer a number."""
+
+
+class MissingExtraError(ChargenError):
+    """A library of an extra is not installed; the message says how to install it.
+
+    Parameters
+    ----------
+    what : str
+        What needs it.
+    extra : str
+    """
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs the extra: pip install 'chargen[{extra}]'")

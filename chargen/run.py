@@ -21,6 +21,7 @@ from .lm.model import CharLM
 from .lm.progress import Progress
 from .lm.trainer import Trainer
 from .options import split_options
+from .outputs import refuse_to_overwrite, writing_lock
 from .reporting import Reporter
 from .runtime import (
     REFERENCE_FLOPS,
@@ -106,8 +107,8 @@ def train(
     )
     reporter = reporter or Reporter()
     directory = Path(out) if out is not None else Path("checkpoints") / corpus_name(arguments)
-    _refuse_to_overwrite(directory, force)
-    with checkpoint.writing_lock(directory):
+    refuse_to_overwrite(directory, force)
+    with writing_lock(directory):
         checkpoint.check_writable(directory)
         text = load_corpus(
             arguments,
@@ -133,18 +134,6 @@ def train(
         return session.run(trainer)
 
 
-def _refuse_to_overwrite(directory: Path, force: bool) -> None:
-    if checkpoint.exists(directory) and not force:
-        raise ConfigError(
-            f"{directory} exists: choose another --out, go on with --resume {directory}, "
-            "or replace it with --force"
-        )
-    if directory.is_file():
-        raise ConfigError(f"{directory} is a file: --out is the folder of a checkpoint")
-    if directory.exists() and not checkpoint.exists(directory) and any(directory.iterdir()):
-        raise ConfigError(f"{directory} exists and is no checkpoint: choose another --out")
-
-
 def resume(directory: str | Path, *, reporter: Reporter | None = None) -> Run:
     """Go on with an interrupted run, exactly where its last checkpoint was written.
 
@@ -160,7 +149,7 @@ def resume(directory: str | Path, *, reporter: Reporter | None = None) -> Run:
     """
     directory = Path(directory)
     reporter = reporter or Reporter()
-    with checkpoint.writing_lock(directory):
+    with writing_lock(directory):
         stored = checkpoint.load(directory, storage.KIND, training=True)
         config = stored.document("config")
         if "training/state" not in stored.documents:

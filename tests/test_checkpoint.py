@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 
-from chargen import checkpoint, directories
+from chargen import checkpoint, directories, outputs
 from chargen.checkpoint import FORMAT_VERSION, MANIFEST, METRICS, Checkpoint, load, save
 from chargen.errors import CheckpointError
 
@@ -557,7 +557,7 @@ def test_a_reader_never_sees_half_of_one(
 HOLDER = """
 import sys, time
 from pathlib import Path
-from chargen.checkpoint import writing_lock
+from chargen.outputs import writing_lock
 with writing_lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
@@ -583,29 +583,29 @@ def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path: Path) -
             assert holder.stdout.readline() == "held\n"
             with (
                 pytest.raises(CheckpointError, match=r"another run is writing .*run.*--out"),
-                checkpoint.writing_lock(target),
+                outputs.writing_lock(target),
             ):
                 pytest.fail("two writers")
-            with checkpoint.writing_lock(tmp_path / "another"):
+            with outputs.writing_lock(tmp_path / "another"):
                 pass  # only this folder is held
         finally:
             holder.send_signal(signal.SIGKILL)
             holder.wait()
-    with checkpoint.writing_lock(target):
+    with outputs.writing_lock(target):
         pass
 
 
 @pytest.mark.usefixtures("own_cache")
 def test_the_lock_is_released_whatever_happens(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), checkpoint.writing_lock(tmp_path / "run"):
+    with pytest.raises(ZeroDivisionError), outputs.writing_lock(tmp_path / "run"):
         raise ZeroDivisionError
     with (
-        checkpoint.writing_lock(tmp_path / "run"),
+        outputs.writing_lock(tmp_path / "run"),
         pytest.raises(CheckpointError, match="another run"),
-        checkpoint.writing_lock(tmp_path / "run"),
+        outputs.writing_lock(tmp_path / "run"),
     ):
         pytest.fail("two writers")
-    with checkpoint.writing_lock(tmp_path / "run"):
+    with outputs.writing_lock(tmp_path / "run"):
         pass
 
 
@@ -615,9 +615,9 @@ def test_two_names_of_one_folder_are_one_lock(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "run")
     with (
-        checkpoint.writing_lock(tmp_path / "run"),
+        outputs.writing_lock(tmp_path / "run"),
         pytest.raises(CheckpointError, match="another run"),
-        checkpoint.writing_lock(tmp_path / "link"),
+        outputs.writing_lock(tmp_path / "link"),
     ):
         pytest.fail("two writers")
 
@@ -627,7 +627,7 @@ def test_locks_lie_in_the_cache_folder_that_was_asked_for(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere"))
     monkeypatch.setenv("CHARGEN_CACHE_DIR", str(tmp_path / "cache"))
-    with checkpoint.writing_lock(tmp_path / "run"):
+    with outputs.writing_lock(tmp_path / "run"):
         pass
     assert any((tmp_path / "cache").rglob("*.lock"))
     assert not (tmp_path / "elsewhere").exists()

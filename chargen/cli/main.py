@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 import signal
@@ -14,41 +13,12 @@ import click
 from .. import __version__
 from ..errors import ChargenError
 from .evaluate import evaluate
+from .groups import Group, PipeClosed
 from .info import info
 from .sample import sample
 from .score import score
+from .sentiment import sentiment
 from .train import train
-
-
-class _PipeClosed(Exception):
-    """Whoever read our output has enough; click would turn a BrokenPipeError into a failure."""
-
-
-class Group(click.Group):
-    """A group that lists its commands in the order of use and suggests near misses."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            result = super().invoke(ctx)
-            sys.stdout.flush()
-        except BrokenPipeError as error:
-            raise _PipeClosed from error
-        return result
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            near = difflib.get_close_matches(args[0], self.commands, 1)
-            if not near:
-                raise
-            message = f"{error.format_message()} Did you mean {near[0]}?"
-            raise click.UsageError(message, ctx) from error
 
 
 @click.group(
@@ -63,10 +33,11 @@ def cli() -> None:
     chargen train mybook.txt --minutes 5       train a model on a text
     chargen sample checkpoints/mybook          write with it
     chargen evaluate checkpoints/mybook a.txt  bits per character on other text
+    chargen sentiment predict checkpoints/sentiment "A quiet, wonderful film."
     """
 
 
-for command in (train, sample, evaluate, score, info):
+for command in (train, sample, evaluate, score, info, sentiment):
     cli.add_command(command)
 
 
@@ -80,7 +51,7 @@ def _run(arguments: list[str] | None) -> int:
     try:
         result: Any = cli(args=arguments, prog_name="chargen", standalone_mode=False)
         return result if isinstance(result, int) else 0
-    except _PipeClosed:
+    except PipeClosed:
         # Python would complain at exit, when it flushes what nobody reads.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

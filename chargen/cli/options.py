@@ -71,7 +71,9 @@ quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print only resu
 
 
 def reading_of(lm: Any, options: dict[str, Any]) -> Any:
-    """How to read text for a model: as asked, with documents apart as they were in training.
+    """How to read text for a model: as asked, else as in training where that matters.
+
+    Documents are apart as they were, and text is cleaned as it was unless `options` say how.
 
     Returns
     -------
@@ -80,7 +82,8 @@ def reading_of(lm: Any, options: dict[str, Any]) -> Any:
     from ..text.config import CorpusConfig
 
     trained = lm.checkpoint.document("config").get("corpus", {}).get("config", {})
-    return CorpusConfig(**options, documents=trained.get("documents"))
+    clean = options.get("clean") or trained.get("clean")
+    return CorpusConfig(**{**options, "clean": clean}, documents=trained.get("documents"))
 
 
 def load_model(directory: str, device: str, threads: int | None = None) -> Any:
@@ -95,3 +98,17 @@ def load_model(directory: str, device: str, threads: int | None = None) -> Any:
 
     set_threads(threads)
     return LanguageModel.load(directory, device)
+
+
+def load_classifier(directory: str, device: str, threads: int | None = None) -> Any:
+    """Read a classifier, in the same way.
+
+    Returns
+    -------
+    chargen.sentiment.classifier.Classifier
+    """
+    from ..runtime import set_threads
+    from ..sentiment.classifier import Classifier
+
+    set_threads(threads)
+    return Classifier.load(directory, device)

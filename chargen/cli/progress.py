@@ -8,8 +8,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from tqdm import tqdm
-
 from ..reporting import Reporter
 from .terminal import visible
 
@@ -29,6 +27,7 @@ class TerminalReporter(Reporter):
         self._said_at = time.monotonic()
         self._started: tuple[float, float, int] | None = None
         self._loss = 0.0
+        self._accuracy = 0.0
 
     def note(self, text: str) -> None:
         self._write(f"· {text}")
@@ -53,34 +52,49 @@ class TerminalReporter(Reporter):
         if self._started is None:
             self._started = (now, progress, characters)
             self._loss = metrics["loss"]
+            self._accuracy = metrics.get("train_accuracy", 0.0)
             if self.on_terminal:
+                from tqdm import tqdm
+
                 self._bar = tqdm(
                     total=1.0, initial=progress, bar_format="{percentage:3.0f}%|{bar}| {postfix}"
                 )
         began, first_progress, first_characters = self._started
         if math.isfinite(metrics["loss"]):
             self._loss += 0.05 * (metrics["loss"] - self._loss)
+        if "train_accuracy" in metrics:
+            self._accuracy += 0.05 * (metrics["train_accuracy"] - self._accuracy)
         wait = 0.2 if self.on_terminal else LINE_SECONDS
         if now - self._said_at < wait or now <= began or progress <= first_progress:
             return
         self._said_at = now
         rate = (characters - first_characters) / (now - began)
         left = (now - began) * (1 - progress) / (progress - first_progress)
-        words = (
-            f"loss {self._loss:.3f} nats, {self._loss / math.log(2):.3f} bits per character, "
-            f"{rate:,.0f} characters/s, {_clock(left)} left"
-        )
+        words = f"{self._figures(metrics)}, {rate:,.0f} characters/s, {_clock(left)} left"
         if self._bar is not None:
             self._bar.n = min(1.0, progress)
             self._bar.set_postfix_str(words, refresh=True)
         else:
             self._write(f"step {metrics['step']}, {progress:.0%}: {words}")
 
+    def _figures(self, metrics: Mapping[str, Any]) -> str:
+        if "train_accuracy" not in metrics:
+            return f"loss {self._loss:.3f} nats, {self._loss / math.log(2):.3f} bits per character"
+        words = f"loss {self._loss:.3f}, training accuracy {self._accuracy:.3f}"
+        if metrics["lm_loss"] is not None:
+            words += f", reading at {metrics['lm_loss'] / math.log(2):.2f} bits per character"
+        return words
+
     def evaluated(self, metrics: Mapping[str, Any], sample: str | None) -> None:
         if "valid_nats" in metrics:
             self._write(
                 f"step {metrics['step']}: validation {metrics['valid_nats']:.4f} nats, "
                 f"{metrics['valid_bits']:.4f} bits per symbol"
+            )
+        if "valid_accuracy" in metrics:
+            self._write(
+                f"step {metrics['step']}: validation accuracy {metrics['valid_accuracy']:.4f}, "
+                f"macro-F1 {metrics['valid_macro_f1']:.4f}, log loss {metrics['valid_log_loss']:.4f}"
             )
         if sample:
             shown = visible(sample).strip("\n")
@@ -90,12 +104,18 @@ class TerminalReporter(Reporter):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+        self._started = None  # another stage may follow
 
     def _write(self, text: str) -> None:
         if self._bar is not None:
             self._bar.write(text, file=sys.stderr)
         else:
             print(text, file=sys.stderr, flush=True)
+
+
+def reporter_for(quiet: bool) -> Reporter:
+    """Who hears of a run: a person, or nobody."""
+    return Reporter() if quiet else TerminalReporter()
 
 
 def _clock(seconds: float) -> str:

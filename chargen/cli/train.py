@@ -9,11 +9,11 @@ from typing import Any
 
 import click
 
-from ..errors import ConfigError
 from ..lm.config import ModelConfig, TrainConfig
-from ..reporting import Reporter
 from ..text.config import CorpusConfig
 from .options import json_option, options_of, quiet_option
+from .progress import reporter_for
+from .resuming import refuse_other_options
 from .terminal import say, visible
 
 
@@ -51,8 +51,8 @@ def train(
     if resumed is None and not corpora:
         raise click.UsageError("a CORPUS is missing, or --resume DIR")
     if resumed is not None:
-        _refuse_other_options(click.get_current_context())
-    reporter = _reporter(quiet)
+        refuse_other_options(click.get_current_context())
+    reporter = reporter_for(quiet)
     from .. import run as runs
 
     if resumed is not None:
@@ -67,24 +67,6 @@ def train(
         )
     _tell(result, as_json, quiet)
     return 0 if result.finished else 128 + signal.SIGINT
-
-
-def _refuse_other_options(context: click.Context) -> None:
-    allowed = {"resumed", "as_json", "quiet"}
-    for parameter in context.command.params:
-        name = parameter.name or ""
-        source = context.get_parameter_source(name)
-        if name not in allowed and source == click.core.ParameterSource.COMMANDLINE:
-            given = parameter.opts[0] if isinstance(parameter, click.Option) else "CORPUS"
-            raise ConfigError(f"--resume goes on with the saved options: leave {given} out")
-
-
-def _reporter(quiet: bool) -> Reporter:
-    if quiet:
-        return Reporter()
-    from .progress import TerminalReporter
-
-    return TerminalReporter()
 
 
 def _tell(result: Any, as_json: bool, quiet: bool) -> None:

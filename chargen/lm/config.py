@@ -32,11 +32,11 @@ def settled(value: Value | None) -> Value:
     return value
 
 
-def _option(default: Any, text: str, **metadata: Any) -> Any:
+def option(default: Any, text: str, **metadata: Any) -> Any:
     return field(default=default, metadata={"help": text, **metadata})
 
 
-def _check_number(
+def check_number(
     owner: object,
     name: str,
     *,
@@ -66,14 +66,14 @@ def _check_number(
             raise ConfigError(f"{option} must be {wanted}, got {value}")
 
 
-def _check_choice(owner: object, name: str, choices: tuple[str, ...]) -> None:
+def check_choice(owner: object, name: str, choices: tuple[str, ...]) -> None:
     value = getattr(owner, name)
     if value not in choices:
         option = "--" + name.replace("_", "-")
         raise ConfigError(f"{option} must be one of {', '.join(choices)}; got {value!r}")
 
 
-def _check_flag(owner: object, name: str) -> None:
+def check_flag(owner: object, name: str) -> None:
     value = getattr(owner, name)
     if not isinstance(value, bool):
         raise ConfigError(f"--{name.replace('_', '-')} must be true or false, got {value!r}")
@@ -90,33 +90,33 @@ class ModelConfig:
     """
 
     vocabulary_size: int | None = None
-    cell: str = _option("lstm", "Recurrent cell.", choices=CELLS)
-    hidden_size: int | None = _option(None, "Units of each recurrent layer (H).")
-    num_layers: int | None = _option(None, "Recurrent layers.")
-    embedding_size: int | None = _option(None, "Width of the character embedding (E).")
-    dropout: float | None = _option(None, "Dropout between layers and on the output.")
-    embedding_dropout: float | None = _option(None, "Dropout on the embedded characters.")
-    weight_dropout: float | None = _option(
+    cell: str = option("lstm", "Recurrent cell.", choices=CELLS)
+    hidden_size: int | None = option(None, "Units of each recurrent layer (H).")
+    num_layers: int | None = option(None, "Recurrent layers.")
+    embedding_size: int | None = option(None, "Width of the character embedding (E).")
+    dropout: float | None = option(None, "Dropout between layers and on the output.")
+    embedding_dropout: float | None = option(None, "Dropout on the embedded characters.")
+    weight_dropout: float | None = option(
         None, "Dropout on the recurrent weights (DropConnect; Merity et al. 2018)."
     )
-    variational: bool = _option(
+    variational: bool = option(
         False, "One dropout mask for a whole window (Gal & Ghahramani 2016)."
     )
-    tied: bool = _option(False, "Output weights are the embedding's (Press & Wolf 2017).")
-    orthogonal: bool = _option(False, "Orthogonal initial recurrent weights (Saxe et al. 2014).")
-    direction: str = _option(
+    tied: bool = option(False, "Output weights are the embedding's (Press & Wolf 2017).")
+    orthogonal: bool = option(False, "Orthogonal initial recurrent weights (Saxe et al. 2014).")
+    direction: str = option(
         "forward", "Direction of reading; backward trains on reversed text.", choices=DIRECTIONS
     )
 
     def __post_init__(self) -> None:
         for name in ("vocabulary_size", "hidden_size", "num_layers", "embedding_size"):
-            _check_number(self, name, low=1, whole=True)
+            check_number(self, name, low=1, whole=True)
         for name in ("dropout", "embedding_dropout", "weight_dropout"):
-            _check_number(self, name, low=0, below=1)
-        _check_choice(self, "cell", CELLS)
-        _check_choice(self, "direction", DIRECTIONS)
+            check_number(self, name, low=0, below=1)
+        check_choice(self, "cell", CELLS)
+        check_choice(self, "direction", DIRECTIONS)
         for name in ("variational", "tied", "orthogonal"):
-            _check_flag(self, name)
+            check_flag(self, name)
 
 
 @dataclass(frozen=True)
@@ -131,36 +131,36 @@ class TrainConfig:
         Where a value cannot work; the message names the option.
     """
 
-    minutes: float | None = _option(None, "Train for this long; the schedule ends with it.")
-    epochs: float | None = _option(None, "Train for this many passes over the text.")
-    steps: int | None = _option(None, "Train for this many steps of the optimizer.")
-    seed: int = _option(0, "Seed of every random choice.")
-    batch_size: int | None = _option(None, "Parallel streams of text (B).")
-    window: int | None = _option(None, "Time steps of truncated BPTT (T).")
-    window_jitter: bool = _option(
+    minutes: float | None = option(None, "Train for this long; the schedule ends with it.")
+    epochs: float | None = option(None, "Train for this many passes over the text.")
+    steps: int | None = option(None, "Train for this many steps of the optimizer.")
+    seed: int = option(0, "Seed of every random choice.")
+    batch_size: int | None = option(None, "Parallel streams of text (B).")
+    window: int | None = option(None, "Time steps of truncated BPTT (T).")
+    window_jitter: bool = option(
         False, "Vary the window's length from step to step (Merity et al. 2018)."
     )
-    learning_rate: float | None = _option(None, "Highest learning rate of the schedule.")
-    warmup_steps: int | None = _option(
+    learning_rate: float | None = option(None, "Highest learning rate of the schedule.")
+    warmup_steps: int | None = option(
         None, "Steps over which the learning rate rises (default: 50, at most a tenth of a run)."
     )
-    weight_decay: float | None = _option(None, "AdamW's decay of matrices (not embeddings).")
-    clip: float = _option(1.0, "Largest norm of the gradient; 0 turns clipping off.")
-    ema: float | None = _option(
+    weight_decay: float | None = option(None, "AdamW's decay of matrices (not embeddings).")
+    clip: float = option(1.0, "Largest norm of the gradient; 0 turns clipping off.")
+    ema: float | None = option(
         None, "Decay of the running average of the weights that is evaluated; 0 is off."
     )
-    patience: int | None = _option(
+    patience: int | None = option(
         None, "Stop after this many evaluations without a better one (default: never)."
     )
-    eval_every: int | None = _option(None, "Steps between evaluations (default: 12 in a run).")
-    checkpoint_every: int | None = _option(
+    eval_every: int | None = option(None, "Steps between evaluations (default: 12 in a run).")
+    checkpoint_every: int | None = option(
         None, "Steps between checkpoints (default: every minute)."
     )
-    samples: bool = _option(True, "Show a short sample at each evaluation.")
-    device: str = _option("auto", "auto, cpu, cuda, cuda:1, mps.")
-    precision: str = _option("auto", "Precision of the products.", choices=PRECISIONS)
-    threads: int | None = _option(None, "Processor threads (default: torch's own choice).")
-    deterministic: bool = _option(
+    samples: bool = option(True, "Show a short sample at each evaluation.")
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, mps.")
+    precision: str = option("auto", "Precision of the products.", choices=PRECISIONS)
+    threads: int | None = option(None, "Processor threads (default: torch's own choice).")
+    deterministic: bool = option(
         False, "Only deterministic kernels, and float32 unless --precision says otherwise."
     )
 
@@ -170,16 +170,16 @@ class TrainConfig:
             given = " and ".join("--" + name for name in budgets)
             raise ConfigError(f"{given} are both budgets; give one of them")
         for name in ("minutes", "epochs", "learning_rate"):
-            _check_number(self, name, above=0)
+            check_number(self, name, above=0)
         for name in ("steps", "batch_size", "eval_every", "checkpoint_every", "patience"):
-            _check_number(self, name, low=1, whole=True)
-        _check_number(self, "window", low=2, whole=True)
-        _check_number(self, "threads", low=1, whole=True)
-        _check_number(self, "warmup_steps", low=0, whole=True)
-        _check_number(self, "weight_decay", low=0)
-        _check_number(self, "clip", low=0)
-        _check_number(self, "ema", low=0, below=1)
-        _check_number(self, "seed", low=0, below=2**63, whole=True)
+            check_number(self, name, low=1, whole=True)
+        check_number(self, "window", low=2, whole=True)
+        check_number(self, "threads", low=1, whole=True)
+        check_number(self, "warmup_steps", low=0, whole=True)
+        check_number(self, "weight_decay", low=0)
+        check_number(self, "clip", low=0)
+        check_number(self, "ema", low=0, below=1)
+        check_number(self, "seed", low=0, below=2**63, whole=True)
         for name in ("window_jitter", "samples", "deterministic"):
-            _check_flag(self, name)
-        _check_choice(self, "precision", PRECISIONS)
+            check_flag(self, name)
+        check_choice(self, "precision", PRECISIONS)

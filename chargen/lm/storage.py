@@ -78,15 +78,7 @@ def unpack(stored: Checkpoint) -> tuple[CharLM, Vocabulary]:
     config = config_from_json(
         ModelConfig, stored.document("config").get("model"), f"{path}: model of config.json"
     )
-    try:
-        vocabulary = Vocabulary.from_json(stored.document("vocabulary"))
-    except VocabularyError as error:
-        raise CheckpointError(f"{path}: {error}") from error
-    if vocabulary.size != config.vocabulary_size:
-        raise CheckpointError(
-            f"{path}: vocabulary.json has {vocabulary.size} symbols, config.json says "
-            f"{config.vocabulary_size}"
-        )
+    vocabulary = read_vocabulary(stored, "vocabulary", config)
     weights = stored.tensors.get("model")
     if weights is None:
         raise CheckpointError(f"{path}: model.safetensors is missing")
@@ -102,7 +94,7 @@ def unpack(stored: Checkpoint) -> tuple[CharLM, Vocabulary]:
             model = CharLM(config)
         except (RuntimeError, OverflowError, TypeError, ConfigError) as error:
             raise CheckpointError(f"{path}: config.json states impossible sizes") from error
-    _check_weights(path, model, weights)
+    check_weights(f"{path}: model.safetensors", model.state_dict(), weights)
     # assign: the tensors that were read become the parameters, without a copy
     model.load_state_dict({k: v.float() for k, v in weights.items()}, assign=True)
     if config.tied:
@@ -112,6 +104,25 @@ def unpack(stored: Checkpoint) -> tuple[CharLM, Vocabulary]:
     return model.eval(), vocabulary
 
 
+def read_vocabulary(stored: Checkpoint, name: str, config: ModelConfig) -> Vocabulary:
+    """The vocabulary in NAME.json, checked to have the size that the model expects.
+
+    Raises
+    ------
+    CheckpointError
+    """
+    try:
+        vocabulary = Vocabulary.from_json(stored.document(name))
+    except VocabularyError as error:
+        raise CheckpointError(f"{stored.path}: {error}") from error
+    if vocabulary.size != config.vocabulary_size:
+        raise CheckpointError(
+            f"{stored.path}: {name}.json has {vocabulary.size} symbols, config.json says "
+            f"{config.vocabulary_size}"
+        )
+    return vocabulary
+
+
 def complete_weights(config: ModelConfig, weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """The weights with what `pack` left out because it is stored under another name."""
     if config.tied and "embedding.weight" in weights:
@@ -119,9 +130,14 @@ def complete_weights(config: ModelConfig, weights: dict[str, Tensor]) -> dict[st
     return weights
 
 
-def _check_weights(path: Path | None, model: CharLM, weights: dict[str, Tensor]) -> None:
-    where = f"{path}: model.safetensors"
-    expected = model.state_dict()
+def check_weights(where: str, expected: dict[str, Tensor], weights: dict[str, Tensor]) -> None:
+    """Refuse weights that are not the expected ones: other names, shapes, types, or no numbers.
+
+    Raises
+    ------
+    CheckpointError
+        Beginning with `where`.
+    """
     for name in sorted(expected.keys() ^ weights.keys()):
         state = "lacks" if name in expected else "has the unknown"
         raise CheckpointError(f"{where} {state} tensor {name!r}")

@@ -17,17 +17,6 @@ _PREFIX = "building-"
 _ABANDONED_AFTER = 7 * 24 * 3600.0  # seconds; for builders on another machine
 
 
-def cache_folder(cache_dir: Path | None = None) -> Path:
-    """Where encoded corpora lie: `cache_dir`, else $CHARGEN_CACHE_DIR, else the user's cache."""
-    if cache_dir is not None:
-        return Path(cache_dir)
-    if chosen := os.environ.get("CHARGEN_CACHE_DIR"):
-        return Path(chosen)
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("chargen"))
-
-
 def not_writable(folder: Path, error: OSError) -> CorpusError:
     """The sentence for a cache that cannot be written."""
     reason = error.strerror or str(error)

@@ -75,6 +75,12 @@ class CorpusConfig:
         "Keep documents apart: each line, file or table row is one.",
         ("lines", "files", "rows"),
     )
+    clean: str | None = _option(
+        None,
+        "Turn HTML tags and entities into text: of each table row, else line by line (a tag that "
+        "spans lines stays as it is).",
+        ("html",),
+    )
 
     def __post_init__(self) -> None:
         self._check_choices()
@@ -111,6 +117,7 @@ class CorpusConfig:
             ("--errors", self.errors, ("strict", "replace")),
             ("--normalize", self.normalize, (None, "NFC")),
             ("--documents", self.documents, (None, "lines", "files", "rows")),
+            ("--clean", self.clean, (None, "html")),
         ):
             if value not in choices:
                 allowed = " or ".join(repr(choice) for choice in choices if choice is not None)

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from chargen.directories import cache_folder
 from chargen.errors import ConfigError, CorpusError, VocabularyError
 from chargen.text.building import FORMAT, IDS, META, Builder, Progress
-from chargen.text.cache import cache_folder, publish, workspace
+from chargen.text.cache import publish, workspace
 from chargen.text.config import CorpusConfig
 from chargen.text.files import TABLES, shown
 from chargen.text.sources import corpus_name, resolve, spool

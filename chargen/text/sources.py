@@ -32,7 +32,8 @@ from chargen.text.files import (
     unreadable,
 )
 from chargen.text.folders import text_files
-from chargen.text.tables import rows
+from chargen.text.html import clean_html
+from chargen.text.tables import lines, rows
 
 __all__ = ["SEPARATOR", "Source", "corpus_name", "fingerprint", "read", "resolve", "spool"]
 
@@ -132,7 +133,8 @@ def fingerprint(
     """
     options = (config.encoding, config.errors, config.text_column, config.normalize)
     version = unicodedata.unidata_version if config.normalize else None
-    digest = hashlib.sha256(repr((*options, config.documents, version)).encode())
+    cleaning = () if config.clean is None else (config.clean,)  # an option of later versions
+    digest = hashlib.sha256(repr((*options, config.documents, version, *cleaning)).encode())
     for source in sources:
         content = hashlib.sha256(f"{source.form} {source.compression}\n".encode())
         if source.form == "topics":
@@ -157,7 +159,7 @@ def read(
     sources : iterable of Source
         From `resolve`.
     config : CorpusConfig
-        `encoding`, `errors`, `text_column`, `normalize` and `documents` matter here.
+        `encoding`, `errors`, `text_column`, `normalize`, `clean` and `documents` matter here.
     notes : list of str, optional
         Gets a sentence about whatever was read otherwise than asked.
     advance : callable, optional
@@ -200,7 +202,7 @@ def _stream(
         pieces = _pieces(source, config, notes, advance)
         if config.normalize:
             pieces = normalized(pieces, config.normalize)
-        if config.documents == "lines":
+        if config.documents == "lines" and not _cleaned_by_line(source, config):
             pieces = _lines_apart(pieces)
         for piece in pieces:
             last = piece[-1]
@@ -228,12 +230,31 @@ def _pieces(
         return
     text_blocks = decode(blocks, source.name, config.encoding, config.errors, notes)
     if source.form == "plain":
-        yield from text_blocks
+        by_line = _cleaned_by_line(source, config)
+        yield from _cleaned_lines(text_blocks, config.documents) if by_line else text_blocks
         return
     between = SEPARATOR if config.documents == "rows" else "\n"
     for row in rows(text_blocks, source.name, source.form, config.text_column, config.errors):
-        yield row
-        yield between
+        if text := clean_html(row) if config.clean == "html" else row:
+            yield text
+            yield between
+
+
+def _cleaned_by_line(source: Source, config: CorpusConfig) -> bool:
+    return config.clean == "html" and source.form == "plain"
+
+
+def _cleaned_lines(pieces: Iterable[str], documents: str | None) -> Iterator[str]:
+    """Lines without HTML; where each is a document, breaks within one do not end it."""
+    for line in lines(pieces):
+        text = clean_html(line.removesuffix("\n"))
+        end = "\n" if line.endswith("\n") else ""
+        if documents == "lines":
+            if not text:
+                continue
+            end = SEPARATOR
+        if text or end:
+            yield text + end
 
 
 def _lines_apart(pieces: Iterable[str]) -> Iterator[str]:

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chargen.errors import ConfigError, CorpusError
+from chargen.directories import cache_folder
 from chargen.text import building, cache, corpus, sources
 from chargen.text.config import CorpusConfig
 from chargen.text.corpus import Corpus, cached_corpus, load_corpus, release_memory
@@ -270,9 +271,9 @@ class TestCache:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("CHARGEN_CACHE_DIR", str(tmp_path / "x"))
-        assert cache.cache_folder() == tmp_path / "x"
+        assert cache_folder() == tmp_path / "x"
         monkeypatch.delenv("CHARGEN_CACHE_DIR")
-        assert "chargen" in str(cache.cache_folder())
+        assert "chargen" in str(cache_folder())
 
 
 class TestRefusals:

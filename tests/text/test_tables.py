@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chargen.errors import CorpusError
-from chargen.text.tables import rows
+from chargen.text.tables import broken, read_table, rows
 
 texts = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0\r"), max_size=20)
 
@@ -94,3 +94,63 @@ def test_any_text_gives_rows_or_a_sentence(text: str, form: str) -> None:
     except CorpusError:
         return
     assert all(found)
+
+
+def test_only_the_row_with_a_bad_quote_is_broken() -> None:
+    text = (
+        'a,text\n1,"ok\nok"\n2,"stray "quote"\n3,fine\n4,"never closed\n5,"quoted, too"\n\n'
+        '6,"never\n7,x\n8,y,z\n'
+    )
+    header, found = read_table([text], "t", "csv")
+    table = list(found)
+    assert header == ["a", "text"]
+    assert [row.line for row in table] == [2, 4, 5, 6, 7, 9, 10, 11]
+    assert [bool(row.problem) for row in table] == [0, 1, 0, 1, 0, 1, 0, 1]
+    assert table[0].values == ["1", "ok\nok"]
+    assert table[0].raw == '1,"ok\nok"'
+    assert table[3].raw == '4,"never closed'
+    assert table[4].values == ["5", "quoted, too"]
+    assert table[7].values == ["8", "y", "z"]
+    assert str(broken(table[5], "t")) == "t, line 9 is broken: unexpected end of data"
+
+
+@given(st.lists(st.sampled_from(["a,b", '"', '"",', '1,"x"', '"y', 'z"', ",", ""]), max_size=30))
+def test_no_line_is_lost(fields: list[str]) -> None:
+    text = "a,b\n" + "".join(field + "\n" for field in fields)
+    _, found = read_table([text], "t", "csv")
+    raw = [row.raw for row in found]
+    assert "".join(raw).replace("\n", "") == "".join(fields)
+
+
+def test_json_rows_keep_their_own_text() -> None:
+    text = '{"b": 1, "a": [2]}\n\n {"x": NaN} \n[1]\nnull\n'
+    header, found = read_table([text], "t", "jsonl")
+    table = list(found)
+    assert header is None
+    assert [(row.line, list(row.names)) for row in table] == [
+        (1, ["b", "a"]),
+        (3, ["x"]),
+        (4, []),
+        (5, []),
+    ]
+    assert table[0].values == [1, [2]]
+    assert table[1].raw == ' {"x": NaN} '
+    assert [row.problem for row in table[2:]] == [
+        "is not a JSON object, but list",
+        "is not a JSON object, but NoneType",
+    ]
+
+
+def test_plain_text_is_a_table_of_one_column() -> None:
+    header, found = read_table(["a\n\nb", "c\n"], "t", "plain")
+    assert header == ["text"]
+    assert [(row.line, *row.values) for row in found] == [(1, "a"), (2, ""), (3, "bc")]
+
+
+@pytest.mark.parametrize("form", ["csv", "tsv"])
+def test_headers(form: str) -> None:
+    header, found = read_table(["\n\n"], "t", form)
+    assert header == []
+    assert list(found) == []
+    with pytest.raises(CorpusError, match="line 2 is broken"):
+        read_table(['\n"a\n'], "t", form)

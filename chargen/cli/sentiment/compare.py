@@ -1,0 +1,108 @@
+"""`chargen sentiment compare`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from ...options import split_options
+from ...sentiment.baselines.config import CompareConfig, WordConfig
+from ...sentiment.config import ExamplesConfig
+from ..options import json_option, options_of, quiet_option, threads_option
+from ..progress import reporter_for
+from ..terminal import visible
+
+
+@click.command()
+@click.argument("train", metavar="TRAIN")
+@click.option(
+    "--test", required=True, metavar="DATA", help="Labelled texts that only the figures come from."
+)
+@options_of(CompareConfig)
+@options_of(WordConfig)
+@options_of(ExamplesConfig)
+@threads_option
+@json_option
+@quiet_option
+def compare(
+    train: str, test: str, threads: int | None, as_json: bool, quiet: bool, **options: Any
+) -> None:
+    """Set the textbook's classifiers beside each other, and ours beside them.
+
+    TRAIN and --test are labelled texts as `chargen sentiment train` takes them. All systems get
+    the same labels; the networks and ours hold some of them back for validation.
+
+    \b
+    tfidf        words and pairs of words, TF-IDF, logistic regression
+    tfidf-chars  the same on 2 to 5 characters
+    rnn lstm gru word vectors, a recurrent network, the state after the last word
+    scratch      the network of `chargen sentiment train`, from random weights
+    probe        logistic regression on what the language model holds of a text
+    finetuned    the language model, fine-tuned
+
+    \b
+    chargen sentiment compare train.csv --test test.csv --labels 500
+    chargen sentiment compare train.csv --test test.csv --models lstm,gru --embeddings glove.txt
+    chargen sentiment compare train.csv --test test.csv --encoder checkpoints/reviews --minutes 5
+    """
+    config, words, reading = split_options(options, CompareConfig, WordConfig, ExamplesConfig)
+    reporter = reporter_for(quiet)
+    from ...runtime import set_threads
+    from ...sentiment.baselines import compare as comparison
+    from ...sentiment.examples import read_examples, warn_shared
+
+    set_threads(threads)
+    learnt = read_examples(train, reading)
+    asked = read_examples(test, reading, learnt.classes)
+    for note in (*learnt.notes, *asked.notes):
+        reporter.note(note)
+    shared = warn_shared(learnt, asked)
+    if shared:
+        reporter.note(shared)
+    rows = comparison.compare(learnt, asked, config, words, reporter)
+    if as_json:
+        figures = {
+            "train": learnt.source,
+            "test": asked.source,
+            "texts": len(asked),
+            "classes": list(learnt.classes),
+            "seed": words.seed,
+            "rows": [row.to_json() for row in rows],
+        }
+        click.echo(json.dumps(figures, ensure_ascii=False))
+    else:
+        click.echo(visible(table(rows)))
+
+
+def table(rows: list[Any]) -> str:
+    """Rows of a comparison as text, columns aligned.
+
+    Parameters
+    ----------
+    rows : list of chargen.sentiment.baselines.compare.Row
+    """
+    head = ("model", "accuracy", "macro-F1", "labels", "parameters", "train s", "texts/s")
+    cells = [head, *map(_cells, rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
+    return "\n".join(
+        "  ".join(
+            # Names to the left, numbers to the right.
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in cells
+    )
+
+
+def _cells(row: Any) -> tuple[str, ...]:
+    return (
+        row.model,
+        f"{row.accuracy:.4f}",
+        f"{row.macro_f1:.4f}",
+        "-" if row.labels is None else f"{row.labels:,}",
+        f"{row.parameters:,}",
+        "-" if row.train_seconds is None else f"{row.train_seconds:,.1f}",
+        f"{row.texts_per_second:,.0f}",
+    )

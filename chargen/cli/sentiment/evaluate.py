@@ -1,0 +1,130 @@
+"""`chargen sentiment evaluate`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import click
+
+from ...sentiment.config import ExamplesConfig
+from ..options import (
+    device_option,
+    json_option,
+    load_classifier,
+    model_argument,
+    options_of,
+    quiet_option,
+)
+from ..options import threads_option as threads
+from ..terminal import say, visible
+from .verdicts import RowProgress
+
+_NAMES = {
+    "texts": "texts",
+    "accuracy": "accuracy",
+    "macro_f1": "macro-F1",
+    "log_loss": "log loss",
+    "ece": "calibration error",
+}
+
+
+@click.command()
+@model_argument
+@click.argument("data", metavar="DATA")
+@options_of(ExamplesConfig)
+@device_option
+@threads
+@json_option
+@quiet_option
+def evaluate(
+    directory: str,
+    data: str,
+    device: str,
+    threads: int | None,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """How good a classifier is on labelled texts.
+
+    DATA is what `chargen sentiment train` takes. The labels must be those of training. Texts are
+    cleaned as in training; --clean cleans them even where training did not.
+
+    \b
+    chargen sentiment evaluate checkpoints/sentiment reviews.csv.xz
+    chargen sentiment evaluate checkpoints/sentiment aclImdb/test --json
+    """
+    config = ExamplesConfig(**options)
+    classifier = load_classifier(directory, device, threads)
+    if classifier.clean is not None:
+        config = replace(config, clean=None)  # the classifier does it
+    from ...sentiment.examples import read_examples
+    from ...sentiment.metrics import evaluate as figures_of
+
+    examples = read_examples(data, config, classifier.labels)
+    if not quiet:
+        for note in examples.notes:
+            say(f"note: {note}")
+    chances = _probabilities(classifier, examples.texts, quiet)
+    figures = figures_of(examples.labels, chances, classifier.labels)
+    if as_json:
+        click.echo(json.dumps(figures, ensure_ascii=False))
+        return
+    for key, name in _NAMES.items():
+        value = figures[key]
+        shown = f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
+        click.echo(f"{name:24}{shown:>12}")
+    click.echo()
+    click.echo(_aligned(_by_class(figures)))
+    click.echo()
+    click.echo("rows: true label, columns: predicted label")
+    click.echo(_aligned(_confusion(figures)))
+
+
+def _probabilities(classifier: Any, texts: tuple[str, ...], quiet: bool) -> Any:
+    """Probabilities of all texts, (N, C), with progress on stderr."""
+    import numpy as np
+
+    progress = None if quiet else RowProgress("texts")
+    found = []
+    done = 0
+    try:
+        for chunk in classifier.predict_batches(texts):
+            found.append(chunk)
+            done += len(chunk)
+            if progress is not None:
+                progress(done, done / len(texts))
+    finally:
+        if progress is not None:
+            progress.close()
+    return np.concatenate(found)
+
+
+def _by_class(figures: dict[str, Any]) -> list[list[str]]:
+    rows = [["label", "precision", "recall", "F1", "texts"]]
+    for label, one in figures["per_class"].items():
+        numbers = [f"{one[key]:.4f}" for key in ("precision", "recall", "f1")]
+        rows.append([visible(label), *numbers, f"{one['support']:,}"])
+    return rows
+
+
+def _confusion(figures: dict[str, Any]) -> list[list[str]]:
+    labels = [visible(label) for label in figures["labels"]]
+    rows = [["", *labels]]
+    for label, counts in zip(labels, figures["confusion"], strict=True):
+        rows.append([label, *(f"{count:,}" for count in counts)])
+    return rows
+
+
+def _aligned(rows: list[list[str]]) -> str:
+    """A table: the first column at the left, numbers at the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            [row[0].ljust(widths[0])]
+            + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        )
+        for row in rows
+    )

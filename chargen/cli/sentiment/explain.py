@@ -1,0 +1,268 @@
+"""`chargen sentiment explain`."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ...errors import ConfigError
+from ...sentiment.config import ExamplesConfig
+from ..options import (
+    device_option,
+    json_option,
+    load_classifier,
+    model_argument,
+    options_of,
+    quiet_option,
+)
+from ..options import threads_option as threads
+from ..terminal import say, visible
+
+UNIT_TEXTS = 2000
+"""Labelled texts among which the most telling unit is looked for."""
+
+STRONGEST = 12
+"""Words in the table."""
+
+
+@click.command()
+@model_argument
+@click.argument("text")
+@click.option("--label", help="Label that the moves are about (default: the second of two).")
+@click.option(
+    "--leave-out/--no-leave-out",
+    "leaving_out",
+    default=None,
+    help="Classify the text without each word too (default: where that takes seconds).",
+)
+@click.option("--html", "html_file", metavar="FILE", help="Write a page that needs nothing else.")
+@click.option("--png", "png_file", metavar="FILE", help="Write a picture.")
+@click.option(
+    "--unit",
+    "unit_data",
+    metavar="DATA",
+    help="Labelled texts: find the encoder's most telling unit (Radford et al. 2017).",
+)
+@click.option("--histogram", metavar="FILE", help="Picture of that unit's values by class (PNG).")
+@click.option("--force", is_flag=True, help="Replace files that exist.")
+@click.option("--color/--no-color", default=None, help="Paint the text (default: on a terminal).")
+@options_of(ExamplesConfig, leave_out=("clean",))
+@device_option
+@threads
+@json_option
+@quiet_option
+def explain(
+    directory: str,
+    text: str,
+    label: str | None,
+    leaving_out: bool | None,
+    html_file: str | None,
+    png_file: str | None,
+    unit_data: str | None,
+    histogram: str | None,
+    force: bool,
+    color: bool | None,
+    device: str,
+    threads: int | None,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """How the verdict on TEXT moves from character to character (- reads it from stdin).
+
+    Each character is painted with the verdict that the text would get if it ended there. The words
+    that count most are listed: how far each moves the log-odds when it is read, in nats, and how
+    far they fall where it is left out. Early words move them whatever they say.
+
+    \b
+    chargen sentiment explain checkpoints/sentiment "Not as bad as I had feared."
+    chargen sentiment explain checkpoints/sentiment - --html page.html < review.txt
+    chargen sentiment explain checkpoints/sentiment "So so." --unit reviews.csv --histogram unit.png
+    """
+    if histogram is not None and unit_data is None:
+        raise ConfigError("--histogram shows a unit: give labelled texts with --unit DATA")
+    files = {"--html": html_file, "--png": png_file, "--histogram": histogram}
+    _check_files(files, force)
+    config = ExamplesConfig(**options)
+    classifier = load_classifier(directory, device, threads)
+    from ...sentiment.explain import explain as explained
+    from ...sentiment.explain import is_quick, leave_out
+
+    explanation = explained(classifier, _read(text), label)
+    if not explanation.text:
+        raise ConfigError("TEXT is empty: there is nothing to explain")
+    if is_quick(explanation) if leaving_out is None else leaving_out:
+        explanation = leave_out(classifier, explanation)
+    unit = values = None
+    if unit_data is not None:
+        unit, values = _find_unit(classifier, explanation, unit_data, config, quiet)
+    _write_files(files, explanation, unit, values)
+    unknown = classifier.unknown_characters(explanation.text)
+    if unknown and not quiet:
+        shown = " ".join(visible(c) if c.isprintable() else ascii(c)[1:-1] for c in unknown[:20])
+        say(f"note: the encoder has never seen these characters (read as unknown): {shown}")
+    if as_json:
+        from ...sentiment.writing import json_line
+
+        found = explanation.to_dict()
+        if unit is not None and values is not None:
+            found["unit"] = unit.to_dict() | {"trace": [round(v, 6) for v in values.tolist()]}
+        click.echo(json_line(found))
+    else:
+        _show(explanation, unit, _wants_color(color))
+
+
+def _read(text: str) -> str:
+    """TEXT, or what stands on stdin; bytes that are no text came in as surrogates."""
+    from ...text.decoding import clean, decode
+
+    if text != "-":
+        return clean(text, "replace", str)
+    pieces = decode([sys.stdin.buffer.read()], "standard input", "utf-8", "strict", [])
+    return "".join(pieces).removesuffix("\n")
+
+
+def _find_unit(
+    classifier: Any, explanation: Any, data: str, config: ExamplesConfig, quiet: bool
+) -> tuple[Any, Any]:
+    from ...sentiment.examples import read_examples, subset
+    from ...sentiment.units import encoder_features, telling_unit, unit_trace
+
+    config = dataclasses.replace(config, clean=classifier.clean)
+    examples = read_examples(data, config, classifier.labels)
+    if len(examples) > UNIT_TEXTS:
+        if not quiet:
+            say(f"note: the unit is looked for in {UNIT_TEXTS:,} of {len(examples):,} texts")
+        examples = subset(examples, UNIT_TEXTS, seed=0)
+    encoder, eye = classifier.network.lm_encoders()[0], classifier.eyes[0]
+    features = encoder_features(encoder, eye, examples.texts)
+    unit = telling_unit(features, examples.labels, explanation.label)
+    return unit, unit_trace(classifier.network, eye, explanation.text, unit.index)
+
+
+# ---------------------------------------------------------------- files
+
+
+def _check_files(files: dict[str, str | None], force: bool) -> None:
+    """Find out before the work that a file must not or cannot be written."""
+    given = [(option, Path(name)) for option, name in files.items() if name is not None]
+    for option, path in given:
+        try:
+            if path.is_dir():
+                raise ConfigError(f"{option} {path} is a folder: name a file")
+            if path.exists() and not force:
+                raise ConfigError(f"{path} exists: choose another {option}, or give --force")
+            if not path.resolve().parent.is_dir():
+                raise ConfigError(f"{option} {path}: there is no folder to write it into")
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"{option} {visible(str(path))} cannot be written: {error}"
+            ) from error
+    names = [path.resolve() for _, path in given]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"{' and '.join(option for option, _ in given)} need a file each")
+    for option, _ in given:
+        if option != "--html":
+            _require_matplotlib(option)
+
+
+def _require_matplotlib(option: str) -> None:
+    from importlib.util import find_spec
+
+    from ...errors import MissingExtraError
+
+    if find_spec("matplotlib") is None:
+        raise MissingExtraError(option, "plot")
+
+
+def _write_files(files: dict[str, str | None], explanation: Any, unit: Any, values: Any) -> None:
+    from ...sentiment.writing import whole_file
+
+    def write(name: str | None, data: bytes) -> None:
+        assert name is not None
+        with whole_file(name) as file:
+            file.write(data)
+
+    if files["--html"] is not None:
+        from ...sentiment.pages import page
+
+        write(files["--html"], page(explanation, unit, values).encode("utf-8", "replace"))
+    if files["--png"] is not None:
+        from ...sentiment.pictures import picture
+
+        write(files["--png"], picture(explanation))
+    if files["--histogram"] is not None:
+        from ...sentiment.pictures import unit_picture
+
+        write(files["--histogram"], unit_picture(unit))
+
+
+# ---------------------------------------------------------------- the terminal
+
+# Backgrounds of the terminal's 256 colours, from faint to strong; black letters on all of them.
+_BELOW = (223, 222, 216, 215, 208)
+_ABOVE = (195, 159, 117, 81, 39)
+
+
+def _wants_color(color: bool | None) -> bool:
+    if color is not None:
+        return color
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
+def _paint(text: str, step: int) -> str:
+    shown = visible(text)
+    if step == 0 or not shown.strip():
+        return shown
+    shades = _ABOVE if step > 0 else _BELOW
+    # A line break inside a colour would paint the rest of the terminal's line.
+    return "\n".join(
+        click.style(line, fg=16, bg=shades[abs(step) - 1]) if line else ""
+        for line in shown.split("\n")
+    )
+
+
+def _show(explanation: Any, unit: Any, color: bool) -> None:
+    from ...sentiment.painting import STEPS, probability_steps, runs
+
+    def out(line: str) -> None:
+        click.echo(line, color=color)
+
+    label, others = visible(explanation.label), visible(explanation.others)
+    chances = ", ".join(
+        f"{visible(name)} {share:.3f}" for name, share in explanation.probabilities.items()
+    )
+    out(f"{visible(explanation.verdict)}  ({chances})")
+    if color:
+        steps = probability_steps(explanation.curve[1:], len(explanation.labels))
+        out("\n" + "".join(_paint(*run) for run in runs(explanation.text, steps)) + "\n")
+        scale = "".join(
+            click.style("  ", bg=(_ABOVE if step > 0 else _BELOW)[abs(step) - 1]) if step else "  "
+            for step in range(-STEPS, STEPS + 1)
+        )
+        out(f"{others} {scale} {label}   had the text ended there\n")
+    _show_words(explanation, out)
+    if unit is not None:
+        side = "above" if unit.above else "below"
+        out(
+            f"\nmost telling unit: {unit.index} ({unit.pooling}), {visible(unit.label)} {side} "
+            f"{unit.threshold:.4f}; alone it tells {unit.accuracy:.1%} apart"
+        )
+
+
+def _show_words(explanation: Any, out: Any) -> None:
+    """The strongest words in the order of the text, with signed moves."""
+    words = sorted(explanation.strongest(STRONGEST), key=lambda word: word.start)
+    if not words:
+        return
+    left_out = words[0].left_out is not None
+    label = visible(explanation.label)
+    out(f"{'move':>7}{'  left out' if left_out else ''}  word   (above 0: towards {label})")
+    for word in words:
+        without = f"  {word.left_out:>+8.2f}" if left_out else ""
+        out(f"{word.move:>+7.2f}{without}  {visible(word.text)}")

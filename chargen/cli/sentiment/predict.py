@@ -1,0 +1,190 @@
+"""`chargen sentiment predict`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ...errors import ConfigError
+from ...sentiment.config import ExamplesConfig
+from ..options import (
+    device_option,
+    json_option,
+    load_classifier,
+    model_argument,
+    options_of,
+    quiet_option,
+)
+from ..options import threads_option as threads
+from ..terminal import say
+from .verdicts import RowProgress, show, tell
+
+_BLOCK = 1 << 20  # bytes taken from a pipe at a time, at most; less when it has no more
+
+
+@click.command()
+@model_argument
+@click.argument("texts", nargs=-1, metavar="[TEXT...]")
+@click.option(
+    "--input",
+    "source",
+    metavar="FILE",
+    help="Table to classify: .csv, .tsv, .jsonl, or plain text, one a line; also compressed.",
+)
+@click.option(
+    "--output",
+    metavar="FILE",
+    help="Where the table goes, with columns added: .csv, .tsv, .jsonl; also .gz, .bz2, .xz, .zst. "
+    "Default: stdout, in the format of the input.",
+)
+@click.option("--force", is_flag=True, help="Replace an output that exists.")
+@options_of(ExamplesConfig, leave_out=("label_column", "clean"))
+@device_option
+@threads
+@json_option
+@quiet_option
+def predict(
+    directory: str,
+    texts: tuple[str, ...],
+    source: str | None,
+    output: str | None,
+    force: bool,
+    device: str,
+    threads: int | None,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> int:
+    """Labels and probabilities for texts: arguments, lines on stdin, or a table.
+
+    Without TEXT and --input, each line on stdin is a text. A table comes out with the columns
+    `predicted` and `p_LABEL` for each label added; rows that cannot be classified keep these
+    empty, are named at the end, and make the exit code 1. Texts are cleaned as in training.
+
+    \b
+    chargen sentiment predict checkpoints/sentiment "A quiet, wonderful film."
+    chargen sentiment predict checkpoints/sentiment < lines.txt
+    chargen sentiment predict checkpoints/sentiment --input reviews.csv.gz --output out.csv
+    chargen sentiment predict checkpoints/sentiment --json "So so."
+    """
+    config = ExamplesConfig(**options)
+    _check_options(texts, source, output, as_json, config)
+    if source is not None:
+        return _table(directory, source, output, force, device, threads, as_json, quiet, config)
+    classifier = load_classifier(directory, device, threads)
+    from ...sentiment.tables import Tally
+
+    tally = Tally()
+    blocks = [_sound(texts)] if texts and texts != ("-",) else _lines(config)
+    for block in blocks:
+        for verdict in _classify(classifier, block, tally):
+            show(classifier, verdict, as_json)
+        sys.stdout.flush()
+    return tell(tally, "texts", quiet)
+
+
+def _check_options(
+    texts: tuple[str, ...],
+    source: str | None,
+    output: str | None,
+    as_json: bool,
+    config: ExamplesConfig,
+) -> None:
+    if texts and source is not None:
+        raise ConfigError("texts come from the command line or from --input, not from both")
+    if source is None and output is not None:
+        raise ConfigError("--output is for the table of --input: give --input FILE")
+    if source is None and config.text_column is not None:
+        raise ConfigError("--text-column is for the table of --input: give --input FILE")
+    if as_json and output is not None:
+        raise ConfigError("--json prints to stdout; for a file name --output something.jsonl")
+    if source == "-":
+        raise ConfigError("--input must be a file; lines on stdin are read without --input")
+    if source is not None and Path(source).is_dir():
+        raise ConfigError(f"--input must be a file, {source} is a folder")
+
+
+def _table(
+    directory: str,
+    source: str,
+    output: str | None,
+    force: bool,
+    device: str,
+    threads: int | None,
+    as_json: bool,
+    quiet: bool,
+    config: ExamplesConfig,
+) -> int:
+    from ...sentiment.columns import TableFile
+    from ...sentiment.writing import check_output, form_of
+
+    form = ""
+    to_file = output is not None and output != "-"
+    if output is not None and to_file:
+        form = form_of(output)
+        check_output(output, force)
+    table = TableFile(source, config)
+    table.text_column()
+    if table.source.form == "plain" and config.text_column is not None:
+        raise ConfigError(f"--text-column is for tables; {table.name} is read as plain text")
+    classifier = load_classifier(directory, device, threads)
+    from ...sentiment.tables import Tally, predict_table, verdicts
+
+    progress = None if quiet else RowProgress()
+    try:
+        if as_json:
+            tally = Tally()
+            for verdict in verdicts(classifier, table, tally, progress):
+                show(classifier, verdict, as_json)
+        else:
+            form = form or {"plain": "csv"}.get(table.source.form, table.source.form)
+            place: Any = output if to_file else sys.stdout.buffer
+            tally = predict_table(classifier, table, place, form, progress)
+    finally:
+        if progress is not None:
+            progress.close()
+    for note in () if quiet else table.notes:
+        say(f"note: {note}")
+    return tell(tally, "rows", quiet)
+
+
+def _sound(texts: Iterable[str]) -> list[str]:
+    """Arguments as text: bytes that are none came in as surrogates."""
+    from ...text.decoding import clean
+
+    return [clean(text, "replace", str) for text in texts]
+
+
+def _lines(config: ExamplesConfig) -> Iterator[list[str]]:
+    """Lines on stdin as they come: whoever types one need not wait for the end of all."""
+    from ...text.decoding import decode
+
+    held: list[str] = []
+    notes: list[str] = []
+    stdin: Any = sys.stdin.buffer
+    blocks = iter(lambda: stdin.read1(_BLOCK), b"")
+    for piece in decode(blocks, "standard input", config.encoding, config.errors, notes):
+        first, *rest = piece.split("\n")
+        held.append(first)
+        if rest:
+            yield ["".join(held), *rest[:-1]]
+            held = [rest[-1]]
+    if last := "".join(held):
+        yield [last]
+
+
+def _classify(classifier: Any, texts: list[str], tally: Any) -> Iterator[Any]:
+    from ...sentiment.tables import Verdict, classify
+    from ...text.tables import Row
+
+    chunk = []
+    for number, text in enumerate(texts, tally.rows + 1):
+        row = Row(number, ("text",), (text,), text)
+        chunk.append(Verdict(f"text {number}", row, text))
+    for verdict in classify(classifier, chunk, tally):
+        tally.add(verdict)
+        yield verdict

@@ -1,0 +1,103 @@
+"""`chargen sentiment train`."""
+
+from __future__ import annotations
+
+import json
+import signal
+from typing import Any
+
+import click
+
+from ...sentiment.config import ExamplesConfig, FinetuneConfig, NetworkConfig
+from ..options import json_option, options_of, quiet_option
+from ..progress import reporter_for
+from ..resuming import refuse_other_options
+from ..terminal import say
+
+
+@click.command()
+@click.argument("data", required=False, metavar="DATA")
+@click.option(
+    "--encoder",
+    multiple=True,
+    metavar="DIR",
+    help="Language model to build on; give a forward and a backward one to average both.",
+)
+@click.option("--out", type=click.Path(), help="Classifier to write.")
+@click.option("--resume", "resumed", type=click.Path(), help="Go on with an interrupted run.")
+@click.option("--force", is_flag=True, help="Replace a checkpoint that exists.")
+@options_of(FinetuneConfig)
+@options_of(NetworkConfig)
+@options_of(ExamplesConfig)
+@json_option
+@quiet_option
+def train(
+    data: str | None,
+    encoder: tuple[str, ...],
+    out: str | None,
+    resumed: str | None,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> int:
+    """Teach a language model to tell classes of texts apart.
+
+    DATA is a table with a text and a label column (.csv, .tsv, .jsonl, also .gz, .xz, .zst), or a
+    folder with one sub-folder of .txt files a class. There may be two or more classes, of any name.
+
+    \b
+    chargen sentiment train reviews.csv --encoder checkpoints/reviews --out checkpoints/mood
+    chargen sentiment train reviews.csv --encoder checkpoints/reviews --out first --method probe
+    chargen sentiment train reviews.csv --encoder checkpoints/reviews --out checkpoints/mood \\
+        --unlabelled more.txt --adapt 10 --minutes 5
+    chargen sentiment train --resume checkpoints/mood
+    """
+    if resumed is not None:
+        refuse_other_options(click.get_current_context())
+    elif data is None:
+        raise click.UsageError("DATA is missing, or --resume DIR")
+    elif not encoder:
+        raise click.UsageError("--encoder DIR is missing: the language model to build on")
+    elif out is None:
+        raise click.UsageError("--out DIR is missing: where the classifier goes")
+    reporter = reporter_for(quiet)
+    from ...sentiment import finetune as runs
+
+    if resumed is not None:
+        run = runs.resume_finetune(resumed, reporter=reporter)
+    else:
+        run = runs.finetune(
+            str(data), encoder, str(out), force=force, reporter=reporter, **options
+        )
+    _tell(run, as_json, quiet)
+    return 0 if run.finished else 128 + signal.SIGINT
+
+
+def _tell(run: Any, as_json: bool, quiet: bool) -> None:
+    if as_json:
+        figures = {
+            "directory": str(run.directory),
+            "labels": list(run.classifier.labels),
+            "labels_used": run.labels_used,
+            "steps": run.steps,
+            "seconds": run.seconds,
+            "valid": run.valid,
+            "finished": run.finished,
+        }
+        click.echo(json.dumps(figures, ensure_ascii=False))
+    elif run.finished:
+        if run.valid:
+            click.echo(
+                f"validation: accuracy {run.valid['accuracy']:.4f}, macro-F1 "
+                f"{run.valid['macro_f1']:.4f}, log loss {run.valid['log_loss']:.4f}; "
+                f"{run.labels_used:,} labelled texts, {run.seconds:.0f} s"
+            )
+        click.echo(f"saved to {run.directory}")
+    if not run.finished:
+        say(
+            f"stopped at step {run.steps}; go on with: "
+            f"chargen sentiment train --resume {run.directory}"
+        )
+    elif not quiet and not as_json:
+        say(f"ask it: chargen sentiment predict {run.directory} 'some text'")

@@ -1,0 +1,106 @@
+"""What is said of predictions: a line or an object for each text, and what went wrong."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from typing import Any
+
+import click
+
+from ..progress import LINE_SECONDS
+from ..terminal import say, visible
+
+
+def show(classifier: Any, verdict: Any, as_json: bool) -> None:
+    """Print one verdict on stdout."""
+    from ...sentiment.tables import label_of, rounded
+    from ...sentiment.writing import json_line
+
+    label = label_of(classifier, verdict)
+    if as_json:
+        chances = verdict.probabilities
+        probabilities = (
+            None
+            if chances is None
+            else dict(zip(classifier.labels, map(rounded, chances), strict=True))
+        )
+        answer = {"text": verdict.text, "label": label, "probabilities": probabilities}
+        click.echo(json_line(answer))
+        return
+    width = max(len(visible(each)) for each in classifier.labels)
+    best = "    -" if label is None else f"{verdict.probabilities.max():.3f}"
+    columns = shutil.get_terminal_size().columns
+    text = on_one_line(verdict.text, max(20, columns - width - 10))
+    click.echo(f"{visible(label or '-'):<{width}}  {best}  {text}".rstrip())
+
+
+def on_one_line(text: str, length: int) -> str:
+    """The beginning of a text, safe for a terminal, on one line."""
+    words = " ".join(text[: 4 * length].split())
+    shown = visible(words)
+    cut = len(shown) > length or len(text) > 4 * length
+    return shown[: length - 1].rstrip() + "…" if cut else shown
+
+
+def tell(tally: Any, what: str, quiet: bool) -> int:
+    """Say on stderr which rows have no prediction, and which characters are unknown.
+
+    Returns
+    -------
+    int
+        The exit code: 1 where a row has no prediction.
+    """
+    if tally.unknown and not quiet:
+        from ...sentiment.tables import MOST_UNKNOWN
+
+        shown = " ".join(visible(c) if c.isprintable() else ascii(c)[1:-1] for c in tally.unknown)
+        more = " ..." if len(tally.unknown) >= MOST_UNKNOWN else ""
+        say(f"note: the encoder has never seen these characters (read as unknown): {shown}{more}")
+    if not tally.failures:
+        return 0
+    say(f"chargen: no prediction for {tally.failures:,} of {tally.rows:,} {what}:")
+    for problem in tally.problems:
+        say(f"  {problem}")
+    if tally.failures > len(tally.problems):
+        say(f"  and {tally.failures - len(tally.problems):,} more")
+    return 1
+
+
+class RowProgress:
+    """How far a table is: a bar on a terminal, now and then a line elsewhere.
+
+    Parameters
+    ----------
+    what : str
+        The rows, in the plural.
+    """
+
+    def __init__(self, what: str = "rows") -> None:
+        self._what = what
+        self._began = self._said_at = time.monotonic()
+        self._bar: Any = None
+
+    def __call__(self, rows: int, share: float) -> None:
+        """`rows` are done, the given share of all (0 where that is not known)."""
+        now = time.monotonic()
+        words = f"{rows:,} {self._what}, {rows / max(now - self._began, 1e-9):,.0f}/s"
+        if sys.stderr.isatty():
+            if self._bar is None:
+                from tqdm import tqdm
+
+                self._bar = tqdm(
+                    total=1.0, bar_format="{percentage:3.0f}%|{bar}| {postfix}", leave=False
+                )
+            self._bar.n = share
+            self._bar.set_postfix_str(words, refresh=True)
+        elif now - self._said_at >= LINE_SECONDS:
+            self._said_at = now
+            say(f"{share:.0%}: {words}" if share else words)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

@@ -1,0 +1,1 @@
+"""Texts with labels: read, learnt from, predicted, explained."""

@@ -1,0 +1,88 @@
+"""The language model reads the texts of the domain before it is asked for verdicts on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from ..lm import recipes
+from ..lm.config import TrainConfig
+from ..lm.model import CharLM
+from ..lm.trainer import Trainer
+from ..reporting import Reporter
+from ..runtime import stopping_softly
+from ..text.sources import SEPARATOR
+from ..text.vocabulary import Vocabulary
+
+GENTLE = 0.5
+"""Highest learning rate as a share of the recipe's: the encoder knows much already."""
+
+MOST_VALIDATION = 200_000
+"""Symbols kept to see whether reading helps."""
+
+
+def adapt(
+    model: CharLM,
+    vocabulary: Vocabulary,
+    texts: Sequence[str],
+    minutes: float,
+    seed: int,
+    precision: str,
+    flops_per_second: float,
+    reporter: Reporter,
+) -> None:
+    """Train a language model on texts, in place (Howard & Ruder 2018, section 3.2).
+
+    Parameters
+    ----------
+    model : CharLM
+        On its device.
+    vocabulary : Vocabulary
+    texts : sequence of str
+        Kept apart where the vocabulary has a symbol for it.
+    minutes : float
+    seed : int
+        Of the order of the texts and of dropout.
+    precision, flops_per_second
+        As `chargen.runtime.choose_precision` found them.
+    reporter : Reporter
+
+    Raises
+    ------
+    KeyboardInterrupt
+        Where the user stopped it: nothing has been saved by then.
+    """
+    between = SEPARATOR if vocabulary.separator_id is not None else "\n"
+    order = np.random.default_rng(seed).permutation(len(texts))
+    ids = vocabulary.encode(between.join(texts[i] for i in order))
+    if model.config.direction == "backward":
+        ids = np.ascontiguousarray(ids[::-1])
+    kept = min(MOST_VALIDATION, len(ids) // 20)
+    plan = recipes.plan(
+        model.config, TrainConfig(minutes=minutes, seed=seed), len(ids) - kept, flops_per_second
+    )
+    rate = (plan.train.learning_rate or 0.0) * GENTLE
+    trainer = Trainer(
+        model,
+        replace(plan, train=replace(plan.train, learning_rate=rate)),
+        ids[: len(ids) - kept],
+        ids[len(ids) - kept :],
+        vocabulary.start_id,
+        precision,
+        lambda _: None,
+        None,
+        reporter,
+    )
+    torch.manual_seed(seed)
+    try:
+        with stopping_softly(trainer):
+            trainer.run()
+    finally:
+        reporter.close()
+    if not trainer.finished:
+        raise KeyboardInterrupt
+    if trainer.best:
+        model.load_state_dict(trainer.best)

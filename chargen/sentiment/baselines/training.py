@@ -1,0 +1,187 @@
+"""The training loop of the textbook's networks: Adam, clipping, early stopping.
+
+It knows ids and class numbers. How good the network is on validation texts, it is told.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ...errors import TrainingError
+from ...lm.optim import clip_gradient
+from ...reporting import Reporter
+from ..batching import shuffled_batches
+from .config import WordConfig
+from .networks import WordClassifier
+from .words import pad
+
+EPOCHS, FEWEST_STEPS = 10, 400
+"""The budget where none is given: so many passes, and more until there are so many steps."""
+
+STEPS_BETWEEN = 20
+"""Steps between two evaluations at least: an epoch of 100 texts is only three."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Texts to learn from.
+
+    Attributes
+    ----------
+    ids : sequence of (T,) int32
+    targets : (N,) int64
+        Class of each.
+    characters : (N,) int64
+        Length of each as text, for the speed that people are shown.
+    """
+
+    ids: Sequence[NDArray[np.int32]]
+    targets: Tensor
+    characters: NDArray[np.int64]
+
+
+Validate = Callable[[], dict[str, Any]]
+"""Figures of the network as it is, among them "macro_f1" and "log_loss"."""
+
+
+def train_network(
+    network: WordClassifier,
+    train: Encoded,
+    validate: Validate | None,
+    config: WordConfig,
+    reporter: Reporter,
+) -> int:
+    """Train until the budget is used or patience ends; the best weights are those that stay.
+
+    The best are those with the highest macro-F1, the lowest log loss among equals. Without
+    validation the last weights stay.
+
+    Parameters
+    ----------
+    network : WordClassifier
+        On its device; trained in place, and left in evaluation mode.
+    train : Encoded
+        Two texts or more.
+    validate : callable or None
+    config : WordConfig
+    reporter : Reporter
+
+    Returns
+    -------
+    int
+        Steps done.
+
+    Raises
+    ------
+    TrainingError
+        Where the loss is no longer a number.
+    """
+    loop = _Loop(network, train, validate, config, reporter)
+    loop.run()
+    return loop.step
+
+
+class _Loop:
+    def __init__(
+        self,
+        network: WordClassifier,
+        train: Encoded,
+        validate: Validate | None,
+        config: WordConfig,
+        reporter: Reporter,
+    ) -> None:
+        self.network = network
+        self.train = train
+        self.validate = validate
+        self.config = config
+        self.reporter = reporter
+        self.device = network.embedding.weight.device
+        fused = self.device.type in ("cpu", "cuda")
+        self.optimizer = torch.optim.Adam(
+            network.parameters(), lr=config.learning_rate, fused=fused
+        )
+        self.lengths = np.array([len(ids) for ids in train.ids], dtype=np.int64)
+        self.per_epoch = math.ceil(len(train.ids) / config.batch_size)
+        self.epochs = config.epochs or max(EPOCHS, math.ceil(FEWEST_STEPS / self.per_epoch))
+        self.step = self.characters = self.stale = 0
+        self.best: tuple[float, float] | None = None
+        self.best_weights: dict[str, Tensor] = {}
+
+    def run(self) -> None:
+        config = self.config
+        generator = torch.Generator().manual_seed(config.seed)
+        every = max(self.per_epoch, STEPS_BETWEEN)
+        began = time.perf_counter()
+        share = 0.0
+        epoch = 0
+        while share < 1 and self.stale < config.patience:
+            for batch in shuffled_batches(self.lengths, config.batch_size, generator):
+                row = self._learn(batch, epoch)
+                seconds = time.perf_counter() - began
+                share = (
+                    self.step / (self.epochs * self.per_epoch)
+                    if config.minutes is None
+                    else seconds / (config.minutes * 60)
+                )
+                self.reporter.step(min(1.0, share), row)
+                if self.step % every == 0 or share >= 1:
+                    self._evaluate()
+                if share >= 1 or self.stale >= config.patience:
+                    break
+            epoch += 1
+        if self.best_weights:
+            self.network.load_state_dict(self.best_weights)
+        self.network.eval()
+
+    def _learn(self, batch: list[int], epoch: int) -> dict[str, Any]:
+        """One step on the texts at these indices; its metrics."""
+        self.network.train()
+        ids, lengths = pad([self.train.ids[i] for i in batch])
+        targets = self.train.targets[batch].to(self.device)  # (B,)
+        logits = self.network(ids.to(self.device), lengths)  # (B, C)
+        loss = nn.functional.cross_entropy(logits, targets)
+        value = float(loss.detach())
+        self.step += 1
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"the loss of the {self.config.cell} was not a finite number at step {self.step}: "
+                f"try a smaller --learning-rate than {self.config.learning_rate:g}"
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        clip_gradient(self.network.parameters(), self.config.clip)
+        self.optimizer.step()
+        self.characters += int(self.train.characters[batch].sum())
+        return {
+            "step": self.step,
+            "epoch": epoch,
+            "characters": self.characters,
+            "loss": value,
+            "train_accuracy": float((logits.argmax(-1) == targets).float().mean()),
+            "lm_loss": None,
+        }
+
+    def _evaluate(self) -> None:
+        if self.validate is None:
+            return
+        self.network.eval()
+        figures = self.validate()
+        score = (figures["macro_f1"], -figures["log_loss"])
+        if self.best is None or score > self.best:
+            self.best, self.stale = score, 0
+            self.best_weights = {
+                k: v.detach().clone() for k, v in self.network.state_dict().items()
+            }
+        else:
+            self.stale += 1
+        row = {f"valid_{k}": figures[k] for k in ("accuracy", "macro_f1", "log_loss")}
+        self.reporter.evaluated({"step": self.step, **row}, None)

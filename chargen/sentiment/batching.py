@@ -1,0 +1,123 @@
+"""Texts as ids, and batches of texts of like length."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..text.vocabulary import Vocabulary
+from .network import ClassifierNetwork, Reading
+
+_NO_TEXT = re.compile("[\ud800-\udfff]")
+"""Lone surrogates: they have no bytes, and one of them stands for the end of a document."""
+
+POOL = 32
+"""Batches that are sorted by length together: long enough to save padding, short enough to mix."""
+
+
+@dataclass(frozen=True)
+class Eye:
+    """How one encoder sees a text: its vocabulary and its direction."""
+
+    vocabulary: Vocabulary
+    backward: bool
+
+    def encode(self, text: str) -> NDArray[Any]:
+        """Ids of the start symbol and the text, in the order of reading.
+
+        Whatever stands in the text, it can be read: lone surrogates as U+FFFD.
+        """
+        if not text.isascii():
+            text = _NO_TEXT.sub("\ufffd", text)
+        ids = self.vocabulary.encode(text)
+        start = np.array([self.vocabulary.start_id], ids.dtype)
+        return np.concatenate([start, ids[::-1] if self.backward else ids])
+
+
+def eyes_of(network: ClassifierNetwork, vocabularies: Sequence[Vocabulary]) -> list[Eye]:
+    """How each encoder of a network sees a text."""
+    return [
+        Eye(vocabulary, encoder.config.direction == "backward")
+        for encoder, vocabulary in zip(network.lm_encoders(), vocabularies, strict=True)
+    ]
+
+
+class EncodedTexts:
+    """Texts as each encoder reads them.
+
+    Parameters
+    ----------
+    texts : iterable of str
+    eyes : sequence of Eye
+    """
+
+    def __init__(self, texts: Iterable[str], eyes: Sequence[Eye]) -> None:
+        self.eyes = list(eyes)
+        self.ids = [[eye.encode(text) for eye in eyes] for text in texts]
+        self.lengths = np.array([max(map(len, ids)) for ids in self.ids], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def readings(self, indices: Sequence[int], device: torch.device | str) -> list[Reading]:
+        """A batch of the texts at `indices`, padded at the end."""
+        return [
+            _padded([self.ids[i][which] for i in indices], eye.vocabulary.start_id, device)
+            for which, eye in enumerate(self.eyes)
+        ]
+
+
+def _padded(texts: Sequence[NDArray[Any]], filler: int, device: torch.device | str) -> Reading:
+    lengths = [len(ids) for ids in texts]
+    block = np.full((max(lengths), len(texts)), filler, dtype=np.int64)  # (T, B)
+    for column, ids in enumerate(texts):
+        block[: len(ids), column] = ids
+    return Reading(
+        torch.from_numpy(block).to(device), torch.tensor(lengths, dtype=torch.int64, device=device)
+    )
+
+
+def shuffled_batches(
+    lengths: NDArray[np.int64], batch_size: int, generator: torch.Generator
+) -> list[list[int]]:
+    """One epoch in random order: every text once, in batches of texts of like length.
+
+    No batch has a single text (batch normalisation needs two) unless there is but one.
+    """
+    order = torch.randperm(len(lengths), generator=generator).numpy()
+    batches: list[list[int]] = []
+    for first in range(0, len(order), batch_size * POOL):
+        pool = order[first : first + batch_size * POOL]
+        pool = pool[np.argsort(lengths[pool], kind="stable")]
+        cut = [pool[i : i + batch_size].tolist() for i in range(0, len(pool), batch_size)]
+        batches += cut
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        alone = batches.pop()
+        batches[-1] += alone
+    mixed = torch.randperm(len(batches), generator=generator).tolist()
+    return [batches[i] for i in mixed]
+
+
+def sorted_batches(
+    lengths: NDArray[np.int64], batch_size: int, symbols: int
+) -> Iterator[list[int]]:
+    """Every text once, longest first, at most `batch_size` texts and `symbols` with padding.
+
+    Longest first, so that what needs most memory is tried before the work, not after it.
+    """
+    batch: list[int] = []
+    for index in np.argsort(-lengths, kind="stable").tolist():
+        if batch and (
+            len(batch) == batch_size or (len(batch) + 1) * lengths[batch[0]] > symbols
+        ):
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch

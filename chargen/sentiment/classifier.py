@@ -1,0 +1,219 @@
+"""A trained classifier: texts in, labels and probabilities out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .. import checkpoint
+from ..checkpoint import Checkpoint
+from ..runtime import autocast, choose_device, choose_precision, reference_step
+from ..text.html import clean_html
+from ..text.vocabulary import Vocabulary
+from . import storage
+from .batching import EncodedTexts, eyes_of, sorted_batches
+from .network import ClassifierNetwork
+from .ngrams import NgramModel
+
+if TYPE_CHECKING:
+    from .explain import Explanation
+
+CHUNK = 2048
+"""Texts that are read, sorted by length and classified together."""
+
+BATCH_SIZE = 128
+BATCH_SYMBOLS = 1 << 20
+"""Most texts of a batch, and most symbols with padding: eight bytes each."""
+
+TRACED = 2000
+"""Beginnings of a text whose n-grams are counted for a trace; each takes as long as it is long."""
+
+
+class Classifier:
+    """A trained text classifier, with the interface of scikit-learn's.
+
+    Parameters
+    ----------
+    network : ClassifierNetwork
+    vocabularies : sequence of Vocabulary
+        One an encoder.
+    labels : sequence of str
+        Names of the classes, in the order of the probabilities.
+    clean : {"html", None}
+        What is done to each text first, as in training.
+    stored : Checkpoint, optional
+        Where all of it came from.
+    ngrams : NgramModel, optional
+        Its logits are added to the network's.
+
+    Examples
+    --------
+    >>> mood = Classifier.load("checkpoints/sentiment")  # doctest: +SKIP
+    >>> mood.predict(["A quiet, wonderful film."])  # doctest: +SKIP
+    ['pos']
+    """
+
+    def __init__(
+        self,
+        network: ClassifierNetwork,
+        vocabularies: Sequence[Vocabulary],
+        labels: Sequence[str],
+        clean: str | None = None,
+        stored: Checkpoint | None = None,
+        ngrams: NgramModel | None = None,
+    ) -> None:
+        self.network = network.eval()
+        self.vocabularies = tuple(vocabularies)
+        self.labels = tuple(labels)
+        self.clean = clean
+        self.checkpoint = stored
+        self.ngrams = ngrams
+        self.precision = "float32"
+        self.eyes = eyes_of(network, vocabularies)
+
+    @classmethod
+    def load(
+        cls, directory: str | os.PathLike[str], device: str = "cpu", precision: str = "float32"
+    ) -> Classifier:
+        """Read a checkpoint of `chargen.finetune`.
+
+        Parameters
+        ----------
+        directory : path
+        device : str
+        precision : {"float32", "bfloat16", "auto"}
+            Of the products; auto takes bfloat16 where it is faster. A probability then differs in
+            its third digit.
+
+        Raises
+        ------
+        CheckpointError
+            Where it is missing, damaged, or of another kind.
+        ConfigError
+            Where there is no such device, or no bfloat16.
+        """
+        stored = checkpoint.load(directory, storage.KIND)
+        network, vocabularies, labels, clean = storage.unpack(stored)
+        place = choose_device(device)
+        ngrams = storage.unpack_ngrams(stored, len(labels))
+        classifier = cls(network.to(place), vocabularies, labels, clean, stored, ngrams)
+        if precision != "float32":
+            classifier.precision = choose_precision(precision, place, reference_step(place)).name
+        return classifier
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.network.temperature.device
+
+    # ---------------------------------------------------------------- texts
+
+    def cleaned(self, text: str) -> str:
+        """The text as the network is to read it."""
+        return clean_html(text) if self.clean == "html" else text
+
+    def unknown_characters(self, text: str) -> str:
+        """The distinct characters of a text that the encoder has never seen."""
+        found = (eye.vocabulary.encode_prompt(self.cleaned(text), "replace") for eye in self.eyes)
+        return "".join(dict.fromkeys(c for _, unknown in found for c in unknown))
+
+    # ---------------------------------------------------------------- verdicts
+
+    def predict(self, texts: Iterable[str]) -> list[str]:
+        """The likeliest label of each text."""
+        return [self.labels[i] for i in self.predict_proba(texts).argmax(-1)]
+
+    def predict_proba(self, texts: Iterable[str]) -> NDArray[np.float32]:
+        """Probabilities of the labels, (N, C); each row sums to 1.
+
+        A text's row does not depend on the other texts (but for the rounding of a sum).
+        """
+        chunks = list(self.predict_batches(texts))
+        return np.concatenate(chunks) if chunks else np.empty((0, len(self.labels)), np.float32)
+
+    def predict_batches(
+        self, texts: Iterable[str], chunk: int = CHUNK
+    ) -> Iterator[NDArray[np.float32]]:
+        """Probabilities of `chunk` texts at a time, in their order.
+
+        Texts are taken from the iterable as they are needed: any number fits in memory.
+        """
+        remaining = iter(texts)
+        while some := [self.cleaned(text) for text in islice(remaining, chunk)]:
+            yield self._probabilities(some)
+
+    @torch.no_grad()
+    def _probabilities(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Of texts that are cleaned already."""
+        encoded = EncodedTexts(texts, self.eyes)
+        logits = torch.zeros(len(texts), len(self.labels))
+        if self.ngrams is not None:
+            logits += torch.from_numpy(self.ngrams.logits(texts))
+        for batch in sorted_batches(encoded.lengths, BATCH_SIZE, BATCH_SYMBOLS):
+            with autocast(self.device, self.precision):
+                some, _ = self.network(encoded.readings(batch, self.device))
+            logits[batch] += some.float().cpu()
+        probabilities: NDArray[np.float32] = logits.softmax(-1).numpy()
+        return probabilities
+
+    @torch.no_grad()
+    def trace(self, text: str) -> NDArray[np.float32]:
+        """Probabilities had the text ended after each of its characters.
+
+        Returns
+        -------
+        (len(text) + 1, C) float32
+            Of the text as cleaned; row 0 has read nothing.
+        """
+        text = self.cleaned(text)
+        if any(eye.backward for eye in self.eyes):
+            # Read from the end, every beginning of the text is another text.
+            return self._prefixes(text)
+        steps = []
+        for eye in self.eyes:
+            ids = eye.encode(text)
+            # After how many symbols each character is whole: bytes of one character go together.
+            if eye.vocabulary.level == "byte":
+                starts = eye.vocabulary.character_starts(ids[1:])
+                ends = np.append(starts, len(ids) - 1)
+            else:
+                ends = np.arange(len(ids))
+            steps.append((torch.from_numpy(ids.astype(np.int64)).to(self.device), ends))
+        if len({len(ids) for ids, _ in steps}) == 1:
+            logits = self.network.trace([ids for ids, _ in steps])[steps[0][1]].cpu()
+            if self.ngrams is not None:
+                logits = logits + torch.from_numpy(self._ngram_trace(text, self.ngrams))
+            probabilities: NDArray[np.float32] = logits.softmax(-1).numpy()
+            return probabilities
+        return self._prefixes(text)
+
+    @staticmethod
+    def _ngram_trace(text: str, ngrams: NgramModel) -> NDArray[np.float32]:
+        """(len(text) + 1, C): of each beginning of the text, or each k-th one of a long text."""
+        ends = np.arange(len(text) + 1)
+        stride = 1 + len(text) // TRACED
+        looked_at = np.append(ends[:-1:stride], len(text))
+        found = ngrams.logits(text[:end] for end in looked_at.tolist())
+        return found[np.searchsorted(looked_at, ends, "right") - 1]
+
+    def explain(self, text: str, label: str | None = None) -> Explanation:
+        """How the verdict moves along a text; see `chargen.sentiment.explain.explain`."""
+        from .explain import explain
+
+        return explain(self, text, label)
+
+    def _prefixes(self, text: str) -> NDArray[np.float32]:
+        size = max(1, BATCH_SYMBOLS // (len(text) + 1))
+        ends = range(len(text) + 1)
+        return np.concatenate(
+            [
+                self._probabilities([text[:end] for end in some])
+                for some in (ends[first : first + size] for first in range(0, len(ends), size))
+            ]
+        )

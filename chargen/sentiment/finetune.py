@@ -1,0 +1,120 @@
+"""From labelled texts and a language model to a classifier: `chargen.finetune`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from .. import checkpoint
+from ..errors import CheckpointError, ConfigError, CorpusError
+from ..lm import storage as lm_storage
+from ..options import split_options
+from ..outputs import refuse_to_overwrite, writing_lock
+from ..reporting import Reporter
+from . import metrics, storage
+from .config import ExamplesConfig, FinetuneConfig, NetworkConfig
+from .examples import Examples
+from .material import read_material
+from .session import FinetuneRun, Session
+
+FEWEST_EPOCHS, MOST_EPOCHS = 2.0, 20.0
+
+
+def finetune(
+    data: str | Path | Examples,
+    encoder: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    force: bool = False,
+    reporter: Reporter | None = None,
+    **options: Any,
+) -> FinetuneRun:
+    """Teach a language model to tell classes of texts apart, and leave a classifier.
+
+    Parameters
+    ----------
+    data : path or Examples
+        Labelled texts: a table, or a folder with one sub-folder a class.
+    encoder : path, or two of them
+        Checkpoints of language models: one, or a forward and a backward one.
+    out : path
+        The classifier's directory.
+    force : bool
+        Replace what stands at `out`.
+    reporter : Reporter, optional
+        Hears of the progress; silent by default.
+    **options
+        Fields of `FinetuneConfig`, `NetworkConfig` and `ExamplesConfig`.
+
+    Raises
+    ------
+    ConfigError, CorpusError, CheckpointError, TrainingError, MissingExtraError
+
+    Examples
+    --------
+    >>> run = chargen.finetune("reviews.csv", "checkpoints/reviews", "mood")  # doctest: +SKIP
+    >>> run.classifier.predict(["A quiet, wonderful film."])  # doctest: +SKIP
+    ['pos']
+    """
+    config, sizes, reading = split_options(options, FinetuneConfig, NetworkConfig, ExamplesConfig)
+    metrics.require("fine-tuning")
+    directory = Path(out)
+    encoders = [encoder] if isinstance(encoder, str | Path) else list(encoder)
+    if directory.resolve() in {Path(path).resolve() for path in encoders}:
+        raise ConfigError(f"--out {directory} is the encoder itself: choose another folder")
+    refuse_to_overwrite(directory, force)
+    with writing_lock(directory):
+        checkpoint.check_writable(directory)
+        reporter = reporter or Reporter()
+        texts = read_material(data, config, reading, reporter)
+        config = _with_budget(config, len(texts.train), reporter)
+        if config.method == "probe":
+            sizes = replace(sizes, detectors=0, head_size=0, head_dropout=0.0)
+        session = Session(directory, texts, config, reading, reporter)
+        models = session.load_encoders([str(path) for path in encoders])
+        sizes = replace(sizes, num_classes=len(texts.classes))
+        saved = {"encoder": [str(path) for path in encoders]}
+        if not isinstance(data, Examples):
+            saved["data"] = [str(data)]
+        return session.run(models, sizes, saved)
+
+
+def resume_finetune(directory: str | Path, *, reporter: Reporter | None = None) -> FinetuneRun:
+    """Go on with an interrupted run, exactly where its last checkpoint was written.
+
+    Raises
+    ------
+    CheckpointError
+        Where there is no run to go on with.
+    CorpusError
+        Where the labelled texts cannot be read any more, or are others.
+    """
+    directory = Path(directory)
+    reporter = reporter or Reporter()
+    with writing_lock(directory):
+        stored = checkpoint.load(directory, storage.KIND, training=True)
+        document = stored.document("config")
+        if "training/state" not in stored.documents or "data" not in document:
+            raise CheckpointError(f"{directory} holds no training state: it cannot be resumed")
+        where = f"{directory}: config.json"
+        config = lm_storage.config_from_json(FinetuneConfig, document.get("finetune"), where)
+        reading = lm_storage.config_from_json(ExamplesConfig, document.get("examples"), where)
+        texts = read_material(document["data"][0], config, reading, Reporter())
+        if texts.digest != document.get("digest"):
+            raise CorpusError(
+                f"the labelled texts of {directory} ({document['data'][0]}) have changed since: "
+                "a run can only go on with the same texts"
+            )
+        session = Session(directory, texts, config, reading, reporter, document["precision"])
+        return session.resume(stored)
+
+
+def _with_budget(config: FinetuneConfig, labels: int, reporter: Reporter) -> FinetuneConfig:
+    if config.minutes is not None or config.epochs is not None or config.method == "probe":
+        return config
+    # Few labels are read more often: 100 texts 20 times, 2,000 nine times, 25,000 twice or so.
+    epochs = float(round(min(MOST_EPOCHS, max(FEWEST_EPOCHS, 400 / labels**0.5))))
+    reporter.note(f"no budget was given: {epochs:g} passes over {labels:,} labelled texts")
+    return replace(config, epochs=epochs)

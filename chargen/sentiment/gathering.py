@@ -1,0 +1,160 @@
+"""Texts and labels as they lie in tables and folders, before anything is left out or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import ConfigError, CorpusError
+from ..text.decoding import decode
+from ..text.files import byte_blocks, from_path, shown, unreadable
+from ..text.html import clean_html
+from ..text.tables import Row, broken
+from .columns import TableFile, label_in, text_in
+from .config import ExamplesConfig
+
+NAMED = 10
+"""Rows that a sentence names; of the others it says how many they are."""
+
+_UNLABELLED = "unsup"  # a folder of aclImdb
+
+
+@dataclass
+class Gathered:
+    """What was found.
+
+    Attributes
+    ----------
+    source : str
+        As shown to people.
+    texts : list of str
+        Cleaned as asked; some may be empty.
+    labels : list of str or None
+        None where there is no label.
+    rows : list of int
+        Line of the file, or number of the file in a folder.
+    notes : list of str
+    files : list of str or None
+        Of a folder, by row - 1.
+    """
+
+    source: str
+    texts: list[str] = field(default_factory=list)
+    labels: list[str | None] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    files: list[str] | None = None
+
+    def add(self, row: int, text: str, label: str | None) -> None:
+        """Append one text."""
+        self.rows.append(row)
+        self.texts.append(text)
+        self.labels.append(label)
+
+    def named(self, rows: Sequence[int]) -> str:
+        """The first of some rows, as people would look for them."""
+        if self.files is None:
+            return named(rows)
+        return named([self.files[row - 1] for row in rows], "file")
+
+
+def named(rows: Sequence[object], word: str = "line") -> str:
+    """``line 4``, ``lines 4, 5 and 7``, or the first ten and how many more there are."""
+    first = [str(row) for row in rows[:NAMED]]
+    if len(rows) > NAMED:
+        first.append(f"{len(rows) - NAMED:,} more")
+    *before, last = first
+    words = f"{', '.join(before)} and {last}" if before else last
+    return f"{word}{'s' if len(rows) > 1 else ''} {words}"
+
+
+def gather(path: str, config: ExamplesConfig) -> Gathered:
+    """All labelled texts of a table, or of a folder with one folder per class.
+
+    Raises
+    ------
+    CorpusError, ConfigError
+        As `chargen.sentiment.examples.read_examples`.
+    """
+    return _from_folder(path, config) if _is_folder(path) else _from_table(path, config)
+
+
+def gather_texts(path: str, config: ExamplesConfig) -> Iterator[str]:
+    """All texts, without labels, of plain text, a table, or the .txt files of a folder."""
+    found: Iterable[str]
+    if _is_folder(path):
+        files = sorted(one for one in Path(path).rglob("*.txt") if one.is_file())
+        found = (_file_text(file, config) for file in files)
+    else:
+        table = TableFile(path, config)
+        column = table.text_column()
+        found = (text_in(row, column, table) for row in _whole(table))
+    return (_cleaned(text, config) for text in found)
+
+
+def _is_folder(path: str) -> bool:
+    if path == "-":
+        raise ConfigError("texts to learn from are read from a file or a folder, not from -")
+    try:
+        return Path(path).is_dir()
+    except (OSError, ValueError) as error:
+        raise unreadable(shown(path), error) from error
+
+
+def _from_table(path: str, config: ExamplesConfig) -> Gathered:
+    table = TableFile(path, config)
+    if table.source.form == "plain":
+        raise CorpusError(
+            f"{table.name} has no labels: labelled texts are a .csv, .tsv or .jsonl file, or a "
+            "folder that holds one folder of .txt files per class"
+        )
+    text_column, label_column = table.text_column(), table.label_column()
+    if text_column == label_column:
+        raise CorpusError(
+            f"{table.name}: text and label would both be read from {text_column!r}: choose with "
+            "--text-column and --label-column"
+        )
+    gathered = Gathered(table.name)
+    for row in _whole(table):
+        text = _cleaned(text_in(row, text_column, table), config)
+        gathered.add(row.line, text, label_in(row, label_column, table))
+    gathered.notes += table.notes
+    return gathered
+
+
+def _whole(table: TableFile) -> Iterator[Row]:
+    for row in table.rows():
+        if row.problem:
+            raise broken(row, table.name)
+        yield row
+
+
+def _from_folder(path: str, config: ExamplesConfig) -> Gathered:
+    root = Path(path)
+    folders = sorted(
+        one
+        for one in root.iterdir()
+        if one.is_dir() and not one.name.startswith(".") and one.name != _UNLABELLED
+    )
+    found = [(one.name, file) for one in folders for file in sorted(one.glob("*.txt"))]
+    if not found:
+        raise CorpusError(
+            f"{shown(path)} holds no folders with .txt files: it should have one folder per class "
+            "(as aclImdb/train has pos and neg)"
+        )
+    files = [shown(file.relative_to(root).as_posix()) for _, file in found]
+    gathered = Gathered(shown(path), files=files)
+    for number, (label, file) in enumerate(found, 1):
+        gathered.add(number, _cleaned(_file_text(file, config), config), label)
+    return gathered
+
+
+def _file_text(file: Path, config: ExamplesConfig) -> str:
+    source = from_path(file)
+    pieces = decode(byte_blocks(source), source.name, config.encoding, config.errors, [])
+    return "".join(pieces).removesuffix("\n")
+
+
+def _cleaned(text: str, config: ExamplesConfig) -> str:
+    return clean_html(text) if config.clean == "html" else text

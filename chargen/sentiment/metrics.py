@@ -1,0 +1,133 @@
+"""Figures from labels and probabilities; scikit-learn computes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import CorpusError, MissingExtraError
+
+BINS = 15
+"""Of the expected calibration error."""
+
+
+def require(what: str) -> None:
+    """Find out before the work, not after it, that it could not be measured.
+
+    Raises
+    ------
+    MissingExtraError
+        Without scikit-learn.
+    """
+    if find_spec("sklearn") is None:
+        raise MissingExtraError(what, "sentiment")
+
+
+def evaluate(
+    labels: Sequence[str], probabilities: NDArray[Any], classes: Sequence[str]
+) -> dict[str, Any]:
+    """How good probabilities are.
+
+    Parameters
+    ----------
+    labels : sequence of str
+        The true ones, N.
+    probabilities : (N, C)
+        Of each class, in the order of `classes`; each row sums to 1.
+    classes : sequence of str
+
+    Returns
+    -------
+    dict
+        ``accuracy``, ``macro_f1`` (mean over all classes), ``log_loss`` in nats, ``ece`` (expected
+        calibration error, see `calibration_error`), ``confusion`` (C x C; a row is a true class),
+        ``labels`` (the classes), ``texts`` (N), and ``per_class``: for each class ``precision``,
+        ``recall``, ``f1`` and ``support``. What is undefined, such as the precision of a class
+        that was never predicted, is 0. Plain numbers, ready for JSON.
+
+    Raises
+    ------
+    CorpusError
+        Where there is nothing, a label is not among the classes, or probabilities are no numbers.
+    MissingExtraError
+        Without scikit-learn.
+    """
+    try:
+        from sklearn import metrics
+    except ImportError as error:
+        raise MissingExtraError("evaluation", "sentiment") from error
+
+    place = {label: i for i, label in enumerate(classes)}
+    chances = np.asarray(probabilities, dtype=np.float64)
+    _check(labels, chances, place)
+    true = np.array([place[label] for label in labels])
+    predicted = chances.argmax(-1)
+    every = np.arange(len(classes))
+    precision, recall, f1, support = metrics.precision_recall_fscore_support(
+        true, predicted, labels=every, zero_division=0
+    )
+    chances = chances / chances.sum(-1, keepdims=True)  # sums of float32 differ from 1 by rounding
+    return {
+        "accuracy": float(metrics.accuracy_score(true, predicted)),
+        "macro_f1": float(np.mean(f1)),
+        "log_loss": float(metrics.log_loss(true, chances, labels=every)),
+        "ece": calibration_error(chances.max(-1), predicted == true),
+        "confusion": metrics.confusion_matrix(true, predicted, labels=every).tolist(),
+        "labels": list(classes),
+        "texts": len(labels),
+        "per_class": {
+            label: {
+                "precision": float(precision[i]),
+                "recall": float(recall[i]),
+                "f1": float(f1[i]),
+                "support": int(support[i]),
+            }
+            for i, label in enumerate(classes)
+        },
+    }
+
+
+def calibration_error(
+    confidence: NDArray[Any], correct: NDArray[np.bool_], bins: int = BINS
+) -> float:
+    """Expected calibration error (Guo et al. 2017).
+
+    Parameters
+    ----------
+    confidence : (N,)
+        Probability of the predicted class.
+    correct : (N,) bool
+    bins : int
+        Of equal width between 0 and 1; each contains its upper end.
+
+    Returns
+    -------
+    float
+        Mean over the bins of the gap between accuracy and confidence, weighted by their size.
+    """
+    place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    gaps = np.bincount(place, weights=correct - confidence, minlength=bins)
+    return float(np.abs(gaps).sum() / len(confidence))
+
+
+def _check(labels: Sequence[str], chances: NDArray[Any], place: dict[str, int]) -> None:
+    if not len(labels):
+        raise CorpusError("there are no labelled texts to evaluate on")
+    if chances.shape != (len(labels), len(place)):
+        raise CorpusError(
+            f"{len(labels)} labels of {len(place)} classes do not fit probabilities of shape "
+            f"{list(chances.shape)}"
+        )
+    for label in labels:
+        if label not in place:
+            raise CorpusError(
+                f"label {label!r} is not one of those of training: {', '.join(map(repr, place))}"
+            )
+    sound = np.isfinite(chances).all(-1) & (chances >= 0).all(-1) & (chances.sum(-1) > 0)
+    if not sound.all():
+        text = int(sound.argmin()) + 1
+        raise CorpusError(f"the probabilities of text {text} are not numbers from 0 to 1")

@@ -1,0 +1,216 @@
+r"""The network: one or two encoders, concat pooling of what they hold of a text, and a head.
+
+    ids -> CharLM -> outputs (T, B, H) -> last, mean, maximum ------------\
+                          \-> detectors (T, B, D) -> mean, maximum --------> head -> logits (B, C)
+
+It knows ids, not texts or labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..lm.model import CharLM, detach
+from .config import NetworkConfig
+from .pooling import LastState, Pooling, running
+
+WINDOW = 256
+"""Steps of a window that is only read; bounds the memory, changes no verdict."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one encoder reads of a batch.
+
+    Attributes
+    ----------
+    ids : (T, B) int64
+        Each text after the start symbol, in the encoder's direction, padded at the end.
+    lengths : (B,) int64
+        True steps, the start symbol counted.
+    """
+
+    ids: Tensor
+    lengths: Tensor
+
+
+class Head(nn.Sequential):
+    """Pooled features (B, F) to logits (B, C), after Howard & Ruder 2018.
+
+    Batch normalisation (Ioffe & Szegedy 2015) comes first, because the scales of the features
+    differ by orders of magnitude; layer normalisation would keep that difference.
+
+    Parameters
+    ----------
+    features : int
+        F.
+    config : NetworkConfig
+    """
+
+    def __init__(self, features: int, config: NetworkConfig) -> None:
+        # Means over a long text vary little: the usual eps of 1e-5 would drown some of them.
+        layers: list[nn.Module] = [
+            nn.BatchNorm1d(features, eps=1e-7),
+            nn.Dropout(config.head_dropout),
+        ]
+        if config.head_size:
+            layers += [
+                nn.Linear(features, config.head_size, bias=False),
+                nn.BatchNorm1d(config.head_size),
+                nn.ReLU(),
+                nn.Dropout(config.head_dropout),
+            ]
+        layers.append(nn.Linear(config.head_size or features, config.num_classes))
+        super().__init__(*layers)
+
+
+class ClassifierNetwork(nn.Module):
+    """A text classifier on the encoder of one or two character language models.
+
+    Parameters
+    ----------
+    encoders : sequence of CharLM
+        Their own configuration says in which direction each reads.
+    config : NetworkConfig
+
+    Attributes
+    ----------
+    detectors : nn.ModuleList of nn.Linear, H -> D; empty where D is 0
+        Rectified units over each time step: they can tell a word from another before all words
+        are averaged (as the hidden layer of a deep averaging network, Iyyer et al. 2015, but on
+        states that have read the context).
+    head : Head
+    temperature : (), buffer
+        Logits are divided by it, for calibrated probabilities (Guo et al. 2017).
+    """
+
+    temperature: Tensor
+
+    def __init__(self, encoders: Sequence[CharLM], config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoders = nn.ModuleList(encoders)
+        self.detectors = nn.ModuleList(
+            nn.Linear(encoder.hidden_size, config.detectors)
+            for encoder in encoders
+            if config.detectors
+        )
+        features = sum(3 * encoder.hidden_size + 2 * config.detectors for encoder in encoders)
+        self.head = Head(features, config)
+        self.register_buffer("temperature", torch.ones(()))
+
+    def forward(
+        self, readings: Sequence[Reading], gradient_steps: int = 0, lm_loss: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Classify a batch.
+
+        Parameters
+        ----------
+        readings : sequence of Reading
+            One an encoder.
+        gradient_steps : int
+            Steps at the end of the batch through which gradients flow; what comes before is read
+            in windows of `WINDOW` steps whose state is carried, so that memory does not grow with
+            the texts (truncated BPTT for classification; Howard & Ruder 2018).
+        lm_loss : bool
+            Also measure how well those steps are predicted.
+
+        Returns
+        -------
+        logits : (B, C)
+        lm_loss : (), nats a symbol, or None
+        """
+        features, losses = self._features(readings, gradient_steps, lm_loss)
+        logits: Tensor = self.head(features)
+        return logits / self.temperature, torch.stack(losses).mean() if losses else None
+
+    def features(self, readings: Sequence[Reading]) -> Tensor:
+        """What goes into the head: (B, F) float32."""
+        return self._features(readings, 0, False)[0]
+
+    def _features(
+        self, readings: Sequence[Reading], gradient_steps: int, lm_loss: bool
+    ) -> tuple[Tensor, list[Tensor]]:
+        pooled = [
+            self._read(index, reading, gradient_steps, lm_loss)
+            for index, reading in enumerate(readings)
+        ]
+        losses = [loss for _, loss in pooled if loss is not None]
+        return torch.cat([features for features, _ in pooled], -1), losses
+
+    def lm_encoders(self) -> list[CharLM]:
+        """The encoders, as the language models that they are."""
+        return [encoder for encoder in self.encoders if isinstance(encoder, CharLM)]
+
+    def _read(
+        self, index: int, reading: Reading, gradient_steps: int, lm_loss: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Pooled features (B, 3 H + 2 D) of one encoder."""
+        encoder, ids, lengths = self.lm_encoders()[index], reading.ids, reading.lengths
+        pools = [Pooling(lengths) for _ in range(2 if self.detectors else 1)]
+        last = LastState(lengths)
+        state = encoder.initial_state(ids.shape[1])
+
+        def pool(outputs: Tensor, first: int) -> None:
+            pools[0].add(outputs, first)
+            last.add(outputs, first)
+            if self.detectors:
+                pools[1].add(self.detectors[index](outputs).relu(), first)
+
+        tail = max(0, len(ids) - gradient_steps) if torch.is_grad_enabled() else len(ids)
+        with torch.no_grad():
+            for first in range(0, tail, WINDOW):
+                outputs, state = encoder.features(ids[first : min(first + WINDOW, tail)], state)
+                pool(outputs, first)
+        loss = None
+        if tail < len(ids):
+            frozen = not encoder.layers[-1].get_parameter("weight_hh_l0").requires_grad
+            with torch.set_grad_enabled(not frozen):
+                outputs, _ = encoder.features(ids[tail:], detach(state))
+            pool(outputs, tail)
+            if lm_loss and not frozen:
+                loss = _lm_loss(encoder, outputs, ids, lengths, tail)
+        parts = [last.result(), *(part for each in pools for part in each.result())]
+        return torch.cat(parts, -1), loss
+
+    @torch.no_grad()
+    def trace(self, ids: Sequence[Tensor]) -> Tensor:
+        """Logits (T, C) had the text ended after each step, from ids (T,) of each encoder.
+
+        Only where every encoder reads forward does step t know nothing of what comes after it.
+        """
+        parts = []
+        for index, text in enumerate(ids):
+            outputs = self.outputs(index, text)  # (T, H)
+            parts += [outputs.float(), *running(outputs)]
+            if self.detectors:
+                parts += running(self.detectors[index](outputs).relu())
+        logits: Tensor = self.head(torch.cat(parts, -1))
+        return logits / self.temperature
+
+    @torch.no_grad()
+    def outputs(self, index: int, ids: Tensor) -> Tensor:
+        """What encoder `index` holds after each step of one text: (T, H) from ids (T,)."""
+        encoder = self.lm_encoders()[index]
+        state = encoder.initial_state(1)
+        found = []
+        for window in torch.split(ids[:, None], WINDOW):
+            outputs, state = encoder.features(window, state)
+            found.append(outputs[:, 0])
+        return torch.cat(found)
+
+
+def _lm_loss(
+    encoder: CharLM, outputs: Tensor, ids: Tensor, lengths: Tensor, first: int
+) -> Tensor | None:
+    """Mean nats of the symbols that follow the steps from `first` on, padding left out."""
+    steps = torch.arange(first + 1, len(ids), device=ids.device)[:, None]
+    inside = (steps < lengths).flatten()
+    if not inside.any():
+        return None
+    logits = encoder.logits(outputs[:-1].flatten(0, 1)[inside])
+    return nn.functional.cross_entropy(logits.float(), ids[first + 1 :].flatten()[inside])

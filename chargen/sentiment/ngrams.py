@@ -1,0 +1,232 @@
+"""A linear model over character n-grams, which votes beside the network.
+
+What it counts, the network must first learn to see; what depends on order and context, it cannot
+see. Mesnil et al. 2014 (https://arxiv.org/abs/1412.5335) found such a pair better than either part
+on IMDB. Features are hashed (Weinberger et al. 2009), so that there is no table of n-grams to keep,
+and any script will do. Prediction needs numpy alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..errors import MissingExtraError
+from ..text.vocabulary import code_points
+
+ORDERS = (3, 6)
+"""Shortest and longest n-gram; they run across the spaces between words."""
+
+BITS = 18
+"""Binary logarithm of the number of buckets (F)."""
+
+STRENGTH = 10.0
+"""Inverse strength of the L2 regularisation."""
+
+SMOOTHING = 0.1
+"""What is added to each count of the naive Bayes step."""
+
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+_MIXER = np.uint64(0xD1B54A32D192ED03)
+
+
+class NgramModel:
+    """TF-IDF of hashed character n-grams, times weights.
+
+    Parameters
+    ----------
+    idf : (F,) float32
+    weights : (C, F) float32
+    biases : (C,) float32
+
+    Attributes
+    ----------
+    idf, weights, biases
+        As given.
+    """
+
+    def __init__(
+        self, idf: NDArray[np.float32], weights: NDArray[np.float32], biases: NDArray[np.float32]
+    ) -> None:
+        self.idf = idf
+        self.weights = weights
+        self.biases = biases
+
+    def logits(self, texts: Iterable[str]) -> NDArray[np.float32]:
+        """(N, C); zero for a text without a single n-gram but for the biases."""
+        rows = []
+        for text in texts:
+            indices, values = features(text, self.idf)
+            rows.append(self.weights[:, indices] @ values + self.biases)
+        return np.stack(rows) if rows else np.empty((0, len(self.biases)), np.float32)
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """For a checkpoint."""
+        parts = {"idf": self.idf, "weights": self.weights, "biases": self.biases}
+        return {name: torch.from_numpy(np.array(value)) for name, value in parts.items()}
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor], num_classes: int) -> NgramModel:
+        """What `to_tensors` gave, perhaps in another precision.
+
+        Raises
+        ------
+        ValueError
+            For other names, shapes or types, and values that are not finite numbers.
+        """
+        shapes = {
+            "idf": (1 << BITS,),
+            "weights": (num_classes, 1 << BITS),
+            "biases": (num_classes,),
+        }
+        if tensors.keys() != shapes.keys():
+            raise ValueError(f"it has the tensors {sorted(tensors)}, not {sorted(shapes)}")
+        for name, shape in shapes.items():
+            value = tensors[name]
+            if tuple(value.shape) != shape or not value.is_floating_point():
+                raise ValueError(f"{name} is not a float tensor of shape {list(shape)}")
+            if not torch.isfinite(value).all():
+                raise ValueError(f"{name} has values that are not finite numbers")
+        return cls(*(tensors[name].float().numpy() for name in shapes))
+
+    @classmethod
+    def fit(
+        cls,
+        texts: Sequence[str],
+        targets: NDArray[np.int64],
+        num_classes: int,
+        sample_weights: NDArray[np.float32] | None = None,
+        unlabelled: Sequence[str] = (),
+    ) -> list[NgramModel]:
+        """A logistic regression, and with unlabelled texts also a naive Bayes model of all texts.
+
+        The second takes the first one's verdicts on the unlabelled texts for labels, softly and
+        once: one step of the expectation-maximisation of Nigam et al. 2000. More steps made it
+        worse (they follow the topics of the texts), but the one is worth much with few labels.
+
+        Parameters
+        ----------
+        texts : sequence of str, N
+        targets : (N,) int64
+        num_classes : int
+            C.
+        sample_weights : (N,) float32, optional
+        unlabelled : sequence of str
+            They also say how common each n-gram is.
+
+        Returns
+        -------
+        list of NgramModel
+            One, or two; members of a vote (see `chargen.sentiment.voting`).
+
+        Raises
+        ------
+        MissingExtraError
+            Without scikit-learn.
+        """
+        try:
+            import scipy.sparse
+            from sklearn.linear_model import LogisticRegression
+        except ImportError as error:
+            raise MissingExtraError("learning n-grams", "sentiment") from error
+
+        counted = [_counts(text) for text in (*texts, *unlabelled)]
+        frequency = np.zeros(1 << BITS)
+        for indices, _ in counted:
+            frequency[indices] += 1
+        idf = (np.log((1 + len(counted)) / (1 + frequency)) + 1).astype(np.float32)
+        lengths = [len(indices) for indices, _ in counted]
+        columns = np.concatenate([indices for indices, _ in counted])
+        values = np.concatenate([_scaled(*each, idf) for each in counted])
+        del counted
+        matrix = scipy.sparse.csr_matrix(
+            (values, columns, np.cumsum([0, *lengths])), shape=(len(lengths), 1 << BITS)
+        )
+        labelled = matrix[: len(texts)]
+        regression = LogisticRegression(C=STRENGTH, max_iter=100).fit(
+            labelled, targets, sample_weight=sample_weights
+        )
+        first = _from_regression(idf, regression, num_classes)
+        if not unlabelled:
+            return [first]
+        chances = np.exp(_log_softmax(matrix[len(texts) :] @ first.weights.T + first.biases))
+        known = np.eye(num_classes, dtype=np.float32)[targets]
+        counts = labelled.T @ known + matrix[len(texts) :].T @ chances  # (F, C)
+        return [first, _naive_bayes(idf, counts)]
+
+
+def summed(members: Sequence[NgramModel], factors: Sequence[float]) -> NgramModel:
+    """One model whose logits are the weighted sum of those of members with the same idf."""
+    scales = np.array(factors, np.float32)
+    weights = np.einsum("m,mcf->cf", scales, np.stack([member.weights for member in members]))
+    biases = scales @ np.stack([member.biases for member in members])
+    return NgramModel(members[0].idf, weights, biases)
+
+
+def features(text: str, idf: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Buckets of a text's n-grams and their TF-IDF, a vector of length 1."""
+    indices, counts = _counts(text)
+    return indices, _scaled(indices, counts, idf)
+
+
+def _counts(text: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    found, counts = np.unique(_buckets(text), return_counts=True)
+    return found, counts.astype(np.float32)
+
+
+def _scaled(
+    indices: NDArray[np.int32], counts: NDArray[np.float32], idf: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    values = (1 + np.log(counts)) * idf[indices]
+    length = np.float32(np.linalg.norm(values))
+    scaled: NDArray[np.float32] = values / length if length else values
+    return scaled
+
+
+def _buckets(text: str) -> NDArray[np.int32]:
+    """The bucket of every n-gram of the text, in lower case, spaces as one.
+
+    The hash of an n-gram is made from that of the one a character shorter, for all places at once.
+    """
+    codes = code_points(f" {' '.join(text.lower().split())} ").astype(np.uint64)
+    shortest, longest = ORDERS
+    hashes = np.zeros(len(codes), np.uint64)
+    found = []
+    for order in range(1, min(longest, len(codes)) + 1):
+        hashes = hashes[: len(codes) - order + 1] * _MULTIPLIER + codes[order - 1 :] + np.uint64(1)
+        if order >= shortest:
+            mixed = hashes * _MIXER
+            mixed = (mixed ^ (mixed >> np.uint64(29))) * _MULTIPLIER
+            found.append((mixed >> np.uint64(64 - BITS)).astype(np.int32))
+    return np.concatenate(found) if found else np.empty(0, np.int32)
+
+
+def _from_regression(idf: NDArray[np.float32], model: Any, num_classes: int) -> NgramModel:
+    weights, biases = model.coef_, model.intercept_
+    if len(weights) == 1:  # two classes: one row of weights speaks for the second
+        weights, biases = np.vstack([-weights, weights]) / 2, np.r_[-biases, biases] / 2
+    all_weights = np.zeros((num_classes, weights.shape[1]), np.float32)
+    all_biases = np.full(num_classes, -20.0, np.float32)  # a class without a single text
+    all_weights[model.classes_] = weights
+    all_biases[model.classes_] = biases
+    return NgramModel(idf, all_weights, all_biases)
+
+
+def _naive_bayes(idf: NDArray[np.float32], counts: NDArray[np.float64]) -> NgramModel:
+    """Multinomial naive Bayes from soft counts (F, C), all classes alike likely."""
+    smooth = np.asarray(counts, np.float64).T + SMOOTHING  # (C, F)
+    weights = np.log(smooth) - np.log(smooth.sum(1, keepdims=True))
+    weights -= weights.mean(0)
+    return NgramModel(idf, weights.astype(np.float32), np.zeros(len(weights), np.float32))
+
+
+def _log_softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
+    shifted = np.asarray(logits, np.float64)
+    shifted = shifted - shifted.max(-1, keepdims=True)
+    result: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return result

@@ -1,0 +1,224 @@
+"""An explanation and a unit's histogram as PNG, drawn by matplotlib."""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+import unicodedata
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import MissingExtraError
+from .explain import Explanation
+from .painting import STEPS, harmless, probability_steps
+
+if TYPE_CHECKING:
+    from .units import TellingUnit
+
+COLUMNS = 88
+LINES = 40
+"""Of painted text; what is longer is cut there and said to be."""
+
+_BELOW, _ABOVE = np.array([230, 97, 1]) / 255, np.array([30, 120, 210]) / 255
+_SHADES = (0.0, 0.13, 0.25, 0.38, 0.52, 0.68)
+_FONTS = (
+    "DejaVu Sans Mono", "Noto Sans Mono CJK JP", "Noto Sans CJK JP", "Noto Sans",
+    "Noto Sans Arabic", "Noto Sans Hebrew", "Noto Sans Devanagari", "Noto Emoji", "Unifont",
+)  # fmt: skip
+
+
+def picture(explanation: Explanation) -> bytes:
+    """The text painted by the verdict so far, and the curve of it, as a PNG.
+
+    Raises
+    ------
+    MissingExtraError
+        Without matplotlib.
+    """
+    with _drawing("--png") as figures:
+        cells = list(_cells(explanation))
+        lines = 1 + max((line for line, _, _, _ in cells), default=0)
+        text_height = 0.19 * lines
+        figure = figures(figsize=(9.5, text_height + 3.4))
+        top, curve = figure.subplots(
+            2, gridspec_kw={"height_ratios": [max(text_height, 0.2), 2.1], "hspace": 0.15}
+        )
+        _draw_text(top, cells, lines)
+        _draw_curve(curve, explanation)
+        cut = " (its beginning)" if _is_cut(explanation, cells) else ""
+        top.set_title(
+            f"{harmless(explanation.verdict, '')}, {explanation.probability:.1%}: "
+            f"the verdict had the text ended there{cut}",
+            loc="left", fontsize=11, parse_math=False,
+        )  # fmt: skip
+        return _png(figure)
+
+
+def unit_picture(unit: TellingUnit) -> bytes:
+    """The histogram of a telling unit over a class and the others, as a PNG.
+
+    Raises
+    ------
+    MissingExtraError
+        Without matplotlib.
+    """
+    with _drawing("--histogram") as figures:
+        figure = figures(figsize=(7, 3.8))
+        axes = figure.subplots()
+        edges, inside, outside = unit.histogram()
+        for shares, name, colour, hatch in (
+            (outside, unit.others, _BELOW, "///"),
+            (inside, unit.label, _ABOVE, ""),
+        ):
+            axes.stairs(
+                shares, edges, fill=True, color=(*colour, 0.5), hatch=hatch,
+                edgecolor=(*colour, 1.0), label=harmless(name, "").lstrip("_"),
+            )  # fmt: skip
+        axes.axvline(unit.threshold, color="0.3", linestyle="--", linewidth=1)
+        axes.set_title(
+            f"unit {unit.index}, {unit.pooling} value: alone it tells {unit.accuracy:.1%} apart",
+            loc="left", fontsize=11,
+        )  # fmt: skip
+        axes.set_xlabel("value")
+        axes.set_ylabel("share of texts")
+        for text in axes.legend(frameon=False).get_texts():
+            text.set_parse_math(False)
+        axes.spines[["top", "right"]].set_visible(False)
+        return _png(figure)
+
+
+@contextmanager
+def _drawing(what: str) -> Iterator[Any]:
+    """matplotlib's figures, with letters from whichever of the usual fonts are installed."""
+    try:
+        import matplotlib
+        from matplotlib import font_manager
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError(what, "plot") from error
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    fonts = [name for name in _FONTS if name in installed]
+    logger = logging.getLogger("matplotlib")
+    level = logger.level
+    with warnings.catch_warnings(), matplotlib.rc_context({"font.family": fonts}):
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        logger.setLevel(logging.ERROR)
+        try:
+            yield Figure
+        finally:
+            logger.setLevel(level)
+
+
+def _png(figure: Any) -> bytes:
+    """Drawn by Agg, which needs no screen."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure)
+    data = io.BytesIO()
+    figure.savefig(data, format="png", dpi=150, bbox_inches="tight", pad_inches=0.15)
+    return data.getvalue()
+
+
+def _cells(explanation: Explanation) -> Iterator[tuple[int, int, str, int]]:
+    """(line, column, what stands there, step) of each character that is drawn."""
+    steps = probability_steps(explanation.curve[1:], len(explanation.labels))
+    for line, (start, end) in enumerate(islice(_lines(explanation.text), LINES)):
+        column = 0
+        for index in range(start, end):
+            character = explanation.text[index]
+            shown = " " if character == "\t" else harmless(character, "")
+            if len(shown) > 1:
+                shown = "\ufffd"  # something that acts and is not drawn
+            yield line, column, shown, steps[index]
+            column += _width(character)
+
+
+def _lines(text: str) -> Iterator[tuple[int, int]]:
+    """Where each line of the wrapped text begins and ends, without the space at its end."""
+    begin = end = column = 0
+    for token in _TOKEN.finditer(text):
+        word = token[1]
+        width = sum(map(_width, word))
+        if column and column + width > COLUMNS:
+            yield begin, end
+            begin, column = token.start(), 0
+        end = token.start()
+        for character in word:
+            if column + _width(character) > COLUMNS:  # a word longer than a line
+                yield begin, end
+                begin, column = end, 0
+            end += 1
+            column += _width(character)
+        column += len(token[2])
+        for _ in token[3]:
+            yield begin, end
+            begin = end = token.end()
+            column = 0
+    yield begin, max(begin, end)
+
+
+_TOKEN = re.compile(r"([^\s]*)([^\S\n]*)(\n?)")
+"""A word, the space after it, and the line's end if it comes next."""
+
+
+def _width(character: str) -> int:
+    """Columns that a character takes."""
+    if unicodedata.category(character).startswith("M"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def _is_cut(explanation: Explanation, cells: list[tuple[int, int, str, int]]) -> bool:
+    drawn = 1 + max((line for line, _, _, _ in cells), default=0)
+    return drawn < sum(1 for _ in _lines(explanation.text))
+
+
+def _draw_text(axes: Any, cells: list[tuple[int, int, str, int]], lines: int) -> None:
+    axes.set(xlim=(0, COLUMNS), ylim=(lines, 0))
+    axes.axis("off")
+    colours = np.ones((lines, COLUMNS, 3))
+    for line, column, shown, step in cells:
+        shade = _SHADES[abs(step)]
+        colour = _ABOVE if step > 0 else _BELOW
+        if column < COLUMNS:
+            colours[line, column] = 1 - shade * (1 - colour)
+        if shown != " ":
+            axes.text(
+                column + 0.5, line + 0.52, shown, ha="center", va="center", fontsize=8.5,
+                parse_math=False,
+            )  # fmt: skip
+    axes.imshow(colours, extent=(0, COLUMNS, lines, 0), aspect="auto", interpolation="nearest")
+
+
+def _draw_curve(axes: Any, explanation: Explanation) -> None:
+    curve, middle = explanation.curve, 1 / len(explanation.labels)
+    along, ends = np.arange(len(curve)), np.array(explanation.word_ends)
+    for side, colour in ((curve[ends] >= middle, _ABOVE), (curve[ends] <= middle, _BELOW)):
+        axes.fill_between(
+            ends, curve[ends], middle, where=side, color=tuple(colour), alpha=0.4, lw=0,
+            interpolate=True,
+        )  # fmt: skip
+    axes.plot(along, curve, color="0.6", linewidth=0.4)
+    axes.plot(ends, curve[ends], color="0.1", linewidth=1.2)
+    axes.axhline(middle, color="0.5", linestyle="--", linewidth=0.8)
+    axes.set(
+        ylim=(0, 1),
+        xlim=(0, max(1, len(curve) - 1)),
+        xlabel="characters read (the strong line joins the ends of words)",
+    )
+    axes.set_ylabel(f"probability of {harmless(explanation.label, '')}", parse_math=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    # The scale that the text is painted with, along the axis of the probability.
+    for step in range(-STEPS, STEPS + 1):
+        low = middle + (step - 0.5) / STEPS * (middle if step <= 0 else 1 - middle)
+        high = middle + (step + 0.5) / STEPS * (middle if step < 0 else 1 - middle)
+        colour = 1 - _SHADES[abs(step)] * (1 - (_ABOVE if step > 0 else _BELOW))
+        axes.axhspan(
+            max(low, 0), min(high, 1), xmin=1.01, xmax=1.03, color=tuple(colour), clip_on=False
+        )

@@ -1,0 +1,131 @@
+"""Parts of labelled data: the same for the same seed, and each class in each part.
+
+Drawn with Python's own generator, whose shuffles are the same on every machine.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigError, CorpusError
+from .gathering import named
+
+if TYPE_CHECKING:
+    from .examples import Examples
+
+
+def split(examples: Examples, fraction: float, seed: int) -> tuple[Examples, Examples]:
+    """Two parts with the classes in the same proportions, for training and for validation.
+
+    Rows with identical texts stay together, so that no text is validated on that was learnt.
+
+    Parameters
+    ----------
+    examples : Examples
+    fraction : float
+        Share of the second part, above 0 and below 1.
+    seed : int
+
+    Returns
+    -------
+    train, valid : Examples
+        In the order of the data. A note of `train` says how many texts stand there repeatedly.
+
+    Raises
+    ------
+    CorpusError
+        Where a class has fewer than two different texts.
+    ConfigError
+        Where the fraction is impossible.
+    """
+    if not 0 < fraction < 1:
+        raise ConfigError(f"--valid-fraction must be above 0 and below 1 here, got {fraction}")
+    valid: list[int] = []
+    groups = _groups(examples)
+    for label in examples.classes:
+        own = [group for group in groups if examples.labels[group[0]] == label]
+        if len(own) < 2:
+            raise CorpusError(_too_few(examples, label))
+        random.Random(f"split {seed} {label}").shuffle(own)
+        total = sum(map(len, own))
+        valid += _about(own, min(max(1, round(fraction * total)), total - 1))
+    chosen = set(valid)
+    train = examples.select([i for i in range(len(examples)) if i not in chosen])
+    repeats = len(examples) - len(groups)
+    if repeats:
+        note = (
+            f"{examples.source}: {repeats:,} of {len(examples):,} texts repeat an earlier one; "
+            "they stand on the same side of the split"
+        )
+        train = replace(train, notes=(*train.notes, note))
+    return train, examples.select(sorted(chosen))
+
+
+def subset(examples: Examples, count: int, seed: int) -> Examples:
+    """So many examples, with the classes in the same proportions as in all of them.
+
+    Those of a smaller count are among those of a larger one with the same seed.
+
+    Raises
+    ------
+    ConfigError
+        Where there are fewer examples, or more classes.
+    """
+    classes = examples.classes
+    if count > len(examples):
+        raise ConfigError(
+            f"--labels {count:,} is more than there are: {examples.source} has "
+            f"{len(examples):,} labelled texts to learn from"
+        )
+    if count < len(classes):
+        raise ConfigError(
+            f"--labels {count} is too few: {examples.source} has {len(classes)} classes, and each "
+            "needs a text"
+        )
+    ranked: list[tuple[float, int, int]] = []
+    for place, label in enumerate(classes):
+        own = [i for i, each in enumerate(examples.labels) if each == label]
+        random.Random(f"subset {seed} {label}").shuffle(own)
+        # One of each class comes first; then all classes are used up evenly.
+        ranked += [((k + 0.5) / len(own) if k else -1.0, place, i) for k, i in enumerate(own)]
+    return examples.select(sorted(i for _, _, i in sorted(ranked)[:count]))
+
+
+def warn_shared(train: Examples, other: Examples) -> str | None:
+    """A sentence when texts of `other` also stand in `train`; None when none does."""
+    known = set(train.texts)
+    shared = [row for text, row in zip(other.texts, other.rows, strict=True) if text in known]
+    if not shared:
+        return None
+    rows = named(shared, "row")
+    return (
+        f"{len(shared):,} of {len(other):,} texts of {other.source} also stand in {train.source} "
+        f"({rows}): figures on them are too good"
+    )
+
+
+def _groups(examples: Examples) -> list[list[int]]:
+    """Indices of identical texts together, in the order of their first."""
+    groups: dict[str, list[int]] = {}
+    for index, text in enumerate(examples.texts):
+        groups.setdefault(text, []).append(index)
+    return list(groups.values())
+
+
+def _about(groups: list[list[int]], target: int) -> list[int]:
+    """Whole groups, not more than `target` members of them, but never none."""
+    chosen: list[int] = []
+    for group in groups:
+        if len(chosen) + len(group) <= target:
+            chosen += group
+    return chosen or min(groups, key=len)
+
+
+def _too_few(examples: Examples, label: str) -> str:
+    rows = [r for r, each in zip(examples.rows, examples.labels, strict=True) if each == label]
+    return (
+        f"{examples.source}: label {label!r} has only one text of its own ({named(rows, 'row')}); "
+        "to hold some back for validation each label needs two: add some, or give --valid FILE"
+    )

@@ -1,0 +1,252 @@
+"""The most telling unit of an encoder: the "sentiment neuron" of Radford et al. 2017.
+
+Of the H units of the last layer, each pooled in two ways, the one whose values tell a class from
+the others best (https://arxiv.org/abs/1704.01444).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ..errors import CheckpointError, ConfigError, CorpusError
+from ..lm.model import CharLM
+from .batching import EncodedTexts, Eye
+from .config import NetworkConfig
+from .network import ClassifierNetwork
+from .probe import pooled_features
+
+POOLINGS = ("last", "mean")
+"""How a unit's values over a text become one: at its end, or on average."""
+
+
+@dataclass(frozen=True, eq=False)
+class TellingUnit:
+    """One unit, and how well it alone tells a class from the others.
+
+    Attributes
+    ----------
+    index : int
+        Among the H units of the last layer.
+    pooling : {"last", "mean"}
+    label, others : str
+        The class that it tells from the others; `others` names them.
+    above : bool
+        Whether `label` lies above the threshold.
+    threshold : float
+    accuracy : float
+        Share of texts on the right side of the threshold, each side counting half; of texts that
+        had no part in choosing unit and threshold.
+    values : (N,) float32
+        Of each text.
+    is_label : (N,) bool
+    """
+
+    index: int
+    pooling: str
+    label: str
+    others: str
+    above: bool
+    threshold: float
+    accuracy: float
+    values: NDArray[np.float32]
+    is_label: NDArray[np.bool_]
+
+    def histogram(
+        self, bins: int = 40
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Shares of the texts of `label` and of the others by value.
+
+        Returns
+        -------
+        edges : (bins + 1,)
+            The few values far outside are counted with the nearest bin.
+        label, others : (bins,)
+            Each adds up to 1.
+        """
+        low, high = np.quantile(self.values, [0.002, 0.998]).astype(float)
+        pad = 0.02 * (high - low) or 0.5
+        edges = np.linspace(low - pad, high + pad, bins + 1)
+        held = np.clip(self.values, edges[0], edges[-1])
+        parts = [held[self.is_label], held[~self.is_label]]
+        inside, outside = (np.histogram(part, edges)[0] / len(part) for part in parts)
+        return edges, inside, outside
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "index": self.index,
+            "pooling": self.pooling,
+            "label": self.label,
+            "others": self.others,
+            "above": self.above,
+            "threshold": self.threshold,
+            "accuracy": self.accuracy,
+            "texts": len(self.values),
+        }
+
+
+def telling_unit(
+    features: NDArray[np.float32], labels: Sequence[str], label: str | None = None
+) -> TellingUnit:
+    """Choose the unit whose values for one class lie farthest from those for the others.
+
+    Unit and threshold are chosen on every other text of each class, by the difference of the means
+    in units of the spread; the rest of the texts measures how well that does.
+
+    Parameters
+    ----------
+    features : (N, 3 H)
+        Last, mean and largest outputs (of which the first two count), as `encoder_features` and
+        `LanguageModel.encode` give them.
+    labels : sequence of str, N
+    label : str, optional
+        The class to tell; the last in sorted order by default.
+
+    Raises
+    ------
+    ConfigError
+        Where no text has that label.
+    CorpusError
+        Where there are fewer than two texts on either side.
+    """
+    classes = sorted(set(labels))
+    label = classes[-1] if label is None else label
+    if label not in classes:
+        raise ConfigError(f"no text has the label {label!r}; the labels are {_listed(classes)}")
+    others = [name for name in classes if name != label]
+    truth = np.array([name == label for name in labels])
+    if min(truth.sum(), (~truth).sum()) < 2:
+        raise CorpusError(
+            f"a telling unit needs two texts or more with the label {label!r}, and two without"
+        )
+    units = features.shape[1] // 3
+    choosing = _every_other(truth)
+    pooled = features[:, : 2 * units]
+    distance = _distances(pooled[choosing], truth[choosing])
+    best = int(np.abs(distance).argmax())
+    values = pooled[:, best]
+    above = bool(distance[best] > 0)
+    threshold = _threshold(values[choosing], truth[choosing], above)
+    rest = ~choosing
+    right = (values[rest] > threshold) == (truth[rest] == above)
+    accuracy = (right[truth[rest]].mean() + right[~truth[rest]].mean()) / 2
+    return TellingUnit(
+        best % units,
+        POOLINGS[best // units],
+        label,
+        others[0] if len(others) == 1 else f"not {label}",
+        above,
+        threshold,
+        float(accuracy),
+        values,
+        truth,
+    )
+
+
+def encoder_features(
+    encoder: CharLM, eye: Eye, texts: Sequence[str], precision: str = "float32"
+) -> NDArray[np.float32]:
+    """Last, mean and largest outputs of an encoder over each text: (N, 3 H), in batches."""
+    with torch.random.fork_rng(devices=[]):  # its head, drawn at random, is not used
+        bare = ClassifierNetwork([encoder], NetworkConfig(detectors=0, head_size=0))
+    bare.temperature = bare.temperature.to(encoder.embedding.weight.device)
+    return pooled_features(bare, EncodedTexts(texts, [eye]), precision)
+
+
+def probe_direction(network: ClassifierNetwork) -> NDArray[np.float32]:
+    """Which way the first encoder's output must move for each class, by a probe's weights.
+
+    Moving all outputs of a text by a vector moves its last, mean and largest output by the same
+    vector, so the weights of the three add up.
+
+    Returns
+    -------
+    (C, H) float32
+        How far a step along each unit moves a class's logit beyond the mean of the others'.
+
+    Raises
+    ------
+    CheckpointError
+        Where the classifier is no probe: its head has other layers than one.
+    """
+    if network.config.detectors or network.config.head_size:
+        raise CheckpointError("the classifier is not a probe: its head is not linear")
+    norm, linear = network.head[0], network.head[-1]
+    assert isinstance(norm, nn.BatchNorm1d)
+    assert isinstance(linear, nn.Linear)
+    assert norm.running_var is not None
+    scale = norm.weight / (norm.running_var + norm.eps).sqrt()  # (F,)
+    weights = (linear.weight * scale).detach().double().cpu()  # (C, F)
+    units = network.lm_encoders()[0].hidden_size
+    shifted = weights[:, : 3 * units].reshape(-1, 3, units).sum(1)  # (C, H)
+    others = (shifted.sum(0) - shifted) / (len(shifted) - 1)
+    direction: NDArray[np.float32] = (shifted - others).float().numpy()
+    return direction
+
+
+@torch.no_grad()
+def unit_trace(network: ClassifierNetwork, eye: Eye, text: str, index: int) -> NDArray[np.float32]:
+    """A unit of the first encoder after each character of a text.
+
+    Returns
+    -------
+    (len(text) + 1,) float32
+        Row 0 has read nothing. With an encoder that reads from the end it is the last row that
+        has, and row i has read all from character i on.
+    """
+    ids = eye.encode(text)
+    device = network.temperature.device
+    outputs = network.outputs(0, torch.from_numpy(ids.astype(np.int64)).to(device))
+    values = outputs[:, index].float().cpu().numpy()
+    found: NDArray[np.float32] = values[_steps(eye, text, len(ids))]
+    return found
+
+
+def _steps(eye: Eye, text: str, count: int) -> NDArray[np.int64]:
+    """At which of `count` steps each character of a text is whole; bytes go together."""
+    if eye.vocabulary.level == "byte":
+        starts = eye.vocabulary.character_starts(eye.vocabulary.encode(text))
+    else:
+        starts = np.arange(len(text), dtype=np.int64)
+    bounds: NDArray[np.int64] = np.append(starts, count - 1)
+    return count - 1 - bounds if eye.backward else bounds
+
+
+def _every_other(truth: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """A mask of every other text of each class, the first one among them."""
+    chosen = np.zeros(len(truth), np.bool_)
+    for side in (True, False):
+        chosen[np.flatnonzero(truth == side)[::2]] = True
+    return chosen
+
+
+def _distances(values: NDArray[np.float32], truth: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Difference of the class means in units of the spread within the classes, by column."""
+    inside, outside = values[truth].astype(np.float64), values[~truth].astype(np.float64)
+    spread = np.sqrt((inside.var(0) + outside.var(0)) / 2)
+    # A unit that never moves tells nothing; rounding would make it infinitely telling.
+    floor = 1e-4 * np.abs(values).max(0, initial=1e-6)
+    distances: NDArray[np.float64] = (inside.mean(0) - outside.mean(0)) / np.maximum(spread, floor)
+    return distances
+
+
+def _threshold(values: NDArray[np.float32], truth: NDArray[np.bool_], above: bool) -> float:
+    """The value that leaves most texts on their side, each side counting half."""
+    order = np.argsort(values, kind="stable")
+    ordered, inside = values[order].astype(np.float64), truth[order] == above
+    # Cutting before place k: what lies below should be outside, what lies above inside.
+    below = np.append(0, np.cumsum(~inside)) / (~inside).sum()
+    beyond = 1 - np.append(0, np.cumsum(inside)) / inside.sum()
+    cut = int((below + beyond)[1:-1].argmax()) + 1
+    return float((ordered[cut - 1] + ordered[cut]) / 2)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names))

@@ -1,0 +1,59 @@
+"""How much each member of a vote counts, so that the sum of their logits is calibrated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+SPREAD = 1.5
+"""Standard deviation of the summed logits where there is too little to calibrate on."""
+
+ONE = math.log(math.e - 1)
+"""Softplus of it is 1."""
+
+
+def vote_weights(logits: Sequence[Tensor], targets: Tensor | None) -> list[float]:
+    """A factor for the logits of each member.
+
+    With targets, those of least log loss: for one member temperature scaling (Guo et al. 2017,
+    https://arxiv.org/abs/1706.04599), for several a logistic regression on their logits (stacked
+    generalisation, Wolpert 1992), no factor below 0. Without, each counts alike: their logits are
+    brought to the same spread.
+
+    Parameters
+    ----------
+    logits : sequence of (N, C) float32
+        Of texts that no member has learnt from.
+    targets : (N,) int64, optional
+
+    Returns
+    -------
+    list of float
+    """
+    centred = [each - each.mean(-1, keepdim=True) for each in logits]
+    if not len(centred[0]):
+        return [1.0 / len(centred)] * len(centred)
+    spreads = torch.stack([each.std().clamp(min=1e-6) for each in centred])
+    alike = SPREAD / spreads / len(centred)
+    if targets is None:
+        return [float(each) for each in alike]
+    scaled = torch.stack(centred) * alike[:, None, None]  # (M, N, C)
+    # Softplus keeps the factors above 0; they begin at 1.
+    raw = torch.full((len(centred),), ONE, requires_grad=True)
+    optimizer = torch.optim.LBFGS([raw], max_iter=50, line_search_fn="strong_wolfe")
+
+    def closure() -> float:
+        optimizer.zero_grad()
+        summed = (scaled * nn.functional.softplus(raw)[:, None, None]).sum(0)
+        # The prior is worth a text or so: it keeps the factors finite where all are right.
+        prior = (raw - ONE).square().sum() / len(targets)
+        loss = nn.functional.cross_entropy(summed, targets) + prior
+        torch.autograd.backward(loss)
+        return float(loss.detach())
+
+    with torch.enable_grad():
+        optimizer.step(closure)  # type: ignore[no-untyped-call]
+    return [float(each) for each in alike * nn.functional.softplus(raw.detach())]

@@ -1,0 +1,248 @@
+"""Tables with columns added: their formats, and files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import io
+import json
+import lzma
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from ..directories import sync_directory, sync_file
+from ..errors import ConfigError, CorpusError
+from ..text.files import COMPRESSIONS, TABLES, shown
+from ..text.tables import Row
+
+Added = Sequence[str | float | None]
+"""Values of the new columns; None where there is none."""
+
+_DELIMITERS = {"csv": ",", "tsv": "\t"}
+
+
+def form_of(output: str) -> str:
+    """The format that the name of an output asks for: "csv", "tsv" or "jsonl".
+
+    Raises
+    ------
+    ConfigError
+        Where the name does not tell.
+    """
+    suffixes = [suffix.lower() for suffix in Path(output).suffixes]
+    if suffixes and suffixes[-1] in COMPRESSIONS:
+        suffixes.pop()
+    if not suffixes or suffixes[-1] not in TABLES:
+        raise ConfigError(
+            "--output must end in .csv, .tsv or .jsonl, and may go on with "
+            f"{', '.join(COMPRESSIONS)}; got {shown(output)}"
+        )
+    return TABLES[suffixes[-1]]
+
+
+def free_names(wanted: Iterable[str], taken: Iterable[str]) -> list[str]:
+    """The wanted names, with _2, _3, ... where they are taken."""
+    used = set(taken)
+    names = []
+    for name in wanted:
+        free = name
+        number = 2
+        while free in used:
+            free = f"{name}_{number}"
+            number += 1
+        used.add(free)
+        names.append(free)
+    return names
+
+
+class TableWriter:
+    """Rows of one table as text of another format, with columns added.
+
+    A row stays as it is. One that is broken is made to fit, so that the table can be read: missing
+    fields are empty, too many go into the last column, and what is no row at all stands in the
+    column of the texts.
+
+    Parameters
+    ----------
+    columns : sequence of str
+    source : {"csv", "tsv", "jsonl", "plain"}
+        Format the rows were read from.
+    form : {"csv", "tsv", "jsonl"}
+        Format to write.
+    added : sequence of str
+        Names of the new columns, none of them in `columns`.
+    text_column : str
+    """
+
+    def __init__(
+        self,
+        columns: Sequence[str],
+        source: str,
+        form: str,
+        added: Sequence[str],
+        text_column: str,
+    ) -> None:
+        self._columns = list(columns)
+        self._source = source
+        self._form = form
+        self._added = list(added)
+        self._text_column = text_column
+        self._names = free_names(columns, added)  # an object has no name twice
+        self._buffer = io.StringIO()
+        self._csv = csv.writer(
+            self._buffer, delimiter=_DELIMITERS.get(form, ","), lineterminator="\n"
+        )
+        if form != "jsonl":
+            self._csv.writerow([*self._columns, *self._added])
+
+    def add(self, row: Row, values: Added) -> None:
+        """Append a row and its new values."""
+        if self._form == "jsonl":
+            self._buffer.write(self._object(row, values) + "\n")
+        else:
+            cells = [_as_text(value) for value in (*self._fields(row), *values)]
+            self._csv.writerow(cells)
+
+    def take(self) -> bytes:
+        """What was written since the last call, in UTF-8."""
+        text = self._buffer.getvalue()
+        self._buffer.seek(0)
+        self._buffer.truncate()
+        # JSON can spell lone surrogates, which have no UTF-8.
+        return text.encode("utf-8", "backslashreplace")
+
+    def _object(self, row: Row, values: Added) -> str:
+        more = dict(zip(self._added, values, strict=True))
+        if self._source == "jsonl" and not row.problem:
+            # The row's own text, so that its numbers and escapes stay what they are.
+            inside = row.raw.strip()[1:-1].strip()
+            between = ", " if inside else ""
+            return one_line("{" + inside + between + json_line(more)[1:])
+        if self._source == "jsonl":
+            return json_line({self._text_column: row.raw, **more})
+        return json_line({**dict(zip(self._names, self._fields(row), strict=True)), **more})
+
+    def _fields(self, row: Row) -> list[Any]:
+        if self._source == "jsonl" and not row.problem:
+            cells = dict(zip(row.names, row.values, strict=True))
+            return [cells.get(column) for column in self._columns]
+        width = len(self._columns)
+        if not row.values:
+            place = self._columns.index(self._text_column)
+            return ["" if i != place else row.raw for i in range(width)]
+        values = list(row.values)
+        if len(values) > width:
+            delimiter = _DELIMITERS.get(self._source, ",")
+            values[width - 1 :] = [delimiter.join(values[width - 1 :])]
+        return values + [""] * (width - len(values))
+
+
+def json_line(value: Any) -> str:
+    """A value as JSON on one line."""
+    return one_line(json.dumps(value, ensure_ascii=False))
+
+
+def one_line(text: str) -> str:
+    """JSON with the characters escaped that some programs take for the end of a line."""
+    if text.isascii():
+        return text
+    return text.replace("\x85", "\\u0085").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _as_text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value.replace("\r\n", "\n").replace("\r", "\n")
+    return json.dumps(value, ensure_ascii=False)
+
+
+# ---------------------------------------------------------------- files
+
+
+def check_output(output: str, force: bool) -> None:
+    """Find out before the work that a file must not or cannot be written.
+
+    Raises
+    ------
+    ConfigError
+    """
+    path = Path(output)
+    try:
+        if path.is_dir():
+            raise ConfigError(f"--output {shown(output)} is a folder: name a file")
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"--output {shown(output)} is not a plain file: use - for the pipe")
+        if path.exists() and not force:
+            raise ConfigError(
+                f"{shown(output)} exists: choose another --output, or replace it with --force"
+            )
+        if not path.resolve().parent.is_dir():
+            raise ConfigError(f"--output {shown(output)}: there is no folder to write it into")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--output {shown(output)} cannot be written: {error}") from error
+
+
+@contextmanager
+def whole_file(output: str) -> Iterator[IO[bytes]]:
+    """A file to write bytes to, compressed as its name says; it appears when the block ends.
+
+    Written to a hidden sibling that takes its place by one rename; after an error nothing is left
+    of it.
+
+    Raises
+    ------
+    CorpusError
+        Where it cannot be written.
+    """
+    path = Path(output).resolve()  # a link stays one, and what it points to is replaced
+    hidden = path.with_name(f".{path.name}.{os.getpid()}.writing")
+    try:
+        with hidden.open("wb") as file:
+            with _packed(file, path.suffix.lower()) as packed:
+                yield packed
+            sync_file(file)
+        hidden.replace(path)
+        sync_directory(path.parent)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CorpusError(f"{shown(output)} cannot be written: {reason}") from error
+    finally:
+        hidden.unlink(missing_ok=True)
+
+
+@contextmanager
+def _packed(file: IO[bytes], compression: str) -> Iterator[IO[bytes]]:
+    opened: Any
+    if compression == ".gz":
+        opened = gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0)
+    elif compression == ".bz2":
+        opened = bz2.BZ2File(file, "wb")
+    elif compression == ".xz":
+        opened = lzma.LZMAFile(file, "wb")  # noqa: SIM115
+    elif compression == ".zst":
+        opened = _packed_zstd(file)
+    else:
+        yield file
+        return
+    with opened:
+        yield opened
+
+
+def _packed_zstd(file: IO[bytes]) -> Any:
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+
+        return zstd.ZstdFile(file, "wb")
+    try:
+        import zstandard
+    except ImportError as error:
+        raise ConfigError(
+            "--output: writing .zst files needs the extra: pip install 'chargen[zstd]'"
+        ) from error
+    return zstandard.ZstdCompressor().stream_writer(file, closefd=False)

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import csv
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from ..sentiment.baselines.reviews import reviews
+from .conftest import Command
+
+QUICK = ("--embedding-size", 8, "--hidden-size", 8, "--num-layers", 1, "--epochs", 2)
+
+
+def write(path: Path, count: int, seed: int) -> Path:
+    examples = reviews(count, seed)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(("review", "sentiment"))
+        table.writerows(zip(examples.texts, examples.labels, strict=True))
+    return path
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Path:
+    return write(tmp_path / "train.csv", 80, 0)
+
+
+@pytest.fixture
+def test(tmp_path: Path) -> Path:
+    return write(tmp_path / "test.csv", 30, 1)
+
+
+def test_a_table_of_all_the_textbooks_systems(chargen: Command, train: Path, test: Path) -> None:
+    result = chargen("sentiment", "compare", train, "--test", test, "--labels", 60, *QUICK)
+    assert result.code == 0, result.err
+    head, *lines = result.out.splitlines()
+    columns = ["model", "accuracy", "macro-F1", "labels", "parameters", "train s", "texts/s"]
+    assert re.split("  +", head) == columns
+    assert [line.split()[0] for line in lines] == ["tfidf", "tfidf-chars", "rnn", "lstm", "gru"]
+    assert {line.split()[3] for line in lines} == {"60"}
+    assert len({len(line) for line in (head, *lines)}) == 1  # columns are aligned
+    assert "tfidf: accuracy" in result.err
+    assert "validation accuracy" in result.err
+
+
+def test_json_is_one_object_with_rows(chargen: Command, train: Path, test: Path) -> None:
+    result = chargen(
+        "sentiment", "compare", train, "--test", test, "--models", "tfidf,gru", "--bidirectional",
+        *QUICK, "--json", "--quiet",
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    assert result.err == ""
+    figures = json.loads(result.out)
+    assert figures["texts"] == 30
+    assert figures["classes"] == ["bad", "good"]
+    assert [row["model"] for row in figures["rows"]] == ["tfidf", "gru"]
+    assert figures["rows"][0]["accuracy"] > 0.8
+    assert set(figures["rows"][1]) == {
+        "model",
+        "accuracy",
+        "macro_f1",
+        "log_loss",
+        "ece",
+        "labels",
+        "parameters",
+        "train_seconds",
+        "texts_per_second",
+    }
+
+
+def test_ours_beside_them(chargen: Command, trained: Path, train: Path, test: Path) -> None:
+    result = chargen(
+        "sentiment", "compare", train, "--test", test, "--models", "tfidf", "--encoder", trained,
+        "--epochs", 1, "--labels", 40, "--json",
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    rows = json.loads(result.out)["rows"]
+    assert [row["model"] for row in rows] == [
+        "tfidf",
+        "ours, scratch",
+        "ours, probe",
+        "ours, finetuned",
+    ]
+    assert {row["labels"] for row in rows} == {40}
+
+
+def test_word_vectors(chargen: Command, train: Path, test: Path, tmp_path: Path) -> None:
+    vectors = tmp_path / "vectors.txt"
+    vectors.write_text("2 3\ndull 1 2 3\ngreat 4 5 6\n")
+    arguments = ("sentiment", "compare", train, "--test", test, "--models", "rnn", "--epochs", 1)
+    result = chargen(*arguments, "--embeddings", vectors)
+    assert result.code == 0, result.err
+    assert "vectors of 3 numbers for 2 of the" in result.err
+    vectors.write_text("dull 1 2 3\ngreat 4 5\n")
+    result = chargen(*arguments, "--embeddings", vectors)
+    assert result.code == 1
+    assert f"{vectors}, line 2 has 2 numbers after the word, not 3" in result.err
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (("--models", "svm"), 2, "--models must be some of"),
+        (("--models", "finetuned"), 2, "give --encoder DIR"),
+        (("--labels", "500"), 2, "--labels 500 is more than there are"),
+        (("--valid-fraction", "0"), 2, "--valid-fraction"),
+        (("--batch-size", "1"), 2, "--batch-size"),
+        (("--classifier", "no/such/dir"), 1, "no/such/dir"),
+        (("--embeddings", "no-such-file", "--models", "gru"), 1, "no-such-file does not exist"),
+    ],
+)
+def test_mistakes_end_in_a_sentence(
+    chargen: Command, train: Path, test: Path, options: tuple[str, ...], code: int, said: str
+) -> None:
+    result = chargen("sentiment", "compare", train, "--test", test, *options)
+    assert result.code == code, result.err
+    assert said in result.err
+    assert "Traceback" not in result.err
+
+
+def test_labels_of_the_test_that_training_does_not_have(
+    chargen: Command, train: Path, test: Path
+) -> None:
+    test.write_text(test.read_text() + "odd,middling\n")
+    result = chargen("sentiment", "compare", train, "--test", test)
+    assert result.code == 1
+    assert "'middling'" in result.err
+    assert "line 32" in result.err
+
+
+def test_texts_that_stand_in_both_are_said(chargen: Command, train: Path) -> None:
+    result = chargen("sentiment", "compare", train, "--test", train, "--models", "tfidf")
+    assert result.code == 0, result.err
+    assert "figures on them are too good" in result.err
+
+
+def test_help_needs_no_torch() -> None:
+    import subprocess
+
+    code = (
+        "import sys; from chargen.cli.sentiment import sentiment;"
+        "sys.exit('torch' in sys.modules or 'numpy' in sys.modules or 'sklearn' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,102 @@
+"""`chargen sentiment evaluate`."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from chargen.sentiment import metrics
+
+from ..sentiment.models import save_classifier, tiny_classifier
+from .conftest import Command
+
+EVALUATE = ("sentiment", "evaluate")
+TEXTS = ["a good film", "bad", "two hours i will never get back", "so quiet", "word " * 30]
+LABELS = ["pos", "neg", "neg", "pos", "pos"]
+
+
+@pytest.fixture(scope="module")
+def mood(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier that nobody trained."""
+    return save_classifier(tiny_classifier(), tmp_path_factory.mktemp("mood") / "mood")
+
+
+@pytest.fixture
+def reviews(tmp_path: Path) -> Path:
+    path = tmp_path / "reviews.csv"
+    rows = ["Text,Sentiment", *(f"{t},{y}" for t, y in zip(TEXTS, LABELS, strict=True))]
+    path.write_text("\n".join([*rows, ",pos", ""]))
+    return path
+
+
+def test_one_object(chargen: Command, mood: Path, reviews: Path) -> None:
+    result = chargen(*EVALUATE, mood, reviews, "--json")
+    assert result.code == 0
+    figures = json.loads(result.out)
+    expected = metrics.evaluate(LABELS, tiny_classifier().predict_proba(TEXTS), ("neg", "pos"))
+    assert figures.keys() == {
+        *("accuracy", "macro_f1", "log_loss", "ece", "confusion", "labels", "texts", "per_class"),
+    }
+    for key in ("accuracy", "macro_f1", "log_loss", "ece"):
+        assert figures[key] == pytest.approx(expected[key], abs=1e-4)
+    assert figures["confusion"] == expected["confusion"]
+    assert figures["labels"] == ["neg", "pos"]
+    assert figures["texts"] == 5
+    assert "left out" in result.err
+    assert "line 7" in result.err
+
+
+def test_for_people(chargen: Command, mood: Path, reviews: Path) -> None:
+    result = chargen(*EVALUATE, mood, reviews, "--quiet")
+    assert result.err == ""
+    lines = result.out.splitlines()
+    assert lines[0].split() == ["texts", "5"]
+    assert [line.split()[0] for line in lines[6:9]] == ["label", "neg", "pos"]
+    assert len({len(line) for line in lines[6:9]}) == 1
+    matrix = [[int(n) for n in line.split()[1:]] for line in lines[-2:]]
+    assert [sum(row) for row in matrix] == [2, 3]
+
+
+def test_folders(chargen: Command, mood: Path, tmp_path: Path) -> None:
+    for label, text in (("neg", "bad"), ("pos", "good")):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "0.txt").write_text(text)
+    figures = json.loads(chargen(*EVALUATE, mood, tmp_path, "--json").out)
+    assert [sum(row) for row in figures["confusion"]] == [1, 1]
+
+
+def test_texts_are_cleaned_as_in_training(chargen: Command, mood: Path, tmp_path: Path) -> None:
+    cleaning = save_classifier(tiny_classifier(clean="html"), tmp_path / "cleaning")
+    plain, marked = tmp_path / "plain.jsonl", tmp_path / "marked.jsonl"
+    rows = (("a\nb", "neg"), ("c & <d>", "pos"))
+    plain.write_text("\n".join(json.dumps({"text": t, "label": y}) for t, y in rows))
+    rows = (("<p>a<br />b", "neg"), ("<i>c</i> &amp; &lt;d&gt;", "pos"))
+    marked.write_text("\n".join(json.dumps({"text": t, "label": y}) for t, y in rows))
+    expected = chargen(*EVALUATE, mood, plain, "--json").out
+    assert chargen(*EVALUATE, mood, marked, "--json").out != expected
+    assert chargen(*EVALUATE, mood, marked, "--json", "--clean", "html").out == expected
+    for options in ([], ["--clean", "html"]):  # not cleaned twice
+        assert chargen(*EVALUATE, cleaning, marked, "--json", *options).out == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "words"),
+    [
+        ("text,label\na,pos\nb,good\n", 1, "unknown label 'good' in line 3; .* 'neg', 'pos'"),
+        ("text,label\na,\n", 1, "label is missing in line 2"),
+        ("a,b\n1,2\n", 1, "columns are 'a', 'b'"),
+        ('text,label\n"a,pos\n', 1, "line 2 is broken"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    chargen: Command, mood: Path, tmp_path: Path, text: str, code: int, words: str
+) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(text)
+    result = chargen(*EVALUATE, mood, path)
+    assert result.code == code
+    assert result.err.count("\n") == 1
+    assert re.search(words, result.err)

@@ -1,0 +1,55 @@
+"""Checkpoints of untrained models, and labelled texts, made once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from chargen import checkpoint
+from chargen.sentiment import storage
+
+from .making import BYTES, CHARS, DROPOUTS, make_network, planted, save_lm, write_csv
+
+
+@pytest.fixture(autouse=True)
+def _nothing_stays_deterministic() -> Iterator[None]:
+    yield
+    if torch.are_deterministic_algorithms_enabled():
+        torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with language models: forward, backward, bytes, tied, gru."""
+    folder = tmp_path_factory.mktemp("models")
+    save_lm(folder / "forward", **DROPOUTS)
+    save_lm(folder / "backward", direction="backward", hidden_size=6, seed=1, **DROPOUTS)
+    save_lm(folder / "bytes", BYTES, seed=2)
+    save_lm(folder / "tied", tied=True, num_layers=2, seed=3, **DROPOUTS)
+    save_lm(folder / "gru", cell="gru", seed=4)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_lm(models: Path) -> Path:
+    """A checkpoint of an untrained language model of characters."""
+    return models / "forward"
+
+
+@pytest.fixture(scope="session")
+def tiny_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a classifier that nobody trained."""
+    network = make_network()
+    stored = storage.pack(network, storage.weights_of(network), [CHARS], ("bad", "good"), None)
+    directory = tmp_path_factory.mktemp("classifier") / "tiny"
+    checkpoint.save(directory, stored)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def planted_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of 60 labelled texts, an easy task."""
+    return write_csv(tmp_path_factory.mktemp("data") / "planted.csv", planted(60))

@@ -1,0 +1,57 @@
+"""Classifiers that are small and quick, with weights that nobody trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from chargen import checkpoint
+from chargen.lm.config import ModelConfig
+from chargen.lm.model import CharLM
+from chargen.sentiment import storage
+from chargen.sentiment.classifier import Classifier
+from chargen.sentiment.config import NetworkConfig
+from chargen.sentiment.network import ClassifierNetwork
+from chargen.text.vocabulary import CharVocabulary
+
+CHARACTERS = "\n !',.:abcdefghijklmnopqrstuvwxyz"
+
+
+def tiny_classifier(
+    labels: Sequence[str] = ("neg", "pos"), clean: str | None = None, seed: int = 0
+) -> Classifier:
+    """A classifier of lower-case text whose probabilities are far apart from text to text."""
+    torch.manual_seed(seed)
+    vocabulary = CharVocabulary(CHARACTERS)
+    encoder = CharLM(
+        ModelConfig(
+            vocabulary_size=vocabulary.size,
+            hidden_size=8,
+            num_layers=1,
+            embedding_size=4,
+            dropout=0.0,
+            embedding_dropout=0.0,
+            weight_dropout=0.0,
+        )
+    )
+    config = NetworkConfig(num_classes=len(labels), detectors=4, head_size=6)
+    network = ClassifierNetwork([encoder], config)
+    with torch.no_grad():
+        for weights in network.head.parameters():
+            weights.mul_(4)
+    return Classifier(network, [vocabulary], labels, clean)
+
+
+def save_classifier(classifier: Classifier, directory: Path) -> Path:
+    """Write a checkpoint and return its directory."""
+    stored = storage.pack(
+        classifier.network,
+        storage.weights_of(classifier.network),
+        classifier.vocabularies,
+        classifier.labels,
+        classifier.clean,
+    )
+    checkpoint.save(directory, stored)
+    return directory

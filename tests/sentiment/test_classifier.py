@@ -1,0 +1,239 @@
+"""Texts in, probabilities out: of each text alone, in order, whatever it is and however many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chargen.sentiment import classifier as classifier_module
+from chargen.sentiment.classifier import Classifier
+from chargen.sentiment.ngrams import NgramModel
+from chargen.text.vocabulary import ByteVocabulary, Vocabulary
+
+from .making import BYTES, CHARS, make_lm, make_network, planted
+
+TEXT = "a day é at ☃ the river."
+
+
+def made(*vocabularies: Vocabulary, lms: Any = None, clean: str | None = None) -> Classifier:
+    vocabularies = vocabularies or (CHARS,)
+    changes = lms or [{}] * len(vocabularies)
+    encoders = [
+        make_lm(vocabulary, seed, **change)
+        for seed, (vocabulary, change) in enumerate(zip(vocabularies, changes, strict=True))
+    ]
+    return Classifier(make_network(*encoders, num_classes=3), vocabularies, "xyz", clean)
+
+
+BACKWARD = {"direction": "backward"}
+KINDS: dict[str, Callable[[], Classifier]] = {
+    "characters": made,
+    "bytes": lambda: made(BYTES),
+    "documents": lambda: made(ByteVocabulary(documents=True)),
+    "backward": lambda: made(CHARS, lms=[BACKWARD]),
+    "backward bytes": lambda: made(BYTES, lms=[BACKWARD]),
+    "both": lambda: made(CHARS, CHARS, lms=[{}, BACKWARD]),
+    "both bytes": lambda: made(BYTES, BYTES, lms=[{"cell": "gru"}, BACKWARD | {"hidden_size": 5}]),
+    "characters and bytes": lambda: made(CHARS, BYTES),
+    "two layers": lambda: made(CHARS, lms=[{"num_layers": 2, "tied": True}]),
+}
+MADE = {name: make() for name, make in KINDS.items()}
+
+
+@pytest.fixture(scope="module")
+def with_ngrams() -> Classifier:
+    """A network beside which n-grams vote."""
+    examples = planted(30, "xyz")
+    targets = np.array(["xyz".index(label) for label in examples.labels])
+    (ngrams,) = NgramModel.fit(examples.texts, targets, 3)
+    plain = made()
+    return Classifier(plain.network, plain.vocabularies, plain.labels, ngrams=ngrams)
+
+
+# ---------------------------------------------------------------- verdicts
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=6, deadline=None)
+@given(texts=st.lists(st.text(max_size=30), max_size=6))
+def test_a_text_alone_equals_it_in_any_batch(kind: str, texts: list[str]) -> None:
+    classifier = MADE[kind]
+    together = classifier.predict_proba(texts)
+    assert together.shape == (len(texts), 3)
+    assert together.dtype == np.float32
+    np.testing.assert_allclose(together.sum(-1), 1, atol=1e-5)
+    for text, row in zip(texts, together, strict=True):
+        np.testing.assert_allclose(classifier.predict_proba([text])[0], row, atol=1e-5)
+
+
+def test_the_order_is_kept_and_labels_are_the_likeliest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    classifier = made()
+    texts = [TEXT[:k] * (1 + k % 5) for k in range(20)]
+    with torch.no_grad():  # so that no label is always the likeliest
+        usual = np.log(classifier.predict_proba(texts)).mean(0)
+        classifier.network.head[-1].bias -= torch.from_numpy(usual)
+    alone = np.concatenate([classifier.predict_proba([text]) for text in texts])
+    monkeypatch.setattr(classifier_module, "BATCH_SIZE", 3)
+    np.testing.assert_allclose(classifier.predict_proba(texts), alone, atol=1e-5)
+    monkeypatch.setattr(classifier_module, "BATCH_SYMBOLS", 60)
+    found = classifier.predict_proba(iter(texts))
+    np.testing.assert_allclose(found, alone, atol=1e-5)
+    assert classifier.predict(texts) == ["xyz"[i] for i in alone.argmax(-1)]
+    assert len(set(classifier.predict(texts))) > 1
+
+
+def test_nothing_to_predict() -> None:
+    assert MADE["both"].predict_proba([]).shape == (0, 3)
+    assert MADE["both"].predict([]) == []
+    assert list(MADE["both"].predict_batches([])) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_odd_texts(kind: str) -> None:
+    classifier = MADE[kind]
+    texts = ["", "\0", "\ud800", "★" * 9, "\n\n", "a\r\n\tb", "e\u0301", "👩‍👩‍👧", "\ufeff"]
+    found = classifier.predict_proba(texts)
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(found.sum(-1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["characters", "both"])
+def test_a_long_text_beside_short_ones(kind: str) -> None:
+    classifier = MADE[kind]
+    long = "the river and the day. " * 4348  # 100,004 characters
+    found = classifier.predict_proba(["a", long, ""])
+    for text, row in zip(["a", "", long], found[[0, 2, 1]], strict=True):
+        np.testing.assert_allclose(classifier.predict_proba([text])[0], row, atol=1e-5)
+
+
+def test_texts_are_taken_as_they_are_needed() -> None:
+    taken = 0
+
+    def texts() -> Iterator[str]:
+        nonlocal taken
+        for number in range(10):
+            taken = number + 1
+            yield TEXT[number:]
+
+    classifier = MADE["characters"]
+    batches = classifier.predict_batches(texts(), 4)
+    assert taken == 0
+    seen = []
+    for expected in (4, 8, 10):
+        seen.append(next(batches))
+        assert taken == expected
+    assert next(batches, None) is None
+    assert [len(each) for each in seen] == [4, 4, 2]
+    everything = classifier.predict_proba(TEXT[number:] for number in range(10))
+    np.testing.assert_allclose(np.concatenate(seen), everything, atol=1e-6)
+
+
+def test_ngrams_vote_beside_the_network(with_ngrams: Classifier) -> None:
+    network = MADE["characters"].predict_proba([TEXT, ""])
+    assert with_ngrams.ngrams is not None
+    summed = np.log(network) + with_ngrams.ngrams.logits([TEXT, ""])
+    wanted = np.exp(summed) / np.exp(summed).sum(-1, keepdims=True)
+    np.testing.assert_allclose(with_ngrams.predict_proba([TEXT, ""]), wanted, atol=1e-5)
+    np.testing.assert_allclose(with_ngrams.predict_proba([""])[0], wanted[1], atol=1e-5)
+
+
+# ---------------------------------------------------------------- what is done to texts first
+
+
+def test_texts_are_cleaned_as_in_training() -> None:
+    plain, cleaning = made(), made(clean="html")
+    dirty, clean = "a<br />day &eacute;", "a\nday é"
+    assert cleaning.cleaned(dirty) == clean
+    assert plain.cleaned(dirty) == dirty
+    np.testing.assert_array_equal(
+        cleaning.predict_proba([dirty]), plain.predict_proba([cleaning.cleaned(dirty)])
+    )
+    np.testing.assert_array_equal(cleaning.trace(dirty), plain.trace(cleaning.cleaned(dirty)))
+    assert cleaning.unknown_characters("&eacute;&#9733;<b>") == "★"
+    # Once is enough: what reads as a tag after that was text.
+    twice = cleaning.predict_proba(["&amp;lt;b&amp;gt;"])
+    np.testing.assert_array_equal(twice, plain.predict_proba(["&lt;b&gt;"]))
+
+
+def test_unknown_characters_are_named_once() -> None:
+    classifier = MADE["characters"]
+    assert classifier.unknown_characters("a★ bß★\t") == "★ß\t"
+    assert classifier.unknown_characters("") == ""
+    assert MADE["bytes"].unknown_characters("★ß\0") == ""
+    assert MADE["both"].unknown_characters("★★") == "★"
+    assert MADE["characters and bytes"].unknown_characters("★é") == "★"
+
+
+def test_unknown_characters_cost_nothing() -> None:
+    classifier = MADE["characters"]
+    np.testing.assert_array_equal(
+        classifier.predict_proba(["a ★ day"]), classifier.predict_proba(["a ß day"])
+    )
+
+
+# ---------------------------------------------------------------- trace
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("text", [TEXT, "", "é", "plain", "★é\ud800☃"])
+def test_a_trace_has_the_verdict_on_every_beginning(kind: str, text: str) -> None:
+    classifier = MADE[kind]
+    trace = classifier.trace(text)
+    assert trace.shape == (len(text) + 1, 3)
+    assert trace.dtype == np.float32
+    beginnings = classifier.predict_proba(text[:end] for end in range(len(text) + 1))
+    np.testing.assert_allclose(trace, beginnings, atol=1e-5)
+    np.testing.assert_allclose(trace.sum(-1), 1, atol=1e-5)
+
+
+def test_long_texts_are_traced_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    classifier = MADE["both"]
+    whole = classifier.trace(TEXT * 4)
+    monkeypatch.setattr(classifier_module, "BATCH_SYMBOLS", 300)
+    np.testing.assert_allclose(classifier.trace(TEXT * 4), whole, atol=1e-5)
+
+
+def test_a_trace_with_ngrams(with_ngrams: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = planted(1, "xyz").texts[0] + TEXT
+    beginnings = with_ngrams.predict_proba(text[:end] for end in range(len(text) + 1))
+    np.testing.assert_allclose(with_ngrams.trace(text), beginnings, atol=1e-5)
+    monkeypatch.setattr(classifier_module, "TRACED", 7)  # of a long text not every beginning
+    rough = with_ngrams.trace(text)
+    assert rough.shape == beginnings.shape
+    np.testing.assert_allclose(rough[[0, -1]], beginnings[[0, -1]], atol=1e-5)
+
+
+# ---------------------------------------------------------------- loading
+
+
+def test_loading(tiny_classifier: Path) -> None:
+    classifier = Classifier.load(tiny_classifier)
+    assert classifier.labels == ("bad", "good")
+    assert classifier.vocabularies == (CHARS,)
+    assert classifier.clean is None
+    assert classifier.ngrams is None
+    assert classifier.device.type == "cpu"
+    assert classifier.checkpoint is not None
+    assert not classifier.network.training
+
+
+def test_bfloat16_differs_little(
+    tiny_classifier: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(classifier_module, "reference_step", lambda device: lambda: None)
+    single = Classifier.load(tiny_classifier)
+    half = Classifier.load(tiny_classifier, precision="bfloat16")
+    assert half.precision == "bfloat16"
+    texts = [TEXT, "", "a day"]
+    np.testing.assert_allclose(
+        half.predict_proba(texts), single.predict_proba(texts), atol=0.05
+    )

@@ -1,0 +1,289 @@
+"""One verdict a text: alone or in a batch, in one pass or in windows; gradients end where asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from chargen.sentiment import network as network_module
+from chargen.sentiment.batching import EncodedTexts, Eye
+from chargen.sentiment.config import NetworkConfig
+from chargen.sentiment.network import ClassifierNetwork, Head, Reading
+
+from .making import BYTES, CHARS, make_lm, make_network
+
+ALPHABET = st.sampled_from("abc xyz.\né☃ü")
+TEXTS = st.lists(st.text(ALPHABET, max_size=24), min_size=1, max_size=5)
+
+
+def read(texts: Sequence[str], network: ClassifierNetwork) -> list[Reading]:
+    eyes = []
+    for encoder in network.lm_encoders():
+        vocabulary = BYTES if encoder.config.vocabulary_size == BYTES.size else CHARS
+        eyes.append(Eye(vocabulary, encoder.config.direction == "backward"))
+    return EncodedTexts(texts, eyes).readings(range(len(texts)), "cpu")
+
+
+KINDS: dict[str, Callable[[], ClassifierNetwork]] = {
+    "one": make_network,
+    "both directions": lambda: make_network(make_lm(), make_lm(direction="backward", seed=1)),
+    "bytes": lambda: make_network(make_lm(BYTES)),
+    "characters and bytes": lambda: make_network(make_lm(), make_lm(BYTES, hidden_size=5)),
+    "two layers, tied": lambda: make_network(make_lm(num_layers=2, tied=True)),
+    "gru": lambda: make_network(make_lm(cell="gru")),
+    "rnn": lambda: make_network(make_lm(cell="rnn")),
+    "three classes": lambda: make_network(num_classes=3),
+    "states alone": lambda: make_network(detectors=0),
+    "one linear layer": lambda: make_network(detectors=0, head_size=0),
+}
+MADE = {name: make() for name, make in KINDS.items()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=12, deadline=None)
+@given(texts=TEXTS)
+def test_a_text_alone_equals_it_in_any_batch(kind: str, texts: list[str]) -> None:
+    network = MADE[kind]
+    with torch.no_grad():
+        together, _ = network(read(texts, network))
+        for text, row in zip(texts, together, strict=True):
+            alone, _ = network(read([text], network))
+            torch.testing.assert_close(row, alone[0], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("window", [1, 3, 7])
+@pytest.mark.parametrize("kind", KINDS)
+def test_windows_equal_one_pass(kind: str, window: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = MADE[kind]
+    texts = ["the quick brown fox", "", "a" * 40, "é☃" * 11]
+    with torch.no_grad():
+        whole, _ = network(read(texts, network))
+        monkeypatch.setattr(network_module, "WINDOW", window)
+        windows, _ = network(read(texts, network))
+    torch.testing.assert_close(windows, whole, atol=1e-5, rtol=0)
+    probabilities = windows.softmax(-1)
+    assert probabilities.shape == (4, network.config.num_classes)
+    torch.testing.assert_close(probabilities.sum(-1), torch.ones(4))
+
+
+def test_the_features_in_numpy() -> None:
+    network = make_network(make_lm(), make_lm(direction="backward", seed=1, hidden_size=6))
+    texts = ["a fine day.", "no", "nothing of the kind at all"]
+    readings = read(texts, network)
+    with torch.no_grad():
+        found = network.features(readings).numpy()
+    for row, text in zip(found, texts, strict=True):
+        parts = []
+        for index, reversed_ in enumerate([False, True]):
+            encoded = CHARS.encode(text[::-1] if reversed_ else text)
+            ids = np.array([CHARS.start_id, *encoded], np.int64)
+            assert torch.equal(readings[index].ids[: len(ids), texts.index(text)], torch.tensor(ids))
+            encoder = network.lm_encoders()[index]
+            with torch.no_grad():
+                outputs, _ = encoder.features(torch.tensor(ids)[:, None], encoder.initial_state(1))
+            states = outputs[:, 0].numpy()  # (T, H)
+            detector = network.detectors[index]
+            assert isinstance(detector, nn.Linear)
+            weights, bias = detector.weight.detach().numpy(), detector.bias.detach().numpy()
+            units = np.maximum(0, states @ weights.T + bias)  # (T, D)
+            parts += [states[-1], states.mean(0), states.max(0), units.mean(0), units.max(0)]
+        np.testing.assert_allclose(row, np.concatenate(parts), atol=1e-5)
+
+
+def test_sizes() -> None:
+    network = make_network(make_lm(), make_lm(BYTES, hidden_size=5), detectors=4, num_classes=3)
+    assert network.head[0].num_features == 3 * (8 + 5) + 2 * 2 * 4
+    assert network(read(["a", "b"], network))[0].shape == (2, 3)
+    assert [type(module).__name__ for module in Head(7, NetworkConfig(head_size=0))] == [
+        *("BatchNorm1d", "Dropout", "Linear")
+    ]
+
+
+def test_the_temperature_divides() -> None:
+    network = make_network()
+    readings = read(["abc", "xyz"], network)
+    with torch.no_grad():
+        before, _ = network(readings)
+        network.temperature.fill_(2.0)
+        after, _ = network(readings)
+    torch.testing.assert_close(after, before / 2)
+
+
+# ---------------------------------------------------------------- gradients
+
+
+def manual(network: ClassifierNetwork, reading: Reading, steps: int) -> Tensor:
+    """Features (B, F), gradients through the last steps alone, in the plainest way."""
+    encoder, ids, lengths = network.lm_encoders()[0], reading.ids, reading.lengths
+    tail = max(0, len(ids) - steps)
+    state = encoder.initial_state(ids.shape[1])
+    pieces, units = [], []
+    with torch.no_grad():
+        if tail:
+            outputs, state = encoder.features(ids[:tail], state)
+            pieces.append(outputs)
+            units.append(network.detectors[0](outputs).relu())
+    if tail < len(ids):
+        outputs, _ = encoder.features(ids[tail:], state)
+        pieces.append(outputs)
+        units.append(network.detectors[0](outputs).relu())
+    rows = []
+    for column, length in enumerate(lengths.tolist()):
+        own = torch.cat(pieces)[:length, column]
+        seen = torch.cat(units)[:length, column]
+        parts = [own[-1], own.mean(0), own.max(0).values, seen.mean(0), seen.max(0).values]
+        rows.append(torch.cat(parts))
+    return torch.stack(rows)
+
+
+def gradients(network: ClassifierNetwork, loss: Tensor) -> dict[str, Tensor]:
+    network.zero_grad()
+    torch.autograd.backward(loss)
+    return {
+        name: value.grad.clone()
+        for name, value in network.named_parameters()
+        if value.grad is not None
+    }
+
+
+@pytest.mark.parametrize("steps", [1, 5, 11, 500])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_gradients_flow_through_the_last_steps_alone(
+    steps: int, layers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network_module, "WINDOW", 4)
+    network = make_network(make_lm(num_layers=layers))
+    (reading,) = readings = read(["the end of it is near.", "the beginning", "a"], network)
+    targets = torch.tensor([0, 1, 1])
+    logits, _ = network(readings, steps)
+    found = gradients(network, nn.functional.cross_entropy(logits, targets))
+    logits = network.head(manual(network, reading, steps))
+    wanted = gradients(network, nn.functional.cross_entropy(logits, targets))
+    assert found.keys() == wanted.keys()
+    assert any(name.startswith("encoders.0.layers") for name in found)
+    for name, value in wanted.items():
+        torch.testing.assert_close(found[name], value, atol=1e-6, rtol=1e-4, msg=name)
+
+
+def test_more_steps_change_gradients_but_no_verdict() -> None:
+    network = make_network()
+    readings = read(["the quick brown fox jumps over the lazy dog"], network)
+    results = []
+    for steps in (0, 3, 10, 1000):
+        logits, _ = network(readings, steps)
+        results.append((logits.detach(), gradients(network, logits[0, 0])))
+    for logits, _ in results:
+        torch.testing.assert_close(logits, results[0][0], atol=1e-5, rtol=0)
+    assert not any(name.startswith(("encoders", "detectors")) for name in results[0][1])
+    name = "encoders.0.layers.0.weight_hh_l0"
+    norms = [float(found[name].norm()) for _, found in results[1:]]
+    assert len(set(norms)) == 3
+
+
+def kept_for_backward(network: ClassifierNetwork, length: int, steps: int) -> int:
+    """Bytes that autograd holds on to."""
+    total = 0
+
+    def count(value: Tensor) -> Tensor:
+        nonlocal total
+        total += value.numel() * value.element_size()
+        return value
+
+    readings = read(["x" * length, "y" * length], network)
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda value: value):
+        network(readings, steps)
+    return total
+
+
+def test_memory_is_bounded_by_the_steps_not_the_text() -> None:
+    network = make_network(make_lm(BYTES))
+    short, long = kept_for_backward(network, 100, 20), kept_for_backward(network, 3000, 20)
+    assert long == short
+    assert kept_for_backward(network, 100, 80) > short
+
+
+def test_a_frozen_encoder_keeps_nothing_and_learns_nothing() -> None:
+    network = make_network()
+    for encoder in network.lm_encoders():
+        encoder.requires_grad_(False)
+    readings = read(["a fine day", "b"], network)
+    logits, lm_loss = network(readings, 100, lm_loss=True)
+    assert lm_loss is None
+    found = gradients(network, logits.sum() + logits[0, 0])
+    assert {name.split(".")[0] for name in found} == {"head", "detectors"}
+    assert found["detectors.0.weight"].abs().sum() > 0
+
+
+def test_an_embedding_stays_frozen_below_a_layer_that_learns() -> None:
+    network = make_network()
+    network.lm_encoders()[0].embedding.requires_grad_(False)
+    logits, _ = network(read(["a fine day", "b"], network), 100)
+    found = gradients(network, logits[0, 0])
+    assert "encoders.0.embedding.weight" not in found
+    assert found["encoders.0.layers.0.weight_ih_l0"].abs().sum() > 0
+
+
+# ---------------------------------------------------------------- the language model's loss
+
+
+@pytest.mark.parametrize("steps", [4, 100])
+def test_the_language_models_loss(steps: int) -> None:
+    network = make_network()
+    texts = ["the quick brown fox", "jumps over the"]
+    (reading,) = readings = read(texts, network)
+    _, found = network(readings, steps, lm_loss=True)
+    encoder = network.lm_encoders()[0]
+    logits, _ = encoder(reading.ids, encoder.initial_state(2))
+    tail = max(0, len(reading.ids) - steps)
+    losses = [
+        nn.functional.cross_entropy(logits[t, b], reading.ids[t + 1, b])
+        for b, text in enumerate(texts)
+        for t in range(tail, len(text))
+    ]
+    assert len(losses) == (4 if steps == 4 else 19 + 14) - (steps == 4)
+    torch.testing.assert_close(found, torch.stack(losses).mean())
+
+
+def test_no_language_models_loss_where_nothing_follows() -> None:
+    network = make_network()
+    for texts, steps in ((["", ""], 5), (["abc", "d"], 1)):
+        logits, loss = network(read(texts, network), steps, lm_loss=True)
+        assert loss is None
+        assert logits.isfinite().all()
+    assert network(read(["abc"], network), 5)[1] is None
+
+
+def test_both_language_models_count() -> None:
+    encoders = make_lm(), make_lm(direction="backward", seed=3)
+    both = make_network(*encoders)
+    readings = read(["a quiet film", "of a day"], both)
+    _, found = both(readings, 50, lm_loss=True)
+    each = [
+        make_network(encoder)([reading], 50, lm_loss=True)[1]
+        for encoder, reading in zip(encoders, readings, strict=True)
+    ]
+    torch.testing.assert_close(found, torch.stack(each).mean())
+
+
+# ---------------------------------------------------------------- trace
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if "and" not in kind and "both" not in kind])
+def test_the_trace_ends_with_the_verdict(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network_module, "WINDOW", 5)
+    network: Any = MADE[kind]
+    text = "a day at the river"
+    (reading,) = read([text], network)
+    trace = network.trace([reading.ids[:, 0]])
+    assert trace.shape == (len(text) + 1, network.config.num_classes)
+    for end in (0, 1, 7, len(text)):
+        with torch.no_grad():
+            logits, _ = network(read([text[:end]], network))
+        torch.testing.assert_close(trace[end], logits[0], atol=1e-5, rtol=0)

@@ -1,0 +1,363 @@
+"""A table in, the same table out."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import io
+import json
+import lzma
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from chargen.errors import ConfigError, CorpusError
+from chargen.sentiment import tables
+from chargen.sentiment.classifier import Classifier
+from chargen.sentiment.columns import TableFile
+from chargen.sentiment.config import ExamplesConfig
+from chargen.sentiment.tables import Tally, predict_table
+from chargen.sentiment.writing import check_output, form_of, free_names, whole_file
+from chargen.text import files
+
+from .models import tiny_classifier
+
+FORMS = ("csv", "tsv", "jsonl")
+cells = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0\r"), max_size=12)
+
+
+@pytest.fixture(scope="module")
+def classifier() -> Classifier:
+    return tiny_classifier()
+
+
+def table_of(tmp_path: Path, name: str, text: str, **options: Any) -> TableFile:
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8", newline="")
+    return TableFile(str(path), ExamplesConfig(**options))
+
+
+def as_text(rows: list[list[str]], form: str) -> str:
+    if form == "jsonl":
+        header, *body = rows
+        return "".join(json.dumps(dict(zip(header, row, strict=True))) + "\n" for row in body)
+    out = io.StringIO()
+    csv.writer(out, delimiter="\t" if form == "tsv" else ",").writerows(rows)
+    return out.getvalue()
+
+
+def as_rows(text: str, form: str) -> list[list[Any]]:
+    if form == "jsonl":
+        found = [json.loads(line) for line in text.splitlines()]
+        return [list(found[0]), *(list(row.values()) for row in found)]
+    delimiter = "\t" if form == "tsv" else ","
+    return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
+
+
+def predicted(classifier: Classifier, table: TableFile, form: str) -> tuple[str, Tally]:
+    out = io.BytesIO()
+    tally = predict_table(classifier, table, out, form)
+    return out.getvalue().decode(), tally
+
+
+class TestEveryRowAndColumnStays:
+    @pytest.mark.parametrize("form", FORMS)
+    @pytest.mark.parametrize("target", FORMS)
+    @given(rows=st.lists(st.tuples(cells, cells, cells), min_size=1, max_size=6))
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
+    def test_any_text(
+        self,
+        classifier: Classifier,
+        tmp_path: Path,
+        form: str,
+        target: str,
+        rows: list[tuple[str, str, str]],
+    ) -> None:
+        whole = [["a b", "text", ' "c'], *map(list, rows)]
+        out, tally = predicted(
+            classifier, table_of(tmp_path, f"t.{form}", as_text(whole, form)), target
+        )
+        found = as_rows(out, target)
+        assert [row[:3] for row in found] == whole
+        assert found[0][3:] == ["predicted", "p_neg", "p_pos"]
+        assert tally.rows == len(rows)
+        for row in found[1:]:
+            label, *chances = row[3:]
+            if row[1].strip() and row[1] not in ("nan", "NaN"):
+                assert sum(map(float, chances)) == pytest.approx(1, abs=1e-6)
+                assert label == ("neg", "pos")[float(chances[1]) > float(chances[0])]
+            else:
+                assert [label, *chances] in ([""] * 3, [None] * 3)
+
+    def test_each_row_gets_its_own_verdict(
+        self, classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(tables, "CHUNK_ROWS", 4)
+        monkeypatch.setattr(tables, "CHUNK_CHARACTERS", 60)
+        monkeypatch.setattr(tables, "WRITTEN_ROWS", 2)
+        texts = ["x" * (1 + 7 * i % 23) for i in range(1, 24)]
+        heard: list[tuple[int, float]] = []
+        out = io.BytesIO()
+        table = table_of(tmp_path, "t.csv", as_text([["text"], *([t] for t in texts)], "csv"))
+        predict_table(classifier, table, out, "csv", lambda *now: heard.append(now))
+        found = as_rows(out.getvalue().decode(), "csv")[1:]
+        expected = [classifier.predict_proba([text])[0] for text in texts]
+        chances = np.array([row[2:] for row in found], dtype=float)
+        assert np.allclose(chances, expected, atol=1e-5)
+        assert heard[-1] == (23, 1.0)
+        assert len(heard) > 5
+
+    def test_names_that_are_taken(self, classifier: Classifier, tmp_path: Path) -> None:
+        names = ["p_neg", "text", "predicted", "predicted_2", "text"]
+        text = ",".join(names) + "\n1,a,b,c,d\n"
+        out, _ = predicted(classifier, table_of(tmp_path, "t.csv", text), "csv")
+        header, row = as_rows(out, "csv")
+        assert header == [*names, "predicted_3", "p_neg_2", "p_pos"]
+        assert row[:5] == ["1", "a", "b", "c", "d"]
+        out, _ = predicted(classifier, table_of(tmp_path, "t.csv", text), "jsonl")
+        assert list(json.loads(out))[:5] == ["p_neg", "text", "predicted", "predicted_2", "text_2"]
+        late = '{"text": "a"}\n{"text": "b", "predicted": "mine"}\n'
+        out, _ = predicted(classifier, table_of(tmp_path, "t.jsonl", late), "jsonl")
+        first, second = map(json.loads, out.splitlines())
+        assert list(first) == ["text", "predicted_2", "p_neg", "p_pos"]
+        assert second["predicted"] == "mine"
+
+    def test_json_values_stay_what_they_are(self, classifier: Classifier, tmp_path: Path) -> None:
+        line = '{"id": 1E2, "text":"a\\u00e9", "x": [1.50, null], "big": 12345678901234567890123}'
+        table = table_of(tmp_path, "t.jsonl", f"  {line} \n{{}}\n")
+        out, _ = predicted(classifier, table, "jsonl")
+        assert out.splitlines()[0].startswith(line[:-1] + ', "predicted": ')
+        assert out.splitlines()[1] == '{"predicted": null, "p_neg": null, "p_pos": null}'
+        out, _ = predicted(classifier, table, "csv")
+        assert as_rows(out, "csv")[1][:4] == [
+            "100.0",
+            "aé",
+            "[1.5, null]",
+            "12345678901234567890123",
+        ]
+
+    def test_rows_of_json_may_differ(self, classifier: Classifier, tmp_path: Path) -> None:
+        text = '{"a": 1, "text": "x"}\n{"text": "y", "b": "\\ud800\\r\\n"}\n'
+        table = table_of(tmp_path, "t.jsonl", text)
+        out, _ = predicted(classifier, table, "csv")
+        header, first, second = as_rows(out, "csv")
+        assert header[:3] == ["a", "text", "b"]
+        assert first[:3] == ["1", "x", ""]
+        assert second[:3] == ["", "y", "\\ud800\n"]
+
+    def test_plain_text(self, classifier: Classifier, tmp_path: Path) -> None:
+        table = table_of(tmp_path, "t.txt", 'one\n"two", 2\n\nnan')
+        out, tally = predicted(classifier, table, "csv")
+        found = as_rows(out, "csv")
+        assert [row[0] for row in found] == ["text", "one", '"two", 2', "", "nan"]
+        assert tally.failures == 1
+        assert found[4][1]
+
+
+class TestRowsThatCannotBeClassified:
+    def test_csv(self, classifier: Classifier, tmp_path: Path) -> None:
+        text = (
+            "id,text,n\n1,good,x\n2,,x\n3,a,b,c\n4,d\n5,nan,x\n"
+            '6,"stray "quote",x\n7,"two\nlines",x\n8,"open,x\n9,fine,x\n'
+        )
+        table = table_of(tmp_path, "t.csv", text)
+        out, tally = predicted(classifier, table, "csv")
+        rows = as_rows(out, "csv")
+        assert [row[:3] for row in rows[1:]] == [
+            ["1", "good", "x"],
+            ["2", "", "x"],
+            ["3", "a", "b,c"],
+            ["4", "d", ""],
+            ["5", "nan", "x"],
+            ["", '6,"stray "quote",x', ""],
+            ["7", "two\nlines", "x"],
+            ["", '8,"open,x', ""],
+            ["9", "fine", "x"],
+        ]
+        assert [bool(row[3]) for row in rows[1:]] == [1, 0, 0, 0, 0, 0, 1, 0, 1]
+        assert (tally.rows, tally.failures) == (9, 6)
+        assert [problem.split("t.csv, ")[1] for problem in tally.problems] == [
+            "line 3 has no text",
+            "line 4 has 4 fields; the header has 3",
+            "line 5 has 2 fields; the header has 3",
+            "line 6 has no text",
+            "line 7 is broken: ',' expected after '\"'",
+            "line 10 is broken: unexpected end of data",
+        ]
+        json_out, _ = predicted(classifier, table, "jsonl")
+        assert [list(json.loads(line).values())[:3] for line in json_out.splitlines()] == [
+            row[:3] for row in rows[1:]
+        ]
+
+    def test_json(self, classifier: Classifier, tmp_path: Path) -> None:
+        text = (
+            '{"text": "good"}\n{"text": 5}\n{"text": \n[1]\n{"n": 1}\n{"text": null}\n'
+            '{"text": NaN}\n{"text": "\\ud800"}\n{"text": "fine"}\n'
+        )
+        table = table_of(tmp_path, "t.jsonl", text)
+        out, tally = predicted(classifier, table, "jsonl")
+        found = [json.loads(line) for line in out.splitlines()]
+        assert [row.get("predicted") is not None for row in found] == [1, 0, 0, 0, 0, 0, 0, 0, 1]
+        assert found[2]["text"] == '{"text": '
+        assert found[3]["text"] == "[1]"
+        assert "text" not in found[4]
+        words = ("int", "not JSON", "list", "no text", "no text", "float", "lone surrogate")
+        assert tally.failures == len(words)
+        for word, problem, line in zip(words, tally.problems, range(2, 9), strict=True):
+            assert word in problem
+            assert f"t.jsonl, line {line}" in problem
+        replaced = table_of(tmp_path, "t.jsonl", text, errors="replace")
+        assert predicted(classifier, replaced, "jsonl")[1].failures == len(words) - 1
+
+    def test_only_the_first_are_named(self, classifier: Classifier, tmp_path: Path) -> None:
+        table = table_of(tmp_path, "t.csv", "text,n\n" + ",1\n" * 30)
+        _, tally = predicted(classifier, table, "csv")
+        assert (tally.failures, len(tally.problems)) == (30, 10)
+
+    def test_probabilities_that_are_no_numbers(self, tmp_path: Path) -> None:
+        broken = tiny_classifier()
+        with_nan = broken.predict_proba
+
+        def one_is_nan(texts: Any) -> Any:
+            found = with_nan(texts)
+            found[1] = np.nan
+            return found
+
+        broken.predict_proba = one_is_nan  # type: ignore[method-assign]
+        out, tally = predicted(broken, table_of(tmp_path, "t.csv", "text\na\nb\nc\n"), "csv")
+        assert [row[1] != "" for row in as_rows(out, "csv")[1:]] == [True, False, True]
+        assert "line 3 gets no finite probabilities" in tally.problems[0]
+
+    def test_texts_that_are_only_markup(self, tmp_path: Path) -> None:
+        cleaning = tiny_classifier(clean="html")
+        out, tally = predicted(
+            cleaning, table_of(tmp_path, "t.csv", "text\n<br />\na<br>b\n"), "csv"
+        )
+        assert as_rows(out, "csv")[2][0] == "a<br>b"
+        assert tally.failures == 1
+
+    def test_unknown_characters(self, classifier: Classifier, tmp_path: Path) -> None:
+        table = table_of(tmp_path, "t.csv", "text\naBc\nc猫B\n")
+        assert predicted(classifier, table, "csv")[1].unknown == "B猫"
+
+
+class TestFiles:
+    @pytest.mark.parametrize(
+        ("ending", "opened"),
+        [("", bytes), (".gz", gzip.decompress), (".bz2", bz2.decompress), (".xz", lzma.decompress)],
+    )
+    def test_compressed(
+        self,
+        classifier: Classifier,
+        tmp_path: Path,
+        ending: str,
+        opened: Callable[[bytes], bytes],
+    ) -> None:
+        table = table_of(tmp_path, "t.csv", "text\na\n")
+        out = tmp_path / f"out.tsv{ending}"
+        predict_table(classifier, table, str(out), form_of(str(out)))
+        assert opened(out.read_bytes()).startswith(b"text\tpredicted\tp_neg\tp_pos\na\t")
+        again = TableFile(str(out), ExamplesConfig())
+        assert predicted(classifier, again, "csv")[1].failures == 0
+        assert sorted(one.name for one in tmp_path.iterdir()) == sorted(["t.csv", out.name])
+
+    def test_zstandard(self, classifier: Classifier, tmp_path: Path) -> None:
+        pytest.importorskip("zstandard")
+        out = tmp_path / "out.jsonl.zst"
+        predict_table(classifier, table_of(tmp_path, "t.csv", "text\na\n"), str(out), "jsonl")
+        assert TableFile(str(out), ExamplesConfig()).columns[0] == "text"
+
+    def test_nothing_is_half_written(self, classifier: Classifier, tmp_path: Path) -> None:
+        path = tmp_path / "t.csv"
+        path.write_bytes(b"text\n" + b"a\n" * 100 + b"\xff\n")
+        out = tmp_path / "out.csv"
+        out.write_text("before")
+        with pytest.raises(CorpusError, match="not utf-8"):
+            predict_table(classifier, TableFile(str(path), ExamplesConfig()), str(out), "csv")
+        assert out.read_text() == "before"
+        assert len(list(tmp_path.iterdir())) == 2
+
+    def test_a_table_may_replace_itself(self, classifier: Classifier, tmp_path: Path) -> None:
+        table = table_of(tmp_path, "t.csv", "text\na\n")
+        predict_table(classifier, table, str(tmp_path / "t.csv"), "csv")
+        assert TableFile(str(tmp_path / "t.csv"), ExamplesConfig()).columns[1] == "predicted"
+
+    def test_links_stay(self, tmp_path: Path) -> None:
+        (tmp_path / "real.csv").write_text("x")
+        (tmp_path / "link.csv").symlink_to("real.csv")
+        with whole_file(str(tmp_path / "link.csv")) as file:
+            file.write(b"new")
+        assert (tmp_path / "link.csv").is_symlink()
+        assert (tmp_path / "real.csv").read_text() == "new"
+
+    def test_outputs_that_cannot_be(self, tmp_path: Path) -> None:
+        (tmp_path / "there.csv").write_text("x")
+        check_output(str(tmp_path / "there.csv"), force=True)
+        check_output(str(tmp_path / "new.csv"), force=False)
+        for name, words in {
+            "there.csv": "exists: .* --force",
+            ".": "is a folder",
+            "none/new.csv": "no folder",
+            "a\0.csv": "cannot be written",
+        }.items():
+            with pytest.raises(ConfigError, match=words):
+                check_output(f"{tmp_path}/{name}", force=False)
+        with pytest.raises(ConfigError, match="not a plain file"):
+            check_output("/dev/null", force=True)
+
+    @pytest.mark.parametrize(
+        ("name", "form"),
+        [("a.csv", "csv"), ("a.TSV.gz", "tsv"), ("a.b.ndjson.zst", "jsonl"), ("a.jsonl", "jsonl")],
+    )
+    def test_forms(self, name: str, form: str) -> None:
+        assert form_of(name) == form
+
+    @pytest.mark.parametrize("name", ["a", "a.txt", "a.gz", "a.csv.zip", ".csv", "a.csv.gz.gz"])
+    def test_names_that_tell_no_form(self, name: str) -> None:
+        with pytest.raises(ConfigError, match="--output must end in .csv, .tsv or .jsonl"):
+            form_of(name)
+
+
+def test_columns(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="no text column .* 'a', 'b': .* --text-column"):
+        table_of(tmp_path, "t.csv", "a,b\n1,2\n").text_column()
+    assert table_of(tmp_path, "t.csv", "a,b\n1,2\n", text_column="b").text_column() == "b"
+    with pytest.raises(CorpusError, match="is empty"):
+        table_of(tmp_path, "t.csv", "").text_column()
+
+
+def test_free_names() -> None:
+    assert free_names(["a", "a", "b"], ["a", "a_2"]) == ["a_3", "a_4", "b"]
+
+
+def test_memory_does_not_grow_with_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "BLOCK", 1 << 14)
+    monkeypatch.setattr(tables, "CHUNK_ROWS", 64)
+
+    class Blind(Classifier):
+        def predict_proba(self, texts: Any) -> Any:
+            return np.full((len(list(texts)), 2), 0.5, np.float32)
+
+    tiny = tiny_classifier()
+    blind = Blind(tiny.network, tiny.vocabularies, tiny.labels)
+
+    def peak(count: int) -> int:
+        table = table_of(tmp_path, "t.csv", "n,text\n" + "1,some words about a film\n" * count)
+        tracemalloc.start()
+        try:
+            predict_table(blind, table, str(tmp_path / "out.csv"), "csv")
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(10)
+    assert peak(8_000) < 1.2 * peak(2_000)

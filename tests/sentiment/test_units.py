@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from chargen import LanguageModel
+from chargen.errors import CheckpointError, ConfigError, CorpusError
+from chargen.sentiment.batching import Eye
+from chargen.sentiment.units import encoder_features, probe_direction, telling_unit, unit_trace
+
+from .making import BYTES, CHARS, make_lm, make_network
+
+UNITS = 12
+
+
+def features_with(unit: int, pooling: int, sign: float, count: int = 200) -> tuple:
+    """Noise, and one unit that differs between the classes."""
+    chance = np.random.default_rng(0)
+    features = chance.normal(size=(count, 3 * UNITS)).astype(np.float32)
+    labels = ["good" if i % 3 == 0 else "bad" for i in range(count)]
+    column = pooling * UNITS + unit
+    features[:, column] += sign * 4 * np.array([name == "good" for name in labels])
+    features[:, 5] = 0.25  # a unit that never moves
+    return features, labels
+
+
+@pytest.mark.parametrize(("pooling", "sign"), [(0, 1.0), (1, -1.0)])
+def test_a_planted_unit_is_found(pooling: int, sign: float) -> None:
+    features, labels = features_with(7, pooling, sign)
+    unit = telling_unit(features, labels)
+    assert (unit.index, unit.pooling) == (7, ("last", "mean")[pooling])
+    assert (unit.label, unit.others, unit.above) == ("good", "bad", sign > 0)
+    assert unit.accuracy > 0.9
+    assert 0 < sign * unit.threshold < 4
+    edges, inside, outside = unit.histogram(20)
+    assert len(edges) == 21
+    assert inside.sum() == pytest.approx(1)
+    assert outside.sum() == pytest.approx(1)
+    assert unit.to_dict()["texts"] == 200
+
+
+def test_accuracy_is_not_that_of_the_texts_that_chose() -> None:
+    chance = np.random.default_rng(1)
+    features = chance.normal(size=(40, 3 * 500)).astype(np.float32)
+    unit = telling_unit(features, ["a", "b"] * 20)  # nothing to find
+    assert unit.accuracy < 0.75
+
+
+def test_the_largest_features_take_no_part() -> None:
+    features, labels = features_with(3, 2, 1.0)
+    assert telling_unit(features, labels).accuracy < 0.75
+
+
+def test_what_cannot_be_told_is_said() -> None:
+    features, labels = features_with(7, 0, 1.0)
+    with pytest.raises(ConfigError, match="'nice'.*'bad', 'good'"):
+        telling_unit(features, labels, "nice")
+    with pytest.raises(CorpusError, match="two texts or more"):
+        telling_unit(features[:4], ["a", "b", "b", "b"], "a")
+    many = telling_unit(features, [*labels[:100], *["so-so"] * 100], "bad")
+    assert many.others == "not bad"
+
+
+def test_features_are_those_of_the_language_model() -> None:
+    texts = ["a river", "", "the lamp fell into the river.", "stone"]
+    lm = LanguageModel(make_lm(), CHARS)
+    state = torch.get_rng_state()
+    found = encoder_features(lm.model, Eye(CHARS, False), texts)
+    assert torch.equal(state, torch.get_rng_state())
+    np.testing.assert_allclose(found, lm.encode(texts), atol=1e-6)
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_a_unit_along_a_text(backward: bool) -> None:
+    lm = make_lm(direction="backward" if backward else "forward")
+    network, eye, text = make_network(lm), Eye(CHARS, backward), "a café"
+    values = unit_trace(network, eye, text, 3)
+    assert values.shape == (len(text) + 1,)
+    for index in range(len(text) + 1):
+        part = text[index:] if backward else text[:index]
+        last = encoder_features(lm, eye, [part])[0, 3]
+        assert values[index] == pytest.approx(last, abs=1e-6)
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_a_unit_along_bytes(backward: bool) -> None:
+    lm = make_lm(BYTES, direction="backward" if backward else "forward")
+    network, eye, text = make_network(lm), Eye(BYTES, backward), "é☃a"
+    values = unit_trace(network, eye, text, 3)
+    parts = [text[i:] if backward else text[:i] for i in range(len(text) + 1)]
+    expected = encoder_features(lm, eye, parts)[:, 3]
+    np.testing.assert_allclose(values, expected, atol=1e-6)
+
+
+def test_the_direction_of_a_probe_moves_its_logits() -> None:
+    lm = make_lm()
+    network = make_network(lm, detectors=0, head_size=0, num_classes=3)
+    direction = probe_direction(network)
+    assert direction.shape == (3, lm.hidden_size)
+    features = torch.randn(1, 3 * lm.hidden_size)
+    step = torch.randn(lm.hidden_size)
+    moved = network.head(features + step.repeat(3)) - network.head(features)
+    relative = moved[0] - (moved.sum() - moved[0]) / 2
+    np.testing.assert_allclose(
+        direction @ step.numpy(), relative.detach().numpy(), rtol=1e-3, atol=1e-4
+    )
+    with pytest.raises(CheckpointError, match="not a probe"):
+        probe_direction(make_network(lm))
