@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         CheckpointError,
         ConfigError,
         CorpusError,
+        MissingExtraError,
         TrainingError,
         VocabularyError,
     )
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from .run import Run, resume, train
     from .sampling.config import SamplingConfig
     from .sampling.generate import Sample
+    from .sentiment.classifier import Classifier
+    from .sentiment.config import ExamplesConfig, FinetuneConfig, NetworkConfig
+    from .sentiment.finetune import finetune, resume_finetune
+    from .sentiment.session import FinetuneRun
     from .text.config import CorpusConfig
 
 __version__ = "0.1.0"
@@ -35,10 +40,16 @@ _HOMES = {
     "ChargenError": "errors",
     "CheckpointError": "errors",
     "ConfigError": "errors",
+    "Classifier": "sentiment.classifier",
     "CorpusConfig": "text.config",
     "CorpusError": "errors",
+    "ExamplesConfig": "sentiment.config",
+    "FinetuneConfig": "sentiment.config",
+    "FinetuneRun": "sentiment.session",
     "LanguageModel": "language_model",
+    "MissingExtraError": "errors",
     "ModelConfig": "lm.config",
+    "NetworkConfig": "sentiment.config",
     "Reporter": "reporting",
     "Run": "run",
     "Sample": "sampling.generate",
@@ -47,19 +58,27 @@ _HOMES = {
     "TrainConfig": "lm.config",
     "TrainingError": "errors",
     "VocabularyError": "errors",
+    "finetune": "sentiment.finetune",
     "load": "language_model",
     "resume": "run",
+    "resume_finetune": "sentiment.finetune",
     "train": "run",
 }
 
 __all__ = [
     "ChargenError",
     "CheckpointError",
+    "Classifier",
     "ConfigError",
     "CorpusConfig",
     "CorpusError",
+    "ExamplesConfig",
+    "FinetuneConfig",
+    "FinetuneRun",
     "LanguageModel",
+    "MissingExtraError",
     "ModelConfig",
+    "NetworkConfig",
     "Reporter",
     "Run",
     "Sample",
@@ -68,8 +87,10 @@ __all__ = [
     "TrainConfig",
     "TrainingError",
     "VocabularyError",
+    "finetune",
     "load",
     "resume",
+    "resume_finetune",
     "train",
 ]
 

@@ -14,6 +14,7 @@ from ..errors import ConfigError, CorpusError
 from ..sampling.config import SamplingConfig
 from .options import device_option, json_option, load_model, model_argument, options_of
 from .options import threads_option as threads
+from .steering import STEERING, check_steering, steered, steering_options
 from .terminal import say, visible
 
 
@@ -31,6 +32,7 @@ from .terminal import say, visible
     help="Texts, drawn as one batch.",
 )
 @options_of(SamplingConfig)
+@steering_options
 @click.option("--interactive", is_flag=True, help="Write together: accept, draw again, edit.")
 @click.option("--raw", is_flag=True, help="Print control characters too (unsafe on a terminal).")
 @device_option
@@ -57,7 +59,10 @@ def sample(
     chargen sample checkpoints/mybook --top-k 40 --num-samples 5 --seed 7 --json
     chargen sample checkpoints/names --num-samples 20
     chargen sample checkpoints/mybook --interactive
+    chargen sample checkpoints/reviews --steer pos --steer-data reviews.csv
     """
+    steering = {name: options.pop(name) for name in STEERING}
+    check_steering(steering)
     config = SamplingConfig(**options)
     if interactive and (as_json or num_samples > 1):
         raise ConfigError(
@@ -66,6 +71,7 @@ def sample(
     text = _read_prompt(prompt, prompt_file)
     lm = load_model(directory, device, threads)
     _, unknown = lm.encode_prompt(text, config)
+    lm = steered(lm, steering)
     if unknown:
         deed = "left out" if config.unknown == "skip" else "read as the unknown symbol"
         shown = " ".join(visible(c) if c.isprintable() else ascii(c)[1:-1] for c in unknown)

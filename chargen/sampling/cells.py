@@ -129,7 +129,7 @@ def _readout(model: CharLM) -> tuple[tuple[Tensor, Tensor], ...]:
 
 
 class StepBuffers:
-    """State and scratch space for `batch_size` streams, and the step itself.
+    """State and scratch space for `batch_size` streams, and the two halves of a step.
 
     One stream is a vector and its products matrix-vector products. Several are rows of a matrix,
     at least `MIN_ROWS` of them: kernels for two or three rows add up in another order than those
@@ -169,8 +169,8 @@ class StepBuffers:
         self._gates_rows = self._gates.view(self.rows, -1)
         self._add = _add_vector if self.rows == 1 else _add_rows
 
-    def step(self) -> Tensor:
-        """Read `ids` and return the logits of what comes next, (B, V), valid until next time."""
+    def advance(self) -> None:
+        """Read `ids`: state and outputs become those after them."""
         weights = self.weights
         advance = _CELLS[weights.cell]
         for i, layer in enumerate(weights.layers):
@@ -182,8 +182,11 @@ class StepBuffers:
                     self._inputs.view(self.rows, -1).copy_(rows)
                 self._gates.copy_(layer.bias)
             advance(self, i, layer)
+
+    def read_out(self) -> Tensor:
+        """The logits of what comes next, (B, V), valid until next time."""
         read = self.hidden[-1]
-        for (weight, bias), out in zip(weights.readout, self._read, strict=True):
+        for (weight, bias), out in zip(self.weights.readout, self._read, strict=True):
             out.copy_(bias)
             self._add(out, weight, read)
             read = out

@@ -5,7 +5,7 @@ Knows nothing of text: ids go in, logits come out. `generate` draws from them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from chargen.lm.model import CharLM
 
 _PREFILL_WINDOW = 1024
+
+Move = Callable[[Tensor], None]
+"""Changes outputs of the last layer, (H,) or (rows, H), in place and each row by itself."""
 
 
 class Decoder:
@@ -39,6 +42,7 @@ class Decoder:
         self.model = model
         self._weights = prepare(model)
         self._buffers = StepBuffers(self._weights, 1)
+        self._move: Move | None = None
 
     @property
     def batch_size(self) -> int:
@@ -53,8 +57,18 @@ class Decoder:
     def clone(self) -> Decoder:
         """Return a decoder on the same weights with its own copy of the state."""
         other = object.__new__(type(self))
-        other.model, other._weights = self.model, self._weights
+        other.model, other._weights, other._move = self.model, self._weights, self._move
         other.state = self.state
+        return other
+
+    def steered(self, move: Move) -> Decoder:
+        """A clone that lets `move` change what the last layer holds, from the prompt's end on.
+
+        After each step it changes the outputs from which the next logits are read, and which the
+        next step reads as its state.
+        """
+        other = self.clone()
+        other._move = move
         return other
 
     @property
@@ -101,7 +115,12 @@ class Decoder:
                 state = model.initial_state(ids.shape[1]) if state is None else state
                 for window in torch.split(ids.to(self.device, torch.int64), _PREFILL_WINDOW):
                     features, state = model.features(window, state)
-                logits = model.logits(features[-1]).float()
+                outputs = features[-1]  # (B, H)
+                if self._move is not None:
+                    hidden = state[0].clone()
+                    self._move(hidden[-1])
+                    outputs, state = hidden[-1], (hidden, *state[1:])
+                logits = model.logits(outputs).float()
         finally:
             model.train(training)
         self.state = state
@@ -124,4 +143,7 @@ class Decoder:
             buffers.ids.copy_(ids)
         else:
             buffers.ids[: buffers.batch_size].copy_(ids)
-        return buffers.step()
+        buffers.advance()
+        if self._move is not None:
+            self._move(buffers.hidden[-1])
+        return buffers.read_out()

@@ -16,6 +16,7 @@ from ..reporting import Reporter
 from ..runtime import stopping_softly
 from ..text.sources import SEPARATOR
 from ..text.vocabulary import Vocabulary
+from .batching import readable
 
 GENTLE = 0.5
 """Highest learning rate as a share of the recipe's: the encoder knows much already."""
@@ -57,7 +58,7 @@ def adapt(
     """
     between = SEPARATOR if vocabulary.separator_id is not None else "\n"
     order = np.random.default_rng(seed).permutation(len(texts))
-    ids = vocabulary.encode(between.join(texts[i] for i in order))
+    ids = vocabulary.encode(between.join(readable(texts[i]) for i in order))
     if model.config.direction == "backward":
         ids = np.ascontiguousarray(ids[::-1])
     kept = min(MOST_VALIDATION, len(ids) // 20)

@@ -21,6 +21,11 @@ POOL = 32
 """Batches that are sorted by length together: long enough to save padding, short enough to mix."""
 
 
+def readable(text: str) -> str:
+    """The text with U+FFFD for what no vocabulary can encode, or takes for something else."""
+    return text if text.isascii() else _NO_TEXT.sub("\ufffd", text)
+
+
 @dataclass(frozen=True)
 class Eye:
     """How one encoder sees a text: its vocabulary and its direction."""
@@ -29,13 +34,8 @@ class Eye:
     backward: bool
 
     def encode(self, text: str) -> NDArray[Any]:
-        """Ids of the start symbol and the text, in the order of reading.
-
-        Whatever stands in the text, it can be read: lone surrogates as U+FFFD.
-        """
-        if not text.isascii():
-            text = _NO_TEXT.sub("\ufffd", text)
-        ids = self.vocabulary.encode(text)
+        """Ids of the start symbol and the text, in the order of reading."""
+        ids = self.vocabulary.encode(readable(text))
         start = np.array([self.vocabulary.start_id], ids.dtype)
         return np.concatenate([start, ids[::-1] if self.backward else ids])
 
@@ -113,9 +113,7 @@ def sorted_batches(
     """
     batch: list[int] = []
     for index in np.argsort(-lengths, kind="stable").tolist():
-        if batch and (
-            len(batch) == batch_size or (len(batch) + 1) * lengths[batch[0]] > symbols
-        ):
+        if batch and (len(batch) == batch_size or (len(batch) + 1) * lengths[batch[0]] > symbols):
             yield batch
             batch = []
         batch.append(index)

@@ -62,18 +62,21 @@ def finetune(
     metrics.require("fine-tuning")
     directory = Path(out)
     encoders = [encoder] if isinstance(encoder, str | Path) else list(encoder)
+    if not 1 <= len(encoders) <= 2:
+        raise ConfigError("--encoder takes one language model, or a forward and a backward one")
     if directory.resolve() in {Path(path).resolve() for path in encoders}:
         raise ConfigError(f"--out {directory} is the encoder itself: choose another folder")
     refuse_to_overwrite(directory, force)
     with writing_lock(directory):
         checkpoint.check_writable(directory)
         reporter = reporter or Reporter()
+        loaded = [lm_storage.load(path)[:2] for path in encoders]
         texts = read_material(data, config, reading, reporter)
         config = _with_budget(config, len(texts.train), reporter)
         if config.method == "probe":
             sizes = replace(sizes, detectors=0, head_size=0, head_dropout=0.0)
         session = Session(directory, texts, config, reading, reporter)
-        models = session.load_encoders([str(path) for path in encoders])
+        models = session.take_encoders(loaded)
         sizes = replace(sizes, num_classes=len(texts.classes))
         saved = {"encoder": [str(path) for path in encoders]}
         if not isinstance(data, Examples):

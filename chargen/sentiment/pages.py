@@ -165,7 +165,7 @@ def _word_by_word(explanation: Explanation, label: str) -> str:
     )
     return (
         f'<h2>Word by word</h2>\n<p class="note">{meaning}</p>\n'
-        + _legend(f"−{top:.2f} away from {label}", f"+{top:.2f} towards {label}")
+        + _legend(f"away from {label}: −{top:.2f} or more", f"towards {label}: +{top:.2f} or more")
         + _text(runs(explanation.text, steps))
         + _table(explanation.strongest(STRONGEST), left_out)
     )
@@ -204,7 +204,7 @@ def _unit(text: str, unit: TellingUnit, values: NDArray[np.float32] | None) -> s
         f"it tells {unit.accuracy:.1%} of labelled texts apart. The text is painted with its value "
         "after each character.</p>\n"
         + painted
-        + '<figure><div class="up note"><span>share of texts</span><span>0</span></div>'
+        + '<figure><div class="up note"><span>texts</span><span>0</span></div>'
         + drawings.histogram(
             edges, inside, outside, unit.threshold, f"histogram of unit {unit.index}"
         )

@@ -6,6 +6,7 @@ tell apart (Okabe & Ito 2008). Terminal, page and picture paint with the same st
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 
@@ -16,6 +17,9 @@ STEPS = 5
 """Shades on each side of the middle, 1 to `STEPS`; 0 is not painted."""
 
 _JOINER = "\u200d"
+
+_TOKEN = re.compile(r"([^\s]*)([^\S\n]*)(\n?)")
+"""A word, the space after it, and the line's end if it comes next."""
 
 
 def step_of(values: NDArray[np.floating], middle: float, low: float, high: float) -> list[int]:
@@ -59,6 +63,42 @@ def runs(text: str, steps: Sequence[int]) -> Iterator[tuple[str, int]]:
         begin, current = index, step
     if begin < len(text):
         yield text[begin:], current
+
+
+def lines_of(text: str, columns: int) -> Iterator[tuple[int, int]]:
+    """Where each line of a text wrapped to so many columns begins and ends.
+
+    The space and the line break at a line's end belong to none.
+    """
+    begin = end = column = 0
+    for token in _TOKEN.finditer(text):
+        word = token[1]
+        if column and column + sum(map(width_of, word)) > columns:
+            yield begin, end
+            begin, column = token.start(), 0
+        end = token.start()
+        for character in word:
+            width = width_of(character)
+            if column + width > columns:  # a word longer than a line
+                yield begin, end
+                begin, column = end, 0
+            end += 1
+            column += width
+        column += len(token[2])
+        if token[3]:
+            yield begin, end
+            begin = end = token.end()
+            column = 0
+    yield begin, max(begin, end)
+
+
+def width_of(character: str) -> int:
+    """Columns that a character takes as it is shown (`harmless`)."""
+    if unicodedata.category(character).startswith("M"):
+        return 0
+    if unicodedata.east_asian_width(character) in "WF":
+        return 2
+    return 1 if character.isprintable() else len(harmless(character))
 
 
 def harmless(text: str, keep: str = "\n\t") -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import re
-import unicodedata
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +14,7 @@ import numpy as np
 
 from ..errors import MissingExtraError
 from .explain import Explanation
-from .painting import STEPS, harmless, probability_steps
+from .painting import STEPS, harmless, lines_of, probability_steps, width_of
 
 if TYPE_CHECKING:
     from .units import TellingUnit
@@ -128,7 +126,7 @@ def _png(figure: Any) -> bytes:
 def _cells(explanation: Explanation) -> Iterator[tuple[int, int, str, int]]:
     """(line, column, what stands there, step) of each character that is drawn."""
     steps = probability_steps(explanation.curve[1:], len(explanation.labels))
-    for line, (start, end) in enumerate(islice(_lines(explanation.text), LINES)):
+    for line, (start, end) in enumerate(islice(lines_of(explanation.text, COLUMNS), LINES)):
         column = 0
         for index in range(start, end):
             character = explanation.text[index]
@@ -136,47 +134,12 @@ def _cells(explanation: Explanation) -> Iterator[tuple[int, int, str, int]]:
             if len(shown) > 1:
                 shown = "\ufffd"  # something that acts and is not drawn
             yield line, column, shown, steps[index]
-            column += _width(character)
-
-
-def _lines(text: str) -> Iterator[tuple[int, int]]:
-    """Where each line of the wrapped text begins and ends, without the space at its end."""
-    begin = end = column = 0
-    for token in _TOKEN.finditer(text):
-        word = token[1]
-        width = sum(map(_width, word))
-        if column and column + width > COLUMNS:
-            yield begin, end
-            begin, column = token.start(), 0
-        end = token.start()
-        for character in word:
-            if column + _width(character) > COLUMNS:  # a word longer than a line
-                yield begin, end
-                begin, column = end, 0
-            end += 1
-            column += _width(character)
-        column += len(token[2])
-        for _ in token[3]:
-            yield begin, end
-            begin = end = token.end()
-            column = 0
-    yield begin, max(begin, end)
-
-
-_TOKEN = re.compile(r"([^\s]*)([^\S\n]*)(\n?)")
-"""A word, the space after it, and the line's end if it comes next."""
-
-
-def _width(character: str) -> int:
-    """Columns that a character takes."""
-    if unicodedata.category(character).startswith("M"):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+            column += width_of(character)
 
 
 def _is_cut(explanation: Explanation, cells: list[tuple[int, int, str, int]]) -> bool:
     drawn = 1 + max((line for line, _, _, _ in cells), default=0)
-    return drawn < sum(1 for _ in _lines(explanation.text))
+    return drawn < sum(1 for _ in lines_of(explanation.text, COLUMNS))
 
 
 def _draw_text(axes: Any, cells: list[tuple[int, int, str, int]], lines: int) -> None:

@@ -30,9 +30,7 @@ class Pooling:
         total = (values * inside).sum(0)
         largest = values.masked_fill(~inside, -torch.inf).amax(0)
         self._total = total if self._total is None else self._total + total
-        self._largest = (
-            largest if self._largest is None else torch.maximum(self._largest, largest)
-        )
+        self._largest = largest if self._largest is None else torch.maximum(self._largest, largest)
 
     def result(self) -> tuple[Tensor, Tensor]:
         """Mean and maximum, each (B, K) float32."""

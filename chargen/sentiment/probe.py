@@ -5,6 +5,7 @@ Radford et al. 2017 (https://arxiv.org/abs/1704.01444) read sentiment off a char
 
 from __future__ import annotations
 
+import warnings
 from inspect import signature
 from typing import Any
 
@@ -63,6 +64,7 @@ def fit_probe(
         Without scikit-learn.
     """
     try:
+        from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegressionCV
         from sklearn.model_selection import StratifiedKFold
     except ImportError as error:
@@ -89,11 +91,16 @@ def fit_probe(
         max_iter=1000 if penalty == "l2" else 200,
         random_state=seed,
         **_penalty(penalty, signature(LogisticRegressionCV).parameters),
-    ).fit(scaled, targets)
+    )
+    with warnings.catch_warnings():
+        # The weakest regularisation would take long to converge, and is not what is chosen.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(scaled, targets)
     weights, biases = model.coef_, model.intercept_
     if len(weights) == 1:  # two classes: one row of weights speaks for the second
         weights, biases = np.vstack([-weights, weights]) / 2, np.r_[-biases, biases] / 2
     with torch.no_grad():
+        norm.reset_parameters()
         norm.running_mean.copy_(torch.from_numpy(mean))
         norm.running_var.copy_(torch.from_numpy(variance))
         linear.weight.copy_(torch.from_numpy(weights))

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .. import checkpoint
-from ..errors import ConfigError
-from ..lm import storage as lm_storage
 from ..lm.model import CharLM
 from ..reporting import Reporter
 from ..runtime import (
@@ -44,6 +42,13 @@ from .voting import vote_weights
 
 MOST_NGRAM_TEXTS = 40_000
 """Texts that n-grams are counted in: at some 30 KB of memory each."""
+
+NETWORK_LEARNS = 1000
+"""Labelled texts at which the network's vote counts half as much as another, where it is not
+weighed on validation texts (benchmarks/results/, sentiment)."""
+
+BAYES_HELPS = 100
+"""Labelled texts at which the vote of naive Bayes over unlabelled texts counts half."""
 
 
 @dataclass(frozen=True)
@@ -115,25 +120,14 @@ class Session:
         self.members: list[NgramModel] = []
         self.ngrams: NgramModel | None = None
 
-    def load_encoders(self, paths: Sequence[str]) -> list[CharLM]:
-        """The language models, or fresh ones of their sizes when starting from scratch.
-
-        Raises
-        ------
-        CheckpointError
-            Where one is no language model.
-        ConfigError
-            For more than two.
-        """
-        if not 1 <= len(paths) <= 2:
-            raise ConfigError("--encoder takes one language model, or a forward and a backward one")
-        loaded = [lm_storage.load(path) for path in paths]
-        self.vocabularies = tuple(vocabulary for _, vocabulary, _ in loaded)
+    def take_encoders(self, loaded: Sequence[tuple[CharLM, Vocabulary]]) -> list[CharLM]:
+        """The language models, or fresh ones of their sizes when starting from scratch."""
+        self.vocabularies = tuple(vocabulary for _, vocabulary in loaded)
         seed_everything(self.config.seed, self.config.deterministic)
         self._note_unknown()
         if self.config.from_scratch:
-            return [CharLM(model.config).to(self.device) for model, _, _ in loaded]
-        return [model.to(self.device) for model, _, _ in loaded]
+            return [CharLM(model.config).to(self.device) for model, _ in loaded]
+        return [model.to(self.device) for model, _ in loaded]
 
     def _note_unknown(self) -> None:
         vocabulary = self.vocabularies[0]
@@ -333,7 +327,12 @@ class Session:
         truth = texts.indices(texts.valid)
         if not self.members and len(truth) < TRUSTED_VALIDATION:
             return
-        factors = vote_weights(logits, truth if len(truth) >= TRUSTED_VALIDATION else None)
+        # With few labels the network is the weakest voter, and there is too little to see that by.
+        labels = len(texts.train)
+        trust = [labels / (labels + NETWORK_LEARNS), 1.0, BAYES_HELPS / (labels + BAYES_HELPS)]
+        trust = trust[: len(logits)]
+        enough = len(truth) >= TRUSTED_VALIDATION
+        factors = vote_weights(logits, truth if enough else None, trust)
         network.temperature.fill_(1 / max(factors[0], 1e-3))
         tuner.best["temperature"] = network.temperature.detach().cpu().clone()
         if self.members:

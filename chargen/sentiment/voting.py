@@ -15,32 +15,39 @@ ONE = math.log(math.e - 1)
 """Softplus of it is 1."""
 
 
-def vote_weights(logits: Sequence[Tensor], targets: Tensor | None) -> list[float]:
+def vote_weights(
+    logits: Sequence[Tensor], targets: Tensor | None, trust: Sequence[float] | None = None
+) -> list[float]:
     """A factor for the logits of each member.
 
     With targets, those of least log loss: for one member temperature scaling (Guo et al. 2017,
     https://arxiv.org/abs/1706.04599), for several a logistic regression on their logits (stacked
-    generalisation, Wolpert 1992), no factor below 0. Without, each counts alike: their logits are
-    brought to the same spread.
+    generalisation, Wolpert 1992), no factor below 0. Without, their logits are brought to the same
+    spread, and each counts as it is trusted.
 
     Parameters
     ----------
     logits : sequence of (N, C) float32
         Of texts that no member has learnt from.
     targets : (N,) int64, optional
+    trust : sequence of float, optional
+        Of each member, 0 or more; alike by default.
 
     Returns
     -------
     list of float
     """
+    shares = torch.tensor([1.0] * len(logits) if trust is None else list(trust))
+    shares = shares / shares.sum()
     centred = [each - each.mean(-1, keepdim=True) for each in logits]
     if not len(centred[0]):
-        return [1.0 / len(centred)] * len(centred)
+        return [float(each) for each in shares]
     spreads = torch.stack([each.std().clamp(min=1e-6) for each in centred])
-    alike = SPREAD / spreads / len(centred)
+    trusted = SPREAD * shares / spreads
     if targets is None:
-        return [float(each) for each in alike]
-    scaled = torch.stack(centred) * alike[:, None, None]  # (M, N, C)
+        return [float(each) for each in trusted]
+    start = SPREAD / spreads / len(centred)
+    scaled = torch.stack(centred) * start[:, None, None]  # (M, N, C)
     # Softplus keeps the factors above 0; they begin at 1.
     raw = torch.full((len(centred),), ONE, requires_grad=True)
     optimizer = torch.optim.LBFGS([raw], max_iter=50, line_search_fn="strong_wolfe")
@@ -56,4 +63,4 @@ def vote_weights(logits: Sequence[Tensor], targets: Tensor | None) -> list[float
 
     with torch.enable_grad():
         optimizer.step(closure)  # type: ignore[no-untyped-call]
-    return [float(each) for each in alike * nn.functional.softplus(raw.detach())]
+    return [float(each) for each in start * nn.functional.softplus(raw.detach())]

@@ -226,14 +226,10 @@ def test_loading(tiny_classifier: Path) -> None:
     assert not classifier.network.training
 
 
-def test_bfloat16_differs_little(
-    tiny_classifier: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bfloat16_differs_little(tiny_classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(classifier_module, "reference_step", lambda device: lambda: None)
     single = Classifier.load(tiny_classifier)
     half = Classifier.load(tiny_classifier, precision="bfloat16")
     assert half.precision == "bfloat16"
     texts = [TEXT, "", "a day"]
-    np.testing.assert_allclose(
-        half.predict_proba(texts), single.predict_proba(texts), atol=0.05
-    )
+    np.testing.assert_allclose(half.predict_proba(texts), single.predict_proba(texts), atol=0.05)

@@ -9,7 +9,15 @@ from chargen.errors import ConfigError
 from chargen.sentiment import explain as explaining
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.explain import explain, is_quick, leave_out, word_spans
-from chargen.sentiment.painting import STEPS, harmless, probability_steps, runs, scale_end, step_of
+from chargen.sentiment.painting import (
+    STEPS,
+    harmless,
+    lines_of,
+    probability_steps,
+    runs,
+    scale_end,
+    step_of,
+)
 
 from .making import BYTES, CHARS, make_lm, make_network
 
@@ -58,7 +66,9 @@ def test_bytes_of_one_character_move_together() -> None:
     np.testing.assert_allclose(found.trace, prefixes, atol=1e-5)
 
 
-def test_moves_are_about_the_second_of_two_labels_the_verdict_of_more_or_the_one_asked_for() -> None:
+def test_moves_are_about_the_second_of_two_labels_the_verdict_of_more_or_the_one_asked_for() -> (
+    None
+):
     two = classifier()
     assert (explain(two, TEXT).label, explain(two, TEXT).others) == ("good", "bad")
     other = explain(two, TEXT, "bad")
@@ -81,7 +91,9 @@ def test_words_cover_the_text() -> None:
     assert abs(strongest[0].move) == max(abs(word.move) for word in found.words)
 
 
-@pytest.mark.parametrize("text", ["", " ", "a", " \n a  b ", "好电影!是", "no-break\u00a0space", "ab好c"])
+@pytest.mark.parametrize(
+    "text", ["", " ", "a", " \n a  b ", "好电影!是", "no-break\u00a0space", "ab好c"]
+)
 def test_spans_cover_any_text(text: str) -> None:
     spans = word_spans(text)
     assert "".join(text[start:end] for start, end in spans) == text
@@ -163,3 +175,13 @@ def test_nothing_that_acts_is_left() -> None:
     assert harmless("a\x1b[31m\u202eb\u2028c\ud800\n\t") == "a\\x1b[31m\\u202eb\\u2028c\\ud800\n\t"
     assert harmless("\n", "") == "\\n"
     assert harmless("नमस्ते 好 é\u200d") == "नमस्ते 好 é\u200d"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a", "a b\n\nc ", "word " * 60, "x" * 200, "好" * 100, "\n", "a\n" + "y " * 90]
+)
+def test_lines_hold_every_letter_and_are_not_too_wide(text: str) -> None:
+    lines = [text[start:end] for start, end in lines_of(text, 40)]
+    assert "".join("".join(lines).split()) == "".join(text.split())
+    assert all(len(line) * (2 if "好" in line else 1) <= 40 for line in lines)
+    assert len(lines) >= text.count("\n")

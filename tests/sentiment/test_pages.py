@@ -9,12 +9,14 @@ import pytest
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.explain import explain, leave_out
 from chargen.sentiment.pages import page
-from chargen.sentiment.pictures import COLUMNS, _lines, picture, unit_picture
+from chargen.sentiment.pictures import picture, unit_picture
 from chargen.sentiment.units import TellingUnit, telling_unit
 
 from .making import CHARS, make_lm, make_network
 
-NASTY = 'a <script>alert("x")</script> & <b>\'q\'</b>\x1b[31m\u202egnp\x00 é☃\nhttps://evil.example/'
+NASTY = (
+    "a <script>alert(\"x\")</script> & <b>'q'</b>\x1b[31m\u202egnp\x00 é☃\nhttps://evil.example/"
+)
 VOID = {"meta", "rect", "line", "polyline", "polygon", "br"}
 
 
@@ -127,13 +129,3 @@ def test_a_picture_is_a_png_and_no_letter_is_mathematics(text: str) -> None:
 def test_a_histogram_is_a_png(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="needs the extra plot")
     assert unit_picture(a_unit(("_a", "b$x$"))).startswith(SIGNATURE)
-
-
-@pytest.mark.parametrize(
-    "text", ["", "a", "a b\n\nc ", "word " * 60, "x" * 200, "好" * 100, "\n", "a\n" + "y " * 90]
-)
-def test_lines_hold_every_letter_and_are_not_too_wide(text: str) -> None:
-    lines = [text[start:end] for start, end in _lines(text)]
-    assert "".join("".join(lines).split()) == "".join(text.split())
-    assert all(len(line) * (2 if "好" in line else 1) <= COLUMNS for line in lines)
-    assert len(lines) >= text.count("\n")

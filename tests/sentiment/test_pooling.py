@@ -17,7 +17,8 @@ WINDOWS = st.integers(1, 14)
 
 def padded(lengths: list[int], seed: int, filler: float = 1e30) -> Tensor:
     """Random values (T, B, 3); what lies behind the end of a text is enormous."""
-    values = torch.randn(max(lengths), len(lengths), 3, generator=torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.randn(max(lengths), len(lengths), 3, generator=generator)
     for column, length in enumerate(lengths):
         values[length:, column] = filler
     return values

@@ -129,10 +129,11 @@ def test_what_is_frozen_neither_moves_nor_decays() -> None:
     optimizer = make_optimizer(groups, 0.5)
     set_rates(groups, optimizer, 0.05)
     before = [p.detach().clone() for p in groups[1].parameters]
+    (encoder,) = network.lm_encoders()
     for _ in range(3):
         optimizer.zero_grad()
         ids = torch.randint(1, 20, (5, 4))
-        states, _ = network.lm_encoders()[0].features(ids, network.lm_encoders()[0].initial_state(4))
+        states, _ = encoder.features(ids, encoder.initial_state(4))
         head = network.head(torch.cat([states[-1]] * 3 + [torch.zeros(4, 10)], -1))
         torch.autograd.backward(head.square().sum())
         optimizer.step()

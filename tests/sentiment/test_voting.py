@@ -59,3 +59,11 @@ def test_finite_where_all_are_right() -> None:
     logits = torch.tensor([[1.0, -1.0], [-1.0, 1.0]] * 60)
     (factor,) = vote_weights([logits], torch.tensor([0, 1] * 60))
     assert 1 < factor < 20
+
+
+def test_trust_divides_the_spread() -> None:
+    logits, _ = problem(3.0, 0)
+    other, _ = problem(0.01, 1)
+    factors = vote_weights([logits, other], None, [1, 3])
+    spreads = [f * float(x.std()) for f, x in zip(factors, (logits, other), strict=True)]
+    assert spreads == pytest.approx([SPREAD / 4, SPREAD * 3 / 4])

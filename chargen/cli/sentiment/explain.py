@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -216,19 +217,25 @@ def _wants_color(color: bool | None) -> bool:
 
 
 def _paint(text: str, step: int) -> str:
-    shown = visible(text)
-    if step == 0 or not shown.strip():
-        return shown
-    shades = _ABOVE if step > 0 else _BELOW
-    # A line break inside a colour would paint the rest of the terminal's line.
+    if step == 0:
+        return visible(text)
+    return click.style(visible(text), fg=16, bg=(_ABOVE if step > 0 else _BELOW)[abs(step) - 1])
+
+
+def _painted(explanation: Any) -> str:
+    """The text in lines that fit, since a terminal would break them within words."""
+    from ...sentiment.painting import lines_of, probability_steps, runs
+
+    text, columns = explanation.text, max(20, shutil.get_terminal_size().columns)
+    steps = probability_steps(explanation.curve[1:], len(explanation.labels))
     return "\n".join(
-        click.style(line, fg=16, bg=shades[abs(step) - 1]) if line else ""
-        for line in shown.split("\n")
+        "".join(_paint(*run) for run in runs(text[start:end], steps[start:end]))
+        for start, end in lines_of(text, columns)
     )
 
 
 def _show(explanation: Any, unit: Any, color: bool) -> None:
-    from ...sentiment.painting import STEPS, probability_steps, runs
+    from ...sentiment.painting import STEPS
 
     def out(line: str) -> None:
         click.echo(line, color=color)
@@ -239,8 +246,7 @@ def _show(explanation: Any, unit: Any, color: bool) -> None:
     )
     out(f"{visible(explanation.verdict)}  ({chances})")
     if color:
-        steps = probability_steps(explanation.curve[1:], len(explanation.labels))
-        out("\n" + "".join(_paint(*run) for run in runs(explanation.text, steps)) + "\n")
+        out("\n" + _painted(explanation) + "\n")
         scale = "".join(
             click.style("  ", bg=(_ABOVE if step > 0 else _BELOW)[abs(step) - 1]) if step else "  "
             for step in range(-STEPS, STEPS + 1)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ...errors import TrainingError
 from ...lm.optim import clip_gradient
 from ...reporting import Reporter
-from ..batching import shuffled_batches
+from ..batching import shuffled_batches, sorted_batches
 from .config import WordConfig
 from .networks import WordClassifier
 from .words import pad
@@ -29,6 +29,9 @@ EPOCHS, FEWEST_STEPS = 10, 400
 
 STEPS_BETWEEN = 20
 """Steps between two evaluations at least: an epoch of 100 texts is only three."""
+
+STATISTICS_TEXTS = 512
+"""Texts from which batch normalisation's statistics are taken before an evaluation."""
 
 
 @dataclass(frozen=True)
@@ -113,12 +116,14 @@ class _Loop:
         self.per_epoch = math.ceil(len(train.ids) / config.batch_size)
         self.epochs = config.epochs or max(EPOCHS, math.ceil(FEWEST_STEPS / self.per_epoch))
         self.step = self.characters = self.stale = 0
+        self.sample = torch.arange(0)
         self.best: tuple[float, float] | None = None
         self.best_weights: dict[str, Tensor] = {}
 
     def run(self) -> None:
         config = self.config
         generator = torch.Generator().manual_seed(config.seed)
+        self.sample = torch.randperm(len(self.lengths), generator=generator)[:STATISTICS_TEXTS]
         every = max(self.per_epoch, STEPS_BETWEEN)
         began = time.perf_counter()
         share = 0.0
@@ -171,9 +176,10 @@ class _Loop:
         }
 
     def _evaluate(self) -> None:
+        self.network.eval()
+        self._measure_statistics()
         if self.validate is None:
             return
-        self.network.eval()
         figures = self.validate()
         score = (figures["macro_f1"], -figures["log_loss"])
         if self.best is None or score > self.best:
@@ -185,3 +191,20 @@ class _Loop:
             self.stale += 1
         row = {f"valid_{k}": figures[k] for k in ("accuracy", "macro_f1", "log_loss")}
         self.reporter.evaluated({"step": self.step, **row}, None)
+
+    @torch.no_grad()
+    def _measure_statistics(self) -> None:
+        """Mean and variance for batch normalisation, of the weights as they are now.
+
+        Those that torch keeps while training come from earlier weights and from batches of one
+        length each; early in a run a network that learns well can be at chance with them.
+        """
+        lengths = self.lengths[self.sample.numpy()]
+        states = []
+        for batch in sorted_batches(lengths, 256, 1 << 18):
+            ids, true_lengths = pad([self.train.ids[i] for i in self.sample[batch].tolist()])
+            states.append(self.network.last_state(ids.to(self.device), true_lengths))
+        every = torch.cat(states)  # (texts, features)
+        norm = self.network.norm
+        norm.running_mean = every.mean(0)
+        norm.running_var = every.var(0, correction=0)

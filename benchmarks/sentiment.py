@@ -1,0 +1,148 @@
+"""Accuracy from few and many labels: TF-IDF, ours with and without the encoder's reading.
+
+    python benchmarks/sentiment.py ../shared/reviews --encoder checkpoints/reviews --json \
+        --data imdb --labels 2000 --minutes 5 --out checkpoints/imdb-2000
+
+FOLDER holds imdb_{train,test}.csv.xz and imdb_unsup.txt.xz (Maas et al. 2011) or
+sst2_{train,dev,test}.csv (Socher et al. 2013). One call is one row of the table: N stratified
+labels of the official training split (a part of which is held back for validation), the official
+test split (or --test-texts of it) for the figures. Choices are never made on it.
+
+Prints one object: accuracy of TF-IDF with logistic regression on the same labels, of our
+classifier, of its network and its n-grams alone; seconds, and the ratio of errors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chargen.cli.progress import reporter_for
+from chargen.runtime import set_threads
+from chargen.sentiment import metrics
+from chargen.sentiment.baselines import tfidf
+from chargen.sentiment.classifier import Classifier
+from chargen.sentiment.config import ExamplesConfig
+from chargen.sentiment.examples import Examples, read_examples, subset
+from chargen.sentiment.finetune import finetune
+from chargen.sentiment.metrics import evaluate
+
+FILES = {
+    "imdb": ("imdb_train.csv.xz", "imdb_test.csv.xz", "imdb_unsup.txt.xz", None),
+    "sst2": ("sst2_train.csv", "sst2_test.csv", None, "sst2_dev.csv"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--encoder", required=True)
+    parser.add_argument("--data", choices=FILES, default="imdb")
+    parser.add_argument("--labels", type=int)
+    parser.add_argument("--minutes", type=float)
+    parser.add_argument("--epochs", type=float)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--from-scratch", action="store_true")
+    parser.add_argument("--unlabelled", action="store_true", help="n-grams read them too")
+    parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="other options")
+    parser.add_argument("--test-texts", type=int, help="only so many test texts (default: all)")
+    parser.add_argument("--on-valid", action="store_true", help="look at validation, not at test")
+    parser.add_argument("--no-baseline", action="store_true")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    set_threads(arguments.threads)
+    row = measure(arguments)
+    print(json.dumps(row) if arguments.json else "\n".join(f"{k}: {v}" for k, v in row.items()))
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """One row of the table."""
+    train_file, test_file, unlabelled, valid = FILES[arguments.data]
+    reading = ExamplesConfig(clean="html")
+    options = {
+        "clean": "html",
+        "labels": arguments.labels,
+        "minutes": arguments.minutes,
+        "epochs": arguments.epochs,
+        "from_scratch": arguments.from_scratch,
+        "seed": arguments.seed,
+        "valid": valid and str(arguments.folder / valid),
+        **{name: json.loads(value) for name, value in (s.split("=", 1) for s in arguments.set)},
+    }
+    if arguments.unlabelled and unlabelled:
+        options["unlabelled"] = str(arguments.folder / unlabelled)
+    data = arguments.folder / train_file
+    run = finetune(
+        data, arguments.encoder, arguments.out, force=True, reporter=reporter_for(False), **options
+    )
+    row: dict[str, Any] = {
+        "data": arguments.data,
+        "labels": arguments.labels,
+        "encoder": "random weights" if arguments.from_scratch else arguments.encoder,
+        "options": {k: v for k, v in options.items() if v is not None},
+        "seconds": run.seconds,
+        "valid": run.valid,
+    }
+    if arguments.on_valid:
+        return row
+    test = some(read_examples(str(arguments.folder / test_file), reading), arguments.test_texts)
+    row |= {"test_texts": len(test)} | parts(run.classifier, test)
+    if not arguments.no_baseline:
+        examples = read_examples(str(data), reading)
+        if arguments.labels:
+            examples = subset(examples, arguments.labels, arguments.seed)
+        row["tfidf"] = baseline(examples, test)
+        row["errors_over_tfidf"] = (1 - row["accuracy"]) / (1 - row["tfidf"])
+    return row
+
+
+def some(examples: Examples, count: int | None) -> Examples:
+    """The first of a fixed shuffle, or all."""
+    order = list(range(len(examples)))
+    random.Random(0).shuffle(order)
+    return examples.select(order[:count])
+
+
+def parts(classifier: Classifier, test: Examples) -> dict[str, Any]:
+    """Figures of the whole, and accuracy of the network and of the n-grams alone."""
+    ngrams, classifier.ngrams = classifier.ngrams, None
+    began = time.perf_counter()
+    chances = classifier.predict_proba(test.texts)
+    spent = time.perf_counter() - began
+    found: dict[str, Any] = {"network": accuracy(chances, test, classifier)}
+    if ngrams is not None:
+        votes = ngrams.logits(classifier.cleaned(text) for text in test.texts)
+        found["ngrams"] = accuracy(votes, test, classifier)
+        both = np.log(np.maximum(chances, 1e-30)) + votes
+        both = np.exp(both - both.max(-1, keepdims=True))
+        chances = both / both.sum(-1, keepdims=True)
+        classifier.ngrams = ngrams
+    whole = evaluate(test.labels, chances, classifier.labels)
+    found |= {name: whole[name] for name in ("accuracy", "macro_f1", "log_loss", "ece")}
+    return found | {"texts_per_second": len(test) / spent}
+
+
+def accuracy(scores: Any, test: Examples, classifier: Classifier) -> float:
+    """Share of texts whose highest score is that of their label."""
+    best = [classifier.labels[i] for i in np.asarray(scores).argmax(-1)]
+    return sum(a == b for a, b in zip(best, test.labels, strict=True)) / len(best)
+
+
+def baseline(train: Examples, test: Examples) -> float:
+    """Accuracy of TF-IDF with logistic regression."""
+    model = tfidf.fit(train.texts, train.labels, kind="words", seed=0)
+    classes = list(model.classes)
+    found = metrics.evaluate(test.labels, model.predict_proba(test.texts), classes)
+    return float(found["accuracy"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Options of `chargen sample` that choose the class of what is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from ..errors import ConfigError
+from .terminal import say
+
+Command = Callable[..., Any]
+
+STEERING = ("steer", "strength", "steer_data", "steer_with")
+"""Names of the options below."""
+
+
+def steering_options(command: Command) -> Command:
+    """Add --steer and what belongs to it."""
+    for add in reversed(
+        (
+            click.option(
+                "--steer",
+                metavar="LABEL",
+                help="Write text of this class: hold what the model keeps in mind on its side.",
+            ),
+            click.option(
+                "--strength",
+                type=float,
+                help="How far: 1 is where texts of the class lie, 0 leaves all as it is "
+                "(default: 1).",
+            ),
+            click.option(
+                "--steer-data",
+                metavar="FILE",
+                help="Labelled texts to find the class's side by (default: what the checkpoint "
+                "has stored).",
+            ),
+            click.option(
+                "--steer-with",
+                metavar="DIR",
+                help="A classifier to find it by: it labels texts that the model writes.",
+            ),
+        )
+    ):
+        command = add(command)
+    return command
+
+
+def check_steering(options: dict[str, Any]) -> None:
+    """Refuse what does not go together, before anything is loaded.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if options["steer"] is None:
+        for name in ("strength", "steer_data", "steer_with"):
+            if options[name] is not None:
+                given = "--" + name.replace("_", "-")
+                raise ConfigError(f"{given} belongs to --steer: name the class with --steer LABEL")
+    if options["steer_data"] is not None and options["steer_with"] is not None:
+        raise ConfigError("--steer-data and --steer-with both find the direction; give one of them")
+
+
+def steered(lm: Any, options: dict[str, Any]) -> Any:
+    """The language model as the options ask for it; itself where they ask for nothing.
+
+    Returns
+    -------
+    chargen.language_model.LanguageModel
+    """
+    if options["steer"] is None:
+        return lm
+    steering = _find(lm, options)
+    say(f"note: steered by {steering.source}")
+    strength = 1.0 if options["strength"] is None else options["strength"]
+    return steering.steered(lm, options["steer"], strength)
+
+
+def _find(lm: Any, options: dict[str, Any]) -> Any:
+    from ..sentiment.directions import fit_steering, fit_with_classifier, stored_steering
+
+    if options["steer_data"] is not None:
+        from ..sentiment.config import ExamplesConfig
+        from ..sentiment.examples import read_examples
+
+        trained = lm.checkpoint.document("config").get("corpus", {}).get("config", {})
+        config = ExamplesConfig(clean=trained.get("clean"))
+        examples = read_examples(options["steer_data"], config)
+        for note in examples.notes:
+            say(f"note: {note}")
+        return fit_steering(lm, examples)
+    if options["steer_with"] is not None:
+        from .options import load_classifier
+
+        classifier = load_classifier(options["steer_with"], str(lm.decoder.device))
+        return fit_with_classifier(lm, classifier)
+    steering = stored_steering(lm)
+    if steering is None:
+        raise ConfigError(
+            "--steer needs to know the classes, and the checkpoint has no steering stored: give "
+            "labelled texts with --steer-data FILE, or a classifier with --steer-with DIR"
+        )
+    return steering

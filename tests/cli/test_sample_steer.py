@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from chargen import LanguageModel
+from chargen.sentiment.directions import fit_steering, store_steering
+from tests.sentiment.making import CHARS, make_lm, planted, save_lm, write_csv
+from tests.sentiment.models import save_classifier
+from tests.sentiment.models import tiny_classifier as make_classifier
+
+from .conftest import Command
+
+WRITING = ("--length", 60, "--temperature", 1, "--seed", 4)
+
+
+@pytest.fixture(scope="module")
+def lm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_lm(tmp_path_factory.mktemp("models") / "lm")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_csv(tmp_path_factory.mktemp("data") / "moods.csv", planted(40))
+
+
+def test_labelled_texts_steer(chargen: Command, lm: Path, data: Path) -> None:
+    free = chargen("sample", lm, *WRITING)
+    steered = chargen("sample", lm, *WRITING, "--steer", "good", "--steer-data", data)
+    assert steered.code == 0
+    assert steered.out != free.out
+    assert "40 texts of" in steered.err
+    again = chargen("sample", lm, *WRITING, "--steer", "good", "--steer-data", data)
+    assert again.out == steered.out
+    none = ("--steer", "good", "--steer-data", data, "--strength", 0)
+    assert chargen("sample", lm, *WRITING, *none).out == free.out
+    further = ("--steer", "bad", "--steer-data", data, "--strength", -3, "--json")
+    rows = chargen("sample", lm, *WRITING, *further, "--num-samples", 2).out.splitlines()
+    assert [json.loads(row)["seed"] for row in rows] == [4, 5]
+
+
+def test_a_stored_steering_needs_no_data(chargen: Command, data: Path, tmp_path: Path) -> None:
+    directory = save_lm(tmp_path / "lm")
+    refused = chargen("sample", directory, "--steer", "good")
+    assert refused.code == 2
+    assert "--steer-data" in refused.err
+    assert "--steer-with" in refused.err
+    store_steering(directory, fit_steering(LanguageModel(make_lm(), CHARS), planted(40)))
+    stored = chargen("sample", directory, *WRITING, "--steer", "good")
+    fitted = chargen("sample", directory, *WRITING, "--steer", "good", "--steer-data", data)
+    assert stored.code == 0
+    assert stored.out == fitted.out
+    assert chargen("info", directory).code == 0
+
+
+def test_a_classifier_steers(chargen: Command, lm: Path, tmp_path: Path) -> None:
+    directory = save_classifier(make_classifier(), tmp_path / "mood")
+    result = chargen("sample", lm, *WRITING, "--steer", "pos", "--steer-with", directory)
+    assert result.code in (0, 1), result.err
+    if result.code:  # an untrained classifier may call all texts the same
+        assert "--steer-data" in result.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--strength", "2"], "--strength belongs to --steer"),
+        (["--steer-data", "x.csv"], "--steer-data belongs to --steer"),
+        (["--steer", "good", "--steer-data", "a", "--steer-with", "b"], "give one of them"),
+        (["--steer", "nice", "--steer-data", "DATA"], "'bad', 'good'"),
+        (["--steer", "good", "--strength", "nan", "--steer-data", "DATA"], "--strength"),
+        (["--steer", "good", "--strength", "much"], "--strength"),
+    ],
+)
+def test_impossible_wishes(
+    chargen: Command, lm: Path, data: Path, arguments: list[str], words: str
+) -> None:
+    given = [str(data) if argument == "DATA" else argument for argument in arguments]
+    result = chargen("sample", lm, *given)
+    assert result.code == 2
+    assert words in result.err
+    assert result.out == ""
+
+
+def test_other_checkpoints_and_missing_data_are_named(
+    chargen: Command, lm: Path, tmp_path: Path
+) -> None:
+    result = chargen("sample", lm, "--steer", "good", "--steer-with", lm)
+    assert result.code == 1
+    assert "classifier" in result.err
+    result = chargen("sample", lm, "--steer", "good", "--steer-data", tmp_path / "nowhere.csv")
+    assert result.code == 1
+    assert "nowhere.csv" in result.err

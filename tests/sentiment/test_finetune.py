@@ -1,0 +1,539 @@
+"""From labelled texts to a classifier on disk: learnt, repeatable, resumable, and safe."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from chargen import checkpoint
+from chargen.errors import CheckpointError, ConfigError, CorpusError, TrainingError
+from chargen.lm import storage as lm_storage
+from chargen.sentiment import metrics, session
+from chargen.sentiment.classifier import Classifier
+from chargen.sentiment.config import ExamplesConfig
+from chargen.sentiment.examples import Examples, read_examples, split
+from chargen.sentiment.finetune import finetune, resume_finetune
+from chargen.sentiment.session import FinetuneRun
+
+from .making import QUICK, Ears, planted, same, save_lm, weights_in, write_csv
+
+Start = Callable[..., FinetuneRun]
+
+LEARNING: dict[str, Any] = {
+    "epochs": 12,
+    "learning_rate": 0.05,
+    "detectors": 16,
+    "lm_weight": 0.0,
+    "unfreeze": 0.0,
+    "encoder_rate": 1.0,
+}
+"""Of an encoder that was never trained, all must be learnt at once."""
+
+
+@pytest.fixture
+def start(tiny_lm: Path, planted_csv: Path, tmp_path: Path) -> Start:
+    """A run that takes a fraction of a second."""
+
+    def run(data: Any = planted_csv, encoder: Any = tiny_lm, **options: Any) -> FinetuneRun:
+        out = options.pop("out", tmp_path / "mood")
+        return finetune(data, encoder, out, **(QUICK | {"ngrams": False} | options))
+
+    return run
+
+
+def document(directory: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((directory / "config.json").read_text())
+    return found
+
+
+def valid_part(path: Path) -> Examples:
+    return split(read_examples(str(path), ExamplesConfig()), 0.1, 0)[1]
+
+
+# ---------------------------------------------------------------- what comes out
+
+
+def test_a_run_leaves_a_classifier(start: Start, planted_csv: Path, tiny_lm: Path) -> None:
+    ears = Ears()
+    run = start(reporter=ears, **LEARNING)
+    assert run.finished
+    assert run.labels_used == 54
+    assert run.steps == 12 * 7
+    assert run.valid["accuracy"] == 1
+    unseen = planted(100, seed=7)
+    together = run.classifier.predict_proba(unseen.texts)
+    alone = np.concatenate([run.classifier.predict_proba([text]) for text in unseen.texts])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    found = run.classifier.predict(unseen.texts)
+    assert np.mean([a == b for a, b in zip(found, unseen.labels, strict=True)]) > 0.9
+    loaded = Classifier.load(run.directory)
+    assert loaded.labels == run.classifier.labels == ("bad", "good")
+    texts = ["a wow day", "the zap lamp", ""]
+    np.testing.assert_array_equal(loaded.predict_proba(texts), run.classifier.predict_proba(texts))
+    config = document(run.directory)
+    assert config["encoder"] == [str(tiny_lm)]
+    assert config["data"] == [str(planted_csv)]
+    assert config["results"]["finished"] is True
+    assert config["results"]["labels_used"] == 54
+    assert config["finetune"]["epochs"] == 12
+    assert any("54 texts to learn from, 6 to validate on, 2 classes" in note for note in ears.notes)
+    assert ears.closed == 1
+    rows = [json.loads(row) for row in (run.directory / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "loss" in row] == list(range(10, 81, 10))
+    assert len([row for row in rows if "valid_accuracy" in row]) == 5
+
+
+@pytest.mark.parametrize("ngrams", [False, True])
+@pytest.mark.parametrize("trusted", [6, 100])
+def test_figures_are_those_of_the_classifier_that_is_saved(
+    start: Start, planted_csv: Path, ngrams: bool, trusted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # With 6 validation texts: calibrated on them where that is enough.
+    monkeypatch.setattr(session, "TRUSTED_VALIDATION", trusted)
+    run = start(ngrams=ngrams)
+    valid = valid_part(planted_csv)
+    classifier = Classifier.load(run.directory)
+    assert (classifier.ngrams is not None) is ngrams
+    assert (float(classifier.network.temperature) != 1) is (ngrams or trusted == 6)
+    found = metrics.evaluate(valid.labels, classifier.predict_proba(valid.texts), classifier.labels)
+    for name in ("accuracy", "macro_f1", "log_loss"):
+        assert run.valid[name] == pytest.approx(found[name], abs=1e-4)
+        assert document(run.directory)["results"][f"valid_{name}"] == run.valid[name]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["backward"], ["forward", "backward"], ["bytes"], ["tied"], ["gru"], ["tied", "bytes"]],
+)
+def test_every_kind_of_encoder(start: Start, models: Path, names: list[str]) -> None:
+    run = start(encoder=[models / name for name in names])
+    loaded = Classifier.load(run.directory)
+    assert len(loaded.network.lm_encoders()) == len(names)
+    for name, encoder in zip(names, loaded.network.lm_encoders(), strict=True):
+        trained, _, _ = lm_storage.load(models / name)
+        assert encoder.config == trained.config
+        before = trained.layers[-1].get_parameter("weight_hh_l0")
+        after = encoder.layers[-1].get_parameter("weight_hh_l0")
+        assert not torch.equal(before, after)
+        torch.testing.assert_close(before, after, atol=0.1, rtol=0)
+    np.testing.assert_array_equal(
+        loaded.predict_proba(["a wow day"]), run.classifier.predict_proba(["a wow day"])
+    )
+
+
+def test_three_classes_with_labels_kept_as_they_are(start: Start, tmp_path: Path) -> None:
+    examples = planted(45, ("10", "9", "so, so"))
+    rows = [
+        json.dumps({"text": text, "label": label})
+        for text, label in zip(examples.texts, examples.labels, strict=True)
+    ]
+    (tmp_path / "three.jsonl").write_text("\n".join(rows))
+    run = start(tmp_path / "three.jsonl")
+    assert run.classifier.labels == ("10", "9", "so, so")
+    assert Classifier.load(run.directory).predict_proba(["a"]).shape == (1, 3)
+
+
+def test_examples_instead_of_a_file(start: Start) -> None:
+    run = start(planted(30))
+    assert run.finished
+    assert "data" not in document(run.directory)
+    with pytest.raises(CheckpointError, match="cannot be resumed"):
+        resume_finetune(run.directory)
+
+
+def test_cleaning_is_remembered(start: Start, tmp_path: Path) -> None:
+    examples = planted(30)
+    dirty = tuple(text.replace(" ", "<br />", 1) for text in examples.texts)
+    data = write_csv(tmp_path / "dirty.csv", Examples(dirty, examples.labels, examples.rows, ""))
+    run = start(data, clean="html")
+    loaded = Classifier.load(run.directory)
+    assert loaded.clean == run.classifier.clean == "html"
+    assert loaded.cleaned("a<br />b") == "a\nb"
+
+
+def test_without_a_budget_few_labels_are_read_often(start: Start) -> None:
+    ears = Ears()
+    run = start(planted(20), epochs=None, valid_fraction=0, reporter=ears, batch_size=20)
+    assert run.steps == 20
+    assert any("no budget was given: 20 passes over 20 labelled texts" in n for n in ears.notes)
+
+
+def test_a_budget_of_time(start: Start) -> None:
+    ears = Ears()
+    run = start(epochs=None, minutes=0.005, reporter=ears)
+    assert run.finished
+    assert 0.3 <= run.seconds < 10
+    assert ears.evaluations[-1]["step"] == run.steps
+
+
+def test_unknown_characters_are_named(start: Start) -> None:
+    ears = Ears()
+    examples = planted(20)
+    odd = Examples(
+        tuple("★" + text + "ß" for text in examples.texts), examples.labels, examples.rows, "odd"
+    )
+    assert start(odd, reporter=ears).finished
+    assert any("has never seen these characters: ★ ß" in note for note in ears.notes)
+
+
+# ---------------------------------------------------------------- options
+
+
+def test_labels_are_stratified(start: Start) -> None:
+    run = start(labels=20)
+    assert run.labels_used == 18
+    targets = checkpoint.load(run.directory, training=True).tensors["training/targets"]
+    assert targets["targets"].sum(0).tolist() == [9, 9]
+    with pytest.raises(ConfigError, match=r"--labels 61 is more than there are"):
+        start(labels=61, force=True)
+    with pytest.raises(ConfigError, match="--labels 1 is too few"):
+        start(labels=1, force=True)
+
+
+def test_a_file_to_validate_on(start: Start, planted_csv: Path, tmp_path: Path) -> None:
+    valid = write_csv(tmp_path / "valid.csv", planted(20, seed=9))
+    ears = Ears()
+    run = start(valid=str(valid), reporter=ears)
+    assert run.labels_used == 60
+    assert any("20 to validate on" in note for note in ears.notes)
+    assert not any("also stand" in note for note in ears.notes)
+    ears = Ears()
+    start(valid=str(planted_csv), reporter=ears, force=True)
+    assert any("also stand in" in note for note in ears.notes)
+    strange = write_csv(tmp_path / "strange.csv", planted(4, ("bad", "awful")))
+    with pytest.raises(CorpusError, match="unknown label 'awful'"):
+        start(valid=str(strange), force=True)
+
+
+def test_without_validation(start: Start) -> None:
+    run = start(valid_fraction=0, ngrams=True)
+    assert run.labels_used == 60
+    assert run.valid == {}
+    assert run.classifier.ngrams is not None
+    assert np.isfinite(Classifier.load(run.directory).predict_proba(["a", ""])).all()
+
+
+def test_class_weights(start: Start) -> None:
+    examples = planted(60)
+    rare = examples.select([i for i in range(60) if examples.labels[i] == "bad" or i % 6 == 1])
+    weights = {}
+    for chosen in (True, False):
+        run = start(rare, class_weights=chosen, force=True)
+        saved = checkpoint.load(run.directory, training=True).tensors["training/targets"]
+        weights[chosen] = saved["weights"]
+        truth = saved["targets"].argmax(-1)
+    assert (weights[False] == 1).all()
+    assert float(weights[True].mean()) == pytest.approx(1)
+    sums = [float(weights[True][truth == k].sum()) for k in range(2)]
+    assert sums[0] == pytest.approx(sums[1])  # each class counts as much
+
+
+def test_from_scratch_takes_the_sizes_alone(start: Start, tiny_lm: Path) -> None:
+    trained, _, _ = lm_storage.load(tiny_lm)
+    run = start(from_scratch=True, epochs=1, seed=7)
+    (encoder,) = run.classifier.network.lm_encoders()
+    assert encoder.config == trained.config
+    difference = encoder.embedding.weight - trained.embedding.weight
+    assert difference.abs().mean() > 0.3  # not one that fine-tuning could make
+
+
+def test_seeds(start: Start, tmp_path: Path) -> None:
+    runs = [
+        start(out=tmp_path / str(number), seed=seed, ngrams=True)
+        for number, seed in enumerate((3, 3, 4))
+    ]
+    first, again, other = (weights_in(run.directory) for run in runs)
+    assert same(first, again)
+    assert not same(first, other)
+    for name in ("model.safetensors", "ngrams.safetensors", "training/optimizer.safetensors"):
+        assert (tmp_path / "0" / name).read_bytes() == (tmp_path / "1" / name).read_bytes()
+
+
+def test_deterministic(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "choose_precision", lambda *_: pytest.fail("by stopwatch"))
+    runs = [
+        start(out=tmp_path / str(k), deterministic=True, precision="auto", window=12)
+        for k in range(2)
+    ]
+    assert torch.are_deterministic_algorithms_enabled()
+    assert same(*(weights_in(run.directory) for run in runs))
+    assert document(runs[0].directory)["precision"] == "float32"
+
+
+def test_the_lm_loss_moves_the_encoder(start: Start, tmp_path: Path) -> None:
+    with_it = start(out=tmp_path / "with", lm_weight=5.0, unfreeze=0.0)
+    without = start(out=tmp_path / "without", lm_weight=0.0, unfreeze=0.0)
+    name = "encoders.0.output.weight"  # nothing else moves the output layer, and it decays
+    first, second = weights_in(with_it.directory)[name], weights_in(without.directory)[name]
+    assert not torch.equal(first, second)
+
+
+def test_adapting_changes_the_encoder(
+    start: Start, tmp_path: Path, tiny_lm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "reference_step", lambda device: lambda: None)
+    unlabelled = tmp_path / "more.txt"
+    unlabelled.write_text("\n".join(planted(100, seed=5).texts))
+    ears = Ears()
+    run = start(
+        adapt=0.02, unlabelled=str(unlabelled), learning_rate=1e-9, reporter=ears, ngrams=True
+    )
+    before, _, _ = lm_storage.load(tiny_lm)
+    (after,) = run.classifier.network.lm_encoders()
+    moved = after.embedding.weight - before.embedding.weight
+    assert moved.abs().max() > 0.01
+    assert any("54 labelled and 100 unlabelled texts" in note for note in ears.notes)
+    assert "valid_nats" in ears.evaluations[0]
+
+
+# ---------------------------------------------------------------- the probe
+
+
+@pytest.mark.parametrize("penalty", ["l1", "l2"])
+def test_the_probe(start: Start, tiny_lm: Path, planted_csv: Path, penalty: str) -> None:
+    ears = Ears()
+    run = start(method="probe", penalty=penalty, epochs=None, reporter=ears)
+    assert run.finished
+    assert run.steps == 0
+    assert run.seconds > 0
+    assert any(f"logistic regression ({penalty}) on 24 features" in note for note in ears.notes)
+    loaded = Classifier.load(run.directory)
+    trained, _, _ = lm_storage.load(tiny_lm)
+    (encoder,) = loaded.network.lm_encoders()
+    assert same(encoder.state_dict(), trained.state_dict())
+    assert loaded.network.config.detectors == loaded.network.config.head_size == 0
+    valid = valid_part(planted_csv)
+    found = metrics.evaluate(valid.labels, loaded.predict_proba(valid.texts), loaded.labels)
+    assert run.valid["log_loss"] == pytest.approx(found["log_loss"], abs=1e-5)
+    assert not (run.directory / "training").exists()
+    with pytest.raises(CheckpointError, match="cannot be resumed"):
+        resume_finetune(run.directory)
+
+
+def test_the_probe_of_two_encoders(start: Start, models: Path) -> None:
+    run = start(
+        encoder=[models / "forward", models / "backward"], method="probe", epochs=None, labels=12
+    )
+    assert run.classifier.network.head[0].num_features == 3 * (8 + 6)
+
+
+# ---------------------------------------------------------------- going on
+
+
+EVERYTHING = {"epochs": 3, "ema": 0.9, "clip": 0.5, "ngrams": True, "evaluations": 4}
+
+
+def interrupted(start: Start, step: int, **options: Any) -> FinetuneRun:
+    """A run that is stopped after a step as Ctrl-C does it."""
+    ears = Ears(lambda done: os.kill(os.getpid(), signal.SIGINT) if done == step else None)
+    run = start(reporter=ears, **options)
+    assert not run.finished
+    assert run.steps == step
+    return run
+
+
+@pytest.mark.parametrize("step", [2, 10])
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(
+    start: Start, models: Path, tmp_path: Path, step: int
+) -> None:
+    options = {"encoder": [models / "tied", models / "backward"], **EVERYTHING}
+    whole = start(out=tmp_path / "whole", **options)
+    part = interrupted(start, step, out=tmp_path / "part", **options)
+    assert Classifier.load(part.directory).predict(["a wow day"])  # usable already
+    torch.manual_seed(99)
+    ears = Ears()
+    run = resume_finetune(part.directory, reporter=ears)
+    assert any(f"going on from step {step}" in note for note in ears.notes)
+    assert run.finished
+    assert run.steps == whole.steps
+    assert run.valid == whole.valid
+    for path in sorted(whole.directory.rglob("*.safetensors")):
+        other = part.directory / path.relative_to(whole.directory)
+        assert other.read_bytes() == path.read_bytes(), path.name
+    steps = [
+        json.loads(row)["step"]
+        for row in (part.directory / "metrics.jsonl").read_text().splitlines()
+        if "loss" in json.loads(row)
+    ]
+    assert steps == [10, 20]
+    np.testing.assert_array_equal(
+        run.classifier.predict_proba(["a wow day"]), whole.classifier.predict_proba(["a wow day"])
+    )
+
+
+def test_a_finished_run_has_nothing_left_to_do(start: Start) -> None:
+    done = start(ngrams=True)
+    files = {p: p.read_bytes() for p in done.directory.rglob("*") if p.is_file()}
+    ears = Ears()
+    run = resume_finetune(done.directory, reporter=ears)
+    assert any("nothing is left to do" in note for note in ears.notes)
+    assert run.finished
+    assert run.valid == done.valid
+    assert files == {p: p.read_bytes() for p in done.directory.rglob("*") if p.is_file()}
+    texts = ["a wow day", "the zap lamp"]
+    np.testing.assert_allclose(
+        run.classifier.predict_proba(texts), done.classifier.predict_proba(texts), atol=1e-6
+    )
+
+
+def test_other_texts_are_refused(start: Start, tmp_path: Path) -> None:
+    data = write_csv(tmp_path / "data.csv", planted(30))
+    part = interrupted(start, 2, data=data)
+    before = (part.directory / "model.safetensors").read_bytes()
+    write_csv(data, planted(31))
+    with pytest.raises(CorpusError, match=r"mood \(.*data.csv\) have changed since"):
+        resume_finetune(part.directory)
+    swapped = planted(30)
+    labels = ("good", "bad", *swapped.labels[2:])
+    write_csv(data, Examples(swapped.texts, labels, swapped.rows, ""))
+    with pytest.raises(CorpusError, match="have changed"):
+        resume_finetune(part.directory)
+    data.unlink()
+    with pytest.raises(CorpusError, match=r"data\.csv"):
+        resume_finetune(part.directory)
+    assert (part.directory / "model.safetensors").read_bytes() == before
+    write_csv(data, planted(30))
+    assert resume_finetune(part.directory).finished
+
+
+def test_what_cannot_be_resumed(tiny_lm: Path, tiny_classifier: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        resume_finetune(tmp_path / "nothing")
+    with pytest.raises(CheckpointError, match="language-model"):
+        resume_finetune(tiny_lm)
+    with pytest.raises(CheckpointError, match="tiny holds no training state"):
+        resume_finetune(tiny_classifier)
+
+
+# ---------------------------------------------------------------- safety
+
+
+def test_nothing_is_overwritten_unasked(start: Start, tmp_path: Path, tiny_lm: Path) -> None:
+    run = start()
+    before = weights_in(run.directory)
+    with pytest.raises(ConfigError, match=r"mood exists: .*--resume.*--force"):
+        start(seed=5)
+    assert same(weights_in(run.directory), before)
+    start(seed=5, force=True)
+    assert not same(weights_in(run.directory), before)
+
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "diary.txt").write_text("dear diary")
+    for force in (False, True):
+        with pytest.raises(ConfigError, match="notes exists and is no checkpoint"):
+            start(out=tmp_path / "notes", force=force)
+    (tmp_path / "file").write_text("text")
+    with pytest.raises(ConfigError, match="file is a file"):
+        start(out=tmp_path / "file", force=True)
+    assert (tmp_path / "file").read_text() == "text"
+    (tmp_path / "empty").mkdir()
+    assert start(out=tmp_path / "empty").finished
+
+
+def test_the_encoder_is_never_overwritten(start: Start, tmp_path: Path) -> None:
+    encoder = save_lm(tmp_path / "lm")
+    before = (encoder / "model.safetensors").read_bytes()
+    with pytest.raises(ConfigError, match="--out .*lm is the encoder itself"):
+        start(encoder=encoder, out=tmp_path / "." / "lm", force=True)
+    start(encoder=encoder)
+    assert (encoder / "model.safetensors").read_bytes() == before
+
+
+def test_other_files_in_the_folder_survive(start: Start) -> None:
+    run = start()
+    (run.directory / "MODEL_CARD.md").write_text("# Mood")
+    (run.directory / "curve.png").write_bytes(b"\x89PNG")
+    start(seed=5, force=True)
+    assert (run.directory / "MODEL_CARD.md").read_text() == "# Mood"
+    assert (run.directory / "curve.png").read_bytes() == b"\x89PNG"
+    assert Classifier.load(run.directory).labels == ("bad", "good")
+
+
+def test_a_run_that_diverges_leaves_what_was_there(start: Start) -> None:
+    run = start()
+    before = weights_in(run.directory)
+    with pytest.raises(TrainingError, match="--learning-rate"):
+        start(force=True, learning_rate=1e30, unfreeze=0.0, clip=0.0)
+    assert same(weights_in(run.directory), before)
+
+
+def test_no_encoder(start: Start, tiny_lm: Path, tiny_classifier: Path, tmp_path: Path) -> None:
+    cases: list[tuple[Any, type[Exception], str]] = [
+        (tmp_path / "nothing", CheckpointError, "no checkpoint .*nothing"),
+        (tiny_classifier, CheckpointError, r"tiny is a classifier checkpoint; a language-model"),
+        ([tiny_lm] * 3, ConfigError, "--encoder takes one language model, or"),
+        ([], ConfigError, "--encoder takes one"),
+    ]
+    for encoder, error, words in cases:
+        with pytest.raises(error, match=words):
+            start(encoder=encoder)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_single_class(start: Start, tmp_path: Path) -> None:
+    one = planted(10).select(range(0, 10, 2))
+    with pytest.raises(CorpusError, match="two or more"):
+        start(one)
+    with pytest.raises(CorpusError, match="'bad'.*two or more"):
+        start(write_csv(tmp_path / "one.csv", one))
+    with pytest.raises(CorpusError, match="two or more"):
+        start(one.select([]))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"epochs": 1, "minutes": 1}, "--minutes and --epochs"),
+        ({"batch_size": 1}, "--batch-size must be at least 2"),
+        ({"window": 1}, "--window must be at least 2"),
+        ({"valid_fraction": 1.0}, "--valid-fraction must be below 1"),
+        ({"unfreeze": 0.5}, "--unfreeze"),
+        ({"method": "magic"}, "--method must be one of"),
+        ({"method": "probe", "from_scratch": True}, "--from-scratch"),
+        ({"learning_rate": 0}, "--learning-rate must be above 0"),
+        ({"learning_rate": float("nan")}, "--learning-rate must be a number"),
+        ({"labels": 2.5}, "--labels must be a whole number"),
+        ({"head_dropout": 1}, "--head-dropout"),
+        ({"detectors": -1}, "--detectors"),
+        ({"clean": "markdown"}, "--clean"),
+        ({"encoding": "klingon"}, "--encoding"),
+        ({"device": "abacus"}, "--device abacus"),
+        ({"learning_rat": 1}, "did you mean learning_rate"),
+    ],
+)
+def test_options_that_cannot_work(
+    start: Start, tmp_path: Path, options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        start(**options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_runs_do_not_write_one_folder(start: Start) -> None:
+    ears = Ears()
+    refused: list[str] = []
+
+    def second(step: int) -> None:
+        if step == 1:
+            with pytest.raises(CheckpointError, match="another run is writing") as caught:
+                start()
+            refused.append(str(caught.value))
+
+    ears.at = second
+    assert start(reporter=ears).finished
+    assert len(refused) == 1
+
+
+def test_a_copied_checkpoint_goes_on_too(start: Start, tmp_path: Path) -> None:
+    part = interrupted(start, 2)
+    shutil.move(part.directory, tmp_path / "elsewhere")
+    assert resume_finetune(tmp_path / "elsewhere").finished

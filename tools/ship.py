@@ -1,0 +1,53 @@
+"""Make a checkpoint fit to be shipped: small, without what only resuming needs.
+
+    python tools/ship.py checkpoints/long-run checkpoints/reviews
+
+Matrices become float16 (vectors, statistics among them, stay float32), files under `training/` are
+left out, and of paths in config.json only the names remain. MODEL_CARD.md is written by hand.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from chargen import checkpoint
+from chargen.checkpoint import Checkpoint
+
+LARGEST = 16 * 1024 * 1024
+
+
+def main(source: str, target: str) -> None:
+    """Write the small checkpoint and say how large it is."""
+    stored = checkpoint.load(source)
+    tensors = {
+        name: {
+            key: value.to(torch.float16) if value.ndim > 1 or name == "ngrams" else value
+            for key, value in group.items()
+        }
+        for name, group in stored.tensors.items()
+    }
+    documents = {name: without_paths(value) for name, value in stored.documents.items()}
+    checkpoint.save(Path(target), Checkpoint(stored.kind, documents, tensors))
+    size = sum(path.stat().st_size for path in Path(target).rglob("*") if path.is_file())
+    print(f"{target}: {size / 1e6:.2f} MB")
+    if size > LARGEST:
+        sys.exit(f"{target} is larger than {LARGEST} bytes")
+
+
+def without_paths(value: Any, key: str = "") -> Any:
+    """The same JSON value with the last part of each absolute path; characters stay as they are."""
+    if isinstance(value, dict):
+        return {k: without_paths(v, k) for k, v in value.items()}
+    if isinstance(value, list):
+        return [without_paths(v, key) for v in value]
+    if isinstance(value, str) and key != "characters" and Path(value).is_absolute():
+        return Path(value).name
+    return value
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:3])
