@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from .errors import ConfigError
 
@@ -35,6 +36,27 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
+class _NoInitialisation(TorchFunctionMode):
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def shapes_only() -> Iterator[None]:
+    """Modules made in this context have shapes but neither memory nor initial values.
+
+    Drawing initial values even for tensors without memory makes torch import 800 modules, which
+    takes a second.
+    """
+    with torch.device("meta"), _NoInitialisation():
+        yield
+
+
 def set_threads(threads: int | None) -> None:
     """Let torch use this many processor threads; None leaves its own choice."""
     if threads is not None:
@@ -44,7 +66,8 @@ def set_threads(threads: int | None) -> None:
 def seed_everything(seed: int, deterministic: bool = False) -> None:
     """Seed torch's generators on every device, on request with deterministic kernels only."""
     torch.manual_seed(seed)
-    torch.use_deterministic_algorithms(deterministic)
+    if torch.are_deterministic_algorithms_enabled() != deterministic:
+        torch.use_deterministic_algorithms(deterministic)
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from .. import checkpoint
 from ..checkpoint import Checkpoint
 from ..errors import CheckpointError, ConfigError, VocabularyError
+from ..runtime import shapes_only
 from ..text.vocabulary import Vocabulary
 from .config import ModelConfig
 from .model import CharLM
@@ -89,7 +90,7 @@ def unpack(stored: Checkpoint) -> tuple[CharLM, Vocabulary]:
             f"{path}: config.json states {config.num_layers} layers, model.safetensors has not "
             "the tensors for them"
         )
-    with torch.device("meta"):
+    with shapes_only():
         try:
             model = CharLM(config)
         except (RuntimeError, OverflowError, TypeError, ConfigError) as error:

@@ -10,6 +10,7 @@ verdict on the whole text is another question, which `leave_out` answers.
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -257,8 +258,8 @@ def _word_by_word(
 
 def _uncleaning(classifier: Classifier) -> Classifier:
     """The same for texts that have been cleaned: twice could find entities that were text."""
-    plain = Classifier(classifier.network, classifier.vocabularies, classifier.labels)
-    plain.precision = classifier.precision
+    plain = copy.copy(classifier)
+    plain.clean = None
     return plain
 
 

@@ -19,6 +19,7 @@ from ..errors import CheckpointError, ConfigError
 from ..lm.config import ModelConfig
 from ..lm.model import CharLM
 from ..lm.storage import check_weights, config_from_json, read_vocabulary
+from ..runtime import shapes_only
 from ..text.vocabulary import Vocabulary
 from .config import NetworkConfig
 from .network import ClassifierNetwork
@@ -150,7 +151,7 @@ def _empty_network(
         raise CheckpointError(
             f"{stored.path}: config.json states more layers than model.safetensors has tensors for"
         )
-    with torch.device("meta"):
+    with shapes_only():
         try:
             return ClassifierNetwork([CharLM(config) for config in configs], sizes)
         except (RuntimeError, OverflowError, TypeError, ConfigError) as error:

@@ -154,10 +154,15 @@ def encoder_features(
     encoder: CharLM, eye: Eye, texts: Sequence[str], precision: str = "float32"
 ) -> NDArray[np.float32]:
     """Last, mean and largest outputs of an encoder over each text: (N, 3 H), in batches."""
-    with torch.random.fork_rng(devices=[]):  # its head, drawn at random, is not used
-        bare = ClassifierNetwork([encoder], NetworkConfig(detectors=0, head_size=0))
-    bare.temperature = bare.temperature.to(encoder.embedding.weight.device)
-    return pooled_features(bare, EncodedTexts(texts, [eye]), precision)
+    return pooled_features(reader_of(encoder), EncodedTexts(texts, [eye]), precision)
+
+
+def reader_of(encoder: CharLM) -> ClassifierNetwork:
+    """A network that reads with an encoder; its head means nothing."""
+    with torch.random.fork_rng(devices=[]):  # the head is drawn at random
+        reader = ClassifierNetwork([encoder], NetworkConfig(detectors=0, head_size=0))
+    reader.temperature = reader.temperature.to(encoder.embedding.weight.device)
+    return reader.eval()
 
 
 def probe_direction(network: ClassifierNetwork) -> NDArray[np.float32]:
