@@ -6,6 +6,7 @@
 Directions are fitted on labelled texts, on the model's own as the classifier labels them where
 there is no --data, or are those stored in the checkpoint (--stored). For each label and strength
 the same seeds are drawn; bits per character are those of the texts under the unsteered model.
+The way "probe" takes the weights of the classifier, which must then be a probe of this model.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ def find(
         return steering
     if arguments.data:
         config = ExamplesConfig(clean=arguments.clean)
-        return fit_steering(lm, read_examples(arguments.data, config), way)
+        return fit_steering(lm, read_examples(arguments.data, config), way, judge)
     return fit_with_classifier(lm, judge, way, arguments.seed)
 
 

@@ -26,9 +26,9 @@ from .batching import Eye
 from .classifier import Classifier
 from .examples import Examples, subset
 from .steering import DOCUMENT, Steering
-from .units import TellingUnit, encoder_features, reader_of, telling_unit
+from .units import TellingUnit, encoder_features, probe_direction, reader_of, telling_unit
 
-WAYS = ("means", "unit")
+WAYS = ("means", "unit", "probe")
 
 MOST_TEXTS = 2_000
 """Labelled texts that are read."""
@@ -43,7 +43,9 @@ OWN_TEXTS, OWN_CHARACTERS = 400, 400
 """Texts that a model writes to have them labelled, and their length."""
 
 
-def fit_steering(lm: LanguageModel, examples: Examples, way: str = "means") -> Steering:
+def fit_steering(
+    lm: LanguageModel, examples: Examples, way: str = "means", probe: Classifier | None = None
+) -> Steering:
     """Find for each class a direction to steer by.
 
     Parameters
@@ -51,14 +53,22 @@ def fit_steering(lm: LanguageModel, examples: Examples, way: str = "means") -> S
     lm : LanguageModel
     examples : Examples
         At most `MOST_TEXTS` of them are read, and `MOST_CHARACTERS` of each.
-    way : {"means", "unit"}
+    way : {"means", "unit", "probe"}
         From the mean of the other classes to the mean of this one, shrunk where the outputs vary
-        most from character to character; or the one unit that differs most between the classes.
+        most from character to character; or the one unit that differs most between the classes; or
+        the weights of a probe.
+    probe : Classifier, optional
+        For that way: trained with ``--method probe`` on this model, with the labels of the
+        examples.
 
     Raises
     ------
     CorpusError
         Where there is only one class, or a class has a single text.
+    ConfigError
+        Where there is no such way, or the probe is another model's or knows other labels.
+    CheckpointError
+        Where it is no probe.
     """
     if way not in WAYS:
         raise ConfigError(f"a direction is one of {', '.join(WAYS)}; got {way!r}")
@@ -84,6 +94,9 @@ def fit_steering(lm: LanguageModel, examples: Examples, way: str = "means") -> S
         scale = np.trace(covariance) / len(covariance) or 1.0
         directions = np.linalg.solve(covariance / scale + np.eye(len(covariance)), differences.T).T
         what = "the difference of the classes' means"
+    elif way == "probe":
+        directions = _of_probe(probe, lm, labels)
+        what = "the weights of a probe"
     else:
         units = [telling_unit(features, examples.labels, label) for label in labels]
         directions = np.stack([_axis(unit, lm.model.hidden_size) for unit in units])
@@ -126,7 +139,7 @@ def fit_with_classifier(
     examples = Examples(
         tuple(texts), tuple(found), tuple(range(1, len(texts) + 1)), "its own, as classified"
     )
-    return fit_steering(lm, examples, way)
+    return fit_steering(lm, examples, way, classifier)
 
 
 def stored_steering(lm: LanguageModel) -> Steering | None:
@@ -221,6 +234,20 @@ def _axis(unit: TellingUnit, size: int) -> NDArray[np.float64]:
     axis = np.zeros(size)
     axis[unit.index] = 1 if unit.above else -1
     return axis
+
+
+def _of_probe(
+    probe: Classifier | None, lm: LanguageModel, labels: tuple[str, ...]
+) -> NDArray[np.float64]:
+    if probe is None or probe.labels != labels:
+        raise ConfigError(f"way 'probe' needs a probe of the labels {', '.join(map(repr, labels))}")
+    directions = probe_direction(probe.network).astype(np.float64)
+    if directions.shape[1] != lm.model.hidden_size:
+        raise ConfigError(
+            f"the probe is of a model of {directions.shape[1]} hidden units; "
+            f"this one has {lm.model.hidden_size}"
+        )
+    return directions
 
 
 @torch.no_grad()

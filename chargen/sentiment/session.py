@@ -40,7 +40,7 @@ from .probe import fit_probe
 from .tuner import TRUSTED_VALIDATION, Labelled, Tuner
 from .voting import vote_weights
 
-MOST_NGRAM_TEXTS = 40_000
+MOST_NGRAM_TEXTS = 20_000
 """Texts that n-grams are counted in: at some 30 KB of memory each."""
 
 NETWORK_LEARNS = 1000

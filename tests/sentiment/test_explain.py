@@ -9,6 +9,7 @@ from chargen.errors import ConfigError
 from chargen.sentiment import explain as explaining
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.explain import explain, is_quick, leave_out, word_spans
+from chargen.sentiment.ngrams import NgramModel
 from chargen.sentiment.painting import (
     STEPS,
     harmless,
@@ -19,24 +20,33 @@ from chargen.sentiment.painting import (
     step_of,
 )
 
-from .making import BYTES, CHARS, make_lm, make_network
+from .making import BYTES, CHARS, make_lm, make_network, planted
 
 TEXT = "  the river was cold. a lamp fell\ninto the café "
 
 
 def classifier(
-    labels: Sequence[str] = ("bad", "good"), clean: str | None = None, backward: bool = False
+    labels: Sequence[str] = ("bad", "good"),
+    clean: str | None = None,
+    backward: bool = False,
+    voting: bool = False,
 ) -> Classifier:
     encoders = [make_lm()]
     if backward:
         encoders.append(make_lm(direction="backward", hidden_size=6, seed=1))
     network = make_network(*encoders, num_classes=len(labels))
-    return Classifier(network, [CHARS] * len(encoders), labels, clean)
+    ngrams = None
+    if voting:
+        examples = planted(40)
+        targets = np.array([["bad", "good"].index(label) for label in examples.labels])
+        (ngrams,) = NgramModel.fit(examples.texts, targets, 2)
+    return Classifier(network, [CHARS] * len(encoders), labels, clean, ngrams=ngrams)
 
 
+@pytest.mark.parametrize("voting", [False, True])
 @pytest.mark.parametrize("backward", [False, True])
-def test_the_trace_ends_in_the_verdict_and_the_moves_add_up(backward: bool) -> None:
-    judge = classifier(backward=backward)
+def test_the_trace_ends_in_the_verdict_and_the_moves_add_up(backward: bool, voting: bool) -> None:
+    judge = classifier(backward=backward, voting=voting)
     found = explain(judge, TEXT)
     expected = judge.predict_proba([TEXT])[0]
     np.testing.assert_allclose(found.trace[-1], expected, atol=1e-5)
@@ -104,8 +114,9 @@ def test_scripts_without_spaces_are_cut_into_characters() -> None:
     assert [("好电影。"[a:b]) for a, b in word_spans("好电影。")] == ["好", "电", "影", "。"]
 
 
-def test_leaving_out_a_word_is_the_text_without_it() -> None:
-    judge = classifier()
+@pytest.mark.parametrize("voting", [False, True])
+def test_leaving_out_a_word_is_the_text_without_it(voting: bool) -> None:
+    judge = classifier(voting=voting)
     found = leave_out(judge, explain(judge, TEXT))
     word = found.words[1]
     whole, without = judge.predict_proba([TEXT, TEXT.replace("river ", "")])[:, 1].astype(float)

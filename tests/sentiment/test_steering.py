@@ -11,6 +11,7 @@ from chargen import LanguageModel, checkpoint
 from chargen.errors import CheckpointError, ConfigError, CorpusError
 from chargen.lm import storage as lm_storage
 from chargen.lm.model import CharLM
+from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.directions import (
     effect,
     fit_steering,
@@ -20,8 +21,9 @@ from chargen.sentiment.directions import (
 )
 from chargen.sentiment.examples import Examples
 from chargen.sentiment.steering import Steering
+from chargen.sentiment.units import probe_direction
 
-from .making import BYTES, CHARS, make_lm, save_lm
+from .making import BYTES, CHARS, make_lm, make_network, save_lm
 
 MOODS = {"good": "good film. ", "bad": "bad plot. "}
 
@@ -194,6 +196,19 @@ def test_a_classifier_may_label_what_the_model_writes(writer: LanguageModel) -> 
         fit_with_classifier(LanguageModel(make_lm(), CHARS), other)  # type: ignore[arg-type]
 
 
+def test_a_probe_has_a_direction_for_its_own_model(writer: LanguageModel) -> None:
+    network = make_network(writer.model, detectors=0, head_size=0)
+    probe = Classifier(network, [CHARS], ("bad", "good"))
+    steering = fit_steering(writer, lines(), "probe", probe)
+    np.testing.assert_allclose(steering.directions[0], -steering.directions[1], atol=1e-6)
+    linear = probe_direction(network)[1]
+    assert steering.directions[1] @ linear == pytest.approx(np.linalg.norm(linear), rel=1e-5)
+    with pytest.raises(ConfigError, match="'bad', 'good'"):
+        fit_steering(writer, lines(), "probe")
+    with pytest.raises(ConfigError, match="24 hidden units; this one has 8"):
+        fit_steering(LanguageModel(make_lm(), CHARS), lines(), "probe", probe)
+
+
 def test_the_effect_is_measured(writer: LanguageModel) -> None:
     steering = fit_steering(writer, lines())
     rows = effect(
@@ -211,7 +226,7 @@ def test_too_little_to_fit_on_is_said(writer: LanguageModel) -> None:
     examples = Examples(("a", "b", "c"), ("x", "x", "y"), (2, 3, 4), "few.csv")
     with pytest.raises(CorpusError, match="few.csv.*'y' has 1"):
         fit_steering(writer, examples)
-    with pytest.raises(ConfigError, match="means, unit"):
+    with pytest.raises(ConfigError, match="means, unit, probe"):
         fit_steering(writer, lines(), "magic")
 
 
