@@ -1,14 +1,16 @@
 """Make a checkpoint fit to be shipped: small, without what only resuming needs.
 
-    python tools/ship.py checkpoints/long-run checkpoints/reviews
+    python tools/ship.py checkpoints/long-run checkpoints/reviews [LABELLED]
 
 Matrices become float16 (vectors, statistics among them, stay float32), files under `training/` are
-left out, and of paths in config.json only the names remain. MODEL_CARD.md is written by hand.
+left out, and of paths in config.json only the names remain. With labelled texts, a language model
+gets directions for `chargen sample --steer` too. MODEL_CARD.md is written by hand.
 """
 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,15 @@ import torch
 
 from chargen import checkpoint
 from chargen.checkpoint import Checkpoint
+from chargen.language_model import LanguageModel
+from chargen.sentiment.config import ExamplesConfig
+from chargen.sentiment.directions import fit_steering, store_steering
+from chargen.sentiment.examples import read_examples
 
 LARGEST = 16 * 1024 * 1024
 
 
-def main(source: str, target: str) -> None:
+def main(source: str, target: str, labelled: str | None = None) -> None:
     """Write the small checkpoint and say how large it is."""
     stored = checkpoint.load(source)
     tensors = {
@@ -32,6 +38,10 @@ def main(source: str, target: str) -> None:
     }
     documents = {name: without_paths(value) for name, value in stored.documents.items()}
     checkpoint.save(Path(target), Checkpoint(stored.kind, documents, tensors))
+    if labelled is not None:
+        examples = read_examples(labelled, ExamplesConfig(clean="html"))
+        examples = replace(examples, source=Path(labelled).name)
+        store_steering(target, fit_steering(LanguageModel.load(target), examples))
     size = sum(path.stat().st_size for path in Path(target).rglob("*") if path.is_file())
     print(f"{target}: {size / 1e6:.2f} MB")
     if size > LARGEST:
@@ -50,4 +60,4 @@ def without_paths(value: Any, key: str = "") -> Any:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    main(*sys.argv[1:4])

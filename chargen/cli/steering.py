@@ -73,14 +73,15 @@ def steered(lm: Any, options: dict[str, Any]) -> Any:
     """
     if options["steer"] is None:
         return lm
-    steering = _find(lm, options)
-    say(f"note: steered by {steering.source}")
     strength = 1.0 if options["strength"] is None else options["strength"]
+    steering = _find(lm, strength, options)
+    say(f"note: steered by {steering.source}")
     return steering.steered(lm, options["steer"], strength)
 
 
-def _find(lm: Any, options: dict[str, Any]) -> Any:
+def _find(lm: Any, strength: float, options: dict[str, Any]) -> Any:
     from ..sentiment.directions import fit_steering, fit_with_classifier, stored_steering
+    from ..sentiment.steering import check_wish
 
     if options["steer_data"] is not None:
         from ..sentiment.config import ExamplesConfig
@@ -91,11 +92,13 @@ def _find(lm: Any, options: dict[str, Any]) -> Any:
         examples = read_examples(options["steer_data"], config)
         for note in examples.notes:
             say(f"note: {note}")
+        check_wish(options["steer"], strength, examples.classes)
         return fit_steering(lm, examples)
     if options["steer_with"] is not None:
         from .options import load_classifier
 
         classifier = load_classifier(options["steer_with"], str(lm.decoder.device))
+        check_wish(options["steer"], strength, classifier.labels)
         return fit_with_classifier(lm, classifier)
     steering = stored_steering(lm)
     if steering is None:

@@ -33,7 +33,7 @@ WAYS = ("means", "unit", "probe")
 MOST_TEXTS = 2_000
 """Labelled texts that are read."""
 
-MOST_CHARACTERS = 1_000
+MOST_CHARACTERS = 500
 """Characters at the beginning of each that are."""
 
 _STEP_TEXTS = 64

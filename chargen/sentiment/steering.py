@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import difflib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,13 +70,7 @@ class Steering:
             Where there is no such label, the strength is no number, or the directions are those of
             another model.
         """
-        if label not in self.labels:
-            near = difflib.get_close_matches(label, self.labels, 1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
-            known = ", ".join(map(repr, self.labels))
-            raise ConfigError(f"--steer {label!r} is none of the labels{hint}; they are {known}")
-        if not math.isfinite(strength):
-            raise ConfigError(f"--strength must be a number, got {strength}")
+        check_wish(label, strength, self.labels)
         size = self.directions.shape[1]
         if size != lm.model.hidden_size:
             raise ConfigError(
@@ -155,6 +150,22 @@ class Steering:
             _numbers(document["neutral"], count, f"{where}: neutral"),
             source,
         )
+
+
+def check_wish(label: str, strength: float, labels: Sequence[str]) -> None:
+    """Refuse a label that is not there and a strength that is no number.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if label not in labels:
+        near = difflib.get_close_matches(label, labels, 1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        known = ", ".join(map(repr, labels))
+        raise ConfigError(f"--steer {label!r} is none of the labels{hint}; they are {known}")
+    if not math.isfinite(strength):
+        raise ConfigError(f"--strength must be a number, got {strength}")
 
 
 def _rounded(row: list[float]) -> list[float]:

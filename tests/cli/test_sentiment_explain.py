@@ -144,6 +144,7 @@ def test_the_telling_unit(chargen: Command, mood: Path, labelled: Path, tmp_path
     [
         (["x", "--label", "nice"], "'nice'"),
         ([""], "TEXT is empty"),
+        ([" \n"], "TEXT is empty"),
         (["x", "--histogram", "unit.png"], "--unit DATA"),
         (["x", "--html", "."], "folder"),
         (["x", "--html", "nowhere/page.html"], "no folder"),

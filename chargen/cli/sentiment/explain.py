@@ -95,7 +95,7 @@ def explain(
     from ...sentiment.explain import is_quick, leave_out
 
     explanation = explained(classifier, _read(text), label)
-    if not explanation.text:
+    if not explanation.text.strip():
         raise ConfigError("TEXT is empty: there is nothing to explain")
     if is_quick(explanation) if leaving_out is None else leaving_out:
         explanation = leave_out(classifier, explanation)
