@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from . import checkpoint
-from .errors import CheckpointError, ConfigError, CorpusError
+from .errors import CheckpointError, CorpusError
 from .language_model import LanguageModel
 from .lm import recipes, storage
 from .lm.config import ModelConfig, TrainConfig

@@ -12,9 +12,7 @@ _PLACES = (
 
 def names() -> list[str]:
     """What there is, such as "reviews" and "sentiment"."""
-    found = {
-        path.parent.name for place in _PLACES for path in place.glob("*/MODEL_CARD.md")
-    }
+    found = {path.parent.name for place in _PLACES for path in place.glob("*/MODEL_CARD.md")}
     return sorted(found)
 
 

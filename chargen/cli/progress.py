@@ -94,7 +94,8 @@ class TerminalReporter(Reporter):
         if "valid_accuracy" in metrics:
             self._write(
                 f"step {metrics['step']}: validation accuracy {metrics['valid_accuracy']:.4f}, "
-                f"macro-F1 {metrics['valid_macro_f1']:.4f}, log loss {metrics['valid_log_loss']:.4f}"
+                f"macro-F1 {metrics['valid_macro_f1']:.4f}, "
+                f"log loss {metrics['valid_log_loss']:.4f}"
             )
         if sample:
             shown = visible(sample).strip("\n")

@@ -12,6 +12,9 @@ from .terminal import say
 
 Command = Callable[..., Any]
 
+STRENGTH = 2.0
+"""Where the effect is plain and the text still about as likely (benchmarks/results, sentiment)."""
+
 STEERING = ("steer", "strength", "steer_data", "steer_with")
 """Names of the options below."""
 
@@ -29,7 +32,7 @@ def steering_options(command: Command) -> Command:
                 "--strength",
                 type=float,
                 help="How far: 1 is where texts of the class lie, 0 leaves all as it is "
-                "(default: 1).",
+                "(default: 2).",
             ),
             click.option(
                 "--steer-data",
@@ -73,7 +76,7 @@ def steered(lm: Any, options: dict[str, Any]) -> Any:
     """
     if options["steer"] is None:
         return lm
-    strength = 1.0 if options["strength"] is None else options["strength"]
+    strength = STRENGTH if options["strength"] is None else options["strength"]
     steering = _find(lm, strength, options)
     say(f"note: steered by {steering.source}")
     return steering.steered(lm, options["steer"], strength)

@@ -6,7 +6,6 @@ import dataclasses
 import difflib
 import os
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch

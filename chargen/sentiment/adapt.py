@@ -84,6 +84,7 @@ def adapt(
     finally:
         reporter.close()
     if not trainer.finished:
+        reporter.note("stopped while adapting: nothing has been saved")
         raise KeyboardInterrupt
     if trainer.best:
         model.load_state_dict(trainer.best)

@@ -18,6 +18,9 @@ from .network import ClassifierNetwork
 RISE = 0.1
 """Share of the run over which the learning rate rises; over the rest it falls to zero."""
 
+LATEST = 0.8
+"""Share of the run after which every layer learns, however many there are."""
+
 
 @dataclass
 class LayerGroup:
@@ -69,7 +72,8 @@ def layer_groups(network: ClassifierNetwork, config: FinetuneConfig) -> list[Lay
             groups.append(LayerGroup(name, parameters, config.learning_rate, 0.0))
         else:
             rate = config.learning_rate * config.encoder_rate / config.layer_decay**depth
-            groups.append(LayerGroup(name, parameters, rate, config.unfreeze * (depth + 1)))
+            starts = min(LATEST, config.unfreeze * (depth + 1))
+            groups.append(LayerGroup(name, parameters, rate, starts))
     return groups
 
 

@@ -90,7 +90,8 @@ def _precision(config: FinetuneConfig, device: torch.device, before: str | None)
     by_rule = config.deterministic and config.precision == "auto"
     requested = "float32" if by_rule else config.precision
     if requested == "float32" and config.adapt is None:
-        return PrecisionChoice("float32", "as asked", 0.0)
+        reason = "for --deterministic" if by_rule else "as asked"
+        return PrecisionChoice("float32", reason, 0.0)
     return choose_precision(requested, device, reference_step(device))
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from chargen.sentiment import ngrams
 from chargen.sentiment.ngrams import BITS, NgramModel, features, summed
 
-GOOD = ["a lovely film", "lovely and warm", "so warm, so lovely", "I was warmed by this lovely one"]
-BAD = ["a dreadful film", "dreadful and cold", "so cold, so dreadful", "cold and dreadful, this one"]
+GOOD = ["a lovely film", "lovely and warm", "so warm, so lovely", "I was warmed by this one"]
+BAD = ["a dreadful film", "dreadful and cold", "so cold, so dreadful", "this one is dreadful"]
 TEXTS, TARGETS = GOOD + BAD, np.array([1] * 4 + [0] * 4)
 EVEN = np.ones(1 << BITS, np.float32)
 
@@ -79,7 +79,7 @@ def test_agrees_with_scikit_learn() -> None:
 
 
 def test_unlabelled_texts_spread_what_labels_say() -> None:
-    """"sunny" never has a label, but goes with "lovely" in texts without one."""
+    """ "sunny" never has a label, but goes with "lovely" in texts without one."""
     more = ["lovely sunny place", "sunny, lovely", "dreadful gloomy place", "gloomy, dreadful"] * 5
     members = NgramModel.fit(TEXTS, TARGETS, 2, unlabelled=more)
     assert len(members) == 2

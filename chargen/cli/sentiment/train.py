@@ -67,9 +67,7 @@ def train(
     if resumed is not None:
         run = runs.resume_finetune(resumed, reporter=reporter)
     else:
-        run = runs.finetune(
-            str(data), encoder, str(out), force=force, reporter=reporter, **options
-        )
+        run = runs.finetune(str(data), encoder, str(out), force=force, reporter=reporter, **options)
     _tell(run, as_json, quiet)
     return 0 if run.finished else 128 + signal.SIGINT
 
