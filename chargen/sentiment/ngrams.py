@@ -25,7 +25,7 @@ ORDERS = (3, 6)
 BITS = 18
 """Binary logarithm of the number of buckets (F)."""
 
-STRENGTH = 10.0
+STRENGTH = 30.0
 """Inverse strength of the L2 regularisation."""
 
 SMOOTHING = 0.1
@@ -41,6 +41,7 @@ class NgramModel:
     Parameters
     ----------
     idf : (F,) float32
+        Squared inverse document frequency of each bucket.
     weights : (C, F) float32
     biases : (C,) float32
 
@@ -139,7 +140,8 @@ class NgramModel:
         frequency = np.zeros(1 << BITS)
         for indices, _ in counted:
             frequency[indices] += 1
-        idf = (np.log((1 + len(counted)) / (1 + frequency)) + 1).astype(np.float32)
+        # Squared: rare n-grams, which are whole words, may weigh more than endings and spaces.
+        idf = ((np.log((1 + len(counted)) / (1 + frequency)) + 1) ** 2).astype(np.float32)
         lengths = [len(indices) for indices, _ in counted]
         columns = np.concatenate([indices for indices, _ in counted])
         values = np.concatenate([_scaled(*each, idf) for each in counted])

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 SPREAD = 1.5
 """Standard deviation of the summed logits where there is too little to calibrate on."""
 
+PRIOR_TEXTS = 5.0
+"""Texts that the trust is worth when votes are weighed."""
+
 ONE = math.log(math.e - 1)
 """Softplus of it is 1."""
 
@@ -22,7 +25,8 @@ def vote_weights(
 
     With targets, those of least log loss: for one member temperature scaling (Guo et al. 2017,
     https://arxiv.org/abs/1706.04599), for several a logistic regression on their logits (stacked
-    generalisation, Wolpert 1992), no factor below 0. Without, their logits are brought to the same
+    generalisation, Wolpert 1992), no factor below 0, and near what is trusted where the texts are
+    few. Without, their logits are brought to the same
     spread, and each counts as it is trusted.
 
     Parameters
@@ -46,8 +50,7 @@ def vote_weights(
     trusted = SPREAD * shares / spreads
     if targets is None:
         return [float(each) for each in trusted]
-    start = SPREAD / spreads / len(centred)
-    scaled = torch.stack(centred) * start[:, None, None]  # (M, N, C)
+    scaled = torch.stack(centred) * trusted[:, None, None]  # (M, N, C)
     # Softplus keeps the factors above 0; they begin at 1.
     raw = torch.full((len(centred),), ONE, requires_grad=True)
     optimizer = torch.optim.LBFGS([raw], max_iter=50, line_search_fn="strong_wolfe")
@@ -55,12 +58,12 @@ def vote_weights(
     def closure() -> float:
         optimizer.zero_grad()
         summed = (scaled * nn.functional.softplus(raw)[:, None, None]).sum(0)
-        # The prior is worth a text or so: it keeps the factors finite where all are right.
-        prior = (raw - ONE).square().sum() / len(targets)
+        # With few texts the factors stay near what was trusted, and finite where all are right.
+        prior = PRIOR_TEXTS * (raw - ONE).square().sum() / len(targets)
         loss = nn.functional.cross_entropy(summed, targets) + prior
         torch.autograd.backward(loss)
         return float(loss.detach())
 
     with torch.enable_grad():
         optimizer.step(closure)  # type: ignore[no-untyped-call]
-    return [float(each) for each in start * nn.functional.softplus(raw.detach())]
+    return [float(each) for each in trusted * nn.functional.softplus(raw.detach())]
