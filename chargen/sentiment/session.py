@@ -43,9 +43,8 @@ from .voting import vote_weights
 MOST_NGRAM_TEXTS = 20_000
 """Texts that n-grams are counted in: at some 30 KB of memory each."""
 
-NETWORK_LEARNS = 1000
-"""Labelled texts at which the network's vote counts half as much as another, where it is not
-weighed on validation texts (benchmarks/results/, sentiment)."""
+NETWORK_LEARNS = 10_000
+"""Labelled texts at which the network's vote is trusted half as much as that of the n-grams."""
 
 BAYES_HELPS = 100
 """Labelled texts at which the vote of naive Bayes over unlabelled texts counts half."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 SPREAD = 1.5
 """Standard deviation of the summed logits where there is too little to calibrate on."""
 
-PRIOR_TEXTS = 5.0
+PRIOR_TEXTS = 20.0
 """Texts that the trust is worth when votes are weighed."""
 
 ONE = math.log(math.e - 1)

@@ -29,7 +29,7 @@ def test_one_member_is_temperature_scaling() -> None:
 
 
 def test_a_member_that_knows_nothing_is_hardly_heard() -> None:
-    logits, targets = problem(3.0, 0)
+    logits, targets = problem(3.0, 0, texts=20_000)
     noise = torch.randn(logits.shape, generator=torch.Generator().manual_seed(1))
     telling, empty = vote_weights([logits, noise], targets)
     assert telling == pytest.approx(1, rel=0.15)
