@@ -54,6 +54,11 @@ def test_what_it_is_for() -> None:
     assert chances.sum(-1) == pytest.approx([1, 1], abs=1e-5)
 
 
+def test_texts_much_shorter_than_those_of_training() -> None:
+    texts = ["I loved it.", "Great movie!", "A dull, stupid mess.", "Awful."]
+    assert Classifier.load("sentiment").predict(texts) == ["pos", "pos", "neg", "neg"]
+
+
 def test_the_reader_writes_english() -> None:
     lm = LanguageModel.load("reviews")
     text = "I watched this film with my family and we all liked the story."

@@ -21,6 +21,9 @@ from .pooling import LastState, Pooling, running
 WINDOW = 256
 """Steps of a window that is only read; bounds the memory, changes no verdict."""
 
+LIMIT = 4.0
+"""Standard deviations beyond which a feature counts no more."""
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -36,6 +39,17 @@ class Reading:
 
     ids: Tensor
     lengths: Tensor
+
+
+class Standardise(nn.BatchNorm1d):
+    """Batch normalisation whose values stay within `LIMIT` standard deviations.
+
+    A text much shorter than those of training has features hundreds of deviations away, which
+    would drown all others; that far out they say no more than "far out".
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input).clamp(-LIMIT, LIMIT)
 
 
 class Head(nn.Sequential):
@@ -54,7 +68,7 @@ class Head(nn.Sequential):
     def __init__(self, features: int, config: NetworkConfig) -> None:
         # Means over a long text vary little: the usual eps of 1e-5 would drown some of them.
         layers: list[nn.Module] = [
-            nn.BatchNorm1d(features, eps=1e-7),
+            Standardise(features, eps=1e-7),
             nn.Dropout(config.head_dropout),
         ]
         if config.head_size:

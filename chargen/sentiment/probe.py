@@ -17,7 +17,7 @@ from torch import nn
 from ..errors import MissingExtraError
 from ..runtime import autocast
 from .batching import EncodedTexts, sorted_batches
-from .network import ClassifierNetwork
+from .network import LIMIT, ClassifierNetwork
 
 STRENGTHS = tuple(2.0**power for power in range(-12, 5, 2))
 """Inverse strengths of regularisation that are tried."""
@@ -77,7 +77,7 @@ def fit_probe(
     assert norm.running_mean is not None
     assert norm.running_var is not None
     mean, variance = features.mean(0), features.var(0)
-    scaled = (features - mean) / np.sqrt(variance + norm.eps)
+    scaled = ((features - mean) / np.sqrt(variance + norm.eps)).clip(-LIMIT, LIMIT)
     fewest = int(np.bincount(targets).min())
     everything = np.arange(len(targets))
     model = LogisticRegressionCV(

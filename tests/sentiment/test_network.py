@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from chargen.sentiment import network as network_module
 from chargen.sentiment.batching import EncodedTexts, Eye
 from chargen.sentiment.config import NetworkConfig
-from chargen.sentiment.network import ClassifierNetwork, Head, Reading
+from chargen.sentiment.network import LIMIT, ClassifierNetwork, Head, Reading, Standardise
 
 from .making import BYTES, CHARS, make_lm, make_network
 
@@ -103,7 +103,7 @@ def test_sizes() -> None:
     assert network.head[0].num_features == 3 * (8 + 5) + 2 * 2 * 4
     assert network(read(["a", "b"], network))[0].shape == (2, 3)
     assert [type(module).__name__ for module in Head(7, NetworkConfig(head_size=0))] == [
-        *("BatchNorm1d", "Dropout", "Linear")
+        *("Standardise", "Dropout", "Linear")
     ]
 
 
@@ -288,3 +288,9 @@ def test_the_trace_ends_with_the_verdict(kind: str, monkeypatch: pytest.MonkeyPa
         with torch.no_grad():
             logits, _ = network(read([text[:end]], network))
         torch.testing.assert_close(trace[end], logits[0], atol=1e-5, rtol=0)
+
+
+def test_features_far_outside_of_training_count_no_more_than_the_limit() -> None:
+    standardise = Standardise(3).eval()
+    far = torch.tensor([[1e6, -1e6, 0.5]])
+    assert standardise(far).tolist()[0] == pytest.approx([LIMIT, -LIMIT, 0.5], abs=1e-4)
