@@ -26,6 +26,13 @@ def readable(text: str) -> str:
     return text if text.isascii() else _NO_TEXT.sub("\ufffd", text)
 
 
+ENOUGH = 16
+"""Texts of a batch that keep a matrix product busy."""
+
+LIKE = 0.75
+"""Share of the longest length that a text must have to join a batch that has enough."""
+
+
 @dataclass(frozen=True)
 class Eye:
     """How one encoder sees a text: its vocabulary and its direction."""
@@ -109,13 +116,16 @@ def sorted_batches(
 ) -> Iterator[list[int]]:
     """Every text once, longest first, at most `batch_size` texts and `symbols` with padding.
 
-    Longest first, so that what needs most memory is tried before the work, not after it.
+    A batch of `ENOUGH` texts takes no more that are much shorter than its longest. Longest first, so that what needs most memory is tried before the work, not after it.
     """
     batch: list[int] = []
     for index in np.argsort(-lengths, kind="stable").tolist():
-        if batch and (len(batch) == batch_size or (len(batch) + 1) * lengths[batch[0]] > symbols):
-            yield batch
-            batch = []
+        if batch:
+            longest = lengths[batch[0]]
+            full = len(batch) == batch_size or (len(batch) + 1) * longest > symbols
+            if full or (len(batch) >= ENOUGH and lengths[index] < LIKE * longest):
+                yield batch
+                batch = []
         batch.append(index)
     if batch:
         yield batch
