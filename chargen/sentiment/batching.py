@@ -116,7 +116,8 @@ def sorted_batches(
 ) -> Iterator[list[int]]:
     """Every text once, longest first, at most `batch_size` texts and `symbols` with padding.
 
-    A batch of `ENOUGH` texts takes no more that are much shorter than its longest. Longest first, so that what needs most memory is tried before the work, not after it.
+    A batch of `ENOUGH` texts takes no more that are much shorter than its longest. Longest first,
+    so that what needs most memory is tried before the work, not after it.
     """
     batch: list[int] = []
     for index in np.argsort(-lengths, kind="stable").tolist():
