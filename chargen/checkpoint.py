@@ -64,6 +64,15 @@ class Checkpoint:
             raise CheckpointError(f"{self.path}: {name}.json is missing or not an object")
         return value
 
+    def folder(self, name: str) -> dict[str, dict[str, Tensor]]:
+        """The tensors in a folder of the checkpoint, by their paths within it."""
+        start = name + "/"
+        return {
+            path.removeprefix(start): group
+            for path, group in self.tensors.items()
+            if path.startswith(start)
+        }
+
 
 # ---------------------------------------------------------------- writing
 

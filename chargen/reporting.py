@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping
 from typing import Any
+
+
+def log_line(row: Mapping[str, Any]) -> str:
+    """A row of a log as JSON, which has no NaN: a value that is not finite is null."""
+    return json.dumps(
+        {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+    )
 
 
 class Reporter:

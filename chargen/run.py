@@ -177,11 +177,7 @@ def resume(directory: str | Path, *, reporter: Reporter | None = None) -> Run:
         )
         seed_everything(train_config.seed, train_config.deterministic)
         trainer = session.trainer(plan, saved)
-        tensors = {
-            name.removeprefix("training/"): value
-            for name, value in stored.tensors.items()
-            if name.startswith("training/")
-        }
+        tensors = stored.folder("training")
         best = {k: v.clone() for k, v in model.state_dict().items()}
         trainer.restore(stored.document("training/state"), tensors, best)
         if trainer.finished:

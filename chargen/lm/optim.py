@@ -100,6 +100,11 @@ class WeightAverage:
             list(self.average.values()), [p.detach() for p in self.parameters.values()], 1 - decay
         )
 
+    def load(self, average: dict[str, Tensor]) -> None:
+        """Put back an `average` that was saved."""
+        for name, value in self.average.items():
+            value.copy_(average[name])
+
     def swap(self) -> None:
         """Exchange the model's weights and the average; called twice, nothing has changed."""
         with torch.no_grad():

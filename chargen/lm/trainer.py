@@ -5,7 +5,6 @@ It knows ids and weights. Where text is drawn, or a checkpoint written, it calls
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -18,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..errors import TrainingError
-from ..reporting import Reporter
-from ..runtime import autocast
+from ..reporting import Reporter, log_line
+from ..runtime import autocast, generator_states, restore_generators
 from .batching import Streams, Window
 from .config import settled
 from .evaluation import bits, mean_nats
@@ -292,11 +291,7 @@ class Trainer:
             progress.stale += 1
 
     def _log(self, row: dict[str, Any]) -> None:
-        """Add a row to the log; JSON has no NaN, so a value that is not finite is null."""
-        row = {
-            k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()
-        }
-        self.rows.append(json.dumps(row))
+        self.rows.append(log_line(row))
 
     # ---------------------------------------------------------------- saving and going on
 
@@ -322,9 +317,8 @@ class Trainer:
             "model", "optimizer", "generators" and, with EMA, "average".
         """
         document = {"progress": asdict(self.progress), "streams": self.streams.state()}
-        generators = {"torch": torch.get_rng_state(), "streams": self.streams.generator.get_state()}
-        if self.device.type == "cuda":
-            generators["cuda"] = torch.cuda.get_rng_state(self.device)
+        generators = generator_states(self.device)
+        generators["streams"] = self.streams.generator.get_state()
         tensors = {
             "model": dict(self.model.state_dict()),
             "optimizer": optimizer_tensors(self.optimizer),
@@ -348,14 +342,11 @@ class Trainer:
         self.model.load_state_dict(tensors["model"])
         load_optimizer_tensors(self.optimizer, tensors["optimizer"])
         if self.average:
-            for name, value in self.average.average.items():
-                value.copy_(tensors["average"][name])
+            self.average.load(tensors["average"])
         self.state = tuple(
             tensors["state"][str(index)].to(self.device) for index in range(len(self.state))
         )
         self.streams.restore(document["streams"], tensors["generators"]["streams"])
-        torch.set_rng_state(tensors["generators"]["torch"])
-        if self.device.type == "cuda" and "cuda" in tensors["generators"]:
-            torch.cuda.set_rng_state(tensors["generators"]["cuda"], self.device)
+        restore_generators(tensors["generators"], self.device)
         self.best = best
         self._saved_at = (self.progress.step, self.progress.seconds)

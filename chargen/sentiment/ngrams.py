@@ -132,6 +132,7 @@ class NgramModel:
         """
         try:
             import scipy.sparse
+            import scipy.special
             from sklearn.linear_model import LogisticRegression
         except ImportError as error:
             raise MissingExtraError("learning n-grams", "sentiment") from error
@@ -156,7 +157,8 @@ class NgramModel:
         first = _from_regression(idf, regression, num_classes)
         if not unlabelled:
             return [first]
-        chances = np.exp(_log_softmax(matrix[len(texts) :] @ first.weights.T + first.biases))
+        logits = matrix[len(texts) :] @ first.weights.T + first.biases
+        chances = scipy.special.softmax(np.asarray(logits, np.float64), axis=-1)
         known = np.eye(num_classes, dtype=np.float32)[targets]
         counts = labelled.T @ known + matrix[len(texts) :].T @ chances  # (F, C)
         return [first, _naive_bayes(idf, counts)]
@@ -225,10 +227,3 @@ def _naive_bayes(idf: NDArray[np.float32], counts: NDArray[np.float64]) -> Ngram
     weights = np.log(smooth) - np.log(smooth.sum(1, keepdims=True))
     weights -= weights.mean(0)
     return NgramModel(idf, weights.astype(np.float32), np.zeros(len(weights), np.float32))
-
-
-def _log_softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
-    shifted = np.asarray(logits, np.float64)
-    shifted = shifted - shifted.max(-1, keepdims=True)
-    result: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-    return result

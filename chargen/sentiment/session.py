@@ -174,11 +174,7 @@ class Session:
         seed_everything(self.config.seed, self.config.deterministic)
         best = storage.weights_of(network)
         network.to(self.device)
-        tensors = {
-            name.removeprefix("training/"): group
-            for name, group in stored.tensors.items()
-            if name.startswith("training/")
-        }
+        tensors = stored.folder("training")
         self.members = [
             NgramModel.from_tensors(tensors[name], network.config.num_classes)
             for name in sorted(tensors)

@@ -5,7 +5,6 @@ It knows ids, targets and weights. Where a checkpoint is written, it calls what 
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -24,8 +23,8 @@ from ..lm.optim import (
     load_optimizer_tensors,
     optimizer_tensors,
 )
-from ..reporting import Reporter
-from ..runtime import autocast
+from ..reporting import Reporter, log_line
+from ..runtime import autocast, generator_states, restore_generators
 from .batching import EncodedTexts, shuffled_batches, sorted_batches
 from .config import FinetuneConfig
 from .network import ClassifierNetwork
@@ -345,10 +344,7 @@ class Tuner:
             self.best = weights_of(self.network)
 
     def _log(self, row: dict[str, Any]) -> None:
-        row = {
-            k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()
-        }
-        self.rows.append(json.dumps(row))
+        self.rows.append(log_line(row))
 
     # ---------------------------------------------------------------- saving and going on
 
@@ -359,13 +355,10 @@ class Tuner:
 
     def training_state(self) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
         """Everything that going on exactly needs: a JSON document, and groups of tensors."""
-        generators = {"torch": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            generators["cuda"] = torch.cuda.get_rng_state(self.device)
         tensors = {
             "model": weights_of(self.network),
             "optimizer": optimizer_tensors(self.optimizer),
-            "generators": generators,
+            "generators": generator_states(self.device),
             "targets": {"targets": self.train.targets, "weights": self.train.weights},
         }
         if self.average:
@@ -383,11 +376,8 @@ class Tuner:
         load_weights(self.network, tensors["model"])
         load_optimizer_tensors(self.optimizer, tensors["optimizer"])
         if self.average:
-            for name, value in self.average.average.items():
-                value.copy_(tensors["average"][name])
+            self.average.load(tensors["average"])
         self._batches = self._epoch(self.progress.epoch)
-        torch.set_rng_state(tensors["generators"]["torch"])
-        if self.device.type == "cuda" and "cuda" in tensors["generators"]:
-            torch.cuda.set_rng_state(tensors["generators"]["cuda"], self.device)
+        restore_generators(tensors["generators"], self.device)
         self.best = best if document["has_best"] else {}
         self._saved_at = self.progress.seconds
