@@ -20,7 +20,7 @@ from .lm.evaluation import bits
 from .lm.model import CharLM
 from .lm.progress import Progress
 from .lm.trainer import Trainer
-from .options import split_options
+from .options import extended, split_options
 from .outputs import refuse_to_overwrite, writing_lock
 from .reporting import Reporter
 from .runtime import (
@@ -134,16 +134,29 @@ def train(
         return session.run(trainer)
 
 
-def resume(directory: str | Path, *, reporter: Reporter | None = None) -> Run:
+def resume(
+    directory: str | Path, *, reporter: Reporter | None = None, **budget: float | None
+) -> Run:
     """Go on with an interrupted run, exactly where its last checkpoint was written.
 
     On a CPU, with a budget in steps or epochs, the result equals that of a run that was never
     interrupted, bit by bit.
 
+    Parameters
+    ----------
+    directory : path
+    reporter : Reporter, optional
+    **budget
+        One of `minutes`, `epochs` and `steps`: the new length of the whole run, what is done
+        counted. The learning rate follows the schedule of that length from here on, so a run that
+        had finished can go on.
+
     Raises
     ------
     CheckpointError
         Where there is no run to go on with.
+    ConfigError
+        For a budget that cannot be.
     CorpusError
         Where the corpus cannot be read any more, or is another than the one that was trained on.
     """
@@ -156,10 +169,12 @@ def resume(directory: str | Path, *, reporter: Reporter | None = None) -> Run:
             raise CheckpointError(f"{directory} holds no training state: it cannot be resumed")
         where = f"{directory}: config.json"
         train_config = storage.config_from_json(TrainConfig, config.get("train"), where)
+        train_config = extended(train_config, budget)
         model_config = storage.config_from_json(ModelConfig, config.get("model"), where)
         model, vocabulary = storage.unpack(stored)
         text = _corpus_again(directory, config, model_config, reporter)
-        saved = {k: config[k] for k in ("train", "corpus", "plan", "precision")}
+        saved = {k: config[k] for k in ("corpus", "plan", "precision")}
+        saved["train"] = asdict(train_config)
         set_threads(train_config.threads)
         session = _Session(
             directory,
@@ -183,6 +198,7 @@ def resume(directory: str | Path, *, reporter: Reporter | None = None) -> Run:
         if trainer.finished:
             reporter.note(f"{directory} has used its budget: nothing is left to do")
             return session.outcome(trainer)
+        trainer.progress.final_nats = None
         reporter.note(f"going on from step {trainer.progress.step}")
         return session.run(trainer)
 

@@ -13,14 +13,16 @@ from ..lm.config import ModelConfig, TrainConfig
 from ..text.config import CorpusConfig
 from .options import json_option, options_of, quiet_option
 from .progress import reporter_for
-from .resuming import refuse_other_options
+from .resuming import resume_budget
 from .terminal import say, visible
 
 
 @click.command()
 @click.argument("corpora", nargs=-1, metavar="CORPUS...")
 @click.option("--out", type=click.Path(), help="Checkpoint to write [checkpoints/<corpus name>].")
-@click.option("--resume", "resumed", type=click.Path(), help="Go on with an interrupted run.")
+@click.option(
+    "--resume", "resumed", type=click.Path(), help="Go on with a run, perhaps with a new budget."
+)
 @click.option("--force", is_flag=True, help="Replace a checkpoint that exists.")
 @options_of(TrainConfig)
 @options_of(ModelConfig)
@@ -51,12 +53,12 @@ def train(
     if resumed is None and not corpora:
         raise click.UsageError("a CORPUS is missing, or --resume DIR")
     if resumed is not None:
-        refuse_other_options(click.get_current_context())
+        budget = resume_budget(click.get_current_context())
     reporter = reporter_for(quiet)
     from .. import run as runs
 
     if resumed is not None:
-        result = runs.resume(resumed, reporter=reporter)
+        result = runs.resume(resumed, reporter=reporter, **budget)
     else:
         result = runs.train(
             corpora,

@@ -10,7 +10,7 @@ from typing import Any
 from .. import checkpoint
 from ..errors import CheckpointError, ConfigError, CorpusError
 from ..lm import storage as lm_storage
-from ..options import split_options
+from ..options import extended, split_options
 from ..outputs import refuse_to_overwrite, writing_lock
 from ..reporting import Reporter
 from . import metrics, storage
@@ -84,13 +84,24 @@ def finetune(
         return session.run(models, sizes, saved)
 
 
-def resume_finetune(directory: str | Path, *, reporter: Reporter | None = None) -> FinetuneRun:
+def resume_finetune(
+    directory: str | Path, *, reporter: Reporter | None = None, **budget: float | None
+) -> FinetuneRun:
     """Go on with an interrupted run, exactly where its last checkpoint was written.
+
+    Parameters
+    ----------
+    directory : path
+    reporter : Reporter, optional
+    **budget
+        `minutes` or `epochs`: the new length of the whole run, what is done counted.
 
     Raises
     ------
     CheckpointError
         Where there is no run to go on with.
+    ConfigError
+        For a budget that cannot be.
     CorpusError
         Where the labelled texts cannot be read any more, or are others.
     """
@@ -103,6 +114,7 @@ def resume_finetune(directory: str | Path, *, reporter: Reporter | None = None) 
             raise CheckpointError(f"{directory} holds no training state: it cannot be resumed")
         where = f"{directory}: config.json"
         config = lm_storage.config_from_json(FinetuneConfig, document.get("finetune"), where)
+        config = extended(config, budget)
         reading = lm_storage.config_from_json(ExamplesConfig, document.get("examples"), where)
         texts = read_material(document["data"][0], config, reading, Reporter())
         if texts.digest != document.get("digest"):

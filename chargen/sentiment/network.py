@@ -24,6 +24,12 @@ WINDOW = 256
 LIMIT = 4.0
 """Standard deviations beyond which a feature counts no more."""
 
+MOMENTUM = 0.05
+"""Share of a batch in the running statistics: batches of all lengths shall have a part in them."""
+
+MOST_SCALE, MOST_SHIFT = 3.0, 5.0
+"""How far a batch may be corrected towards the statistics of all (r_max and d_max of Ioffe)."""
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -41,21 +47,66 @@ class Reading:
     lengths: Tensor
 
 
-class Standardise(nn.BatchNorm1d):
-    """Batch normalisation whose values stay within `LIMIT` standard deviations.
+class BatchRenorm(nn.BatchNorm1d):
+    """Batch renormalisation (Ioffe 2017): in training, too, by the statistics of all batches.
+
+    A batch holds texts of like length, and features depend on the length: normalised by their own
+    batch, training would see other features than prediction does, which knows no batch. Gradients
+    flow through the batch's statistics, as in batch normalisation.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, F) to (B, F)."""
+        if not self.training:
+            return super().forward(input)
+        values = input.float()
+        variance, mean = torch.var_mean(values, 0, correction=0)  # (F,), (F,)
+        self._follow(mean.detach(), variance.detach())
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        deviation = (variance + self.eps).sqrt()
+        usual = (self.running_var + self.eps).sqrt()
+        scale = (deviation.detach() / usual).clamp(1 / MOST_SCALE, MOST_SCALE)
+        shift = ((mean.detach() - self.running_mean) / usual).clamp(-MOST_SHIFT, MOST_SHIFT)
+        return ((values - mean) / deviation * scale + shift) * self.weight + self.bias
+
+    @torch.no_grad()
+    def _follow(self, mean: Tensor, variance: Tensor) -> None:
+        """Move the running statistics: a plain mean over the first batches, then an average.
+
+        What the batches' means differ by is part of the variance of all texts.
+        """
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked += 1
+        share = 1 / self.num_batches_tracked.float()
+        if self.momentum is not None:
+            share = share.clamp(min=self.momentum)
+        moved = mean - self.running_mean
+        spread = variance + (1 - share) * moved**2 - self.running_var
+        # A step that overflowed is skipped, and must leave nothing behind.
+        usable = moved.isfinite() & spread.isfinite()
+        self.running_var += torch.where(usable, share * spread, 0.0)
+        self.running_mean += torch.where(usable, share * moved, 0.0)
+
+
+class Standardise(BatchRenorm):
+    """Batch renormalisation whose values stay within `LIMIT` standard deviations.
 
     A text much shorter than those of training has features hundreds of deviations away, which
     would drown all others; that far out they say no more than "far out".
     """
 
     def forward(self, input: Tensor) -> Tensor:
+        """(B, F) to (B, F)."""
         return super().forward(input).clamp(-LIMIT, LIMIT)
 
 
 class Head(nn.Sequential):
     """Pooled features (B, F) to logits (B, C), after Howard & Ruder 2018.
 
-    Batch normalisation (Ioffe & Szegedy 2015) comes first, because the scales of the features
+    Batch (re)normalisation comes first, because the scales of the features
     differ by orders of magnitude; layer normalisation would keep that difference.
 
     Parameters
@@ -68,13 +119,13 @@ class Head(nn.Sequential):
     def __init__(self, features: int, config: NetworkConfig) -> None:
         # Means over a long text vary little: the usual eps of 1e-5 would drown some of them.
         layers: list[nn.Module] = [
-            Standardise(features, eps=1e-7),
+            Standardise(features, eps=1e-7, momentum=MOMENTUM),
             nn.Dropout(config.head_dropout),
         ]
         if config.head_size:
             layers += [
                 nn.Linear(features, config.head_size, bias=False),
-                nn.BatchNorm1d(config.head_size),
+                BatchRenorm(config.head_size, momentum=MOMENTUM),
                 nn.ReLU(),
                 nn.Dropout(config.head_dropout),
             ]

@@ -28,8 +28,11 @@ BITS = 18
 STRENGTH = 30.0
 """Inverse strength of the L2 regularisation."""
 
-SMOOTHING = 0.1
-"""What is added to each count of the naive Bayes step."""
+LATENT = 50
+"""Directions of latent semantic analysis (K)."""
+
+LATENT_STRENGTH = 0.3
+"""Inverse strength of the regularisation along them; the widest has a standard deviation of 1."""
 
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _MIXER = np.uint64(0xD1B54A32D192ED03)
@@ -103,12 +106,13 @@ class NgramModel:
         num_classes: int,
         sample_weights: NDArray[np.float32] | None = None,
         unlabelled: Sequence[str] = (),
+        seed: int = 0,
     ) -> list[NgramModel]:
-        """A logistic regression, and with unlabelled texts also a naive Bayes model of all texts.
+        """A logistic regression, and with unlabelled texts also one on latent features.
 
-        The second takes the first one's verdicts on the unlabelled texts for labels, softly and
-        once: one step of the expectation-maximisation of Nigam et al. 2000. More steps made it
-        worse (they follow the topics of the texts), but the one is worth much with few labels.
+        Latent semantic analysis (Deerwester et al. 1990) finds the `LATENT` directions along which
+        all texts differ most. A word that no labelled text has lies along them too, where it goes
+        with words that they have; and few labels suffice for few directions.
 
         Parameters
         ----------
@@ -119,6 +123,8 @@ class NgramModel:
         sample_weights : (N,) float32, optional
         unlabelled : sequence of str
             They also say how common each n-gram is.
+        seed : int
+            Of the random projection that finds the directions.
 
         Returns
         -------
@@ -131,37 +137,47 @@ class NgramModel:
             Without scikit-learn.
         """
         try:
-            import scipy.sparse
-            import scipy.special
             from sklearn.linear_model import LogisticRegression
+            from sklearn.utils.extmath import randomized_svd
         except ImportError as error:
             raise MissingExtraError("learning n-grams", "sentiment") from error
 
-        counted = [_counts(text) for text in (*texts, *unlabelled)]
-        frequency = np.zeros(1 << BITS)
-        for indices, _ in counted:
-            frequency[indices] += 1
-        # Squared: rare n-grams, which are whole words, may weigh more than endings and spaces.
-        idf = ((np.log((1 + len(counted)) / (1 + frequency)) + 1) ** 2).astype(np.float32)
-        lengths = [len(indices) for indices, _ in counted]
-        columns = np.concatenate([indices for indices, _ in counted])
-        values = np.concatenate([_scaled(*each, idf) for each in counted])
-        del counted
-        matrix = scipy.sparse.csr_matrix(
-            (values, columns, np.cumsum([0, *lengths])), shape=(len(lengths), 1 << BITS)
-        )
-        labelled = matrix[: len(texts)]
+        matrix, idf = _matrix([*texts, *unlabelled])
+        count = len(texts)
         regression = LogisticRegression(C=STRENGTH, max_iter=100).fit(
-            labelled, targets, sample_weight=sample_weights
+            matrix[:count], targets, sample_weight=sample_weights
         )
-        first = _from_regression(idf, regression, num_classes)
-        if not unlabelled:
-            return [first]
-        logits = matrix[len(texts) :] @ first.weights.T + first.biases
-        chances = scipy.special.softmax(np.asarray(logits, np.float64), axis=-1)
-        known = np.eye(num_classes, dtype=np.float32)[targets]
-        counts = labelled.T @ known + matrix[len(texts) :].T @ chances  # (F, C)
-        return [first, _naive_bayes(idf, counts)]
+        members = [_from_regression(idf, regression, regression.coef_, num_classes)]
+        if unlabelled:
+            _, _, directions = randomized_svd(
+                matrix, min(LATENT, len(texts)), n_iter=2, random_state=seed
+            )  # (K, F)
+            places = matrix @ directions.T  # (N, K)
+            directions /= places.std(0).max()
+            regression = LogisticRegression(C=LATENT_STRENGTH, max_iter=500).fit(
+                matrix[:count] @ directions.T, targets, sample_weight=sample_weights
+            )
+            # Linear in the places, which are linear in the n-grams: one row of weights a class.
+            weights = regression.coef_ @ directions
+            members.append(_from_regression(idf, regression, weights, num_classes))
+        return members
+
+
+def _matrix(texts: Sequence[str]) -> tuple[Any, NDArray[np.float32]]:
+    """TF-IDF of texts, a sparse matrix (N, F), and the idf (F,)."""
+    import scipy.sparse
+
+    counted = [_counts(text) for text in texts]
+    frequency = np.zeros(1 << BITS)
+    for indices, _ in counted:
+        frequency[indices] += 1
+    # Squared: rare n-grams, which are whole words, may weigh more than endings and spaces.
+    idf = ((np.log((1 + len(counted)) / (1 + frequency)) + 1) ** 2).astype(np.float32)
+    lengths = [len(indices) for indices, _ in counted]
+    columns = np.concatenate([indices for indices, _ in counted])
+    values = np.concatenate([_scaled(*each, idf) for each in counted])
+    shape = (len(counted), 1 << BITS)
+    return scipy.sparse.csr_matrix((values, columns, np.cumsum([0, *lengths])), shape=shape), idf
 
 
 def summed(members: Sequence[NgramModel], factors: Sequence[float]) -> NgramModel:
@@ -210,8 +226,11 @@ def _buckets(text: str) -> NDArray[np.int32]:
     return np.concatenate(found) if found else np.empty(0, np.int32)
 
 
-def _from_regression(idf: NDArray[np.float32], model: Any, num_classes: int) -> NgramModel:
-    weights, biases = model.coef_, model.intercept_
+def _from_regression(
+    idf: NDArray[np.float32], model: Any, weights: NDArray[np.float64], num_classes: int
+) -> NgramModel:
+    """A fitted regression whose rows of weights are given, with rows for all classes."""
+    biases = model.intercept_
     if len(weights) == 1:  # two classes: one row of weights speaks for the second
         weights, biases = np.vstack([-weights, weights]) / 2, np.r_[-biases, biases] / 2
     all_weights = np.zeros((num_classes, weights.shape[1]), np.float32)
@@ -219,11 +238,3 @@ def _from_regression(idf: NDArray[np.float32], model: Any, num_classes: int) -> 
     all_weights[model.classes_] = weights
     all_biases[model.classes_] = biases
     return NgramModel(idf, all_weights, all_biases)
-
-
-def _naive_bayes(idf: NDArray[np.float32], counts: NDArray[np.float64]) -> NgramModel:
-    """Multinomial naive Bayes from soft counts (F, C), all classes alike likely."""
-    smooth = np.asarray(counts, np.float64).T + SMOOTHING  # (C, F)
-    weights = np.log(smooth) - np.log(smooth.sum(1, keepdims=True))
-    weights -= weights.mean(0)
-    return NgramModel(idf, weights.astype(np.float32), np.zeros(len(weights), np.float32))

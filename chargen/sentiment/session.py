@@ -46,8 +46,8 @@ MOST_NGRAM_TEXTS = 20_000
 NETWORK_LEARNS = 10_000
 """Labelled texts at which the network's vote is trusted half as much as that of the n-grams."""
 
-BAYES_HELPS = 100
-"""Labelled texts at which the vote of naive Bayes over unlabelled texts counts half."""
+LATENT_HELPS = 2_000
+"""Labelled texts at which latent features are trusted as much as the n-grams; twice with few."""
 
 
 @dataclass(frozen=True)
@@ -166,9 +166,9 @@ class Session:
         network, self.vocabularies, _, _ = storage.unpack(stored)
         document = stored.document("config")
         self.saved = {
-            key: document[key]
-            for key in ("encoder", "data", "finetune", "examples", "precision", "digest")
+            key: document[key] for key in ("encoder", "data", "examples", "precision", "digest")
         }
+        self.saved["finetune"] = asdict(self.config)
         state = stored.document("training/state")
         self.rows = checkpoint.read_metrics(self.directory, state["progress"]["step"])
         seed_everything(self.config.seed, self.config.deterministic)
@@ -190,6 +190,8 @@ class Session:
             storage.load_weights(network, best)
             self.ngrams = storage.unpack_ngrams(stored, network.config.num_classes)
             return self._outcome(network, tuner, True)
+        if asdict(self.config) != document["finetune"]:  # it is to last longer than it was
+            tuner.extend()
         self.reporter.note(f"going on from step {tuner.progress.step}")
         return self._train(tuner)
 
@@ -307,6 +309,7 @@ class Session:
             len(self.texts.classes),
             self._weights(truth).numpy(),
             unlabelled,
+            self.config.seed,
         )
         self.reporter.note(
             f"character n-grams learnt from {len(train):,} labelled"
@@ -325,7 +328,7 @@ class Session:
             return
         # With few labels the network is the weakest voter, and there is too little to see that by.
         labels = len(texts.train)
-        trust = [labels / (labels + NETWORK_LEARNS), 1.0, BAYES_HELPS / (labels + BAYES_HELPS)]
+        trust = [labels / (labels + NETWORK_LEARNS), 1.0, 2 / (1 + labels / LATENT_HELPS)]
         trust = trust[: len(logits)]
         enough = len(truth) >= TRUSTED_VALIDATION
         factors = vote_weights(logits, truth if enough else None, trust)

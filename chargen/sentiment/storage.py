@@ -31,12 +31,12 @@ _COUNTER = "num_batches_tracked"
 """Batch normalisation counts batches; nothing depends on it."""
 
 
-def weights_of(network: ClassifierNetwork) -> dict[str, Tensor]:
-    """Copies of all weights and statistics, on the CPU."""
+def weights_of(network: ClassifierNetwork, counters: bool = False) -> dict[str, Tensor]:
+    """Copies of all weights and statistics, on the CPU; `counters` only training goes on with."""
     return {
         name: value.detach().cpu().clone()
         for name, value in network.state_dict().items()
-        if not name.endswith(_COUNTER)
+        if counters or not name.endswith(_COUNTER)
     }
 
 

@@ -276,6 +276,7 @@ class Tuner:
         self._evaluated_at = progress.step
         if self.average:
             self.average.swap()
+        own = [value.clone() for value in self._statistics()]
         try:
             self.refresh_statistics()
             self.network.eval()
@@ -290,10 +291,19 @@ class Tuner:
                     row |= {f"valid_{name}": value for name, value in found.items()}
                 self._keep_if_best(row)
         finally:
+            for value, before in zip(self._statistics(), own, strict=True):
+                value.copy_(before)
             if self.average:
                 self.average.swap()
         self._log(row)
         self.reporter.evaluated(row, None)
+
+    def _norms(self) -> list[nn.BatchNorm1d]:
+        return [m for m in self.network.modules() if isinstance(m, nn.BatchNorm1d)]
+
+    def _statistics(self) -> list[Tensor]:
+        """What training goes on with: means, variances and counts of batches."""
+        return [value for norm in self._norms() for value in norm.buffers()]
 
     def _all_finite(self, logits: Tensor) -> bool:
         values = (logits, *self.network.state_dict().values())
@@ -316,7 +326,7 @@ class Tuner:
         Running ones lag behind an encoder that moves, and belong to other weights than the
         averaged ones (Izmailov et al. 2018 do this for averaged weights).
         """
-        norms = [m for m in self.network.modules() if isinstance(m, nn.BatchNorm1d)]
+        norms = self._norms()
         before = [norm.momentum for norm in norms]
         self.network.eval()
         for norm in norms:
@@ -348,6 +358,13 @@ class Tuner:
 
     # ---------------------------------------------------------------- saving and going on
 
+    def extend(self) -> None:
+        """Make a run whose budget has grown one that was never calibrated, nor evaluated ahead."""
+        self.network.temperature.fill_(1.0)
+        if self.best:
+            self.best["temperature"] = torch.ones(())
+        self.progress.evaluations = self._evaluations_due
+
     def save_now(self) -> None:
         """Write a checkpoint of this step."""
         self.save(self)
@@ -356,7 +373,7 @@ class Tuner:
     def training_state(self) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
         """Everything that going on exactly needs: a JSON document, and groups of tensors."""
         tensors = {
-            "model": weights_of(self.network),
+            "model": weights_of(self.network, counters=True),
             "optimizer": optimizer_tensors(self.optimizer),
             "generators": generator_states(self.device),
             "targets": {"targets": self.train.targets, "weights": self.train.weights},

@@ -111,9 +111,32 @@ def test_a_finished_run_has_nothing_left_to_do(chargen: Command, trained: Path) 
 
 
 def test_resume_takes_no_other_option(chargen: Command, trained: Path) -> None:
-    result = chargen("train", "--resume", trained, "--steps", 5)
+    result = chargen("train", "--resume", trained, "--seed", 5)
     assert result.code == 2
-    assert "--steps" in result.err
+    assert "leave --seed out" in result.err
+
+
+def test_a_finished_run_goes_on_with_a_longer_budget(
+    chargen: Command, corpus: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    assert chargen("train", corpus, "--out", out, "--steps", 10, *SMALL).code == 0
+    result = chargen("train", "--resume", out, "--steps", 20, "--json")
+    assert result.code == 0
+    assert "going on from step 10" in result.err
+    assert json.loads(result.out)["steps"] == 20
+    config = json.loads((out / "config.json").read_text())
+    assert config["train"]["steps"] == 20
+    assert config["results"]["steps"] == 20
+    rows = [json.loads(row) for row in (out / "metrics.jsonl").read_text().splitlines()]
+    rates = {row["step"]: row["learning_rate"] for row in rows if "loss" in row}
+    assert rates[10] < rates[20] * 1e3  # both schedules end
+    again = chargen("train", "--resume", out, "--epochs", 0.01)
+    assert again.code == 0
+    assert "nothing is left" in again.err
+    both = chargen("train", "--resume", out, "--steps", 30, "--minutes", 1)
+    assert both.code == 2
+    assert "budget" in both.err
 
 
 def test_resume_needs_a_checkpoint(chargen: Command, tmp_path: Path) -> None:

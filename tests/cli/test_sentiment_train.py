@@ -313,7 +313,7 @@ def test_ctrl_c_saves_and_resume_ends_where_it_would_have(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--epochs", "3"), "leave --epochs out"),
+        (("--seed", "3"), "leave --seed out"),
         (("--encoder", "x"), "leave --encoder out"),
         (("--out", "x"), "leave --out out"),
         (("--force",), "leave --force out"),

@@ -405,6 +405,21 @@ def test_other_texts_are_refused(start: Start, tmp_path: Path) -> None:
     assert resume_finetune(part.directory).finished
 
 
+def test_a_finished_run_goes_on_with_a_longer_budget(start: Start) -> None:
+    done = start(ngrams=True)
+    epochs = json.loads((done.directory / "config.json").read_text())["finetune"]["epochs"]
+    run = resume_finetune(done.directory, epochs=epochs + 1)
+    assert run.finished
+    assert run.steps > done.steps
+    config = json.loads((done.directory / "config.json").read_text())
+    assert config["finetune"]["epochs"] == epochs + 1
+    rows = [json.loads(row) for row in (done.directory / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["step"] == run.steps
+    with pytest.raises(ConfigError, match=r"epochs or minutes.*not steps"):
+        resume_finetune(done.directory, steps=5)
+    assert resume_finetune(done.directory, epochs=1).steps == run.steps
+
+
 def test_what_cannot_be_resumed(tiny_lm: Path, tiny_classifier: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no checkpoint"):
         resume_finetune(tmp_path / "nothing")

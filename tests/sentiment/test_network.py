@@ -15,7 +15,14 @@ from torch import Tensor, nn
 from chargen.sentiment import network as network_module
 from chargen.sentiment.batching import EncodedTexts, Eye
 from chargen.sentiment.config import NetworkConfig
-from chargen.sentiment.network import LIMIT, ClassifierNetwork, Head, Reading, Standardise
+from chargen.sentiment.network import (
+    LIMIT,
+    BatchRenorm,
+    ClassifierNetwork,
+    Head,
+    Reading,
+    Standardise,
+)
 
 from .making import BYTES, CHARS, make_lm, make_network
 
@@ -294,3 +301,64 @@ def test_features_far_outside_of_training_count_no_more_than_the_limit() -> None
     standardise = Standardise(3).eval()
     far = torch.tensor([[1e6, -1e6, 0.5]])
     assert standardise(far).tolist()[0] == pytest.approx([LIMIT, -LIMIT, 0.5], abs=1e-4)
+
+
+# ---------------------------------------------------------------- batch renormalisation
+
+
+def by_length(count: int = 60, size: int = 16) -> list[Tensor]:
+    """Batches whose texts are of like length, and whose features (2 of them) grow with it."""
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.linspace(-1, 1, count)[torch.randperm(count, generator=generator)]
+    return [
+        length * torch.tensor([1.0, 2.0]) + torch.randn(size, 2, generator=generator)
+        for length in lengths
+    ]
+
+
+def test_training_sees_what_prediction_sees_though_batches_differ() -> None:
+    norm = BatchRenorm(2, momentum=0.02)
+    batches = by_length(400)
+    for batch in batches:
+        norm.train()(batch)
+    differences = []
+    for batch in batches[:20]:
+        trained = norm.train()(batch)
+        differences.append(float((trained - norm.eval()(batch)).detach().abs().max()))
+    assert max(differences) < 1e-4
+    plain = nn.BatchNorm1d(2)
+    worst = max(float(plain(batch).mean(0).detach().abs().max()) for batch in batches[:20])
+    assert worst < 1e-4  # its own batch's mean is taken away: nothing is left of the length
+    assert float(norm.eval()(batches[0]).detach().mean(0).abs().max()) > 0.05
+
+
+def test_running_statistics_are_those_of_all_texts() -> None:
+    norm = BatchRenorm(2, momentum=None)
+    batches = by_length()
+    for batch in batches:
+        norm(batch)
+    every = torch.cat(batches)
+    torch.testing.assert_close(norm.running_mean, every.mean(0), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(norm.running_var, every.var(0, correction=0), atol=1e-5, rtol=1e-4)
+
+
+def test_first_batch_is_plain_batch_normalisation_and_its_gradient_too() -> None:
+    values = by_length()[0].requires_grad_()
+    other = values.detach().clone().requires_grad_()
+    mine, plain = BatchRenorm(2, momentum=0.1), nn.BatchNorm1d(2)
+    slope = torch.linspace(-1, 1, values.numel()).view_as(values)
+    (mine(values) * slope).sum().backward()
+    (plain(other) * slope).sum().backward()
+    torch.testing.assert_close(mine(values), plain(other))
+    assert values.grad is not None
+    torch.testing.assert_close(values.grad, other.grad)
+
+
+def test_an_overflow_leaves_the_statistics_as_they_were() -> None:
+    norm = BatchRenorm(2, momentum=0.1)
+    norm(by_length()[0])
+    assert norm.running_mean is not None
+    before = norm.running_mean.clone()
+    norm(torch.tensor([[float("inf"), 0.0], [1.0, 0.0]]))
+    assert norm.running_mean[0] == before[0]
+    assert bool(norm.running_mean.isfinite().all())

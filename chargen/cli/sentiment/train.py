@@ -11,7 +11,7 @@ import click
 from ...sentiment.config import ExamplesConfig, FinetuneConfig, NetworkConfig
 from ..options import json_option, options_of, quiet_option
 from ..progress import reporter_for
-from ..resuming import refuse_other_options
+from ..resuming import resume_budget
 from ..terminal import say
 
 
@@ -24,7 +24,9 @@ from ..terminal import say
     help="Language model to build on; give a forward and a backward one to average both.",
 )
 @click.option("--out", type=click.Path(), help="Classifier to write.")
-@click.option("--resume", "resumed", type=click.Path(), help="Go on with an interrupted run.")
+@click.option(
+    "--resume", "resumed", type=click.Path(), help="Go on with a run, perhaps with a new budget."
+)
 @click.option("--force", is_flag=True, help="Replace a checkpoint that exists.")
 @options_of(FinetuneConfig)
 @options_of(NetworkConfig)
@@ -54,7 +56,7 @@ def train(
     chargen sentiment train --resume checkpoints/mood
     """
     if resumed is not None:
-        refuse_other_options(click.get_current_context())
+        budget = resume_budget(click.get_current_context())
     elif data is None:
         raise click.UsageError("DATA is missing, or --resume DIR")
     elif not encoder:
@@ -65,7 +67,7 @@ def train(
     from ...sentiment import finetune as runs
 
     if resumed is not None:
-        run = runs.resume_finetune(resumed, reporter=reporter)
+        run = runs.resume_finetune(resumed, reporter=reporter, **budget)
     else:
         run = runs.finetune(str(data), encoder, str(out), force=force, reporter=reporter, **options)
     _tell(run, as_json, quiet)
