@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from chargen.sentiment.batching import EncodedTexts
-from chargen.sentiment.classifier import BATCH_SIZE, Classifier
+from chargen.sentiment.batching import BATCH_SIZE, EncodedTexts
+from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.config import ExamplesConfig
 from chargen.sentiment.examples import read_examples
 from chargen.sentiment.network import Reading

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -26,12 +25,14 @@ from .reporting import Reporter
 from .runtime import (
     REFERENCE_FLOPS,
     PrecisionChoice,
+    asked_precision,
     choose_device,
     choose_precision,
     reference_step,
     seed_everything,
     set_threads,
     stopping_softly,
+    versions,
 )
 from .text.config import CorpusConfig
 from .text.corpus import Corpus, cached_corpus, load_corpus, release_memory
@@ -246,9 +247,7 @@ class _Session:
     ) -> _Session:
         set_threads(config.threads)
         device = choose_device(config.device)
-        # A choice by stopwatch can fall out differently; --deterministic rules that out.
-        by_rule = config.deterministic and config.precision == "auto"
-        requested = "float32" if by_rule else config.precision
+        requested = asked_precision(config.precision, config.deterministic)
         precision = choose_precision(requested, device, reference_step(device))
         return cls(directory, text, text.vocabulary, device, precision, reporter, [])
 
@@ -331,7 +330,7 @@ class _Session:
                 "valid_bits_per_char": None if nats is None else bits(nats),
                 "finished": trainer.finished,
             },
-            "versions": {"python": platform.python_version(), "torch": str(torch.__version__)},
+            "versions": versions(),
         }
         stored.documents["training/state"] = document
         for name, group in tensors.items():

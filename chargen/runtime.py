@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import platform
 import signal
 import threading
 import time
@@ -94,6 +95,19 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
         # Weights change at every step, and a cached cast would outlive the step under no_grad.
         cache_enabled=False,
     )
+
+
+def asked_precision(precision: str, deterministic: bool) -> str:
+    """What to ask `choose_precision` for.
+
+    A choice by stopwatch can fall out differently, which --deterministic rules out.
+    """
+    return "float32" if deterministic and precision == "auto" else precision
+
+
+def versions() -> dict[str, str]:
+    """Of what a checkpoint was made with."""
+    return {"python": platform.python_version(), "torch": str(torch.__version__)}
 
 
 @dataclass(frozen=True)

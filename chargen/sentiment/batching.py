@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from ..runtime import autocast
 from ..text.vocabulary import Vocabulary
 from .network import ClassifierNetwork, Reading
 
@@ -31,6 +33,11 @@ ENOUGH = 16
 
 LIKE = 0.75
 """Share of the longest length that a text must have to join a batch that has enough."""
+
+
+BATCH_SIZE = 128
+BATCH_SYMBOLS = 1 << 20
+"""Most texts of a batch that is only read, and most symbols with padding: eight bytes each."""
 
 
 @dataclass(frozen=True)
@@ -130,3 +137,20 @@ def sorted_batches(
         batch.append(index)
     if batch:
         yield batch
+
+
+@torch.no_grad()
+def read_all(
+    encoded: EncodedTexts,
+    function: Callable[[list[Reading]], Tensor],
+    width: int,
+    device: torch.device,
+    precision: str,
+) -> Tensor:
+    """What a function of batches gives for all texts, in their order: (N, width) float32, CPU."""
+    found = torch.empty(len(encoded), width)
+    for batch in sorted_batches(encoded.lengths, BATCH_SIZE, BATCH_SYMBOLS):
+        with autocast(device, precision):
+            some = function(encoded.readings(batch, device))
+        found[batch] = some.float().cpu()
+    return found

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from .. import checkpoint
 from ..checkpoint import Checkpoint
-from ..runtime import autocast, choose_device, choose_precision, reference_step
+from ..runtime import choose_device, choose_precision, reference_step
 from ..text.html import clean_html
 from ..text.vocabulary import Vocabulary
 from . import storage
-from .batching import EncodedTexts, eyes_of, sorted_batches
+from .batching import BATCH_SYMBOLS, EncodedTexts, eyes_of, read_all
 from .network import ClassifierNetwork
 from .ngrams import NgramModel
 
@@ -26,10 +26,6 @@ if TYPE_CHECKING:
 
 CHUNK = 2048
 """Texts that are read, sorted by length and classified together."""
-
-BATCH_SIZE = 128
-BATCH_SYMBOLS = 1 << 20
-"""Most texts of a batch, and most symbols with padding: eight bytes each."""
 
 TRACED = 2000
 """Beginnings of a text whose n-grams are counted for a trace; each takes as long as it is long."""
@@ -148,17 +144,14 @@ class Classifier:
         while some := [self.cleaned(text) for text in islice(remaining, chunk)]:
             yield self._probabilities(some)
 
-    @torch.no_grad()
     def _probabilities(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Of texts that are cleaned already."""
         encoded = EncodedTexts(texts, self.eyes)
-        logits = torch.zeros(len(texts), len(self.labels))
+        logits = read_all(
+            encoded, self.network.logits, len(self.labels), self.device, self.precision
+        )
         if self.ngrams is not None:
             logits += torch.from_numpy(self.ngrams.logits(texts))
-        for batch in sorted_batches(encoded.lengths, BATCH_SIZE, BATCH_SYMBOLS):
-            with autocast(self.device, self.precision):
-                some, _ = self.network(encoded.readings(batch, self.device))
-            logits[batch] += some.float().cpu()
         probabilities: NDArray[np.float32] = logits.softmax(-1).numpy()
         return probabilities
 

@@ -71,6 +71,12 @@ def finetune(
         checkpoint.check_writable(directory)
         reporter = reporter or Reporter()
         loaded = [lm_storage.load(path)[:2] for path in encoders]
+        directions = [model.config.direction for model, _ in loaded]
+        if len(set(directions)) < len(directions):
+            raise ConfigError(
+                f"--encoder was given twice, and both read {directions[0]}: "
+                "give one, or one of each direction"
+            )
         texts = read_material(data, config, reading, reporter)
         config = _with_budget(config, len(texts.train), reporter)
         if config.method == "probe":

@@ -193,6 +193,11 @@ class ClassifierNetwork(nn.Module):
         logits: Tensor = self.head(features)
         return logits / self.temperature, torch.stack(losses).mean() if losses else None
 
+    def logits(self, readings: Sequence[Reading]) -> Tensor:
+        """Logits (B, C) alone."""
+        logits: Tensor = self(readings)[0]
+        return logits
+
     def features(self, readings: Sequence[Reading]) -> Tensor:
         """What goes into the head: (B, F) float32."""
         return self._features(readings, 0, False)[0]

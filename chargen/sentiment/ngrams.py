@@ -230,11 +230,18 @@ def _from_regression(
     idf: NDArray[np.float32], model: Any, weights: NDArray[np.float64], num_classes: int
 ) -> NgramModel:
     """A fitted regression whose rows of weights are given, with rows for all classes."""
-    biases = model.intercept_
-    if len(weights) == 1:  # two classes: one row of weights speaks for the second
-        weights, biases = np.vstack([-weights, weights]) / 2, np.r_[-biases, biases] / 2
+    weights, biases = row_a_class(weights, model.intercept_)
     all_weights = np.zeros((num_classes, weights.shape[1]), np.float32)
     all_biases = np.full(num_classes, -20.0, np.float32)  # a class without a single text
     all_weights[model.classes_] = weights
     all_biases[model.classes_] = biases
     return NgramModel(idf, all_weights, all_biases)
+
+
+def row_a_class(
+    weights: NDArray[np.float64], biases: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """A regression's weights (C, F) and biases (C,): of two classes it has the second's alone."""
+    if len(weights) > 1:
+        return weights, biases
+    return np.vstack([-weights, weights]) / 2, np.r_[-biases, biases] / 2

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..errors import MissingExtraError
-from ..runtime import autocast
-from .batching import EncodedTexts, sorted_batches
+from .batching import EncodedTexts, read_all
 from .network import LIMIT, ClassifierNetwork
+from .ngrams import row_a_class
 
 STRENGTHS = tuple(2.0**power for power in range(-12, 5, 2))
 """Inverse strengths of regularisation that are tried."""
@@ -96,9 +96,7 @@ def fit_probe(
         # The weakest regularisation would take long to converge, and is not what is chosen.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(scaled, targets)
-    weights, biases = model.coef_, model.intercept_
-    if len(weights) == 1:  # two classes: one row of weights speaks for the second
-        weights, biases = np.vstack([-weights, weights]) / 2, np.r_[-biases, biases] / 2
+    weights, biases = row_a_class(model.coef_, model.intercept_)
     with torch.no_grad():
         norm.reset_parameters()
         norm.running_mean.copy_(torch.from_numpy(mean))
@@ -116,20 +114,12 @@ def _penalty(name: str, known: Any) -> dict[str, Any]:
     return {"penalty": name}
 
 
-@torch.no_grad()
 def pooled_features(
     network: ClassifierNetwork, encoded: EncodedTexts, precision: str = "float32"
 ) -> NDArray[np.float32]:
     """What goes into the head of each text: (N, F) float32."""
     network.eval()
+    norm = network.head[0]
+    assert isinstance(norm, nn.BatchNorm1d)
     device = network.temperature.device
-    found: NDArray[np.float32] | None = None
-    for batch in sorted_batches(encoded.lengths, 128, 1 << 20):
-        with autocast(device, precision):
-            features = network.features(encoded.readings(batch, device))
-        if found is None:
-            found = np.empty((len(encoded), features.shape[1]), np.float32)
-        found[batch] = features.float().cpu().numpy()
-    if found is None:
-        raise ValueError("there are no texts")
-    return found
+    return read_all(encoded, network.features, norm.num_features, device, precision).numpy()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -20,12 +19,14 @@ from ..reporting import Reporter
 from ..runtime import (
     REFERENCE_FLOPS,
     PrecisionChoice,
+    asked_precision,
     choose_device,
     choose_precision,
     reference_step,
     seed_everything,
     set_threads,
     stopping_softly,
+    versions,
 )
 from ..text.vocabulary import Vocabulary
 from . import metrics, storage
@@ -85,11 +86,9 @@ def _precision(config: FinetuneConfig, device: torch.device, before: str | None)
     """As before, as asked, or by the stopwatch, which takes seconds and so only where it must."""
     if before is not None:
         return PrecisionChoice(before, "as before", 0.0)
-    # A choice by stopwatch can fall out differently; --deterministic rules that out.
-    by_rule = config.deterministic and config.precision == "auto"
-    requested = "float32" if by_rule else config.precision
+    requested = asked_precision(config.precision, config.deterministic)
     if requested == "float32" and config.adapt is None:
-        reason = "for --deterministic" if by_rule else "as asked"
+        reason = "as asked" if config.precision == "float32" else "for --deterministic"
         return PrecisionChoice("float32", reason, 0.0)
     return choose_precision(requested, device, reference_step(device))
 
@@ -388,7 +387,7 @@ class Session:
                 "finished": finished,
                 **tuner.progress.best,
             },
-            "versions": {"python": platform.python_version(), "torch": str(torch.__version__)},
+            "versions": versions(),
         }
         if self.config.method == "finetune":
             document, tensors = tuner.training_state()

@@ -25,7 +25,7 @@ from ..lm.optim import (
 )
 from ..reporting import Reporter, log_line
 from ..runtime import autocast, generator_states, restore_generators
-from .batching import EncodedTexts, shuffled_batches, sorted_batches
+from .batching import EncodedTexts, read_all, shuffled_batches
 from .config import FinetuneConfig
 from .network import ClassifierNetwork
 from .schedule import layer_groups, make_optimizer, set_rates
@@ -309,15 +309,10 @@ class Tuner:
         values = (logits, *self.network.state_dict().values())
         return all(bool(value.isfinite().all()) for value in values)
 
-    @torch.no_grad()
     def logits(self, encoded: EncodedTexts) -> Tensor:
         """Logits (N, C) of texts under the network as it is, on the CPU."""
-        logits = torch.empty(len(encoded), self.network.config.num_classes)
-        for batch in sorted_batches(encoded.lengths, 128, 1 << 20):
-            with autocast(self.device, self.precision):
-                some, _ = self.network(encoded.readings(batch, self.device))
-            logits[batch] = some.float().cpu()
-        return logits
+        width = self.network.config.num_classes
+        return read_all(encoded, self.network.logits, width, self.device, self.precision)
 
     @torch.no_grad()
     def refresh_statistics(self) -> None:

@@ -105,6 +105,7 @@ def test_word_vectors(chargen: Command, train: Path, test: Path, tmp_path: Path)
     [
         (("--models", "svm"), 2, "--models must be some of"),
         (("--models", "finetuned"), 2, "give --encoder DIR"),
+        (("--unlabelled", "more.txt"), 2, "--unlabelled helps only ours"),
         (("--labels", "500"), 2, "--labels 500 is more than there are"),
         (("--valid-fraction", "0"), 2, "--valid-fraction"),
         (("--batch-size", "1"), 2, "--batch-size"),

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chargen.sentiment import batching as batching_module
 from chargen.sentiment import classifier as classifier_module
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.ngrams import NgramModel
@@ -82,9 +83,9 @@ def test_the_order_is_kept_and_labels_are_the_likeliest(
         usual = np.log(classifier.predict_proba(texts)).mean(0)
         classifier.network.head[-1].bias -= torch.from_numpy(usual)
     alone = np.concatenate([classifier.predict_proba([text]) for text in texts])
-    monkeypatch.setattr(classifier_module, "BATCH_SIZE", 3)
+    monkeypatch.setattr(batching_module, "BATCH_SIZE", 3)
     np.testing.assert_allclose(classifier.predict_proba(texts), alone, atol=1e-5)
-    monkeypatch.setattr(classifier_module, "BATCH_SYMBOLS", 60)
+    monkeypatch.setattr(batching_module, "BATCH_SYMBOLS", 60)
     found = classifier.predict_proba(iter(texts))
     np.testing.assert_allclose(found, alone, atol=1e-5)
     assert classifier.predict(texts) == ["xyz"[i] for i in alone.argmax(-1)]

@@ -420,6 +420,11 @@ def test_a_finished_run_goes_on_with_a_longer_budget(start: Start) -> None:
     assert resume_finetune(done.directory, epochs=1).steps == run.steps
 
 
+def test_two_encoders_of_one_direction_are_refused(tiny_lm: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="both read forward"):
+        finetune(planted(20), [tiny_lm, tiny_lm], tmp_path / "mood")
+
+
 def test_what_cannot_be_resumed(tiny_lm: Path, tiny_classifier: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no checkpoint"):
         resume_finetune(tmp_path / "nothing")

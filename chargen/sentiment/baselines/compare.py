@@ -187,6 +187,7 @@ def _ours_row(
         config.encoder,
         method="probe" if name == "probe" else "finetune",
         from_scratch=name == "scratch",
+        unlabelled=config.unlabelled if name == "finetuned" else None,
         valid_fraction=config.valid_fraction,
         seed=words.seed,
         device=words.device,

@@ -96,6 +96,9 @@ class CompareConfig:
         "Language model to set ours beside them; a forward and a backward one may be given.",
         multiple=True,
     )
+    unlabelled: str | None = option(
+        None, "Texts of the same kind without labels, for the fine-tuned of ours."
+    )
     classifier: tuple[str, ...] = option(
         (), "Trained classifier that is only evaluated; may be given repeatedly.", multiple=True
     )
@@ -108,6 +111,9 @@ class CompareConfig:
                 raise ConfigError(_unknown(name))
             if name in OURS and not self.encoder:
                 raise ConfigError(f"--models {name} builds on a language model: give --encoder DIR")
+
+        if self.unlabelled is not None and not self.encoder:
+            raise ConfigError("--unlabelled helps only ours: give --encoder DIR")
 
     @property
     def _named(self) -> tuple[str, ...]:
