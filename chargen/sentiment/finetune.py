@@ -64,19 +64,16 @@ def finetune(
     encoders = [encoder] if isinstance(encoder, str | Path) else list(encoder)
     if not 1 <= len(encoders) <= 2:
         raise ConfigError("--encoder takes one language model, or a forward and a backward one")
-    if directory.resolve() in {Path(path).resolve() for path in encoders}:
+    places = {Path(path).resolve() for path in encoders}
+    if len(places) < len(encoders):
+        raise ConfigError(f"--encoder {encoders[0]} is given twice: give two different ones")
+    if directory.resolve() in places:
         raise ConfigError(f"--out {directory} is the encoder itself: choose another folder")
     refuse_to_overwrite(directory, force)
     with writing_lock(directory):
         checkpoint.check_writable(directory)
         reporter = reporter or Reporter()
         loaded = [lm_storage.load(path)[:2] for path in encoders]
-        directions = [model.config.direction for model, _ in loaded]
-        if len(set(directions)) < len(directions):
-            raise ConfigError(
-                f"--encoder was given twice, and both read {directions[0]}: "
-                "give one, or one of each direction"
-            )
         texts = read_material(data, config, reading, reporter)
         config = _with_budget(config, len(texts.train), reporter)
         if config.method == "probe":

@@ -31,7 +31,7 @@ STRENGTH = 30.0
 LATENT = 50
 """Directions of latent semantic analysis (K)."""
 
-LATENT_STRENGTH = 0.3
+LATENT_STRENGTH = 1.0
 """Inverse strength of the regularisation along them; the widest has a standard deviation of 1."""
 
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)

@@ -48,7 +48,7 @@ NETWORK_LEARNS = 10_000
 """Labelled texts at which the network's vote is trusted half as much as that of the n-grams."""
 
 LATENT_HELPS = 2_000
-"""Labelled texts at which latent features are trusted as much as the n-grams; twice with few."""
+"""Labelled texts at which latent features are trusted as much as the n-grams themselves."""
 
 
 @dataclass(frozen=True)
@@ -327,8 +327,10 @@ class Session:
             return
         # With few labels the network is the weakest voter, and there is too little to see that by.
         labels = len(texts.train)
-        trust = [labels / (labels + NETWORK_LEARNS), 1.0, 2 / (1 + labels / LATENT_HELPS)]
-        trust = trust[: len(logits)]
+        trust = [labels / (labels + NETWORK_LEARNS), 1.0][: len(logits)]
+        if len(logits) > 2:
+            share = LATENT_HELPS / (labels + LATENT_HELPS)
+            trust[1:] = [1 - share, share]
         enough = len(truth) >= TRUSTED_VALIDATION
         factors = vote_weights(logits, truth if enough else None, trust)
         network.temperature.fill_(1 / max(factors[0], 1e-3))

@@ -420,8 +420,8 @@ def test_a_finished_run_goes_on_with_a_longer_budget(start: Start) -> None:
     assert resume_finetune(done.directory, epochs=1).steps == run.steps
 
 
-def test_two_encoders_of_one_direction_are_refused(tiny_lm: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="both read forward"):
+def test_the_same_encoder_twice_is_refused(tiny_lm: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is given twice"):
         finetune(planted(20), [tiny_lm, tiny_lm], tmp_path / "mood")
 
 
