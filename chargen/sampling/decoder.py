@@ -14,9 +14,15 @@ from torch import Tensor
 from chargen.sampling.cells import StepBuffers, prepare
 
 if TYPE_CHECKING:
-    from chargen.lm.model import CharLM
+    from chargen.lm.model import CharLM, State
 
 _PREFILL_WINDOW = 1024
+
+_TAIL = 8192
+"""Ids at the end of a long prompt that are tried first (see `Decoder._settled_tail`)."""
+
+_SETTLED = 1e-6
+"""Largest difference of two states, relative to values above 1, that counts as none."""
 
 Move = Callable[[Tensor], None]
 """Changes outputs of the last layer, (H,) or (rows, H), in place and each row by itself."""
@@ -96,6 +102,8 @@ class Decoder:
     def prefill(self, ids: Tensor, state: tuple[Tensor, ...] | None = None) -> Tensor:
         """Read ids through the model's fused kernel, from `state` or the model's initial one.
 
+        Of a prompt much longer than `_TAIL` only the end is read where that settles the state.
+
         Parameters
         ----------
         ids : Tensor (T,) or (T, B) of integers, T >= 1
@@ -112,10 +120,9 @@ class Decoder:
         model.eval()
         try:
             with torch.no_grad():
+                ids = ids.to(self.device, torch.int64)
                 state = model.initial_state(ids.shape[1]) if state is None else state
-                for window in torch.split(ids.to(self.device, torch.int64), _PREFILL_WINDOW):
-                    features, state = model.features(window, state)
-                outputs = features[-1]  # (B, H)
+                outputs, state = self._settled_tail(ids, state) or self._read(ids, state)
                 if self._move is not None:
                     hidden = state[0].clone()
                     self._move(hidden[-1])
@@ -125,6 +132,31 @@ class Decoder:
             model.train(training)
         self.state = state
         return logits
+
+    def _read(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
+        """The outputs (B, H) after the last of ids (T, B), and the state."""
+        for window in torch.split(ids, _PREFILL_WINDOW):
+            features, state = self.model.features(window, state)
+        return features[-1], state
+
+    def _settled_tail(self, ids: Tensor, state: State) -> tuple[Tensor, State] | None:
+        """What `_read` gives, from the last ids alone; None where more must be read.
+
+        A recurrent network forgets. The tail is read from two states that the model can be in, the
+        first one and that after the prompt's beginning; where both have become the same, what lay
+        before the tail no longer matters. Two streams take hardly longer than one.
+        """
+        length = _TAIL
+        if ids.shape[1] != 1 or len(ids) < 4 * length:
+            return None
+        _, other = self._read(ids[:_PREFILL_WINDOW], state)
+        both = tuple(torch.cat(parts, 1) for parts in zip(state, other, strict=True))
+        while 4 * length <= len(ids):
+            outputs, after = self._read(ids[-length:].expand(-1, 2), both)
+            if all(_same(part[:, 0], part[:, 1]) for part in after):
+                return outputs[1:], tuple(part[:, 1:] for part in after)
+            length *= 4
+        return None
 
     def step(self, ids: Tensor) -> Tensor:
         """Read the next id of each stream.
@@ -147,3 +179,7 @@ class Decoder:
         if self._move is not None:
             self._move(buffers.hidden[-1])
         return buffers.read_out()
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return bool(((one - other).abs() <= _SETTLED * other.abs().clamp(min=1)).all())

@@ -28,7 +28,7 @@ from .ngrams import NgramModel
 KIND = "classifier"
 
 _COUNTER = "num_batches_tracked"
-"""Batch normalisation counts batches; nothing depends on it."""
+"""Batch renormalisation counts batches; only training goes on with it."""
 
 
 def weights_of(network: ClassifierNetwork, counters: bool = False) -> dict[str, Tensor]:

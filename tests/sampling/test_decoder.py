@@ -10,6 +10,7 @@ import torch
 
 from chargen.lm.model import CharLM
 from chargen.sampling import cells
+from chargen.sampling import decoder as decoder_module
 from chargen.sampling.decoder import Decoder
 
 from .models import CELLS, small_model
@@ -122,3 +123,56 @@ def test_model_is_left_as_it_was() -> None:
 def test_empty_prompt_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one id"):
         Decoder(small_model(SIZE)).prefill(torch.zeros(0, dtype=torch.int64))
+
+
+def long_prompt(model: CharLM, monkeypatch: pytest.MonkeyPatch) -> tuple[torch.Tensor, list[int]]:
+    """40 tails' worth of ids, and a list that learns how many steps the model takes."""
+    monkeypatch.setattr(decoder_module, "_TAIL", 50)
+    monkeypatch.setattr(decoder_module, "_PREFILL_WINDOW", 20)
+    steps: list[int] = []
+    features = model.features
+
+    def counted(ids: torch.Tensor, state: Any) -> Any:
+        steps.append(len(ids))
+        return features(ids, state)
+
+    monkeypatch.setattr(model, "features", counted)
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, model.config.vocabulary_size or 0, (2000,), generator=generator), steps
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_only_the_end_of_a_long_prompt_is_read_where_the_rest_is_forgotten(
+    cell: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = small_model(SIZE, cell=cell)
+    with torch.no_grad():
+        for parameter in model.layers.parameters():
+            parameter.mul_(0.5)  # forgets within some ten steps
+    ids, steps = long_prompt(model, monkeypatch)
+    decoder = Decoder(model)
+    logits = decoder.prefill(ids)
+    assert sum(steps) == 20 + 50
+    with torch.no_grad():
+        expected, state = model(ids[:, None], model.initial_state(1))
+    torch.testing.assert_close(logits, expected[-1], atol=1e-5, rtol=0)
+    for part, wanted in zip(decoder.state, state, strict=True):
+        torch.testing.assert_close(part, wanted, atol=1e-5, rtol=0)
+
+
+def test_all_of_a_long_prompt_is_read_where_nothing_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = small_model(SIZE)
+    with torch.no_grad():
+        size = model.hidden_size
+        bias = model.layers[0].get_parameter("bias_ih_l0")
+        bias[:size] = -4.0  # little enters
+        bias[size : 2 * size] = 20.0  # and stays
+    ids, steps = long_prompt(model, monkeypatch)
+    decoder = Decoder(model)
+    logits = decoder.prefill(ids)
+    assert sum(steps) == 20 + 50 + 200 + 2000
+    with torch.no_grad():
+        expected, _ = model(ids[:, None], model.initial_state(1))
+    torch.testing.assert_close(logits, expected[-1], atol=1e-5, rtol=0)
