@@ -168,6 +168,13 @@ def choose_precision(
     return PrecisionChoice("bfloat16", f"{single / half:.1f} times as fast as float32 here", half)
 
 
+def reading_precision(requested: str, device: torch.device) -> str:
+    """As `choose_precision`, for products that are not trained: float32 asks no stopwatch."""
+    if requested == "float32":
+        return requested
+    return choose_precision(requested, device, reference_step(device)).name
+
+
 _REFERENCE = {"hidden": 512, "embedding": 128, "batch": 32, "window": 64}
 REFERENCE_FLOPS = (
     6.0

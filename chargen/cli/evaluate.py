@@ -9,7 +9,16 @@ import click
 
 from ..errors import CorpusError
 from ..text.config import CorpusConfig
-from .options import device_option, json_option, load_model, model_argument, options_of, reading_of
+from .options import (
+    device_option,
+    json_option,
+    load_model,
+    model_argument,
+    options_of,
+    precision_option,
+    reading_of,
+    streams_option,
+)
 from .options import threads_option as threads
 from .terminal import say
 
@@ -20,13 +29,8 @@ READING = ("level", "min_count", "valid", "valid_fraction", "documents")
 @model_argument
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--dynamic", is_flag=True, help="Also with parameters that adapt to what was read.")
-@click.option(
-    "--streams",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Parts read side by side; 1 is exact, more is faster.",
-)
+@streams_option
+@precision_option
 @options_of(CorpusConfig, leave_out=READING)
 @device_option
 @threads
@@ -36,6 +40,7 @@ def evaluate(
     files: tuple[str, ...],
     dynamic: bool,
     streams: int,
+    precision: str,
     device: str,
     threads: int | None,
     as_json: bool,
@@ -48,13 +53,14 @@ def evaluate(
     \b
     chargen evaluate checkpoints/mybook chapter9.txt
     chargen evaluate checkpoints/mybook chapter9.txt --dynamic --json
+    chargen evaluate checkpoints/mybook library/ --streams 64 --precision auto
     """
     lm = load_model(directory, device, threads)
     text = read_text(files, reading_of(lm, options))
     from ..language_model import compressed_bits_per_char
     from ..lm.evaluation import bits
 
-    score = lm.score(text, streams=streams)
+    score = lm.score(text, streams=streams, precision=precision)
     figures: dict[str, Any] = {
         "chars": len(text),
         "nats_per_char": score.nats_per_char,

@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from ..lm.config import PRECISIONS
+
 Command = Callable[..., Any]
 
 
@@ -66,6 +68,20 @@ device_option = click.option("--device", default="cpu", show_default=True, help=
 threads_option = click.option(
     "--threads", type=click.IntRange(min=1), help="Processor threads (default: torch's choice)."
 )
+streams_option = click.option(
+    "--streams",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Parts read side by side; 1 is exact, more is faster.",
+)
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="float32",
+    show_default=True,
+    help="Precision of the products.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print only results and errors.")
 
@@ -100,7 +116,9 @@ def load_model(directory: str, device: str, threads: int | None = None) -> Any:
     return LanguageModel.load(directory, device)
 
 
-def load_classifier(directory: str, device: str, threads: int | None = None) -> Any:
+def load_classifier(
+    directory: str, device: str, threads: int | None = None, precision: str = "float32"
+) -> Any:
     """Read a classifier, in the same way.
 
     Returns
@@ -111,4 +129,4 @@ def load_classifier(directory: str, device: str, threads: int | None = None) -> 
     from ..sentiment.classifier import Classifier
 
     set_threads(threads)
-    return Classifier.load(directory, device)
+    return Classifier.load(directory, device, precision)

@@ -12,7 +12,16 @@ import click
 from ..text.config import CorpusConfig
 from ..text.sources import SEPARATOR
 from .evaluate import READING, read_text
-from .options import device_option, json_option, load_model, model_argument, options_of, reading_of
+from .options import (
+    device_option,
+    json_option,
+    load_model,
+    model_argument,
+    options_of,
+    precision_option,
+    reading_of,
+    streams_option,
+)
 from .options import threads_option as threads
 from .terminal import visible
 
@@ -26,6 +35,8 @@ _STEPS = ((1.0, None), (2.0, 230), (4.0, 222), (6.0, 215), (9.0, 209), (math.inf
 @click.option(
     "--color/--no-color", default=None, help="Paint the text by surprise (default: on a terminal)."
 )
+@streams_option
+@precision_option
 @options_of(CorpusConfig, leave_out=READING)
 @device_option
 @threads
@@ -34,6 +45,8 @@ def score(
     directory: str,
     files: tuple[str, ...],
     color: bool | None,
+    streams: int,
+    precision: str,
     device: str,
     threads: int | None,
     as_json: bool,
@@ -47,7 +60,9 @@ def score(
     echo 'It was' | chargen score checkpoints/mybook - --json
     """
     lm = load_model(directory, device, threads)
-    result = lm.score(read_text(files, reading_of(lm, options)))
+    result = lm.score(
+        read_text(files, reading_of(lm, options)), streams=streams, precision=precision
+    )
     text = result.text.replace(SEPARATOR, "\n")
     surprise = [-value / math.log(2) for value in result.log_probs.tolist()]
     if as_json:

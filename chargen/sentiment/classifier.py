@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .. import checkpoint
 from ..checkpoint import Checkpoint
-from ..runtime import choose_device, choose_precision, reference_step
+from ..runtime import choose_device, reading_precision
 from ..text.html import clean_html
 from ..text.vocabulary import Vocabulary
 from . import storage
@@ -99,8 +99,7 @@ class Classifier:
         place = choose_device(device)
         ngrams = storage.unpack_ngrams(stored, len(labels))
         classifier = cls(network.to(place), vocabularies, labels, clean, stored, ngrams)
-        if precision != "float32":
-            classifier.precision = choose_precision(precision, place, reference_step(place)).name
+        classifier.precision = reading_precision(precision, place)
         return classifier
 
     @property

@@ -32,6 +32,18 @@ def test_evaluate_prints_one_object(chargen: Command, trained: Path, corpus: Pat
     assert figures["bits_per_char"] < 0.5
 
 
+@pytest.mark.parametrize("command", ["evaluate", "score"])
+def test_parts_side_by_side_in_another_precision_come_close(
+    chargen: Command, trained: Path, corpus: Path, command: str
+) -> None:
+    exact = json.loads(chargen(command, trained, corpus, "--json").out)
+    fast = chargen(command, trained, corpus, "--json", "--streams", 8, "--precision", "auto")
+    assert fast.code == 0
+    figures = json.loads(fast.out)
+    assert figures["bits_per_char"] == pytest.approx(exact["bits_per_char"], abs=0.02)
+    assert figures != exact
+
+
 def test_dynamic_evaluation_stands_beside_the_static(
     chargen: Command, trained: Path, tmp_path: Path
 ) -> None:

@@ -15,6 +15,7 @@ from ..options import (
     load_classifier,
     model_argument,
     options_of,
+    precision_option,
     quiet_option,
 )
 from ..options import threads_option as threads
@@ -35,6 +36,7 @@ _NAMES = {
 @click.argument("data", metavar="DATA")
 @options_of(ExamplesConfig)
 @device_option
+@precision_option
 @threads
 @json_option
 @quiet_option
@@ -42,6 +44,7 @@ def evaluate(
     directory: str,
     data: str,
     device: str,
+    precision: str,
     threads: int | None,
     as_json: bool,
     quiet: bool,
@@ -57,7 +60,7 @@ def evaluate(
     chargen sentiment evaluate checkpoints/sentiment aclImdb/test --json
     """
     config = ExamplesConfig(**options)
-    classifier = load_classifier(directory, device, threads)
+    classifier = load_classifier(directory, device, threads, precision)
     if classifier.clean is not None:
         config = replace(config, clean=None)  # the classifier does it
     from ...sentiment.examples import read_examples

@@ -17,6 +17,7 @@ from ..options import (
     load_classifier,
     model_argument,
     options_of,
+    precision_option,
     quiet_option,
 )
 from ..options import threads_option as threads
@@ -44,6 +45,7 @@ _BLOCK = 1 << 20  # bytes taken from a pipe at a time, at most; less when it has
 @click.option("--force", is_flag=True, help="Replace an output that exists.")
 @options_of(ExamplesConfig, leave_out=("label_column", "clean"))
 @device_option
+@precision_option
 @threads
 @json_option
 @quiet_option
@@ -54,6 +56,7 @@ def predict(
     output: str | None,
     force: bool,
     device: str,
+    precision: str,
     threads: int | None,
     as_json: bool,
     quiet: bool,
@@ -74,8 +77,10 @@ def predict(
     config = ExamplesConfig(**options)
     _check_options(texts, source, output, as_json, config)
     if source is not None:
-        return _table(directory, source, output, force, device, threads, as_json, quiet, config)
-    classifier = load_classifier(directory, device, threads)
+        return _table(
+            directory, source, output, force, device, precision, threads, as_json, quiet, config
+        )
+    classifier = load_classifier(directory, device, threads, precision)
     from ...sentiment.tables import Tally
 
     tally = Tally()
@@ -114,6 +119,7 @@ def _table(
     output: str | None,
     force: bool,
     device: str,
+    precision: str,
     threads: int | None,
     as_json: bool,
     quiet: bool,
@@ -131,7 +137,7 @@ def _table(
     table.text_column()
     if table.source.form == "plain" and config.text_column is not None:
         raise ConfigError(f"--text-column is for tables; {table.name} is read as plain text")
-    classifier = load_classifier(directory, device, threads)
+    classifier = load_classifier(directory, device, threads, precision)
     from ...sentiment.tables import Tally, predict_table, verdicts
 
     progress = None if quiet else RowProgress()
