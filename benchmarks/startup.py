@@ -1,6 +1,6 @@
-"""Start-up: help, import, and what of it is Python itself.
+"""Start-up: help, import, 200 characters from the model that ships, and what of it is torch's.
 
-python benchmarks/startup.py
+    python benchmarks/startup.py
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ COMMANDS = {
     "chargen --help": ["-m", "chargen", "--help"],
     "chargen train --help": ["-m", "chargen", "train", "--help"],
     "chargen sample --help": ["-m", "chargen", "sample", "--help"],
+    "chargen sample, 200": ["-m", "chargen", "sample", "checkpoints/reviews", "--length", "200"],
 }
 
 
@@ -42,6 +43,8 @@ def main() -> None:
         print(json.dumps(rows))
         return
     base = rows["python -c pass"]["seconds"]
+    share = rows["import torch"]["seconds"] / rows["chargen sample, 200"]["seconds"]
+    print(f"of the time of chargen sample, importing torch takes {share:.0%}")
     for name, row in rows.items():
         print(
             f"{name:24}{row['seconds']:7.3f} s median{row['fastest']:8.3f} s fastest"
