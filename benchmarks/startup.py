@@ -1,6 +1,6 @@
 """Start-up: help, import, 200 characters from the model that ships, and what of it is torch's.
 
-    python benchmarks/startup.py
+python benchmarks/startup.py
 """
 
 from __future__ import annotations

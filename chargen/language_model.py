@@ -88,20 +88,34 @@ class LanguageModel:
         self.model = model.eval()
         self.vocabulary = vocabulary
         self.checkpoint = checkpoint
+        self.precision = "float32"
 
     @classmethod
-    def load(cls, directory: str | os.PathLike[str], device: str = "cpu") -> LanguageModel:
+    def load(
+        cls, directory: str | os.PathLike[str], device: str = "cpu", precision: str = "float32"
+    ) -> LanguageModel:
         """Read a checkpoint that was trained on any device.
+
+        Parameters
+        ----------
+        directory : path
+        device : str
+        precision : {"float32", "bfloat16", "auto"}
+            Of the products in scoring and where several texts are drawn at once; auto takes
+            bfloat16 where it is faster. Probabilities then differ in their third digit.
 
         Raises
         ------
         CheckpointError
             Where it is missing, damaged, or of another kind.
         ConfigError
-            Where there is no such device.
+            Where there is no such device, or no bfloat16.
         """
         model, vocabulary, stored = storage.load(directory)
-        return cls(model.to(choose_device(device)), vocabulary, stored)
+        place = choose_device(device)
+        lm = cls(model.to(place), vocabulary, stored)
+        lm.precision = reading_precision(precision, place)
+        return lm
 
     @property
     def backward(self) -> bool:
@@ -116,7 +130,7 @@ class LanguageModel:
     @cached_property
     def decoder(self) -> Decoder:
         """The model made ready for drawing."""
-        return Decoder(self.model)
+        return Decoder(self.model, self.precision)
 
     # ---------------------------------------------------------------- writing
 
@@ -174,9 +188,7 @@ class LanguageModel:
 
     # ---------------------------------------------------------------- reading
 
-    def score(
-        self, text: str, *, dynamic: bool = False, streams: int = 1, precision: str = "float32"
-    ) -> Score:
+    def score(self, text: str, *, dynamic: bool = False, streams: int = 1) -> Score:
         """Log-probability of each character of a text.
 
         Parameters
@@ -186,15 +198,11 @@ class LanguageModel:
             Let the parameters adapt to what was read (Krause et al. 2018).
         streams : int
             Read that many parts side by side: faster, and very nearly the same.
-        precision : {"float32", "bfloat16", "auto"}
-            Of the products; auto takes bfloat16 where it is faster.
 
         Raises
         ------
         CorpusError
             Where the text is empty.
-        ConfigError
-            Where bfloat16 does not work here.
         """
         if not text:
             raise CorpusError("there is no text to score")
@@ -203,7 +211,7 @@ class LanguageModel:
         order = ids[::-1] if self.backward else ids
         start = self.vocabulary.start_id
         device = self.model.embedding.weight.device
-        with autocast(device, reading_precision(precision, device)):
+        with autocast(device, self.precision):
             scores = (
                 dynamic_log_probs(self.model, order, start)
                 if dynamic
@@ -263,9 +271,9 @@ def sampling_config(options: dict[str, Any]) -> SamplingConfig:
     return config
 
 
-def load(directory: str | Path, device: str = "cpu") -> LanguageModel:
+def load(directory: str | Path, device: str = "cpu", precision: str = "float32") -> LanguageModel:
     """Read a language model; see `LanguageModel.load`."""
-    return LanguageModel.load(directory, device)
+    return LanguageModel.load(directory, device, precision)
 
 
 def compressed_bits_per_char(text: str) -> dict[str, float]:

@@ -55,12 +55,12 @@ def evaluate(
     chargen evaluate checkpoints/mybook chapter9.txt --dynamic --json
     chargen evaluate checkpoints/mybook library/ --streams 64 --precision auto
     """
-    lm = load_model(directory, device, threads)
+    lm = load_model(directory, device, threads, precision)
     text = read_text(files, reading_of(lm, options))
     from ..language_model import compressed_bits_per_char
     from ..lm.evaluation import bits
 
-    score = lm.score(text, streams=streams, precision=precision)
+    score = lm.score(text, streams=streams)
     figures: dict[str, Any] = {
         "chars": len(text),
         "nats_per_char": score.nats_per_char,

@@ -102,7 +102,9 @@ def reading_of(lm: Any, options: dict[str, Any]) -> Any:
     return CorpusConfig(**{**options, "clean": clean}, documents=trained.get("documents"))
 
 
-def load_model(directory: str, device: str, threads: int | None = None) -> Any:
+def load_model(
+    directory: str, device: str, threads: int | None = None, precision: str = "float32"
+) -> Any:
     """Read a language model, here rather than at the top of a module since torch is slow to import.
 
     Returns
@@ -113,7 +115,7 @@ def load_model(directory: str, device: str, threads: int | None = None) -> Any:
     from ..runtime import set_threads
 
     set_threads(threads)
-    return LanguageModel.load(directory, device)
+    return LanguageModel.load(directory, device, precision)
 
 
 def load_classifier(

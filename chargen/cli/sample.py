@@ -12,7 +12,14 @@ import click
 
 from ..errors import ConfigError, CorpusError
 from ..sampling.config import SamplingConfig
-from .options import device_option, json_option, load_model, model_argument, options_of
+from .options import (
+    device_option,
+    json_option,
+    load_model,
+    model_argument,
+    options_of,
+    precision_option,
+)
 from .options import threads_option as threads
 from .steering import STEERING, check_steering, steered, steering_options
 from .terminal import say, visible
@@ -36,6 +43,7 @@ from .terminal import say, visible
 @click.option("--interactive", is_flag=True, help="Write together: accept, draw again, edit.")
 @click.option("--raw", is_flag=True, help="Print control characters too (unsafe on a terminal).")
 @device_option
+@precision_option
 @threads
 @json_option
 def sample(
@@ -46,6 +54,7 @@ def sample(
     interactive: bool,
     raw: bool,
     device: str,
+    precision: str,
     threads: int | None,
     as_json: bool,
     **options: Any,
@@ -69,7 +78,7 @@ def sample(
             "--interactive writes one text for people: leave --json, --num-samples out"
         )
     text = _read_prompt(prompt, prompt_file)
-    lm = load_model(directory, device, threads)
+    lm = load_model(directory, device, threads, precision)
     _, unknown = lm.encode_prompt(text, config)
     lm = steered(lm, steering)
     if unknown:

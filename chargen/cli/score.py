@@ -59,10 +59,8 @@ def score(
     chargen score checkpoints/mybook chapter9.txt > bits   a line for each character
     echo 'It was' | chargen score checkpoints/mybook - --json
     """
-    lm = load_model(directory, device, threads)
-    result = lm.score(
-        read_text(files, reading_of(lm, options)), streams=streams, precision=precision
-    )
+    lm = load_model(directory, device, threads, precision)
+    result = lm.score(read_text(files, reading_of(lm, options)), streams=streams)
     text = result.text.replace(SEPARATOR, "\n")
     surprise = [-value / math.log(2) for value in result.log_probs.tolist()]
     if as_json:

@@ -11,7 +11,8 @@ The first layer's input product is looked up: row ``v`` of a table is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -58,6 +59,20 @@ class StepWeights:
     layers: tuple[Layer, ...]
     readout: tuple[tuple[Tensor, Tensor], ...]
     """Matrices and biases from the last layer's output to the logits."""
+    precision: torch.dtype
+    """Of the layers' products where there are several streams."""
+
+    @cached_property
+    def layers_for_rows(self) -> tuple[Layer, ...]:
+        """The layers as several streams read them; one stream always reads float32."""
+        return tuple(
+            replace(
+                layer,
+                joint=layer.joint.to(self.precision),
+                input=None if layer.input is None else layer.input.to(self.precision),
+            )
+            for layer in self.layers
+        )
 
 
 def _blocks(matrix: Tensor, order: list[int], size: int) -> Tensor:
@@ -83,10 +98,11 @@ def _gates(cell: str, layer: torch.nn.RNNBase, size: int) -> tuple[Tensor, Tenso
     )
 
 
-def prepare(model: CharLM) -> StepWeights:
+def prepare(model: CharLM, precision: torch.dtype = torch.float32) -> StepWeights:
     """Lay out the weights of `model` for stepping; later changes of the model do not show.
 
-    Products are multiplied out in float64 and kept in float32.
+    Products are multiplied out in float64 and kept in float32; `precision` is that of the layers'
+    products where there are several streams.
     """
     config = model.config
     cell, size = config.cell, config.hidden_size
@@ -109,7 +125,14 @@ def prepare(model: CharLM) -> StepWeights:
             layer = Layer(joint.float().contiguous(), None, bias.float())
         layers.append(layer)
     return StepWeights(
-        cell, size, len(embedding), table, embedding.float(), tuple(layers), _readout(model)
+        cell,
+        size,
+        len(embedding),
+        table,
+        embedding.float(),
+        tuple(layers),
+        _readout(model),
+        precision,
     )
 
 
@@ -168,12 +191,13 @@ class StepBuffers:
         # (rows, width) views for the look-ups of rows
         self._gates_rows = self._gates.view(self.rows, -1)
         self._add = _add_vector if self.rows == 1 else _add_rows
+        self._layers = weights.layers if self.rows == 1 else weights.layers_for_rows
 
     def advance(self) -> None:
         """Read `ids`: state and outputs become those after them."""
         weights = self.weights
         advance = _CELLS[weights.cell]
-        for i, layer in enumerate(weights.layers):
+        for i, layer in enumerate(self._layers):
             if i == 0 and weights.table is not None:
                 torch.index_select(weights.table, 0, self.ids, out=self._gates_rows)
             else:
@@ -232,4 +256,7 @@ def _add_vector(out: Tensor, matrix: Tensor, vector: Tensor) -> None:
 
 def _add_rows(out: Tensor, matrix: Tensor, rows: Tensor) -> None:
     """``out (R, N) += rows (R, K) @ matrix.T``"""
-    out.addmm_(rows, matrix.T)
+    if matrix.dtype == rows.dtype:
+        out.addmm_(rows, matrix.T)
+    else:  # the sum stays in float32
+        out.add_(torch.nn.functional.linear(rows.to(matrix.dtype), matrix))

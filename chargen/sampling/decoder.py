@@ -36,6 +36,9 @@ class Decoder:
     model : CharLM
         Its weights are laid out anew for stepping (see `chargen.sampling.cells`); after more
         training, make another decoder.
+    precision : {"float32", "bfloat16"}
+        Of the layers' products where there are several streams. One stream is float32 always: its
+        time goes into reading the weights, and bfloat16 has no fast matrix-vector product.
 
     Examples
     --------
@@ -44,9 +47,9 @@ class Decoder:
     >>> logits = decoder.step(torch.tensor([9]))          # (1, V): what comes after 9
     """
 
-    def __init__(self, model: CharLM) -> None:
+    def __init__(self, model: CharLM, precision: str = "float32") -> None:
         self.model = model
-        self._weights = prepare(model)
+        self._weights = prepare(model, getattr(torch, precision))
         self._buffers = StepBuffers(self._weights, 1)
         self._move: Move | None = None
 

@@ -176,3 +176,25 @@ def test_all_of_a_long_prompt_is_read_where_nothing_is_forgotten(
     with torch.no_grad():
         expected, _ = model(ids[:, None], model.initial_state(1))
     torch.testing.assert_close(logits, expected[-1], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("table", [True, False])
+def test_bfloat16_is_for_several_streams_and_close(
+    cell: str, table: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not table:
+        monkeypatch.setattr(cells, "MAX_TABLE_BYTES", 0)
+    model = small_model(SIZE, cell=cell, layers=2)
+    exact, rough = Decoder(model), Decoder(model, "bfloat16")
+    ids = torch.randint(SIZE, (9, 5))
+    for decoder in (exact, rough):
+        decoder.prefill(ids[:1])
+    for row in ids[1:]:
+        wanted, found = exact.step(row).clone(), rough.step(row)
+        torch.testing.assert_close(found.log_softmax(-1), wanted.log_softmax(-1), atol=0.1, rtol=0)
+        assert not torch.equal(found, wanted)
+    for decoder in (exact, rough):
+        decoder.select([0])
+        decoder.state = exact.state
+    assert torch.equal(exact.step(ids[0, :1]), rough.step(ids[0, :1]))
