@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from . import checkpoint
 from .distributed import Ranks
+from .errors import CheckpointError
 from .language_model import LanguageModel
 from .lm import recipes, storage
 from .lm.config import ModelConfig, TrainConfig, settled
@@ -156,10 +158,15 @@ class Session:
         return self.outcome(trainer)
 
     def _kept(self, trainer: Trainer) -> str:
-        if not trainer.saved_step:
+        step = trainer.saved_step
+        if not step:
             return "no checkpoint had been written"
+        # Rank 0 may have written one more before the others heard of it.
+        with contextlib.suppress(CheckpointError):
+            stored = checkpoint.load(self.directory, storage.KIND, training=True)
+            step = stored.document("training/state")["progress"]["step"]
         return (
-            f"the last good checkpoint, step {trainer.saved_step}, is kept in {self.directory}: "
+            f"the last good checkpoint, step {step}, is kept in {self.directory}: "
             f"go on with chargen train --resume {self.directory}"
         )
 

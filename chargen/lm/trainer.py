@@ -16,10 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..distributed import Ranks, merged_generators, own_generators
+from ..distributed import Ranks
 from ..errors import TrainingError
 from ..reporting import Reporter, log_line
-from ..runtime import autocast, generator_states, restore_generators
+from ..runtime import autocast
+from . import carried
 from .batching import Streams, Window
 from .config import settled
 from .evaluation import bits, mean_nats
@@ -352,19 +353,13 @@ class Trainer:
         }
         if self.ranks.size > 1:
             document["ranks"] = self.ranks.size
-        own = tuple(part.cpu() for part in self.state), generator_states(self.device)
-        states, generators = zip(*self.ranks.gathered(own), strict=True)
-        kept = merged_generators(list(generators))
-        kept["streams"] = self.streams.generator.get_state()
+        states, generators = carried.merged(self.ranks, self.state, self.device)
+        generators["streams"] = self.streams.generator.get_state()
         tensors = {
             "model": dict(self.model.state_dict()),
             "optimizer": optimizer_tensors(self.optimizer),
-            "generators": kept,
-            # All streams in order, each (num_layers, B, H), whichever rank had them.
-            "state": {
-                str(index): torch.cat(parts, dim=1)
-                for index, parts in enumerate(zip(*states, strict=True))
-            },
+            "generators": generators,
+            "state": states,
         }
         if self.average:
             tensors["average"] = dict(self.average.average)
@@ -388,18 +383,10 @@ class Trainer:
         load_optimizer_tensors(self.optimizer, tensors["optimizer"])
         if self.average:
             self.average.load(tensors["average"])
-        columns = self.streams.columns
-        self.state = tuple(
-            tensors["state"][str(index)][:, columns.start : columns.stop]
-            .to(self.device)
-            .contiguous()
-            for index in range(len(self.state))
-        )
+        self.state = carried.dealt(tensors["state"], self.streams.columns, self.device)
         self.streams.restore(document["streams"], tensors["generators"]["streams"])
-        own = own_generators(tensors["generators"], self.ranks.rank)
-        if own:
-            restore_generators(own, self.device)
-        else:  # a rank that is new; not the numbers that it would have begun with
-            self.ranks.seed_own(self.config.seed + self.progress.step)
+        # A rank that is new does not draw the numbers again that the run began with.
+        fresh = self.config.seed + self.progress.step
+        carried.restore_own_generators(self.ranks, tensors["generators"], self.device, fresh)
         self.best = best
         self._saved_at = (self.progress.step, self.progress.seconds)
