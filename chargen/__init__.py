@@ -25,13 +25,14 @@ if TYPE_CHECKING:
     from .language_model import LanguageModel, Score, load
     from .lm.config import ModelConfig, TrainConfig
     from .reporting import Reporter
-    from .run import Run, resume, train
+    from .run import resume, train
     from .sampling.config import SamplingConfig
     from .sampling.generate import Sample
     from .sentiment.classifier import Classifier
     from .sentiment.config import ExamplesConfig, FinetuneConfig, NetworkConfig
     from .sentiment.finetune import finetune, resume_finetune
     from .sentiment.session import FinetuneRun
+    from .session import Run
     from .text.config import CorpusConfig
 
 __version__ = "0.1.0"
@@ -51,7 +52,7 @@ _HOMES = {
     "ModelConfig": "lm.config",
     "NetworkConfig": "sentiment.config",
     "Reporter": "reporting",
-    "Run": "run",
+    "Run": "session",
     "Sample": "sampling.generate",
     "SamplingConfig": "sampling.config",
     "Score": "language_model",

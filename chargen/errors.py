@@ -38,6 +38,16 @@ class TrainingError(ChargenError):
     """Training that cannot go on, such as one whose loss is no longer a number."""
 
 
+class FollowerError(ChargenError):
+    """Another rank of the same run ended it and tells why; this one ends quietly.
+
+    Its exit code is 0, because torchrun kills the ranks that are left at the first other one, and
+    the one that tells would be cut short.
+    """
+
+    exit_code = 0
+
+
 class MissingExtraError(ChargenError):
     """A library of an extra is not installed; the message says how to install it.
 

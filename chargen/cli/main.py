@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 
 import click
 
-from .. import __version__
-from ..errors import ChargenError
+from .. import __version__, distributed
+from ..errors import ChargenError, FollowerError
 from .evaluate import evaluate
 from .groups import Group, PipeClosed
 from .info import info
@@ -56,12 +56,15 @@ def _run(arguments: list[str] | None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except click.ClickException as error:
-        error.show()
-        return error.exit_code
+        if distributed.leads():  # every rank has the same arguments
+            error.show()
+        return error.exit_code if distributed.leads() else 0
     except (click.exceptions.Abort, KeyboardInterrupt):
         return 128 + signal.SIGINT
     except (ChargenError, MemoryError, OSError) as error:
-        click.echo(f"chargen: {_sentence(error)}", err=True)
+        if not isinstance(error, FollowerError):
+            who = "" if distributed.leads() else f"rank {distributed.rank()}: "
+            click.echo(f"chargen: {who}{_sentence(error)}", err=True)
         return error.exit_code if isinstance(error, ChargenError) else 1
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from .. import distributed
 from ..lm.config import ModelConfig, TrainConfig
 from ..text.config import CorpusConfig
 from .options import json_option, options_of, quiet_option
@@ -49,6 +50,8 @@ def train(
     chargen train drafts/ --glob '*.md' --out checkpoints/drafts --epochs 20
     xzcat old.xz | chargen train - --out checkpoints/old --encoding latin-1
     chargen train --resume checkpoints/drafts
+
+    On several processes or machines: torchrun --nproc-per-node 2 -m chargen train ...
     """
     if resumed is None and not corpora:
         raise click.UsageError("a CORPUS is missing, or --resume DIR")
@@ -67,6 +70,8 @@ def train(
             reporter=reporter,
             **options,
         )
+    if not distributed.leads():
+        return 0  # torchrun would end the others at the first code that is not 0
     _tell(result, as_json, quiet)
     return 0 if result.finished else 128 + signal.SIGINT
 

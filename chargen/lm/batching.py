@@ -25,6 +25,7 @@ class Window:
     Attributes
     ----------
     inputs : (T, B) int64
+        Or as many columns as were asked for.
     targets : (T, B) int64
         What follows each input.
     starts_epoch : bool
@@ -54,6 +55,9 @@ class Streams:
     jitter : bool
         Draw each window's length around T (or, one time in twenty, T / 2), as AWD-LSTM does
         (Merity et al. 2018, https://arxiv.org/abs/1708.02182).
+    columns : range, optional
+        Which of the B streams to hand out; the others are another process's. Positions and random
+        numbers do not depend on it.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class Streams:
         window: int,
         seed: int,
         jitter: bool = False,
+        columns: range | None = None,
     ) -> None:
         if len(ids) < 2 * batch_size:
             raise ValueError(f"{len(ids)} ids cannot make {batch_size} streams")
@@ -70,6 +75,7 @@ class Streams:
         self.batch_size = batch_size
         self.window = min(window, (len(ids) - 1) // batch_size)
         self.jitter = jitter
+        self.columns = range(batch_size) if columns is None else columns
         self.generator = torch.Generator().manual_seed(seed)
         self.epoch = -1
         self._start_epoch()
@@ -109,7 +115,7 @@ class Streams:
             self._start_epoch()
             length = min(length, self._stream_length)
         steps = self.offset + self.position + np.arange(length + 1)[:, None]
-        starts = np.arange(self.batch_size)[None, :] * self._stream_length
+        starts = np.array(self.columns)[None, :] * self._stream_length
         block = torch.from_numpy(self.ids[steps + starts].astype(np.int64))  # (T + 1, B)
         window = Window(block[:-1], block[1:], starts_epoch=self.position == 0)
         self.position += length

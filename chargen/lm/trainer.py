@@ -9,20 +9,22 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ..distributed import Ranks
 from ..errors import TrainingError
 from ..reporting import Reporter, log_line
-from ..runtime import autocast, generator_states, restore_generators
+from ..runtime import autocast
+from . import carried
 from .batching import Streams, Window
 from .config import settled
 from .evaluation import bits, mean_nats
-from .model import CharLM, detach
+from .model import CharLM, State, detach
 from .optim import (
     WeightAverage,
     clip_gradient,
@@ -58,10 +60,13 @@ class Trainer:
         What validation text is predicted from.
     precision : {"float32", "bfloat16"}
     save : callable
-        Called with this trainer when a checkpoint is due.
+        Called with this trainer when a checkpoint is due; on every rank.
     sample : callable, optional
         Draws a short text from a model for people to see.
     reporter : Reporter
+    ranks : Ranks, optional
+        The processes that train this model together, each its own streams; this one alone by
+        default.
     """
 
     def __init__(
@@ -75,6 +80,7 @@ class Trainer:
         save: Callable[[Trainer], None],
         sample: Callable[[CharLM], str] | None = None,
         reporter: Reporter | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         config = plan.train
         self.model = model
@@ -86,6 +92,7 @@ class Trainer:
         self.save = save
         self.sample = sample
         self.reporter = reporter or Reporter()
+        self.ranks = ranks or Ranks()
         self.device = model.embedding.weight.device
         self.streams = Streams(
             train_ids,
@@ -93,12 +100,16 @@ class Trainer:
             settled(config.window),
             config.seed,
             config.window_jitter,
+            self.ranks.columns(settled(config.batch_size)),
         )
         self.learning_rate = settled(config.learning_rate)
         self.eval_every = settled(config.eval_every)
         self.optimizer = make_optimizer(model, self.learning_rate, settled(config.weight_decay))
         self.average = WeightAverage(model, config.ema) if config.ema else None
-        self.state = model.initial_state(self.streams.batch_size)
+        self.state = self._fresh_state()
+        example = torch.zeros((2, len(self.streams.columns)), dtype=torch.int64).to(self.device)
+        self.learner = self.ranks.wrapped(model, example, self.state)
+        self.ranks.seed_own(config.seed)
         self.progress = Progress()
         self.best: dict[str, Tensor] = {}
         self.rows: list[str] = []
@@ -117,10 +128,8 @@ class Trainer:
         """
         self.model.train()
         began = time.perf_counter() - self.progress.seconds
-        while not self.finished and not self.stop_requested:
-            window = self.streams.next()
-            row = self.step(window)
-            self.progress.seconds = time.perf_counter() - began
+        while self._goes_on(began):
+            row = self.step(self.streams.next())
             if self.progress.step % LOG_EVERY == 0:
                 self._log(row)
             self.reporter.step(self.share_done, row)
@@ -129,13 +138,17 @@ class Trainer:
             # A finished run is only saved with its last evaluation: resuming it does nothing.
             if self._checkpoint_is_due() and not self.finished:
                 self.save_now()
-            self.progress.seconds = time.perf_counter() - began
         if self.finished:
             self.evaluate()
-            if not self.best:
-                raise self._diverged("at any evaluation")
-            self._measure_best()
+            self.ranks.shared(self._measure_best)
         self.save_now()
+
+    def _goes_on(self, began: float) -> bool:
+        # Signals and clocks differ between ranks; a decision must not, or they wait for each other.
+        self.progress.seconds, stop = self.ranks.agree(
+            time.perf_counter() - began, self.stop_requested
+        )
+        return not stop and not self.finished
 
     def step(self, window: Window) -> dict[str, Any]:
         """Learn from one window.
@@ -143,27 +156,30 @@ class Trainer:
         Returns
         -------
         dict
-            loss in nats, learning rate, norm of the gradient before clipping, and counts.
+            loss in nats, learning rate, norm of the gradient before clipping, and counts: of all
+            ranks together.
         """
         config, progress = self.config, self.progress
         inputs = window.inputs.to(self.device, non_blocking=True)  # (T, B)
         targets = window.targets.to(self.device, non_blocking=True)
         if window.starts_epoch:
-            self.state = self.model.initial_state(self.streams.batch_size)
+            self.state = self._fresh_state()
         rate = self._learning_rate(len(inputs))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
 
         with autocast(self.device, self.precision):
-            logits, state = self.model(inputs, self.state)  # (T, B, V)
+            logits, state = self.learner(inputs, self.state)  # (T, B, V)
         loss = nn.functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
+        # The mean over the ranks is then the mean over the streams, however they are split.
+        loss = loss * (len(self.streams.columns) * self.ranks.size / self.streams.batch_size)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         norm = clip_gradient(self.model.parameters(), config.clip)
-        loss_value, norm_value = torch.stack([loss.detach(), norm]).tolist()
+        loss_value, norm_value = self.ranks.mean(torch.stack([loss.detach(), norm])).tolist()
 
         progress.step += 1
-        progress.characters += targets.numel()
+        progress.characters += len(targets) * self.streams.batch_size
         if math.isfinite(loss_value) and math.isfinite(norm_value):
             self.optimizer.step()
             self.state = detach(state)
@@ -189,17 +205,20 @@ class Trainer:
         """Leave the weights alone; the state may be spoilt too, so the streams start afresh."""
         self.progress.skipped += 1
         self.progress.skipped_in_row += 1
-        self.state = self.model.initial_state(self.streams.batch_size)
+        self.state = self._fresh_state()
         if self.progress.skipped_in_row >= GIVE_UP_AFTER:
-            raise self._diverged(f"for {GIVE_UP_AFTER} steps in a row")
+            self.ranks.shared(lambda: self._give_up(f"for {GIVE_UP_AFTER} steps in a row"))
 
-    def _diverged(self, when: str) -> TrainingError:
+    def _fresh_state(self) -> State:
+        return self.model.initial_state(len(self.streams.columns))
+
+    def _give_up(self, when: str) -> NoReturn:
         kept = (
             "the last good checkpoint is kept"
-            if self._saved_at[0]
+            if self.saved_step
             else "no checkpoint had been written"
         )
-        return TrainingError(
+        raise TrainingError(
             f"the loss was not a finite number {when} (step {self.progress.step}): try a smaller "
             f"--learning-rate than {self.learning_rate:g}, or --precision float32; {kept}"
         )
@@ -237,8 +256,12 @@ class Trainer:
     def evaluate(self) -> None:
         """Read validation text, keep the weights where they are the best, show a sample.
 
-        Only the first `plan.evaluation_characters` are read, the same ones each time.
+        Only the first `plan.evaluation_characters` are read, the same ones each time; by rank 0,
+        and the others take over how the run stands.
         """
+        self.progress = self.ranks.shared(self._evaluated)
+
+    def _evaluated(self) -> Progress:
         ids = self.valid_ids[: self.plan.evaluation_characters]
         if self.average:
             self.average.swap()
@@ -264,13 +287,16 @@ class Trainer:
                 self.average.swap()
         self._log(row)
         self.reporter.evaluated(row, text)
+        return self.progress
 
     def _measure_best(self) -> None:
         """The figure of the run: the best weights over the validation text, at most 20 times as
         much of it as on the way.
         """
+        if not self.best:
+            self._give_up("at any evaluation")
         ids = self.valid_ids[: 20 * self.plan.evaluation_characters]
-        if not len(ids) or not self.best:
+        if not len(ids):
             return
         last = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         self.model.load_state_dict(self.best)
@@ -301,13 +327,18 @@ class Trainer:
             return step % self.config.checkpoint_every == 0
         return seconds - self._saved_at[1] >= CHECKPOINT_SECONDS
 
+    @property
+    def saved_step(self) -> int:
+        """The step of the last checkpoint; 0 before the first."""
+        return self._saved_at[0]
+
     def save_now(self) -> None:
         """Write a checkpoint of this step."""
         self.save(self)
         self._saved_at = (self.progress.step, self.progress.seconds)
 
     def training_state(self) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
-        """Everything that going on exactly needs.
+        """Everything that going on exactly needs; each rank gives its part to rank 0.
 
         Returns
         -------
@@ -316,14 +347,19 @@ class Trainer:
         tensors : dict of str to dict of str to Tensor
             "model", "optimizer", "generators" and, with EMA, "average".
         """
-        document = {"progress": asdict(self.progress), "streams": self.streams.state()}
-        generators = generator_states(self.device)
+        document: dict[str, Any] = {
+            "progress": asdict(self.progress),
+            "streams": self.streams.state(),
+        }
+        if self.ranks.size > 1:
+            document["ranks"] = self.ranks.size
+        states, generators = carried.merged(self.ranks, self.state, self.device)
         generators["streams"] = self.streams.generator.get_state()
         tensors = {
             "model": dict(self.model.state_dict()),
             "optimizer": optimizer_tensors(self.optimizer),
             "generators": generators,
-            "state": {str(index): part for index, part in enumerate(self.state)},
+            "state": states,
         }
         if self.average:
             tensors["average"] = dict(self.average.average)
@@ -337,16 +373,20 @@ class Trainer:
         tensors: dict[str, dict[str, Tensor]],
         best: dict[str, Tensor],
     ) -> None:
-        """Go on where `training_state` was taken, with the best weights so far."""
+        """Go on where `training_state` was taken, with the best weights so far.
+
+        The number of ranks may be another: then the streams are dealt anew, and dropout draws
+        other random numbers.
+        """
         self.progress = Progress(**document["progress"])
         self.model.load_state_dict(tensors["model"])
         load_optimizer_tensors(self.optimizer, tensors["optimizer"])
         if self.average:
             self.average.load(tensors["average"])
-        self.state = tuple(
-            tensors["state"][str(index)].to(self.device) for index in range(len(self.state))
-        )
+        self.state = carried.dealt(tensors["state"], self.streams.columns, self.device)
         self.streams.restore(document["streams"], tensors["generators"]["streams"])
-        restore_generators(tensors["generators"], self.device)
+        # A rank that is new does not draw the numbers again that the run began with.
+        fresh = self.config.seed + self.progress.step
+        carried.restore_own_generators(self.ranks, tensors["generators"], self.device, fresh)
         self.best = best
         self._saved_at = (self.progress.step, self.progress.seconds)

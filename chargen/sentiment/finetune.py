@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import checkpoint
+from ..distributed import one_process_only
 from ..errors import CheckpointError, ConfigError, CorpusError
 from ..lm import storage as lm_storage
 from ..options import extended, split_options
@@ -58,6 +59,7 @@ def finetune(
     >>> run.classifier.predict(["A quiet, wonderful film."])  # doctest: +SKIP
     ['pos']
     """
+    one_process_only("chargen sentiment train")
     config, sizes, reading = split_options(options, FinetuneConfig, NetworkConfig, ExamplesConfig)
     metrics.require("fine-tuning")
     directory = Path(out)
@@ -108,6 +110,7 @@ def resume_finetune(
     CorpusError
         Where the labelled texts cannot be read any more, or are others.
     """
+    one_process_only("chargen sentiment train")
     directory = Path(directory)
     reporter = reporter or Reporter()
     with writing_lock(directory):

@@ -1,0 +1,214 @@
+"""The ranks that torchrun started, over torch's process groups.
+
+The gradient goes by NCCL on GPUs and by gloo on processors; all else is small and goes by gloo.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed
+from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
+from torch.nn.parallel import DistributedDataParallel
+
+from .distributed import Ranks, Value, rank
+from .errors import ChargenError, ConfigError, FollowerError, TrainingError
+
+dist: Any = torch.distributed  # much of it has no types
+
+STEP_TIMEOUT = timedelta(minutes=10)
+"""Ranks reach the sums of a step together; one that is this late counts as dead."""
+
+LEADER_TIMEOUT = timedelta(hours=2)
+"""How long the others wait while rank 0 encodes a corpus, evaluates or writes."""
+
+ROLL_CALL_SECONDS = 3.0
+"""Once a connection broke: time for the living to say that they are there."""
+
+_numbers = itertools.count()
+
+
+class JoinedRanks(Ranks):
+    """This process among those that torchrun started; see `joined`."""
+
+    def __init__(self) -> None:
+        self.local_rank = int(os.environ.get("LOCAL_RANK", rank()))
+        nccl = torch.cuda.is_available() and dist.is_nccl_available()
+        try:
+            store, self.rank, self.size = next(rendezvous("env://", timeout=STEP_TIMEOUT))
+            # A second run of the same processes must not find what the first one left there.
+            self._store: Any = dist.PrefixStore(f"chargen/{next(_numbers)}", store)
+            dist.init_process_group(
+                "cpu:gloo,cuda:nccl" if nccl else "gloo",
+                timeout=STEP_TIMEOUT,
+                store=self._store,
+                rank=self.rank,
+                world_size=self.size,
+            )
+            self._patient = dist.new_group(backend="gloo", timeout=LEADER_TIMEOUT)
+        except (RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise TrainingError(f"the ranks did not find each other: {reason}") from error
+        self._left = threading.Event()
+        self._answering = threading.Thread(target=self._answer_roll_calls, daemon=True)
+        self._answering.start()
+
+    def device_name(self, asked: str) -> str:
+        if asked not in ("auto", "cpu", "cuda"):
+            raise ConfigError(
+                f"--device {asked}: under torchrun it is cpu, or cuda for a GPU of each rank's own"
+            )
+        if asked == "cpu" or (asked == "auto" and not torch.cuda.is_available()):
+            return "cpu"
+        return f"cuda:{self.local_rank}"
+
+    def seed_own(self, seed: int) -> None:
+        if self.rank:
+            torch.manual_seed((seed + 0x9E3779B97F4A7C15 * self.rank) % 2**63)
+
+    def wrapped(self, model: nn.Module, *example: Any) -> nn.Module:
+        device = next(model.parameters()).device
+        on_gpu = device.type == "cuda"
+        if on_gpu:
+            torch.cuda.set_device(device)
+        learner = DistributedDataParallel(model, device_ids=[device.index] if on_gpu else None)
+        # It lays out its sums by the order of the first backward pass, and sums over more than
+        # two ranks depend on the layout: a pass that counts for nothing settles it, so that the
+        # first step of a resumed run is like any other.
+        with torch.random.fork_rng(devices=[device] if on_gpu else []):
+            outputs, _ = learner(*example)
+            torch.autograd.backward(outputs.float().sum())
+        model.zero_grad(set_to_none=True)
+        return learner
+
+    def mean(self, values: Tensor) -> Tensor:
+        values = values.clone()
+        dist.all_reduce(values)
+        return values / self.size
+
+    def agree(self, seconds: float, stop: bool) -> tuple[float, bool]:
+        values = torch.tensor([seconds if self.leads else 0.0, float(stop)], dtype=torch.float64)
+        dist.all_reduce(values)
+        return float(values[0]), bool(values[1])
+
+    def shared(self, make: Callable[[], Value]) -> Value:
+        box: list[Any] = [None, False]
+        if self.leads:
+            try:
+                box = [make(), True]
+            except (ChargenError, OSError, MemoryError):
+                dist.broadcast_object_list(box, group=self._patient)
+                raise
+            given: Value = box[0]
+            dist.broadcast_object_list(box, group=self._patient)
+            return given
+        dist.broadcast_object_list(box, group=self._patient)
+        if not box[1]:
+            raise FollowerError
+        received: Value = box[0]
+        return received
+
+    def together(self, make: Callable[[], Value]) -> Value:
+        try:
+            value, failure = make(), None
+        except (ChargenError, OSError) as error:
+            failure = error
+        reasons: list[Any] = [None] * self.size
+        own = None if failure is None else str(failure)
+        dist.all_gather_object(reasons, own, group=self._patient)
+        failed = [number for number, reason in enumerate(reasons) if reason is not None]
+        if not failed:
+            return value
+        if not self.leads:
+            raise FollowerError from failure
+        if failure is not None:
+            raise failure
+        raise TrainingError(f"rank {failed[0]}: {reasons[failed[0]]}")
+
+    def in_turn(self, make: Callable[[], Value]) -> Value:
+        made: list[Value] = []
+        for turn in (True, False):
+            if turn == (self.local_rank == 0):
+                self.together(lambda: made.append(make()))
+            else:
+                self.together(lambda: None)
+        return made[0]
+
+    def gathered(self, value: Value) -> list[Value]:
+        values: list[Any] | None = [None] * self.size if self.leads else None
+        dist.gather_object(value, values, group=self._patient)
+        return [value] if values is None else values
+
+    @contextlib.contextmanager
+    def watching(self, kept: Callable[[], str] = str) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            if not self._is_broken_connection(error):
+                raise
+            lost = self._lost()
+            clause = kept()
+            sentence = f"{_named(lost)} stopped answering" if lost else "the ranks lost each other"
+            raise TrainingError(sentence + (f"; {clause}" if clause else "")) from error
+
+    def _is_broken_connection(self, error: RuntimeError) -> bool:
+        text = str(error).lower()
+        words = ("gloo", "nccl", "connection", "socket", "peer", "timed out")
+        return isinstance(error, dist.DistError) or any(word in text for word in words)
+
+    def _answer_roll_calls(self) -> None:
+        """Say that this rank is there, from a thread of its own.
+
+        The main thread may wait in a sum for a rank that is alive and has learnt of the dead one.
+        """
+        with contextlib.suppress(RuntimeError):
+            while not self._left.wait(ROLL_CALL_SECONDS / 10):
+                if self._store.check(["roll call"]):
+                    self._store.set(f"here/{self.rank}", "")
+                    return
+
+    def _lost(self) -> list[int] | None:
+        """The ranks that do not answer a roll call; None where nobody can be asked.
+
+        Raises
+        ------
+        FollowerError
+            Where a rank before this one answers: that one tells.
+        """
+        missing = list(range(self.size))
+        try:
+            self._store.set(f"here/{self.rank}", "")
+            self._store.set("roll call", "")
+            until = time.monotonic() + ROLL_CALL_SECONDS
+            while missing and time.monotonic() < until:
+                missing = [n for n in missing if not self._store.check([f"here/{n}"])]
+                if any(number not in missing for number in range(self.rank)):
+                    raise FollowerError
+                time.sleep(ROLL_CALL_SECONDS / 50)
+        except RuntimeError:  # whoever kept the store is gone as well
+            return None
+        return missing
+
+    def close(self) -> None:
+        """Leave the group; the ranks have nothing more to say to each other."""
+        dist.destroy_process_group()
+
+    def silence(self) -> None:
+        """Answer no more roll calls, because this rank ends."""
+        self._left.set()
+        self._answering.join()
+
+
+def _named(numbers: list[int]) -> str:
+    if len(numbers) == 1:
+        return f"rank {numbers[0]}"
+    return f"ranks {', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"
