@@ -73,7 +73,7 @@ def clip_gradient(parameters: Iterable[nn.Parameter], limit: float) -> Tensor:
     Tensor, ()
         The norm before clipping; a limit of 0 only measures.
     """
-    return nn.utils.clip_grad_norm_(parameters, limit if limit > 0 else math.inf, foreach=True)
+    return nn.utils.clip_grad_norm_(parameters, limit if limit > 0 else math.inf)
 
 
 class WeightAverage:
