@@ -1,0 +1,396 @@
+"""A training step's speed, beside a bare `nn.LSTM` step and this machine's matrix products.
+
+    python benchmarks/training.py
+    python benchmarks/training.py --hidden-size 1024 --batch-sizes 32 64 --threads 2 --json
+    python benchmarks/training.py --batch-sizes 32 --profile
+    python benchmarks/training.py --threads 1 --clock processor
+
+What is timed is the loop that `chargen train` runs (`Trainer.run`: window, forward, loss, backward,
+clipping, AdamW, a row of metrics every ten steps) on random characters, without evaluations and
+checkpoints. Beside it, in turns so that a slow moment of the machine falls on all of them:
+
+bare step     `nn.LSTM` and `nn.Linear` of the same sizes on a fixed (T, B, E) tensor, from zero
+              states: autocast, cross-entropy, backward, `torch.optim.SGD`. No embedding, no
+              clipping, no data, no numbers read back: the least that learns.
+product peak  square matrix products in float32 and bfloat16, the best of `PRODUCT_SIZES`. Each
+              size runs for as long as `--seconds` says, so that it suffers from other jobs as much
+              as the steps do.
+
+For each batch size, the medians of `--repeats` rounds and their spread (largest less smallest, over
+the median): characters per second; GFLOP/s, counted as six operations for each weight of a product;
+`share_of_bare_step`, the bare step's time over ours of the same round (0.95: ours takes 5 % more);
+`share_of_product_peak`, GFLOP/s over those of the best product of the same round and precision; and
+the bytes that a step allocates at most, for each character of its window. `best_batch_size` is the
+one with the most characters per second. --profile also shows where the time of a step goes.
+
+On a machine that other jobs share, --clock processor counts the time that this process was
+running, not the time that passed; it takes one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from torch import nn
+
+from chargen.lm import recipes, trainer
+from chargen.lm.config import ModelConfig, TrainConfig, settled
+from chargen.lm.model import CharLM
+from chargen.reporting import Reporter
+from chargen.runtime import autocast, seed_everything, set_threads
+
+CPU = torch.device("cpu")
+NEVER = 10**9
+CHARACTERS = 1_000_000
+PRODUCT_SIZES = (512, 768, 1024, 2048)
+CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
+PRECISIONS = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What is trained; B characters are read side by side, T one after another."""
+
+    hidden_size: int
+    num_layers: int
+    vocabulary_size: int
+    window: int
+    dropout: float
+    precision: str
+
+
+class Clock:
+    """What all times of a run are read from."""
+
+    def __init__(self, name: str = "wall") -> None:
+        self.now = CLOCKS[name]
+
+    def timed(self, function: Callable[[], object], seconds: float) -> tuple[float, int]:
+        """Seconds spent in calls, at least `seconds`, and how many calls.
+
+        A first call is not counted.
+        """
+        function()
+        count, spent, began = 0, 0.0, self.now()
+        while spent < seconds or not count:
+            function()
+            count += 1
+            spent = self.now() - began
+        return spent, count
+
+
+class OurStep(Reporter):
+    """The loop of `chargen train`, a few steps at a time."""
+
+    def __init__(self, sizes: Sizes, batch_size: int) -> None:
+        model = ModelConfig(
+            vocabulary_size=sizes.vocabulary_size,
+            hidden_size=sizes.hidden_size,
+            num_layers=sizes.num_layers,
+            dropout=sizes.dropout,
+            embedding_dropout=0.0,
+            weight_dropout=0.0,
+        )
+        budget = TrainConfig(
+            steps=NEVER,
+            batch_size=batch_size,
+            window=sizes.window,
+            eval_every=NEVER,
+            checkpoint_every=NEVER,
+        )
+        generator = np.random.default_rng(0)
+        ids = generator.integers(0, sizes.vocabulary_size, CHARACTERS, dtype=np.uint16)
+        plan = recipes.plan(model, budget, len(ids))
+        self.model = plan.model
+        self.trainer = trainer.Trainer(
+            CharLM(plan.model),
+            plan,
+            ids,
+            ids[:0],
+            0,
+            sizes.precision,
+            save=lambda _: None,
+            reporter=self,
+        )
+        self.last_step = 0
+
+    def step(self, progress: float, metrics: Mapping[str, Any]) -> None:
+        self.trainer.stop_requested = metrics["step"] >= self.last_step
+
+    def __call__(self, steps: int) -> None:
+        self.last_step = self.trainer.progress.step + steps
+        self.trainer.stop_requested = False
+        self.trainer.run()
+
+
+class BareStep:
+    """What the docstring above says, in the fewest lines."""
+
+    def __init__(self, model: ModelConfig, sizes: Sizes, batch_size: int) -> None:
+        embedding = settled(model.embedding_size)
+        self.lstm = nn.LSTM(embedding, sizes.hidden_size, sizes.num_layers)
+        self.output = nn.Linear(sizes.hidden_size, sizes.vocabulary_size)
+        self.optimizer = torch.optim.SGD(
+            [*self.lstm.parameters(), *self.output.parameters()], lr=1e-3
+        )
+        self.inputs = torch.randn(sizes.window, batch_size, embedding)
+        self.targets = torch.randint(sizes.vocabulary_size, (sizes.window * batch_size,))
+        self.precision = sizes.precision
+
+    def __call__(self, steps: int) -> None:
+        for _ in range(steps):
+            with autocast(CPU, self.precision):
+                outputs, _ = self.lstm(self.inputs)
+                logits = self.output(outputs)
+                loss = nn.functional.cross_entropy(logits.flatten(0, 1), self.targets)
+            self.optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            self.optimizer.step()
+
+
+def product_rate(clock: Clock, dtype: torch.dtype, seconds: float) -> float:
+    """Floating-point operations per second of the fastest size, each run for `seconds`."""
+    best = 0.0
+    for size in PRODUCT_SIZES:
+        a, b = torch.randn(2, size, size).to(dtype)
+        spent, count = clock.timed(partial(torch.matmul, a, b), seconds)
+        best = max(best, 2 * size**3 * count / spent)
+    return best
+
+
+def measure(
+    sizes: Sizes, batch_sizes: list[int], repeats: int, seconds: float, clock: Clock
+) -> dict[str, Any]:
+    """All figures; see the top of this file."""
+    ours = {batch: OurStep(sizes, batch) for batch in batch_sizes}
+    bare = {batch: BareStep(ours[batch].model, sizes, batch) for batch in batch_sizes}
+    flops = recipes.flops_per_character(ours[batch_sizes[0]].model)
+    peaks: dict[str, list[float]] = {name: [] for name in PRECISIONS}
+    times: dict[int, list[tuple[float, float]]] = {batch: [] for batch in batch_sizes}
+    for _ in range(repeats):
+        for name, dtype in PRECISIONS.items():
+            peaks[name].append(product_rate(clock, dtype, seconds / 4))
+        for batch in batch_sizes:
+            times[batch].append(alternate(clock, ours[batch], bare[batch], seconds))
+    return {
+        **asdict(sizes),
+        "threads": torch.get_num_threads(),
+        "repeats": repeats,
+        "flops_per_character": flops,
+        "peak_gflops": {name: summary([r / 1e9 for r in rates]) for name, rates in peaks.items()},
+        "batches": [
+            {
+                "batch_size": batch,
+                **compare(times[batch], sizes.window * batch, flops, peaks[sizes.precision]),
+                "bytes_per_character": allocated(ours[batch]) / (sizes.window * batch),
+            }
+            for batch in batch_sizes
+        ],
+    }
+
+
+def alternate(clock: Clock, ours: OurStep, bare: BareStep, seconds: float) -> tuple[float, float]:
+    """Mean seconds of our step and of the bare one, taking turns step by step."""
+    spent, count = [0.0, 0.0], 0
+    ways: tuple[Callable[[int], None], ...] = (ours, bare)
+    for way in ways:
+        way(1)  # what another size has left in the processor's caches is not to be paid for here
+    while sum(spent) < 2 * seconds:
+        for index, way in enumerate(ways):
+            began = clock.now()
+            way(1)
+            spent[index] += clock.now() - began
+        count += 1
+    return spent[0] / count, spent[1] / count
+
+
+def compare(
+    times: list[tuple[float, float]], characters: int, flops: float, peaks: list[float]
+) -> dict[str, Any]:
+    """The figures of one batch size, each from the pairs of the same round."""
+    rates = [characters / ours for ours, _ in times]
+    shares = [rate * flops / peak for rate, peak in zip(rates, peaks, strict=True)]
+    return {
+        "milliseconds_per_step": summary([1e3 * ours for ours, _ in times]),
+        "characters_per_second": summary(rates),
+        "gflops": summary([rate * flops / 1e9 for rate in rates]),
+        "share_of_bare_step": summary([bare / ours for ours, bare in times]),
+        "share_of_product_peak": summary(shares),
+    }
+
+
+def summary(values: list[float]) -> dict[str, float]:
+    """Median, and spread as a share of it."""
+    median = statistics.median(values)
+    return {"median": median, "spread": (max(values) - min(values)) / median}
+
+
+def allocated(ours: OurStep) -> int:
+    """Bytes that torch holds at the peak of a step beyond those it held before it."""
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities, profile_memory=True) as profiler:
+        ours(1)
+    held = most = 0
+    result = profiler.profiler.kineto_results
+    for event in sorted(result.events(), key=lambda event: event.start_ns()):
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            most = max(most, held)
+    return most
+
+
+# -------------------------------------------------------------------- where the time goes
+
+
+class Stopwatch:
+    """Seconds spent in each of some functions."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.seconds: dict[str, float] = {}
+
+    def watch(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, its time added to that of `part`."""
+
+        def watched(*arguments: Any, **options: Any) -> Any:
+            began = self.clock.now()
+            try:
+                return function(*arguments, **options)
+            finally:
+                spent = self.clock.now() - began
+                self.seconds[part] = self.seconds.get(part, 0.0) + spent
+
+        return watched
+
+
+@contextlib.contextmanager
+def watching(trainer_: trainer.Trainer, clock: Clock) -> Iterator[Stopwatch]:
+    """Stop the time of the parts that a step calls one after another.
+
+    On a processor every call has done its work when it returns.
+    """
+    watch = Stopwatch(clock)
+    model, optimizer = trainer_.model, trainer_.optimizer
+    parts: list[tuple[str, Any, str]] = [
+        ("batch", trainer_.streams, "next"),
+        ("embedding and LSTM forward", model, "features"),
+        ("output layer and loss", model, "logits"),
+        ("output layer and loss", nn.functional, "cross_entropy"),
+        ("backward", torch.autograd, "backward"),
+        ("clipping", trainer, "clip_gradient"),
+        ("optimizer", optimizer, "step"),
+        ("optimizer", optimizer, "zero_grad"),
+    ]
+    with contextlib.ExitStack() as stack:
+        for part, owner, name in parts:
+            function = watch.watch(part, getattr(owner, name))
+            stack.enter_context(mock.patch.object(owner, name, function))
+        yield watch
+
+
+def profile(sizes: Sizes, batch_size: int, repeats: int, clock: Clock) -> dict[str, Any]:
+    """Milliseconds of each part of a step, and its share of the whole."""
+    ours = OurStep(sizes, batch_size)
+    ours(2)
+    with watching(ours.trainer, clock) as watch:
+        began = clock.now()
+        ours(3 * repeats)
+        whole = clock.now() - began
+    parts = {**watch.seconds, "the rest": whole - sum(watch.seconds.values())}
+    return {
+        part: {"milliseconds": 1e3 * seconds / (3 * repeats), "share": seconds / whole}
+        for part, seconds in parts.items()
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--hidden-size", type=int, default=512)
+    parser.add_argument("--num-layers", type=int, default=1)
+    parser.add_argument("--vocabulary-size", type=int, default=65, help="different characters")
+    parser.add_argument("--window", type=int, default=128)
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[32, 64, 128])
+    parser.add_argument("--dropout", type=float, default=0.0, help="ours only, on the output")
+    parser.add_argument("--threads", type=int, help="default: torch's own choice")
+    parser.add_argument("--precision", choices=PRECISIONS, default="bfloat16")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=0.5, help="of each measurement, at least")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
+    parser.add_argument("--profile", action="store_true", help="where the time of a step goes")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    set_threads(arguments.threads)
+    if arguments.clock == "processor" and torch.get_num_threads() > 1:
+        parser.error("--clock processor counts every thread's time: give --threads 1")
+    clock = Clock(arguments.clock)
+    seed_everything(0)
+    sizes = Sizes(
+        arguments.hidden_size,
+        arguments.num_layers,
+        arguments.vocabulary_size,
+        arguments.window,
+        arguments.dropout,
+        arguments.precision,
+    )
+    found = measure(sizes, arguments.batch_sizes, arguments.repeats, arguments.seconds, clock)
+    best = max(found["batches"], key=lambda row: row["characters_per_second"]["median"])
+    found |= {
+        "clock": arguments.clock,
+        "best_batch_size": best["batch_size"],
+        "share_of_product_peak": best["share_of_product_peak"]["median"],
+        "share_of_bare_step": best["share_of_bare_step"]["median"],
+    }
+    if arguments.profile:
+        found["profile"] = {
+            str(batch): profile(sizes, batch, arguments.repeats, clock)
+            for batch in arguments.batch_sizes
+        }
+    if arguments.json:
+        print(json.dumps(found))
+    else:
+        show(found)
+
+
+def show(found: dict[str, Any]) -> None:
+    """The figures as a table."""
+    print(
+        f"H={found['hidden_size']}, {found['num_layers']} layer(s), T={found['window']}, "
+        f"V={found['vocabulary_size']}, {found['precision']}, {found['threads']} thread(s); "
+        f"medians of {found['repeats']}, spread in brackets"
+    )
+    for name, peak in found["peak_gflops"].items():
+        print(f"product peak, {name:9}{both(peak, '.0f')} GFLOP/s")
+    for row in found["batches"]:
+        print(
+            f"B={row['batch_size']:<4}"
+            f"{both(row['characters_per_second'], ',.0f')} characters/s"
+            f"{both(row['gflops'], '.0f')} GFLOP/s"
+            f"   share_of_product_peak {both(row['share_of_product_peak'], '.2f')}"
+            f"   share_of_bare_step {both(row['share_of_bare_step'], '.3f')}"
+            f"   {row['bytes_per_character'] / 1e3:.1f} kB/character"
+        )
+    print(f"best batch size: {found['best_batch_size']}")
+    for batch, parts in found.get("profile", {}).items():
+        print(f"a step with B={batch}")
+        for part, row in parts.items():
+            print(f"  {part:28}{row['milliseconds']:9.2f} ms{row['share']:8.1%}")
+
+
+def both(value: dict[str, float], form: str) -> str:
+    """A median and its spread."""
+    return f"{value['median']:{form}} [{value['spread']:.0%}]"
+
+
+if __name__ == "__main__":
+    main()

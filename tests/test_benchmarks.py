@@ -1,0 +1,67 @@
+"""The benchmarks run at a tiny size and print what their docstrings say; no test looks at times."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def benchmark(name: str, *arguments: str) -> dict[str, Any]:
+    """The object that a benchmark prints with --json."""
+    found = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / name), *arguments, "--json"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    printed: dict[str, Any] = json.loads(found.stdout)
+    return printed
+
+
+def test_training_prints_rates_shares_and_memory() -> None:
+    sizes = ("--hidden-size", "16", "--num-layers", "2", "--window", "8", "--batch-sizes", "2", "4")
+    quick = ("--repeats", "2", "--seconds", "0.01", "--threads", "1", "--precision", "float32")
+    found = benchmark("training.py", *sizes, *quick, "--profile")
+    assert found["precision"] == "float32"
+    assert found["threads"] == 1
+    assert set(found["peak_gflops"]) == {"float32", "bfloat16"}
+    assert [row["batch_size"] for row in found["batches"]] == [2, 4]
+    for row in found["batches"]:
+        for name in ("characters_per_second", "gflops", "milliseconds_per_step"):
+            assert row[name]["median"] > 0
+            assert row[name]["spread"] >= 0
+        assert 0 < row["share_of_product_peak"]["median"] < 1
+        # The states of 16 units that backward needs are more than this, for each character.
+        assert row["bytes_per_character"] > 16 * 4
+    best = next(r for r in found["batches"] if r["batch_size"] == found["best_batch_size"])
+    for name in ("share_of_product_peak", "share_of_bare_step"):
+        assert found[name] == best[name]["median"] > 0
+    for parts in found["profile"].values():
+        assert {"embedding and LSTM forward", "backward", "clipping", "optimizer"} < set(parts)
+        assert sum(part["share"] for part in parts.values()) == pytest.approx(1)
+        assert all(part["milliseconds"] > 0 for part in parts.values())
+
+
+def test_cost_has_a_row_for_each_corpus_and_size(tmp_path: Path) -> None:
+    corpora = ("--megabytes", "0.02", "0.05", "--folder", str(tmp_path))
+    sizes = ("--hidden-sizes", "8", "--num-layers", "1", "2", "--batch-size", "2", "--window", "8")
+    quick = ("--steps", "20", "--threads", "1", "--precision", "float32")
+    found = benchmark("cost.py", *corpora, *sizes, *quick)
+    cases = [(r["megabytes"], r["hidden_size"], r["num_layers"]) for r in found["cases"]]
+    assert cases == [(0.02, 8, 1), (0.05, 8, 1), (0.02, 8, 2)]
+    for row in found["cases"]:
+        assert row["seconds_to_first_step"] > 0
+        assert row["characters_per_second"] > 0
+        assert row["peak_bytes"] > 10_000_000
+    one, _, two = found["cases"]
+    assert two["parameters"] > one["parameters"]
+    assert not list(tmp_path.iterdir())
