@@ -2,9 +2,9 @@
 
     python tools/ship.py checkpoints/long-run checkpoints/reviews [LABELLED]
 
-Matrices become float16 (vectors, statistics among them, stay float32), files under `training/` are
-left out, and of paths in config.json only the names remain. With labelled texts, a language model
-gets directions for `chargen sample --steer` too. MODEL_CARD.md is written by hand.
+Matrices and all of the n-grams become float16 (other vectors stay float32), files under `training/`
+are left out, and of absolute paths in config.json only the names remain. With labelled texts, a
+language model gets directions for `chargen sample --steer` too. MODEL_CARD.md is written by hand.
 """
 
 from __future__ import annotations

@@ -48,7 +48,8 @@ def evaluate(
 ) -> None:
     """Bits per character of a model on text, beside those of xz and zlib.
 
-    FILE is all that `chargen train` takes as a CORPUS. The state is carried through the text.
+    FILE is all that `chargen train` takes as a CORPUS. The state is carried through the text, with
+    --streams through each part of it; --dynamic reads it in one.
 
     \b
     chargen evaluate checkpoints/mybook chapter9.txt

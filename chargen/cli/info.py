@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ..shipped import resolve
 from .options import json_option, load_model, model_argument
 from .terminal import visible
 
@@ -16,7 +17,7 @@ from .terminal import visible
 @model_argument
 @json_option
 def info(directory: str, as_json: bool) -> None:
-    """What a checkpoint is: configuration, sizes and figures.
+    """What a language model's checkpoint is: configuration, sizes and figures.
 
     \b
     chargen info checkpoints/mybook
@@ -29,7 +30,7 @@ def info(directory: str, as_json: bool) -> None:
         "directory": directory,
         "kind": lm.checkpoint.kind,
         "parameters": lm.model.num_parameters(),
-        "bytes": sum(p.stat().st_size for p in Path(directory).rglob("*") if p.is_file()),
+        "bytes": sum(p.stat().st_size for p in resolve(Path(directory)).rglob("*") if p.is_file()),
         "vocabulary": {"level": vocabulary.level, "size": vocabulary.size},
         **config,
     }

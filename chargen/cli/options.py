@@ -50,6 +50,7 @@ def _option(field: dataclasses.Field[Any], hint: Any) -> Callable[[Command], Com
         default=None if field.metadata.get("multiple") else field.default,
         multiple=bool(field.metadata.get("multiple")),
         help=text,
+        metavar=field.metadata.get("metavar"),
         show_default=field.default is not None and not field.metadata.get("multiple"),
     )
 

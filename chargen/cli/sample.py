@@ -61,7 +61,8 @@ def sample(
 ) -> None:
     """Write text with a model.
 
-    The prompt is printed first, then what continues it. The same seed gives the same text.
+    The prompt is printed first, then what continues it. The same seed gives the same text. Several
+    texts are drawn faster with --precision bfloat16 or auto; a single one is float32 always.
 
     \b
     chargen sample checkpoints/mybook --prompt 'It was' --length 1000 --temperature 0.7

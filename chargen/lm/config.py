@@ -41,7 +41,6 @@ def check_number(
     name: str,
     *,
     low: float | None = None,
-    high: float | None = None,
     above: float | None = None,
     below: float | None = None,
     whole: bool = False,
@@ -57,7 +56,6 @@ def check_number(
         raise ConfigError(f"{option} must be a whole number, got {value}")
     bounds = [
         (low is not None and value < low, f"at least {low}"),
-        (high is not None and value > high, f"at most {high}"),
         (above is not None and value <= above, f"above {above}"),
         (below is not None and value >= below, f"below {below}"),
     ]
@@ -123,7 +121,7 @@ class ModelConfig:
 class TrainConfig:
     """Settings of a training run; what is None is chosen by `chargen.lm.recipes`.
 
-    Exactly one of `minutes`, `epochs` and `steps` is the budget.
+    At most one of `minutes`, `epochs` and `steps` is the budget.
 
     Raises
     ------

@@ -18,7 +18,7 @@ class Progress:
     best_nats, best_step
         Of the best evaluation so far; nats per symbol of the same text each time.
     final_nats : float or None
-        Of the best weights over the whole validation text, once the run has ended.
+        Of the best weights, over up to 20 times as much text, once the run has ended.
     stale : int
         Evaluations since the best one.
     clipped, skipped, skipped_in_row : int

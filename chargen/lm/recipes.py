@@ -2,7 +2,7 @@
 
 The one table and the few rules stand here; `docs/recipes.md` has the curves that led to them.
 Where the budget is in steps or epochs the choice does not depend on the machine, so that the same
-command gives the same model everywhere; only a budget in minutes looks at the measured speed.
+command gives the same sizes everywhere; only a budget in minutes looks at the measured speed.
 """
 
 from __future__ import annotations

@@ -347,7 +347,7 @@ class Trainer:
         document : dict
             JSON values.
         tensors : dict of str to dict of str to Tensor
-            "model", "optimizer", "generators" and, with EMA, "average".
+            "model", "optimizer", "generators", "state" and, with EMA, "average".
         """
         document: dict[str, Any] = {
             "progress": asdict(self.progress),

@@ -29,7 +29,7 @@ Move = Callable[[Tensor], None]
 
 
 class Decoder:
-    """Steps a character language model, in float32 and exact to it within rounding.
+    """Steps a character language model, exact to it within rounding (in bfloat16, three digits).
 
     Parameters
     ----------

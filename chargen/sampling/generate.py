@@ -4,7 +4,7 @@ A text's characters depend on the model, the prompt, the options and its seed al
 not, it takes the same steps. In a batch each text has its own random numbers, and the decoder
 gives each row the same numbers whatever the batch; texts that end drop out.
 (A batch differs from a text alone by rounding, about 1e-7 of a probability: the draw falls on
-another character about once in a million.)
+another character about once in a million. A decoder in bfloat16 draws other texts in a batch.)
 """
 
 from __future__ import annotations

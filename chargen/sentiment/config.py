@@ -123,7 +123,7 @@ class FinetuneConfig:
     ngrams: bool = option(
         True, "Let a linear model over character n-grams vote beside the network."
     )
-    batch_size: int = option(32, "Texts of a step (B), at least 2: batch normalisation compares.")
+    batch_size: int = option(32, "Texts of a step (B), at least 2: one text has no variance.")
     window: int = option(
         1000, "Characters at the end of a text through which gradients flow (truncated BPTT)."
     )
@@ -178,6 +178,8 @@ class FinetuneConfig:
         check_number(self, "seed", low=0, below=2**63, whole=True)
         for name in ("from_scratch", "ngrams", "class_weights", "deterministic"):
             check_flag(self, name)
+        if self.unlabelled and self.adapt is None and not (self.ngrams and self.method != "probe"):
+            raise ConfigError("--unlabelled is for --adapt and the n-grams, and neither is on")
         if self.from_scratch and self.method == "probe":
             raise ConfigError(
                 "--method probe needs what an encoder learnt: leave --from-scratch out"

@@ -135,7 +135,7 @@ def resume_finetune(
 def _with_budget(config: FinetuneConfig, labels: int, reporter: Reporter) -> FinetuneConfig:
     if config.minutes is not None or config.epochs is not None or config.method == "probe":
         return config
-    # Few labels are read more often: 100 texts 20 times, 2,000 nine times, 25,000 twice or so.
+    # Few labels are read more often: 100 texts 20 times, 2,000 nine times, 25,000 three times.
     epochs = float(round(min(MOST_EPOCHS, max(FEWEST_EPOCHS, 400 / labels**0.5))))
     reporter.note(f"no budget was given: {epochs:g} passes over {labels:,} labelled texts")
     return replace(config, epochs=epochs)

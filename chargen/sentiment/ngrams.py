@@ -3,7 +3,7 @@
 What it counts, the network must first learn to see; what depends on order and context, it cannot
 see. Mesnil et al. 2014 (https://arxiv.org/abs/1412.5335) found such a pair better than either part
 on IMDB. Features are hashed (Weinberger et al. 2009), so that there is no table of n-grams to keep,
-and any script will do. Prediction needs numpy alone.
+and any script will do. Prediction needs no scikit-learn.
 """
 
 from __future__ import annotations

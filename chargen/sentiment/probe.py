@@ -43,7 +43,7 @@ def fit_probe(
     Parameters
     ----------
     network : ClassifierNetwork
-        `detectors` and `head_size` 0; its batch normalisation becomes the standardisation of the
+        `detectors` and `head_size` 0; its batch renormalisation becomes the standardisation of the
         features, its linear layer the regression.
     encoded : EncodedTexts, N texts
     targets : (N,) int64

@@ -42,7 +42,7 @@ from .tuner import TRUSTED_VALIDATION, Labelled, Tuner
 from .voting import vote_weights
 
 MOST_NGRAM_TEXTS = 20_000
-"""Texts that n-grams are counted in: at some 30 KB of memory each."""
+"""Texts that n-grams are counted in, unless more are labelled: some 30 KB of memory each."""
 
 NETWORK_LEARNS = 10_000
 """Labelled texts at which the network's vote is trusted half as much as that of the n-grams."""

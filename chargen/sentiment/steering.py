@@ -2,8 +2,9 @@
 
 After each step the output of the last layer is moved along one direction, to the side where texts
 of the class lie: from there the next character is read, and there the next step starts. The
-direction is one unit (the "sentiment neuron" of Radford et al. 2017), or the line from the mean of
-the other classes to the mean of this one. Fitting lies in `chargen.sentiment.directions`.
+direction is the difference of the classes' means, shrunk where outputs vary most, or one unit (the
+"sentiment neuron" of Radford et al. 2017), or a probe's weights. Fitting lies in
+`chargen.sentiment.directions`.
 """
 
 from __future__ import annotations

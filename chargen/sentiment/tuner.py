@@ -36,7 +36,7 @@ GIVE_UP_AFTER = 10
 CHECKPOINT_SECONDS = 60.0
 
 STATISTICS_TEXTS = 512
-"""Texts from which batch normalisation's statistics are taken before an evaluation."""
+"""Texts from which batch renormalisation's statistics are taken before an evaluation."""
 
 TRUSTED_VALIDATION = 100
 """With fewer validation texts the last weights are kept, not those that were luckiest on them."""
@@ -316,7 +316,7 @@ class Tuner:
 
     @torch.no_grad()
     def refresh_statistics(self) -> None:
-        """Take batch normalisation's statistics anew, for the weights as they are.
+        """Take batch renormalisation's statistics anew, for the weights as they are.
 
         Running ones lag behind an encoder that moves, and belong to other weights than the
         averaged ones (Izmailov et al. 2018 do this for averaged weights).

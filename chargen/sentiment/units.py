@@ -150,11 +150,9 @@ def telling_unit(
     )
 
 
-def encoder_features(
-    encoder: CharLM, eye: Eye, texts: Sequence[str], precision: str = "float32"
-) -> NDArray[np.float32]:
+def encoder_features(encoder: CharLM, eye: Eye, texts: Sequence[str]) -> NDArray[np.float32]:
     """Last, mean and largest outputs of an encoder over each text: (N, 3 H), in batches."""
-    return pooled_features(reader_of(encoder), EncodedTexts(texts, [eye]), precision)
+    return pooled_features(reader_of(encoder), EncodedTexts(texts, [eye]))
 
 
 def reader_of(encoder: CharLM) -> ClassifierNetwork:

@@ -38,7 +38,7 @@ def compare(
     tfidf        words and pairs of words, TF-IDF, logistic regression
     tfidf-chars  the same on 2 to 5 characters
     rnn lstm gru word vectors, a recurrent network, the state after the last word
-    scratch      the network of `chargen sentiment train`, from random weights
+    scratch      what `chargen sentiment train` makes from random weights, n-grams and all
     probe        logistic regression on what the language model holds of a text
     finetuned    the language model, fine-tuned
 

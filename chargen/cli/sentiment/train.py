@@ -21,7 +21,7 @@ from ..terminal import say
     "--encoder",
     multiple=True,
     metavar="DIR",
-    help="Language model to build on; give a forward and a backward one to average both.",
+    help="Language model to build on; give two, forward and backward, to read in both directions.",
 )
 @click.option("--out", type=click.Path(), help="Classifier to write.")
 @click.option(
@@ -45,7 +45,7 @@ def train(
 ) -> int:
     """Teach a language model to tell classes of texts apart.
 
-    DATA is a table with a text and a label column (.csv, .tsv, .jsonl, also .gz, .xz, .zst), or a
+    DATA is a table with a text and a label column (.csv, .tsv, .jsonl, also compressed), or a
     folder with one sub-folder of .txt files a class. There may be two or more classes, of any name.
 
     \b
