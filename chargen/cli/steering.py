@@ -31,7 +31,7 @@ def steering_options(command: Command) -> Command:
             click.option(
                 "--strength",
                 type=float,
-                help="How far: 1 is one standard deviation to the class's side, 0 leaves all as it is "
+                help="How far: 1 is one standard deviation to the class's side, 0 not at all "
                 "(default: 2).",
             ),
             click.option(
