@@ -22,7 +22,7 @@ from ..text.vocabulary import code_points
 ORDERS = (3, 6)
 """Shortest and longest n-gram; they run across the spaces between words."""
 
-BITS = 18
+BITS = 20
 """Binary logarithm of the number of buckets (F)."""
 
 STRENGTH = 30.0
