@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from chargen import checkpoint
-from chargen.sentiment import storage
+from chargen.sentiment import ngrams, storage
 
 from .making import BYTES, CHARS, DROPOUTS, make_network, planted, save_lm, write_csv
 
@@ -19,6 +19,14 @@ def _nothing_stays_deterministic() -> Iterator[None]:
     yield
     if torch.are_deterministic_algorithms_enabled():
         torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _few_buckets() -> Iterator[None]:
+    """Tables of 2^20 buckets would take most of the time of these tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ngrams, "BITS", 14)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,13 @@ GOOD = ["a lovely film", "lovely and warm", "so warm, so lovely", "I was warmed 
 BAD = ["a dreadful film", "dreadful and cold", "so cold, so dreadful", "this one is dreadful"]
 TEXTS, TARGETS = GOOD + BAD, np.array([1] * 4 + [0] * 4)
 EVEN = np.ones(1 << BITS, np.float32)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _all_buckets() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ngrams, "BITS", BITS)
+        yield
 
 
 def slow_ngrams(text: str) -> list[str]:
