@@ -4,6 +4,7 @@
 
 One text at a time:
   ours       `chargen.sampling.generate.stream`: step, filters, draw, text
+  quantized  the same with the layers' weights in 8 bits (`--quantize int8`)
   decoder    its decoder's step alone
   stepping   what a user would write: the model's own forward on one id with the state carried,
              softmax, torch.multinomial
@@ -21,7 +22,7 @@ import argparse
 import json
 import os
 import statistics
-import threading
+import subprocess
 import time
 from collections.abc import Callable
 from typing import Any
@@ -64,6 +65,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """All figures of one model on this machine."""
     model, vocabulary = model_of(arguments)
     decoder, count = Decoder(model), arguments.characters
+    in_8_bits = Decoder(model, quantized=True)
+    in_bfloat16 = Decoder(model, "bfloat16")
     config = SamplingConfig(max_chars=count, seed=1)
     many = SamplingConfig(max_chars=max(20, count // 8), seed=1)
     prompt = np.random.default_rng(0).integers(1, vocabulary.size - 1, arguments.prompt)
@@ -71,6 +74,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     terminal = Terminal()
     jobs: dict[str, tuple[int, Callable[[], object]]] = {
         "ours": (count, lambda: consume(stream(decoder, vocabulary, [], config))),
+        "quantized": (count, lambda: consume(stream(in_8_bits, vocabulary, [], config))),
         "decoder": (count, lambda: step_decoder(decoder, count)),
         "stepping": (count // 4, lambda: step_model(model, count // 4)),
         "bound": (count, lambda: products(model, count)),
@@ -78,6 +82,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "batch": (
             many.max_chars * arguments.streams,
             lambda: generate(decoder, vocabulary, [], many, arguments.streams),
+        ),
+        "batch_bfloat16": (
+            many.max_chars * arguments.streams,
+            lambda: generate(in_bfloat16, vocabulary, [], many, arguments.streams),
         ),
         "prompt": (arguments.prompt, lambda: decoder.clone().prefill(prompt_ids)),
     }
@@ -105,8 +113,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "speedup_over_stepping": ratio("ours", "stepping"),
         "share_of_bandwidth_bound": ratio("ours", "bound"),
         "decoder_share_of_bandwidth_bound": ratio("decoder", "bound"),
+        "quantized_over_stepping": ratio("quantized", "stepping"),
         "streams": arguments.streams,
         "batch_over_one_stream": ratio("batch", "ours"),
+        "bfloat16_batch_over_one_stream": ratio("batch_bfloat16", "ours"),
         "share_left_on_a_terminal": ratio("to_terminal", "ours"),
         "prompt_characters": arguments.prompt,
         "prompt_seconds": arguments.prompt / median["prompt"],
@@ -178,19 +188,13 @@ def products(model: CharLM, count: int) -> None:
 
 
 class Terminal:
-    """A pseudo-terminal whose other side reads all that is written to it."""
+    """A pseudo-terminal whose other side, another process, reads all that is written to it."""
 
     def __init__(self) -> None:
-        self._reading, writing = os.openpty()
+        reading, writing = os.openpty()
         self._file = os.fdopen(writing, "w")
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        try:
-            while os.read(self._reading, 65536):
-                pass
-        except OSError:
-            pass  # the writing side was closed
+        self._reader = subprocess.Popen(["cat"], stdin=reading, stdout=subprocess.DEVNULL)
+        os.close(reading)
 
     def show(self, pieces: Any) -> None:
         """Write each piece at once, as `chargen sample` does."""
@@ -199,7 +203,9 @@ class Terminal:
             self._file.flush()
 
     def close(self) -> None:
-        """Close the writing side."""
+        """End both sides."""
+        self._reader.terminate()
+        self._reader.wait()
         self._file.close()
 
 

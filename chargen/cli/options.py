@@ -104,7 +104,11 @@ def reading_of(lm: Any, options: dict[str, Any]) -> Any:
 
 
 def load_model(
-    directory: str, device: str, threads: int | None = None, precision: str = "float32"
+    directory: str,
+    device: str,
+    threads: int | None = None,
+    precision: str = "float32",
+    quantize: str | None = None,
 ) -> Any:
     """Read a language model, here rather than at the top of a module since torch is slow to import.
 
@@ -116,7 +120,7 @@ def load_model(
     from ..runtime import set_threads
 
     set_threads(threads)
-    return LanguageModel.load(directory, device, precision)
+    return LanguageModel.load(directory, device, precision, quantize)
 
 
 def load_classifier(
