@@ -4,7 +4,6 @@
 
 One text at a time:
   ours       `chargen.sampling.generate.stream`: step, filters, draw, text
-  quantized  the same with the layers' weights in 8 bits (`--quantize int8`)
   decoder    its decoder's step alone
   stepping   what a user would write: the model's own forward on one id with the state carried,
              softmax, torch.multinomial
@@ -65,7 +64,6 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """All figures of one model on this machine."""
     model, vocabulary = model_of(arguments)
     decoder, count = Decoder(model), arguments.characters
-    in_8_bits = Decoder(model, quantized=True)
     in_bfloat16 = Decoder(model, "bfloat16")
     config = SamplingConfig(max_chars=count, seed=1)
     many = SamplingConfig(max_chars=max(20, count // 8), seed=1)
@@ -74,7 +72,6 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     terminal = Terminal()
     jobs: dict[str, tuple[int, Callable[[], object]]] = {
         "ours": (count, lambda: consume(stream(decoder, vocabulary, [], config))),
-        "quantized": (count, lambda: consume(stream(in_8_bits, vocabulary, [], config))),
         "decoder": (count, lambda: step_decoder(decoder, count)),
         "stepping": (count // 4, lambda: step_model(model, count // 4)),
         "bound": (count, lambda: products(model, count)),
@@ -113,7 +110,6 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "speedup_over_stepping": ratio("ours", "stepping"),
         "share_of_bandwidth_bound": ratio("ours", "bound"),
         "decoder_share_of_bandwidth_bound": ratio("decoder", "bound"),
-        "quantized_over_stepping": ratio("quantized", "stepping"),
         "streams": arguments.streams,
         "batch_over_one_stream": ratio("batch", "ours"),
         "bfloat16_batch_over_one_stream": ratio("batch_bfloat16", "ours"),

@@ -89,15 +89,10 @@ class LanguageModel:
         self.vocabulary = vocabulary
         self.checkpoint = checkpoint
         self.precision = "float32"
-        self.quantize: str | None = None
 
     @classmethod
     def load(
-        cls,
-        directory: str | os.PathLike[str],
-        device: str = "cpu",
-        precision: str = "float32",
-        quantize: str | None = None,
+        cls, directory: str | os.PathLike[str], device: str = "cpu", precision: str = "float32"
     ) -> LanguageModel:
         """Read a checkpoint that was trained on any device.
 
@@ -108,8 +103,6 @@ class LanguageModel:
         precision : {"float32", "bfloat16", "auto"}
             Of the products in scoring and where several texts are drawn at once; auto takes
             bfloat16 where it is faster. Probabilities then differ in their third digit.
-        quantize : {"int8", None}
-            Draw a single text with the layers' weights in 8 bits, on the processor.
 
         Raises
         ------
@@ -118,13 +111,10 @@ class LanguageModel:
         ConfigError
             Where there is no such device, or no bfloat16.
         """
-        if quantize not in (None, "int8"):
-            raise ConfigError(f"--quantize must be int8, got {quantize!r}")
         model, vocabulary, stored = storage.load(directory)
         place = choose_device(device)
         lm = cls(model.to(place), vocabulary, stored)
         lm.precision = reading_precision(precision, place)
-        lm.quantize = quantize
         return lm
 
     @property
@@ -140,7 +130,7 @@ class LanguageModel:
     @cached_property
     def decoder(self) -> Decoder:
         """The model made ready for drawing."""
-        return Decoder(self.model, self.precision, self.quantize is not None)
+        return Decoder(self.model, self.precision)
 
     # ---------------------------------------------------------------- writing
 
@@ -281,14 +271,9 @@ def sampling_config(options: dict[str, Any]) -> SamplingConfig:
     return config
 
 
-def load(
-    directory: str | Path,
-    device: str = "cpu",
-    precision: str = "float32",
-    quantize: str | None = None,
-) -> LanguageModel:
+def load(directory: str | Path, device: str = "cpu", precision: str = "float32") -> LanguageModel:
     """Read a language model; see `LanguageModel.load`."""
-    return LanguageModel.load(directory, device, precision, quantize)
+    return LanguageModel.load(directory, device, precision)
 
 
 def compressed_bits_per_char(text: str) -> dict[str, float]:

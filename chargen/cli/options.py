@@ -104,11 +104,7 @@ def reading_of(lm: Any, options: dict[str, Any]) -> Any:
 
 
 def load_model(
-    directory: str,
-    device: str,
-    threads: int | None = None,
-    precision: str = "float32",
-    quantize: str | None = None,
+    directory: str, device: str, threads: int | None = None, precision: str = "float32"
 ) -> Any:
     """Read a language model, here rather than at the top of a module since torch is slow to import.
 
@@ -120,7 +116,7 @@ def load_model(
     from ..runtime import set_threads
 
     set_threads(threads)
-    return LanguageModel.load(directory, device, precision, quantize)
+    return LanguageModel.load(directory, device, precision)
 
 
 def load_classifier(

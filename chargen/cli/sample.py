@@ -44,11 +44,6 @@ from .terminal import say, visible
 @click.option("--raw", is_flag=True, help="Print control characters too (unsafe on a terminal).")
 @device_option
 @precision_option
-@click.option(
-    "--quantize",
-    type=click.Choice(("int8",)),
-    help="Draw a single text with weights in 8 bits: faster, and other texts.",
-)
 @threads
 @json_option
 def sample(
@@ -60,7 +55,6 @@ def sample(
     raw: bool,
     device: str,
     precision: str,
-    quantize: str | None,
     threads: int | None,
     as_json: bool,
     **options: Any,
@@ -68,7 +62,7 @@ def sample(
     """Write text with a model.
 
     The prompt is printed first, then what continues it. The same seed gives the same text. Several
-    texts are drawn faster with --precision bfloat16 or auto; a single one with --quantize int8.
+    texts are drawn faster with --precision bfloat16 or auto; a single one is float32 always.
 
     \b
     chargen sample checkpoints/mybook --prompt 'It was' --length 1000 --temperature 0.7
@@ -85,7 +79,7 @@ def sample(
             "--interactive writes one text for people: leave --json, --num-samples out"
         )
     text = _read_prompt(prompt, prompt_file)
-    lm = load_model(directory, device, threads, precision, quantize)
+    lm = load_model(directory, device, threads, precision)
     _, unknown = lm.encode_prompt(text, config)
     lm = steered(lm, steering)
     if unknown:

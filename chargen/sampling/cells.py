@@ -13,12 +13,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-
-from chargen.errors import ConfigError
 
 if TYPE_CHECKING:
     from chargen.lm.model import CharLM
@@ -38,10 +36,10 @@ class Layer:
     GRU ``[n from the input, r, z, n from the state]`` (the last one is inside ``r * (...)``).
     """
 
-    joint: Any
+    joint: Tensor
     """(G, K) LSTM and RNN: over ``[x; h]``, or over ``h`` where the input is looked up.
     (3H, H) GRU: ``[r, z, n]`` over ``h``."""
-    input: Any
+    input: Tensor | None
     """(3H, input) ``[n, r, z]`` over ``x``: GRU whose input is not looked up."""
     bias: Tensor
     """(G,)"""
@@ -63,12 +61,10 @@ class StepWeights:
     """Matrices and biases from the last layer's output to the logits."""
     precision: torch.dtype
     """Of the layers' products where there are several streams."""
-    quantized: bool
-    """Whether one stream reads the layers in 8 bits."""
 
     @cached_property
     def layers_for_rows(self) -> tuple[Layer, ...]:
-        """The layers as several streams read them."""
+        """The layers as several streams read them; one stream always reads float32."""
         return tuple(
             replace(
                 layer,
@@ -77,38 +73,6 @@ class StepWeights:
             )
             for layer in self.layers
         )
-
-    @cached_property
-    def layers_for_one(self) -> tuple[Layer, ...]:
-        """The layers as one stream reads them, whose time goes into reading weights."""
-        if not self.quantized:
-            return self.layers
-        return tuple(
-            replace(
-                layer,
-                joint=_in_8_bits(layer.joint),
-                input=None if layer.input is None else _in_8_bits(layer.input),
-            )
-            for layer in self.layers
-        )
-
-
-def _in_8_bits(matrix: Tensor) -> Any:
-    """A matrix packed for `_add_vector`: each row by its largest magnitude.
-
-    Raises
-    ------
-    ConfigError
-        Where this build of torch has no kernels for it.
-    """
-    scales = matrix.abs().amax(1).clamp(min=1e-12).double() / 127
-    zeros = torch.zeros(len(matrix), dtype=torch.int64)
-    try:
-        rows = torch.quantize_per_channel(matrix, scales, zeros, 0, torch.qint8)
-        return torch.ops.quantized.linear_prepack(rows, None)
-    except (RuntimeError, NotImplementedError, AttributeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"--quantize int8 does not work here: {reason}") from error
 
 
 def _blocks(matrix: Tensor, order: list[int], size: int) -> Tensor:
@@ -134,13 +98,11 @@ def _gates(cell: str, layer: torch.nn.RNNBase, size: int) -> tuple[Tensor, Tenso
     )
 
 
-def prepare(
-    model: CharLM, precision: torch.dtype = torch.float32, quantized: bool = False
-) -> StepWeights:
+def prepare(model: CharLM, precision: torch.dtype = torch.float32) -> StepWeights:
     """Lay out the weights of `model` for stepping; later changes of the model do not show.
 
     Products are multiplied out in float64 and kept in float32; `precision` is that of the layers'
-    products where there are several streams, `quantized` is about one stream.
+    products where there are several streams.
     """
     config = model.config
     cell, size = config.cell, config.hidden_size
@@ -171,7 +133,6 @@ def prepare(
         tuple(layers),
         _readout(model),
         precision,
-        quantized,
     )
 
 
@@ -230,7 +191,7 @@ class StepBuffers:
         # (rows, width) views for the look-ups of rows
         self._gates_rows = self._gates.view(self.rows, -1)
         self._add = _add_vector if self.rows == 1 else _add_rows
-        self._layers = weights.layers_for_one if self.rows == 1 else weights.layers_for_rows
+        self._layers = weights.layers if self.rows == 1 else weights.layers_for_rows
 
     def advance(self) -> None:
         """Read `ids`: state and outputs become those after them."""
@@ -288,12 +249,9 @@ class StepBuffers:
 _CELLS = {"lstm": StepBuffers.lstm, "gru": StepBuffers.gru, "rnn": StepBuffers.rnn}
 
 
-def _add_vector(out: Tensor, matrix: Any, vector: Tensor) -> None:
-    """``out (N,) += matrix (N, K) @ vector (K,)``; the vector, too, in 8 bits where it is."""
-    if isinstance(matrix, Tensor):
-        out.addmv_(matrix, vector)
-    else:
-        out.add_(torch.ops.quantized.linear_dynamic(vector.unsqueeze(0), matrix)[0])
+def _add_vector(out: Tensor, matrix: Tensor, vector: Tensor) -> None:
+    """``out (N,) += matrix (N, K) @ vector (K,)``"""
+    out.addmv_(matrix, vector)
 
 
 def _add_rows(out: Tensor, matrix: Tensor, rows: Tensor) -> None:

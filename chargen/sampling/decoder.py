@@ -37,10 +37,8 @@ class Decoder:
         Its weights are laid out anew for stepping (see `chargen.sampling.cells`); after more
         training, make another decoder.
     precision : {"float32", "bfloat16"}
-        Of the layers' products where there are several streams. One stream does not use it: its
+        Of the layers' products where there are several streams. One stream is float32 always: its
         time goes into reading the weights, and bfloat16 has no fast matrix-vector product.
-    quantized : bool
-        Whether one stream reads the layers' weights in 8 bits, on the processor.
 
     Examples
     --------
@@ -49,9 +47,9 @@ class Decoder:
     >>> logits = decoder.step(torch.tensor([9]))          # (1, V): what comes after 9
     """
 
-    def __init__(self, model: CharLM, precision: str = "float32", quantized: bool = False) -> None:
+    def __init__(self, model: CharLM, precision: str = "float32") -> None:
         self.model = model
-        self._weights = prepare(model, getattr(torch, precision), quantized)
+        self._weights = prepare(model, getattr(torch, precision))
         self._buffers = StepBuffers(self._weights, 1)
         self._move: Move | None = None
 

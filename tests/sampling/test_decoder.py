@@ -198,26 +198,3 @@ def test_bfloat16_is_for_several_streams_and_close(
         decoder.select([0])
         decoder.state = exact.state
     assert torch.equal(exact.step(ids[0, :1]), rough.step(ids[0, :1]))
-
-
-@pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("table", [True, False])
-def test_eight_bits_are_for_one_stream_and_close(
-    cell: str, table: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if not table:
-        monkeypatch.setattr(cells, "MAX_TABLE_BYTES", 0)
-    model = small_model(SIZE, cell=cell, layers=2)
-    exact, rough = Decoder(model), Decoder(model, quantized=True)
-    ids = torch.randint(SIZE, (30,))
-    for decoder in (exact, rough):
-        decoder.prefill(ids[:5])
-    for id_ in ids[5:]:
-        wanted, found = exact.step(id_[None]).clone(), rough.step(id_[None])
-        torch.testing.assert_close(found.log_softmax(-1), wanted.log_softmax(-1), atol=0.3, rtol=0)
-        assert not torch.equal(found, wanted)
-    for decoder in (exact, rough):
-        decoder.state = exact.state
-        decoder.select([0] * 9)
-    several = torch.randint(SIZE, (9,))
-    assert torch.equal(exact.step(several), rough.step(several))
