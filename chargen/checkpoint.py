@@ -73,6 +73,13 @@ class Checkpoint:
             if path.startswith(start)
         }
 
+    def keep_training(
+        self, document: dict[str, Any], tensors: dict[str, dict[str, Tensor]]
+    ) -> None:
+        """Add what only resuming needs: a JSON document and named groups of tensors."""
+        self.documents["training/state"] = document
+        self.tensors |= {f"training/{name}": group for name, group in tensors.items()}
+
 
 # ---------------------------------------------------------------- writing
 

@@ -233,9 +233,7 @@ class Session:
             },
             "versions": versions(),
         }
-        stored.documents["training/state"] = document
-        for name, group in tensors.items():
-            stored.tensors[f"training/{name}"] = group
+        stored.keep_training(document, tensors)
         checkpoint.save(self.directory, stored, metrics=self.rows + trainer.rows)
 
 

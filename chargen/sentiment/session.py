@@ -393,9 +393,7 @@ class Session:
         }
         if self.config.method == "finetune":
             document, tensors = tuner.training_state()
-            stored.documents["training/state"] = document
-            for name, group in tensors.items():
-                stored.tensors[f"training/{name}"] = group
             for index, member in enumerate(self.members):
-                stored.tensors[f"training/ngrams-{index}"] = member.to_tensors()
+                tensors[f"ngrams-{index}"] = member.to_tensors()
+            stored.keep_training(document, tensors)
         checkpoint.save(self.directory, stored, metrics=self.rows + tuner.rows)
