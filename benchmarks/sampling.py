@@ -8,7 +8,9 @@ One text at a time:
   stepping   what a user would write: the model's own forward on one id with the state carried,
              softmax, torch.multinomial
   bound      nothing but the matrix-vector products that a step cannot do without: each weight is
-             read once for each character, so this is the bandwidth that the machine gives them
+             read once for each character, so this is the bandwidth that the machine gives them,
+             with the rows dealt to all threads
+  torch.mv   the same products as torch does them: on one thread
 
 Then `--streams` texts as one batch, a long prompt, and the same text written to a terminal. Rounds
 are interleaved; figures are medians, with the spread from the slowest to the fastest round.
@@ -24,12 +26,14 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from chargen.cli.terminal import visible, write_flowing
 from chargen.lm import storage
 from chargen.lm.config import ModelConfig
 from chargen.lm.model import CharLM
@@ -74,7 +78,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "ours": (count, lambda: consume(stream(decoder, vocabulary, [], config))),
         "decoder": (count, lambda: step_decoder(decoder, count)),
         "stepping": (count // 4, lambda: step_model(model, count // 4)),
-        "bound": (count, lambda: products(model, count)),
+        "bound": (count, lambda: products(model, count, torch.get_num_threads())),
+        "torch.mv": (count, lambda: products(model, count, 1)),
         "to_terminal": (count, lambda: terminal.show(stream(decoder, vocabulary, [], config))),
         "batch": (
             many.max_chars * arguments.streams,
@@ -109,6 +114,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         },
         "speedup_over_stepping": ratio("ours", "stepping"),
         "share_of_bandwidth_bound": ratio("ours", "bound"),
+        "share_of_torch_mv": ratio("ours", "torch.mv"),
         "decoder_share_of_bandwidth_bound": ratio("decoder", "bound"),
         "streams": arguments.streams,
         "batch_over_one_stream": ratio("batch", "ours"),
@@ -166,7 +172,7 @@ def step_model(model: CharLM, count: int) -> None:
 
 
 @torch.no_grad()
-def products(model: CharLM, count: int) -> None:
+def products(model: CharLM, count: int, threads: int) -> None:
     """The matrix-vector products of a step: recurrent and, above the first layer, input weights."""
     hidden = model.hidden_size
     matrices: list[Tensor] = []
@@ -175,12 +181,22 @@ def products(model: CharLM, count: int) -> None:
         inputs = layer.get_parameter("weight_ih_l0").detach()
         matrices.append(torch.cat([inputs, recurrent], 1) if index else recurrent)
     matrices.append(model.output.weight.detach())
-    vectors = [torch.randn(matrix.shape[1]) for matrix in matrices]
-    outs = [torch.empty(matrix.shape[0]) for matrix in matrices]
     assert hidden == matrices[0].shape[1]
+    jobs = [product(matrix, threads) for matrix in matrices]
     for _ in range(count):
-        for matrix, vector, out in zip(matrices, vectors, outs, strict=True):
-            torch.mv(matrix, vector, out=out)
+        for job in jobs:
+            job()
+
+
+def product(matrix: Tensor, threads: int) -> Callable[[], object]:
+    """One matrix-vector product; of a large matrix each thread takes as many rows."""
+    rows, columns = matrix.shape
+    vector, out = torch.randn(columns), torch.empty(rows)
+    if threads == 1 or rows % threads or matrix.numel() < 2**16:
+        return partial(torch.mv, matrix, vector, out=out)
+    blocks = matrix.view(threads, -1, columns).mT
+    vectors = vector.expand(threads, 1, -1)
+    return partial(torch.bmm, vectors, blocks, out=out.view(threads, 1, -1))
 
 
 class Terminal:
@@ -193,10 +209,8 @@ class Terminal:
         os.close(reading)
 
     def show(self, pieces: Any) -> None:
-        """Write each piece at once, as `chargen sample` does."""
-        for piece in pieces:
-            self._file.write(piece)
-            self._file.flush()
+        """Write them as `chargen sample` does."""
+        write_flowing(pieces, self._file, visible)
 
     def close(self) -> None:
         """End both sides."""

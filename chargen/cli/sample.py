@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from .options import (
 )
 from .options import threads_option as threads
 from .steering import STEERING, check_steering, steered, steering_options
-from .terminal import say, visible
+from .terminal import say, visible, write_flowing
 
 
 @click.command()
@@ -102,10 +103,8 @@ def sample(
             }
             click.echo(json.dumps(row, ensure_ascii=False))
     elif num_samples == 1 and not lm.backward:
-        _write(show(text))
-        for piece in lm.stream(text, **options):
-            _write(show(piece))
-        _write("\n")
+        pieces = itertools.chain([text], lm.stream(text, **options), ["\n"])
+        write_flowing(pieces, sys.stdout, show)
     else:
         _print_all(lm, text, num_samples, show, options)
 
@@ -119,7 +118,7 @@ def _print_all(
         for drawn in lm.sample(prompt, num_samples, **options)
     ]
     between = "\n\n" if any("\n" in text for text in texts) else "\n"
-    _write(show(between.join(texts)) + "\n")
+    sys.stdout.write(show(between.join(texts)) + "\n")
 
 
 def _read_prompt(prompt: str | None, prompt_file: str | None) -> str:
@@ -148,8 +147,3 @@ def _read_prompt(prompt: str | None, prompt_file: str | None) -> str:
 def _shower(raw: bool) -> Callable[[str], str]:
     """How text is printed: on a terminal without what would drive it, into a pipe as it is."""
     return visible if sys.stdout.isatty() and not raw else str
-
-
-def _write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 import unicodedata
+from collections.abc import Callable, Iterable
+from typing import TextIO
 
 import click
 
@@ -31,6 +34,34 @@ def _drives(character: str) -> bool:
 
 def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
+
+
+REFRESH_SECONDS = 1 / 60
+"""Time between two moments at which flowing text is shown: the eye sees no more of them."""
+
+
+def write_flowing(pieces: Iterable[str], file: TextIO, show: Callable[[str], str] = str) -> None:
+    """Write pieces of text while they are being made, each as `show` gives it.
+
+    Showing each piece by itself would take longer than making it.
+    """
+    waiting: list[str] = []
+    shown_at = 0.0
+    try:
+        for piece in pieces:
+            waiting.append(piece)
+            now = time.perf_counter()
+            if now - shown_at >= REFRESH_SECONDS:
+                _show(waiting, file, show)
+                shown_at = now
+    finally:  # what was made before an interruption is shown too
+        _show(waiting, file, show)
+
+
+def _show(waiting: list[str], file: TextIO, show: Callable[[str], str]) -> None:
+    file.write(show("".join(waiting)))
+    file.flush()
+    waiting.clear()
 
 
 def say(text: str) -> None:

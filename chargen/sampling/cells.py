@@ -11,8 +11,10 @@ The first layer's input product is looked up: row ``v`` of a table is
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -26,6 +28,9 @@ MAX_TABLE_BYTES = 256 * 2**20
 
 MIN_ROWS = 8
 """Fewest rows of a product for several streams (see `StepBuffers`)."""
+
+_LARGE = 2**16
+"""Weights from which threads share a product with one vector: fewer are read before they wake."""
 
 
 @dataclass(frozen=True)
@@ -182,16 +187,30 @@ class StepBuffers:
         self._gates = zeros(len(weights.layers[0].bias))
         self._read = [zeros(len(weight)) for weight, _ in weights.readout]
         self.logits = self._read[-1].view(self.rows, -1)[:batch_size]
-        self._sources = []  # what each layer's joint product reads
-        for i in range(count):
-            first = inputs + (i - 1) * size if i else 0
-            self._sources.append(self._outputs[..., first : inputs + (i + 1) * size])
         self._parts = torch.split(self._gates, size, dim=-1)
         self._sigmoids = self._gates[..., : 3 * size]
         # (rows, width) views for the look-ups of rows
         self._gates_rows = self._gates.view(self.rows, -1)
-        self._add = _add_vector if self.rows == 1 else _add_rows
         self._layers = weights.layers if self.rows == 1 else weights.layers_for_rows
+        self._products = [self._products_of(i, inputs) for i in range(count)]
+        reads = [self.hidden[-1], *self._read[:-1]]
+        self._readouts = [
+            (partial(out.copy_, bias), _product(out, weight, read))
+            for (weight, bias), out, read in zip(weights.readout, self._read, reads, strict=True)
+        ]
+
+    def _products_of(self, i: int, inputs: int) -> list[Callable[[], object]]:
+        """What adds layer i's products to its gates; the outputs begin with `inputs` numbers."""
+        layer, size = self._layers[i], self.weights.hidden_size
+        if self.weights.cell != "gru":
+            start = inputs + (i - 1) * size if i else 0
+            read = self._outputs[..., start : inputs + (i + 1) * size]  # [x; h]
+            return [_product(self._gates, layer.joint, read)]
+        products = [_product(self._gates[..., size:], layer.joint, self.hidden[i])]
+        if layer.input is not None:
+            below = self.hidden[i - 1] if i else self._inputs
+            products.append(_product(self._gates[..., : 3 * size], layer.input, below))
+        return products
 
     def advance(self) -> None:
         """Read `ids`: state and outputs become those after them."""
@@ -205,58 +224,57 @@ class StepBuffers:
                     rows = weights.embedding.index_select(0, self.ids)
                     self._inputs.view(self.rows, -1).copy_(rows)
                 self._gates.copy_(layer.bias)
-            advance(self, i, layer)
+            for add in self._products[i]:
+                add()
+            advance(self, i)
 
     def read_out(self) -> Tensor:
         """The logits of what comes next, (B, V), valid until next time."""
-        read = self.hidden[-1]
-        for (weight, bias), out in zip(self.weights.readout, self._read, strict=True):
-            out.copy_(bias)
-            self._add(out, weight, read)
-            read = out
+        for start, add in self._readouts:
+            start()
+            add()
         return self.logits
 
-    def lstm(self, i: int, layer: Layer) -> None:
+    def lstm(self, i: int) -> None:
         """``c = f c + i g; h = o tanh(c)`` (Hochreiter & Schmidhuber 1997; Gers et al. 2000)."""
         hidden, cell = self.hidden[i], self.cells[i]
         enter, forget, leave, candidate = self._parts
-        self._add(self._gates, layer.joint, self._sources[i])
         self._sigmoids.sigmoid_()
         candidate.tanh_()
         cell.mul_(forget).addcmul_(enter, candidate)
         torch.tanh(cell, out=hidden)
         hidden.mul_(leave)
 
-    def gru(self, i: int, layer: Layer) -> None:
+    def gru(self, i: int) -> None:
         """``n = tanh(n_x + r n_h); h = (1 - z) n + z h`` (Cho et al. 2014, as in cuDNN)."""
-        hidden, size = self.hidden[i], self.weights.hidden_size
+        hidden = self.hidden[i]
         new, reset, update, recurrent = self._parts
-        if layer.input is not None:
-            source = self.hidden[i - 1] if i else self._inputs
-            self._add(self._gates[..., : 3 * size], layer.input, source)
-        self._add(self._gates[..., size:], layer.joint, hidden)
         reset.sigmoid_()
         update.sigmoid_()
         new.addcmul_(reset, recurrent).tanh_()
         hidden.sub_(new).mul_(update).add_(new)
 
-    def rnn(self, i: int, layer: Layer) -> None:
+    def rnn(self, i: int) -> None:
         """``h = tanh(W x + U h + b)`` (Elman 1990)."""
-        self._add(self._gates, layer.joint, self._sources[i])
         torch.tanh(self._gates, out=self.hidden[i])
 
 
 _CELLS = {"lstm": StepBuffers.lstm, "gru": StepBuffers.gru, "rnn": StepBuffers.rnn}
 
 
-def _add_vector(out: Tensor, matrix: Tensor, vector: Tensor) -> None:
-    """``out (N,) += matrix (N, K) @ vector (K,)``"""
-    out.addmv_(matrix, vector)
+def _product(out: Tensor, matrix: Tensor, source: Tensor) -> Callable[[], object]:
+    """What adds ``matrix (N, K) @ source`` to `out`: of a vector (K,), or of each of its rows.
 
-
-def _add_rows(out: Tensor, matrix: Tensor, rows: Tensor) -> None:
-    """``out (R, N) += rows (R, K) @ matrix.T``"""
-    if matrix.dtype == rows.dtype:
-        out.addmm_(rows, matrix.T)
-    else:  # the sum stays in float32
-        out.add_(torch.nn.functional.linear(rows.to(matrix.dtype), matrix))
+    torch multiplies a matrix with a vector on one thread. Cut into blocks, as a batch of products,
+    each thread gets one.
+    """
+    if out.dim() > 1:
+        if matrix.dtype == out.dtype:
+            return partial(out.addmm_, source, matrix.T)
+        # the sum stays in float32
+        return lambda: out.add_(torch.nn.functional.linear(source.to(matrix.dtype), matrix))
+    count = math.gcd(torch.get_num_threads(), len(matrix))
+    if out.device.type != "cpu" or matrix.numel() < _LARGE or count == 1:
+        return partial(out.addmv_, matrix, source)
+    blocks = matrix.view(count, -1, matrix.shape[1]).mT  # (blocks, K, N / blocks)
+    return partial(out.view(count, 1, -1).baddbmm_, source.expand(count, 1, -1), blocks)

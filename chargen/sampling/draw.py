@@ -59,10 +59,10 @@ def draw(logits: Logits, uniforms: NDArray[np.float64]) -> Ids:
     -------
     array (B,) int64
     """
-    cumulative = np.exp(logits).cumsum(axis=-1)
+    cumulative = np.add.accumulate(np.exp(logits), axis=-1)
     # The first id whose cumulative weight exceeds u: an id of weight 0 adds nothing to the one
     # before it and cannot be the first.
-    ids: Ids = (cumulative <= uniforms * cumulative[:, -1:]).sum(axis=-1)
+    ids: Ids = np.add.reduce(cumulative <= uniforms * cumulative[:, -1:], axis=-1)
     return ids
 
 

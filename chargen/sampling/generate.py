@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -20,10 +21,13 @@ from chargen.errors import ConfigError
 from chargen.sampling.config import SamplingConfig
 from chargen.sampling.decoder import Decoder
 from chargen.sampling.draw import Uniforms, draw, log_probability
-from chargen.sampling.filters import REPETITION_WINDOW, Ids, Mask, build_filter
+from chargen.sampling.filters import REPETITION_WINDOW, Ids, Logits, Mask, build_filter
 from chargen.sampling.utf8 import forbidden, state_after
 from chargen.sampling.writing import Writer
 from chargen.text.vocabulary import Vocabulary
+
+_UNCREDITED = 2**14
+"""Logits that are kept before the log-probabilities of what was drawn are worked out."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ def generate(
         raise ConfigError(f"--num-samples must be a whole number, 1 or more, got {num_samples}")
     if config.seed + num_samples > 2**63:
         raise ConfigError(f"--seed must leave room for {num_samples} seeds, got {config.seed}")
-    writers = [Writer(vocabulary, config, config.seed + i) for i in range(num_samples)]
+    writers = _writers(vocabulary, config, num_samples)
     for _ in _write(decoder, vocabulary, prompt, config, writers):
         pass
     return [_sample(writer) for writer in writers]
@@ -118,10 +122,18 @@ def stream(
 
     Together the pieces are the text that `generate` gives. See `generate` for the arguments.
     """
-    writers = [Writer(vocabulary, config, config.seed)]
+    writers = _writers(vocabulary, config, 1)
     for piece in _write(decoder, vocabulary, prompt, config, writers):
         if piece:
             yield piece
+
+
+def _writers(vocabulary: Vocabulary, config: SamplingConfig, count: int) -> list[Writer]:
+    @cache
+    def character(i: int) -> str:
+        return vocabulary.decode([i])
+
+    return [Writer(vocabulary, config, config.seed + i, character) for i in range(count)]
 
 
 def _sample(writer: Writer) -> Sample:
@@ -153,18 +165,19 @@ def _write(
     exclusion = _Exclusion(vocabulary, context, live)
     recent = _Recent(context, len(live)) if config.repetition_penalty != 1 else None
     uniforms = Uniforms([writer.seed for writer in live])
+    uncredited: list[tuple[Logits, Ids]] = []
     while True:
         logits = logits.astype(np.float64)
         filtered = apply(logits, exclusion.mask(live), None if recent is None else recent.ids)
         ids = draw(filtered, next(uniforms))
-        log_probs = log_probability(logits, ids)
-        pieces = [
-            writer.feed(drawn, log_prob)
-            for writer, drawn, log_prob in zip(live, ids.tolist(), log_probs.tolist(), strict=True)
-        ]
+        uncredited.append((logits, ids))
+        pieces = [writer.feed(i) for writer, i in zip(live, ids.tolist(), strict=True)]
         if live[0] is writers[0]:
             yield pieces[0]
-        if any(writer.ended for writer in live):
+        ended = any(writer.ended for writer in live)
+        if ended or len(uncredited) * logits.size >= _UNCREDITED:
+            _credit(live, uncredited)
+        if ended:
             rows = [row for row, writer in enumerate(live) if writer.ended is None]
             live = [live[row] for row in rows]
             if not live:
@@ -177,6 +190,19 @@ def _write(
         if recent is not None:
             recent.add(ids)
         logits = decoder.step(torch.from_numpy(ids)).cpu().numpy()
+
+
+def _credit(writers: Sequence[Writer], steps: list[tuple[Logits, Ids]]) -> None:
+    """Tell the writers the log-probabilities of the ids (B,) of some steps, and forget the steps.
+
+    For many steps at once: for each by itself they took as long as the draw.
+    """
+    logits = np.concatenate([logits for logits, _ in steps])
+    ids = np.concatenate([ids for _, ids in steps])
+    log_probs = log_probability(logits, ids).reshape(len(steps), len(writers))
+    for writer, column in zip(writers, log_probs.T.tolist(), strict=True):
+        writer.credit(column)
+    steps.clear()
 
 
 class _Exclusion:
