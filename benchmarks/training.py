@@ -3,10 +3,11 @@
     python benchmarks/training.py
     python benchmarks/training.py --hidden-size 1024 --batch-sizes 32 64 --threads 2 --json
     python benchmarks/training.py --batch-sizes 32 --profile
+    python benchmarks/training.py --optimizer adamw
     python benchmarks/training.py --threads 1 --clock processor
 
 What is timed is the loop that `chargen train` runs (`Trainer.run`: window, forward, loss, backward,
-clipping, AdamW, a row of metrics every ten steps) on random characters, without evaluations and
+clipping, optimizer, a row of metrics every ten steps) on random characters, without evaluations and
 checkpoints. Beside it, in turns so that a slow moment of the machine falls on all of them:
 
 bare step     `nn.LSTM` and `nn.Linear` of the same sizes on a fixed (T, B, E) tensor, from zero
@@ -45,7 +46,7 @@ import torch
 from torch import nn
 
 from chargen.lm import recipes, trainer
-from chargen.lm.config import ModelConfig, TrainConfig, settled
+from chargen.lm.config import OPTIMIZERS, ModelConfig, TrainConfig, settled
 from chargen.lm.model import CharLM
 from chargen.reporting import Reporter
 from chargen.runtime import autocast, seed_everything, set_threads
@@ -68,6 +69,7 @@ class Sizes:
     window: int
     dropout: float
     precision: str
+    optimizer: str
 
 
 class Clock:
@@ -108,6 +110,7 @@ class OurStep(Reporter):
             window=sizes.window,
             eval_every=NEVER,
             checkpoint_every=NEVER,
+            optimizer=sizes.optimizer,
         )
         generator = np.random.default_rng(0)
         ids = generator.integers(0, sizes.vocabulary_size, CHARACTERS, dtype=np.uint16)
@@ -281,7 +284,7 @@ def watching(trainer_: trainer.Trainer, clock: Clock) -> Iterator[Stopwatch]:
     On a processor every call has done its work when it returns.
     """
     watch = Stopwatch(clock)
-    model, optimizer = trainer_.model, trainer_.optimizer
+    model = trainer_.model
     parts: list[tuple[str, Any, str]] = [
         ("batch", trainer_.streams, "next"),
         ("embedding and LSTM forward", model, "features"),
@@ -289,8 +292,8 @@ def watching(trainer_: trainer.Trainer, clock: Clock) -> Iterator[Stopwatch]:
         ("output layer and loss", nn.functional, "cross_entropy"),
         ("backward", torch.autograd, "backward"),
         ("clipping", trainer, "clip_gradient"),
-        ("optimizer", optimizer, "step"),
-        ("optimizer", optimizer, "zero_grad"),
+        ("gradients set to none", model, "zero_grad"),
+        *((type(optimizer).__name__, optimizer, "step") for optimizer in trainer_.optimizers),
     ]
     with contextlib.ExitStack() as stack:
         for part, owner, name in parts:
@@ -322,6 +325,7 @@ def main() -> None:
     parser.add_argument("--window", type=int, default=128)
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[32, 64, 128])
     parser.add_argument("--dropout", type=float, default=0.0, help="ours only, on the output")
+    parser.add_argument("--optimizer", choices=OPTIMIZERS, default="muon", help="ours only")
     parser.add_argument("--threads", type=int, help="default: torch's own choice")
     parser.add_argument("--precision", choices=PRECISIONS, default="bfloat16")
     parser.add_argument("--repeats", type=int, default=5)
@@ -342,6 +346,7 @@ def main() -> None:
         arguments.window,
         arguments.dropout,
         arguments.precision,
+        arguments.optimizer,
     )
     found = measure(sizes, arguments.batch_sizes, arguments.repeats, arguments.seconds, clock)
     best = max(found["batches"], key=lambda row: row["characters_per_second"]["median"])

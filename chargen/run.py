@@ -180,7 +180,10 @@ def _read(
     if "training/state" not in stored.documents:
         raise CheckpointError(f"{directory} holds no training state: it cannot be resumed")
     where = f"{directory}: config.json"
-    train_config = storage.config_from_json(TrainConfig, config.get("train"), where)
+    settings = config.get("train")
+    if isinstance(settings, dict):  # runs that know no Muon yet
+        settings = {"optimizer": "adamw", **settings}
+    train_config = storage.config_from_json(TrainConfig, settings, where)
     train_config = extended(train_config, budget)
     model, vocabulary = storage.unpack(stored)
     return stored, train_config, model, vocabulary

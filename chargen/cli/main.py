@@ -15,6 +15,7 @@ from ..errors import ChargenError, FollowerError
 from .evaluate import evaluate
 from .groups import Group, PipeClosed
 from .info import info
+from .memorization import memorization
 from .sample import sample
 from .score import score
 from .sentiment import sentiment
@@ -37,7 +38,7 @@ def cli() -> None:
     """
 
 
-for command in (train, sample, evaluate, score, info, sentiment):
+for command in (train, sample, evaluate, score, info, memorization, sentiment):
     cli.add_command(command)
 
 

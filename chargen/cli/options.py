@@ -87,10 +87,11 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON o
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print only results and errors.")
 
 
-def reading_of(lm: Any, options: dict[str, Any]) -> Any:
+def reading_of(lm: Any, options: dict[str, Any], *, split: bool = False) -> Any:
     """How to read text for a model: as asked, else as in training where that matters.
 
-    Documents are apart as they were, and text is cleaned as it was unless `options` say how.
+    Documents are apart as they were, and text is cleaned as it was unless `options` say how; with
+    `split`, the end of the text is kept for validation as it was.
 
     Returns
     -------
@@ -100,7 +101,10 @@ def reading_of(lm: Any, options: dict[str, Any]) -> Any:
 
     trained = lm.checkpoint.document("config").get("corpus", {}).get("config", {})
     clean = options.get("clean") or trained.get("clean")
-    return CorpusConfig(**{**options, "clean": clean}, documents=trained.get("documents"))
+    options = {**options, "clean": clean, "documents": trained.get("documents")}
+    if split and "valid_fraction" in trained:
+        options["valid_fraction"] = trained["valid_fraction"]
+    return CorpusConfig(**options)
 
 
 def load_model(

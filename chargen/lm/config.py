@@ -15,6 +15,7 @@ from ..errors import ConfigError
 CELLS = ("lstm", "gru", "rnn")
 DIRECTIONS = ("forward", "backward")
 PRECISIONS = ("auto", "float32", "bfloat16")
+OPTIMIZERS = ("muon", "adamw")
 
 Value = TypeVar("Value")
 
@@ -138,11 +139,16 @@ class TrainConfig:
     window_jitter: bool = option(
         False, "Vary the window's length from step to step (Merity et al. 2018)."
     )
+    optimizer: str = option(
+        "muon",
+        "Muon on the matrices of recurrent layers and AdamW on the rest, or AdamW on all.",
+        choices=OPTIMIZERS,
+    )
     learning_rate: float | None = option(None, "Highest learning rate of the schedule.")
     warmup_steps: int | None = option(
         None, "Steps over which the learning rate rises (default: 50, at most a tenth of a run)."
     )
-    weight_decay: float | None = option(None, "AdamW's decay of matrices (not embeddings).")
+    weight_decay: float | None = option(None, "Decoupled decay of matrices (not embeddings).")
     clip: float = option(1.0, "Largest norm of the gradient; 0 turns clipping off.")
     ema: float | None = option(
         None, "Decay of the running average of the weights that is evaluated; 0 is off."
@@ -181,3 +187,4 @@ class TrainConfig:
         for name in ("window_jitter", "samples", "deterministic"):
             check_flag(self, name)
         check_choice(self, "precision", PRECISIONS)
+        check_choice(self, "optimizer", OPTIMIZERS)

@@ -3,51 +3,78 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from .config import TrainConfig, settled
 from .model import CharLM
+from .muon import Muon
 
 BETAS = (0.9, 0.99)
 
 
-def make_optimizer(model: CharLM, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW (Loshchilov & Hutter 2019) without decay on biases and embeddings.
+def make_optimizers(
+    model: CharLM, config: TrainConfig, precision: str
+) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the recurrent layers, AdamW (Loshchilov & Hutter 2019) for the rest.
 
-    A tied output matrix is the embedding, so it does not decay either.
+    Or AdamW for all, as `config.optimizer` says. Biases and embeddings do not decay, nor does a
+    tied output matrix, which is the embedding.
     """
-    decayed: list[Tensor] = []
-    kept: list[Tensor] = []
+    rate, decay = settled(config.learning_rate), settled(config.weight_decay)
+    recurrent: list[nn.Parameter] = []
+    decayed: list[nn.Parameter] = []
+    kept: list[nn.Parameter] = []
+    in_layers = {id(parameter) for parameter in model.layers.parameters()}
     for parameter in model.parameters():
-        is_matrix = parameter.ndim > 1 and parameter is not model.embedding.weight
-        (decayed if is_matrix else kept).append(parameter)
-    groups = [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": kept, "weight_decay": 0.0},
-    ]
+        if parameter.ndim == 1 or parameter is model.embedding.weight:
+            kept.append(parameter)
+        elif config.optimizer == "muon" and id(parameter) in in_layers:
+            recurrent.append(parameter)
+        else:
+            decayed.append(parameter)
+    groups = [{"params": decayed, "weight_decay": decay}, {"params": kept, "weight_decay": 0.0}]
     fused = model.embedding.weight.device.type in ("cpu", "cuda")
-    return torch.optim.AdamW(groups, lr=learning_rate, betas=BETAS, fused=fused)
+    adamw = torch.optim.AdamW(groups, lr=rate, betas=BETAS, fused=fused)
+    if not recurrent:
+        return [adamw]
+    gates = len(recurrent[0]) // model.hidden_size
+    return [adamw, Muon(recurrent, gates, rate, decay, getattr(torch, precision))]
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """What an optimizer remembers of each parameter, by "index.name", for a checkpoint."""
+def optimizer_tensors(*optimizers: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """What optimizers remember of each parameter, by "index.name", for a checkpoint."""
     return {
-        f"{index}.{name}": value if isinstance(value, Tensor) else torch.tensor(value)
+        f"{first + index}.{name}": value if isinstance(value, Tensor) else torch.tensor(value)
+        for first, optimizer in _numbered(optimizers)
         for index, entries in optimizer.state_dict()["state"].items()
         for name, value in entries.items()
     }
 
 
-def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+def load_optimizer_tensors(tensors: dict[str, Tensor], *optimizers: torch.optim.Optimizer) -> None:
     """Put back what `optimizer_tensors` gave."""
     entries: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, name = key.split(".", 1)
         entries.setdefault(int(index), {})[name] = value
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": entries, "param_groups": groups})
+    for first, optimizer in _numbered(optimizers):
+        groups = optimizer.state_dict()["param_groups"]
+        own = range(first, first + sum(len(group["params"]) for group in groups))
+        state = {index - first: entries[index] for index in own if index in entries}
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _numbered(
+    optimizers: Sequence[torch.optim.Optimizer],
+) -> Iterator[tuple[int, torch.optim.Optimizer]]:
+    """Each optimizer with the number of parameters before its own."""
+    first = 0
+    for optimizer in optimizers:
+        yield first, optimizer
+        first += sum(len(group["params"]) for group in optimizer.param_groups)
 
 
 def learning_rate_factor(progress: float, step: int, warmup_steps: int) -> float:

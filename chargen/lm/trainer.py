@@ -30,7 +30,7 @@ from .optim import (
     clip_gradient,
     learning_rate_factor,
     load_optimizer_tensors,
-    make_optimizer,
+    make_optimizers,
     optimizer_tensors,
 )
 from .progress import Progress
@@ -104,7 +104,7 @@ class Trainer:
         )
         self.learning_rate = settled(config.learning_rate)
         self.eval_every = settled(config.eval_every)
-        self.optimizer = make_optimizer(model, self.learning_rate, settled(config.weight_decay))
+        self.optimizers = make_optimizers(model, config, precision)
         self.average = WeightAverage(model, config.ema) if config.ema else None
         self.state = self._fresh_state()
         example = torch.zeros((2, len(self.streams.columns)), dtype=torch.int64).to(self.device)
@@ -165,15 +165,16 @@ class Trainer:
         if window.starts_epoch:
             self.state = self._fresh_state()
         rate = self._learning_rate(len(inputs))
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
 
         with autocast(self.device, self.precision):
             logits, state = self.learner(inputs, self.state)  # (T, B, V)
         loss = nn.functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
         # The mean over the ranks is then the mean over the streams, however they are split.
         loss = loss * (len(self.streams.columns) * self.ranks.size / self.streams.batch_size)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         norm = clip_gradient(self.model.parameters(), config.clip)
         loss_value, norm_value = self.ranks.mean(torch.stack([loss.detach(), norm])).tolist()
@@ -181,7 +182,8 @@ class Trainer:
         progress.step += 1
         progress.characters += len(targets) * self.streams.batch_size
         if math.isfinite(loss_value) and math.isfinite(norm_value):
-            self.optimizer.step()
+            for optimizer in self.optimizers:
+                optimizer.step()
             self.state = detach(state)
             progress.skipped_in_row = 0
             progress.clipped += config.clip > 0 and norm_value > config.clip
@@ -359,7 +361,7 @@ class Trainer:
         generators["streams"] = self.streams.generator.get_state()
         tensors = {
             "model": dict(self.model.state_dict()),
-            "optimizer": optimizer_tensors(self.optimizer),
+            "optimizer": optimizer_tensors(*self.optimizers),
             "generators": generators,
             "state": states,
         }
@@ -382,7 +384,7 @@ class Trainer:
         """
         self.progress = Progress(**document["progress"])
         self.model.load_state_dict(tensors["model"])
-        load_optimizer_tensors(self.optimizer, tensors["optimizer"])
+        load_optimizer_tensors(tensors["optimizer"], *self.optimizers)
         if self.average:
             self.average.load(tensors["average"])
         self.state = carried.dealt(tensors["state"], self.streams.columns, self.device)

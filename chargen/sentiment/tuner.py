@@ -386,7 +386,7 @@ class Tuner:
         """Go on where `training_state` was taken, with the best weights so far."""
         self.progress = TuningProgress(**document["progress"])
         load_weights(self.network, tensors["model"])
-        load_optimizer_tensors(self.optimizer, tensors["optimizer"])
+        load_optimizer_tensors(tensors["optimizer"], self.optimizer)
         if self.average:
             self.average.load(tensors["average"])
         self._batches = self._epoch(self.progress.epoch)

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from chargen.lm.config import ModelConfig
+from chargen.lm.config import ModelConfig, TrainConfig
 from chargen.lm.model import CharLM, detach
-from chargen.lm.optim import WeightAverage, clip_gradient, make_optimizer
+from chargen.lm.optim import WeightAverage, clip_gradient, make_optimizers
 from chargen.sampling.decoder import Decoder
 
 
@@ -35,17 +35,19 @@ def model_on_meta(cell: str, tied: bool) -> CharLM:
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 def test_training_stays_on_the_model_s_device(cell: str, tied: bool) -> None:
     model = model_on_meta(cell, tied).train()
-    optimizer = make_optimizer(model, 1e-3, 0.01)
+    config = TrainConfig(learning_rate=1e-3, weight_decay=0.01)
+    optimizers = make_optimizers(model, config, "float32")
     average = WeightAverage(model, 0.9)
     ids = torch.zeros(7, 3, dtype=torch.int64, device="meta")
     state = model.initial_state(3)
     for step in (1, 2):
         logits, state = model(ids, state)
         loss = nn.functional.cross_entropy(logits.flatten(0, 1), ids.flatten())
-        optimizer.zero_grad(set_to_none=True)
+        model.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         assert clip_gradient(model.parameters(), 1.0).is_meta
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         average.update(step)
         state = detach(state)
         assert all(part.is_meta for part in (loss, *state))

@@ -11,9 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from chargen.lm.config import ModelConfig
+from chargen.lm.config import ModelConfig, TrainConfig
 from chargen.lm.model import CharLM
-from chargen.lm.optim import WeightAverage, clip_gradient, learning_rate_factor, make_optimizer
+from chargen.lm.muon import Muon, orthogonalized
+from chargen.lm.optim import (
+    WeightAverage,
+    clip_gradient,
+    learning_rate_factor,
+    load_optimizer_tensors,
+    make_optimizers,
+    optimizer_tensors,
+)
 
 
 def make(**changes: Any) -> CharLM:
@@ -29,6 +37,20 @@ def make(**changes: Any) -> CharLM:
     torch.manual_seed(0)
     return CharLM(ModelConfig(**(sizes | changes)))
 
+
+def optimizers_of(
+    model: CharLM, rate: float, decay: float, optimizer: str = "muon"
+) -> list[torch.optim.Optimizer]:
+    config = TrainConfig(learning_rate=rate, weight_decay=decay, optimizer=optimizer)
+    return make_optimizers(model, config, "float32")
+
+
+def step(optimizers: list[torch.optim.Optimizer]) -> None:
+    for optimizer in optimizers:
+        optimizer.step()
+
+
+both = pytest.mark.parametrize("optimizer", ["muon", "adamw"])
 
 # ---------------------------------------------------------------- schedule
 
@@ -56,15 +78,18 @@ def test_schedule_is_a_share_and_falls(a: float, b: float, step: int, warmup: in
     assert learning_rate_factor(late, step, warmup) <= first + 1e-12
 
 
-# ---------------------------------------------------------------- AdamW
+# ---------------------------------------------------------------- AdamW and Muon
 
 
+@both
 @pytest.mark.parametrize("tied", [False, True])
-def test_biases_and_embeddings_do_not_decay(tied: bool) -> None:
+def test_biases_and_embeddings_do_not_decay(tied: bool, optimizer: str) -> None:
     model = make(tied=tied)
-    optimizer = make_optimizer(model, 1e-3, 0.1)
     decay = {
-        id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]
+        id(p): group["weight_decay"]
+        for part in optimizers_of(model, 1e-3, 0.1, optimizer)
+        for group in part.param_groups
+        for p in group["params"]
     }
     names = dict(model.named_parameters())
     assert len(decay) == len(names)  # each parameter once, tied ones too
@@ -73,13 +98,14 @@ def test_biases_and_embeddings_do_not_decay(tied: bool) -> None:
         assert decay[id(parameter)] == (0 if exempt else 0.1), name
 
 
-def test_decay_is_decoupled_and_shrinks_only_matrices() -> None:
+@both
+def test_decay_is_decoupled_and_shrinks_only_matrices(optimizer: str) -> None:
     model = make()
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    optimizer = make_optimizer(model, 0.5, 0.1)
+    optimizers = optimizers_of(model, 0.5, 0.1, optimizer)
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()
+    step(optimizers)
     for name, parameter in model.named_parameters():
         exempt = "bias" in name or name == "embedding.weight"
         wanted = before[name] * (1 if exempt else 1 - 0.5 * 0.1)
@@ -89,11 +115,79 @@ def test_decay_is_decoupled_and_shrinks_only_matrices() -> None:
 def test_first_step_is_the_learning_rate_in_the_gradients_direction() -> None:
     model = make()
     before = model.output.bias.detach().clone()
-    optimizer = make_optimizer(model, 0.01, 0.0)
+    optimizers = optimizers_of(model, 0.01, 0.0)
     for parameter in model.parameters():
         parameter.grad = torch.full_like(parameter, -3.0)
-    optimizer.step()
+    step(optimizers)
     torch.testing.assert_close(model.output.bias.detach(), before + 0.01, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_muon_has_the_matrices_of_the_layers(cell: str) -> None:
+    model = make(cell=cell)
+    _, muon = optimizers_of(model, 1e-3, 0.0)
+    chosen = {id(p) for p in muon.param_groups[0]["params"]}
+    for name, parameter in model.named_parameters():
+        assert (id(parameter) in chosen) == ("layers" in name and "weight" in name), name
+    assert len(optimizers_of(model, 1e-3, 0.0, "adamw")) == 1
+
+
+@pytest.mark.parametrize("shape", [(1, 30, 30), (3, 40, 10), (2, 10, 40)])
+def test_orthogonalized_keeps_directions_and_evens_out_their_sizes(
+    shape: tuple[int, int, int],
+) -> None:
+    torch.manual_seed(1)
+    matrices = torch.randn(shape)
+    result = orthogonalized(matrices)
+    u, _, v = torch.linalg.svd(matrices, full_matrices=False)
+    in_its_directions = u.mT @ result @ v.mT
+    sizes = in_its_directions.diagonal(dim1=-2, dim2=-1)
+    others = in_its_directions - torch.diag_embed(sizes)
+    assert others.abs().max() < 1e-3
+    assert 0.5 < sizes.median() < 1.3
+    assert sizes.max() < 1.3
+
+
+def test_orthogonalized_leaves_zeros() -> None:
+    assert not orthogonalized(torch.zeros(2, 3, 4)).any()
+
+
+def test_muon_takes_each_gate_by_itself_at_the_size_of_adamw() -> None:
+    torch.manual_seed(2)
+    stacked = nn.Parameter(torch.zeros(4 * 32, 32))
+    gradient = torch.randn(4, 32, 32) * torch.tensor([1e-4, 1.0, 1e4, 0.0]).view(4, 1, 1)
+    stacked.grad = gradient.flatten(0, 1)
+    Muon([stacked], 4, 0.01, 0.0).step()
+    for gate in range(3):
+        alone = nn.Parameter(torch.zeros(32, 32))
+        alone.grad = gradient[gate]
+        Muon([alone], 1, 0.01, 0.0).step()
+        rows = stacked.detach()[32 * gate : 32 * (gate + 1)]
+        torch.testing.assert_close(rows, alone.detach(), rtol=1e-4, atol=1e-6)
+        assert 0.2 * 0.01 < rows.square().mean().sqrt() < 0.5 * 0.01
+    assert not stacked.detach()[3 * 32 :].any()
+
+
+@both
+def test_optimizers_go_on_from_their_tensors(optimizer: str) -> None:
+    def learn(model: CharLM, optimizers: list[torch.optim.Optimizer], seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        for parameter in model.parameters():
+            parameter.grad = torch.randn(parameter.shape, generator=generator)
+        step(optimizers)
+
+    model = make()
+    optimizers = optimizers_of(model, 0.01, 0.1, optimizer)
+    learn(model, optimizers, 1)
+    other = make()
+    other.load_state_dict(model.state_dict())
+    others = optimizers_of(other, 0.01, 0.1, optimizer)
+    kept = {name: value.clone() for name, value in optimizer_tensors(*optimizers).items()}
+    load_optimizer_tensors(kept, *others)
+    learn(model, optimizers, 2)
+    learn(other, others, 2)
+    for mine, its in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(mine, its)
 
 
 # ---------------------------------------------------------------- clipping

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -51,6 +52,25 @@ def check_against_the_model(*shape: Any) -> None:
         _, state = model(ids, model.initial_state(batch_size))
     for ours, theirs in zip(decoder.state, state, strict=True):
         assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("cell", CELLS)
+def test_threads_share_the_products_of_one_stream(
+    cell: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cells, "_LARGE", 1)
+    check_against_the_model(cell, 2, False, True, 1)
+    monkeypatch.setattr(cells, "MAX_TABLE_BYTES", 0)
+    check_against_the_model(cell, 2, False, False, 1)
 
 
 @pytest.mark.parametrize("cell", CELLS)

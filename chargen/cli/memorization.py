@@ -1,0 +1,127 @@
+"""`chargen memorization`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from ..text.config import CorpusConfig
+from .evaluate import READING
+from .options import (
+    device_option,
+    json_option,
+    load_model,
+    model_argument,
+    options_of,
+    reading_of,
+)
+from .options import threads_option as threads
+from .terminal import say, visible
+
+
+@click.command()
+@model_argument
+@click.argument("corpora", nargs=-1, required=True, metavar="CORPUS...")
+@click.option(
+    "--passages",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    help="Passages that are tried.",
+)
+@click.option(
+    "--length",
+    type=click.IntRange(min=1),
+    default=50,
+    show_default=True,
+    help="Characters of a passage.",
+)
+@click.option(
+    "--context",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    help="Characters before it that the model reads.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the places.")
+@click.option(
+    "--show", type=click.IntRange(min=0), default=0, help="Print so many of the passages, longest."
+)
+@options_of(CorpusConfig, leave_out=READING)
+@device_option
+@threads
+@json_option
+def memorization(
+    directory: str,
+    corpora: tuple[str, ...],
+    passages: int,
+    length: int,
+    context: int,
+    seed: int,
+    show: int,
+    device: str,
+    threads: int | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """How much of its training text a model gives back word for word.
+
+    Passages of CORPUS are drawn at random. The model reads what stands before each and goes on with
+    the likeliest character every time; a passage counts where all its characters come. The text
+    that training kept for validation is the yardstick: what comes back of it was not learnt by
+    heart.
+
+    \b
+    chargen memorization checkpoints/mybook mybook.txt
+    chargen memorization checkpoints/mybook mybook.txt --passages 5000 --show 5
+    """
+    lm = load_model(directory, device, threads)
+    from ..lm.memorization import memorization as measure
+    from ..text.corpus import load_corpus
+
+    sizes = {"passages": passages, "length": length, "context": context, "seed": seed}
+    config = reading_of(lm, options, split=True)
+    text = load_corpus(corpora, config, vocabulary=lm.vocabulary, reverse=lm.backward)
+    found = measure(lm.model, text.train, **sizes)
+    figures = {"length": length, "context": context, **_figures(found)}
+    if len(text.valid) >= length + context:
+        figures["held_out"] = _figures(measure(lm.model, text.valid, **sizes))
+    if as_json:
+        click.echo(json.dumps(figures))
+        return
+    click.echo(f"of training text:  {_sentence(figures)}")
+    if "held_out" in figures:
+        click.echo(f"of held-out text:  {_sentence(figures['held_out'])}")
+    for i in found.agreeing.argsort(kind="stable")[::-1][:show]:
+        start, count = int(found.starts[i]), int(found.agreeing[i])
+        ids = text.train[start : start + count]
+        passage = lm.vocabulary.decode(ids[::-1] if lm.backward else ids)
+        click.echo(f"{count:4}  {visible(json.dumps(passage, ensure_ascii=False))}")
+    say(_advice(found.share))
+
+
+def _figures(found: Any) -> dict[str, Any]:
+    return {
+        "passages": len(found.starts),
+        "reproduced": int((found.agreeing == found.length).sum()),
+        "share": found.share,
+        "mean_characters": found.mean_agreeing,
+    }
+
+
+def _sentence(figures: dict[str, Any]) -> str:
+    return (
+        f"{figures['reproduced']:,} of {figures['passages']:,} passages came back whole "
+        f"({figures['share']:.2%}); {figures['mean_characters']:.1f} characters on average"
+    )
+
+
+def _advice(share: float) -> str:
+    if share == 0:
+        return "what the model has learnt by heart, this test did not find; rare secrets can hide"
+    return (
+        "treat the checkpoint as you treat its text. Fewer epochs, more --dropout and a smaller "
+        "--hidden-size make it keep less; take out what must not be told before training"
+    )

@@ -1,0 +1,52 @@
+"""What a model gives back of a text, against a plain loop."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from chargen.errors import CorpusError
+from chargen.lm.memorization import STREAMS, memorization
+from chargen.lm.model import CharLM
+from tests.sampling.models import small_model
+
+
+def agreeing(model: CharLM, ids: np.ndarray, start: int, length: int, context: int) -> int:
+    """Ids from `start` on that the likeliest ids after the context equal."""
+    read = ids[start - context : start].tolist()
+    for count in range(length):
+        with torch.no_grad():
+            logits, _ = model(torch.tensor(read)[:, None], model.initial_state(1))
+        likeliest = int(logits[-1, 0].argmax())
+        if likeliest != ids[start + count]:
+            return count
+        read.append(likeliest)
+    return length
+
+
+def test_against_a_plain_loop() -> None:
+    model = small_model(2)
+    ids = np.random.default_rng(0).integers(0, 2, 400).astype(np.uint8)
+    found = memorization(model, ids, passages=STREAMS + 20, length=4, context=6, seed=1)
+    wanted = [agreeing(model, ids, int(start), 4, 6) for start in found.starts]
+    assert found.agreeing.tolist() == wanted
+    assert len(set(wanted)) == 5  # none, some and all of a passage
+    assert found.share == wanted.count(4) / len(wanted)
+    assert found.mean_agreeing == sum(wanted) / len(wanted)
+
+
+def test_places_are_all_of_a_short_text_and_follow_the_seed() -> None:
+    model, ids = small_model(3), np.zeros(60, np.uint8)
+    found = memorization(model, ids, passages=1000, length=50, context=8)
+    assert found.starts.tolist() == [8, 9, 10]
+    one, same, other = (
+        memorization(model, np.zeros(5000, np.uint8), passages=5, length=2, context=2, seed=seed)
+        for seed in (1, 1, 2)
+    )
+    assert one.starts.tolist() == same.starts.tolist() != other.starts.tolist()
+
+
+def test_a_text_that_is_too_short() -> None:
+    with pytest.raises(CorpusError, match="149 characters; a context and a passage need 150"):
+        memorization(small_model(3), np.zeros(149, np.uint8))
