@@ -4,15 +4,49 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+MAX_ROWS = 20_000
+"""Rows that a run's log keeps, however long the run."""
 
-def log_line(row: Mapping[str, Any]) -> str:
-    """A row of a log as JSON, which has no NaN: a value that is not finite is null."""
-    return json.dumps(
-        {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
-    )
+
+class Log:
+    """Rows about a run, for people and plots, as lines of JSON.
+
+    Where there are too many, every second of the rows with a loss goes, and of the others if that
+    is not enough: what is long ago is told in larger steps. What goes depends on the rows alone, so
+    that a run that was interrupted keeps the same.
+
+    Parameters
+    ----------
+    lines : iterable of str
+        Of the run so far.
+    """
+
+    def __init__(self, lines: Iterable[str] = ()) -> None:
+        self.lines = list(lines)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Append a row. JSON has no NaN: a value that is not finite is null."""
+        plain = {
+            k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()
+        }
+        self.lines.append(json.dumps(plain))
+        if len(self.lines) > MAX_ROWS:
+            self._thin("loss")
+        if len(self.lines) > MAX_ROWS:
+            self._thin("step")
+
+    def _thin(self, key: str) -> None:
+        seen = 0
+        kept = []
+        for line in self.lines:
+            chosen = f'"{key}":' in line
+            if not chosen or seen % 2 == 0:
+                kept.append(line)
+            seen += chosen
+        self.lines = kept
 
 
 class Reporter:

@@ -16,7 +16,7 @@ from .lm.config import ModelConfig, TrainConfig
 from .lm.model import CharLM
 from .options import extended, split_options
 from .outputs import refuse_to_overwrite, writing_lock
-from .reporting import Reporter
+from .reporting import Log, Reporter
 from .runtime import PrecisionChoice, seed_everything
 from .session import Run, Session, device_of
 from .text.config import CorpusConfig
@@ -148,7 +148,9 @@ def resume(
             PrecisionChoice(config["precision"], "as before", 0.0),
             reporter,
             ranks,
-            checkpoint.read_metrics(directory, state["progress"]["step"]) if ranks.leads else [],
+            Log(
+                checkpoint.read_metrics(directory, state["progress"]["step"]) if ranks.leads else ()
+            ),
         )
         plan = recipes.Plan(
             model.config, train_config, config["plan"]["reading"], tuple(config["plan"]["reasons"])

@@ -21,7 +21,7 @@ from .lm.evaluation import bits
 from .lm.model import CharLM
 from .lm.progress import Progress
 from .lm.trainer import Trainer
-from .reporting import Reporter
+from .reporting import Log, Reporter
 from .runtime import (
     REFERENCE_FLOPS,
     PrecisionChoice,
@@ -81,8 +81,8 @@ class Session:
     precision : PrecisionChoice
     reporter : Reporter
     ranks : Ranks
-    rows : list of str
-        Lines of the log of what was done before.
+    log : Log
+        Of what was done before, and then of all.
     """
 
     directory: Path
@@ -92,7 +92,7 @@ class Session:
     precision: PrecisionChoice
     reporter: Reporter
     ranks: Ranks
-    rows: list[str]
+    log: Log
 
     @classmethod
     def prepare(
@@ -104,7 +104,7 @@ class Session:
         precision = ranks.shared(
             lambda: choose_precision(requested, device, reference_step(device))
         )
-        return cls(directory, text, text.vocabulary, device, precision, reporter, ranks, [])
+        return cls(directory, text, text.vocabulary, device, precision, reporter, ranks, Log())
 
     def plan(self, model_config: ModelConfig, train_config: TrainConfig) -> recipes.Plan:
         """Every choice that was left open, made on rank 0 for all."""
@@ -139,6 +139,7 @@ class Session:
             save,
             self._draw if plan.train.samples else None,
             self.reporter,
+            self.log,
             self.ranks,
         )
 
@@ -234,7 +235,7 @@ class Session:
             "versions": versions(),
         }
         stored.keep_training(document, tensors)
-        checkpoint.save(self.directory, stored, metrics=self.rows + trainer.rows)
+        checkpoint.save(self.directory, stored, metrics=self.log.lines)
 
 
 def device_of(config: TrainConfig, ranks: Ranks) -> torch.device:

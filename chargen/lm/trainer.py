@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..distributed import Ranks
 from ..errors import TrainingError
-from ..reporting import Reporter, log_line
+from ..reporting import Log, Reporter
 from ..runtime import autocast
 from . import carried
 from .batching import Streams, Window
@@ -64,6 +64,8 @@ class Trainer:
     sample : callable, optional
         Draws a short text from a model for people to see.
     reporter : Reporter
+    log : Log, optional
+        What the run was until now.
     ranks : Ranks, optional
         The processes that train this model together, each its own streams; this one alone by
         default.
@@ -80,6 +82,7 @@ class Trainer:
         save: Callable[[Trainer], None],
         sample: Callable[[CharLM], str] | None = None,
         reporter: Reporter | None = None,
+        log: Log | None = None,
         ranks: Ranks | None = None,
     ) -> None:
         config = plan.train
@@ -112,7 +115,7 @@ class Trainer:
         self.ranks.seed_own(config.seed)
         self.progress = Progress()
         self.best: dict[str, Tensor] = {}
-        self.rows: list[str] = []
+        self.log = log or Log()
         self.stop_requested = False
         self._saved_at = (0, 0.0)
 
@@ -131,7 +134,7 @@ class Trainer:
         while self._goes_on(began):
             row = self.step(self.streams.next())
             if self.progress.step % LOG_EVERY == 0:
-                self._log(row)
+                self.log.add(row)
             self.reporter.step(self.share_done, row)
             if self.progress.step % self.eval_every == 0 and not self.finished:
                 self.evaluate()
@@ -289,7 +292,7 @@ class Trainer:
             self.model.train()
             if self.average:
                 self.average.swap()
-        self._log(row)
+        self.log.add(row)
         self.reporter.evaluated(row, text)
         return self.progress
 
@@ -307,7 +310,7 @@ class Trainer:
         nats = mean_nats(self.model, ids, self.start_id, EVALUATION_STREAMS)
         self.model.load_state_dict(last)
         self.progress.final_nats = nats
-        self._log({"step": self.progress.step, "final_nats": nats, "final_characters": len(ids)})
+        self.log.add({"step": self.progress.step, "final_nats": nats, "final_characters": len(ids)})
 
     def _keep_if_best(self, nats: float | None) -> None:
         progress = self.progress
@@ -319,9 +322,6 @@ class Trainer:
             self.best = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
         else:
             progress.stale += 1
-
-    def _log(self, row: dict[str, Any]) -> None:
-        self.rows.append(log_line(row))
 
     # ---------------------------------------------------------------- saving and going on
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .. import checkpoint
 from ..lm.model import CharLM
-from ..reporting import Reporter
+from ..reporting import Log, Reporter
 from ..runtime import (
     REFERENCE_FLOPS,
     PrecisionChoice,
@@ -114,7 +114,7 @@ class Session:
         self.device = choose_device(config.device)
         self.vocabularies: tuple[Vocabulary, ...] = ()
         self.precision = _precision(config, self.device, precision)
-        self.rows: list[str] = []
+        self.log = Log()
         self.saved: dict[str, Any] = {}
         self.members: list[NgramModel] = []
         self.ngrams: NgramModel | None = None
@@ -169,7 +169,7 @@ class Session:
         }
         self.saved["finetune"] = asdict(self.config)
         state = stored.document("training/state")
-        self.rows = checkpoint.read_metrics(self.directory, state["progress"]["step"])
+        self.log = Log(checkpoint.read_metrics(self.directory, state["progress"]["step"]))
         seed_everything(self.config.seed, self.config.deterministic)
         best = storage.weights_of(network)
         network.to(self.device)
@@ -274,7 +274,7 @@ class Session:
 
         return Tuner(
             network, train, valid, self.config, self.precision.name, self._figures, save,
-            self.reporter,
+            self.reporter, self.log,
         )  # fmt: skip
 
     def _figures(
@@ -396,4 +396,4 @@ class Session:
             for index, member in enumerate(self.members):
                 tensors[f"ngrams-{index}"] = member.to_tensors()
             stored.keep_training(document, tensors)
-        checkpoint.save(self.directory, stored, metrics=self.rows + tuner.rows)
+        checkpoint.save(self.directory, stored, metrics=self.log.lines)

@@ -23,7 +23,7 @@ from ..lm.optim import (
     load_optimizer_tensors,
     optimizer_tensors,
 )
-from ..reporting import Reporter, log_line
+from ..reporting import Log, Reporter
 from ..runtime import autocast, generator_states, restore_generators
 from .batching import EncodedTexts, read_all, shuffled_batches
 from .config import FinetuneConfig
@@ -113,6 +113,8 @@ class Tuner:
     save : callable
         Called with this tuner when a checkpoint is due.
     reporter : Reporter
+    log : Log, optional
+        What the run was until now.
     """
 
     def __init__(
@@ -125,6 +127,7 @@ class Tuner:
         figures: Callable[[NDArray[np.int64], NDArray[np.float32]], dict[str, Any]],
         save: Callable[[Tuner], None],
         reporter: Reporter | None = None,
+        log: Log | None = None,
     ) -> None:
         self.network = network
         self.train = train
@@ -140,7 +143,7 @@ class Tuner:
         self.average = WeightAverage(network, config.ema) if config.ema else None
         self.progress = TuningProgress()
         self.best: dict[str, Tensor] = {}
-        self.rows: list[str] = []
+        self.log = log or Log()
         self.stop_requested = False
         self._batches: list[list[int]] = []
         self._evaluated_at = -1
@@ -163,7 +166,7 @@ class Tuner:
             row = self.step(self._next_batch())
             progress.seconds = time.perf_counter() - began
             if progress.step % LOG_EVERY == 0:
-                self._log(row)
+                self.log.add(row)
             self.reporter.step(self.share_done, row)
             if self._evaluations_due > progress.evaluations:
                 self.evaluate()
@@ -295,7 +298,7 @@ class Tuner:
                 value.copy_(before)
             if self.average:
                 self.average.swap()
-        self._log(row)
+        self.log.add(row)
         self.reporter.evaluated(row, None)
 
     def _norms(self) -> list[nn.BatchNorm1d]:
@@ -347,9 +350,6 @@ class Tuner:
         if better or len(self.valid.encoded) < TRUSTED_VALIDATION:
             progress.best = row
             self.best = weights_of(self.network)
-
-    def _log(self, row: dict[str, Any]) -> None:
-        self.rows.append(log_line(row))
 
     # ---------------------------------------------------------------- saving and going on
 

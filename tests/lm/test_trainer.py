@@ -170,7 +170,7 @@ def test_rows_are_json_and_the_rate_falls_to_its_end() -> None:
     ears = Ears()
     trainer = make(steps=40, eval_every=10, learning_rate=0.01, reporter=ears)
     trainer.run()
-    rows = [json.loads(row) for row in trainer.rows]
+    rows = [json.loads(row) for row in trainer.log.lines]
     assert [row["step"] for row in rows if "loss" in row] == [10, 20, 30, 40]
     assert [row["step"] for row in rows if "valid_nats" in row] == [10, 20, 30, 40]
     rates = [row["learning_rate"] for row in ears.steps]

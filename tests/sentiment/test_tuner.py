@@ -520,7 +520,7 @@ def test_the_log_is_json_without_nan() -> None:
     tuner = make(epochs=4.0, evaluations=4)
     tuner.train.weights[tuner._epoch(1)[-1]] = math.nan  # in the tenth step
     tuner.run()
-    rows = [json.loads(row) for row in tuner.rows]
+    rows = [json.loads(row) for row in tuner.log.lines]
     assert [row["step"] for row in rows if "loss" in row] == [10, 20]
     assert [row["step"] for row in rows if "valid_accuracy" in row] == [5, 10, 15, 20]
     assert rows[[row["step"] for row in rows].index(10)]["loss"] is None
