@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 def benchmark(name: str, *arguments: str) -> dict[str, Any]:
     """The object that a benchmark prints with --json."""
     found = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / name), *arguments, "--json"],
+        [sys.executable, str(ROOT / "benchmarks" / name), "--json", *arguments],
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         check=True,
         capture_output=True,
@@ -46,7 +46,7 @@ def test_training_prints_rates_shares_and_memory() -> None:
     for name in ("share_of_product_peak", "share_of_bare_step"):
         assert found[name] == best[name]["median"] > 0
     for parts in found["profile"].values():
-        assert {"embedding and LSTM forward", "backward", "clipping", "optimizer"} < set(parts)
+        assert {"embedding and LSTM forward", "backward", "clipping", "Muon"} < set(parts)
         assert sum(part["share"] for part in parts.values()) == pytest.approx(1)
         assert all(part["milliseconds"] > 0 for part in parts.values())
 
@@ -88,3 +88,12 @@ def test_scoring_has_a_row_for_each_way(tmp_path: Path) -> None:
     assert (exact["streams"], exact["precision"], exact["bits_from_exact"]) == (1, "float32", 0)
     assert len({(row["streams"], row["precision"]) for row in found["rows"]}) == len(others) + 1
     assert all(row["characters_per_second"] > 0 for row in found["rows"])
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+def test_soak_tells_how_memory_went() -> None:
+    sleep = "import time; kept = bytearray(10**7); time.sleep(2)"
+    found = benchmark("soak.py", "--", sys.executable, "-c", sleep)
+    assert found["exit_code"] == 0
+    assert found["largest_megabytes"] >= found["end_megabytes"] > 10
+    assert found["end_over_start"] > 0
