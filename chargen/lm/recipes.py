@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .config import ModelConfig, TrainConfig, settled
+from .muon import ITERATIONS
 
 DEFAULT_MINUTES = 10.0
 
@@ -30,6 +31,14 @@ REGULARISATION = (
     (4.0, 0.3, 0.0, 0.0),
     (15.0, 0.5, 0.1, 0.3),
 )
+
+# (characters that must be read, streams): more steps learn more until there are enough of them
+BATCHES = ((0, 16), (20_000_000, 32), (100_000_000, 64))
+
+WINDOW = 128
+"""Time steps of truncated BPTT, where the text is long enough."""
+
+_GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 
 EVALUATIONS = 12
 """Evaluations in a run; with `evaluation_characters` they take some 5 % of the time."""
@@ -65,13 +74,25 @@ class Plan:
 
 def flops_per_character(model: ModelConfig) -> float:
     """Floating-point operations to learn from one character: 6 for each weight of a product."""
-    gates = {"lstm": 4, "gru": 3, "rnn": 1}[model.cell]
+    gates = _GATES[model.cell]
     hidden, embedding = model.hidden_size or 0, model.embedding_size or 0
     layers = model.num_layers or 1
     recurrent = gates * hidden * (embedding + hidden + (layers - 1) * 2 * hidden)
     top = hidden * embedding + embedding * (model.vocabulary_size or 0)
     output = top if model.tied else hidden * (model.vocabulary_size or 0)
     return 6.0 * (recurrent + output)
+
+
+def flops_of_muon(model: ModelConfig) -> float:
+    """Floating-point operations of one step of Muon (see `chargen.lm.muon`)."""
+    hidden, embedding = model.hidden_size or 0, model.embedding_size or 0
+    layers = model.num_layers or 1
+    matrices = [(hidden, embedding), *[(hidden, hidden)] * (2 * layers - 1)]
+    products = 0
+    for shape in matrices:
+        small, large = sorted(shape)
+        products += 2 * small * small * large + small**3
+    return 2.0 * _GATES[model.cell] * ITERATIONS * products
 
 
 def plan(
@@ -157,9 +178,14 @@ def _reading(
     if train.epochs is not None:
         return train.epochs * characters
     if train.steps is not None:
-        return float(train.steps * (train.batch_size or 32) * (train.window or 128))
+        return float(train.steps * (train.batch_size or BATCHES[0][1]) * (train.window or WINDOW))
+    flops = flops_per_character(model)
+    if train.optimizer == "muon":
+        flops += (
+            flops_of_muon(model) / (train.batch_size or BATCHES[0][1]) / (train.window or WINDOW)
+        )
     # Small layers do not reach the speed of the reference step: a fixed cost for each character.
-    seconds = flops_per_character(model) / (flops_per_second or 1e11) + 4e-6
+    seconds = flops / (flops_per_second or 1e11) + 4e-6
     return settled(train.minutes) * 60 / seconds
 
 
@@ -180,8 +206,8 @@ def _choose_batch(
     train: TrainConfig, characters: int, reading: float, reasons: list[str]
 ) -> TrainConfig:
     # A stream should hold some windows, and a run should have some hundred steps.
-    window = train.window or min(128, max(16, characters // 64))
-    wanted = 64 if reading > 100_000_000 else 32
+    window = train.window or min(WINDOW, max(16, characters // 64))
+    wanted = next(batch for needed, batch in reversed(BATCHES) if reading >= needed)
     most = max(1, characters // (2 * window))
     batch = train.batch_size or max(1, min(wanted, most, int(max(4, reading / 300 / window))))
     if batch > max(1, characters // 4):

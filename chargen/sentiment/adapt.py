@@ -62,9 +62,9 @@ def adapt(
     if model.config.direction == "backward":
         ids = np.ascontiguousarray(ids[::-1])
     kept = min(MOST_VALIDATION, len(ids) // 20)
-    plan = recipes.plan(
-        model.config, TrainConfig(minutes=minutes, seed=seed), len(ids) - kept, flops_per_second
-    )
+    # The gentle rate was chosen for AdamW.
+    config = TrainConfig(minutes=minutes, seed=seed, optimizer="adamw")
+    plan = recipes.plan(model.config, config, len(ids) - kept, flops_per_second)
     rate = (plan.train.learning_rate or 0.0) * GENTLE
     trainer = Trainer(
         model,

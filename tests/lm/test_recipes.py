@@ -98,7 +98,9 @@ def test_a_longer_budget_never_chooses_a_smaller_model(
         assert first.model.hidden_size is not None
         assert second.model.hidden_size is not None
         assert second.model.hidden_size >= first.model.hidden_size
-        assert second.reading >= first.reading
+        # A larger model may read less in the longer time.
+        if second.model.hidden_size == first.model.hidden_size:
+            assert second.reading >= first.reading
 
 
 @quick
