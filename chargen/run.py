@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
@@ -158,7 +159,8 @@ def resume(
         seed_everything(train_config.seed, train_config.deterministic)
         trainer = session.trainer(plan, saved)
         best = {k: v.clone() for k, v in model.state_dict().items()}
-        trainer.restore(state, stored.folder("training"), best)
+        with storage.fitting(directory):
+            trainer.restore(state, stored.folder("training"), best)
         if trainer.finished:
             reporter.note(f"{directory} has used its budget: nothing is left to do")
             return session.outcome(trainer)
@@ -182,6 +184,8 @@ def _read(
     if "training/state" not in stored.documents:
         raise CheckpointError(f"{directory} holds no training state: it cannot be resumed")
     where = f"{directory}: config.json"
+    with storage.fitting(directory):
+        _check(stored.document("config"), stored.document("training/state"))
     settings = config.get("train")
     if isinstance(settings, dict):  # runs that know no Muon yet
         settings = {"optimizer": "adamw", **settings}
@@ -189,6 +193,31 @@ def _read(
     train_config = extended(train_config, budget)
     model, vocabulary = storage.unpack(stored)
     return stored, train_config, model, vocabulary
+
+
+def _check(config: dict[str, Any], state: dict[str, Any]) -> None:
+    """Raise where what a run needs to go on is missing or of another type."""
+    corpus, plan = config["corpus"], config["plan"]
+    fields: dict[str, tuple[Any, Any]] = {
+        "corpus.arguments": (corpus["arguments"], list),
+        "corpus.config": (corpus["config"], dict),
+        "corpus.key": (corpus["key"], str),
+        "plan.reading": (plan["reading"], (int, float)),
+        "plan.reasons": (plan["reasons"], list),
+        "progress": (state["progress"], dict),
+        "progress.step": (state["progress"]["step"], int),
+        "streams": (state["streams"], dict),
+        "ranks": (state.get("ranks", 1), int),
+    }
+    for name, (value, kind) in fields.items():
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise ValueError(f"{name} is {value!r}")
+    if not all(isinstance(name, str) for name in corpus["arguments"]):
+        raise ValueError("corpus.arguments are not names")
+    if not 0 < plan["reading"] < math.inf:
+        raise ValueError(f"plan.reading is {plan['reading']}")
+    if config["precision"] not in ("float32", "bfloat16"):
+        raise ValueError(f"precision is {config['precision']!r}")
 
 
 def _processes(count: int) -> str:

@@ -10,6 +10,7 @@ The windows of a stream follow one another, so the state after one is the state 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -126,10 +127,19 @@ class Streams:
         return {"epoch": self.epoch, "offset": self.offset, "position": self.position}
 
     def restore(self, state: dict[str, int], generator_state: Tensor) -> None:
-        """Go on exactly where `state` was taken."""
-        self.epoch, self.offset, self.position = (
-            state["epoch"],
-            state["offset"],
-            state["position"],
-        )
+        """Go on exactly where `state` was taken.
+
+        Raises
+        ------
+        ValueError
+            For a place that is not in the text.
+        """
+        for name, most in (
+            ("epoch", math.inf),
+            ("offset", self.window),
+            ("position", len(self.ids)),
+        ):
+            if type(state[name]) is not int or not 0 <= state[name] <= most:
+                raise ValueError(f"{name} of the streams is {state[name]!r}")
+            setattr(self, name, state[name])
         self.generator.set_state(generator_state)

@@ -55,7 +55,13 @@ def optimizer_tensors(*optimizers: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def load_optimizer_tensors(tensors: dict[str, Tensor], *optimizers: torch.optim.Optimizer) -> None:
-    """Put back what `optimizer_tensors` gave."""
+    """Put back what `optimizer_tensors` gave.
+
+    Raises
+    ------
+    ValueError
+        Where they are not of these parameters.
+    """
     entries: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, name = key.split(".", 1)
@@ -64,6 +70,11 @@ def load_optimizer_tensors(tensors: dict[str, Tensor], *optimizers: torch.optim.
         groups = optimizer.state_dict()["param_groups"]
         own = range(first, first + sum(len(group["params"]) for group in groups))
         state = {index - first: entries[index] for index in own if index in entries}
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        for place, values in state.items():
+            for name, value in values.items():
+                if value.dim() and value.shape != parameters[place].shape:
+                    raise ValueError(f"{first + place}.{name} of the optimizer has another shape")
         optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 

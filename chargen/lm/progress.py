@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
+from typing import Any
 
 
 @dataclass
@@ -23,6 +25,11 @@ class Progress:
         Evaluations since the best one.
     clipped, skipped, skipped_in_row : int
         Steps whose gradient was clipped; steps without a finite loss or gradient.
+
+    Raises
+    ------
+    ValueError
+        For what is no number that it could be, naming the field.
     """
 
     step: int = 0
@@ -35,3 +42,24 @@ class Progress:
     clipped: int = 0
     skipped: int = 0
     skipped_in_row: int = 0
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
+
+
+def check_numbers(progress: Any) -> None:
+    """Refuse a dataclass whose numbers are none, or below 0: it may come from a file.
+
+    Raises
+    ------
+    ValueError
+        Naming the field.
+    """
+    for entry in fields(progress):
+        value, default = getattr(progress, entry.name), entry.default
+        if default is not None and type(default) not in (int, float):
+            continue
+        allowed = (int,) if type(default) is int else (int, float)
+        missing = value is None and default is None
+        if not missing and (type(value) not in allowed or not 0 <= value < math.inf):
+            raise ValueError(f"{entry.name} is {value!r}")

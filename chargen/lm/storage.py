@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import os
+from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -47,6 +50,21 @@ def config_from_json(cls: type[ConfigT], value: Any, where: str) -> ConfigT:
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in value.items()})
     except (ConfigError, TypeError, ValueError) as error:
         raise CheckpointError(f"{where}: {error}") from error
+
+
+@contextlib.contextmanager
+def fitting(directory: Path) -> Iterator[None]:
+    """What goes wrong while a training state is put back is the fault of its checkpoint.
+
+    Raises
+    ------
+    CheckpointError
+    """
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
+        reason = f"it lacks {e}" if isinstance(e, KeyError) else str(e).splitlines()[0]
+        raise CheckpointError(f"{directory}: training/ does not fit: {reason}") from e
 
 
 def pack(

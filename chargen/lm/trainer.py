@@ -381,13 +381,21 @@ class Trainer:
 
         The number of ranks may be another: then the streams are dealt anew, and dropout draws
         other random numbers.
+
+        Raises
+        ------
+        ValueError, LookupError, TypeError, RuntimeError
+            Where it was taken from another run (see `storage.fitting`).
         """
         self.progress = Progress(**document["progress"])
         self.model.load_state_dict(tensors["model"])
         load_optimizer_tensors(tensors["optimizer"], *self.optimizers)
         if self.average:
             self.average.load(tensors["average"])
+        fresh_state = self._fresh_state()
         self.state = carried.dealt(tensors["state"], self.streams.columns, self.device)
+        if [part.shape for part in self.state] != [part.shape for part in fresh_state]:
+            raise ValueError("the states of the streams have other shapes")
         self.streams.restore(document["streams"], tensors["generators"]["streams"])
         # A rank that is new does not draw the numbers again that the run began with.
         fresh = self.config.seed + self.progress.step

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .. import checkpoint
+from ..lm import storage as lm_storage
 from ..lm.model import CharLM
 from ..reporting import Log, Reporter
 from ..runtime import (
@@ -164,11 +165,27 @@ class Session:
         """Go on with a fine-tuning run; the weights of the checkpoint are its best ones."""
         network, self.vocabularies, _, _ = storage.unpack(stored)
         document = stored.document("config")
+        with lm_storage.fitting(self.directory):
+            tuner, best = self._as_it_was(network, stored)
+        if tuner.finished:
+            self.reporter.note(f"{self.directory} has used its budget: nothing is left to do")
+            storage.load_weights(network, best)
+            self.ngrams = storage.unpack_ngrams(stored, network.config.num_classes)
+            return self._outcome(network, tuner, True)
+        if asdict(self.config) != document["finetune"]:  # it is to last longer than it was
+            tuner.extend()
+        self.reporter.note(f"going on from step {tuner.progress.step}")
+        return self._train(tuner)
+
+    def _as_it_was(
+        self, network: ClassifierNetwork, stored: checkpoint.Checkpoint
+    ) -> tuple[Tuner, dict[str, Tensor]]:
+        """The tuner where it was saved, and the best weights."""
+        document, state = stored.document("config"), stored.document("training/state")
         self.saved = {
             key: document[key] for key in ("encoder", "data", "examples", "precision", "digest")
         }
         self.saved["finetune"] = asdict(self.config)
-        state = stored.document("training/state")
         self.log = Log(checkpoint.read_metrics(self.directory, state["progress"]["step"]))
         seed_everything(self.config.seed, self.config.deterministic)
         best = storage.weights_of(network)
@@ -184,15 +201,7 @@ class Session:
             network, self._labelled(network, (targets["targets"], targets["weights"]))
         )
         tuner.restore(state, tensors, best)
-        if tuner.finished:
-            self.reporter.note(f"{self.directory} has used its budget: nothing is left to do")
-            storage.load_weights(network, best)
-            self.ngrams = storage.unpack_ngrams(stored, network.config.num_classes)
-            return self._outcome(network, tuner, True)
-        if asdict(self.config) != document["finetune"]:  # it is to last longer than it was
-            tuner.extend()
-        self.reporter.note(f"going on from step {tuner.progress.step}")
-        return self._train(tuner)
+        return tuner, best
 
     def _adapt(self, models: list[CharLM]) -> None:
         texts = (*self.texts.train.texts, *self.texts.unlabelled)

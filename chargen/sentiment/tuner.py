@@ -23,6 +23,7 @@ from ..lm.optim import (
     load_optimizer_tensors,
     optimizer_tensors,
 )
+from ..lm.progress import check_numbers
 from ..reporting import Log, Reporter
 from ..runtime import autocast, generator_states, restore_generators
 from .batching import EncodedTexts, read_all, shuffled_batches
@@ -76,6 +77,11 @@ class TuningProgress:
     best: dict[str, Any] = field(default_factory=dict)
     skipped: int = 0
     skipped_in_row: int = 0
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
+        if not isinstance(self.best, dict) or any(type(n) is not float for n in self.score):
+            raise ValueError("score and best are not those of an evaluation")
 
 
 @dataclass(frozen=True)
