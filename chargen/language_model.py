@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from .checkpoint import Checkpoint
-from .errors import ConfigError, CorpusError
+from .errors import ChargenError, ConfigError, CorpusError
 from .lm import storage
 from .lm.evaluation import bits, dynamic_log_probs, log_probs
 from .lm.model import CharLM
@@ -203,6 +203,8 @@ class LanguageModel:
         ------
         CorpusError
             Where the text is empty.
+        ChargenError
+            Where the model's predictions are not numbers.
         """
         if not text:
             raise CorpusError("there is no text to score")
@@ -216,6 +218,10 @@ class LanguageModel:
                 dynamic_log_probs(self.model, order, start)
                 if dynamic
                 else log_probs(self.model, order, start, streams)
+            )
+        if np.isnan(scores).any():
+            raise ChargenError(
+                "the model's predictions are not numbers (NaN): its weights overflow"
             )
         if self.backward:
             scores = scores[::-1]

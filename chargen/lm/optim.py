@@ -73,8 +73,9 @@ def load_optimizer_tensors(tensors: dict[str, Tensor], *optimizers: torch.optim.
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         for place, values in state.items():
             for name, value in values.items():
-                if value.dim() and value.shape != parameters[place].shape:
-                    raise ValueError(f"{first + place}.{name} of the optimizer has another shape")
+                shapes = (parameters[place].shape, torch.Size([]))
+                if value.shape not in shapes or not value.is_floating_point():
+                    raise ValueError(f"{first + place}.{name} of the optimizer is another's")
         optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 

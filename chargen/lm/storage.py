@@ -167,7 +167,7 @@ def check_weights(where: str, expected: dict[str, Tensor], weights: dict[str, Te
             )
         if not tensor.is_floating_point():
             raise CheckpointError(f"{where}: {name} has type {tensor.dtype}, not a float")
-        if not torch.isfinite(tensor).all():
+        if not torch.isfinite(tensor.float()).all():  # as it will be used
             raise CheckpointError(f"{where}: {name} has values that are not finite numbers")
 
 

@@ -394,8 +394,8 @@ class Trainer:
             self.average.load(tensors["average"])
         fresh_state = self._fresh_state()
         self.state = carried.dealt(tensors["state"], self.streams.columns, self.device)
-        if [part.shape for part in self.state] != [part.shape for part in fresh_state]:
-            raise ValueError("the states of the streams have other shapes")
+        if [(p.shape, p.dtype) for p in self.state] != [(p.shape, p.dtype) for p in fresh_state]:
+            raise ValueError("the states of the streams have another shape or type")
         self.streams.restore(document["streams"], tensors["generators"]["streams"])
         # A rank that is new does not draw the numbers again that the run began with.
         fresh = self.config.seed + self.progress.step

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from .. import checkpoint
 from ..checkpoint import Checkpoint
+from ..errors import ChargenError
 from ..runtime import choose_device, reading_precision
 from ..text.html import clean_html
 from ..text.vocabulary import Vocabulary
@@ -151,6 +152,8 @@ class Classifier:
         )
         if self.ngrams is not None:
             logits += torch.from_numpy(self.ngrams.logits(texts))
+        if not torch.isfinite(logits).all():
+            raise ChargenError("the classifier's predictions are not numbers: its weights overflow")
         probabilities: NDArray[np.float32] = logits.softmax(-1).numpy()
         return probabilities
 

@@ -94,7 +94,7 @@ class NgramModel:
             value = tensors[name]
             if tuple(value.shape) != shape or not value.is_floating_point():
                 raise ValueError(f"{name} is not a float tensor of shape {list(shape)}")
-            if not torch.isfinite(value).all():
+            if not torch.isfinite(value.float()).all():
                 raise ValueError(f"{name} has values that are not finite numbers")
         return cls(*(tensors[name].float().numpy() for name in shapes))
 

@@ -1,0 +1,448 @@
+"""Checkpoints from strangers: whatever is in them, they load or are refused in a sentence.
+
+    python benchmarks/fuzz_checkpoints.py --cases 100000
+
+Takes small checkpoints of every kind, damages one of their files in one of the ways below, makes
+the sizes and hashes of the manifest right again where the damage is meant to reach further, and
+loads the result. A case is right where it ends in a `CheckpointError` that names the checkpoint, or
+in a model that works: it writes five characters and scores a text, or judges one, with numbers that
+are finite; a run that was interrupted (every fiftieth case) goes on to its end.
+Everything else is a failure, shown with its seed, and the exit code is 1.
+
+Prints the cases of each kind of damage and how they ended, the slowest case, and by how much the
+process grew over all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import hashlib
+import json
+import math
+import os
+import random
+import resource
+import shutil
+import struct
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+
+import chargen
+from chargen import checkpoint
+from chargen.checkpoint import MANIFEST
+from chargen.errors import ChargenError, CheckpointError
+from chargen.language_model import LanguageModel
+from chargen.lm import storage
+from chargen.lm.config import ModelConfig
+from chargen.lm.model import CharLM
+from chargen.sentiment import ngrams
+from chargen.sentiment import storage as classifier_storage
+from chargen.sentiment.classifier import Classifier
+from chargen.sentiment.config import NetworkConfig
+from chargen.sentiment.network import ClassifierNetwork
+from chargen.text.vocabulary import ByteVocabulary, CharVocabulary, Vocabulary
+
+Files = dict[str, bytes]
+Damage = Callable[[random.Random, Files], Files]
+
+SMALL_NGRAMS = 6
+"""In the place of `ngrams.BITS`: else each case would read megabytes."""
+
+VALUES: list[Any] = [
+    *(None, True, False, 0, 1, -1, 2, 7, 1.5, -0.0, 1e308, 10**9, 10**18, 10**40, -(10**40)),
+    *("", "x", "lstm", "x" * 5000, "\ud800", "\u202e\x1b[31m", "../../etc", "a\nb"),
+    *([], [[]], [1, 2, 3], {}, {"": {}}, {"a": [None]}, [0] * 1000),
+    *(math.nan, math.inf, -math.inf),
+]
+
+TEXTS = [
+    *(b"", b"{", b"[]", b"null", b"3", b"\xff\xfe", b"\xef\xbb\xbf{}", b"NaN", b'{"a":1}{"b":2}'),
+    *(b"[" * 50_000, b'{"a":' * 50_000, b"9" * 6000, b'"' + b"\\u0000" * 99 + b'"', b"\x00" * 64),
+]
+
+NAMES = [
+    *("../out.json", "training/../../out.json", "/etc/passwd.json", "a/b/c.json", "..\\out.json"),
+    *("", ".", "..", "model.pt", "model.pkl", "a\0.json", "a\n.json", "\u202egnp.json", ".json"),
+    *("x" * 300 + ".json", "CON.json", "a//b.json", "./config.json", "config.json/", "\ud800.json"),
+]
+
+DTYPES = [
+    *(torch.int64, torch.int32, torch.uint8, torch.bool, torch.float16, torch.bfloat16),
+    *(torch.float64, torch.complex64, torch.float8_e4m3fn, torch.float8_e5m2),
+]
+
+
+# ---------------------------------------------------------------- what is damaged
+
+
+def language_model(vocabulary: Vocabulary, **options: Any) -> checkpoint.Checkpoint:
+    """A small model that nobody trained."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 4, "embedding_size": 3, "num_layers": 1}
+    rates = {"dropout": 0.0, "embedding_dropout": 0.0, "weight_dropout": 0.0}
+    config = ModelConfig(**{"vocabulary_size": vocabulary.size, **sizes, **rates, **options})
+    return storage.pack(config, CharLM(config).state_dict(), vocabulary)
+
+
+def classifier() -> checkpoint.Checkpoint:
+    """A small classifier with two encoders and n-grams."""
+    vocabularies = [CharVocabulary("\n abcdefgh"), ByteVocabulary()]
+    encoders = [storage.unpack(language_model(v))[0] for v in vocabularies]
+    network = ClassifierNetwork(encoders, NetworkConfig(num_classes=2, detectors=2, head_size=3))
+    generator = np.random.default_rng(0)
+    members = ngrams.NgramModel(
+        generator.random(1 << ngrams.BITS, np.float32),
+        generator.random((2, 1 << ngrams.BITS), np.float32),
+        generator.random(2, np.float32),
+    )
+    weights = classifier_storage.weights_of(network)
+    labels = ("bad", "good")
+    return classifier_storage.pack(network, weights, vocabularies, labels, None, members)
+
+
+def use_language_model(directory: Path) -> None:
+    """Load and write a little."""
+    lm = LanguageModel.load(directory)
+    sample = lm.sample(max_chars=5, seed=1)[0]
+    assert all(math.isfinite(value) for value in sample.log_probs), "log-probabilities"
+    assert not math.isnan(lm.score("a bad day").nats_per_char), "score"
+
+
+def use_classifier(directory: Path) -> None:
+    """Load and judge a text."""
+    probabilities = Classifier.load(directory).predict_proba(["a bad day"])
+    assert np.isfinite(probabilities).all(), "probabilities"
+
+
+def interrupted_run(folder: Path) -> checkpoint.Checkpoint:
+    """A run of eight steps of which four are done."""
+    text = folder / "text.txt"
+    text.write_text("the cat sat on the mat.\n" * 40)
+    sizes = {"hidden_size": 4, "embedding_size": 3, "batch_size": 2, "window": 8}
+    once: dict[str, Any] = {"samples": False, "eval_every": 4, "precision": "float32", "ema": 0.9}
+    chargen.train(text, folder / "started", steps=4, **sizes, **once)
+    stored = checkpoint.load(folder / "started", training=True)
+    stored.documents["config"]["train"]["steps"] = 8
+    return stored
+
+
+def use_run(directory: Path) -> None:
+    """Go on to the end."""
+    chargen.resume(directory)
+    use_language_model(directory)
+
+
+def bases(folder: Path) -> list[tuple[str, checkpoint.Checkpoint, Callable[[Path], None]]]:
+    """The sound checkpoints, and what is done with each."""
+    chars = CharVocabulary("\n abcdefgh", documents=True)
+    two = {"num_layers": 2, "tied": True, "cell": "gru"}
+    return [
+        ("characters", language_model(chars), use_language_model),
+        ("bytes", language_model(ByteVocabulary(), **two), use_language_model),
+        ("classifier", classifier(), use_classifier),
+        ("run", interrupted_run(folder), use_run),
+    ]
+
+
+# ---------------------------------------------------------------- damage
+
+
+def repaired(files: Files) -> Files:
+    """The files with a manifest that states their sizes and hashes."""
+    manifest = json.loads(files[MANIFEST])
+    manifest["files"] = {
+        name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        for name, data in files.items()
+        if name != MANIFEST
+    }
+    return files | {MANIFEST: json.dumps(manifest).encode()}
+
+
+def pick(chance: random.Random, files: Files, suffix: str = "") -> str:
+    return chance.choice(sorted(name for name in files if name.endswith(suffix)))
+
+
+def damaged_bytes(chance: random.Random, data: bytes) -> bytes:
+    """A few bytes changed, or some cut off, put in or doubled."""
+    place = chance.randrange(len(data) + 1)
+    end = min(len(data), place + chance.randrange(1, 64))
+    way = chance.randrange(4)
+    if way == 0:
+        changed = bytearray(data or b"x")
+        for _ in range(chance.randrange(1, 5)):
+            changed[chance.randrange(len(changed))] ^= 1 << chance.randrange(8)
+        return bytes(changed)
+    if way == 1:
+        return data[:place]
+    if way == 2:
+        return data[:place] + chance.randbytes(end - place) + data[place:]
+    return data[:place] + data[place:end] * 2 + data[end:]
+
+
+def bytes_changed(chance: random.Random, files: Files) -> Files:
+    name = pick(chance, files)
+    return files | {name: damaged_bytes(chance, files[name])}
+
+
+def bytes_changed_hash_right(chance: random.Random, files: Files) -> Files:
+    name = pick(chance, {k: v for k, v in files.items() if k != MANIFEST})
+    return repaired(files | {name: damaged_bytes(chance, files[name])})
+
+
+def places(value: Any) -> list[tuple[Any, Any]]:
+    """Every (container, key) in a JSON value."""
+    found: list[tuple[Any, Any]] = []
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, inner in list(items):
+        found.append((value, key))
+        if isinstance(inner, (dict, list)):
+            found += places(inner)
+    return found
+
+
+def _dump(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+def json_changed(chance: random.Random, files: Files) -> Files:
+    """A value of another type or size, a field missing, unknown or twice."""
+    name = pick(chance, files, ".json")
+    document = json.loads(files[name])
+    container, key = chance.choice(places(document))
+    way = chance.randrange(5)
+    if way == 0 and isinstance(container, dict):
+        del container[key]
+    elif way == 1 and isinstance(container, dict):
+        container[chance.choice(["extra", "", "hidden_sizes", key + "x"])] = chance.choice(VALUES)
+    else:
+        container[key] = copy.deepcopy(chance.choice(VALUES))
+    data = _dump(document)
+    if way == 2:  # the same field again
+        field = json.dumps(str(key)).encode() + b":" + _dump(chance.choice(VALUES))
+        data = data.replace(b"{", b"{" + field + b",", 1)
+    changed = files | {name: data}
+    return changed if name == MANIFEST else repaired(changed)
+
+
+def json_replaced(chance: random.Random, files: Files) -> Files:
+    name = pick(chance, files, ".json")
+    data = chance.choice([*TEXTS, *map(_dump, VALUES)])
+    changed = files | {name: data}
+    return changed if name == MANIFEST else repaired(changed)
+
+
+def header_changed(chance: random.Random, files: Files) -> Files:
+    """What safetensors says of its tensors: types, shapes, places, its own length."""
+    name = pick(chance, files, ".safetensors")
+    data = files[name]
+    length = struct.unpack("<Q", data[:8])[0]
+    header, body = json.loads(data[8 : 8 + length]), data[8 + length :]
+    entry = header[chance.choice(sorted(k for k in header if k != "__metadata__"))]
+    way = chance.randrange(7)
+    if way == 0:
+        entry["dtype"] = chance.choice(["F64", "F16", "BF16", "I64", "BOOL", "F8_E4M3", "F99", 3])
+    elif way == 1:
+        entry["shape"] = chance.choice([[], [0], [2**62], [2**40, 2**40], [-1], "x", [1.5], [4, 4]])
+    elif way == 2:
+        ends = [[0, 2**63], [0, 0], [5, 1], [-4, 0], [0, len(body) + 8], "x", [0], [1, 2, 3]]
+        entry["data_offsets"] = chance.choice(ends)
+    elif way == 3:
+        header["__metadata__"] = chance.choice([{"a": "b"}, {"a": 1}, [], "x", {"a" * 10**5: "b"}])
+    elif way == 4:
+        header["again"] = dict(entry)  # two tensors in one place
+    elif way == 5:
+        body = body[: chance.randrange(len(body))]
+    text = json.dumps(header).encode()
+    said = chance.choice([0, 1, len(text) - 1, 2**31, 2**60, 2**64 - 1]) if way == 6 else len(text)
+    return repaired(files | {name: struct.pack("<Q", said) + text + body})
+
+
+def tensors_changed(chance: random.Random, files: Files) -> Files:
+    """Tensors of other names, shapes, types and values."""
+    name = pick(chance, files, ".safetensors")
+    tensors = safetensors.torch.load(files[name])
+    key = chance.choice(sorted(tensors))
+    value = tensors[key].float().clone()
+    way = chance.randrange(7)
+    if way == 0:
+        tensors[key] = value.float().to(chance.choice(DTYPES))
+    elif way == 1:
+        odd = chance.choice([math.nan, math.inf, -math.inf, 3e38, -3e38, 0.0, -1.0])
+        value.view(-1)[chance.randrange(value.numel())] = odd
+        tensors[key] = value
+    elif way == 2:
+        tensors[key] = value.fill_(chance.choice([0.0, 1e38, -1e38, 1e-45]))
+    elif way == 3:
+        shapes: list[tuple[int, ...]] = [(), (0,), (1,), (7,), (*value.shape, 1), value.shape[:-1]]
+        tensors[key] = torch.zeros(chance.choice(shapes))
+    elif way == 4:
+        del tensors[key]
+    elif way == 5:
+        extra = ["extra", key + ".x", "", "\u202e", "a" * 5000, "../x"]
+        tensors[chance.choice(extra)] = value
+    else:
+        tensors[key + "x"] = tensors.pop(key)
+    return repaired(files | {name: safetensors.torch.save(tensors)})
+
+
+def names_changed(chance: random.Random, files: Files) -> Files:
+    """Names in the manifest that lead elsewhere, and sizes and hashes that are not there."""
+    manifest = json.loads(files[MANIFEST])
+    entry = manifest["files"].pop(pick(chance, manifest["files"]))
+    if chance.random() < 0.3:
+        entry["bytes"] = chance.choice([-1, 0, 10**18, 10**40, 1.5, "7", None, True])
+    if chance.random() < 0.3:
+        entry["sha256"] = chance.choice(["", "0" * 64, None, 7, []])
+    manifest["files"][chance.choice([*NAMES, *files])] = entry
+    return files | {MANIFEST: _dump(manifest)}
+
+
+def vocabulary_changed(chance: random.Random, files: Files) -> Files:
+    """Characters twice, out of order, that are none, that drive terminals; very many."""
+    name = chance.choice(sorted(name for name in files if name.startswith("vocabulary")))
+    document = json.loads(files[name])
+    characters = list(document.get("characters", ""))
+    odd = ["\ud800", "\udfff", "\x00", "\x1b", "\x07", "\u202e", "\u2066", "\ufeff", "\U0010ffff"]
+    way = chance.randrange(6)
+    if way == 0:
+        characters += chance.choices(odd, k=chance.randrange(1, 4))
+    elif way == 1 and characters:  # the same number of characters, in order: it may well load
+        characters[chance.randrange(len(characters))] = chance.choice(odd)
+        characters = sorted(characters)
+    elif way == 2:
+        chance.shuffle(characters)
+    elif way == 3:
+        characters += characters[:1] * chance.choice([1, 1000])
+    elif way == 4:
+        characters = list(map(chr, range(32, chance.choice([33, 500, 50_000]))))
+    else:
+        document["start"] = chance.choice(["", "zz", "\ud800", None, 3, "ß"])
+    document["characters"] = "".join(characters)
+    return repaired(files | {name: _dump(document)})
+
+
+def sizes_declared(chance: random.Random, files: Files) -> Files:
+    """A configuration that asks for more memory than there is."""
+    document = json.loads(files["config.json"])
+    configs = [document["model"]] if "model" in document else document["encoders"]
+    if "network" in document:
+        configs = [*configs, document["network"]]
+    config = chance.choice(configs)
+    numbers = sorted(key for key, value in config.items() if type(value) in (int, float))
+    for key in chance.sample(numbers, chance.randrange(1, len(numbers) + 1)):
+        config[key] = chance.choice([0, -1, 10**5, 10**6, 10**9, 2**31, 2**63, 10**30, 0.5, 1e300])
+    return repaired(files | {"config.json": _dump(document)})
+
+
+KINDS: dict[str, Damage] = {
+    kind.__name__: kind
+    for kind in (
+        *(bytes_changed, bytes_changed_hash_right, json_changed, json_replaced, header_changed),
+        *(tensors_changed, names_changed, vocabulary_changed, sizes_declared),
+    )
+}
+
+
+# ---------------------------------------------------------------- running
+
+
+def write(directory: Path, files: Files) -> None:
+    """Write these files and no others."""
+    shutil.rmtree(directory)
+    for name, data in files.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+def attempt(use: Callable[[Path], None], directory: Path) -> str:
+    """How a case ended: "refused", "works", "refused later", or what went wrong."""
+    try:
+        use(directory)
+    except CheckpointError as error:
+        return "refused" if str(directory) in str(error) else f"no name: {error}"
+    except ChargenError:
+        return "refused later"
+    except Exception as error:
+        return "".join(traceback.format_exception(error)[-3:])
+    return "works"
+
+
+def run(cases: int, seed: int, folder: Path) -> dict[str, Any]:
+    """Damage and load, and count."""
+    ngrams.BITS = SMALL_NGRAMS
+    ends: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
+    failures: list[str] = []
+    slowest = (0.0, "")
+    sound = []
+    for name, stored, use in bases(folder):
+        directory = folder / name
+        checkpoint.save(directory, stored)
+        files = {
+            path.relative_to(directory).as_posix(): path.read_bytes()
+            for path in directory.rglob("*")
+            if path.is_file()
+        }
+        use(directory)
+        write(directory, files)
+        sound.append((directory, files, use))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = time.perf_counter()
+    for case in range(cases):
+        chance = random.Random(f"{seed} {case}")
+        kind = chance.choice(list(KINDS))
+        # Going on with a run takes a hundred times as long as loading.
+        directory, files, use = sound[-1] if case % 50 == 0 else chance.choice(sound[:-1])
+        damaged = KINDS[kind](chance, files)
+        write(directory, damaged)
+        started = time.perf_counter()
+        end = attempt(use, directory)
+        slowest = max(slowest, (time.perf_counter() - started, f"case {case}, {kind}"))
+        if end not in ("refused", "refused later", "works"):
+            failures.append(f"case {case}, {kind} of {directory.name}: {end}")
+            end = "failed"
+        ends[kind][end] += 1
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    return {
+        "cases": cases,
+        "seconds": time.perf_counter() - began,
+        "kinds": {kind: dict(counts) for kind, counts in ends.items()},
+        "ends": dict(sum(ends.values(), Counter())),
+        "slowest_seconds": slowest[0],
+        "slowest": slowest[1],
+        "grown_megabytes": grown / 1024,
+        "failures": failures[:20],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cases", type=int, default=100_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    # In memory where there is such a place: a hundred thousand cases would wear out a disk.
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    folder = Path(tempfile.mkdtemp(prefix="chargen-fuzz-", dir=memory))
+    try:
+        found = run(arguments.cases, arguments.seed, folder)
+    finally:
+        shutil.rmtree(folder)
+    print(json.dumps(found) if arguments.json else "\n".join(f"{k}: {v}" for k, v in found.items()))
+    sys.exit(1 if found["failures"] else 0)
+
+
+if __name__ == "__main__":
+    main()
