@@ -97,3 +97,11 @@ def test_soak_tells_how_memory_went() -> None:
     assert found["exit_code"] == 0
     assert found["largest_megabytes"] >= found["end_megabytes"] > 10
     assert found["end_over_start"] > 0
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs fork and signals")
+def test_runs_that_are_killed_lose_nothing() -> None:
+    found = benchmark("kills.py", "--kills", "5", "--seed", "3")
+    assert found["losses"] == []
+    assert found["kills"] == 5
+    assert found["largest_loss_of_steps"] <= found["steps_between_checkpoints"]

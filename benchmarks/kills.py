@@ -1,0 +1,412 @@
+"""Training that is killed, over and over: nothing that was saved is lost, and it goes on exactly.
+
+    python benchmarks/kills.py --kills 200
+
+Small runs of `chargen train` are stopped
+
+  fault     by SIGKILL at a random call that writes a checkpoint (a file's or a folder's fsync, a
+            rename, an exchange, a removal): before it, after it, or with only half of the file
+            written,
+  moment    by SIGKILL at a random moment,
+  signal    by SIGINT or SIGTERM at a random moment,
+
+a few times each, gone on with by `chargen train --resume`, and at last left to end. Further runs
+find the disk full (RLIMIT_FSIZE, and ENOSPC from fsync), their folder read-only, or their corpus
+removed while they train. After each:
+
+- the checkpoint loads, and is not older than the last one that was reported as written; so it is at
+  most one interval old;
+- the run that ended has the weights, optimizer and generators of one that nobody stopped, bit for
+  bit;
+- no other file is left beside it, nor in the cache;
+- where the run could say something, it said what happened and how to go on.
+
+Runs are forked from one process that has torch loaded. Needs a POSIX system. The exit code is 1
+where anything was lost; the first losses are shown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import json
+import mmap
+import os
+import random
+import resource
+import shutil
+import signal
+import struct
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from chargen import checkpoint, directories
+from chargen.cli.main import main as chargen_main
+from chargen.errors import ChargenError
+from chargen.lm.trainer import Trainer
+
+INTERVAL = 4
+OPTIONS = (
+    *("--steps", "60", "--checkpoint-every", str(INTERVAL), "--eval-every", "20"),
+    *("--hidden-size", "24", "--num-layers", "2", "--batch-size", "4", "--window", "32"),
+    *("--dropout", "0.2", "--weight-dropout", "0.1", "--ema", "0.9", "--window-jitter"),
+    *("--precision", "float32", "--no-samples", "--quiet"),
+)
+TEXT = "the quick brown fox jumps over the lazy dog.\n" * 120
+
+WATCHED = (
+    (os, "fsync"),
+    (os, "rename"),
+    (os, "mkdir"),
+    (directories, "_exchange"),
+    (shutil, "rmtree"),
+)
+"""The calls by which a checkpoint comes about."""
+
+
+class Shared:
+    """Numbers that a forked run leaves for its parent: step, last saved step, calls."""
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, 24)
+
+    def __setitem__(self, place: int, value: int) -> None:
+        self._memory[8 * place : 8 * place + 8] = struct.pack("<q", value)
+
+    def __getitem__(self, place: int) -> int:
+        found: int = struct.unpack("<q", self._memory[8 * place : 8 * place + 8])[0]
+        return found
+
+
+STEP, SAVED, CALLS = 0, 1, 2
+Fault = Callable[[int, str, tuple[Any, ...], Callable[..., Any]], Any]
+"""What stands for a watched call: (its number, its name, its arguments, the call)."""
+
+
+def watch(shared: Shared, fault: Fault) -> None:
+    """In a forked run: tell the steps, and put `fault` in the place of the watched calls."""
+    step, save_now = Trainer.step, Trainer.save_now
+
+    def told_step(self: Trainer, window: Any) -> Any:
+        row = step(self, window)
+        shared[STEP] = self.progress.step
+        return row
+
+    def told_save(self: Trainer) -> None:
+        save_now(self)
+        shared[SAVED] = self.progress.step
+
+    Trainer.step = told_step  # type: ignore[method-assign]
+    Trainer.save_now = told_save  # type: ignore[method-assign]
+    for owner, name in WATCHED:
+        setattr(owner, name, _watched(shared, fault, name, getattr(owner, name)))
+
+
+def _watched(shared: Shared, fault: Fault, name: str, call: Callable[..., Any]) -> Any:
+    def watched(*arguments: Any, **options: Any) -> Any:
+        if not shared[STEP]:  # the corpus is being encoded
+            return call(*arguments, **options)
+        shared[CALLS] += 1
+        return fault(shared[CALLS], name, arguments, lambda: call(*arguments, **options))
+
+    return watched
+
+
+def no_fault(number: int, name: str, arguments: tuple[Any, ...], call: Callable[..., Any]) -> Any:
+    return call()
+
+
+def killed_at(point: int, way: str) -> Fault:
+    """SIGKILL "before" or "after" a call, or where half a file is "torn" off."""
+
+    def fault(number: int, name: str, arguments: tuple[Any, ...], call: Callable[..., Any]) -> Any:
+        if number != point:
+            return call()
+        if way == "after":
+            call()
+        elif way == "torn" and name == "fsync":
+            with contextlib.suppress(OSError):  # a folder
+                os.ftruncate(arguments[0], os.fstat(arguments[0]).st_size // 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+        return None  # nobody is left to see it
+
+    return fault
+
+
+def refused_at(point: int, names: tuple[str, ...], code: int) -> Fault:
+    """An error of the system at a call, and at all of its kind that follow."""
+
+    def fault(number: int, name: str, arguments: tuple[Any, ...], call: Callable[..., Any]) -> Any:
+        if number >= point and name in names:
+            raise OSError(code, os.strerror(code))
+        return call()
+
+    return fault
+
+
+def small_files_at(point: int) -> Fault:
+    """No file may be larger than 500 bytes from a call on."""
+
+    def fault(number: int, name: str, arguments: tuple[Any, ...], call: Callable[..., Any]) -> Any:
+        if number == point:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+            resource.setrlimit(resource.RLIMIT_FSIZE, (500, hard))
+        return call()
+
+    return fault
+
+
+def removed_at(point: int, path: Path) -> Fault:
+    """A file is removed at a call."""
+
+    def fault(number: int, name: str, arguments: tuple[Any, ...], call: Callable[..., Any]) -> Any:
+        if number == point:
+            path.unlink()
+        return call()
+
+    return fault
+
+
+class Harness:
+    """Runs in a folder of their own, and what was found about them."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder = folder
+        self.chance = random.Random(seed)
+        self.corpus = folder / "text.txt"
+        self.shared = Shared()
+        self.losses: list[str] = []
+        self.counts: Counter[str] = Counter()
+        self.largest_loss_of_steps = 0
+        self.corpus.write_text(TEXT)
+        os.environ["CHARGEN_CACHE_DIR"] = str(folder / "cache")
+        code, _ = self.run(("train", self.corpus, "--out", folder / "whole", *OPTIONS), no_fault)
+        assert code == 0
+        self.whole = tensors(folder / "whole")
+        self.calls = self.shared[CALLS]
+        self.seconds = self._measured_seconds()
+
+    def _measured_seconds(self) -> float:
+        began = time.perf_counter()
+        self.run(("train", self.corpus, "--out", self.folder / "timed", *OPTIONS), no_fault)
+        return time.perf_counter() - began
+
+    def start(self, arguments: tuple[object, ...], fault: Fault, said: Path) -> int:
+        """Fork a run; its process id."""
+        for place in (STEP, SAVED, CALLS):
+            self.shared[place] = 0
+        pid = os.fork()
+        if pid:
+            return pid
+        code = 70
+        try:
+            null = os.open(os.devnull, os.O_RDWR)
+            err = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            for target, source in ((0, null), (1, null), (2, err)):
+                os.dup2(source, target)
+            watch(self.shared, fault)
+            chargen_main([str(argument) for argument in arguments])
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else 71
+        finally:
+            os._exit(code)
+
+    def run(
+        self,
+        arguments: tuple[object, ...],
+        fault: Fault,
+        after: float | None = None,
+        number: signal.Signals = signal.SIGKILL,
+    ) -> tuple[int, str]:
+        """A run to its end, or until it gets a signal after some seconds: exit code, stderr."""
+        said = self.folder / "said.txt"
+        pid = self.start(arguments, fault, said)
+        if after is not None:
+            time.sleep(after)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        _, status = os.waitpid(pid, 0)
+        return os.waitstatus_to_exitcode(status), said.read_text()
+
+    def lost(self, what: str) -> None:
+        self.losses.append(what)
+
+    # ------------------------------------------------------------ what must hold
+
+    def check_saved(self, out: Path, case: str) -> None:
+        """The newest checkpoint loads, and is what was last reported as written, or newer."""
+        step, saved = self.shared[STEP], self.shared[SAVED]
+        try:
+            state = checkpoint.load(out, training=True).document("training/state")
+            found = int(state["progress"]["step"])
+        except ChargenError as error:
+            if saved or checkpoint.exists(out):
+                self.lost(f"{case}: step {saved} was saved, and now: {error}")
+            return
+        self.largest_loss_of_steps = max(self.largest_loss_of_steps, step - found)
+        if found < saved:
+            self.lost(f"{case}: step {saved} was saved, {found} is there")
+
+    def check_end(self, out: Path, case: str) -> None:
+        """It ended as if nobody had stopped it, and nothing lies around."""
+        if tensors(out) != self.whole:
+            self.lost(f"{case}: other weights at the end")
+        here = {path.name for path in out.parent.iterdir()} - {out.name}
+        if here:
+            self.lost(f"{case}: left {sorted(here)}")
+        cache = self.folder / "cache" / "corpora"
+        odd = [path.name for path in cache.iterdir() if not path.name.isalnum()]
+        if odd:
+            self.lost(f"{case}: left in the cache {odd}")
+
+    def arguments(self, out: Path) -> tuple[object, ...]:
+        """How to begin, or to go on where there is something."""
+        if checkpoint.exists(out):
+            return ("train", "--resume", out)
+        return ("train", self.corpus, "--out", out, *OPTIONS)
+
+    def finish(self, out: Path, case: str) -> None:
+        code, said = self.run(self.arguments(out), no_fault)
+        if code != 0:
+            self.lost(f"{case}: cannot go on: {said.strip()[-300:]}")
+            return
+        self.check_end(out, case)
+
+    # ------------------------------------------------------------ what is done to runs
+
+    def kill(self, index: int, kills: int) -> None:
+        """One run that is stopped `kills` times before it may end."""
+        with self.place(index) as out:
+            for attempt in range(kills):
+                kind = self.chance.choice(["fault", "fault", "moment", "signal"])
+                case = f"run {index}, stop {attempt}, {kind}"
+                code, said = self._stopped(kind, self.arguments(out))
+                if code == 0:
+                    break  # it had ended before
+                self.counts[kind] += 1
+                if kind == "signal" and self.shared[STEP]:
+                    self._check_signal(code, said, out, case)
+                self.check_saved(out, case)
+            self.finish(out, f"run {index}")
+
+    def _stopped(self, kind: str, arguments: tuple[object, ...]) -> tuple[int, str]:
+        if kind == "fault":
+            # Most of them early, so that a run can be stopped several times.
+            point = self.chance.randrange(1, max(2, self.calls // 2))
+            way = self.chance.choice(["before", "after", "torn"])
+            return self.run(arguments, killed_at(point, way))
+        after = self.chance.random() * self.seconds * 0.6
+        number = signal.SIGKILL
+        if kind == "signal":
+            number = self.chance.choice([signal.SIGINT, signal.SIGTERM])
+        return self.run(arguments, no_fault, after, number)
+
+    def _check_signal(self, code: int, said: str, out: Path, case: str) -> None:
+        if code == 130 and "Traceback" not in said:
+            if checkpoint.exists(out) and f"--resume {out}" not in said:
+                self.lost(f"{case}: does not say how to go on: {said.strip()[-200:]}")
+        elif code != -signal.SIGTERM:  # before the loop began
+            self.lost(f"{case}: exit code {code}: {said.strip()[-200:]}")
+
+    def refuse(self, index: int, case: str, fault: Fault, words: str) -> None:
+        """One run that the system refuses something."""
+        with self.place(index) as out:
+            code, said = self.run(self.arguments(out), fault)
+            self.counts[case] += 1
+            if code != 1 or words not in said or "Traceback" in said:
+                self.lost(f"{case}: exit code {code}: {said.strip()[-300:]}")
+            self.check_saved(out, case)
+            self.finish(out, case)
+
+    def remove_corpus(self, index: int) -> None:
+        """Training goes on from the encoding; only without both it cannot."""
+        case = "corpus removed"
+        with self.place(index) as out:
+            self.counts[case] += 1
+            code, said = self.run(self.arguments(out), removed_at(20, self.corpus))
+            if code != 0:
+                self.lost(f"{case}: exit code {code}: {said.strip()[-300:]}")
+            self.check_end(out, case)
+            cache = self.folder / "cache"
+            cache.rename(self.folder / "kept")
+            code, said = self.run(("train", "--resume", out, "--steps", "61"), no_fault)
+            if code != 1 or str(self.corpus) not in said or "Traceback" in said:
+                self.lost(f"{case}, cache too: exit code {code}: {said.strip()[-300:]}")
+            shutil.rmtree(cache, ignore_errors=True)
+            (self.folder / "kept").rename(cache)
+            self.corpus.write_text(TEXT)
+
+    @contextlib.contextmanager
+    def place(self, index: int) -> Iterator[Path]:
+        """An empty folder for a run's checkpoint."""
+        parent = self.folder / f"run-{index}"
+        parent.mkdir()
+        yield parent / "out"
+        shutil.rmtree(parent)
+
+
+def tensors(directory: Path) -> dict[str, bytes]:
+    """All weights and states of a checkpoint, as they lie on disk."""
+    return {
+        path.relative_to(directory).as_posix(): path.read_bytes()
+        for path in sorted(directory.rglob("*.safetensors"))
+    }
+
+
+def run(kills: int, seed: int, folder: Path) -> dict[str, Any]:
+    """Stop runs until `kills` of them were stopped, then the refusals."""
+    harness = Harness(folder, seed)
+    began = time.perf_counter()
+    index = 0
+    while sum(harness.counts.values()) < kills:
+        index += 1
+        harness.kill(index, min(4, kills - sum(harness.counts.values())))
+    points = [harness.chance.randrange(2, harness.calls // 2) for _ in range(3)]
+    refusals = (
+        ("disk full", refused_at(points[0], ("fsync",), errno.ENOSPC), "No space left"),
+        ("file too large", small_files_at(points[1]), "File too large"),
+        ("read-only", refused_at(points[2], ("mkdir", "rename"), errno.EROFS), "Read-only"),
+    )
+    for number, (case, fault, words) in enumerate(refusals, index + 1):
+        harness.refuse(number, case, fault, words)
+    harness.remove_corpus(index + len(refusals) + 1)
+    return {
+        "kills": sum(harness.counts[kind] for kind in ("fault", "moment", "signal")),
+        "counts": dict(harness.counts),
+        "runs": index + len(refusals) + 1,
+        "calls_in_a_run": harness.calls,
+        "steps_between_checkpoints": INTERVAL,
+        "largest_loss_of_steps": harness.largest_loss_of_steps,
+        "seconds": round(time.perf_counter() - began, 1),
+        "losses": harness.losses[:20],
+        "lost": len(harness.losses),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)  # a fork has no other threads
+    folder = Path(tempfile.mkdtemp(prefix="chargen-kills-"))
+    try:
+        found = run(arguments.kills, arguments.seed, folder)
+    finally:
+        shutil.rmtree(folder)
+    print(json.dumps(found) if arguments.json else "\n".join(f"{k}: {v}" for k, v in found.items()))
+    sys.exit(1 if found["lost"] else 0)
+
+
+if __name__ == "__main__":
+    main()
