@@ -82,8 +82,16 @@ class CorpusConfig:
         ("html",),
     )
 
+    max_bytes: int | None = _option(
+        None,
+        "Most bytes of text to take from a source, unpacked (default: as many as it has, unless a "
+        "small compressed file unpacks to more than text does).",
+    )
+
     def __post_init__(self) -> None:
         self._check_choices()
+        if self.max_bytes is not None and (type(self.max_bytes) is not int or self.max_bytes < 1):
+            raise ConfigError(f"--max-bytes must be a whole number from 1 on, got {self.max_bytes}")
         if type(self.min_count) is not int or self.min_count < 1:
             raise ConfigError(f"--min-count must be a whole number from 1 on, got {self.min_count}")
         fraction = self.valid_fraction

@@ -109,8 +109,10 @@ def load_corpus(
     with contextlib.ExitStack() as stack:
         if any(source.stream for source in sources + valid):
             place = stack.enter_context(workspace(folder))
-            sources = [spool(s, place, f"text-{i}") for i, s in enumerate(sources)]
-            valid = [spool(s, place, f"valid-{i}") for i, s in enumerate(valid)]
+            sources = [
+                spool(s, place, f"text-{i}", config.max_bytes) for i, s in enumerate(sources)
+            ]
+            valid = [spool(s, place, f"valid-{i}", config.max_bytes) for i, s in enumerate(valid)]
         builder = Builder(
             name, label, sources, valid, config, vocabulary, reverse, minimum, progress
         )

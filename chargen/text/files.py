@@ -26,6 +26,10 @@ TABLES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv"}
 
 Advance = Callable[[int], None]
 
+UNPACKED_BYTES = 100_000_000
+MOST_TIMES = 1000
+"""A compressed source may unpack to more than the first only below so many times its size."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -139,11 +143,37 @@ def raw_blocks(source: Source, advance: Advance | None = None) -> Iterator[bytes
             yield block
 
 
-def byte_blocks(source: Source, advance: Advance | None = None) -> Iterator[bytes]:
+def byte_blocks(
+    source: Source, advance: Advance | None = None, max_bytes: int | None = None
+) -> Iterator[bytes]:
     """The bytes of the text, decompressed, in blocks of about `BLOCK` whatever they unpack to.
 
     `advance` hears of the bytes consumed on disk.
+
+    Raises
+    ------
+    CorpusError
+        Where the source cannot be read, or unpacks to more than `max_bytes`; without `max_bytes`,
+        to more than a text is likely to (see `MOST_TIMES`).
     """
+    done = 0
+    # Of a pipe the size is not known.
+    guarded = source.compression and source.size
+    likely = max(UNPACKED_BYTES, MOST_TIMES * source.size) if guarded else None
+    for block in _byte_blocks(source, advance):
+        done += len(block)
+        if max_bytes is not None:
+            if done > max_bytes:
+                raise CorpusError(f"{source.name} has more bytes of text than --max-bytes allows")
+        elif likely is not None and done > likely:
+            raise CorpusError(
+                f"{source.name} unpacks to more than {MOST_TIMES:,} times its {source.size:,} "
+                "bytes, as no ordinary text does: allow it with --max-bytes"
+            )
+        yield block
+
+
+def _byte_blocks(source: Source, advance: Advance | None) -> Iterator[bytes]:
     if not source.compression:
         yield from raw_blocks(source, advance)
         return
@@ -218,16 +248,21 @@ def _unpack_zstd(source: Source, file: IO[bytes]) -> Iterator[bytes]:
         raise EOFError
 
 
-def spool(source: Source, folder: Path, name: str) -> Source:
+def spool(source: Source, folder: Path, name: str, max_bytes: int | None = None) -> Source:
     """Copy what can be read only once into `folder` and describe the copy; others stay.
 
+    More than `max_bytes` are a `CorpusError`.
     OSErrors while writing are the caller's: it knows what to advise.
     """
     if not source.stream:
         return source
     path = folder / name
+    done = 0
     with path.open("wb") as file:
         for block in raw_blocks(source):
+            done += len(block)
+            if max_bytes is not None and done > max_bytes:
+                raise CorpusError(f"{source.name} has more bytes than --max-bytes allows")
             file.write(block)
     info = path.stat()
     return replace(source, path=path, size=info.st_size, stamp=_stamp(info), stream=False)

@@ -223,7 +223,7 @@ def _pieces(
         if advance is not None:
             advance(source.size)
         return
-    blocks = byte_blocks(source, advance)
+    blocks = byte_blocks(source, advance, config.max_bytes)
     if source.form == "python":
         if text := builtin.decode_python(blocks, source.name, notes):
             yield text

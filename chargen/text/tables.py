@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from chargen.errors import CorpusError
 from chargen.text.decoding import clean
+from chargen.text.files import shown
 
 DEFAULT_COLUMN = "text"
 # An unclosed quote must not read the rest of the file into memory.
@@ -232,7 +233,7 @@ def _csv(fed: Iterable[str], delimiter: str) -> Iterator[Row]:
         except StopIteration:
             return
         except csv.Error as error:
-            problem = f"is broken: {error}"
+            problem = f"is broken: {shown(str(error))}"  # it may quote a tab
             feed.retreat()
         raw = "".join(feed.row).removesuffix("\n")
         line = feed.line

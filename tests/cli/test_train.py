@@ -212,3 +212,13 @@ def test_an_enormous_learning_rate_ends_in_advice_or_a_usable_model(
     else:
         assert result.code == 1
         assert "--learning-rate" in result.err
+
+
+def test_an_endless_pipe_ends_at_the_limit(chargen_process: Command, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = chargen_process(
+        *("train", "-", "--out", out, "--max-bytes", 100_000), stdin="endless text\n" * 10_000
+    )
+    assert result.code == 1
+    assert result.err.strip() == "chargen: standard input has more bytes than --max-bytes allows"
+    assert not out.exists()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import subprocess
 import sys
@@ -18,7 +17,8 @@ from chargen.language_model import LanguageModel
 from chargen.sentiment import ngrams
 from chargen.sentiment.classifier import Classifier
 
-ROOT = Path(__file__).parent.parent.parent
+from .loading import ROOT, benchmark
+
 UNPICKLES = re.compile(
     r"\b(c?[pP]ickle|cloudpickle|dill|joblib|shelve|marshal)\b|(?<!safetensors\.)torch\.(load|save)\(|allow_pickle"
 )
@@ -26,12 +26,7 @@ UNPICKLES = re.compile(
 
 @pytest.fixture(scope="module")
 def fuzz() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("fuzz", ROOT / "benchmarks/fuzz_checkpoints.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return benchmark("fuzz_checkpoints")
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -39,9 +34,9 @@ def test_every_damage_is_refused_or_harmless(
     fuzz: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ngrams, "BITS", fuzz.SMALL_NGRAMS)  # put back afterwards
-    found = fuzz.run(500, 1, tmp_path)
+    found = fuzz.run(300, 1, tmp_path)
     assert found["failures"] == []
-    assert found["ends"]["refused"] > 300
+    assert found["ends"]["refused"] > 200
     assert found["ends"]["works"] > 10
     assert all(counts["refused"] for counts in found["kinds"].values())
 
