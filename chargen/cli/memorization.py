@@ -78,7 +78,7 @@ def memorization(
     chargen memorization checkpoints/mybook mybook.txt --passages 5000 --show 5
     """
     lm = load_model(directory, device, threads)
-    from ..lm.memorization import memorization as measure
+    from ..memorization import memorization as measure
     from ..text.corpus import load_corpus
 
     sizes = {"passages": passages, "length": length, "context": context, "seed": seed}

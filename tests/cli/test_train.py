@@ -222,3 +222,25 @@ def test_an_endless_pipe_ends_at_the_limit(chargen_process: Command, tmp_path: P
     assert result.code == 1
     assert result.err.strip() == "chargen: standard input has more bytes than --max-bytes allows"
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "note"),
+    [
+        ("a" * 500, (), ""),  # one character
+        ("abcdefgh " * 10, ("--window", 500), ""),
+        ("abcdefgh " * 10, ("--batch-size", 1000), "too short for 1000"),
+        ("abcdefgh " * 30, ("--clip", 1e300, "--precision", "float32"), ""),
+    ],
+)
+def test_small_texts_and_large_numbers(
+    chargen: Command, tmp_path: Path, text: str, options: tuple[object, ...], note: str
+) -> None:
+    path, out = tmp_path / "text.txt", tmp_path / "out"
+    path.write_text(text)
+    result = chargen(
+        "train", path, "--out", out, "--steps", 3, "--hidden-size", 8, "--no-samples", *options
+    )
+    assert result.code == 0, result.err
+    assert note in result.err
+    assert len(chargen("sample", out, "--length", 5).out) >= 1

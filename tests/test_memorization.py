@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from chargen.errors import CorpusError
-from chargen.lm.memorization import STREAMS, memorization
 from chargen.lm.model import CharLM
+from chargen.memorization import STREAMS, memorization
 from tests.sampling.models import small_model
 
 

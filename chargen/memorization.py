@@ -6,13 +6,14 @@ Knows ids only.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..errors import CorpusError
+from .errors import CorpusError
+from .lm.model import CharLM
+from .sampling.decoder import Decoder
 
 STREAMS = 64
 
@@ -47,7 +48,7 @@ class Memorization:
 
 
 def memorization(
-    model: Any,
+    model: CharLM,
     ids: NDArray[np.integer],
     *,
     passages: int = 1000,
@@ -75,8 +76,6 @@ def memorization(
     CorpusError
         Where the text is shorter than a context and a passage.
     """
-    from ..sampling.decoder import Decoder
-
     places = len(ids) - context - length + 1
     if places < 1:
         raise CorpusError(
@@ -95,7 +94,7 @@ def memorization(
 
 
 def _agreeing(
-    decoder: Any, ids: NDArray[np.integer], starts: NDArray[np.int64], length: int, context: int
+    decoder: Decoder, ids: NDArray[np.integer], starts: NDArray[np.int64], length: int, context: int
 ) -> NDArray[np.int64]:
     before = starts + np.arange(-context, 0)[:, None]  # (T, B)
     wanted = ids[starts + np.arange(length)[:, None]]
