@@ -29,11 +29,24 @@ REGULARISATION = (
     (0.0, 0.0, 0.0, 0.0),
     (1.5, 0.1, 0.0, 0.0),
     (4.0, 0.3, 0.0, 0.0),
-    (15.0, 0.5, 0.1, 0.3),
+    (6.0, 0.4, 0.0, 0.0),
+    (15.0, 0.5, 0.0, 0.0),
+    (30.0, 0.5, 0.1, 0.3),
 )
 
-# (characters that must be read, streams): more steps learn more until there are enough of them
+OFTEN = 10.0
+"""Passes over the text, more than which a size is not given minutes for: a larger one learns more.
+
+As long as its weights are not more than `WEIGHTS_A_CHARACTER`.
+"""
+
+WEIGHTS_A_CHARACTER = 5.0
+
+# (characters that must be read, streams): more steps learn more, until there are enough of them
 BATCHES = ((0, 16), (20_000_000, 32), (100_000_000, 64))
+
+# (hidden size, fewest streams): else Muon, whose work does not grow with them, takes too long
+FEWEST = ((0, 16), (513, 32), (1025, 64))
 
 WINDOW = 128
 """Time steps of truncated BPTT, where the text is long enough."""
@@ -121,7 +134,7 @@ def plan(
     model, reading = _choose_sizes(model, train, characters, flops_per_second, reasons)
     passes = reading / characters
     model = _choose_regularisation(model, passes, reasons)
-    train = _choose_batch(train, characters, reading, reasons)
+    train = _choose_batch(train, characters, reading, model.hidden_size or 0, reasons)
     rate = next(r for _, h, r in reversed(SIZES) if h <= max(128, model.hidden_size or 0))
     batch = settled(train.batch_size) * settled(train.window)
     steps = train.steps or max(1, int(reading / batch))
@@ -163,7 +176,9 @@ def _choose_sizes(
     chosen, reading = candidates[0], _reading(train, characters, candidates[0], flops_per_second)
     for (needed, _, _), candidate in zip(SIZES, candidates, strict=True):
         would_read = _reading(train, characters, candidate, flops_per_second)
-        if would_read >= needed:
+        too_often = train.minutes is not None and reading > OFTEN * characters
+        weights = flops_per_character(candidate) / 6
+        if would_read >= needed or (too_often and weights <= WEIGHTS_A_CHARACTER * characters):
             chosen, reading = candidate, would_read
     reasons.append(
         f"hidden size {chosen.hidden_size}: the budget is enough to read about "
@@ -178,15 +193,24 @@ def _reading(
     if train.epochs is not None:
         return train.epochs * characters
     if train.steps is not None:
-        return float(train.steps * (train.batch_size or BATCHES[0][1]) * (train.window or WINDOW))
+        return float(train.steps * _characters_a_step(train, model))
     flops = flops_per_character(model)
     if train.optimizer == "muon":
-        flops += (
-            flops_of_muon(model) / (train.batch_size or BATCHES[0][1]) / (train.window or WINDOW)
-        )
+        # It is all matrix products: they take two thirds of the time that learning takes for them.
+        flops += flops_of_muon(model) / 1.5 / _characters_a_step(train, model)
     # Small layers do not reach the speed of the reference step: a fixed cost for each character.
     seconds = flops / (flops_per_second or 1e11) + 4e-6
     return settled(train.minutes) * 60 / seconds
+
+
+def _characters_a_step(train: TrainConfig, model: ModelConfig) -> int:
+    """As far as they are known before the reading is."""
+    return (train.batch_size or _row(FEWEST, model.hidden_size or 0)) * (train.window or WINDOW)
+
+
+def _row(table: tuple[tuple[int, int], ...], value: float) -> int:
+    """What stands beside the last number that `value` reaches."""
+    return next(found for needed, found in reversed(table) if value >= needed)
 
 
 def _choose_regularisation(model: ModelConfig, passes: float, reasons: list[str]) -> ModelConfig:
@@ -203,11 +227,11 @@ def _choose_regularisation(model: ModelConfig, passes: float, reasons: list[str]
 
 
 def _choose_batch(
-    train: TrainConfig, characters: int, reading: float, reasons: list[str]
+    train: TrainConfig, characters: int, reading: float, hidden: int, reasons: list[str]
 ) -> TrainConfig:
     # A stream should hold some windows, and a run should have some hundred steps.
     window = train.window or min(WINDOW, max(16, characters // 64))
-    wanted = next(batch for needed, batch in reversed(BATCHES) if reading >= needed)
+    wanted = max(_row(BATCHES, reading), _row(FEWEST, hidden))
     most = max(1, characters // (2 * window))
     batch = train.batch_size or max(1, min(wanted, most, int(max(4, reading / 300 / window))))
     if batch > max(1, characters // 4):
