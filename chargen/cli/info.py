@@ -39,11 +39,11 @@ def info(directory: str, as_json: bool) -> None:
         return
     for name, value in facts.items():
         if isinstance(value, dict):
-            click.echo(f"{name}:")
+            click.echo(f"{visible(name)}:")
             for key, inner in value.items():
-                click.echo(f"  {key:22} {visible(_plain(inner))}")
+                click.echo(visible(f"  {key:22} {_plain(inner)}"))
         else:
-            click.echo(f"{name:24} {visible(_plain(value))}")
+            click.echo(visible(f"{name:24} {_plain(value)}"))
 
 
 def _plain(value: Any) -> str:

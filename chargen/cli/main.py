@@ -19,6 +19,7 @@ from .memorization import memorization
 from .sample import sample
 from .score import score
 from .sentiment import sentiment
+from .terminal import say
 from .train import train
 
 
@@ -65,7 +66,7 @@ def _run(arguments: list[str] | None) -> int:
     except (ChargenError, MemoryError, OSError) as error:
         if not isinstance(error, FollowerError):
             who = "" if distributed.leads() else f"rank {distributed.rank()}: "
-            click.echo(f"chargen: {who}{_sentence(error)}", err=True)
+            say(f"chargen: {who}{_sentence(error)}")
         return error.exit_code if isinstance(error, ChargenError) else 1
 
 

@@ -98,7 +98,7 @@ class TerminalReporter(Reporter):
                 f"log loss {metrics['valid_log_loss']:.4f}"
             )
         if sample:
-            shown = visible(sample).strip("\n")
+            shown = sample.strip("\n")
             self._write("\n".join("  | " + line for line in shown.splitlines()))
 
     def close(self) -> None:
@@ -108,6 +108,7 @@ class TerminalReporter(Reporter):
         self._started = None  # another stage may follow
 
     def _write(self, text: str) -> None:
+        text = visible(text)
         if self._bar is not None:
             self._bar.write(text, file=sys.stderr)
         else:

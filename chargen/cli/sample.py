@@ -80,7 +80,8 @@ def sample(
             "--interactive writes one text for people: leave --json, --num-samples out"
         )
     text = _read_prompt(prompt, prompt_file)
-    lm = load_model(directory, device, threads, precision)
+    # One text is float32 always: "auto" need not try what is faster.
+    lm = load_model(directory, device, threads, precision if num_samples > 1 else "float32")
     _, unknown = lm.encode_prompt(text, config)
     lm = steered(lm, steering)
     if unknown:

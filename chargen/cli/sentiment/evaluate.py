@@ -80,10 +80,10 @@ def evaluate(
         shown = f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
         click.echo(f"{name:24}{shown:>12}")
     click.echo()
-    click.echo(_aligned(_by_class(figures)))
+    click.echo(visible(_aligned(_by_class(figures))))
     click.echo()
     click.echo("rows: true label, columns: predicted label")
-    click.echo(_aligned(_confusion(figures)))
+    click.echo(visible(_aligned(_confusion(figures))))
 
 
 def _probabilities(classifier: Any, texts: tuple[str, ...], quiet: bool) -> Any:

@@ -1,0 +1,61 @@
+"""Nothing that a stranger wrote drives the terminal."""
+
+from __future__ import annotations
+
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from chargen import checkpoint
+from chargen.cli.progress import TerminalReporter
+from tests.sentiment.models import save_classifier, tiny_classifier
+
+from .conftest import Command, Result
+
+ODD = "\x1b[2J\x07\u202e\x9b"
+
+
+def drives(result: Result) -> list[str]:
+    """What in the output would drive a terminal."""
+    return [
+        c
+        for c in result.out + result.err
+        if c not in "\n\t" and unicodedata.category(c) in ("Cc", "Cf", "Cs")
+    ]
+
+
+def test_the_configuration_of_a_model(chargen: Command, trained: Path, tmp_path: Path) -> None:
+    stored = checkpoint.load(trained)
+    stored.documents["config"] |= {f"key{ODD}": f"value{ODD}", "group": {f"inner{ODD}": ODD}}
+    checkpoint.save(tmp_path / "strange", stored)
+    result = chargen("info", tmp_path / "strange")
+    assert result.code == 0
+    assert r"key\x1b[2J" in result.out
+    assert not drives(result)
+
+
+def test_labels(chargen: Command, tmp_path: Path) -> None:
+    classifier = save_classifier(tiny_classifier((f"bad{ODD}", f"good{ODD}")), tmp_path / "c")
+    result = chargen("sentiment", "predict", classifier, "a fine day")
+    assert result.code == 0
+    assert r"\x1b[2J" in result.out
+    assert not drives(result)
+    explained = chargen("sentiment", "explain", classifier, "a fine day")
+    assert not drives(explained)
+
+
+def test_messages(chargen: Command, tmp_path: Path) -> None:
+    result = chargen("sample", tmp_path / f"no{ODD}")
+    assert result.code == 1
+    assert r"no\x1b[2J" in result.err
+    assert not drives(result)
+
+
+def test_what_training_shows(capsys: pytest.CaptureFixture[str]) -> None:
+    reporter = TerminalReporter()
+    reporter.note(f"a note{ODD}")
+    reporter.evaluated({"step": 1}, f"a sample{ODD}")
+    said = capsys.readouterr()
+    assert r"a note\x1b[2J" in said.err
+    assert not drives(Result(0, said.out, said.err))
