@@ -139,8 +139,8 @@ class Session:
             save,
             self._draw if plan.train.samples else None,
             self.reporter,
-            self.log,
             self.ranks,
+            self.log,
         )
 
     def run(self, trainer: Trainer) -> Run:

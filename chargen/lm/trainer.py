@@ -64,11 +64,11 @@ class Trainer:
     sample : callable, optional
         Draws a short text from a model for people to see.
     reporter : Reporter
-    log : Log, optional
-        What the run was until now.
     ranks : Ranks, optional
         The processes that train this model together, each its own streams; this one alone by
         default.
+    log : Log, optional
+        What the run was until now.
     """
 
     def __init__(
@@ -82,8 +82,8 @@ class Trainer:
         save: Callable[[Trainer], None],
         sample: Callable[[CharLM], str] | None = None,
         reporter: Reporter | None = None,
-        log: Log | None = None,
         ranks: Ranks | None = None,
+        log: Log | None = None,
     ) -> None:
         config = plan.train
         self.model = model
