@@ -382,7 +382,8 @@ def unfolding(chance: random.Random, files: Files) -> Files:
     target = chance.choice(list(ways))
     value = ways[target]
     if isinstance(value, bytes):
-        return repaired(files | {target: value})
+        changed = files | {target: value}
+        return changed if target == MANIFEST else repaired(changed)
     if isinstance(value, str):  # the name of a field, or its value
         return repaired(files | {target: files[target].replace(b'"tied"', _dump(value), 1)})
     target = chance.choice(sorted(n for n in files if n.startswith("vocabulary")))

@@ -46,7 +46,8 @@ def test_every_damage_is_refused_or_harmless(
     assert found["failures"] == []
     assert found["ends"]["refused"] > 200
     assert found["ends"]["works"] > 10
-    assert all(counts["refused"] for counts in found["kinds"].values())
+    # Of what unfolds there is one case among these.
+    assert all(found["kinds"][kind]["refused"] for kind in fuzz.KINDS)
 
 
 def test_floats_that_torch_cannot_judge_are_read_as_float32(
