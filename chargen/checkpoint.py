@@ -43,6 +43,12 @@ MOST_BRACKETS = 100_000
 MOST_DEPTH = 32
 MOST_HEADER = 1 << 20
 
+# What safetensors and torch raise for types and shapes that do not go together.
+_UNREADABLE = (
+    *(SafetensorError, ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError),
+    ValueError,
+)
+
 
 @dataclass
 class Checkpoint:
@@ -312,14 +318,7 @@ def _tensors(path: Path, data: bytes) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: its header states more than {MOST_HEADER:,} bytes")
     try:
         return safetensors.torch.load(data)
-    except (
-        SafetensorError,
-        ArithmeticError,
-        LookupError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as e:
+    except _UNREADABLE as e:
         reason = str(e).split("\n")[0][:200]
         raise CheckpointError(f"{path} is not safetensors: {reason}") from e
 
