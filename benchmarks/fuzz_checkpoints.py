@@ -6,11 +6,13 @@ Takes small checkpoints of every kind, damages one of their files in one of the 
 the sizes and hashes of the manifest right again where the damage is meant to reach further, and
 loads the result. A case is right where it ends in a `CheckpointError` that names the checkpoint, or
 in a model that works: it writes five characters and scores a text, or judges one, with numbers that
-are finite; a run that was interrupted (every fiftieth case) goes on to its end.
+are finite; a run that was interrupted (every fiftieth case) goes on to its end. What is refused is
+told in one printable line of less than a thousand characters that names the checkpoint, within a
+second of processor time and 100 MB of memory (where the system tells the peak of a case: Linux).
 Everything else is a failure, shown with its seed, and the exit code is 1.
 
-Prints the cases of each kind of damage and how they ended, the slowest case, and by how much the
-process grew over all of them.
+Prints the cases of each kind of damage and how they ended, the slowest and the largest case, and by
+how much the process grew over all of them.
 """
 
 from __future__ import annotations
@@ -54,13 +56,17 @@ from chargen.sentiment.network import ClassifierNetwork
 from chargen.text.vocabulary import ByteVocabulary, CharVocabulary, Vocabulary
 
 Files = dict[str, bytes]
+Special = Callable[[Path], None]
 Damage = Callable[[random.Random, Files], Files]
+
+MOST_SECONDS, MOST_MEGABYTES = 1.0, 100.0
+"""Of one case."""
 
 SMALL_NGRAMS = 6
 """In the place of `ngrams.BITS`: else each case would read megabytes."""
 
 VALUES: list[Any] = [
-    *(None, True, False, 0, 1, -1, 2, 7, 1.5, -0.0, 1e308, 10**9, 10**18, 10**40, -(10**40)),
+    *(None, True, False, 0, 1, -1, 2, 7, 1.5, -0.0, 1e308, 10**9, 10**18, 10**40, -(10**400)),
     *("", "x", "lstm", "x" * 5000, "\ud800", "\u202e\x1b[31m", "../../etc", "a\nb"),
     *([], [[]], [1, 2, 3], {}, {"": {}}, {"a": [None]}, [0] * 1000),
     *(math.nan, math.inf, -math.inf),
@@ -68,7 +74,14 @@ VALUES: list[Any] = [
 
 TEXTS = [
     *(b"", b"{", b"[]", b"null", b"3", b"\xff\xfe", b"\xef\xbb\xbf{}", b"NaN", b'{"a":1}{"b":2}'),
-    *(b"[" * 50_000, b'{"a":' * 50_000, b"9" * 6000, b'"' + b"\\u0000" * 99 + b'"', b"\x00" * 64),
+    *(
+        b"[" * 900 + b"]" * 900,
+        b"[" * 50_000,
+        b'{"a":' * 50_000,
+        b"9" * 6000,
+        b'"' + b"\\u0000" * 99 + b'"',
+        b"\x00" * 64,
+    ),
 ]
 
 NAMES = [
@@ -332,6 +345,80 @@ def vocabulary_changed(chance: random.Random, files: Files) -> Files:
     return repaired(files | {name: _dump(document)})
 
 
+def header_of(entries: dict[str, Any], body: bytes = b"") -> bytes:
+    """A file of safetensors that says what it likes."""
+    text = json.dumps(entries).encode()
+    return struct.pack("<Q", len(text)) + text + body
+
+
+def special_file(chance: random.Random, files: Files) -> Files:
+    """A link, a pipe, a folder or a device in the place of a file."""
+    name = pick(chance, files)
+    makers: list[Special] = [
+        os.mkfifo,
+        Path.mkdir,
+        lambda path: path.symlink_to(path.name),
+        lambda path: path.symlink_to(chance.choice(["/dev/zero", "/etc/passwd", "/", "nothing"])),
+        lambda path: path.symlink_to(f"../sound/{name}"),
+        lambda path: None,
+    ]
+    return files | {name: chance.choice(makers)}  # type: ignore[dict-item]
+
+
+def unfolding(chance: random.Random, files: Files) -> Files:
+    """What takes many times its own size or time once it is read."""
+    name = pick(chance, files, ".json")
+    characters = "".join(map(chr, [*range(32, 0xD800), *range(0xE000, 10**6)]))
+    ways: dict[str, bytes | dict[str, Any] | str] = {
+        "extra.json": b"[" + b"[]," * 2_000_000 + b"0]",
+        "numbers.json": b"[" + b"1.5," * 1_900_000 + b"0]",
+        name: b'{"model":' * chance.choice([300, 900]) + b"1" + b"}" * 900,
+        "config.json": chance.choice(["x" * 4_000_000, "[" * 900 + "]" * 900, "1" * 4000]),
+        "vocabulary.json": {"characters": characters + chance.choice(["", "a", " "])},
+        "model.safetensors": header_of(
+            {f"t{i}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(50_000)}
+        ),
+    }
+    target = chance.choice(list(ways))
+    value = ways[target]
+    if isinstance(value, bytes):
+        changed = files | {target: value}
+        return changed if target == MANIFEST else repaired(changed)
+    if isinstance(value, str):  # the name of a field, or its value
+        return repaired(files | {target: files[target].replace(b'"tied"', _dump(value), 1)})
+    target = chance.choice(sorted(n for n in files if n.startswith("vocabulary")))
+    return repaired(files | {target: _dump(json.loads(files[target]) | value)})
+
+
+def odd_tensors(chance: random.Random, files: Files) -> Files:
+    """Types and shapes that safetensors allows and torch may not."""
+    name = pick(chance, files, ".safetensors")
+    bits = {"F4": 4, "F6_E2M3": 6, "F8_E8M0": 8, "C64": 64, "U16": 16, "U64": 64, "F64": 64}
+    dtype, count = chance.choice(sorted(bits)), chance.choice([0, 8, 16])
+    shapes = [[count], [1] * chance.choice([20, 2000]) + [count]]
+    if not count:
+        shapes += [[0, 2**63], [0, 2**64 - 1], [0, 2**62], [2**40, 0, 2**40], [0] * 70]
+    shape = chance.choice(shapes)
+    size = count * bits[dtype] // 8
+    tensors = safetensors.torch.load(files[name])
+    key = chance.choice(sorted(tensors))
+    del tensors[key]
+    data = safetensors.torch.save(tensors)
+    length = struct.unpack("<Q", data[:8])[0]
+    header, body = json.loads(data[8 : 8 + length]), data[8 + length :]
+    header[key] = {"dtype": dtype, "shape": shape, "data_offsets": [len(body), len(body) + size]}
+    return repaired(files | {name: header_of(header, body + bytes(size))})
+
+
+def aliases(chance: random.Random, files: Files) -> Files:
+    """One file by many names."""
+    manifest = json.loads(files[MANIFEST])
+    name = pick(chance, manifest["files"])
+    for number in range(1, chance.choice([2, 50])):
+        manifest["files"]["./" * number + name] = manifest["files"][name]
+    return files | {MANIFEST: _dump(manifest)}
+
+
 def sizes_declared(chance: random.Random, files: Files) -> Files:
     """A configuration that asks for more memory than there is."""
     document = json.loads(files["config.json"])
@@ -350,6 +437,7 @@ KINDS: dict[str, Damage] = {
     for kind in (
         *(bytes_changed, bytes_changed_hash_right, json_changed, json_replaced, header_changed),
         *(tensors_changed, names_changed, vocabulary_changed, sizes_declared),
+        *(special_file, odd_tensors, aliases),
     )
 }
 
@@ -363,28 +451,57 @@ def write(directory: Path, files: Files) -> None:
     for name, data in files.items():
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        if callable(data):
+            data(path)
+        else:
+            path.write_bytes(data)
 
 
 def attempt(use: Callable[[Path], None], directory: Path) -> str:
     """How a case ended: "refused", "works", "refused later", or what went wrong."""
     try:
         use(directory)
-    except CheckpointError as error:
-        return "refused" if str(directory) in str(error) else f"no name: {error}"
-    except ChargenError:
-        return "refused later"
+    except ChargenError as error:
+        message = str(error)
+        if len(message) > 1000 or not message.isprintable():
+            return f"not a line of text: {message[:500]!r}"
+        if not isinstance(error, CheckpointError):
+            return "refused later"
+        return "refused" if str(directory) in message else f"no name: {message}"
     except Exception as error:
         return "".join(traceback.format_exception(error)[-3:])
     return "works"
 
 
+class Peak:
+    """By how much the process grew while something ran, in megabytes; 0 where nobody can tell."""
+
+    def __init__(self) -> None:
+        self.began = self._start()
+
+    @staticmethod
+    def _start() -> float | None:
+        try:
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+            return Peak._read("VmRSS")
+        except OSError:
+            return None
+
+    @staticmethod
+    def _read(name: str) -> float:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        return int(status.split(name + ":")[1].split()[0]) / 1024
+
+    def megabytes(self) -> float:
+        return 0.0 if self.began is None else self._read("VmHWM") - self.began
+
+
 def run(cases: int, seed: int, folder: Path) -> dict[str, Any]:
     """Damage and load, and count."""
     ngrams.BITS = SMALL_NGRAMS
-    ends: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
+    ends: dict[str, Counter[str]] = {kind: Counter() for kind in [*KINDS, "unfolding"]}
     failures: list[str] = []
-    slowest = (0.0, "")
+    slowest, largest = (0.0, ""), (0.0, "")
     sound = []
     for name, stored, use in bases(folder):
         directory = folder / name
@@ -401,14 +518,21 @@ def run(cases: int, seed: int, folder: Path) -> dict[str, Any]:
     began = time.perf_counter()
     for case in range(cases):
         chance = random.Random(f"{seed} {case}")
-        kind = chance.choice(list(KINDS))
+        # What unfolds takes a hundred times as long to make as to refuse.
+        kind = "unfolding" if case % 1000 == 7 else chance.choice(list(KINDS))
         # Going on with a run takes a hundred times as long as loading.
         directory, files, use = sound[-1] if case % 50 == 0 else chance.choice(sound[:-1])
-        damaged = KINDS[kind](chance, files)
+        damaged = (KINDS | {"unfolding": unfolding})[kind](chance, files)
         write(directory, damaged)
-        started = time.perf_counter()
+        del damaged
+        peak, started = Peak(), time.process_time()
         end = attempt(use, directory)
-        slowest = max(slowest, (time.perf_counter() - started, f"case {case}, {kind}"))
+        seconds, grown = time.process_time() - started, peak.megabytes()
+        slowest = max(slowest, (seconds, f"case {case}, {kind}"))
+        largest = max(largest, (grown, f"case {case}, {kind}"))
+        # A run that goes on may take its time.
+        if grown > MOST_MEGABYTES or (seconds > MOST_SECONDS and use is not use_run):
+            end = f"{seconds:.1f} s, {grown:.0f} MB: {end}"
         if end not in ("refused", "refused later", "works"):
             failures.append(f"case {case}, {kind} of {directory.name}: {end}")
             end = "failed"
@@ -421,6 +545,8 @@ def run(cases: int, seed: int, folder: Path) -> dict[str, Any]:
         "ends": dict(sum(ends.values(), Counter())),
         "slowest_seconds": slowest[0],
         "slowest": slowest[1],
+        "largest_megabytes": largest[0],
+        "largest": largest[1],
         "grown_megabytes": grown / 1024,
         "failures": failures[:20],
     }

@@ -17,6 +17,7 @@ import json
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -28,12 +29,25 @@ from torch import Tensor
 
 from . import shipped
 from .directories import replace_directory, sync_directory, sync_file
-from .errors import CheckpointError
+from .errors import CheckpointError, brief
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 METRICS = "metrics.jsonl"
 _SUFFIXES = {".json", ".safetensors"}
+
+# What is read of a stranger's file, so that it cannot unfold to many times its size: a vocabulary
+# of all characters has 5 MB, and the header of a thousand tensors 100 KB.
+MOST_JSON = 8 << 20
+MOST_BRACKETS = 100_000
+MOST_DEPTH = 32
+MOST_HEADER = 1 << 20
+
+# What safetensors and torch raise for types and shapes that do not go together.
+_UNREADABLE = (
+    *(SafetensorError, ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError),
+    ValueError,
+)
 
 
 @dataclass
@@ -252,11 +266,11 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     version = manifest.get("format_version")
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise CheckpointError(
-            f"{path} has format {version}, newer than this chargen reads ({FORMAT_VERSION}): "
-            "update chargen"
+            f"{path} has format {brief(version)}, newer than this chargen reads "
+            f"({FORMAT_VERSION}): update chargen"
         )
     if version != FORMAT_VERSION:
-        raise CheckpointError(f"{path / MANIFEST}: format_version is {version!r}")
+        raise CheckpointError(f"{path / MANIFEST}: format_version is {brief(version)}")
     return manifest
 
 
@@ -264,8 +278,8 @@ def _read_files(
     path: Path, manifest: dict[str, Any], kind: str | None, training: bool
 ) -> Checkpoint:
     found = manifest.get("kind")
-    if not isinstance(found, str):
-        raise CheckpointError(f"{path / MANIFEST}: kind is missing")
+    if not isinstance(found, str) or not found.isprintable() or len(found) > 80:
+        raise CheckpointError(f"{path / MANIFEST}: kind is {brief(found)}")
     if kind is not None and found != kind:
         raise CheckpointError(f"{path} is a {found} checkpoint; a {kind} one is needed here")
     files = manifest.get("files")
@@ -277,6 +291,7 @@ def _read_files(
         parts = pure.parts
         if (
             pure.suffix not in _SUFFIXES
+            or str(pure) != name  # the same file by other names would be read again and again
             or not 1 <= len(parts) <= 2
             or ".." in parts
             or pure.is_absolute()
@@ -284,7 +299,9 @@ def _read_files(
             or not name.isprintable()
             or len(name) > 200
         ):
-            raise CheckpointError(f"{path / MANIFEST}: {name!r} is no name of a checkpoint's file")
+            raise CheckpointError(
+                f"{path / MANIFEST}: {brief(name)} is no name of a checkpoint's file"
+            )
         if len(parts) == 2 and not training:
             continue
         data = _read_verified(path, name, entry)
@@ -292,11 +309,18 @@ def _read_files(
         if pure.suffix == ".json":
             checkpoint.documents[stem] = _parse(path / name, data)
         else:
-            try:
-                checkpoint.tensors[stem] = safetensors.torch.load(data)
-            except (SafetensorError, ValueError, KeyError) as error:
-                raise CheckpointError(f"{path / name} is not safetensors: {error}") from error
+            checkpoint.tensors[stem] = _tensors(path / name, data)
     return checkpoint
+
+
+def _tensors(path: Path, data: bytes) -> dict[str, Tensor]:
+    if int.from_bytes(data[:8], "little") > MOST_HEADER:
+        raise CheckpointError(f"{path}: its header states more than {MOST_HEADER:,} bytes")
+    try:
+        return safetensors.torch.load(data)
+    except _UNREADABLE as e:
+        reason = str(e).split("\n")[0][:200]
+        raise CheckpointError(f"{path} is not safetensors: {reason}") from e
 
 
 def _read_verified(path: Path, name: str, entry: Any) -> bytes:
@@ -308,7 +332,7 @@ def _read_verified(path: Path, name: str, entry: Any) -> bytes:
     if len(data) != entry["bytes"]:
         raise CheckpointError(
             f"{path / name} is truncated or changed: it does not have the "
-            f"{entry['bytes']} bytes that {MANIFEST} states"
+            f"{brief(entry['bytes'])} bytes that {MANIFEST} states"
         )
     if hashlib.sha256(data).hexdigest() != entry.get("sha256"):
         raise CheckpointError(f"{path / name} was changed: its SHA-256 is not that of {MANIFEST}")
@@ -327,10 +351,37 @@ def _read(path: Path, limit: int) -> bytes:
 
 
 def _parse(path: Path, data: bytes) -> Any:
+    """The value in a JSON file: strictly, no field twice, of a size and depth that ours have."""
+    if len(data) > MOST_JSON or data.count(b"[") + data.count(b"{") > MOST_BRACKETS:
+        raise CheckpointError(f"{path} is larger than any such file of a checkpoint")
     try:
-        return json.loads(data)
+        value = json.loads(data, object_pairs_hook=_object, parse_constant=_no_constant)
+        _check_depth(value, MOST_DEPTH)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not JSON: {error}") from error
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"the field {brief(twice)} is there twice")
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number")
+
+
+def _check_depth(value: Any, left: int) -> None:
+    if not isinstance(value, (dict, list)):
+        return
+    if not left:
+        raise ValueError(f"it is nested more than {MOST_DEPTH} deep")
+    for inner in value.values() if isinstance(value, dict) else value:
+        if isinstance(inner, (dict, list)):
+            _check_depth(inner, left - 1)
 
 
 def read_metrics(directory: Path, step: int) -> list[str]:

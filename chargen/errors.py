@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+import reprlib
+
+_BRIEF = reprlib.Repr()
+_BRIEF.maxlevel = 2
+_BRIEF.maxstring = _BRIEF.maxother = 80
+
+
+def brief(value: object) -> str:
+    """What was found in the place of what was expected, fit for a sentence: large things cut."""
+    return _BRIEF.repr(value)
+
 
 class ChargenError(Exception):
     """Base of all errors of this package.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
@@ -11,10 +10,11 @@ from typing import Any
 
 from . import checkpoint
 from .distributed import Ranks, joined
-from .errors import CheckpointError, CorpusError
+from .errors import CheckpointError, CorpusError, brief
 from .lm import recipes, storage
 from .lm.config import ModelConfig, TrainConfig
 from .lm.model import CharLM
+from .lm.progress import LARGEST
 from .options import extended, split_options
 from .outputs import refuse_to_overwrite, writing_lock
 from .reporting import Log, Reporter
@@ -139,6 +139,7 @@ def resume(
             config["corpus"],
             reverse,
         )
+        _check_text(directory, text, train_config, vocabulary)
         saved = {k: config[k] for k in ("corpus", "plan", "precision")}
         saved["train"] = asdict(train_config)
         session = Session(
@@ -211,13 +212,30 @@ def _check(config: dict[str, Any], state: dict[str, Any]) -> None:
     }
     for name, (value, kind) in fields.items():
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise ValueError(f"{name} is {value!r}")
+            raise ValueError(f"{name} is {brief(value)}")
     if not all(isinstance(name, str) for name in corpus["arguments"]):
         raise ValueError("corpus.arguments are not names")
-    if not 0 < plan["reading"] < math.inf:
-        raise ValueError(f"plan.reading is {plan['reading']}")
+    if not 0 < plan["reading"] < LARGEST:
+        raise ValueError(f"plan.reading is {brief(plan['reading'])}")
     if config["precision"] not in ("float32", "bfloat16"):
-        raise ValueError(f"precision is {config['precision']!r}")
+        raise ValueError(f"precision is {brief(config['precision'])}")
+
+
+def _check_text(directory: Path, text: Corpus, config: TrainConfig, vocabulary: Vocabulary) -> None:
+    """Refuse a text that cannot be the one of the run.
+
+    Raises
+    ------
+    CheckpointError
+    """
+    if text.vocabulary != vocabulary:
+        raise CheckpointError(f"{directory}: vocabulary.json is not that of the corpus")
+    streams = config.batch_size or 0
+    if not 0 < 2 * streams <= len(text.train):
+        raise CheckpointError(
+            f"{directory}: config.json: train.batch_size is {brief(config.batch_size)}, and the "
+            f"text has {len(text.train):,} symbols"
+        )
 
 
 def _processes(count: int) -> str:

@@ -31,8 +31,10 @@ def choose_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
+        if device.type == "meta":
+            raise RuntimeError("it holds no values")
+    except (ImportError, RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0].split(". ")[0][:200]
         raise ConfigError(f"--device {name} cannot be used: {reason}") from error
     return device
 

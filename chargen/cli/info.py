@@ -10,7 +10,7 @@ import click
 
 from ..shipped import resolve
 from .options import json_option, load_model, model_argument
-from .terminal import visible
+from .terminal import visible, visible_json
 
 
 @click.command()
@@ -35,7 +35,7 @@ def info(directory: str, as_json: bool) -> None:
         **config,
     }
     if as_json:
-        click.echo(json.dumps(facts, ensure_ascii=False))
+        click.echo(visible_json(json.dumps(facts, ensure_ascii=False)))
         return
     for name, value in facts.items():
         if isinstance(value, dict):

@@ -23,7 +23,7 @@ from .options import (
 )
 from .options import threads_option as threads
 from .steering import STEERING, check_steering, steered, steering_options
-from .terminal import say, visible, write_flowing
+from .terminal import say, visible, visible_json, write_flowing
 
 
 @click.command()
@@ -102,7 +102,7 @@ def sample(
                 "seed": drawn.seed,
                 "ended": drawn.ended,
             }
-            click.echo(json.dumps(row, ensure_ascii=False))
+            click.echo(visible_json(json.dumps(row, ensure_ascii=False)))
     elif num_samples == 1 and not lm.backward:
         pieces = itertools.chain([text], lm.stream(text, **options), ["\n"])
         write_flowing(pieces, sys.stdout, show)

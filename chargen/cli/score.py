@@ -23,7 +23,7 @@ from .options import (
     streams_option,
 )
 from .options import threads_option as threads
-from .terminal import visible
+from .terminal import visible, visible_json
 
 # Background colours of the terminal's 256 by bits of surprise: none, then yellow to red.
 _STEPS = ((1.0, None), (2.0, 230), (4.0, 222), (6.0, 215), (9.0, 209), (math.inf, 203))
@@ -70,14 +70,14 @@ def score(
             "bits_per_char": result.bits_per_char,
             "unknown_chars": result.unknown_chars,
         }
-        click.echo(json.dumps(figures, ensure_ascii=False))
+        click.echo(visible_json(json.dumps(figures, ensure_ascii=False)))
     elif sys.stdout.isatty() if color is None else color:
         painted = "".join(map(_paint, text, surprise))
         click.echo(painted, color=True)
         click.echo(f"{result.bits_per_char:.3f} bits per character")
     else:
         for character, value in zip(text, surprise, strict=True):
-            click.echo(f"{value:.3f}\t{json.dumps(character, ensure_ascii=False)}")
+            click.echo(f"{value:.3f}\t{visible_json(json.dumps(character, ensure_ascii=False))}")
 
 
 def _paint(character: str, surprise: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import unicodedata
 from collections.abc import Callable, Iterable
@@ -25,6 +26,13 @@ def visible(text: str) -> str:
         character if character in _PLAIN or not _drives(character) else _escape(character)
         for character in text
     )
+
+
+def visible_json(text: str) -> str:
+    """The same JSON with what would drive a terminal as escapes of JSON: as a value it is equal."""
+    if text.isprintable():
+        return text
+    return "".join(json.dumps(c)[1:-1] if _drives(c) and c != "\n" else c for c in text)
 
 
 def _drives(character: str) -> bool:

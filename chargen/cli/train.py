@@ -15,7 +15,7 @@ from ..text.config import CorpusConfig
 from .options import json_option, options_of, quiet_option
 from .progress import reporter_for
 from .resuming import resume_budget
-from .terminal import say, visible
+from .terminal import say, visible, visible_json
 
 
 @click.command()
@@ -79,7 +79,7 @@ def train(
 def _tell(result: Any, as_json: bool, quiet: bool) -> None:
     if as_json:
         values = {k: str(v) if isinstance(v, Path) else v for k, v in vars(result).items()}
-        click.echo(json.dumps(values, ensure_ascii=False))
+        click.echo(visible_json(json.dumps(values, ensure_ascii=False)))
     elif result.finished:
         if result.valid_bits is not None:
             click.echo(

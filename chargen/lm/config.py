@@ -10,12 +10,18 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from ..errors import ConfigError
+from ..errors import ConfigError, brief
 
 CELLS = ("lstm", "gru", "rnn")
 DIRECTIONS = ("forward", "backward")
 PRECISIONS = ("auto", "float32", "bfloat16")
 OPTIMIZERS = ("muon", "adamw")
+
+MOST_LAYERS = 256
+"""Making the modules of a layer takes a millisecond: ten thousand, which a file can ask for, ten
+seconds."""
+
+MOST_THREADS = 1024
 
 Value = TypeVar("Value")
 
@@ -51,8 +57,8 @@ def check_number(
     if value is None:
         return
     option = "--" + name.replace("_", "-")
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ConfigError(f"{option} must be a number, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _finite(value):
+        raise ConfigError(f"{option} must be a number, got {brief(value)}")
     if whole and not isinstance(value, int):
         raise ConfigError(f"{option} must be a whole number, got {value}")
     bounds = [
@@ -65,17 +71,24 @@ def check_number(
             raise ConfigError(f"{option} must be {wanted}, got {value}")
 
 
+def _finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float holds
+        return False
+
+
 def check_choice(owner: object, name: str, choices: tuple[str, ...]) -> None:
     value = getattr(owner, name)
     if value not in choices:
         option = "--" + name.replace("_", "-")
-        raise ConfigError(f"{option} must be one of {', '.join(choices)}; got {value!r}")
+        raise ConfigError(f"{option} must be one of {', '.join(choices)}; got {brief(value)}")
 
 
 def check_flag(owner: object, name: str) -> None:
     value = getattr(owner, name)
     if not isinstance(value, bool):
-        raise ConfigError(f"--{name.replace('_', '-')} must be true or false, got {value!r}")
+        raise ConfigError(f"--{name.replace('_', '-')} must be true or false, got {brief(value)}")
 
 
 @dataclass(frozen=True)
@@ -108,8 +121,9 @@ class ModelConfig:
     )
 
     def __post_init__(self) -> None:
-        for name in ("vocabulary_size", "hidden_size", "num_layers", "embedding_size"):
+        for name in ("vocabulary_size", "hidden_size", "embedding_size"):
             check_number(self, name, low=1, whole=True)
+        check_number(self, "num_layers", low=1, below=MOST_LAYERS + 1, whole=True)
         for name in ("dropout", "embedding_dropout", "weight_dropout"):
             check_number(self, name, low=0, below=1)
         check_choice(self, "cell", CELLS)
@@ -178,7 +192,7 @@ class TrainConfig:
         for name in ("steps", "batch_size", "eval_every", "checkpoint_every", "patience"):
             check_number(self, name, low=1, whole=True)
         check_number(self, "window", low=2, whole=True)
-        check_number(self, "threads", low=1, whole=True)
+        check_number(self, "threads", low=1, below=MOST_THREADS + 1, whole=True)
         check_number(self, "warmup_steps", low=0, whole=True)
         check_number(self, "weight_decay", low=0)
         check_number(self, "clip", low=0)

@@ -71,6 +71,8 @@ def load_optimizer_tensors(tensors: dict[str, Tensor], *optimizers: torch.optim.
         own = range(first, first + sum(len(group["params"]) for group in groups))
         state = {index - first: entries[index] for index in own if index in entries}
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        if len({frozenset(values) for values in state.values()}) > 1:
+            raise ValueError("the optimizer remembers more of some parameters than of others")
         for place, values in state.items():
             for name, value in values.items():
                 shapes = (parameters[place].shape, torch.Size([]))

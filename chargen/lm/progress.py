@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 from typing import Any
+
+from ..errors import brief
+
+LARGEST = 2.0**63
+"""No count, and no number of seconds or nats, is as large."""
 
 
 @dataclass
@@ -61,5 +65,5 @@ def check_numbers(progress: Any) -> None:
             continue
         allowed = (int,) if type(default) is int else (int, float)
         missing = value is None and default is None
-        if not missing and (type(value) not in allowed or not 0 <= value < math.inf):
-            raise ValueError(f"{entry.name} is {value!r}")
+        if not missing and (type(value) not in allowed or not 0 <= value < LARGEST):
+            raise ValueError(f"{entry.name} is {brief(value)}")

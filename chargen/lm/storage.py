@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .. import checkpoint
 from ..checkpoint import Checkpoint
-from ..errors import CheckpointError, ConfigError, VocabularyError
+from ..errors import CheckpointError, ConfigError, VocabularyError, brief
 from ..runtime import shapes_only
 from ..text.vocabulary import Vocabulary
 from .config import ModelConfig
@@ -25,6 +25,12 @@ from .model import CharLM
 KIND = "language-model"
 
 ConfigT = TypeVar("ConfigT")
+
+FLOATS = {
+    *(torch.float64, torch.float32, torch.bfloat16, torch.float16),
+    *(torch.float8_e4m3fn, torch.float8_e5m2),
+}
+"""What becomes float32. torch has more floats, some of which it cannot even convert."""
 
 
 def config_from_json(cls: type[ConfigT], value: Any, where: str) -> ConfigT:
@@ -40,10 +46,10 @@ def config_from_json(cls: type[ConfigT], value: Any, where: str) -> ConfigT:
     names = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for name in value:
         if name not in names:
-            near = difflib.get_close_matches(name, names, 1)
+            near = difflib.get_close_matches(name[:80], names, 1)
             hint = f" (did you mean {near[0]}?)" if near else ""
             raise CheckpointError(
-                f"{where} has the unknown field {name!r}{hint}; "
+                f"{where} has the unknown field {brief(name)}{hint}; "
                 "a newer chargen may have written it: update chargen"
             )
     try:
@@ -132,7 +138,7 @@ def read_vocabulary(stored: Checkpoint, name: str, config: ModelConfig) -> Vocab
     try:
         vocabulary = Vocabulary.from_json(stored.document(name))
     except VocabularyError as error:
-        raise CheckpointError(f"{stored.path}: {error}") from error
+        raise CheckpointError(f"{stored.path}: {name}.json: {error}") from error
     if vocabulary.size != config.vocabulary_size:
         raise CheckpointError(
             f"{stored.path}: {name}.json has {vocabulary.size} symbols, config.json says "
@@ -158,14 +164,14 @@ def check_weights(where: str, expected: dict[str, Tensor], weights: dict[str, Te
     """
     for name in sorted(expected.keys() ^ weights.keys()):
         state = "lacks" if name in expected else "has the unknown"
-        raise CheckpointError(f"{where} {state} tensor {name!r}")
+        raise CheckpointError(f"{where} {state} tensor {brief(name)}")
     for name, tensor in weights.items():
         if tensor.shape != expected[name].shape:
             raise CheckpointError(
-                f"{where}: {name} has shape {list(tensor.shape)}, config.json asks for "
+                f"{where}: {name} has shape {brief(list(tensor.shape))}, config.json asks for "
                 f"{list(expected[name].shape)}"
             )
-        if not tensor.is_floating_point():
+        if tensor.dtype not in FLOATS:
             raise CheckpointError(f"{where}: {name} has type {tensor.dtype}, not a float")
         if not torch.isfinite(tensor.float()).all():  # as it will be used
             raise CheckpointError(f"{where}: {name} has values that are not finite numbers")

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import MissingExtraError
+from ..errors import MissingExtraError, brief
 from ..text.vocabulary import code_points
 
 ORDERS = (3, 6)
@@ -89,7 +89,7 @@ class NgramModel:
             "biases": (num_classes,),
         }
         if tensors.keys() != shapes.keys():
-            raise ValueError(f"it has the tensors {sorted(tensors)}, not {sorted(shapes)}")
+            raise ValueError(f"it has the tensors {brief(sorted(tensors))}, not {sorted(shapes)}")
         for name, shape in shapes.items():
             value = tensors[name]
             if tuple(value.shape) != shape or not value.is_floating_point():

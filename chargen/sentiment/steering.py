@@ -179,7 +179,7 @@ def _numbers(values: Any, count: int, where: str) -> NDArray[np.float32]:
         not isinstance(values, list)
         or len(values) != count
         or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-        or not all(math.isfinite(v) and abs(v) < 1e6 for v in values)
+        or not all(abs(v) < 1e6 for v in values)
     ):
         raise CheckpointError(f"{where} must be a list of {count} numbers")
     return np.array(values, np.float32)

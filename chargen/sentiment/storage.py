@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..checkpoint import Checkpoint
-from ..errors import CheckpointError, ConfigError
+from ..errors import CheckpointError, ConfigError, brief
 from ..lm.config import ModelConfig
 from ..lm.model import CharLM
 from ..lm.storage import check_weights, config_from_json, read_vocabulary
@@ -94,7 +94,7 @@ def unpack(
     ):
         raise CheckpointError(f"{path}: config.json does not name {sizes.num_classes} labels")
     if clean not in (None, "html"):
-        raise CheckpointError(f"{path}: config.json: clean is {clean!r}")
+        raise CheckpointError(f"{path}: config.json: clean is {brief(clean)}")
     listed = config.get("encoders")
     if not isinstance(listed, list) or not 1 <= len(listed) <= 2:
         raise CheckpointError(f"{path}: config.json does not describe one or two encoders")
@@ -111,14 +111,14 @@ def unpack(
     network = _empty_network(stored, configs, sizes, len(weights))
     expected = {k: v for k, v in network.state_dict().items() if not k.endswith(_COUNTER)}
     check_weights(f"{path}: model.safetensors", expected, weights)
+    weights = {name: value.float() for name, value in weights.items()}
     if not float(weights["temperature"]) > 0:
         raise CheckpointError(f"{path}: model.safetensors: temperature is not above 0")
     for name, value in weights.items():
         if name.endswith("running_var") and (value < 0).any():
             raise CheckpointError(f"{path}: model.safetensors: {name} has a variance below 0")
     counters = {k: torch.zeros((), dtype=torch.int64) for k in network.state_dict()}
-    complete = counters | {k: v.float() for k, v in weights.items()}
-    network.load_state_dict(complete, assign=True)
+    network.load_state_dict(counters | weights, assign=True)
     for encoder in network.lm_encoders():
         if encoder.config.tied:
             encoder.output.weight = encoder.embedding.weight

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from chargen.errors import VocabularyError
+from chargen.errors import VocabularyError, brief
 
 Ids = npt.NDArray[Any]  # unsigned integers, 1-D
 
@@ -101,20 +101,22 @@ class Vocabulary(ABC):
             raise VocabularyError(f"a vocabulary is a JSON object, not {type(data).__name__}")
         version = data.get("format")
         if type(version) is not int or version < 1:
-            raise VocabularyError(f"vocabulary: 'format' must be {FORMAT}, got {version!r}")
+            raise VocabularyError(f"vocabulary: 'format' must be {FORMAT}, got {brief(version)}")
         if version > FORMAT:
             raise VocabularyError(
-                f"vocabulary: format {version} is newer than this chargen reads ({FORMAT});"
+                f"vocabulary: format {brief(version)} is newer than this chargen reads ({FORMAT});"
                 " update chargen"
             )
         level = data.get("level")
         if level not in ("char", "byte"):
-            raise VocabularyError(f"vocabulary: 'level' must be 'char' or 'byte', got {level!r}")
+            raise VocabularyError(
+                f"vocabulary: 'level' must be 'char' or 'byte', got {brief(level)}"
+            )
         fields = {"format", "level", "documents"}
         if level == "char":
             fields |= {"characters", "start"}
         if set(data) != fields:
-            wrong = sorted(map(repr, set(data) ^ fields))
+            wrong = [brief(name) for name in sorted(set(data) ^ fields)[:5]]
             raise VocabularyError(f"vocabulary: fields missing or not known: {', '.join(wrong)}")
         if not isinstance(data["documents"], bool):
             raise VocabularyError("vocabulary: 'documents' must be true or false")

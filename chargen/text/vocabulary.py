@@ -59,7 +59,7 @@ class CharVocabulary(Vocabulary):
         steps = np.diff(codes)
         if (steps <= 0).any():
             place = int(np.argmax(steps <= 0)) + 1
-            kind = "twice" if len(set(characters)) < len(characters) else "out of order"
+            kind = "twice" if np.unique(codes).size < codes.size else "out of order"
             raise VocabularyError(f"vocabulary: 'characters' has one {kind}, near place {place}")
         if start is not None and (
             not isinstance(start, str) or len(start) != 1 or start not in characters

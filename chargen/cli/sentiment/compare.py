@@ -12,7 +12,7 @@ from ...sentiment.baselines.config import CompareConfig, WordConfig
 from ...sentiment.config import ExamplesConfig
 from ..options import json_option, options_of, quiet_option, threads_option
 from ..progress import reporter_for
-from ..terminal import visible
+from ..terminal import visible, visible_json
 
 
 @click.command()
@@ -71,7 +71,7 @@ def compare(
             "seed": words.seed,
             "rows": [row.to_json() for row in rows],
         }
-        click.echo(json.dumps(figures, ensure_ascii=False))
+        click.echo(visible_json(json.dumps(figures, ensure_ascii=False)))
     else:
         click.echo(visible(table(rows)))
 

@@ -19,7 +19,7 @@ from ..options import (
     quiet_option,
 )
 from ..options import threads_option as threads
-from ..terminal import say, visible
+from ..terminal import say, visible, visible_json
 from .verdicts import RowProgress
 
 _NAMES = {
@@ -73,7 +73,7 @@ def evaluate(
     chances = _probabilities(classifier, examples.texts, quiet)
     figures = figures_of(examples.labels, chances, classifier.labels)
     if as_json:
-        click.echo(json.dumps(figures, ensure_ascii=False))
+        click.echo(visible_json(json.dumps(figures, ensure_ascii=False)))
         return
     for key, name in _NAMES.items():
         value = figures[key]

@@ -22,7 +22,7 @@ from ..options import (
     quiet_option,
 )
 from ..options import threads_option as threads
-from ..terminal import say, visible
+from ..terminal import say, visible, visible_json
 
 UNIT_TEXTS = 2000
 """Labelled texts among which the most telling unit is looked for."""
@@ -113,7 +113,7 @@ def explain(
         found = explanation.to_dict()
         if unit is not None and values is not None:
             found["unit"] = unit.to_dict() | {"trace": [round(v, 6) for v in values.tolist()]}
-        click.echo(json_line(found))
+        click.echo(visible_json(json_line(found)))
     else:
         _show(explanation, unit, _wants_color(color))
 

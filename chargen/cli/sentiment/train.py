@@ -12,7 +12,7 @@ from ...sentiment.config import ExamplesConfig, FinetuneConfig, NetworkConfig
 from ..options import json_option, options_of, quiet_option
 from ..progress import reporter_for
 from ..resuming import resume_budget
-from ..terminal import say
+from ..terminal import say, visible_json
 
 
 @click.command()
@@ -85,7 +85,7 @@ def _tell(run: Any, as_json: bool, quiet: bool) -> None:
             "valid": run.valid,
             "finished": run.finished,
         }
-        click.echo(json.dumps(figures, ensure_ascii=False))
+        click.echo(visible_json(json.dumps(figures, ensure_ascii=False)))
     elif run.finished:
         if run.valid:
             click.echo(

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ..progress import LINE_SECONDS
-from ..terminal import say, visible
+from ..terminal import say, visible, visible_json
 
 
 def show(classifier: Any, verdict: Any, as_json: bool) -> None:
@@ -27,7 +27,7 @@ def show(classifier: Any, verdict: Any, as_json: bool) -> None:
             else dict(zip(classifier.labels, map(rounded, chances), strict=True))
         )
         answer = {"text": verdict.text, "label": label, "probabilities": probabilities}
-        click.echo(json_line(answer))
+        click.echo(visible_json(json_line(answer)))
         return
     width = max(len(visible(each)) for each in classifier.labels)
     best = "    -" if label is None else f"{verdict.probabilities.max():.3f}"
