@@ -496,12 +496,8 @@ class Peak:
         return 0.0 if self.began is None else self._read("VmHWM") - self.began
 
 
-def run(cases: int, seed: int, folder: Path) -> dict[str, Any]:
-    """Damage and load, and count."""
-    ngrams.BITS = SMALL_NGRAMS
-    ends: dict[str, Counter[str]] = {kind: Counter() for kind in [*KINDS, "unfolding"]}
-    failures: list[str] = []
-    slowest, largest = (0.0, ""), (0.0, "")
+def sound_checkpoints(folder: Path) -> list[tuple[Path, Files, Callable[[Path], None]]]:
+    """Where each lies, its files, and what is done with it; the interrupted run is last."""
     sound = []
     for name, stored, use in bases(folder):
         directory = folder / name
@@ -514,6 +510,20 @@ def run(cases: int, seed: int, folder: Path) -> dict[str, Any]:
         use(directory)
         write(directory, files)
         sound.append((directory, files, use))
+    return sound
+
+
+RIGHT = ("refused", "refused later", "works")
+"""How a case may end."""
+
+
+def run(cases: int, seed: int, folder: Path) -> dict[str, Any]:
+    """Damage and load, and count."""
+    ngrams.BITS = SMALL_NGRAMS
+    ends: dict[str, Counter[str]] = {kind: Counter() for kind in [*KINDS, "unfolding"]}
+    failures: list[str] = []
+    slowest, largest = (0.0, ""), (0.0, "")
+    sound = sound_checkpoints(folder)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.perf_counter()
     for case in range(cases):
@@ -533,7 +543,7 @@ def run(cases: int, seed: int, folder: Path) -> dict[str, Any]:
         # A run that goes on may take its time.
         if grown > MOST_MEGABYTES or (seconds > MOST_SECONDS and use is not use_run):
             end = f"{seconds:.1f} s, {grown:.0f} MB: {end}"
-        if end not in ("refused", "refused later", "works"):
+        if end not in RIGHT:
             failures.append(f"case {case}, {kind} of {directory.name}: {end}")
             end = "failed"
         ends[kind][end] += 1

@@ -1,0 +1,65 @@
+"""Checkpoints from strangers again, by a fuzzer that coverage guides (atheris, over libFuzzer).
+
+    pip install atheris
+    python benchmarks/fuzz_guided.py --seconds 120
+
+One file of a small checkpoint is replaced by what the fuzzer makes of it, the manifest is made
+right again, and the result is loaded, as in `fuzz_checkpoints.py`. libFuzzer prints how many inputs
+it tried and how many of the package's branches they reached; a failure ends it with the input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import atheris
+import torch
+
+with atheris.instrument_imports(include=["chargen"]):
+    import fuzz_checkpoints as fuzz
+
+from chargen.sentiment import ngrams
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=int, default=120)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    ngrams.BITS = fuzz.SMALL_NGRAMS
+    folder = Path(tempfile.mkdtemp(prefix="chargen-guided-"))
+    sound = fuzz.sound_checkpoints(folder)[:-1]  # going on with a run takes too long
+    seeds = folder / "seeds"
+    seeds.mkdir()
+    for base, (_, files, _) in enumerate(sound):
+        for index, name in enumerate(sorted(files)):
+            (seeds / f"{base}-{index}").write_bytes(bytes([base, index]) + files[name])
+
+    def one(data: bytes) -> None:
+        """The first byte chooses the checkpoint, the second its file, the rest is the file."""
+        if len(data) < 2:
+            return
+        directory, files, use = sound[data[0] % len(sound)]
+        name = sorted(files)[data[1] % len(files)]
+        changed = files | {name: data[2:]}
+        fuzz.write(directory, changed if name == fuzz.MANIFEST else fuzz.repaired(changed))
+        end = fuzz.attempt(use, directory)
+        if end not in fuzz.RIGHT:
+            raise AssertionError(f"{name} of {directory.name}: {end}")
+
+    options: list[Any] = [f"-max_total_time={arguments.seconds}", f"-seed={arguments.seed}"]
+    atheris.Setup([sys.argv[0], *options, "-max_len=20000", str(seeds)], one)
+    try:
+        atheris.Fuzz()  # ends the process
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
