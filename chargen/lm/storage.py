@@ -69,8 +69,8 @@ def fitting(directory: Path) -> Iterator[None]:
     try:
         yield
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
-        reason = f"it lacks {e}" if isinstance(e, KeyError) else str(e).splitlines()[0]
-        raise CheckpointError(f"{directory}: training/ does not fit: {reason}") from e
+        reason = f"it lacks {e}" if isinstance(e, KeyError) else str(e).split("\n")[0]
+        raise CheckpointError(f"{directory}: training/ does not fit: {reason[:200]}") from e
 
 
 def pack(

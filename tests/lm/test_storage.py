@@ -255,3 +255,15 @@ def test_the_wrong_kind(tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "other", Checkpoint("classifier", documents={"config": {}}))
     with pytest.raises(CheckpointError, match=r"classifier.*language-model"):
         storage.load(tmp_path / "other")
+
+
+def test_what_torch_says_of_a_training_state_is_cut() -> None:
+    with pytest.raises(CheckpointError) as caught, storage.fitting(Path("run")):
+        raise RuntimeError("shape " + "1, " * 1000 + "\nand more")
+    assert str(caught.value).startswith("run: training/ does not fit: shape 1, 1")
+    assert len(str(caught.value)) < 300
+    with (
+        pytest.raises(CheckpointError, match="it lacks 'progress'"),
+        storage.fitting(Path("run")),
+    ):
+        raise KeyError("progress")
