@@ -190,6 +190,29 @@ def test_optimizers_go_on_from_their_tensors(optimizer: str) -> None:
         assert torch.equal(mine, its)
 
 
+@both
+def test_what_another_optimizer_remembers_is_refused(optimizer: str) -> None:
+    model = make()
+    optimizers = optimizers_of(model, 0.01, 0.1, optimizer)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    step(optimizers)
+    kept = optimizer_tensors(*optimizers)
+    for name, value in kept.items():
+        # A fused kernel would write past the end of a tensor that is too small.
+        wrong = [torch.zeros(3, 2, 1), value.double(), value.to(torch.int64)]
+        if value.dim():
+            wrong.append(torch.zeros(()))
+        for other in wrong:
+            with pytest.raises(ValueError, match="another's"):
+                load_optimizer_tensors(kept | {name: other}, *optimizers)
+        without = {key: tensor for key, tensor in kept.items() if key != name}
+        extra = {name.split(".")[0] + ".extra": value}
+        for changed in (kept | extra, without | extra):
+            with pytest.raises(ValueError, match="remembers"):
+                load_optimizer_tensors(changed, *optimizers)
+
+
 # ---------------------------------------------------------------- clipping
 
 
