@@ -1,4 +1,4 @@
-"""Puts the shipped models into the wheel; all else about the package is in pyproject.toml."""
+"""Puts the shipped models and texts into the wheel; all else is in pyproject.toml."""
 
 import shutil
 from pathlib import Path
@@ -8,7 +8,12 @@ from setuptools.command.build_py import build_py
 
 
 class BuildWithModels(build_py):
-    """Copies each folder of `checkpoints/` that has a model card to `chargen/models/`."""
+    """Copies what `checkpoints/` and `corpora/` hold to `chargen/models/` and `chargen/texts/`.
+
+    Only what belongs to the project: folders with a model card, and the texts that are named here.
+    """
+
+    texts = ("LICENSE", "quay.txt", "miscellany.txt", "opinions.csv", "opinions-heldback.csv")
 
     def run(self) -> None:
         super().run()
@@ -17,6 +22,11 @@ class BuildWithModels(build_py):
         for card in Path("checkpoints").glob("*/MODEL_CARD.md"):
             target = Path(self.build_lib) / "chargen" / "models" / card.parent.name
             shutil.copytree(card.parent, target, dirs_exist_ok=True)
+
+        folder = Path(self.build_lib) / "chargen" / "texts"
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in self.texts:
+            shutil.copy(Path("corpora") / name, folder / name)
 
 
 setup(cmdclass={"build_py": BuildWithModels})

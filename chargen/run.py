@@ -22,6 +22,7 @@ from .runtime import PrecisionChoice, seed_everything
 from .session import Run, Session, device_of
 from .text.config import CorpusConfig
 from .text.corpus import Corpus, cached_corpus, load_corpus
+from .text.fetching import valid_part
 from .text.sources import corpus_name
 from .text.vocabulary import Vocabulary
 
@@ -71,6 +72,9 @@ def train(
             return configs
 
         train_config, model_config, corpus_config = ranks.shared(ready)
+        if corpus_config.valid is None and (part := valid_part(arguments)):
+            corpus_config = replace(corpus_config, valid=part)
+            reporter.note(f"validation text: {part}")
         corpus_saved = {"arguments": arguments, "config": asdict(corpus_config)}
         reverse = model_config.direction == "backward"
         text = _on_all_ranks(

@@ -12,6 +12,7 @@ import click
 
 from .. import __version__, distributed
 from ..errors import ChargenError, FollowerError
+from .corpus import corpus
 from .evaluate import evaluate
 from .groups import Group, PipeClosed
 from .info import info
@@ -39,7 +40,7 @@ def cli() -> None:
     """
 
 
-for command in (train, sample, evaluate, score, info, memorization, sentiment):
+for command in (train, sample, evaluate, score, info, memorization, corpus, sentiment):
     cli.add_command(command)
 
 

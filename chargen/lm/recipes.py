@@ -43,6 +43,9 @@ As long as its weights are not more than `WEIGHTS_A_CHARACTER`.
 
 WEIGHTS_A_CHARACTER = 5.0
 
+ENOUGH = 3.0
+"""Passes over the text after which more width is worth more than more passes (docs/recipes.md)."""
+
 # (characters that must be read, streams): more steps learn more, until there are enough of them
 BATCHES = ((0, 16), (20_000_000, 32), (100_000_000, 64))
 
@@ -149,6 +152,27 @@ def plan(
         warmup_steps=min(50, max(1, steps // 10)),
     )
     return Plan(model, train, reading, tuple(reasons))
+
+
+def suggestion(characters: int, flops_per_second: float = 2.5e11) -> tuple[float, int]:
+    """Minutes with which to begin, and the hidden size that a run of them takes.
+
+    Parameters
+    ----------
+    characters : int
+        Length of the corpus.
+    flops_per_second : float
+        Of a training step; two cores of an ordinary processor by default.
+    """
+    training = max(1, int(0.9 * characters))
+    chosen = 1.0, 128
+    for minutes in (1, 3, 10, 30, 60, 120, 480):
+        model = ModelConfig(vocabulary_size=100)
+        made = plan(model, TrainConfig(minutes=minutes), training, flops_per_second)
+        chosen = float(minutes), made.model.hidden_size or 0
+        if made.reading >= ENOUGH * training:
+            break
+    return chosen
 
 
 def _fill(config: Any, **defaults: Any) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..errors import ConfigError, CorpusError
 from ..text.decoding import decode
+from ..text.fetching import is_reference, labelled_path, paths
 from ..text.files import byte_blocks, from_path, shown, unreadable
 from ..text.html import clean_html
 from ..text.tables import Row, broken
@@ -70,18 +71,21 @@ def named(rows: Sequence[object], word: str = "line") -> str:
 
 
 def gather(path: str, config: ExamplesConfig) -> Gathered:
-    """All labelled texts of a table, or of a folder with one folder per class.
+    """All labelled texts of a table, a folder with one folder per class, or a data set by name.
 
     Raises
     ------
     CorpusError, ConfigError
         As `chargen.sentiment.examples.read_examples`.
     """
+    path = labelled_path(path)
     return _from_folder(path, config) if _is_folder(path) else _from_table(path, config)
 
 
 def gather_texts(path: str, config: ExamplesConfig) -> Iterator[str]:
     """All texts, without labels, of plain text, a table, or the .txt files of a folder."""
+    if is_reference(path):
+        path = str(paths(path)[0])
     found: Iterable[str]
     if _is_folder(path):
         files = sorted(one for one in Path(path).rglob("*.txt") if one.is_file())

@@ -13,6 +13,11 @@ from chargen.errors import CorpusError
 from chargen.text.files import Source, from_path
 
 NAMES = ("python-docs", "python-stdlib")
+# (name, language, licence, what it is)
+DESCRIPTIONS = (
+    ("python-docs", "English", "PSF-2.0", "the language reference that every Python carries"),
+    ("python-stdlib", "Python", "PSF-2.0", "the source of Python's standard library"),
+)
 _LEFT_OUT = {"site-packages", "dist-packages", "__pycache__", "test", "tests", "idle_test"}
 
 

@@ -16,7 +16,7 @@ from itertools import chain
 from pathlib import Path
 
 from chargen.errors import ConfigError, CorpusError
-from chargen.text import builtin
+from chargen.text import builtin, datasets, fetching
 from chargen.text.config import CorpusConfig
 from chargen.text.decoding import decode, normalized
 from chargen.text.files import (
@@ -50,8 +50,9 @@ def resolve(
     Parameters
     ----------
     corpora : sequence of str
-        ``python-docs``, ``python-stdlib``, files, folders, or ``-`` for standard input. A name
-        wins over a file in the current folder; ``./python-docs`` is the file.
+        ``python-docs``, ``python-stdlib``, files, folders, or ``-`` for standard input. These
+        names win over a file in the current folder; ``./python-docs`` is the file. Names and
+        addresses of `chargen.text.datasets`, which may have to be fetched, do not.
     config : CorpusConfig
         `glob`, `encoding` and `documents` matter here.
     notes : list of str, optional
@@ -86,7 +87,13 @@ def _resolve_one(argument: str, config: CorpusConfig, notes: list[str]) -> list[
         return builtin.resolve_builtin(argument)
     if not argument:
         raise CorpusError("the name of the corpus is empty")
-    path = Path(argument)
+    if fetching.is_reference(argument):
+        found = fetching.paths(argument, notes.append)
+        return [source for path in found for source in _from_path(path, path.name, config, notes)]
+    return _from_path(Path(argument), argument, config, notes)
+
+
+def _from_path(path: Path, argument: str, config: CorpusConfig, notes: list[str]) -> list[Source]:
     try:
         if path.is_dir():
             return text_files(path, config, notes)
@@ -101,20 +108,25 @@ def _resolve_one(argument: str, config: CorpusConfig, notes: list[str]) -> list[
 
 
 def _missing(argument: str) -> CorpusError:
-    there = list(builtin.NAMES)
+    names = (*builtin.NAMES, *datasets.CATALOGUE)
+    there = list(names)
     folder = Path(argument).parent
     with contextlib.suppress(OSError, ValueError):
         there += [entry.name for entry in os.scandir(folder)][:10_000]
     near = difflib.get_close_matches(Path(argument).name, there, n=1)
     if not near:
         return CorpusError(f"{shown(argument)} does not exist")
-    close = near[0] if near[0] in builtin.NAMES else folder / near[0]
+    close = near[0] if near[0] in names else folder / near[0]
     return CorpusError(f"{shown(argument)} does not exist; did you mean {shown(close)}?")
 
 
 def corpus_name(corpora: Sequence[str]) -> str:
     """A short name for the corpus that can be the name of a folder."""
     first = corpora[0] if corpora else ""
+    if fetching.is_reference(first):
+        reference = datasets.parse(first)
+        assert reference is not None
+        first = reference.name
     name = "stdin" if first == "-" else Path(os.path.abspath(first)).name  # noqa: PTH100
     if first not in builtin.NAMES and not Path(first).is_dir():
         for endings in (COMPRESSIONS, (*TABLES, ".txt", ".text", ".md", ".log")):

@@ -1,0 +1,206 @@
+"""`chargen corpus`: texts by name, and what a text is like."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import click
+
+from ..text.config import CorpusConfig
+from .groups import Group
+from .options import json_option, options_of, quiet_option
+from .terminal import say, visible, visible_json
+
+
+@click.group(cls=Group)
+def corpus() -> None:
+    """Texts by name: list what can be had, fetch it, and see what a text is like."""
+
+
+@corpus.command("list")
+@json_option
+def list_command(as_json: bool) -> None:
+    """The data sets that have a name, wherever a corpus is asked for.
+
+    \b
+    chargen corpus list
+    chargen train shakespeare --minutes 10
+    """
+    rows = _rows()
+    if as_json:
+        click.echo(visible_json(json.dumps(rows, ensure_ascii=False)))
+        return
+    width = max(len(row["name"]) for row in rows)
+    for row in rows:
+        size = f"{row['bytes'] / 1e6:.1f} MB" if row["bytes"] else "-"
+        here = {True: "here", False: "to fetch"}[row["here"]]
+        click.echo(
+            f"{row['name']:{width}}  {size:>8}  {here:8}  {row['language']}; {row['licence']}"
+        )
+        click.echo(f"{'':{width}}  {row['about']}")
+        if row["parts"]:
+            click.echo(f"{'':{width}}  {', '.join(row['parts'])}")
+
+
+def _rows() -> list[dict[str, Any]]:
+    from ..text import builtin, datasets, fetching
+
+    rows: list[dict[str, Any]] = [
+        {
+            "name": name,
+            "bytes": 0,
+            "here": True,
+            "language": language,
+            "licence": licence,
+            "about": about,
+            "parts": [],
+        }
+        for name, language, licence, about in builtin.DESCRIPTIONS
+    ]
+    for dataset in datasets.CATALOGUE.values():
+        reference = datasets.parse(dataset.name)
+        assert reference is not None
+        rows.append(
+            {
+                "name": dataset.name,
+                "bytes": dataset.size,
+                "here": fetching.cached(reference) is not None,
+                "language": dataset.language,
+                "licence": dataset.licence,
+                "about": dataset.about,
+                "parts": [f"{dataset.name}:{p}" for p in dataset.parts]
+                if len(dataset.parts) > 1
+                else [],
+            }
+        )
+    rows.append(
+        {
+            "name": "gutenberg:NUMBER",
+            "bytes": 0,
+            "here": False,
+            "language": "many",
+            "licence": "public domain in the USA",
+            "about": "a book of Project Gutenberg by its number, without header and licence",
+            "parts": [],
+        }
+    )
+    return rows
+
+
+@corpus.command()
+@click.argument("name")
+@click.option("--sha256", help="What the SHA-256 of the file at an address must be.")
+@click.option("--again", is_flag=True, help="Fetch it though it is in the cache.")
+@json_option
+@quiet_option
+def fetch(name: str, sha256: str | None, again: bool, as_json: bool, quiet: bool) -> None:
+    """Fetch a data set into the cache, and print where its texts lie.
+
+    NAME is one of `chargen corpus list`, with or without a part, gutenberg:NUMBER, or an http,
+    https or file address; an archive there is unpacked to a folder. A fetch that was cut off goes
+    on where it stopped.
+
+    \b
+    chargen corpus fetch shakespeare
+    chargen corpus fetch gutenberg:1342
+    chargen corpus fetch https://example.org/book.txt --sha256 HEX
+    """
+    from ..text import datasets, fetching
+
+    reference = datasets.parse(name, sha256)
+    if reference is None:
+        raise _unknown(name)
+    found = fetching.fetch(reference, again=again, say=None if quiet else say)
+    parts = [reference.part] if reference.part else list(found.dataset.parts)
+    if as_json:
+        facts = {
+            "name": name,
+            "paths": {part: str(found.path(part)) for part in parts},
+            "sha256": list(found.sha256),
+            "bytes": found.bytes,
+            "licence": found.dataset.licence,
+        }
+        click.echo(visible_json(json.dumps(facts, ensure_ascii=False)))
+        return
+    for part in parts:
+        click.echo(visible(str(found.path(part))))
+    if not quiet and not any(file.known_hash for file in found.dataset.files):
+        say(f"its SHA-256 is {found.sha256[0]}; nobody vouches for it: look at it before use")
+
+
+def _unknown(name: str) -> click.UsageError:
+    import difflib
+
+    from ..text import datasets
+    from ..text.files import shown
+
+    near = difflib.get_close_matches(name.partition(":")[0], datasets.CATALOGUE, 1)
+    hint = f"; did you mean {near[0]}?" if near else "; see: chargen corpus list"
+    return click.UsageError(f"there is no data set {shown(name)!r}{hint}")
+
+
+@corpus.command()
+@click.argument("corpora", nargs=-1, required=True, metavar="NAME|PATH...")
+@options_of(CorpusConfig, leave_out=("level", "min_count", "valid", "valid_fraction"))
+@json_option
+def info(corpora: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """What a text is like: characters, entropies, xz, signs of a wrong encoding, a first command.
+
+    Entropies of order 0 to 3 are those of the counts, in bits per character: what a table of
+    characters after 0 to 3 others would reach on this very text. A model should end below xz.
+
+    \b
+    chargen corpus info mybook.txt
+    chargen corpus info drafts/ --glob '*.md'
+    chargen corpus info shakespeare --json
+    """
+    from ..lm.recipes import suggestion
+    from ..text import sources
+    from ..text.statistics import statistics
+
+    notes: list[str] = []
+    config = CorpusConfig(**options)
+    found = sources.resolve(corpora, config, notes)
+    figures = statistics(sources.read(found, config, notes), sources.SEPARATOR)
+    minutes, hidden = suggestion(figures.characters)
+    if as_json:
+        facts = dataclasses.asdict(figures) | {
+            "sources": len(found),
+            "suggested_minutes": minutes,
+            "suggested_hidden_size": hidden,
+            "notes": notes,
+        }
+        click.echo(visible_json(json.dumps(facts, ensure_ascii=False)))
+        return
+    for note in notes:
+        say(f"note: {note}")
+    _print(figures)
+    named = " ".join(corpora)
+    click.echo(f"{'to begin with':24} chargen train {visible(named)} --minutes {minutes:g}")
+    click.echo(f"{'':24} (about {hidden} hidden units on a machine with two fast cores)")
+
+
+def _print(figures: Any) -> None:
+    part = figures.looked_at < figures.characters
+    of = f" (of the first {figures.looked_at:,} characters)" if part else ""
+    rows = [
+        ("characters", f"{figures.characters:,}"),
+        ("lines", f"{figures.lines:,}"),
+        ("distinct characters", f"{figures.distinct:,}, {figures.once:,} of them seen once"),
+        ("the rarest", "  ".join(f"{_named(c)} {n:,}" for c, n in figures.rarest)),
+        *(
+            (f"entropy of order {order}", f"{bits:.3f} bits per character{of}")
+            for order, bits in enumerate(figures.entropy)
+        ),
+        ("xz", f"{figures.xz:.3f} bits per character{of}"),
+        *(("suspicious", text) for text in figures.suspicions),
+    ]
+    for name, value in rows:
+        click.echo(visible(f"{name:24} {value}"))
+
+
+def _named(character: str) -> str:
+    """A character that can be seen in a list."""
+    return character if character.isprintable() and character != " " else repr(character)

@@ -1,0 +1,260 @@
+"""One file over http, https or from the disk, going on where an earlier try was cut off.
+
+A downloader for pooch, which checks the hash and puts the file in its place. Knows nothing about
+data sets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urljoin, urlsplit
+
+from chargen.errors import CorpusError, MissingExtraError
+from chargen.text.files import shown
+
+TRIES = 5
+MOST_REDIRECTS = 5
+READ = 1 << 14
+"""Bytes taken at a time: of a connection that is cut, fewer than these are lost."""
+_RETRIED = {408, 425, 429, 500, 502, 503, 504}
+
+
+class Downloader:
+    """Fetches a file into a folder; ``Downloader(...)(url, output_file, pooch)`` is for pooch.
+
+    Parameters
+    ----------
+    part : Path
+        Where the bytes are gathered; they stay there when the network fails, and the next try asks
+        for the rest (RFC 9110, sections 13.1.5 and 14.2).
+    trusted : bool
+        Whether a hash will tell what came. Only then may a redirect lead to another host, or from
+        https to http.
+    most_bytes : int, optional
+        More than this is refused.
+    timeout : float
+        Seconds without a byte after which a server is taken for dead.
+    pause : float
+        Seconds before the second try; doubled with each that brings nothing.
+    progress : bool
+        Show a bar, where stderr is a terminal.
+    """
+
+    def __init__(
+        self,
+        part: Path,
+        *,
+        trusted: bool,
+        most_bytes: int | None = None,
+        timeout: float = 30.0,
+        pause: float = 1.0,
+        progress: bool = True,
+    ) -> None:
+        self.part = part
+        self.trusted = trusted
+        self.most_bytes = most_bytes
+        self.timeout = timeout
+        self.pause = pause
+        self.progress = progress
+
+    def __call__(self, url: str, output_file: Any, pooch: Any = None) -> None:
+        """Fetch `url` into `output_file`.
+
+        Raises
+        ------
+        CorpusError
+            Where it cannot be had; what came so far is kept.
+        """
+        if urlsplit(url).scheme.lower() == "file":
+            _copy(url, Path(output_file))
+            return
+        self._fetch(url)
+        self.part.replace(output_file)
+        self._note.unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        """Forget what came so far."""
+        self.part.unlink(missing_ok=True)
+        self._note.unlink(missing_ok=True)
+
+    @property
+    def _note(self) -> Path:
+        return self.part.with_name(f"{self.part.name}.json")
+
+    def _fetch(self, url: str) -> None:
+        import requests
+
+        failed, reason = 0, ""
+        with requests.Session() as session:
+            while failed < TRIES:
+                before = self._size()
+                try:
+                    if self._ask(session, url):
+                        return
+                    reason = "the connection was cut off"
+                except requests.exceptions.SSLError as error:
+                    raise CorpusError(f"{shown(url)} has no valid certificate: {error}") from error
+                except requests.exceptions.InvalidURL as error:
+                    raise CorpusError(f"{shown(url)} is no address: {error}") from error
+                except requests.exceptions.RequestException as error:
+                    reason = _reason(error)
+                failed = 0 if self._size() > before else failed + 1
+                if failed < TRIES:
+                    time.sleep(min(30.0, self.pause * 2 ** max(0, failed - 1)))
+        kept = self._size()
+        rest = f"; {kept:,} bytes are kept, and the next try goes on from there" if kept else ""
+        raise CorpusError(f"{shown(url)} cannot be fetched: {reason}{rest}")
+
+    def _ask(self, session: Any, url: str) -> bool:
+        """One request; whether the file is whole then."""
+        begin = self._size()
+        headers = {"Accept-Encoding": "identity"}
+        if begin and (validator := self._validator()):
+            # Without If-Range, half of one version would be joined to half of another.
+            headers |= {"Range": f"bytes={begin}-", "If-Range": validator}
+        with self._follow(session, url, headers) as response:
+            if response.status_code == 416:  # more than there is
+                self.discard()
+                return False
+            if response.status_code in _RETRIED:
+                import requests
+
+                raise requests.exceptions.RequestException(
+                    f"the server answers {_status(response)}"
+                )
+            if response.status_code not in (200, 206):
+                raise CorpusError(f"{shown(url)} cannot be fetched: {_status(response)}")
+            if response.status_code == 200 or not _goes_on(response, begin):
+                if response.status_code == 206:
+                    self.discard()
+                    return False
+                begin = 0
+            total = _total(response, begin)
+            self._refuse_much(url, total or 0)
+            tag = response.headers.get("ETag", "")
+            validator = (
+                tag if tag.startswith('"') else response.headers.get("Last-Modified")  # no weak tag
+            )
+            self._note.write_text(json.dumps({"validator": validator}), "utf-8")
+            with self.part.open("ab" if begin else "wb") as file:
+                self._write(response, file, url, begin, total)
+        return total is None or self._size() == total
+
+    def _follow(self, session: Any, url: str, headers: dict[str, str]) -> Any:
+        """The response at the end of the redirects."""
+        start = urlsplit(url)
+        for _ in range(MOST_REDIRECTS + 1):
+            response = session.get(
+                url, headers=headers, stream=True, allow_redirects=False, timeout=self.timeout
+            )
+            if not response.is_redirect:
+                return response
+            response.close()
+            url = urljoin(url, response.headers["Location"])
+            target = urlsplit(url)
+            if target.scheme not in ("http", "https"):
+                raise CorpusError(f"{start.geturl()} leads to {shown(url)}, which is not fetched")
+            downgraded = start.scheme == "https" and target.scheme == "http"
+            if not self.trusted and (target.netloc != start.netloc or downgraded):
+                raise CorpusError(
+                    f"{start.geturl()} leads to another place, {shown(url)}: ask for that address, "
+                    "or say with --sha256 what the file must be"
+                )
+        raise CorpusError(f"{start.geturl()} redirects more than {MOST_REDIRECTS} times")
+
+    def _write(
+        self, response: Any, file: IO[bytes], url: str, begin: int, total: int | None
+    ) -> None:
+        from tqdm import tqdm
+
+        with tqdm(
+            total=total,
+            initial=begin,
+            unit="B",
+            unit_scale=True,
+            desc=shown(urlsplit(url).path.rpartition("/")[2])[:40],
+            disable=None if self.progress else True,  # None: only on a terminal
+            leave=False,
+        ) as bar:
+            done = begin
+            for block in response.iter_content(READ):
+                file.write(block)
+                done += len(block)
+                self._refuse_much(url, done)
+                bar.update(len(block))
+
+    def _refuse_much(self, url: str, size: int) -> None:
+        if self.most_bytes is not None and size > self.most_bytes:
+            self.discard()
+            raise CorpusError(f"{shown(url)} is larger than {self.most_bytes:,} bytes")
+
+    def _size(self) -> int:
+        try:
+            return self.part.stat().st_size
+        except OSError:
+            return 0
+
+    def _validator(self) -> str | None:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            found = json.loads(self._note.read_text("utf-8")).get("validator")
+            return found if isinstance(found, str) else None
+        return None
+
+
+@contextlib.contextmanager
+def needs_extra(what: str) -> Iterator[None]:
+    """Turn the absence of pooch or requests into the sentence that says how to install them."""
+    try:
+        yield
+    except ImportError as error:
+        if error.name not in ("pooch", "requests"):
+            raise
+        raise MissingExtraError(what, "data") from error
+
+
+def _copy(url: str, output: Path) -> None:
+    from urllib.request import url2pathname  # it takes a while
+
+    parts = urlsplit(url)
+    if parts.netloc not in ("", "localhost"):
+        raise CorpusError(f"{shown(url)} names another machine: a file address has three slashes")
+    path = Path(url2pathname(parts.path))
+    try:
+        shutil.copyfile(path, output)
+    except OSError as error:
+        if error.filename and os.fspath(error.filename) == os.fspath(path):
+            raise CorpusError(f"{shown(path)} cannot be read: {error.strerror}") from error
+        raise
+
+
+def _total(response: Any, begin: int) -> int | None:
+    try:
+        return begin + int(response.headers["Content-Length"])
+    except (KeyError, ValueError):
+        return None
+
+
+def _goes_on(response: Any, begin: int) -> bool:
+    return str(response.headers.get("Content-Range", "")).startswith(f"bytes {begin}-")
+
+
+def _status(response: Any) -> str:
+    return f"{response.status_code} {shown(response.reason or '')}".strip()
+
+
+def _reason(error: Exception) -> str:
+    """The innermost cause of a failure of requests, which wraps several."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        if not isinstance(inner, Exception):
+            break
+        error = inner
+    if isinstance(error, TimeoutError):
+        return "the server does not answer in time"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,0 +1,285 @@
+"""Data sets in the cache: fetched once, checked, unpacked, and found again without a network."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from chargen.directories import cache_folder, replace_directory, sync_file
+from chargen.errors import CorpusError
+from chargen.text import datasets
+from chargen.text.cache import workspace
+from chargen.text.datasets import Dataset, Reference
+from chargen.text.download import Downloader, needs_extra
+from chargen.text.files import BLOCK, shown
+from chargen.text.unpacking import unpack
+
+_SHIPPED = (
+    Path(__file__).parent.parent / "texts",  # in a wheel
+    Path(__file__).parent.parent.parent / "corpora",  # in a checkout
+)
+_RECORD = "dataset.json"
+_WAIT = 3600.0  # seconds that another process may fetch the same
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A data set that lies in the cache.
+
+    Attributes
+    ----------
+    dataset : Dataset
+    folder : Path
+    sha256 : tuple of str
+        Of the files as they were fetched.
+    bytes : int
+        Of the parts.
+    """
+
+    dataset: Dataset
+    folder: Path
+    sha256: tuple[str, ...]
+    bytes: int
+
+    def path(self, part: str) -> Path:
+        """Where a part lies."""
+        return self.folder / self.dataset.parts[part]
+
+
+def is_reference(argument: str) -> bool:
+    """Whether `argument` asks for a data set: a file or folder of that name goes before it."""
+    if "\0" in argument:
+        return False
+    named = "://" in argument or argument.partition(":")[0] in (
+        *datasets.CATALOGUE,
+        datasets.GUTENBERG,
+    )
+    return named and not os.path.lexists(argument) and datasets.parse(argument) is not None
+
+
+def paths(argument: str, say: Say | None = None) -> list[Path]:
+    """The files and folders that a language model reads for a name or an address, fetched if need
+    be.
+
+    Raises
+    ------
+    CorpusError, MissingExtraError
+        Where it cannot be had.
+    """
+    reference = datasets.parse(argument)
+    assert reference is not None, argument
+    found = fetch(reference, say=say)
+    wanted = (reference.part,) if reference.part else reference.dataset.reading
+    return [found.path(part) for part in wanted]
+
+
+def labelled_path(argument: str) -> str:
+    """The file or folder of labelled texts behind a name; every other argument is itself.
+
+    Raises
+    ------
+    CorpusError, MissingExtraError
+        Where it cannot be had, or has no labels.
+    """
+    if not is_reference(argument):
+        return argument
+    reference = datasets.parse(argument)
+    assert reference is not None, argument
+    part = reference.part or reference.dataset.labelled
+    if part is None:
+        raise CorpusError(f"{argument} has no labels: a language model can read it")
+    return str(fetch(reference).path(part))
+
+
+def valid_part(corpora: tuple[str, ...] | list[str]) -> str | None:
+    """The name of the text to validate on, where one data set that has such a part is read."""
+    if len(corpora) != 1 or not is_reference(corpora[0]):
+        return None
+    reference = datasets.parse(corpora[0])
+    if reference is None or reference.part or reference.dataset.valid is None:
+        return None
+    return f"{reference.dataset.name}:{reference.dataset.valid}"
+
+
+def cached(reference: Reference, cache_dir: Path | None = None) -> Fetched | None:
+    """What lies in the cache, or None where it is not there or not whole."""
+    dataset = reference.dataset
+    if dataset.unpack == "shipped":
+        return _shipped(dataset)
+    folder = _home(cache_dir) / reference.key
+    try:
+        record = json.loads((folder / _RECORD).read_text("utf-8"))
+        sizes, hashes = dict(record["bytes"]), tuple(map(str, record["sha256"]))
+        if sizes.keys() != dataset.parts.keys():
+            return None
+        for part, name in dataset.parts.items():
+            path = folder / name
+            if not path.exists() or (path.is_file() and path.stat().st_size != sizes[part]):
+                return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    wanted = [file.known_hash for file in dataset.files]
+    for known, found in zip(wanted, hashes, strict=False):
+        if known and known.startswith("sha256:") and known != f"sha256:{found}":
+            return None
+    return Fetched(dataset, folder, hashes, sum(sizes.values()))
+
+
+def fetch(
+    reference: Reference,
+    *,
+    again: bool = False,
+    cache_dir: Path | None = None,
+    say: Say | None = None,
+    downloader: Callable[..., Downloader] = Downloader,
+) -> Fetched:
+    """A data set, from the cache or from where it is published.
+
+    Parameters
+    ----------
+    reference : Reference
+    again : bool
+        Fetch it though it is there.
+    cache_dir : Path, optional
+        Default: $CHARGEN_CACHE_DIR, else the user's cache folder.
+    say : callable, optional
+        Hears what is being fetched.
+    downloader : callable
+        Makes the `Downloader`.
+
+    Raises
+    ------
+    CorpusError
+        Where it cannot be reached, is not what it should be, or cannot be written. The cache is
+        then what it was.
+    MissingExtraError
+        Without pooch, where there is something to fetch.
+    """
+    shipped = reference.dataset.unpack == "shipped"
+    if (shipped or not again) and (found := cached(reference, cache_dir)):
+        return found
+    if shipped:
+        raise CorpusError(f"{reference.dataset.name} is not in this installation of chargen")
+    home = _home(cache_dir)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with _locked(home / f"{reference.key}.lock", reference.dataset.name):
+            if not again and (found := cached(reference, cache_dir)):  # meanwhile
+                return found
+            _make(reference, home, say, downloader)
+    except OSError as error:
+        raise CorpusError(
+            f"{reference.dataset.name} cannot be written to {home}: {error.strerror or error};"
+            " set CHARGEN_CACHE_DIR to another folder"
+        ) from error
+    made = cached(reference, cache_dir)
+    if made is None:
+        raise CorpusError(f"{reference.dataset.name} cannot be read back from {home}; try again")
+    return made
+
+
+def _shipped(dataset: Dataset) -> Fetched | None:
+    for place in _SHIPPED:
+        paths = [place / name for name in dataset.parts.values()]
+        if all(path.is_file() for path in paths):
+            return Fetched(dataset, place, (), sum(path.stat().st_size for path in paths))
+    return None
+
+
+def _make(
+    reference: Reference, home: Path, say: Say | None, downloader: Callable[..., Downloader]
+) -> None:
+    dataset = reference.dataset
+    with workspace(home) as work:
+        hashes, fetched = [], []
+        for number, file in enumerate(dataset.files):
+            if say:
+                size = f" ({dataset.size / 1e6:.1f} MB)" if dataset.size and not number else ""
+                say(f"fetching {shown(file.url)}{size}")
+            part = home / f"{reference.key}-{number}.part"
+            path = _download(file, part, work, f"fetched-{number}", downloader)
+            hashes.append(_sha256(path))
+            fetched.append(path)
+        made = work / "made"
+        made.mkdir()
+        unpack(dataset, fetched, made)
+        sizes = {part: _bytes_of(made / name) for part, name in dataset.parts.items()}
+        record = {
+            "name": dataset.name,
+            "urls": [file.url for file in dataset.files],
+            "sha256": hashes,
+            "bytes": sizes,
+            "licence": dataset.licence,
+            "fetched": time.strftime("%Y-%m-%d", time.gmtime()),
+        }
+        with (made / _RECORD).open("w", encoding="utf-8") as target:
+            json.dump(record, target, indent=1, ensure_ascii=False)
+            sync_file(target)
+        place = home / reference.key
+        replace_directory(made, place, home / f"{reference.key}.previous")
+
+
+def _download(
+    file: datasets.Remote,
+    part: Path,
+    work: Path,
+    name: str,
+    downloader: Callable[..., Downloader],
+) -> Path:
+    with needs_extra(f"fetching {shown(file.url)}"):
+        import pooch
+
+        if not file.url.startswith("file:"):
+            import requests  # noqa: F401  # what the downloader works with
+    pooch.get_logger().setLevel(logging.ERROR)  # it would tell the user to set known_hash
+    fetcher = downloader(part, trusted=file.known_hash is not None)
+    try:
+        found = pooch.retrieve(file.url, file.known_hash, name, work, downloader=fetcher)
+    except ValueError as error:  # pooch's word for a hash that differs
+        raise CorpusError(
+            f"{shown(file.url)} is not what it should be: its hash is not {file.known_hash};"
+            " nothing of it was kept"
+        ) from error
+    return Path(found)
+
+
+@contextlib.contextmanager
+def _locked(path: Path, name: str) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path, timeout=_WAIT)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise CorpusError(f"another process is fetching {name}: wait for it") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(functools.partial(file.read, BLOCK), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _bytes_of(path: Path) -> int:
+    files = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
+    return sum(one.stat().st_size for one in files)
+
+
+def _home(cache_dir: Path | None) -> Path:
+    return cache_folder(cache_dir) / "datasets"

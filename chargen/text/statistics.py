@@ -1,0 +1,166 @@
+"""What a corpus is like, in figures, before a model has read it. Knows nothing about models."""
+
+from __future__ import annotations
+
+import lzma
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from chargen.errors import CorpusError
+
+SAMPLE = 10_000_000
+"""Characters that entropies and compression look at, from the beginning: more takes minutes."""
+
+ORDERS = 4
+RAREST = 10
+
+_WIDEST = 1 << 62
+# UTF-8 that was read as latin-1 or cp1252 and written again: what c3, c2 and e2 80 became.
+_MOJIBAKE = re.compile("[\u00c2\u00c3][\u0080-\u00bf]|\u00e2\u20ac[\u0098-\u2122]")
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Figures of a text.
+
+    Attributes
+    ----------
+    characters, lines : int
+    distinct : int
+        Different characters.
+    rarest : tuple of (str, int)
+        The rarest characters and how often they occur.
+    once : int
+        Characters that occur once.
+    looked_at : int
+        Characters behind the figures that follow; fewer than `characters` in a large corpus.
+    entropy : tuple of float
+        Bits per character by the counts of order 0, 1, 2 and 3: of a character where so many
+        before it are known (Shannon 1948). What was counted is also what is asked, so high orders
+        are too low for short texts.
+    xz : float
+        Bits per character of the text in UTF-8 as xz compresses it.
+    suspicions : tuple of str
+        Sentences about what looks like a wrong encoding.
+    """
+
+    characters: int
+    lines: int
+    distinct: int
+    rarest: tuple[tuple[str, int], ...]
+    once: int
+    looked_at: int
+    entropy: tuple[float, ...]
+    xz: float
+    suspicions: tuple[str, ...]
+
+
+def statistics(pieces: Iterable[str], separator: str = "") -> Statistics:
+    """Count a text that comes in pieces.
+
+    Parameters
+    ----------
+    pieces : iterable of str
+    separator : str
+        A character that stands between documents and is no part of the text.
+
+    Raises
+    ------
+    CorpusError
+        Where there is no text.
+    """
+    counts: npt.NDArray[np.int64] = np.zeros(0x110000, np.int64)
+    head: list[str] = []
+    held = mojibake = 0
+    for piece in pieces:
+        text = piece.replace(separator, "") if separator else piece
+        codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+        # An array of all of Unicode for each piece would take longer than counting.
+        found, times = np.unique(codes, return_counts=True)
+        counts[found] += times
+        mojibake += len(_MOJIBAKE.findall(text))
+        if held < SAMPLE:
+            head.append(text[: SAMPLE - held])
+            held += len(head[-1])
+    total = int(counts.sum())
+    if not total:
+        raise CorpusError("there is no text")
+    present = np.flatnonzero(counts)
+    order = present[np.lexsort((present, counts[present]))]
+    sample = "".join(head)
+    return Statistics(
+        characters=total,
+        lines=int(counts[ord("\n")]),
+        distinct=len(present),
+        rarest=tuple((chr(code), int(counts[code])) for code in order[:RAREST]),
+        once=int((counts == 1).sum()),
+        looked_at=len(sample),
+        entropy=entropies(sample),
+        xz=8 * len(lzma.compress(sample.encode("utf-8"))) / len(sample),
+        suspicions=tuple(_suspicions(counts, total, mojibake)),
+    )
+
+
+def entropies(text: str, orders: int = ORDERS) -> tuple[float, ...]:
+    """Conditional entropies of a character by counts, in bits, of order 0 to `orders` - 1.
+
+    Examples
+    --------
+    >>> entropies("abababab", 2)
+    (1.0, 0.0)
+    """
+    codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+    ranks = np.unique(codes, return_inverse=True)[1].astype(np.int64)
+    grams, found = ranks, []
+    before = 0.0
+    for order in range(orders):
+        if order:
+            # Ranks of the shorter sequences, so that the numbers stay below 2 ** 62.
+            grams, symbols = grams[:-1], ranks[order:]
+            assert (int(grams.max(initial=0)) + 1) * (int(ranks.max()) + 1) < _WIDEST
+            grams = grams * (int(ranks.max()) + 1) + symbols
+        if not len(grams):
+            break
+        _, inverse, times = np.unique(grams, return_inverse=True, return_counts=True)
+        grams = inverse.astype(np.int64)
+        joint = _entropy(times)
+        # The sequences that lead to a character are counted without the last one of the text.
+        found.append(max(0.0, joint - before))
+        before = _entropy(np.bincount(grams[:-1])) if len(grams) > 1 else 0.0
+    return tuple(found)
+
+
+def _entropy(times: npt.NDArray[np.int64]) -> float:
+    share = times[times > 0] / times.sum()
+    return float(-(share * np.log2(share)).sum())
+
+
+def _suspicions(counts: npt.NDArray[np.int64], total: int, mojibake: int) -> list[str]:
+    found = []
+    if mojibake > max(3, total // 100_000):
+        found.append(
+            f"{mojibake:,} places look like UTF-8 that was read as latin-1 or cp1252 (as in "
+            "\u00c3\u00a9 for \u00e9)"
+        )
+    if times := int(counts[0xFFFD]):
+        found.append(f"{times:,} characters are U+FFFD: bytes were lost in an earlier conversion")
+    control = sum(
+        int(counts[code]) for code in (*range(32), *range(0x7F, 0xA0)) if chr(code) not in "\t\n\f"
+    )
+    if control:
+        found.append(f"{control:,} control characters: is it another encoding than utf-8?")
+    private = int(counts[0xE000:0xF900].sum())
+    if private:
+        found.append(f"{private:,} characters of private use, which mean nothing without a font")
+    combining = sum(int(counts[c]) for c in range(0x300, 0x370))
+    composed = sum(int(counts[c]) for c in range(0xC0, 0x180) if unicodedata.decomposition(chr(c)))
+    if combining and composed:
+        found.append(
+            "accented letters are written in two ways, as one character and as two: --normalize NFC"
+        )
+    return found

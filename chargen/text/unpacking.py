@@ -1,0 +1,213 @@
+"""From fetched files to the texts of a data set, never letting an archive choose a path.
+
+Knows nothing about the network or the cache: it reads files and writes into a folder it is given.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import re
+import shutil
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from chargen.errors import CorpusError
+from chargen.text.datasets import Dataset
+from chargen.text.files import BLOCK, shown
+
+CUTS = (0.9, 0.95)
+"""Where text8 and enwik8 are cut: 90, 5 and 5 % (Mikolov et al. 2012)."""
+
+MOST_BYTES = 20_000_000_000
+"""More than this is not unpacked from an archive, and not more than `MOST_TIMES` its size."""
+MOST_TIMES = 200
+MOST_FILES = 1_000_000
+
+
+def unpack(dataset: Dataset, fetched: list[Path], folder: Path) -> None:
+    """Write the parts of a data set into an empty folder.
+
+    Raises
+    ------
+    CorpusError
+        For an archive that is damaged, too large, or does not hold what it should.
+    OSError
+        Where `folder` cannot be written.
+    """
+    try:
+        if dataset.unpack == "splits":
+            _splits(dataset, fetched[0], folder)
+        elif dataset.unpack == "reviews":
+            _reviews(dataset, fetched[0], folder)
+        elif dataset.unpack == "gutenberg":
+            _gutenberg(dataset, fetched[0], folder / dataset.parts["all"])
+        elif dataset.unpack == "archive":
+            _archive(fetched[0], folder / dataset.parts["all"])
+        elif dataset.unpack == "tables":
+            for path, name in zip(fetched, dataset.parts.values(), strict=True):
+                _table(path, folder / name)
+        else:
+            shutil.move(fetched[0], folder / dataset.parts["all"])
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, UnicodeError) as error:
+        raise CorpusError(f"{dataset.name}: what was fetched is damaged: {error}") from error
+
+
+def _splits(dataset: Dataset, path: Path, folder: Path) -> None:
+    """The one file of a zip archive, cut into training, validation and test text."""
+    with zipfile.ZipFile(path) as archive:
+        member = next((one for one in archive.infolist() if one.filename == dataset.name), None)
+        if member is None:
+            raise CorpusError(f"{dataset.name}: the archive holds no file of that name")
+        whole = folder / "whole"
+        limit = _limit(path)
+        digest = hashlib.new((dataset.files[0].member_hash or "md5:").partition(":")[0])
+        with archive.open(member) as source, whole.open("wb") as target:
+            for block in _blocks(source, dataset.name, limit):
+                digest.update(block)
+                target.write(block)
+    wanted = dataset.files[0].member_hash
+    if wanted and digest.hexdigest() != wanted.partition(":")[2]:
+        raise CorpusError(f"{dataset.name}: the text in the archive is not the published one")
+    size = whole.stat().st_size
+    with whole.open("rb") as file:
+        ends = [_character_begin(file, int(size * share)) for share in CUTS] + [size]
+        file.seek(0)
+        for name, end in zip(dataset.parts.values(), ends, strict=True):
+            with (folder / name).open("wb") as target:
+                while (left := end - file.tell()) > 0:
+                    block = file.read(min(BLOCK, left))
+                    if not block:
+                        raise CorpusError(f"{dataset.name}: the text changed while it was cut")
+                    target.write(block)
+    whole.unlink()
+
+
+def _character_begin(file: IO[bytes], place: int) -> int:
+    """The last place up to `place` where a character of UTF-8 begins: three bytes off at most."""
+    while place > 0:
+        file.seek(place)
+        byte = file.read(1)
+        if not byte or not 0x80 <= byte[0] < 0xC0:
+            break
+        place -= 1
+    return place
+
+
+def _reviews(dataset: Dataset, path: Path, folder: Path) -> None:
+    """The reviews of aclImdb as tables, in the order of their numbers."""
+    pattern = re.compile(r"aclImdb/(train|test)/(pos|neg|unsup)/(\d{1,6})_(\d{1,2})\.txt")
+    found: dict[str, list[tuple[str, int, str, str]]] = {name: [] for name in dataset.parts}
+    limit = _limit(path)
+    with tarfile.open(path, "r:gz") as archive:
+        for member in archive:
+            match = pattern.fullmatch(member.name)
+            if match is None or not member.isreg():
+                continue
+            split, label, number, rating = match.groups()
+            source = archive.extractfile(member)
+            assert source is not None  # a regular file
+            text = b"".join(_blocks(source, dataset.name, limit)).decode("utf-8")
+            limit -= len(text)
+            part = "unsup" if label == "unsup" else split
+            found[part].append((label, int(number), rating, text))
+    for part, rows in found.items():
+        if not rows:
+            raise CorpusError(f"{dataset.name}: the archive holds no reviews for {part}")
+        with (folder / dataset.parts[part]).open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            labelled = part != "unsup"
+            writer.writerow(("label", "rating", "text") if labelled else ("text",))
+            # By number, so that classes alternate: whoever takes the first rows gets both.
+            for label, _, rating, text in sorted(rows, key=lambda row: (row[1], row[0])):
+                writer.writerow((label, rating, text) if labelled else (text,))
+
+
+def _table(path: Path, target: Path) -> None:
+    """A table whose texts stand in a column "text", as everywhere here."""
+    with path.open("rb") as source, target.open("wb") as file:
+        file.write(source.readline().replace(b"sentence", b"text"))
+        shutil.copyfileobj(source, file, BLOCK)
+
+
+def _gutenberg(dataset: Dataset, path: Path, target: Path) -> None:
+    """The book itself: what stands between the marks that Project Gutenberg sets."""
+    text = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+    mark = r"^\*\*\* ?{} OF TH(?:E|IS) PROJECT GUTENBERG EBOOK.*?\*\*\*[^\n]*$"
+    start = re.search(mark.format("START"), text, re.M | re.S)
+    end = re.search(mark.format("END"), text, re.M)
+    if start is None or end is None or end.start() <= start.end():
+        raise CorpusError(
+            f"{dataset.name}: what was fetched has not the marks of a book of Project Gutenberg; "
+            "fetch its text by address instead"
+        )
+    target.write_text(text[start.end() : end.start()].strip() + "\n", "utf-8", newline="\n")
+
+
+def _archive(path: Path, folder: Path) -> None:
+    """All regular files of an archive, below `folder`; links, devices and odd paths are left."""
+    folder.mkdir()
+    limit = _limit(path)
+    count = 0
+    for name, source in _members(path):
+        place = _safe(name)
+        if place is None:
+            continue
+        count += 1
+        if count > MOST_FILES:
+            raise CorpusError(f"the archive holds more than {MOST_FILES:,} files")
+        target = folder / place
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists():
+            raise CorpusError(f"the archive holds {shown(name)} twice")
+        with target.open("wb") as file:
+            for block in _blocks(source, shown(name), limit):
+                limit -= len(block)
+                file.write(block)
+    if not count:
+        raise CorpusError("the archive holds no files")
+
+
+def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            for info in archive.infolist():
+                kind = info.external_attr >> 28  # of Unix: 8 is a file, 10 a link
+                if not info.is_dir() and kind in (0, 8):
+                    with archive.open(info) as source:
+                        yield info.filename, source
+        return
+    with tarfile.open(path) as archive_:
+        for member in archive_:
+            if member.isreg():
+                with contextlib.closing(archive_.extractfile(member)) as inner:  # type: ignore[type-var]
+                    assert inner is not None
+                    yield member.name, inner
+
+
+def _safe(name: str) -> Path | None:
+    """A path below a folder for a member's name; None for one that could lie elsewhere."""
+    pure = PurePosixPath(name.replace("\\", "/"))
+    parts = [part for part in pure.parts if part != "."]
+    odd = any(part == ".." or ":" in part or not part.isprintable() for part in parts)
+    if pure.is_absolute() or odd or not parts:
+        return None
+    return Path(*parts)
+
+
+def _limit(path: Path) -> int:
+    return min(MOST_BYTES, max(10_000_000, MOST_TIMES * path.stat().st_size))
+
+
+def _blocks(source: IO[bytes], name: str, limit: int) -> Iterator[bytes]:
+    done = 0
+    while block := source.read(BLOCK):
+        done += len(block)
+        if done > limit:
+            raise CorpusError(f"{name}: the archive unpacks to more than a text is likely to")
+        yield block
