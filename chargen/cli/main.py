@@ -14,6 +14,7 @@ from .. import __version__, distributed
 from ..errors import ChargenError, FollowerError
 from .corpus import corpus
 from .evaluate import evaluate
+from .export import export
 from .groups import Group, PipeClosed
 from .info import info
 from .memorization import memorization
@@ -40,7 +41,7 @@ def cli() -> None:
     """
 
 
-for command in (train, sample, evaluate, score, info, memorization, corpus, sentiment):
+for command in (train, sample, evaluate, score, info, memorization, corpus, export, sentiment):
     cli.add_command(command)
 
 

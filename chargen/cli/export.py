@@ -1,0 +1,70 @@
+"""`chargen export`."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from .options import json_option, load_model, model_argument, quiet_option
+from .terminal import say, visible, visible_json
+
+
+@click.command()
+@model_argument
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["onnx"]),
+    default="onnx",
+    show_default=True,
+    help="Format of the copy.",
+)
+@click.option("--out", type=click.Path(), help="Folder to write [<name of DIR>-onnx].")
+@click.option("--force", is_flag=True, help="Replace an earlier export.")
+@click.option(
+    "--check/--no-check",
+    default=True,
+    show_default=True,
+    help="Compare the copy with the model, by onnxruntime.",
+)
+@json_option
+@quiet_option
+def export(
+    directory: str,
+    kind: str,
+    out: str | None,
+    force: bool,
+    check: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Write a language model for other programs, as ONNX.
+
+    The folder gets step.onnx (one character after the other, for writing), score.onnx (whole
+    texts) and model.json, which says what goes in and out and which character each number is.
+
+    \b
+    chargen export checkpoints/mybook
+    chargen export checkpoints/mybook --out web/model --force
+    """
+    from ..interchange import export as exporting
+
+    del kind  # there is one
+    lm = load_model(directory, "cpu")
+    folder = out or exporting.default_out(directory)
+    exporting.export_onnx(lm, folder, force=force)
+    difference = None
+    if check:
+        if lm.can_write:
+            text = lm.generate(max_chars=500, seed=0) or "a"
+        else:
+            text = "It is read from its end to its beginning. " * 10
+        difference = exporting.check(folder, lm, text)
+    if as_json:
+        facts = {"directory": folder, "format": "onnx", "largest_difference_nats": difference}
+        click.echo(visible_json(json.dumps(facts)))
+        return
+    click.echo(visible(folder))
+    if difference is not None and not quiet:
+        say(f"onnxruntime gives the same probabilities, to {difference:.1g} nats")

@@ -1,0 +1,156 @@
+"""A language model as ONNX graphs, from ONNX's own recurrent operators.
+
+The graphs are put together node by node rather than traced: they are then the same for every
+version of torch, free in T and B, and readable. Knows nothing about files.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor
+
+from ..lm.model import CharLM
+
+OPSET = 17
+IR_VERSION = 8
+"""Of 2022: every onnxruntime since 1.12 reads it."""
+
+_OPERATORS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
+# ONNX's gates in terms of torch's: input, output, forget, cell of i, f, g, o; update, reset, new
+# of r, z, n.
+_GATES = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "rnn": (0,)}
+
+
+def step_model(model: CharLM) -> onnx.ModelProto:
+    """One character for each of B texts: ids (B,) and state in, log-probabilities (B, V) and state
+    out.
+    """
+    graph = _Graph(model)
+    ids = graph.add("Unsqueeze", "ids", graph.constant("axis_0", [0]))
+    logits = graph.network(ids)
+    log_probs = graph.add("LogSoftmax", logits, axis=-1)
+    graph.add("Squeeze", log_probs, "axis_0", output="log_probs")
+    return graph.finish(
+        [_value("ids", TensorProto.INT64, ["B"])],
+        [_value("log_probs", TensorProto.FLOAT, ["B", model.output.out_features])],
+    )
+
+
+def score_model(model: CharLM) -> onnx.ModelProto:
+    """Whole texts: ids (T, B), the ids that follow them (T, B) and state in, log-probabilities of
+    the latter (T, B) and state out.
+    """
+    graph = _Graph(model)
+    logits = graph.network("ids")
+    log_probs = graph.add("LogSoftmax", logits, axis=-1)
+    places = graph.add("Unsqueeze", "next_ids", graph.constant("axis_last", [-1]))
+    found = graph.add("GatherElements", log_probs, places, axis=-1)
+    graph.add("Squeeze", found, "axis_last", output="log_probs")
+    return graph.finish(
+        [_value(name, TensorProto.INT64, ["T", "B"]) for name in ("ids", "next_ids")],
+        [_value("log_probs", TensorProto.FLOAT, ["T", "B"])],
+    )
+
+
+class _Graph:
+    """Nodes and weights while they come together."""
+
+    def __init__(self, model: CharLM) -> None:
+        self.model = model
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: list[onnx.TensorProto] = []
+        self.states = ("h", "c") if model.config.cell == "lstm" else ("h",)
+
+    def add(self, operator: str, *inputs: str, output: str = "", **attributes: Any) -> str:
+        output = output or f"{operator.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, list(inputs), [output], **attributes))
+        return output
+
+    def weight(self, name: str, value: NDArray[Any]) -> str:
+        self.weights.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        return name
+
+    def constant(self, name: str, values: list[int]) -> str:
+        return self.weight(name, np.array(values, np.int64))
+
+    def network(self, ids: str) -> str:
+        """Logits (T, B, V) of ids (T, B); the states after the last step become outputs."""
+        model = self.model
+        outputs = self.add("Gather", self.weight("embedding", _array(model.embedding.weight)), ids)
+        after: dict[str, list[str]] = {name: [] for name in self.states}
+        for index in range(len(model.layers)):
+            outputs, states = self._layer(index, outputs)
+            for name, state in zip(self.states, states, strict=True):
+                after[name].append(state)
+        for name, parts in after.items():
+            self.add("Concat", *parts, output=f"{name}_out", axis=0)
+        if model.projection is not None:
+            outputs = self._linear("projection", model.projection, outputs)
+        return self._linear("output", model.output, outputs)
+
+    def _layer(self, index: int, inputs: str) -> tuple[str, list[str]]:
+        cell = self.model.config.cell
+        layer = self.model.layers[index]
+        name = f"layer_{index}"
+        weights = [
+            self.weight(f"{name}_{kind}", _gates(layer.get_parameter(f"weight_{part}_l0"), cell))
+            for kind, part in (("W", "ih"), ("R", "hh"))
+        ]
+        biases = [_gates(layer.get_parameter(f"bias_{part}_l0"), cell) for part in ("ih", "hh")]
+        weights.append(self.weight(f"{name}_B", np.concatenate(biases, axis=-1)))
+        begin = self.constant(f"{name}_begin", [index])
+        end = self.constant(f"{name}_end", [index + 1])
+        before = [self.add("Slice", state, begin, end) for state in self.states]
+        places = [f"{name}_Y", *(f"{name}_Y_{state}" for state in self.states)]
+        # With linear_before_reset a GRU resets after the product, as torch's does (cuDNN's form).
+        more: dict[str, Any] = {"linear_before_reset": 1} if cell == "gru" else {}
+        self.nodes.append(
+            helper.make_node(
+                _OPERATORS[cell],
+                [inputs, *weights, "", *before],
+                places,
+                hidden_size=self.model.hidden_size,
+                **more,
+            )
+        )
+        directions = self.constant(f"{name}_directions", [1])
+        return self.add("Squeeze", places[0], directions), places[1:]  # (T, 1, B, H) to (T, B, H)
+
+    def _linear(self, name: str, linear: Any, inputs: str) -> str:
+        weight = self.weight(f"{name}_weight", _array(linear.weight).T)
+        product = self.add("MatMul", inputs, weight)
+        return self.add("Add", product, self.weight(f"{name}_bias", _array(linear.bias)))
+
+    def finish(self, inputs: list[Any], outputs: list[Any]) -> onnx.ModelProto:
+        shape = [len(self.model.layers), "B", self.model.hidden_size]
+        inputs = inputs + [_value(name, TensorProto.FLOAT, shape) for name in self.states]
+        outputs = outputs + [_value(f"{n}_out", TensorProto.FLOAT, shape) for n in self.states]
+        graph = helper.make_graph(self.nodes, "chargen", inputs, outputs, self.weights)
+        model = helper.make_model(
+            graph,
+            producer_name="chargen",
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            ir_version=IR_VERSION,
+        )
+        onnx.checker.check_model(model, full_check=True)
+        return model
+
+
+def _value(name: str, kind: int, shape: list[Any]) -> Any:
+    return helper.make_tensor_value_info(name, kind, shape)
+
+
+def _array(tensor: Tensor) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = tensor.detach().float().cpu().numpy()
+    return array
+
+
+def _gates(tensor: Tensor, cell: str) -> NDArray[np.float32]:
+    """Weights with their gates in ONNX's order, and one direction in front."""
+    gates = np.split(_array(tensor), len(_GATES[cell]))
+    return np.concatenate([gates[place] for place in _GATES[cell]])[None]
