@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 MAX_ROWS = 20_000
@@ -26,6 +26,11 @@ class Log:
 
     def __init__(self, lines: Iterable[str] = ()) -> None:
         self.lines = list(lines)
+        self._followers: list[Callable[[Mapping[str, Any]], None]] = []
+
+    def follow(self, hear: Callable[[Mapping[str, Any]], None]) -> None:
+        """Let `hear` have each row that is added from now on."""
+        self._followers.append(hear)
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Append a row. JSON has no NaN: a value that is not finite is null."""
@@ -33,6 +38,8 @@ class Log:
             k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()
         }
         self.lines.append(json.dumps(plain))
+        for hear in self._followers:
+            hear(plain)
         if len(self.lines) > MAX_ROWS:
             self._thin("loss")
         if len(self.lines) > MAX_ROWS:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ def train(
     *,
     force: bool = False,
     reporter: Reporter | None = None,
+    tensorboard: str | Path | None = None,
     **options: Any,
 ) -> Run:
     """Train a language model on text and leave a checkpoint.
@@ -47,6 +48,8 @@ def train(
         Replace what stands at `out`.
     reporter : Reporter, optional
         Hears of the progress; silent by default.
+    tensorboard : path, optional
+        A folder in which the run writes event files of TensorBoard, in one of its own.
     **options
         Fields of `TrainConfig`, `ModelConfig` and `CorpusConfig`.
 
@@ -72,6 +75,7 @@ def train(
             return configs
 
         train_config, model_config, corpus_config = ranks.shared(ready)
+        events = _events(tensorboard, directory, 0, ranks, stack)
         if corpus_config.valid is None and (part := valid_part(arguments)):
             corpus_config = replace(corpus_config, valid=part)
             reporter.note(f"validation text: {part}")
@@ -87,6 +91,8 @@ def train(
             reporter.note(note)
         model_config = replace(model_config, vocabulary_size=text.vocabulary.size)
         session = Session.prepare(directory, text, reporter, train_config, ranks)
+        if events:
+            session.log.follow(events)
         plan = session.plan(model_config, train_config)
         for reason in (*plan.reasons, session.precision_note):
             reporter.note(reason)
@@ -101,7 +107,11 @@ def train(
 
 
 def resume(
-    directory: str | Path, *, reporter: Reporter | None = None, **budget: float | None
+    directory: str | Path,
+    *,
+    reporter: Reporter | None = None,
+    tensorboard: str | Path | None = None,
+    **budget: float | None,
 ) -> Run:
     """Go on with an interrupted run, exactly where its last checkpoint was written.
 
@@ -112,6 +122,8 @@ def resume(
     ----------
     directory : path
     reporter : Reporter, optional
+    tensorboard : path, optional
+        As for `train`.
     **budget
         One of `minutes`, `epochs` and `steps`: the new length of the whole run, what is done
         counted. The learning rate follows the schedule of that length from here on, so a run that
@@ -169,6 +181,8 @@ def resume(
         if trainer.finished:
             reporter.note(f"{directory} has used its budget: nothing is left to do")
             return session.outcome(trainer)
+        if events := _events(tensorboard, directory, trainer.progress.step + 1, ranks, stack):
+            session.log.follow(events)
         trainer.progress.final_nats = None
         reporter.note(f"going on from step {trainer.progress.step}")
         before = state.get("ranks", 1)
@@ -178,6 +192,17 @@ def resume(
                 "stream of text goes on where it was; dropout draws other random numbers from here"
             )
         return session.run(trainer)
+
+
+def _events(
+    folder: str | Path | None, directory: Path, first_step: int, ranks: Ranks, stack: ExitStack
+) -> Callable[[Mapping[str, Any]], None] | None:
+    """What writes the rows of the log for TensorBoard, on the rank that has a log."""
+    if folder is None or not ranks.leads:
+        return None
+    from .plotting.events import Events
+
+    return stack.enter_context(closing(Events(Path(folder) / directory.name, first_step)))
 
 
 def _read(

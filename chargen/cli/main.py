@@ -18,6 +18,7 @@ from .export import export
 from .groups import Group, PipeClosed
 from .info import info
 from .memorization import memorization
+from .plot import plot
 from .sample import sample
 from .score import score
 from .sentiment import sentiment
@@ -41,7 +42,18 @@ def cli() -> None:
     """
 
 
-for command in (train, sample, evaluate, score, info, memorization, corpus, export, sentiment):
+for command in (
+    train,
+    sample,
+    evaluate,
+    score,
+    info,
+    memorization,
+    plot,
+    corpus,
+    export,
+    sentiment,
+):
     cli.add_command(command)
 
 

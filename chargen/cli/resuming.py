@@ -17,7 +17,7 @@ def resume_budget(context: click.Context) -> dict[str, Any]:
     ------
     ConfigError
     """
-    allowed = {"resumed", "as_json", "quiet", *BUDGETS}
+    allowed = {"resumed", "as_json", "quiet", "tensorboard", *BUDGETS}
     for parameter in context.command.params:
         name = parameter.name or ""
         source = context.get_parameter_source(name)

@@ -12,6 +12,7 @@ import click
 from ..text.config import CorpusConfig
 from ..text.sources import SEPARATOR
 from .evaluate import READING, read_text
+from .files import check_files
 from .options import (
     device_option,
     json_option,
@@ -25,8 +26,8 @@ from .options import (
 from .options import threads_option as threads
 from .terminal import visible, visible_json
 
-# Background colours of the terminal's 256 by bits of surprise: none, then yellow to red.
-_STEPS = ((1.0, None), (2.0, 230), (4.0, 222), (6.0, 215), (9.0, 209), (math.inf, 203))
+# Backgrounds of the terminal's 256 colours for the steps of `plotting.heatmap`: yellow to red.
+_BACKGROUNDS = (None, 230, 222, 215, 209, 203)
 
 
 @click.command()
@@ -35,6 +36,9 @@ _STEPS = ((1.0, None), (2.0, 230), (4.0, 222), (6.0, 215), (9.0, 209), (math.inf
 @click.option(
     "--color/--no-color", default=None, help="Paint the text by surprise (default: on a terminal)."
 )
+@click.option("--html", "html_file", metavar="FILE", help="Write the painted text as a page.")
+@click.option("--png", "png_file", metavar="FILE", help="Write the painted text as a picture.")
+@click.option("--force", is_flag=True, help="Replace files that exist.")
 @streams_option
 @precision_option
 @options_of(CorpusConfig, leave_out=READING)
@@ -45,6 +49,9 @@ def score(
     directory: str,
     files: tuple[str, ...],
     color: bool | None,
+    html_file: str | None,
+    png_file: str | None,
+    force: bool,
     streams: int,
     precision: str,
     device: str,
@@ -57,12 +64,17 @@ def score(
     \b
     chargen score checkpoints/mybook chapter9.txt          painted on a terminal
     chargen score checkpoints/mybook chapter9.txt > bits   a line for each character
+    chargen score checkpoints/mybook chapter9.txt --html surprise.html --png surprise.png
     echo 'It was' | chargen score checkpoints/mybook - --json
     """
+    written = {"--html": html_file, "--png": png_file}
+    check_files(written, force, drawn=("--png",))
     lm = load_model(directory, device, threads, precision)
     result = lm.score(read_text(files, reading_of(lm, options)), streams=streams)
     text = result.text.replace(SEPARATOR, "\n")
     surprise = [-value / math.log(2) for value in result.log_probs.tolist()]
+    if html_file or png_file:
+        _write(written, text, surprise, f"{', '.join(files)} under {directory}")
     if as_json:
         figures = {
             "text": text,
@@ -71,6 +83,8 @@ def score(
             "unknown_chars": result.unknown_chars,
         }
         click.echo(visible_json(json.dumps(figures, ensure_ascii=False)))
+    elif color is None and (html_file or png_file):
+        click.echo(f"{result.bits_per_char:.3f} bits per character")
     elif sys.stdout.isatty() if color is None else color:
         painted = "".join(map(_paint, text, surprise))
         click.echo(painted, color=True)
@@ -80,9 +94,25 @@ def score(
             click.echo(f"{value:.3f}\t{visible_json(json.dumps(character, ensure_ascii=False))}")
 
 
+def _write(files: dict[str, str | None], text: str, surprise: list[float], title: str) -> None:
+    from ..outputs import whole_file
+    from ..plotting import heatmap
+
+    if name := files["--html"]:
+        data = heatmap.page(text, surprise, title).encode("utf-8", "replace")
+        with whole_file(name) as file:
+            file.write(data)
+    if name := files["--png"]:
+        data = heatmap.picture(text, surprise, title)
+        with whole_file(name) as file:
+            file.write(data)
+
+
 def _paint(character: str, surprise: float) -> str:
+    from ..plotting.heatmap import step_of
+
     shown = visible(character)
-    background = next(color for limit, color in _STEPS if surprise < limit or limit == math.inf)
+    background = _BACKGROUNDS[step_of(surprise)]
     if background is None or character.isspace():
         return shown
     return click.style(shown, fg=16, bg=background)

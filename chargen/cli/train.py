@@ -25,6 +25,12 @@ from .terminal import say, visible, visible_json
     "--resume", "resumed", type=click.Path(), help="Go on with a run, perhaps with a new budget."
 )
 @click.option("--force", is_flag=True, help="Replace a checkpoint that exists.")
+@click.option(
+    "--tensorboard",
+    type=click.Path(file_okay=False),
+    metavar="FOLDER",
+    help="Write TensorBoard's event files there too.",
+)
 @options_of(TrainConfig)
 @options_of(ModelConfig)
 @options_of(CorpusConfig)
@@ -35,6 +41,7 @@ def train(
     out: str | None,
     resumed: str | None,
     force: bool,
+    tensorboard: str | None,
     as_json: bool,
     quiet: bool,
     **options: Any,
@@ -61,13 +68,14 @@ def train(
     from .. import run as runs
 
     if resumed is not None:
-        result = runs.resume(resumed, reporter=reporter, **budget)
+        result = runs.resume(resumed, reporter=reporter, tensorboard=tensorboard, **budget)
     else:
         result = runs.train(
             corpora,
             out,
             force=force,
             reporter=reporter,
+            tensorboard=tensorboard,
             **options,
         )
     if not distributed.leads():

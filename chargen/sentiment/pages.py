@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ..plotting.painting import STEPS, harmless, probability_steps, runs, scale_end, step_of
 from . import drawings
 from .explain import Explanation, Word, weight
-from .painting import STEPS, harmless, probability_steps, runs, scale_end, step_of
 from .units import TellingUnit
 
 STRONGEST = 12

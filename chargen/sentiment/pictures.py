@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import io
-import logging
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import MissingExtraError
+from ..plotting.painting import STEPS, harmless, lines_of, probability_steps, width_of
+from ..plotting.style import MONOSPACED, drawing, png
 from .explain import Explanation
-from .painting import STEPS, harmless, lines_of, probability_steps, width_of
 
 if TYPE_CHECKING:
     from .units import TellingUnit
@@ -25,10 +21,6 @@ LINES = 40
 
 _BELOW, _ABOVE = np.array([230, 97, 1]) / 255, np.array([30, 120, 210]) / 255
 _SHADES = (0.0, 0.13, 0.25, 0.38, 0.52, 0.68)
-_FONTS = (
-    "DejaVu Sans Mono", "Noto Sans Mono CJK JP", "Noto Sans CJK JP", "Noto Sans",
-    "Noto Sans Arabic", "Noto Sans Hebrew", "Noto Sans Devanagari", "Noto Emoji", "Unifont",
-)  # fmt: skip
 
 
 def picture(explanation: Explanation) -> bytes:
@@ -39,7 +31,7 @@ def picture(explanation: Explanation) -> bytes:
     MissingExtraError
         Without matplotlib.
     """
-    with _drawing("--png") as figures:
+    with drawing("--png", fonts=MONOSPACED) as figures:
         cells = list(_cells(explanation))
         lines = 1 + max((line for line, _, _, _ in cells), default=0)
         text_height = 0.19 * lines
@@ -55,7 +47,7 @@ def picture(explanation: Explanation) -> bytes:
             f"the verdict had the text ended there{cut}",
             loc="left", fontsize=11, parse_math=False,
         )  # fmt: skip
-        return _png(figure)
+        return png(figure)
 
 
 def unit_picture(unit: TellingUnit) -> bytes:
@@ -66,7 +58,7 @@ def unit_picture(unit: TellingUnit) -> bytes:
     MissingExtraError
         Without matplotlib.
     """
-    with _drawing("--histogram") as figures:
+    with drawing("--histogram") as figures:
         figure = figures(figsize=(7, 3.8))
         axes = figure.subplots()
         edges, inside, outside = unit.histogram()
@@ -88,39 +80,7 @@ def unit_picture(unit: TellingUnit) -> bytes:
         for text in axes.legend(frameon=False).get_texts():
             text.set_parse_math(False)
         axes.spines[["top", "right"]].set_visible(False)
-        return _png(figure)
-
-
-@contextmanager
-def _drawing(what: str) -> Iterator[Any]:
-    """matplotlib's figures, with letters from whichever of the usual fonts are installed."""
-    try:
-        import matplotlib
-        from matplotlib import font_manager
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError(what, "plot") from error
-    installed = {font.name for font in font_manager.fontManager.ttflist}
-    fonts = [name for name in _FONTS if name in installed]
-    logger = logging.getLogger("matplotlib")
-    level = logger.level
-    with warnings.catch_warnings(), matplotlib.rc_context({"font.family": fonts}):
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        logger.setLevel(logging.ERROR)
-        try:
-            yield Figure
-        finally:
-            logger.setLevel(level)
-
-
-def _png(figure: Any) -> bytes:
-    """Drawn by Agg, which needs no screen."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    FigureCanvasAgg(figure)
-    data = io.BytesIO()
-    figure.savefig(data, format="png", dpi=150, bbox_inches="tight", pad_inches=0.15)
-    return data.getvalue()
+        return png(figure)
 
 
 def _cells(explanation: Explanation) -> Iterator[tuple[int, int, str, int]]:

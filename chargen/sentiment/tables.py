@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CorpusError
+from ..outputs import whole_file
 from ..text.tables import Row, broken
 from .classifier import Classifier
 from .columns import TableFile, text_in
 from .gathering import NAMED
-from .writing import TableWriter, free_names, whole_file
+from .writing import TableWriter, free_names
 
 CHUNK_ROWS = 1024
 CHUNK_CHARACTERS = 1 << 23

@@ -6,11 +6,7 @@ import numpy as np
 import pytest
 
 from chargen.errors import ConfigError
-from chargen.sentiment import explain as explaining
-from chargen.sentiment.classifier import Classifier
-from chargen.sentiment.explain import explain, is_quick, leave_out, word_spans
-from chargen.sentiment.ngrams import NgramModel
-from chargen.sentiment.painting import (
+from chargen.plotting.painting import (
     STEPS,
     harmless,
     lines_of,
@@ -19,6 +15,10 @@ from chargen.sentiment.painting import (
     scale_end,
     step_of,
 )
+from chargen.sentiment import explain as explaining
+from chargen.sentiment.classifier import Classifier
+from chargen.sentiment.explain import explain, is_quick, leave_out, word_spans
+from chargen.sentiment.ngrams import NgramModel
 
 from .making import BYTES, CHARS, make_lm, make_network, planted
 

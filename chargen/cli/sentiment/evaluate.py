@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ...sentiment.config import ExamplesConfig
+from ..files import check_files
 from ..options import (
     device_option,
     json_option,
@@ -34,6 +35,9 @@ _NAMES = {
 @click.command()
 @model_argument
 @click.argument("data", metavar="DATA")
+@click.option("--confusion", metavar="FILE", help="Draw the confusion matrix (PNG).")
+@click.option("--reliability", metavar="FILE", help="Draw accuracy by confidence (PNG).")
+@click.option("--force", is_flag=True, help="Replace files that exist.")
 @options_of(ExamplesConfig)
 @device_option
 @precision_option
@@ -43,6 +47,9 @@ _NAMES = {
 def evaluate(
     directory: str,
     data: str,
+    confusion: str | None,
+    reliability: str | None,
+    force: bool,
     device: str,
     precision: str,
     threads: int | None,
@@ -57,8 +64,11 @@ def evaluate(
 
     \b
     chargen sentiment evaluate checkpoints/sentiment reviews.csv.xz
-    chargen sentiment evaluate checkpoints/sentiment aclImdb/test --json
+    chargen sentiment evaluate checkpoints/sentiment imdb:test --json
+    chargen sentiment evaluate checkpoints/sentiment opinions --confusion confusion.png
     """
+    drawn = {"--confusion": confusion, "--reliability": reliability}
+    check_files(drawn, force, drawn=tuple(drawn))
     config = ExamplesConfig(**options)
     classifier = load_classifier(directory, device, threads, precision)
     if classifier.clean is not None:
@@ -72,6 +82,7 @@ def evaluate(
             say(f"note: {note}")
     chances = _probabilities(classifier, examples.texts, quiet)
     figures = figures_of(examples.labels, chances, classifier.labels)
+    _draw(drawn, figures, examples.labels, chances)
     if as_json:
         click.echo(visible_json(json.dumps(figures, ensure_ascii=False)))
         return
@@ -84,6 +95,22 @@ def evaluate(
     click.echo()
     click.echo("rows: true label, columns: predicted label")
     click.echo(visible(_aligned(_confusion(figures))))
+
+
+def _draw(
+    files: dict[str, str | None], figures: dict[str, Any], labels: tuple[str, ...], chances: Any
+) -> None:
+    from ...outputs import whole_file
+    from ...sentiment.charts import confusion_picture, reliability_picture
+
+    if name := files["--confusion"]:
+        data = confusion_picture(figures)
+        with whole_file(name) as file:
+            file.write(data)
+    if name := files["--reliability"]:
+        data = reliability_picture(labels, chances, figures["labels"], figures["ece"])
+        with whole_file(name) as file:
+            file.write(data)
 
 
 def _probabilities(classifier: Any, texts: tuple[str, ...], quiet: bool) -> Any:

@@ -6,13 +6,13 @@ import dataclasses
 import os
 import shutil
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
 
 from ...errors import ConfigError
 from ...sentiment.config import ExamplesConfig
+from ..files import check_files
 from ..options import (
     device_option,
     json_option,
@@ -88,7 +88,7 @@ def explain(
     if histogram is not None and unit_data is None:
         raise ConfigError("--histogram shows a unit: give labelled texts with --unit DATA")
     files = {"--html": html_file, "--png": png_file, "--histogram": histogram}
-    _check_files(files, force)
+    check_files(files, force, drawn=("--png", "--histogram"))
     config = ExamplesConfig(**options)
     classifier = load_classifier(directory, device, threads)
     from ...sentiment.explain import explain as explained
@@ -149,40 +149,8 @@ def _find_unit(
 # ---------------------------------------------------------------- files
 
 
-def _check_files(files: dict[str, str | None], force: bool) -> None:
-    """Find out before the work that a file must not or cannot be written."""
-    given = [(option, Path(name)) for option, name in files.items() if name is not None]
-    for option, path in given:
-        try:
-            if path.is_dir():
-                raise ConfigError(f"{option} {path} is a folder: name a file")
-            if path.exists() and not force:
-                raise ConfigError(f"{path} exists: choose another {option}, or give --force")
-            if not path.resolve().parent.is_dir():
-                raise ConfigError(f"{option} {path}: there is no folder to write it into")
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"{option} {visible(str(path))} cannot be written: {error}"
-            ) from error
-    names = [path.resolve() for _, path in given]
-    if len(set(names)) < len(names):
-        raise ConfigError(f"{' and '.join(option for option, _ in given)} need a file each")
-    for option, _ in given:
-        if option != "--html":
-            _require_matplotlib(option)
-
-
-def _require_matplotlib(option: str) -> None:
-    from importlib.util import find_spec
-
-    from ...errors import MissingExtraError
-
-    if find_spec("matplotlib") is None:
-        raise MissingExtraError(option, "plot")
-
-
 def _write_files(files: dict[str, str | None], explanation: Any, unit: Any, values: Any) -> None:
-    from ...sentiment.writing import whole_file
+    from ...outputs import whole_file
 
     def write(name: str | None, data: bytes) -> None:
         assert name is not None
@@ -224,7 +192,7 @@ def _paint(text: str, step: int) -> str:
 
 def _painted(explanation: Any) -> str:
     """The text in lines that fit, since a terminal would break them within words."""
-    from ...sentiment.painting import lines_of, probability_steps, runs
+    from ...plotting.painting import lines_of, probability_steps, runs
 
     text, columns = explanation.text, max(20, shutil.get_terminal_size().columns)
     steps = probability_steps(explanation.curve[1:], len(explanation.labels))
@@ -235,7 +203,7 @@ def _painted(explanation: Any) -> str:
 
 
 def _show(explanation: Any, unit: Any, color: bool) -> None:
-    from ...sentiment.painting import STEPS
+    from ...plotting.painting import STEPS
 
     def out(line: str) -> None:
         click.echo(line, color=color)

@@ -1,0 +1,89 @@
+"""`chargen plot`."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import click
+
+from .files import check_files
+from .options import quiet_option
+from .terminal import say, visible
+
+AXES = ("characters", "seconds", "steps", "epochs")
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path())
+@click.option(
+    "--out",
+    default="curves.png",
+    show_default=True,
+    metavar="FILE",
+    help="Picture to write: .png, .svg or .pdf.",
+)
+@click.option("--force", is_flag=True, help="Replace a picture that exists.")
+@click.option("--terminal", is_flag=True, help="Draw the loss here, in place of a picture.")
+@click.option(
+    "--x",
+    "axis",
+    type=click.Choice(AXES),
+    default="characters",
+    show_default=True,
+    help="What runs along the horizontal axis.",
+)
+@click.option("--nats", is_flag=True, help="Loss in nats in place of bits per character.")
+@click.option(
+    "--smooth",
+    type=click.FloatRange(0, 1, max_open=True),
+    help="How slowly the line of the training loss moves (default: by the length of the run).",
+)
+@click.option("--title", help="Heading of the picture.")
+@quiet_option
+def plot(
+    runs: tuple[str, ...],
+    out: str,
+    force: bool,
+    terminal: bool,
+    axis: str,
+    nats: bool,
+    smooth: float | None,
+    title: str | None,
+    quiet: bool,
+) -> None:
+    """Draw the curves of runs: loss, learning rate, gradient norm and what was clipped.
+
+    RUN is the folder of a checkpoint, of a language model or a classifier, finished or not.
+    Several runs are drawn into one picture. Needs the extra chargen[plot].
+
+    \b
+    chargen plot checkpoints/mybook
+    chargen plot checkpoints/small checkpoints/large --x seconds --out compare.svg
+    chargen plot checkpoints/mybook --terminal
+    """
+    form = Path(out).suffix.lower().removeprefix(".")
+    if not terminal:
+        if form not in ("png", "svg", "pdf"):
+            raise click.BadParameter("name a .png, .svg or .pdf file", param_hint="--out")
+        check_files({"--out": out}, force, drawn=("--out",))
+    from ..plotting import curves
+
+    found = [curves.read(run) for run in runs]
+    if terminal:
+        from ..plotting.terminal import drawn
+
+        colour = sys.stdout.isatty()
+        width = shutil.get_terminal_size((80, 24)).columns
+        text = drawn(found, width=width, axis=axis, nats=nats, smooth=smooth, colour=colour)
+        click.echo(text)
+        return
+    from ..outputs import whole_file
+    from ..plotting.figure import picture
+
+    data = picture(found, form, axis=axis, nats=nats, smooth=smooth, title=title)
+    with whole_file(out) as file:
+        file.write(data)
+    if not quiet:
+        say(f"wrote {visible(out)}")

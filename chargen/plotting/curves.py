@@ -1,0 +1,167 @@
+"""What a run's log holds, as arrays to draw. Knows nothing about drawing."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import CheckpointError
+from ..shipped import resolve
+
+Array = NDArray[np.float64]
+
+METRICS = "metrics.jsonl"
+AXES = ("characters", "seconds", "steps", "epochs")
+_KEYS = {"characters": "characters", "seconds": "seconds", "steps": "step", "epochs": "epoch"}
+
+
+@dataclass(frozen=True)
+class Curves:
+    """A run.
+
+    Attributes
+    ----------
+    name : str
+    steps : (N,)
+        At which the rows of training were written.
+    rows : dict of str to (N,)
+        ``loss`` in nats, ``learning_rate``, ``gradient_norm``, ``clipped_share``, ``characters``,
+        ``seconds``, ``epoch``; NaN where a row has none.
+    valid_steps, valid : (M,)
+        Evaluations, in nats.
+    clip : float or None
+        Where gradients are clipped.
+    of_text : bool
+        Whether the loss is that of a character, so that bits per character are its name.
+    """
+
+    name: str
+    steps: Array
+    rows: dict[str, Array] = field(repr=False)
+    valid_steps: Array = field(repr=False)
+    valid: Array = field(repr=False)
+    clip: float | None = None
+    of_text: bool = True
+
+    def along(self, axis: str, steps: Array) -> Array:
+        """Where some steps lie on an axis: characters, seconds, steps or epochs."""
+        if axis == "steps" or not len(self.steps):
+            return steps
+        known = self.rows[_KEYS[axis]]
+        there = np.isfinite(known)
+        if not there.any():
+            return np.full(len(steps), np.nan)
+        found = np.interp(steps, self.steps[there], known[there])
+        # An evaluation may come after the last row that was written.
+        last, per_step = self.steps[there][-1], known[there][-1] / max(1.0, self.steps[there][-1])
+        beyond = steps > last
+        found[beyond] += (steps[beyond] - last) * per_step
+        return found
+
+
+def read(directory: str | os.PathLike[str]) -> Curves:
+    """Read the log of a checkpoint, of a finished run or one that goes on.
+
+    Parameters
+    ----------
+    directory : path
+        Of a checkpoint, or a ``metrics.jsonl``.
+
+    Raises
+    ------
+    CheckpointError
+        Where there is no log, nothing in it to draw, or a line that is none.
+    """
+    path = Path(directory)
+    if not path.is_file():
+        path = resolve(path) / METRICS
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{directory} holds no {METRICS}: name the folder of a run (--out of chargen train)"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise CheckpointError(f"{path} cannot be read: {reason}") from error
+    rows = [_row(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    learning = [row for row in rows if "loss" in row]
+    if not learning:
+        raise CheckpointError(f"{path} has no step of training yet: nothing to draw")
+    keys = ("loss", "learning_rate", "gradient_norm", "clipped_share", *_KEYS.values())
+    found = [(row, _validated(row)) for row in rows]
+    return Curves(
+        name=_name(path),
+        steps=_column(learning, "step"),
+        rows={key: _column(learning, key) for key in keys},
+        valid_steps=np.array([row["step"] for row, value in found if value is not None], float),
+        valid=np.array([value for _, value in found if value is not None], float),
+        clip=_clip(path.parent),
+        of_text=not any("train_accuracy" in row or "valid_log_loss" in row for row in rows),
+    )
+
+
+def smoothed(values: Array, strength: float | None = None) -> Array:
+    """An exponential average that forgets by `strength` a row, without its bias to the first.
+
+    NaN stays NaN and does not spoil what follows. Without `strength`, about a thirtieth of the
+    rows counts.
+    """
+    if strength is None:
+        strength = 1 - 1 / max(2.0, len(values) / 30)
+    total = weight = 0.0
+    found = np.full(len(values), np.nan)
+    for place, value in enumerate(values.tolist()):
+        if math.isfinite(value):
+            total = strength * total + (1 - strength) * value
+            weight = strength * weight + (1 - strength)
+            found[place] = total / weight
+    return found
+
+
+def _row(path: Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+        if isinstance(row, dict) and isinstance(row.get("step"), int):
+            return row
+    except ValueError:
+        pass
+    raise CheckpointError(f"{path}, line {number}, is no row of a log: {line[:60]!r}")
+
+
+def _column(rows: list[dict[str, Any]], key: str) -> Array:
+    values = [row.get(key) for row in rows]
+    return np.array(
+        [float(v) if isinstance(v, int | float) else math.nan for v in values], np.float64
+    )
+
+
+def _validated(row: dict[str, Any]) -> float | None:
+    for key in ("valid_nats", "valid_log_loss"):
+        if isinstance(row.get(key), int | float):
+            return float(row[key])
+    return None
+
+
+def _name(path: Path) -> str:
+    folder = Path(os.path.abspath(path)).parent.name  # noqa: PTH100
+    return folder if path.name == METRICS else f"{folder}/{path.name}"
+
+
+def _clip(directory: Path) -> float | None:
+    try:
+        config = json.loads((directory / "config.json").read_text("utf-8"))
+        for part in ("train", "finetune"):
+            value = config.get(part, {}).get("clip")
+            if isinstance(value, int | float) and value > 0:
+                return float(value)
+    except (OSError, ValueError, AttributeError):
+        pass
+    return None

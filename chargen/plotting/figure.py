@@ -1,0 +1,179 @@
+"""Curves of runs as a picture of four panels, by matplotlib."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import ConfigError
+from .curves import Array, Curves, smoothed
+from .style import COLOURS, DASHES, LINES, drawing
+
+FORMATS = ("png", "svg", "pdf")
+
+LABELS = {
+    "characters": "characters read",
+    "seconds": "seconds",
+    "steps": "steps",
+    "epochs": "passes over the text",
+}
+
+
+def picture(
+    runs: Sequence[Curves],
+    form: str = "png",
+    *,
+    axis: str = "characters",
+    nats: bool = False,
+    smooth: float | None = None,
+    title: str | None = None,
+) -> bytes:
+    """Draw runs: loss, loss by time, learning rate, and gradient norm with the clipped share.
+
+    Parameters
+    ----------
+    runs : sequence of Curves
+    form : {"png", "svg", "pdf"}
+    axis : {"characters", "seconds", "steps", "epochs"}
+        Of all panels but the second, which is by time.
+    nats : bool
+        Loss in nats in place of bits.
+    smooth : float, optional
+        How slowly the line of the training loss moves, from 0 (not smoothed) to below 1; by
+        default as the length of the run asks.
+    title : str, optional
+
+    Raises
+    ------
+    ConfigError, MissingExtraError
+    """
+    if form not in FORMATS:
+        raise ConfigError(f"a picture is a .png, .svg or .pdf file, not .{form}")
+    if smooth is not None and not 0 <= smooth < 1:
+        raise ConfigError(f"--smooth must be at least 0 and below 1, got {smooth}")
+    with drawing("chargen plot", LINES) as figures:
+        figure = figures(figsize=(11, 7), layout="constrained")
+        panels = figure.subplots(2, 2).ravel()
+        second = "steps" if axis == "seconds" else "seconds"
+        for index, run in enumerate(runs):
+            line = {
+                "color": COLOURS[index % len(COLOURS)],
+                "linestyle": DASHES[index % len(DASHES)],
+                "label": run.name.lstrip("_") or "_",
+            }
+            _draw_loss(panels[0], run, axis, nats, smooth, line)
+            _draw_loss(panels[1], run, second, nats, smooth, line)
+            _draw_rate(panels[2], run, axis, line)
+            _draw_gradient(panels[3], run, axis, smooth, line)
+        _finish(figure, panels, runs, axis, second, nats, title)
+        memory = io.BytesIO()
+        metadata = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+        figure.savefig(memory, format=form, dpi=120, metadata=metadata[form])
+        return memory.getvalue()
+
+
+def _draw_loss(
+    axes: Any, run: Curves, axis: str, nats: bool, smooth: float | None, line: dict[str, Any]
+) -> None:
+    unit = 1.0 if nats or not run.of_text else math.log(2)
+    places = run.along(axis, run.steps)
+    loss = run.rows["loss"] / unit
+    axes.plot(places, loss, color=line["color"], alpha=0.2, linewidth=0.8)
+    axes.plot(places, smoothed(loss, smooth), linewidth=1.4, **line)
+    if len(run.valid):
+        axes.plot(
+            run.along(axis, run.valid_steps),
+            run.valid / unit,
+            color=line["color"],
+            marker="o",
+            markersize=4,
+            linewidth=0.8,
+            linestyle=line["linestyle"],
+        )
+
+
+def _draw_rate(axes: Any, run: Curves, axis: str, line: dict[str, Any]) -> None:
+    axes.plot(run.along(axis, run.steps), run.rows["learning_rate"], linewidth=1.4, **line)
+
+
+def _draw_gradient(
+    axes: Any, run: Curves, axis: str, smooth: float | None, line: dict[str, Any]
+) -> None:
+    places, norms = run.along(axis, run.steps), run.rows["gradient_norm"]
+    axes.plot(places, norms, color=line["color"], alpha=0.25, linewidth=0.8)
+    axes.plot(places, smoothed(norms, smooth), linewidth=1.4, **line)
+    share = run.rows["clipped_share"]
+    found = share[np.isfinite(share)]
+    if run.clip is not None:
+        clipped = f", {found[-1]:.0%} of {run.name}'s steps" if len(found) else ""
+        axes.axhline(
+            run.clip, color=line["color"], linewidth=0.8, linestyle=":", label=f"clipped{clipped}"
+        )
+
+
+def _finish(
+    figure: Any,
+    panels: Any,
+    runs: Sequence[Curves],
+    axis: str,
+    second: str,
+    nats: bool,
+    title: str | None,
+) -> None:
+    of_text = all(run.of_text for run in runs)
+    unit = "bits per character" if of_text and not nats else "nats"
+    for axes, along in zip(panels, (axis, second, axis, axis), strict=True):
+        axes.set_xlabel(LABELS[along])
+        axes.set_xlim(left=0)
+        if along == "characters":
+            axes.xaxis.set_major_formatter(_engineering())
+    for axes in panels[:2]:
+        axes.set_ylabel(f"loss, {unit}")
+        axes.set_title("training (line) and validation (dots)", fontsize=10, loc="left")
+        _limit(axes, runs, nats)
+    panels[2].set_ylabel("learning rate")
+    panels[3].set_ylabel("gradient norm")
+    panels[3].set_yscale("log")
+    for ticks in (panels[3].yaxis.set_major_formatter, panels[3].yaxis.set_minor_formatter):
+        ticks(_plain_numbers())
+    for axes, size in ((panels[0], 9), (panels[3], 8)):
+        for text in axes.legend(fontsize=size).get_texts():
+            text.set_parse_math(False)  # a run may be called $x$
+    if title:
+        figure.suptitle(title).set_parse_math(False)
+
+
+def _engineering() -> Any:
+    from matplotlib.ticker import EngFormatter
+
+    return EngFormatter(sep=" ")
+
+
+def _plain_numbers() -> Any:
+    """0.3 for 0.3, where a logarithmic axis would say 3 times 10 to the -1."""
+    from matplotlib.ticker import FuncFormatter
+
+    # Of ten numbers of a decade, as many as do not run into each other.
+    shown = ("1", "2", "3", "5")
+    return FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in shown else "")
+
+
+def _limit(axes: Any, runs: Sequence[Curves], nats: bool) -> None:
+    """Leave out the first steep fall, in which all else would be flat."""
+    tops, lows = [], []
+    for run in runs:
+        unit = 1.0 if nats or not run.of_text else math.log(2)
+        values: Array = run.rows["loss"] / unit
+        values = values[np.isfinite(values)]
+        rest = values[len(values) // 10 :]
+        for some in (rest, run.valid / unit):
+            if len(some):
+                lows.append(float(some.min()))
+        tops.append(float(rest.max()) if len(rest) else 1.0)
+    low, top = min(lows, default=0.0), max(tops)
+    margin = 0.06 * (top - low) or 0.1
+    axes.set_ylim(low - margin, top + margin)

@@ -1,0 +1,85 @@
+"""How this project's pictures look: fonts for many scripts, colours for every eye."""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from ..errors import MissingExtraError
+
+# Okabe & Ito (2008): told apart by every kind of eye; the dashes tell them apart in print.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)))
+
+LINES: Mapping[str, Any] = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "0.9",
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "chargen",  # the same picture for the same run
+}
+"""For pictures of lines, besides the fonts."""
+
+PROPORTIONAL = ("DejaVu Sans",)
+MONOSPACED = ("DejaVu Sans Mono", "Noto Sans Mono CJK JP")
+_OTHER_SCRIPTS = (
+    "Noto Sans CJK JP", "Noto Sans", "Noto Sans Arabic", "Noto Sans Hebrew",
+    "Noto Sans Devanagari", "Noto Emoji", "Unifont",
+)  # fmt: skip
+
+
+@contextmanager
+def drawing(
+    what: str, style: Mapping[str, Any] | None = None, fonts: tuple[str, ...] = PROPORTIONAL
+) -> Iterator[Any]:
+    """matplotlib's class of figures, with letters from whichever of the usual fonts are installed.
+
+    Parameters
+    ----------
+    what : str
+        The option or command that draws, for the message.
+    style : mapping, optional
+        Of matplotlib's settings.
+    fonts : tuple of str
+        The ones to try first.
+
+    Raises
+    ------
+    MissingExtraError
+        Without matplotlib.
+    """
+    try:
+        import matplotlib
+        from matplotlib import font_manager
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError(what, "plot") from error
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    family = [name for name in (*fonts, *_OTHER_SCRIPTS) if name in installed]
+    logger = logging.getLogger("matplotlib")
+    level = logger.level
+    settings: Any = {"font.family": family, **(style or {})}
+    with warnings.catch_warnings(), matplotlib.rc_context(settings):
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        logger.setLevel(logging.ERROR)
+        try:
+            yield Figure
+        finally:
+            logger.setLevel(level)
+
+
+def png(figure: Any) -> bytes:
+    """Drawn by Agg, which needs no screen."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure)
+    memory = io.BytesIO()
+    figure.savefig(memory, format="png", dpi=150, bbox_inches="tight", metadata={"Software": None})
+    return memory.getvalue()

@@ -1,0 +1,98 @@
+"""The loss of runs drawn in a terminal, by plotille."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..errors import MissingExtraError
+from .curves import Curves, smoothed
+
+_COLOURS = ("blue", "yellow", "green", "magenta", "cyan", "red", "white")
+_SMALLEST = 20
+
+
+def drawn(
+    runs: Sequence[Curves],
+    *,
+    width: int,
+    height: int = 20,
+    axis: str = "characters",
+    nats: bool = False,
+    smooth: float | None = None,
+    colour: bool = True,
+) -> str:
+    """The training loss of runs as lines of text.
+
+    Parameters
+    ----------
+    runs : sequence of Curves
+    width, height : int
+        Columns and lines of the whole, and of the drawing.
+    axis, nats, smooth
+        As for `chargen.plotting.figure.picture`.
+    colour : bool
+        Tell runs apart by colour; without it, each has a drawing of its own.
+
+    Raises
+    ------
+    MissingExtraError
+        Without plotille.
+    """
+    try:
+        import plotille
+    except ImportError as error:
+        raise MissingExtraError("--terminal", "plot") from error
+    groups = [list(runs)] if colour or len(runs) == 1 else [[run] for run in runs]
+    texts = []
+    for group in groups:
+        figure = plotille.Figure()
+        figure.width = max(_SMALLEST, width - 24)
+        figure.height = height
+        figure.color_mode = "names"
+        figure.with_colors = colour
+        figure.set_x_limits(min_=0.0)
+        of_text = all(run.of_text for run in group)
+        unit = math.log(2) if of_text and not nats else 1.0
+        figure.y_label = "bits per character" if of_text and not nats else "nats"
+        figure.x_label = axis
+        figure.register_label_formatter(float, _label)
+        figure.register_label_formatter(np.float64, _label)
+        for index, run in enumerate(group):
+            # The first tenth falls so far that the rest would be flat.
+            begin = len(run.steps) // 10 if len(run.steps) > 20 else 0
+            places = run.along(axis, run.steps)[begin:]
+            loss = smoothed(run.rows["loss"] / unit, smooth)[begin:]
+            there = np.isfinite(loss) & np.isfinite(places)
+            tone = _COLOURS[index % len(_COLOURS)] if colour else None
+            figure.plot(places[there].tolist(), loss[there].tolist(), lc=tone, label=run.name)
+            if len(run.valid):
+                at = run.along(axis, run.valid_steps)
+                seen = at >= (places[0] if len(places) else 0)
+                found = (run.valid / unit)[seen]
+                figure.scatter(at[seen].tolist(), found.tolist(), lc=tone, marker="o", label="")
+        texts.append(_with_names(figure.show(), group, colour))
+    return "\n".join(texts)
+
+
+def _with_names(text: str, group: Sequence[Curves], colour: bool) -> str:
+    import plotille
+
+    names = [
+        plotille.color(f"-- {run.name}", fg=_COLOURS[i % len(_COLOURS)]) if colour else run.name
+        for i, run in enumerate(group)
+    ]
+    return f"{text}\n{'  '.join(names)} (lines: training, o: validation)\n"
+
+
+def _label(value: float, chars: int, delta: float, left: bool = False) -> str:
+    """A number for an axis, in at most `chars` columns."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= 10 * size or (abs(value) >= size and delta >= size / 10):
+            shown = f"{value / size:.3g}{unit}"
+            break
+    else:
+        shown = f"{value:.3f}" if delta < 10 else f"{value:.0f}"
+    return f"{shown:{'<' if left else '>'}{chars}}"

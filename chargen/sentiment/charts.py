@@ -1,0 +1,94 @@
+"""How good a classifier is, as pictures: what is taken for what, and if its confidence holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..plotting.painting import harmless
+from ..plotting.style import COLOURS, LINES, drawing, png
+from .metrics import BINS
+
+_MOST_NUMBERS = 15
+"""Classes up to which numbers fit into the squares."""
+
+
+def confusion_picture(figures: dict[str, Any]) -> bytes:
+    """The confusion matrix of `chargen.sentiment.metrics.evaluate` as a PNG: shares of each row.
+
+    Raises
+    ------
+    MissingExtraError
+        Without matplotlib.
+    """
+    counts = np.array(figures["confusion"], np.float64)  # (C, C)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    labels = [harmless(label, "")[:24] for label in figures["labels"]]
+    size = min(12.0, 3.2 + 0.55 * len(labels))
+    with drawing("--confusion") as made:
+        figure = made(figsize=(size + 0.8, size))
+        axes = figure.subplots()
+        image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        axes.set_xticks(range(len(labels)), labels, rotation=0 if len(labels) < 5 else 60)
+        axes.set_yticks(range(len(labels)), labels)
+        for text in (*axes.get_xticklabels(), *axes.get_yticklabels()):
+            text.set_parse_math(False)
+        axes.set_xlabel("predicted label")
+        axes.set_ylabel("true label")
+        axes.set_title(
+            f"{figures['texts']:,} texts, accuracy {figures['accuracy']:.3f}", loc="left"
+        )
+        if len(labels) <= _MOST_NUMBERS:
+            for (row, column), share in np.ndenumerate(shares):
+                axes.text(
+                    column, row, f"{int(counts[row, column]):,}\n{share:.0%}",
+                    ha="center", va="center", fontsize=9, color="white" if share > 0.6 else "black",
+                )  # fmt: skip
+        figure.colorbar(image, ax=axes, label="share of the true label", fraction=0.046)
+        return png(figure)
+
+
+def reliability_picture(
+    labels: Sequence[str], probabilities: NDArray[Any], classes: Sequence[str], error: float
+) -> bytes:
+    """Accuracy by confidence (Niculescu-Mizil & Caruana 2005), and how often each occurs, as a PNG.
+
+    Parameters
+    ----------
+    labels : sequence of str
+        The true ones, N.
+    probabilities : (N, C)
+    classes : sequence of str
+    error : float
+        The expected calibration error.
+
+    Raises
+    ------
+    MissingExtraError
+        Without matplotlib.
+    """
+    confidence = probabilities.max(-1)
+    correct = np.array(labels) == np.array(classes)[probabilities.argmax(-1)]
+    place = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    number = np.bincount(place, minlength=BINS)
+    there = number > 0
+    mean = np.bincount(place, confidence, BINS)[there] / number[there]
+    right = np.bincount(place, correct, BINS)[there] / number[there]
+    spread = 1.96 * np.sqrt(right * (1 - right) / number[there])
+    with drawing("--reliability", LINES) as made:
+        figure = made(figsize=(6, 6.4))
+        top, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
+        top.plot([0, 1], [0, 1], color="0.6", linestyle="--", label="as it should be")
+        top.errorbar(
+            mean, right, yerr=spread, color=COLOURS[0], marker="o", capsize=3,
+            label="this classifier, 95 %",
+        )  # fmt: skip
+        top.set(xlim=(1 / len(classes) - 0.02, 1.02), ylim=(0, 1.02), ylabel="accuracy")
+        top.set_title(f"expected calibration error {error:.3f}", loc="left")
+        top.legend(loc="upper left")
+        below.bar((np.arange(BINS) + 0.5) / BINS, number, width=0.9 / BINS, color=COLOURS[0])
+        below.set(xlabel="confidence: probability of the predicted label", ylabel="texts")
+        return png(figure)
