@@ -17,7 +17,11 @@ import argparse
 import torch
 from torch import Tensor, nn
 
-CELLS: dict[str, type[nn.RNNCellBase]] = {"rnn": nn.RNNCell, "lstm": nn.LSTMCell, "gru": nn.GRUCell}
+CELLS: dict[str, type[nn.RNNCell | nn.LSTMCell | nn.GRUCell]] = {
+    "rnn": nn.RNNCell,
+    "lstm": nn.LSTMCell,
+    "gru": nn.GRUCell,
+}
 
 
 def norms(cell: str, scale: float, steps: int, hidden: int, trials: int) -> tuple[Tensor, float]:
