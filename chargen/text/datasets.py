@@ -81,25 +81,14 @@ CATALOGUE = {
     dataset.name: dataset
     for dataset in (
         Dataset(
-            name="quay",
-            about="stories of a harbour town, written for this project",
+            name="essays",
+            about="five familiar essays, written for this project",
             language="English",
             licence="CC0-1.0",
             size=0,
             files=(),
             unpack="shipped",
-            parts={"all": "quay.txt"},
-            reading=("all",),
-        ),
-        Dataset(
-            name="miscellany",
-            about="essays, tales, short plays and verse, written for this project",
-            language="English",
-            licence="CC0-1.0",
-            size=0,
-            files=(),
-            unpack="shipped",
-            parts={"all": "miscellany.txt"},
+            parts={"all": "essays.txt"},
             reading=("all",),
         ),
         Dataset(
