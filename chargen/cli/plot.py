@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -74,7 +75,7 @@ def plot(
     if terminal:
         from ..plotting.terminal import drawn
 
-        colour = sys.stdout.isatty()
+        colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
         width = shutil.get_terminal_size((80, 24)).columns
         text = drawn(found, width=width, axis=axis, nats=nats, smooth=smooth, colour=colour)
         click.echo(text)

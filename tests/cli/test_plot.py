@@ -1,0 +1,61 @@
+"""`chargen plot`, and the pictures and logs of other commands."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from .conftest import SMALL, Command
+
+
+def test_plot(chargen: Command, trained: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra chargen[plot]")
+    out = tmp_path / "curves.svg"
+    result = chargen("plot", trained, "--out", out)
+    assert (result.code, result.out) == (0, "")
+    assert trained.name in out.read_text()
+    again = chargen("plot", trained, "--out", out)
+    assert again.code == 2
+    assert "--force" in again.err
+    assert chargen("plot", trained, "--out", out, "--force", "--quiet").err == ""
+    assert chargen("plot", trained, "--out", tmp_path / "a.gif").code == 2
+    missing = chargen("plot", tmp_path, "--out", tmp_path / "b.png")
+    assert missing.code == 1
+    assert "metrics.jsonl" in missing.err
+
+
+def test_the_extra_is_named(
+    chargen: Command, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "plotille", None)
+    result = chargen("plot", trained, "--terminal")
+    assert result.code == 1
+    assert "pip install 'chargen[plot]'" in result.err
+
+
+def test_the_painted_text(chargen: Command, trained: Path, corpus: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    result = chargen("score", trained, corpus, "--html", page)
+    assert result.code == 0
+    assert "bits per character" in result.out
+    assert page.read_text().startswith("<!doctype html>")
+    assert chargen("score", trained, corpus, "--html", page).code == 2
+
+
+def test_tensorboard(
+    chargen: Command, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tensorboard", reason="needs the extra chargen[tensorboard]")
+    logs = tmp_path / "logs"
+    arguments = ("--steps", 20, "--out", tmp_path / "fox", "--quiet", *SMALL)
+    assert chargen("train", corpus, "--tensorboard", logs, *arguments).code == 0
+    assert len(list((logs / "fox").iterdir())) == 1
+    more = chargen("train", "--resume", tmp_path / "fox", "--steps", 40, "--tensorboard", logs)
+    assert more.code == 0, more.err
+    assert len(list((logs / "fox").iterdir())) == 2
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    refused = chargen("train", corpus, "--tensorboard", logs, "--force", *arguments)
+    assert refused.code == 1
+    assert "pip install 'chargen[tensorboard]'" in refused.err

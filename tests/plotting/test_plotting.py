@@ -1,0 +1,133 @@
+"""Curves, pictures and event files have the numbers of the log."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from chargen.errors import CheckpointError, ConfigError
+from chargen.plotting import heatmap
+from chargen.plotting.curves import read, smoothed
+from chargen.reporting import Log
+
+ROWS = [
+    {
+        "step": 10 * i,
+        "epoch": 0,
+        "characters": 640 * i,
+        "seconds": 0.5 * i,
+        "loss": 4 / i,
+        "learning_rate": 0.01 / i,
+        "gradient_norm": 1.0 + i,
+        "clipped_share": 0.5,
+    }
+    for i in range(1, 41)
+]
+
+
+def a_run(folder: Path, name: str = "run", rows: list[dict[str, float]] | None = None) -> Path:
+    place = folder / name
+    place.mkdir()
+    lines = [*(ROWS if rows is None else rows), {"step": 200, "valid_nats": 1.5, "seconds": 10.0}]
+    text = "\n".join(map(json.dumps, sorted(lines, key=lambda row: row["step"])))
+    (place / "metrics.jsonl").write_text(text + "\n", "utf-8")
+    (place / "config.json").write_text(json.dumps({"train": {"clip": 1.0}}))
+    return place
+
+
+def test_the_numbers_are_those_of_the_log(tmp_path: Path) -> None:
+    run = read(a_run(tmp_path))
+    assert run.name == "run"
+    np.testing.assert_allclose(run.rows["loss"], [row["loss"] for row in ROWS])
+    np.testing.assert_allclose(run.along("characters", run.valid_steps), [640 * 20])
+    np.testing.assert_allclose(run.along("seconds", np.array([200.0, 800.0])), [10.0, 40.0])
+    assert (run.valid.tolist(), run.clip, run.of_text) == ([1.5], 1.0, True)
+
+
+def test_smoothing() -> None:
+    values = np.array([1.0, math.nan, 1.0, 1.0])
+    found = smoothed(values, 0.9)
+    assert math.isnan(found[1])
+    np.testing.assert_allclose(found[[0, 2, 3]], 1.0)
+    np.testing.assert_allclose(smoothed(np.array([3.0, 1.0, 2.0]), 0.0), [3.0, 1.0, 2.0])
+
+
+def test_what_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"holds no metrics\.jsonl"):
+        read(tmp_path)
+    place = a_run(tmp_path)
+    with (place / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 30, "lo')
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl, line 42, is no row"):
+        read(place)
+    with pytest.raises(CheckpointError, match="nothing to draw"):
+        read(a_run(tmp_path, "empty", []))
+
+
+def test_a_picture_names_its_runs_and_units(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra chargen[plot]")
+    from chargen.plotting.figure import picture
+
+    runs = [read(a_run(tmp_path, name)) for name in ("one", "<two> & $x$")]
+    svg = picture(runs, "svg", title="a <title>").decode()
+    for text in (
+        "one",
+        "&lt;two&gt; &amp; $x$",
+        "bits per character",
+        "characters read",
+        "seconds",
+    ):
+        assert text in svg
+    assert "<two>" not in svg
+    assert picture(runs, "svg") == picture(runs, "svg")
+    assert picture(runs[:1], "png", axis="steps", nats=True).startswith(b"\x89PNG")
+    with pytest.raises(ConfigError, match=r"not \.gif"):
+        picture(runs, "gif")
+
+
+def test_in_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("plotille", reason="needs the extra chargen[plot]")
+    from chargen.plotting.terminal import drawn
+
+    runs = [read(a_run(tmp_path, name)) for name in ("one", "two")]
+    text = drawn(runs, width=70, colour=False)
+    assert "\x1b" not in text
+    assert "one" in text
+    assert "two" in text
+    assert "bits per character" in text
+    assert max(map(len, text.splitlines())) <= 80
+    monkeypatch.setenv("FORCE_COLOR", "1")  # the test's output is no terminal
+    assert "\x1b" in drawn(runs, width=70)
+
+
+def test_event_files_have_the_rows(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="needs the extra chargen[tensorboard]")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from chargen.plotting.events import Events
+
+    for first, rows in ((0, ROWS), (201, [{**row, "loss": 9.0} for row in ROWS[20:]])):
+        events = Events(tmp_path / "events", first)
+        log = Log()
+        log.follow(events)
+        for row in rows:
+            log.add(row)
+        events.close()
+    found = EventAccumulator(str(tmp_path / "events")).Reload()
+    losses = {event.step: event.value for event in found.Scalars("train/loss")}
+    assert losses == pytest.approx({r["step"]: 9.0 if r["step"] > 200 else r["loss"] for r in ROWS})
+
+
+def test_surprise_is_painted_and_escaped(tmp_path: Path) -> None:
+    text, bits = "<b>a\u202e\n\u4f60", [0.5, 1.5, 3.0, 5.0, 7.0, 12.0, 0.1]
+    page = heatmap.page(text, bits, "<i>")
+    assert "<b>" not in page
+    assert "<i>" not in page
+    assert "\u202e" not in page
+    assert '<span class="s5">' in page
+    pytest.importorskip("matplotlib", reason="needs the extra chargen[plot]")
+    assert heatmap.picture(text, bits, "$x$").startswith(b"\x89PNG")
