@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -28,10 +29,21 @@ from .train import train
 
 @click.group(
     cls=Group,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+        "auto_envvar_prefix": "CHARGEN",
+    },
 )
 @click.version_option(__version__, prog_name="chargen")
-def cli() -> None:
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Options from a TOML file: a table for each command.",
+)
+@click.pass_context
+def cli(context: click.Context, config: Path | None) -> None:
     """Character-level language models on your own text and your own machine.
 
     \b
@@ -39,7 +51,15 @@ def cli() -> None:
     chargen sample checkpoints/mybook          write with it
     chargen evaluate checkpoints/mybook a.txt  bits per character on other text
     chargen sentiment predict checkpoints/sentiment "A quiet, wonderful film."
+    chargen --config night.toml train mybook.txt
+
+    Options may stand in a file and in variables such as CHARGEN_TRAIN_MINUTES: the command line
+    goes before variables, variables before the file, the file before the defaults.
     """
+    if config is not None:
+        from .settings import read_settings
+
+        context.default_map = read_settings(config, cli)
 
 
 for command in (

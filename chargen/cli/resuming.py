@@ -25,5 +25,7 @@ def resume_budget(context: click.Context) -> dict[str, Any]:
             argument = (parameter.metavar or name).rstrip(".")
             given = parameter.opts[0] if isinstance(parameter, click.Option) else argument
             raise ConfigError(f"--resume goes on with the saved options: leave {given} out")
-    budget = {name: context.params.get(name) for name in BUDGETS}
-    return {name: value for name, value in budget.items() if value is not None}
+    # A budget in a file or a variable is for runs that begin: a run that goes on keeps its own.
+    given = click.core.ParameterSource.COMMANDLINE
+    names = [name for name in BUDGETS if context.get_parameter_source(name) == given]
+    return {name: context.params[name] for name in names}

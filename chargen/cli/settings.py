@@ -1,0 +1,94 @@
+"""Options from a TOML file, as defaults of the commands: what else is given goes before them.
+
+The command line wins over environment variables, these over the file, the file over the defaults.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..errors import ConfigError
+
+
+def read_settings(path: Path, root: click.Group) -> dict[str, Any]:
+    """The options of a file by command, as `click.Context.default_map` wants them.
+
+    Parameters
+    ----------
+    path : Path
+        A table for each command, such as ``[train]`` and ``[sentiment.train]``; keys are options
+        without their dashes, with ``-`` or ``_`` inside.
+    root : click.Group
+        The commands.
+
+    Raises
+    ------
+    ConfigError
+        Where it cannot be read, or names a command or an option that there is not.
+    """
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise ConfigError(f"--config {path} cannot be read: {reason}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"--config {path} is not TOML: {error}") from error
+    return _of_group(found, root, str(path), ())
+
+
+def _of_group(
+    table: dict[str, Any], group: click.Group, path: str, above: tuple[str, ...]
+) -> dict[str, Any]:
+    settings = {}
+    for name, inner in table.items():
+        command = group.commands.get(name)
+        where = ".".join((*above, name))
+        if command is None:
+            raise ConfigError(f"{path}: there is no command {where!r}{_near(name, group.commands)}")
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{path}: {where} must be a table: [{where}]")
+        if isinstance(command, click.Group):
+            settings[name] = _of_group(inner, command, path, (*above, name))
+        else:
+            settings[name] = _of_command(inner, command, path, where)
+    return settings
+
+
+def _of_command(
+    table: dict[str, Any], command: click.Command, path: str, where: str
+) -> dict[str, Any]:
+    names = {
+        option.removeprefix("--").replace("-", "_"): parameter
+        for parameter in command.params
+        if isinstance(parameter, click.Option)
+        for option in parameter.opts
+        if option.startswith("--")
+    }
+    settings = {}
+    for key, value in table.items():
+        parameter = names.get(key.replace("-", "_"))
+        if parameter is None:
+            raise ConfigError(f"{path}, [{where}]: there is no option {key!r}{_near(key, names)}")
+        if isinstance(value, list) != parameter.multiple or isinstance(value, dict):
+            kind = "a list" if parameter.multiple else "a single value"
+            raise ConfigError(f"{path}, [{where}]: {key} must be {kind}")
+        if parameter.is_flag and not isinstance(value, bool):
+            raise ConfigError(f"{path}, [{where}]: {key} must be true or false")
+        # As if it stood on the command line, so that it is checked in the same way.
+        plain = value if isinstance(value, bool | list) else str(value)
+        settings[str(parameter.name)] = plain
+    return settings
+
+
+def _near(name: str, names: Any) -> str:
+    near = difflib.get_close_matches(name.replace("-", "_"), names, 1)
+    return f"; did you mean {near[0]}?" if near else ""

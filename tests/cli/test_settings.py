@@ -1,0 +1,82 @@
+"""Options from a file and from the environment, and which goes before which."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from .conftest import SMALL, Command
+
+
+def steps_of(chargen: Command, corpus: Path, out: Path, *more: object, file: Path) -> int:
+    small = ("--batch-size", 4, "--window", 32, "--quiet", "--force", "--json")
+    result = chargen("--config", file, "train", corpus, "--out", out, *small, *more)
+    assert result.code == 0, result.err
+    steps: int = json.loads(result.out)["steps"]
+    return steps
+
+
+def test_who_goes_before_whom(
+    chargen: Command, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "night.toml"
+    file.write_text(
+        '[train]\nsteps = 3\nhidden-size = 16\nprecision = "float32"\nsamples = false\n'
+    )
+    out = tmp_path / "fox"
+    assert steps_of(chargen, corpus, out, file=file) == 3
+    config = json.loads((out / "config.json").read_text())
+    assert config["model"]["hidden_size"] == 16
+    assert config["train"]["samples"] is False
+    monkeypatch.setenv("CHARGEN_TRAIN_STEPS", "4")
+    assert steps_of(chargen, corpus, out, file=file) == 4
+    assert steps_of(chargen, corpus, out, "--steps", 5, file=file) == 5
+
+
+def test_a_run_that_goes_on_keeps_its_budget(
+    chargen: Command, corpus: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text("[train]\nminutes = 1\nforce = true\n")
+    out = tmp_path / "fox"
+    assert chargen("train", corpus, "--out", out, "--steps", 3, "--quiet", *SMALL).code == 0
+    resumed = chargen("--config", file, "train", "--resume", out, "--json")
+    assert resumed.code == 0, resumed.err
+    assert json.loads(resumed.out)["steps"] == 3
+
+
+def test_commands_within_groups(chargen: Command, tmp_path: Path, corpus: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text("[corpus.info]\njson = true\n")
+    result = chargen("--config", file, "corpus", "info", corpus)
+    assert json.loads(result.out)["characters"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[trian]\nsteps = 3", "no command 'trian'; did you mean train?"),
+        ("[train]\nstep = 3", "[train]: there is no option 'step'; did you mean steps?"),
+        ("steps = 3", "no command 'steps'"),
+        ("train = 3", "must be a table: [train]"),
+        ("[train]\nsteps = [3]", "steps must be a single value"),
+        ("[train]\nforce = 1", "force must be true or false"),
+        ("[train]\nsteps = 'many'", "'many' is not a valid integer"),
+        ("[train\n", "is not TOML"),
+    ],
+)
+def test_mistakes(chargen: Command, corpus: Path, tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text(text)
+    result = chargen("--config", file, "train", corpus, "--out", tmp_path / "out", *SMALL)
+    assert result.code == 2
+    assert said in result.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_is_not_there(chargen: Command, corpus: Path, tmp_path: Path) -> None:
+    result = chargen("--config", tmp_path / "no.toml", "train", corpus)
+    assert result.code == 2
+    assert "cannot be read" in result.err
