@@ -80,3 +80,10 @@ def test_a_file_that_is_not_there(chargen: Command, corpus: Path, tmp_path: Path
     result = chargen("--config", tmp_path / "no.toml", "train", corpus)
     assert result.code == 2
     assert "cannot be read" in result.err
+
+
+def test_completion(monkeypatch: pytest.MonkeyPatch, chargen_process: Command) -> None:
+    monkeypatch.setenv("_CHARGEN_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "chargen sentiment pre")
+    monkeypatch.setenv("COMP_CWORD", "2")
+    assert chargen_process().out.split() == ["plain,predict"]
