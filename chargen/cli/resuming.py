@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from ..errors import ConfigError
 from ..options import BUDGETS
@@ -21,11 +22,11 @@ def resume_budget(context: click.Context) -> dict[str, Any]:
     for parameter in context.command.params:
         name = parameter.name or ""
         source = context.get_parameter_source(name)
-        if name not in allowed and source == click.core.ParameterSource.COMMANDLINE:
+        if name not in allowed and source is ParameterSource.COMMANDLINE:
             argument = (parameter.metavar or name).rstrip(".")
             given = parameter.opts[0] if isinstance(parameter, click.Option) else argument
             raise ConfigError(f"--resume goes on with the saved options: leave {given} out")
     # A budget in a file or a variable is for runs that begin: a run that goes on keeps its own.
-    given = click.core.ParameterSource.COMMANDLINE
-    names = [name for name in BUDGETS if context.get_parameter_source(name) == given]
+    source_of = context.get_parameter_source
+    names = [name for name in BUDGETS if source_of(name) is ParameterSource.COMMANDLINE]
     return {name: context.params[name] for name in names}
