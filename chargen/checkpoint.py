@@ -30,10 +30,10 @@ from torch import Tensor
 from . import shipped
 from .directories import replace_directory, sync_directory, sync_file
 from .errors import CheckpointError, brief
+from .reporting import METRICS
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
-METRICS = "metrics.jsonl"
 _SUFFIXES = {".json", ".safetensors"}
 
 # What is read of a stranger's file, so that it cannot unfold to many times its size: a vocabulary

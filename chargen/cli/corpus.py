@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import Any
 
 import click
@@ -11,7 +10,7 @@ import click
 from ..text.config import CorpusConfig
 from .groups import Group
 from .options import json_option, options_of, quiet_option
-from .terminal import say, visible, visible_json
+from .terminal import echo_json, say, visible
 
 
 @click.group(cls=Group)
@@ -30,7 +29,7 @@ def list_command(as_json: bool) -> None:
     """
     rows = _rows()
     if as_json:
-        click.echo(visible_json(json.dumps(rows, ensure_ascii=False)))
+        echo_json(rows)
         return
     width = max(len(row["name"]) for row in rows)
     for row in rows:
@@ -47,46 +46,19 @@ def list_command(as_json: bool) -> None:
 def _rows() -> list[dict[str, Any]]:
     from ..text import builtin, datasets, fetching
 
-    rows: list[dict[str, Any]] = [
-        {
-            "name": name,
-            "bytes": 0,
-            "here": True,
-            "language": language,
-            "licence": licence,
-            "about": about,
-            "parts": [],
-        }
+    keys = ("name", "bytes", "here", "language", "licence", "about", "parts")
+    rows: list[tuple[Any, ...]] = [
+        (name, 0, True, language, licence, about, [])
         for name, language, licence, about in builtin.DESCRIPTIONS
     ]
-    for dataset in datasets.CATALOGUE.values():
-        reference = datasets.parse(dataset.name)
-        assert reference is not None
-        rows.append(
-            {
-                "name": dataset.name,
-                "bytes": dataset.size,
-                "here": fetching.cached(reference) is not None,
-                "language": dataset.language,
-                "licence": dataset.licence,
-                "about": dataset.about,
-                "parts": [f"{dataset.name}:{p}" for p in dataset.parts]
-                if len(dataset.parts) > 1
-                else [],
-            }
-        )
-    rows.append(
-        {
-            "name": "gutenberg:NUMBER",
-            "bytes": 0,
-            "here": False,
-            "language": "many",
-            "licence": "public domain in the USA",
-            "about": "a book of Project Gutenberg by its number, without header and licence",
-            "parts": [],
-        }
-    )
-    return rows
+    for name, found in datasets.CATALOGUE.items():
+        here = fetching.cached(datasets.Reference(found, name)) is not None
+        parts = [f"{name}:{part}" for part in found.parts] if len(found.parts) > 1 else []
+        rows.append((name, found.size, here, found.language, found.licence, found.about, parts))
+    about = "a book of Project Gutenberg by its number, without header and licence"
+    licence = "public domain in the USA"
+    rows.append((f"{datasets.GUTENBERG}:NUMBER", 0, False, "many", licence, about, []))
+    return [dict(zip(keys, row, strict=True)) for row in rows]
 
 
 @corpus.command()
@@ -122,11 +94,12 @@ def fetch(name: str, sha256: str | None, again: bool, as_json: bool, quiet: bool
             "bytes": found.bytes,
             "licence": found.dataset.licence,
         }
-        click.echo(visible_json(json.dumps(facts, ensure_ascii=False)))
+        echo_json(facts)
         return
     for part in parts:
         click.echo(visible(str(found.path(part))))
-    if not quiet and not any(file.known_hash for file in found.dataset.files):
+    files = found.dataset.files
+    if files and not quiet and not any(file.known_hash for file in files):
         say(f"its SHA-256 is {found.sha256[0]}; nobody vouches for it: look at it before use")
 
 
@@ -172,7 +145,7 @@ def info(corpora: tuple[str, ...], as_json: bool, **options: Any) -> None:
             "suggested_hidden_size": hidden,
             "notes": notes,
         }
-        click.echo(visible_json(json.dumps(facts, ensure_ascii=False)))
+        echo_json(facts)
         return
     for note in notes:
         say(f"note: {note}")

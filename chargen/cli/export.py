@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from .options import json_option, load_model, model_argument, quiet_option
-from .terminal import say, visible, visible_json
+from .terminal import echo_json, say, visible
 
 
 @click.command()
@@ -50,7 +48,6 @@ def export(
     """
     from ..interchange import export as exporting
 
-    del kind  # there is one
     lm = load_model(directory, "cpu")
     folder = out or exporting.default_out(directory)
     exporting.export_onnx(lm, folder, force=force)
@@ -62,8 +59,8 @@ def export(
             text = "It is read from its end to its beginning. " * 10
         difference = exporting.check(folder, lm, text)
     if as_json:
-        facts = {"directory": folder, "format": "onnx", "largest_difference_nats": difference}
-        click.echo(visible_json(json.dumps(facts)))
+        facts = {"directory": folder, "format": kind, "largest_difference_nats": difference}
+        echo_json(facts)
         return
     click.echo(visible(folder))
     if difference is not None and not quiet:

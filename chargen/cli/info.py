@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import click
 
 from ..shipped import resolve
 from .options import json_option, load_model, model_argument
-from .terminal import visible, visible_json
+from .terminal import echo_json, visible
 
 
 @click.command()
@@ -35,7 +34,7 @@ def info(directory: str, as_json: bool) -> None:
         **config,
     }
     if as_json:
-        click.echo(visible_json(json.dumps(facts, ensure_ascii=False)))
+        echo_json(facts)
         return
     for name, value in facts.items():
         if isinstance(value, dict):

@@ -80,11 +80,9 @@ def plot(
         text = drawn(found, width=width, axis=axis, nats=nats, smooth=smooth, colour=colour)
         click.echo(text)
         return
-    from ..outputs import whole_file
     from ..plotting.figure import picture
+    from ..writing import write_file
 
-    data = picture(found, form, axis=axis, nats=nats, smooth=smooth, title=title)
-    with whole_file(out) as file:
-        file.write(data)
+    write_file(out, picture(found, form, axis=axis, nats=nats, smooth=smooth, title=title))
     if not quiet:
         say(f"wrote {visible(out)}")

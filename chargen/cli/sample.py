@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +22,7 @@ from .options import (
 )
 from .options import threads_option as threads
 from .steering import STEERING, check_steering, steered, steering_options
-from .terminal import say, visible, visible_json, write_flowing
+from .terminal import echo_json, say, visible, write_flowing
 
 
 @click.command()
@@ -102,7 +101,7 @@ def sample(
                 "seed": drawn.seed,
                 "ended": drawn.ended,
             }
-            click.echo(visible_json(json.dumps(row, ensure_ascii=False)))
+            echo_json(row)
     elif num_samples == 1 and not lm.backward:
         pieces = itertools.chain([text], lm.stream(text, **options), ["\n"])
         write_flowing(pieces, sys.stdout, show)

@@ -10,7 +10,6 @@ from typing import Any
 import click
 
 from ..text.config import CorpusConfig
-from ..text.sources import SEPARATOR
 from .evaluate import READING, read_text
 from .files import check_files
 from .options import (
@@ -24,7 +23,7 @@ from .options import (
     streams_option,
 )
 from .options import threads_option as threads
-from .terminal import visible, visible_json
+from .terminal import echo_json, visible, visible_json
 
 # Backgrounds of the terminal's 256 colours for the steps of `plotting.heatmap`: yellow to red.
 _BACKGROUNDS = (None, 230, 222, 215, 209, 203)
@@ -69,6 +68,8 @@ def score(
     """
     written = {"--html": html_file, "--png": png_file}
     check_files(written, force, drawn=("--png",))
+    from ..text.sources import SEPARATOR
+
     lm = load_model(directory, device, threads, precision)
     result = lm.score(read_text(files, reading_of(lm, options)), streams=streams)
     text = result.text.replace(SEPARATOR, "\n")
@@ -82,7 +83,7 @@ def score(
             "bits_per_char": result.bits_per_char,
             "unknown_chars": result.unknown_chars,
         }
-        click.echo(visible_json(json.dumps(figures, ensure_ascii=False)))
+        echo_json(figures)
     elif color is None and (html_file or png_file):
         click.echo(f"{result.bits_per_char:.3f} bits per character")
     elif sys.stdout.isatty() if color is None else color:
@@ -95,17 +96,13 @@ def score(
 
 
 def _write(files: dict[str, str | None], text: str, surprise: list[float], title: str) -> None:
-    from ..outputs import whole_file
     from ..plotting import heatmap
+    from ..writing import write_file
 
     if name := files["--html"]:
-        data = heatmap.page(text, surprise, title).encode("utf-8", "replace")
-        with whole_file(name) as file:
-            file.write(data)
+        write_file(name, heatmap.page(text, surprise, title).encode("utf-8", "replace"))
     if name := files["--png"]:
-        data = heatmap.picture(text, surprise, title)
-        with whole_file(name) as file:
-            file.write(data)
+        write_file(name, heatmap.picture(text, surprise, title))
 
 
 def _paint(character: str, surprise: float) -> str:

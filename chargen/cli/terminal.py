@@ -6,7 +6,7 @@ import json
 import time
 import unicodedata
 from collections.abc import Callable, Iterable
-from typing import TextIO
+from typing import Any, TextIO
 
 import click
 
@@ -33,6 +33,11 @@ def visible_json(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(json.dumps(c)[1:-1] if _drives(c) and c != "\n" else c for c in text)
+
+
+def echo_json(value: Any) -> None:
+    """A value as a line of JSON on stdout."""
+    click.echo(visible_json(json.dumps(value, ensure_ascii=False)))
 
 
 def _drives(character: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from ..text.config import CorpusConfig
 from .options import json_option, options_of, quiet_option
 from .progress import reporter_for
 from .resuming import resume_budget
-from .terminal import say, visible, visible_json
+from .terminal import echo_json, say, visible
 
 
 @click.command()
@@ -48,9 +47,9 @@ def train(
 ) -> int:
     """Train a language model on your text.
 
-    CORPUS is a file (plain, .gz, .bz2, .xz, .zst, .jsonl, .csv, .tsv), a folder, - for stdin, or
-    one of the names python-docs and python-stdlib. Whatever is not given is chosen from the size
-    of the corpus and the budget, and said.
+    CORPUS is a file (plain, .gz, .bz2, .xz, .zst, .jsonl, .csv, .tsv), a folder, - for stdin, an
+    address, or a name (python-docs, ...; see chargen corpus list). Whatever is not given is chosen
+    from the size of the corpus and the budget, and said.
 
     \b
     chargen train mybook.txt --minutes 10
@@ -87,7 +86,7 @@ def train(
 def _tell(result: Any, as_json: bool, quiet: bool) -> None:
     if as_json:
         values = {k: str(v) if isinstance(v, Path) else v for k, v in vars(result).items()}
-        click.echo(visible_json(json.dumps(values, ensure_ascii=False)))
+        echo_json(values)
     elif result.finished:
         if result.valid_bits is not None:
             click.echo(

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..directories import replace_directory, sync_file
 from ..errors import ChargenError, CheckpointError, ConfigError, MissingExtraError
 from ..language_model import LanguageModel
+from ..lm.evaluation import log_probs
+from ..lm.model import STATE_NAMES
 
 FORMAT = "chargen-onnx"
 VERSION = 1
@@ -79,8 +80,7 @@ def describe(lm: LanguageModel) -> dict[str, Any]:
     """What a program must know to use the graphs, as a JSON object."""
     vocabulary, config = lm.vocabulary, lm.model.config
     state = ["num_layers", "B", "hidden_size"]
-    names = ("h", "c") if config.cell == "lstm" else ("h",)
-    states = {name: {"type": "float32", "shape": state} for name in names}
+    states = {name: {"type": "float32", "shape": state} for name in STATE_NAMES[config.cell]}
     after = {f"{name}_out": value for name, value in states.items()}
     return {
         "format": FORMAT,
@@ -150,8 +150,6 @@ def check(folder: str | os.PathLike[str], lm: LanguageModel, text: str) -> float
         import onnxruntime
     except ImportError as error:
         raise MissingExtraError("checking an export", "onnx") from error
-    from ..lm.evaluation import log_probs
-
     ids = lm.vocabulary.encode(text).astype(np.int64)
     ids = ids[::-1] if lm.backward else ids
     expected = log_probs(lm.model, ids, lm.vocabulary.start_id)
@@ -164,14 +162,15 @@ def check(folder: str | os.PathLike[str], lm: LanguageModel, text: str) -> float
         )
         for name in ("score", "step")
     }
-    zeros = _zeros(lm)
+    zeros = [part.cpu().numpy() for part in lm.model.initial_state(1)]
+    state = dict(zip(STATE_NAMES[lm.model.config.cell], zeros, strict=True))
     found = sessions["score"].run(
-        ["log_probs"], {"ids": begun[:, None], "next_ids": ids[:, None], **zeros}
+        ["log_probs"], {"ids": begun[:, None], "next_ids": ids[:, None], **state}
     )[0][:, 0]
     difference = float(np.abs(found - expected).max())
     for place, id_ in enumerate(begun[:100]):
-        scores, *after = sessions["step"].run(None, {"ids": np.array([id_]), **zeros})
-        zeros = dict(zip(zeros, after, strict=True))
+        scores, *after = sessions["step"].run(None, {"ids": np.array([id_]), **state})
+        state = dict(zip(state, after, strict=True))
         difference = max(difference, abs(float(scores[0, ids[place]] - expected[place])))
     if not math.isfinite(difference) or difference > TOLERANCE:
         raise ChargenError(
@@ -180,12 +179,6 @@ def check(folder: str | os.PathLike[str], lm: LanguageModel, text: str) -> float
             "onnx and onnxruntime"
         )
     return difference
-
-
-def _zeros(lm: LanguageModel) -> dict[str, NDArray[np.float32]]:
-    shape = (len(lm.model.layers), 1, lm.model.hidden_size)
-    names = ("h", "c") if lm.model.config.cell == "lstm" else ("h",)
-    return {name: np.zeros(shape, np.float32) for name in names}
 
 
 def _refuse(directory: Path, force: bool) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from ..lm.model import CharLM
+from ..lm.model import STATE_NAMES, CharLM
 
 OPSET = 17
 IR_VERSION = 8
@@ -64,7 +64,7 @@ class _Graph:
         self.model = model
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[onnx.TensorProto] = []
-        self.states = ("h", "c") if model.config.cell == "lstm" else ("h",)
+        self.states = STATE_NAMES[model.config.cell]
 
     def add(self, operator: str, *inputs: str, output: str = "", **attributes: Any) -> str:
         output = output or f"{operator.lower()}_{len(self.nodes)}"

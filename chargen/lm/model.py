@@ -17,6 +17,9 @@ from .config import ModelConfig, settled
 State = tuple[Tensor, ...]
 """(h, c) for an LSTM, (h,) for a GRU or RNN; each (num_layers, B, H), float32."""
 
+STATE_NAMES = {"lstm": ("h", "c"), "gru": ("h",), "rnn": ("h",)}
+"""Names of the parts of a `State`, by cell."""
+
 _CELL_CLASSES: dict[str, Callable[[int, int], nn.RNNBase]] = {
     "lstm": nn.LSTM,
     "gru": nn.GRU,
@@ -135,8 +138,8 @@ class CharLM(nn.Module):
         """
         weight = self.embedding.weight
         shape = (len(self.layers), batch_size, self.hidden_size)
-        count = 2 if self.config.cell == "lstm" else 1
-        return tuple(torch.zeros(shape, device=weight.device) for _ in range(count))
+        parts = STATE_NAMES[self.config.cell]
+        return tuple(torch.zeros(shape, device=weight.device) for _ in parts)
 
     def features(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
         """Outputs of the last recurrent layer, before dropout.

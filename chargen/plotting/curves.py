@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CheckpointError
+from ..reporting import METRICS
 from ..shipped import resolve
 
 Array = NDArray[np.float64]
 
-METRICS = "metrics.jsonl"
-AXES = ("characters", "seconds", "steps", "epochs")
 _KEYS = {"characters": "characters", "seconds": "seconds", "steps": "step", "epochs": "epoch"}
 
 
@@ -106,6 +106,12 @@ def read(directory: str | os.PathLike[str]) -> Curves:
         clip=_clip(path.parent),
         of_text=not any("train_accuracy" in row or "valid_log_loss" in row for row in rows),
     )
+
+
+def loss_unit(runs: Sequence[Curves], nats: bool = False) -> tuple[float, str]:
+    """Nats in the unit of the loss of runs that are drawn together, and its name."""
+    of_text = all(run.of_text for run in runs)
+    return (math.log(2), "bits per character") if of_text and not nats else (1.0, "nats")
 
 
 def smoothed(values: Array, strength: float | None = None) -> Array:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ..errors import ConfigError
-from .curves import Array, Curves, smoothed
+from .curves import Array, Curves, loss_unit, smoothed
 from .style import COLOURS, DASHES, LINES, drawing
 
 FORMATS = ("png", "svg", "pdf")
@@ -59,17 +58,22 @@ def picture(
         figure = figures(figsize=(11, 7), layout="constrained")
         panels = figure.subplots(2, 2).ravel()
         second = "steps" if axis == "seconds" else "seconds"
+        unit, name = loss_unit(runs, nats)
         for index, run in enumerate(runs):
             line = {
                 "color": COLOURS[index % len(COLOURS)],
                 "linestyle": DASHES[index % len(DASHES)],
                 "label": run.name.lstrip("_") or "_",
             }
-            _draw_loss(panels[0], run, axis, nats, smooth, line)
-            _draw_loss(panels[1], run, second, nats, smooth, line)
+            _draw_loss(panels[0], run, axis, unit, smooth, line)
+            _draw_loss(panels[1], run, second, unit, smooth, line)
             _draw_rate(panels[2], run, axis, line)
             _draw_gradient(panels[3], run, axis, smooth, line)
-        _finish(figure, panels, runs, axis, second, nats, title)
+        for axes in panels[:2]:
+            axes.set_ylabel(f"loss, {name}")
+            axes.set_title("training (line) and validation (dots)", fontsize=10, loc="left")
+            _limit(axes, runs, unit)
+        _finish(figure, panels, axis, second, title)
         memory = io.BytesIO()
         metadata = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
         figure.savefig(memory, format=form, dpi=120, metadata=metadata[form])
@@ -77,9 +81,8 @@ def picture(
 
 
 def _draw_loss(
-    axes: Any, run: Curves, axis: str, nats: bool, smooth: float | None, line: dict[str, Any]
+    axes: Any, run: Curves, axis: str, unit: float, smooth: float | None, line: dict[str, Any]
 ) -> None:
-    unit = 1.0 if nats or not run.of_text else math.log(2)
     places = run.along(axis, run.steps)
     loss = run.rows["loss"] / unit
     axes.plot(places, loss, color=line["color"], alpha=0.2, linewidth=0.8)
@@ -118,23 +121,15 @@ def _draw_gradient(
 def _finish(
     figure: Any,
     panels: Any,
-    runs: Sequence[Curves],
     axis: str,
     second: str,
-    nats: bool,
     title: str | None,
 ) -> None:
-    of_text = all(run.of_text for run in runs)
-    unit = "bits per character" if of_text and not nats else "nats"
     for axes, along in zip(panels, (axis, second, axis, axis), strict=True):
         axes.set_xlabel(LABELS[along])
         axes.set_xlim(left=0)
         if along == "characters":
             axes.xaxis.set_major_formatter(_engineering())
-    for axes in panels[:2]:
-        axes.set_ylabel(f"loss, {unit}")
-        axes.set_title("training (line) and validation (dots)", fontsize=10, loc="left")
-        _limit(axes, runs, nats)
     panels[2].set_ylabel("learning rate")
     panels[3].set_ylabel("gradient norm")
     panels[3].set_yscale("log")
@@ -162,11 +157,10 @@ def _plain_numbers() -> Any:
     return FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in shown else "")
 
 
-def _limit(axes: Any, runs: Sequence[Curves], nats: bool) -> None:
+def _limit(axes: Any, runs: Sequence[Curves], unit: float) -> None:
     """Leave out the first steep fall, in which all else would be flat."""
     tops, lows = [], []
     for run in runs:
-        unit = 1.0 if nats or not run.of_text else math.log(2)
         values: Array = run.rows["loss"] / unit
         values = values[np.isfinite(values)]
         rest = values[len(values) // 10 :]

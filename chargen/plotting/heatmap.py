@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from typing import Any
 
-from .painting import harmless, lines_of, runs, width_of
+from .painting import cells, harmless, is_cut, runs
 from .style import MONOSPACED, drawing, png
 
 # Upper ends of the steps in bits, and the colour of each: white to red, the same in all outputs.
@@ -85,13 +84,12 @@ def picture(text: str, bits: Sequence[float], title: str) -> bytes:
         Without matplotlib.
     """
     with drawing("--png", fonts=MONOSPACED) as figures:
-        cells = list(_cells(text, bits))
-        lines = 1 + max((line for line, *_ in cells), default=0)
+        drawn = list(cells(text, [step_of(value) for value in bits], COLUMNS, LINES))
+        lines = 1 + max((line for line, *_ in drawn), default=0)
         figure = figures(figsize=(9.5, 0.19 * lines + 0.9))
         axes = figure.subplots()
-        _draw(axes, cells, lines)
-        whole = sum(1 for _ in islice(lines_of(text, COLUMNS), LINES + 1))
-        cut = " (its beginning)" if whole > lines else ""
+        _draw(axes, drawn, lines)
+        cut = " (its beginning)" if is_cut(text, COLUMNS, LINES) else ""
         mean = sum(bits) / len(bits)
         axes.set_title(
             f"{harmless(title, '')}: {mean:.3f} bits per character{cut}",
@@ -103,25 +101,12 @@ def picture(text: str, bits: Sequence[float], title: str) -> bytes:
         return png(figure)
 
 
-def _cells(text: str, bits: Sequence[float]) -> Iterator[tuple[int, int, str, int, int]]:
-    """(line, column, what stands there, its width, step) of each character that is drawn."""
-    for line, (start, end) in enumerate(islice(lines_of(text, COLUMNS), LINES)):
-        column = 0
-        for index in range(start, end):
-            shown = " " if text[index] in "\t\n" else harmless(text[index], "")
-            if len(shown) > 1:
-                shown = "\ufffd"  # something that acts and is not drawn
-            width = width_of(text[index])
-            yield line, column, shown, width, step_of(bits[index])
-            column += width
-
-
-def _draw(axes: Any, cells: list[tuple[int, int, str, int, int]], lines: int) -> None:
+def _draw(axes: Any, drawn: list[tuple[int, int, str, int, int]], lines: int) -> None:
     from matplotlib.patches import Rectangle
 
     axes.set(xlim=(0, COLUMNS), ylim=(lines, 0))
     axes.axis("off")
-    for line, column, shown, width, step in cells:
+    for line, column, shown, width, step in drawn:
         colour = STEPS[step][1]
         if colour and width:
             axes.add_patch(Rectangle((column, line), width, 1, color=colour, linewidth=0))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,6 +91,26 @@ def lines_of(text: str, columns: int) -> Iterator[tuple[int, int]]:
             begin = end = token.end()
             column = 0
     yield begin, max(begin, end)
+
+
+def cells(
+    text: str, steps: Sequence[int], columns: int, lines: int
+) -> Iterator[tuple[int, int, str, int, int]]:
+    """(line, column, what stands there, its width, step) of the characters of the first lines."""
+    for line, (start, end) in enumerate(islice(lines_of(text, columns), lines)):
+        column = 0
+        for index in range(start, end):
+            shown = " " if text[index] == "\t" else harmless(text[index], "")
+            if len(shown) > 1:
+                shown = "\ufffd"  # something that acts and is not drawn
+            width = width_of(text[index])
+            yield line, column, shown, width, steps[index]
+            column += width
+
+
+def is_cut(text: str, columns: int, lines: int) -> bool:
+    """Whether a text has characters beyond its first lines."""
+    return any(end > begin for begin, end in islice(lines_of(text, columns), lines, None))
 
 
 def width_of(character: str) -> int:

@@ -81,5 +81,5 @@ def png(figure: Any) -> bytes:
 
     FigureCanvasAgg(figure)
     memory = io.BytesIO()
-    figure.savefig(memory, format="png", dpi=150, bbox_inches="tight", metadata={"Software": None})
+    figure.savefig(memory, format="png", dpi=150, bbox_inches="tight", pad_inches=0.15)
     return memory.getvalue()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from ..errors import MissingExtraError
-from .curves import Curves, smoothed
+from .curves import Curves, loss_unit, smoothed
 
 _COLOURS = ("blue", "yellow", "green", "magenta", "cyan", "red", "white")
 _SMALLEST = 20
@@ -54,9 +53,7 @@ def drawn(
         figure.color_mode = "names"
         figure.with_colors = colour
         figure.set_x_limits(min_=0.0)
-        of_text = all(run.of_text for run in group)
-        unit = math.log(2) if of_text and not nats else 1.0
-        figure.y_label = "bits per character" if of_text and not nats else "nats"
+        unit, figure.y_label = loss_unit(group, nats)
         figure.x_label = axis
         figure.register_label_formatter(float, _label)
         figure.register_label_formatter(np.float64, _label)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..plotting.painting import harmless
 from ..plotting.style import COLOURS, LINES, drawing, png
-from .metrics import BINS
+from .metrics import BINS, bin_of
 
 _MOST_NUMBERS = 15
 """Classes up to which numbers fit into the squares."""
@@ -72,7 +72,7 @@ def reliability_picture(
     """
     confidence = probabilities.max(-1)
     correct = np.array(labels) == np.array(classes)[probabilities.argmax(-1)]
-    place = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    place = bin_of(confidence)
     number = np.bincount(place, minlength=BINS)
     there = number > 0
     mean = np.bincount(place, confidence, BINS)[there] / number[there]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import ConfigError, CorpusError
 from ..text.decoding import decode
-from ..text.fetching import is_reference, labelled_path, paths
+from ..text.fetching import asked, labelled_path, paths
 from ..text.files import byte_blocks, from_path, shown, unreadable
 from ..text.html import clean_html
 from ..text.tables import Row, broken
@@ -84,8 +84,8 @@ def gather(path: str, config: ExamplesConfig) -> Gathered:
 
 def gather_texts(path: str, config: ExamplesConfig) -> Iterator[str]:
     """All texts, without labels, of plain text, a table, or the .txt files of a folder."""
-    if is_reference(path):
-        path = str(paths(path)[0])
+    if reference := asked(path):
+        path = str(paths(reference)[0])
     found: Iterable[str]
     if _is_folder(path):
         files = sorted(one for one in Path(path).rglob("*.txt") if one.is_file())

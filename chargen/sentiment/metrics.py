@@ -91,6 +91,12 @@ def evaluate(
     }
 
 
+def bin_of(confidence: NDArray[Any], bins: int = BINS) -> NDArray[np.int64]:
+    """The bin of each confidence, (N,): of equal width between 0 and 1, with its upper end."""
+    found: NDArray[np.int64] = np.ceil(confidence * bins).astype(np.int64) - 1
+    return found.clip(0, bins - 1)
+
+
 def calibration_error(
     confidence: NDArray[Any], correct: NDArray[np.bool_], bins: int = BINS
 ) -> float:
@@ -109,7 +115,7 @@ def calibration_error(
     float
         Mean over the bins of the gap between accuracy and confidence, weighted by their size.
     """
-    place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    place = bin_of(confidence, bins)
     gaps = np.bincount(place, weights=correct - confidence, minlength=bins)
     return float(np.abs(gaps).sum() / len(confidence))
 

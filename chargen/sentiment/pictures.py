@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..plotting.painting import STEPS, harmless, lines_of, probability_steps, width_of
+from ..plotting.painting import STEPS, cells, harmless, is_cut, probability_steps
 from ..plotting.style import MONOSPACED, drawing, png
 from .explain import Explanation
 
@@ -32,16 +30,17 @@ def picture(explanation: Explanation) -> bytes:
         Without matplotlib.
     """
     with drawing("--png", fonts=MONOSPACED) as figures:
-        cells = list(_cells(explanation))
-        lines = 1 + max((line for line, _, _, _ in cells), default=0)
+        steps = probability_steps(explanation.curve[1:], len(explanation.labels))
+        drawn = list(cells(explanation.text, steps, COLUMNS, LINES))
+        lines = 1 + max((line for line, *_ in drawn), default=0)
         text_height = 0.19 * lines
         figure = figures(figsize=(9.5, text_height + 3.4))
         top, curve = figure.subplots(
             2, gridspec_kw={"height_ratios": [max(text_height, 0.2), 2.1], "hspace": 0.15}
         )
-        _draw_text(top, cells, lines)
+        _draw_text(top, drawn, lines)
         _draw_curve(curve, explanation)
-        cut = " (its beginning)" if _is_cut(explanation, cells) else ""
+        cut = " (its beginning)" if is_cut(explanation.text, COLUMNS, LINES) else ""
         top.set_title(
             f"{harmless(explanation.verdict, '')}, {explanation.probability:.1%}: "
             f"the verdict had the text ended there{cut}",
@@ -83,30 +82,11 @@ def unit_picture(unit: TellingUnit) -> bytes:
         return png(figure)
 
 
-def _cells(explanation: Explanation) -> Iterator[tuple[int, int, str, int]]:
-    """(line, column, what stands there, step) of each character that is drawn."""
-    steps = probability_steps(explanation.curve[1:], len(explanation.labels))
-    for line, (start, end) in enumerate(islice(lines_of(explanation.text, COLUMNS), LINES)):
-        column = 0
-        for index in range(start, end):
-            character = explanation.text[index]
-            shown = " " if character == "\t" else harmless(character, "")
-            if len(shown) > 1:
-                shown = "\ufffd"  # something that acts and is not drawn
-            yield line, column, shown, steps[index]
-            column += width_of(character)
-
-
-def _is_cut(explanation: Explanation, cells: list[tuple[int, int, str, int]]) -> bool:
-    drawn = 1 + max((line for line, _, _, _ in cells), default=0)
-    return drawn < sum(1 for _ in lines_of(explanation.text, COLUMNS))
-
-
-def _draw_text(axes: Any, cells: list[tuple[int, int, str, int]], lines: int) -> None:
+def _draw_text(axes: Any, drawn: list[tuple[int, int, str, int, int]], lines: int) -> None:
     axes.set(xlim=(0, COLUMNS), ylim=(lines, 0))
     axes.axis("off")
     colours = np.ones((lines, COLUMNS, 3))
-    for line, column, shown, step in cells:
+    for line, column, shown, _, step in drawn:
         shade = _SHADES[abs(step)]
         colour = _ABOVE if step > 0 else _BELOW
         if column < COLUMNS:

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CorpusError
-from ..outputs import whole_file
 from ..text.tables import Row, broken
+from ..writing import whole_file
 from .classifier import Classifier
 from .columns import TableFile, text_in
 from .gathering import NAMED

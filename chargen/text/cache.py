@@ -1,4 +1,4 @@
-"""Folders of encoded corpora: written beside their place, moved there whole, shared by runs."""
+"""Folders of the cache: written beside their place, moved there whole, shared by runs."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ _PREFIX = "building-"
 _ABANDONED_AFTER = 7 * 24 * 3600.0  # seconds; for builders on another machine
 
 
-def not_writable(folder: Path, error: OSError) -> CorpusError:
+def not_writable(what: str, folder: Path, error: OSError) -> CorpusError:
     """The sentence for a cache that cannot be written."""
     reason = error.strerror or str(error)
     return CorpusError(
-        f"the encoded corpus cannot be written to {folder}: {reason};"
-        " set CHARGEN_CACHE_DIR to another folder"
+        f"{what} cannot be written to {folder}: {reason}; set CHARGEN_CACHE_DIR to another folder"
     )
 
 
 @contextmanager
-def workspace(folder: Path) -> Iterator[Path]:
+def workspace(folder: Path, what: str = "the encoded corpus") -> Iterator[Path]:
     """A new folder inside `folder` to build in; whatever is left in it at the end is removed.
+
+    `what` is built there, for the message.
 
     Raises
     ------
@@ -42,11 +43,11 @@ def workspace(folder: Path) -> Iterator[Path]:
         prefix = f"{_PREFIX}{socket.gethostname()}-{os.getpid()}-"
         place = Path(tempfile.mkdtemp(prefix=prefix, dir=folder))
     except OSError as error:
-        raise not_writable(folder, error) from error
+        raise not_writable(what, folder, error) from error
     try:
         yield place
     except OSError as error:
-        raise not_writable(folder, error) from error
+        raise not_writable(what, folder, error) from error
     finally:
         shutil.rmtree(place, ignore_errors=True)
 

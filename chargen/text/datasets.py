@@ -1,7 +1,7 @@
 """Texts that are had by name: what they are, where they come from, of which parts they consist.
 
-The catalogue, and what a name means. Knows nothing about downloading (`fetching`) or archives
-(`unpacking`); importing it costs nothing, so that the command line can complete names.
+The catalogue, and what a name means. Knows nothing about the cache (`fetching`), downloads or
+archives (`unpacking`); importing it costs nothing.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ class Dataset:
     size : int
         Bytes to fetch, about; 0 where that is not known.
     files : tuple of Remote
-        None where the texts come with the package.
+        None of them where the texts come with the package.
     unpack : str
         How the files become the parts: "text", "splits", "gutenberg", "reviews", "tables" or
         "archive" (see `unpacking`), or "shipped".
     parts : dict of str to str
-        File of each part that a name can ask for, as in ``enwik8:test``; empty for one text.
+        File of each part that a name can ask for, as in ``enwik8:test``.
     reading : tuple of str
         The parts that are read where no part is asked for.
     valid : str or None

@@ -11,21 +11,23 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urljoin, urlsplit
 
-from chargen.errors import CorpusError, MissingExtraError
+from chargen.errors import CorpusError
 from chargen.text.files import shown
 
 TRIES = 5
 MOST_REDIRECTS = 5
 READ = 1 << 14
 """Bytes taken at a time: of a connection that is cut, fewer than these are lost."""
+_CUT_OFF = "the connection was cut off"
 _RETRIED = {408, 425, 429, 500, 502, 503, 504}
 
 
+@dataclass
 class Downloader:
     """Fetches a file into a folder; ``Downloader(...)(url, output_file, pooch)`` is for pooch.
 
@@ -37,8 +39,6 @@ class Downloader:
     trusted : bool
         Whether a hash will tell what came. Only then may a redirect lead to another host, or from
         https to http.
-    most_bytes : int, optional
-        More than this is refused.
     timeout : float
         Seconds without a byte after which a server is taken for dead.
     pause : float
@@ -47,22 +47,11 @@ class Downloader:
         Show a bar, where stderr is a terminal.
     """
 
-    def __init__(
-        self,
-        part: Path,
-        *,
-        trusted: bool,
-        most_bytes: int | None = None,
-        timeout: float = 30.0,
-        pause: float = 1.0,
-        progress: bool = True,
-    ) -> None:
-        self.part = part
-        self.trusted = trusted
-        self.most_bytes = most_bytes
-        self.timeout = timeout
-        self.pause = pause
-        self.progress = progress
+    part: Path
+    trusted: bool
+    timeout: float = 30.0
+    pause: float = 1.0
+    progress: bool = True
 
     def __call__(self, url: str, output_file: Any, pooch: Any = None) -> None:
         """Fetch `url` into `output_file`.
@@ -77,9 +66,9 @@ class Downloader:
             return
         self._fetch(url)
         self.part.replace(output_file)
-        self._note.unlink(missing_ok=True)
+        self._discard()
 
-    def discard(self) -> None:
+    def _discard(self) -> None:
         """Forget what came so far."""
         self.part.unlink(missing_ok=True)
         self._note.unlink(missing_ok=True)
@@ -96,9 +85,9 @@ class Downloader:
             while failed < TRIES:
                 before = self._size()
                 try:
-                    if self._ask(session, url):
+                    reason = self._ask(session, url)
+                    if not reason:
                         return
-                    reason = "the connection was cut off"
                 except requests.exceptions.SSLError as error:
                     raise CorpusError(f"{shown(url)} has no valid certificate: {error}") from error
                 except requests.exceptions.InvalidURL as error:
@@ -112,32 +101,25 @@ class Downloader:
         rest = f"; {kept:,} bytes are kept, and the next try goes on from there" if kept else ""
         raise CorpusError(f"{shown(url)} cannot be fetched: {reason}{rest}")
 
-    def _ask(self, session: Any, url: str) -> bool:
-        """One request; whether the file is whole then."""
+    def _ask(self, session: Any, url: str) -> str:
+        """One request; why the file is not whole after it, or ""."""
         begin = self._size()
         headers = {"Accept-Encoding": "identity"}
         if begin and (validator := self._validator()):
             # Without If-Range, half of one version would be joined to half of another.
             headers |= {"Range": f"bytes={begin}-", "If-Range": validator}
         with self._follow(session, url, headers) as response:
-            if response.status_code == 416:  # more than there is
-                self.discard()
-                return False
-            if response.status_code in _RETRIED:
-                import requests
-
-                raise requests.exceptions.RequestException(
-                    f"the server answers {_status(response)}"
-                )
-            if response.status_code not in (200, 206):
+            status = response.status_code
+            if status in _RETRIED:
+                return f"the server answers {_status(response)}"
+            if status == 416 or (status == 206 and not _goes_on(response, begin)):
+                self._discard()  # it is no part of what is there now
+                return _CUT_OFF
+            if status not in (200, 206):
                 raise CorpusError(f"{shown(url)} cannot be fetched: {_status(response)}")
-            if response.status_code == 200 or not _goes_on(response, begin):
-                if response.status_code == 206:
-                    self.discard()
-                    return False
+            if status == 200:
                 begin = 0
             total = _total(response, begin)
-            self._refuse_much(url, total or 0)
             tag = response.headers.get("ETag", "")
             validator = (
                 tag if tag.startswith('"') else response.headers.get("Last-Modified")  # no weak tag
@@ -145,7 +127,7 @@ class Downloader:
             self._note.write_text(json.dumps({"validator": validator}), "utf-8")
             with self.part.open("ab" if begin else "wb") as file:
                 self._write(response, file, url, begin, total)
-        return total is None or self._size() == total
+        return "" if total is None or self._size() == total else _CUT_OFF
 
     def _follow(self, session: Any, url: str, headers: dict[str, str]) -> Any:
         """The response at the end of the redirects."""
@@ -183,17 +165,9 @@ class Downloader:
             disable=None if self.progress else True,  # None: only on a terminal
             leave=False,
         ) as bar:
-            done = begin
             for block in response.iter_content(READ):
                 file.write(block)
-                done += len(block)
-                self._refuse_much(url, done)
                 bar.update(len(block))
-
-    def _refuse_much(self, url: str, size: int) -> None:
-        if self.most_bytes is not None and size > self.most_bytes:
-            self.discard()
-            raise CorpusError(f"{shown(url)} is larger than {self.most_bytes:,} bytes")
 
     def _size(self) -> int:
         try:
@@ -206,17 +180,6 @@ class Downloader:
             found = json.loads(self._note.read_text("utf-8")).get("validator")
             return found if isinstance(found, str) else None
         return None
-
-
-@contextlib.contextmanager
-def needs_extra(what: str) -> Iterator[None]:
-    """Turn the absence of pooch or requests into the sentence that says how to install them."""
-    try:
-        yield
-    except ImportError as error:
-        if error.name not in ("pooch", "requests"):
-            raise
-        raise MissingExtraError(what, "data") from error
 
 
 def _copy(url: str, output: Path) -> None:

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import hashlib
 import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from chargen.directories import cache_folder, replace_directory, sync_file
-from chargen.errors import CorpusError
+from chargen.errors import CorpusError, MissingExtraError
 from chargen.text import datasets
-from chargen.text.cache import workspace
+from chargen.text.cache import not_writable, workspace
 from chargen.text.datasets import Dataset, Reference
-from chargen.text.download import Downloader, needs_extra
-from chargen.text.files import BLOCK, shown
+from chargen.text.download import Downloader
+from chargen.text.files import shown
 from chargen.text.unpacking import unpack
 
 _SHIPPED = (
@@ -56,28 +53,23 @@ class Fetched:
         return self.folder / self.dataset.parts[part]
 
 
-def is_reference(argument: str) -> bool:
-    """Whether `argument` asks for a data set: a file or folder of that name goes before it."""
+def asked(argument: str) -> Reference | None:
+    """What data set `argument` asks for; None for a file or folder, which goes before a name."""
     if "\0" in argument:
-        return False
-    named = "://" in argument or argument.partition(":")[0] in (
-        *datasets.CATALOGUE,
-        datasets.GUTENBERG,
-    )
-    return named and not os.path.lexists(argument) and datasets.parse(argument) is not None
+        return None
+    names = (*datasets.CATALOGUE, datasets.GUTENBERG)
+    named = "://" in argument or argument.partition(":")[0] in names
+    return datasets.parse(argument) if named and not os.path.lexists(argument) else None
 
 
-def paths(argument: str, say: Say | None = None) -> list[Path]:
-    """The files and folders that a language model reads for a name or an address, fetched if need
-    be.
+def paths(reference: Reference, say: Say | None = None) -> list[Path]:
+    """The files and folders that a language model reads, fetched if need be.
 
     Raises
     ------
     CorpusError, MissingExtraError
-        Where it cannot be had.
+        Where they cannot be had.
     """
-    reference = datasets.parse(argument)
-    assert reference is not None, argument
     found = fetch(reference, say=say)
     wanted = (reference.part,) if reference.part else reference.dataset.reading
     return [found.path(part) for part in wanted]
@@ -91,21 +83,18 @@ def labelled_path(argument: str) -> str:
     CorpusError, MissingExtraError
         Where it cannot be had, or has no labels.
     """
-    if not is_reference(argument):
+    reference = asked(argument)
+    if reference is None:
         return argument
-    reference = datasets.parse(argument)
-    assert reference is not None, argument
     part = reference.part or reference.dataset.labelled
     if part is None:
         raise CorpusError(f"{argument} has no labels: a language model can read it")
     return str(fetch(reference).path(part))
 
 
-def valid_part(corpora: tuple[str, ...] | list[str]) -> str | None:
+def valid_part(corpora: Sequence[str]) -> str | None:
     """The name of the text to validate on, where one data set that has such a part is read."""
-    if len(corpora) != 1 or not is_reference(corpora[0]):
-        return None
-    reference = datasets.parse(corpora[0])
+    reference = asked(corpora[0]) if len(corpora) == 1 else None
     if reference is None or reference.part or reference.dataset.valid is None:
         return None
     return f"{reference.dataset.name}:{reference.dataset.valid}"
@@ -128,9 +117,9 @@ def cached(reference: Reference, cache_dir: Path | None = None) -> Fetched | Non
                 return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    wanted = [file.known_hash for file in dataset.files]
-    for known, found in zip(wanted, hashes, strict=False):
-        if known and known.startswith("sha256:") and known != f"sha256:{found}":
+    for file, found in zip(dataset.files, hashes, strict=False):
+        known = file.known_hash or ""
+        if known.startswith("sha256:") and known != f"sha256:{found}":  # another one is asked for
             return None
     return Fetched(dataset, folder, hashes, sum(sizes.values()))
 
@@ -170,21 +159,22 @@ def fetch(
         return found
     if shipped:
         raise CorpusError(f"{reference.dataset.name} is not in this installation of chargen")
-    home = _home(cache_dir)
+    from filelock import FileLock, Timeout
+
+    home, name = _home(cache_dir), reference.dataset.name
     try:
         home.mkdir(parents=True, exist_ok=True)
-        with _locked(home / f"{reference.key}.lock", reference.dataset.name):
+        with FileLock(home / f"{reference.key}.lock", timeout=_WAIT):
             if not again and (found := cached(reference, cache_dir)):  # meanwhile
                 return found
             _make(reference, home, say, downloader)
+    except Timeout as error:
+        raise CorpusError(f"another process is fetching {name}: wait for it") from error
     except OSError as error:
-        raise CorpusError(
-            f"{reference.dataset.name} cannot be written to {home}: {error.strerror or error};"
-            " set CHARGEN_CACHE_DIR to another folder"
-        ) from error
+        raise not_writable(name, home, error) from error
     made = cached(reference, cache_dir)
     if made is None:
-        raise CorpusError(f"{reference.dataset.name} cannot be read back from {home}; try again")
+        raise CorpusError(f"{name} cannot be read back from {home}; try again")
     return made
 
 
@@ -200,15 +190,15 @@ def _make(
     reference: Reference, home: Path, say: Say | None, downloader: Callable[..., Downloader]
 ) -> None:
     dataset = reference.dataset
-    with workspace(home) as work:
+    with workspace(home, dataset.name) as work:
         hashes, fetched = [], []
         for number, file in enumerate(dataset.files):
             if say:
                 size = f" ({dataset.size / 1e6:.1f} MB)" if dataset.size and not number else ""
                 say(f"fetching {shown(file.url)}{size}")
             part = home / f"{reference.key}-{number}.part"
-            path = _download(file, part, work, f"fetched-{number}", downloader)
-            hashes.append(_sha256(path))
+            path, sha256 = _download(file, part, work, f"fetched-{number}", downloader)
+            hashes.append(sha256)
             fetched.append(path)
         made = work / "made"
         made.mkdir()
@@ -225,8 +215,7 @@ def _make(
         with (made / _RECORD).open("w", encoding="utf-8") as target:
             json.dump(record, target, indent=1, ensure_ascii=False)
             sync_file(target)
-        place = home / reference.key
-        replace_directory(made, place, home / f"{reference.key}.previous")
+        replace_directory(made, home / reference.key, home / f"{reference.key}.previous")
 
 
 def _download(
@@ -235,12 +224,12 @@ def _download(
     work: Path,
     name: str,
     downloader: Callable[..., Downloader],
-) -> Path:
-    with needs_extra(f"fetching {shown(file.url)}"):
+) -> tuple[Path, str]:
+    """The file that was fetched, and its SHA-256."""
+    try:
         import pooch
-
-        if not file.url.startswith("file:"):
-            import requests  # noqa: F401  # what the downloader works with
+    except ImportError as error:
+        raise MissingExtraError(f"fetching {shown(file.url)}", "data") from error
     pooch.get_logger().setLevel(logging.ERROR)  # it would tell the user to set known_hash
     fetcher = downloader(part, trusted=file.known_hash is not None)
     try:
@@ -250,30 +239,7 @@ def _download(
             f"{shown(file.url)} is not what it should be: its hash is not {file.known_hash};"
             " nothing of it was kept"
         ) from error
-    return Path(found)
-
-
-@contextlib.contextmanager
-def _locked(path: Path, name: str) -> Iterator[None]:
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(path, timeout=_WAIT)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise CorpusError(f"another process is fetching {name}: wait for it") from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for block in iter(functools.partial(file.read, BLOCK), b""):
-            digest.update(block)
-    return digest.hexdigest()
+    return Path(found), pooch.file_hash(found)
 
 
 def _bytes_of(path: Path) -> int:

@@ -87,8 +87,8 @@ def _resolve_one(argument: str, config: CorpusConfig, notes: list[str]) -> list[
         return builtin.resolve_builtin(argument)
     if not argument:
         raise CorpusError("the name of the corpus is empty")
-    if fetching.is_reference(argument):
-        found = fetching.paths(argument, notes.append)
+    if reference := fetching.asked(argument):
+        found = fetching.paths(reference, notes.append)
         return [source for path in found for source in _from_path(path, path.name, config, notes)]
     return _from_path(Path(argument), argument, config, notes)
 
@@ -123,9 +123,7 @@ def _missing(argument: str) -> CorpusError:
 def corpus_name(corpora: Sequence[str]) -> str:
     """A short name for the corpus that can be the name of a folder."""
     first = corpora[0] if corpora else ""
-    if fetching.is_reference(first):
-        reference = datasets.parse(first)
-        assert reference is not None
+    if reference := fetching.asked(first):
         first = reference.name
     name = "stdin" if first == "-" else Path(os.path.abspath(first)).name  # noqa: PTH100
     if first not in builtin.NAMES and not Path(first).is_dir():

@@ -19,7 +19,6 @@ SAMPLE = 10_000_000
 ORDERS = 4
 RAREST = 10
 
-_WIDEST = 1 << 62
 # UTF-8 that was read as latin-1 or cp1252 and written again: what c3, c2 and e2 80 became.
 _MOJIBAKE = re.compile("[\u00c2\u00c3][\u0080-\u00bf]|\u00e2\u20ac[\u0098-\u2122]")
 
@@ -120,10 +119,8 @@ def entropies(text: str, orders: int = ORDERS) -> tuple[float, ...]:
     before = 0.0
     for order in range(orders):
         if order:
-            # Ranks of the shorter sequences, so that the numbers stay below 2 ** 62.
-            grams, symbols = grams[:-1], ranks[order:]
-            assert (int(grams.max(initial=0)) + 1) * (int(ranks.max()) + 1) < _WIDEST
-            grams = grams * (int(ranks.max()) + 1) + symbols
+            # Ranks of the shorter sequences times those of characters: far below 2 ** 63.
+            grams = grams[:-1] * (int(ranks.max()) + 1) + ranks[order:]
         if not len(grams):
             break
         _, inverse, times = np.unique(grams, return_inverse=True, return_counts=True)

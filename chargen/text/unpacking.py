@@ -66,13 +66,13 @@ def _splits(dataset: Dataset, path: Path, folder: Path) -> None:
             raise CorpusError(f"{dataset.name}: the archive holds no file of that name")
         whole = folder / "whole"
         limit = _limit(path)
-        digest = hashlib.new((dataset.files[0].member_hash or "md5:").partition(":")[0])
+        algorithm, _, published = (dataset.files[0].member_hash or "sha256:").partition(":")
+        digest = hashlib.new(algorithm)
         with archive.open(member) as source, whole.open("wb") as target:
             for block in _blocks(source, dataset.name, limit):
                 digest.update(block)
                 target.write(block)
-    wanted = dataset.files[0].member_hash
-    if wanted and digest.hexdigest() != wanted.partition(":")[2]:
+    if published and digest.hexdigest() != published:
         raise CorpusError(f"{dataset.name}: the text in the archive is not the published one")
     size = whole.stat().st_size
     with whole.open("rb") as file:

@@ -17,6 +17,8 @@ import argparse
 import torch
 from torch import Tensor, nn
 
+from chargen.lm.optim import clip_gradient
+
 CELLS: dict[str, type[nn.RNNCell | nn.LSTMCell | nn.GRUCell]] = {
     "rnn": nn.RNNCell,
     "lstm": nn.LSTMCell,
@@ -24,12 +26,14 @@ CELLS: dict[str, type[nn.RNNCell | nn.LSTMCell | nn.GRUCell]] = {
 }
 
 
-def norms(cell: str, scale: float, steps: int, hidden: int, trials: int) -> tuple[Tensor, float]:
-    """Norm of dL_T/dh_t by distance T - t, (T,), and of dL_T/dU; means over trials.
+def norms(
+    cell: str, scale: float, steps: int, hidden: int, trials: int, clip: float
+) -> tuple[Tensor, float, float]:
+    """Norm of dL_T/dh_t by distance T - t, (T,), of dL_T/dU, and of the latter clipped; means.
 
     The recurrent weights are normal with standard deviation scale / sqrt(H).
     """
-    found, weights = [], []
+    found, weights, clipped = [], [], []
     for _ in range(trials):
         unit = CELLS[cell](hidden, hidden).double()
         nn.init.normal_(unit.weight_hh, std=scale / hidden**0.5)
@@ -46,8 +50,9 @@ def norms(cell: str, scale: float, steps: int, hidden: int, trials: int) -> tupl
         torch.autograd.backward((h * g / g.norm()).sum())
         gradients = [state.grad for state in reversed(states)]
         found.append(torch.stack([grad.norm() for grad in gradients if grad is not None]))
-        weights.append(float(unit.weight_hh.grad.norm()))  # type: ignore[union-attr]
-    return torch.stack(found).mean(0), sum(weights) / trials
+        weights.append(float(clip_gradient([unit.weight_hh], clip)))
+        clipped.append(float(unit.weight_hh.grad.norm()))  # type: ignore[union-attr]
+    return torch.stack(found).mean(0), sum(weights) / trials, sum(clipped) / trials
 
 
 def main() -> None:
@@ -65,9 +70,10 @@ def main() -> None:
     print(f"{'|dL/dU|':>10}{'clipped':>10}")
     for cell in CELLS:
         for scale in (0.5, 1.0, 2.0):
-            norm, weight = norms(cell, scale, args.steps, args.hidden, args.trials)
+            sizes = (args.steps, args.hidden, args.trials, args.clip)
+            norm, weight, clipped = norms(cell, scale, *sizes)
             row = "".join(f"{float(norm[d]):10.1e}" for d in distances)
-            print(f"{cell:5} {scale:5.1f} {row}{weight:10.1e}{min(weight, args.clip):10.1e}")
+            print(f"{cell:5} {scale:5.1f} {row}{weight:10.1e}{clipped:10.1e}")
 
 
 if __name__ == "__main__":

@@ -62,6 +62,12 @@ def test_fetch_says_what_is_wrong(chargen: Command) -> None:
     assert wrong.out == missing.out == ""
 
 
+def test_a_text_that_comes_with_the_package(chargen: Command) -> None:
+    result = chargen("corpus", "fetch", "essays")
+    assert (result.code, result.err) == (0, "")
+    assert Path(result.out.strip()).is_file()
+
+
 def test_a_mistyped_name(chargen: Command) -> None:
     result = chargen("corpus", "fetch", "shakespaere")
     assert result.code == 2

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from chargen.errors import CheckpointError, ConfigError
-from chargen.plotting import heatmap
-from chargen.plotting.curves import read, smoothed
+from chargen.plotting import heatmap, painting
+from chargen.plotting.curves import loss_unit, read, smoothed
 from chargen.reporting import Log
 
 ROWS = [
@@ -54,6 +54,14 @@ def test_smoothing() -> None:
     assert math.isnan(found[1])
     np.testing.assert_allclose(found[[0, 2, 3]], 1.0)
     np.testing.assert_allclose(smoothed(np.array([3.0, 1.0, 2.0]), 0.0), [3.0, 1.0, 2.0])
+
+
+def test_runs_that_are_drawn_together_have_one_unit(tmp_path: Path) -> None:
+    text = read(a_run(tmp_path, "text"))
+    labels = read(a_run(tmp_path, "labels", [{**row, "train_accuracy": 0.5} for row in ROWS]))
+    assert loss_unit([text]) == (math.log(2), "bits per character")
+    assert loss_unit([text], nats=True) == loss_unit([labels]) == (1.0, "nats")
+    assert loss_unit([text, labels]) == (1.0, "nats")
 
 
 def test_what_is_no_run(tmp_path: Path) -> None:
@@ -120,6 +128,12 @@ def test_event_files_have_the_rows(tmp_path: Path) -> None:
     found = EventAccumulator(str(tmp_path / "events")).Reload()
     losses = {event.step: event.value for event in found.Scalars("train/loss")}
     assert losses == pytest.approx({r["step"]: 9.0 if r["step"] > 200 else r["loss"] for r in ROWS})
+
+
+def test_a_text_is_cut_where_characters_are_left_out() -> None:
+    assert not painting.is_cut("one\ntwo\n\n", 10, 2)
+    assert painting.is_cut("one\ntwo\nthree", 10, 2)
+    assert painting.is_cut("one two three", 4, 2)
 
 
 def test_surprise_is_painted_and_escaped(tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chargen.errors import ConfigError, CorpusError
-from chargen.outputs import whole_file
 from chargen.sentiment import tables
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.columns import TableFile
@@ -27,6 +26,7 @@ from chargen.sentiment.config import ExamplesConfig
 from chargen.sentiment.tables import Tally, predict_table
 from chargen.sentiment.writing import check_output, form_of, free_names
 from chargen.text import files
+from chargen.writing import whole_file
 
 from .models import tiny_classifier
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
@@ -12,7 +11,7 @@ from ...sentiment.baselines.config import CompareConfig, WordConfig
 from ...sentiment.config import ExamplesConfig
 from ..options import json_option, options_of, quiet_option, threads_option
 from ..progress import reporter_for
-from ..terminal import visible, visible_json
+from ..terminal import echo_json, visible
 
 
 @click.command()
@@ -71,7 +70,7 @@ def compare(
             "seed": words.seed,
             "rows": [row.to_json() for row in rows],
         }
-        click.echo(visible_json(json.dumps(figures, ensure_ascii=False)))
+        echo_json(figures)
     else:
         click.echo(visible(table(rows)))
 

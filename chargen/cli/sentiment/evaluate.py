@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +19,7 @@ from ..options import (
     quiet_option,
 )
 from ..options import threads_option as threads
-from ..terminal import say, visible, visible_json
+from ..terminal import echo_json, say, visible
 from .verdicts import RowProgress
 
 _NAMES = {
@@ -84,7 +83,7 @@ def evaluate(
     figures = figures_of(examples.labels, chances, classifier.labels)
     _draw(drawn, figures, examples.labels, chances)
     if as_json:
-        click.echo(visible_json(json.dumps(figures, ensure_ascii=False)))
+        echo_json(figures)
         return
     for key, name in _NAMES.items():
         value = figures[key]
@@ -100,17 +99,14 @@ def evaluate(
 def _draw(
     files: dict[str, str | None], figures: dict[str, Any], labels: tuple[str, ...], chances: Any
 ) -> None:
-    from ...outputs import whole_file
     from ...sentiment.charts import confusion_picture, reliability_picture
+    from ...writing import write_file
 
     if name := files["--confusion"]:
-        data = confusion_picture(figures)
-        with whole_file(name) as file:
-            file.write(data)
+        write_file(name, confusion_picture(figures))
     if name := files["--reliability"]:
         data = reliability_picture(labels, chances, figures["labels"], figures["ece"])
-        with whole_file(name) as file:
-            file.write(data)
+        write_file(name, data)
 
 
 def _probabilities(classifier: Any, texts: tuple[str, ...], quiet: bool) -> Any:

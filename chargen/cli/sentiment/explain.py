@@ -150,25 +150,20 @@ def _find_unit(
 
 
 def _write_files(files: dict[str, str | None], explanation: Any, unit: Any, values: Any) -> None:
-    from ...outputs import whole_file
+    from ...writing import write_file
 
-    def write(name: str | None, data: bytes) -> None:
-        assert name is not None
-        with whole_file(name) as file:
-            file.write(data)
-
-    if files["--html"] is not None:
+    if name := files["--html"]:
         from ...sentiment.pages import page
 
-        write(files["--html"], page(explanation, unit, values).encode("utf-8", "replace"))
-    if files["--png"] is not None:
+        write_file(name, page(explanation, unit, values).encode("utf-8", "replace"))
+    if name := files["--png"]:
         from ...sentiment.pictures import picture
 
-        write(files["--png"], picture(explanation))
-    if files["--histogram"] is not None:
+        write_file(name, picture(explanation))
+    if name := files["--histogram"]:
         from ...sentiment.pictures import unit_picture
 
-        write(files["--histogram"], unit_picture(unit))
+        write_file(name, unit_picture(unit))
 
 
 # ---------------------------------------------------------------- the terminal

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from typing import Any
 
@@ -12,7 +11,7 @@ from ...sentiment.config import ExamplesConfig, FinetuneConfig, NetworkConfig
 from ..options import json_option, options_of, quiet_option
 from ..progress import reporter_for
 from ..resuming import resume_budget
-from ..terminal import say, visible_json
+from ..terminal import echo_json, say
 
 
 @click.command()
@@ -85,7 +84,7 @@ def _tell(run: Any, as_json: bool, quiet: bool) -> None:
             "valid": run.valid,
             "finished": run.finished,
         }
-        click.echo(visible_json(json.dumps(figures, ensure_ascii=False)))
+        echo_json(figures)
     elif run.finished:
         if run.valid:
             click.echo(

@@ -1,0 +1,89 @@
+"""Files that appear whole or not at all, packed as their names say."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from .directories import sync_directory, sync_file
+from .errors import ConfigError, CorpusError
+from .text.files import shown
+
+
+@contextmanager
+def whole_file(output: str) -> Iterator[IO[bytes]]:
+    """A file to write bytes to, compressed as its name says; it appears when the block ends.
+
+    Written to a hidden sibling that takes its place by one rename; after an error nothing is left
+    of it.
+
+    Raises
+    ------
+    CorpusError
+        Where it cannot be written.
+    """
+    path = Path(output).resolve()  # a link stays one, and what it points to is replaced
+    hidden = path.with_name(f".{path.name}.{os.getpid()}.writing")
+    try:
+        with hidden.open("wb") as file:
+            with _packed(file, path.suffix.lower()) as packed:
+                yield packed
+            sync_file(file)
+        hidden.replace(path)
+        sync_directory(path.parent)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CorpusError(f"{shown(output)} cannot be written: {reason}") from error
+    finally:
+        hidden.unlink(missing_ok=True)
+
+
+def write_file(output: str, data: bytes) -> None:
+    """Write a file whole.
+
+    Raises
+    ------
+    CorpusError
+        Where it cannot be written.
+    """
+    with whole_file(output) as file:
+        file.write(data)
+
+
+@contextmanager
+def _packed(file: IO[bytes], compression: str) -> Iterator[IO[bytes]]:
+    opened: Any
+    if compression == ".gz":
+        opened = gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0)
+    elif compression == ".bz2":
+        opened = bz2.BZ2File(file, "wb")
+    elif compression == ".xz":
+        opened = lzma.LZMAFile(file, "wb")  # noqa: SIM115
+    elif compression == ".zst":
+        opened = _packed_zstd(file)
+    else:
+        yield file
+        return
+    with opened:
+        yield opened
+
+
+def _packed_zstd(file: IO[bytes]) -> Any:
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+
+        return zstd.ZstdFile(file, "wb")
+    try:
+        import zstandard
+    except ImportError as error:
+        raise ConfigError(
+            "--output: writing .zst files needs the extra: pip install 'chargen[zstd]'"
+        ) from error
+    return zstandard.ZstdCompressor().stream_writer(file, closefd=False)
