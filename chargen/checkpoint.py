@@ -253,6 +253,15 @@ def exists(directory: Path) -> bool:
     )
 
 
+def kind_of(directory: Path) -> str | None:
+    """What kind of model a checkpoint holds by its own word; None where none can be read."""
+    try:
+        kind = _read_manifest(directory).get("kind")
+    except CheckpointError:
+        return None
+    return kind if isinstance(kind, str) else None
+
+
 def _read_manifest(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise CheckpointError(f"there is no checkpoint {path}")

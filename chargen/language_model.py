@@ -25,7 +25,7 @@ from .options import split_options
 from .runtime import autocast, choose_device, reading_precision
 from .sampling.config import SamplingConfig
 from .sampling.decoder import Decoder
-from .sampling.generate import Sample, encode_prompt, generate, stream
+from .sampling.generate import Sample, encode_prompt, generate, stream, watch
 from .text.vocabulary import Vocabulary
 
 ENCODE_WINDOW = 1024
@@ -177,6 +177,24 @@ class LanguageModel:
             return
         ids, _ = self.encode_prompt(prompt, config)
         yield from stream(self.decoder, self.vocabulary, ids, config)
+
+    def watch(self, prompt: str = "", *, seconds: float = 0.1, **options: Any) -> Iterator[Sample]:
+        """The text of `generate` as it grows, whole each time, with its log-probabilities.
+
+        Parameters
+        ----------
+        prompt : str
+        seconds : float
+            Between two looks; the last one is at the finished text.
+        **options
+            As for `generate`.
+        """
+        config = sampling_config(options)
+        if self.backward:
+            yield self.sample(prompt, **options)[0]
+            return
+        ids, _ = self.encode_prompt(prompt, config)
+        yield from watch(self.decoder, self.vocabulary, ids, config, seconds)
 
     def encode_prompt(self, prompt: str, config: SamplingConfig) -> tuple[NDArray[Any], str]:
         """Ids of a prompt in the order of reading, and the characters never seen in training."""

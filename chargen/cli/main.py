@@ -25,6 +25,7 @@ from .score import score
 from .sentiment import sentiment
 from .terminal import say
 from .train import train
+from .web import web
 
 
 @click.group(
@@ -72,6 +73,7 @@ for command in (
     plot,
     corpus,
     export,
+    web,
     sentiment,
 ):
     cli.add_command(command)

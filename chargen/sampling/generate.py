@@ -9,6 +9,7 @@ another character about once in a million. A decoder in bfloat16 draws other tex
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -44,7 +45,8 @@ class Sample:
     seed : int
         Sampling with this seed alone gives this text.
     ended : str
-        ``"length"``, ``"end"`` (the model ended the document) or ``"stop"`` (a stop text came).
+        ``"length"``, ``"end"`` (the model ended the document) or ``"stop"`` (a stop text came);
+        empty while it is being written (`watch`).
     """
 
     text: str
@@ -128,6 +130,26 @@ def stream(
             yield piece
 
 
+def watch(
+    decoder: Decoder,
+    vocabulary: Vocabulary,
+    prompt: ArrayLike,
+    config: SamplingConfig,
+    seconds: float = 0.1,
+) -> Iterator[Sample]:
+    """Write one text and yield all there is of it every `seconds`, with its log-probabilities.
+
+    The last one is what `generate` gives. See `generate` for the other arguments.
+    """
+    (writer,) = writers = _writers(vocabulary, config, 1)
+    shown_at = time.monotonic()
+    for _ in _write(decoder, vocabulary, prompt, config, writers, uncredited_logits=0):
+        if time.monotonic() - shown_at >= seconds and not writer.ended:
+            yield _sample(writer)
+            shown_at = time.monotonic()
+    yield _sample(writer)
+
+
 def _writers(vocabulary: Vocabulary, config: SamplingConfig, count: int) -> list[Writer]:
     @cache
     def character(i: int) -> str:
@@ -137,10 +159,9 @@ def _writers(vocabulary: Vocabulary, config: SamplingConfig, count: int) -> list
 
 
 def _sample(writer: Writer) -> Sample:
-    assert writer.ended is not None
     text = writer.text
     # Characters of a stop text were drawn and have log-probabilities, but are not in the text.
-    return Sample(text, tuple(writer.log_probs[: len(text)]), writer.seed, writer.ended)
+    return Sample(text, tuple(writer.log_probs[: len(text)]), writer.seed, writer.ended or "")
 
 
 def _write(
@@ -149,6 +170,7 @@ def _write(
     prompt: ArrayLike,
     config: SamplingConfig,
     writers: Sequence[Writer],
+    uncredited_logits: int = _UNCREDITED,
 ) -> Iterator[str]:
     """Draw until every writer has ended; yield what the first of them gave out at each step."""
     context = np.concatenate([[vocabulary.start_id], np.asarray(prompt, dtype=np.int64)])
@@ -172,11 +194,11 @@ def _write(
         ids = draw(filtered, next(uniforms))
         uncredited.append((logits, ids))
         pieces = [writer.feed(i) for writer, i in zip(live, ids.tolist(), strict=True)]
+        ended = any(writer.ended for writer in live)
+        if ended or len(uncredited) * logits.size >= uncredited_logits:
+            _credit(live, uncredited)
         if live[0] is writers[0]:
             yield pieces[0]
-        ended = any(writer.ended for writer in live)
-        if ended or len(uncredited) * logits.size >= _UNCREDITED:
-            _credit(live, uncredited)
         if ended:
             rows = [row for row, writer in enumerate(live) if writer.ended is None]
             live = [live[row] for row in rows]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ STRONGEST = 12
 _SHADES = (0.13, 0.25, 0.38, 0.52, 0.68)
 _BELOW, _ABOVE = "230 97 1", "30 120 210"
 
-_STYLE = """
+_PAGE = """
 :root { color-scheme: light dark; --ink: #1b1d20; --paper: #fdfdfb; --faint: #6a6f76;
   --line: #d9dadd; --card: #ffffff; }
 @media (prefers-color-scheme: dark) {
@@ -28,6 +28,9 @@ _STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 1.5rem 1rem 3rem; max-width: 46rem; background: var(--paper);
   color: var(--ink); font: 1rem/1.6 system-ui, sans-serif; overflow-wrap: anywhere; }
+"""
+
+_PARTS = """
 h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 .75rem; }
 h2 { font-size: 1.05rem; margin: 2.25rem 0 .25rem; }
 p { margin: .25rem 0 .75rem; }
@@ -80,28 +83,35 @@ def page(
     unit_values : (N + 1,) array, optional
         That unit after each character.
     """
-    verdict, label = _safe(explanation.verdict), _safe(explanation.label)
-    sections = [
-        f"<h1>{verdict}, {explanation.probability:.1%}</h1>",
-        _bars(explanation),
-        _so_far(explanation, label),
-        _word_by_word(explanation, label),
-    ]
+    verdict = _safe(explanation.verdict)
+    body = sections(explanation)
     if unit is not None:
-        sections.append(_unit(explanation.text, unit, unit_values))
-    body = "\n".join(sections)
+        body += "\n" + _unit(explanation.text, unit, unit_values)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta http-equiv="Content-Security-Policy" '
         "content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
         f"<title>{verdict}, {explanation.probability:.1%}</title>\n"
-        f"<style>{_STYLE}{_colours()}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n"
+        f"<style>{_PAGE}{style()}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n"
         "</body>\n</html>\n"
     )
 
 
-def _colours() -> str:
+def sections(explanation: Explanation) -> str:
+    """What an explanation shows, as HTML for a page that has `style`."""
+    label = _safe(explanation.label)
+    heading = f"<h1>{_safe(explanation.verdict)}, {explanation.probability:.1%}</h1>"
+    parts = (
+        bars(explanation.probabilities),
+        _so_far(explanation, label),
+        _word_by_word(explanation, label),
+    )
+    return "\n".join((heading, *parts))
+
+
+def style() -> str:
+    """The rules of CSS for `sections`; they use the colours --ink, --faint, --line and --card."""
     rules = [
         f".{side}{step} {{ background: rgb({colour} / {shade}); }}"
         for side, colour in (("b", _BELOW), ("a", _ABOVE))
@@ -112,14 +122,15 @@ def _colours() -> str:
         f".key.{name} {{ background: rgb({colour} / .6); }}"
         for name, colour in (("below", _BELOW), ("above", _ABOVE))
     ]
-    return "\n".join(rules) + "\n"
+    return _PARTS + "\n".join(rules) + "\n"
 
 
-def _bars(explanation: Explanation) -> str:
+def bars(probabilities: Mapping[str, float]) -> str:
+    """The probability of each label as a bar, as HTML for a page that has `style`."""
     rows = [
         f'<span>{_safe(name)}</span><i><b style="width:{share:.2%}"></b></i>'
         f"<span>{share:.1%}</span>"
-        for name, share in explanation.probabilities.items()
+        for name, share in probabilities.items()
     ]
     return f'<div class="bars">{"".join(rows)}</div>'
 

@@ -1,0 +1,38 @@
+"""`chargen web`."""
+
+from __future__ import annotations
+
+import click
+
+from .options import quiet_option
+from .terminal import say, visible
+
+
+@click.command()
+@click.argument("folder", default="checkpoints", metavar="[FOLDER]", type=click.Path())
+@click.option(
+    "--port", type=click.IntRange(1, 65535), help="Port to serve at [a free one from 7860 on]."
+)
+@click.option("--open", "opening", is_flag=True, help="Open the page in the browser.")
+@quiet_option
+def web(folder: str, port: int | None, opening: bool, quiet: bool) -> None:
+    """A page in the browser: write with models, ask for verdicts, train on a pasted text.
+
+    It offers the checkpoints in FOLDER [checkpoints] and those that are shipped, and trains into
+    FOLDER. Only this machine can see it. Ctrl-C ends it; a training that goes on then is saved.
+    Needs the extra chargen[web].
+
+    \b
+    chargen web
+    chargen web drafts/models --port 8000 --open
+    """
+    from ..web.server import serve
+
+    def ready(address: str) -> None:
+        click.echo(visible(address))
+        if not quiet:
+            say("the page is ready; Ctrl-C ends it")
+        if opening:
+            click.launch(address)
+
+    serve(folder, port, ready)

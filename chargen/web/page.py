@@ -1,0 +1,252 @@
+"""The page as Gradio draws it: what stands where, and what happens at each press.
+
+The work is done by `shelf`, `workshop` and `views`; errors become sentences on the page.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import gradio as gr
+import pandas as pd
+
+from ..errors import ChargenError, ConfigError
+from ..text.config import AUTO_ENCODING, CorpusConfig
+from . import views
+from .shelf import Shelf
+from .workshop import Job, Workshop
+
+REFRESH_SECONDS = 0.5
+"""Between two looks at a run."""
+
+MOST_CHARACTERS = 20_000
+"""That can be written at once."""
+
+TITLE = "chargen"
+TOP_K = 200  # the slider's end; 0 is off
+
+
+def build(shelf: Shelf, workshop: Workshop) -> gr.Blocks:
+    """The page, for `server` to launch."""
+    page: gr.Blocks
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 24 * 3600)) as page:
+        gr.Markdown(f"# {TITLE}\nWrite with a model, ask one for a verdict, or train your own.")
+        with gr.Tabs() as tabs:
+            with gr.Tab("Write", id="write") as write_tab:
+                writer = _write(shelf)
+            with gr.Tab("Sentiment", id="sentiment") as sentiment_tab:
+                judge = _sentiment(shelf)
+            with gr.Tab("Train", id="train"):
+                _train(workshop, shelf, tabs, writer)
+
+        # What another person has trained meanwhile is offered too.
+        def refreshed(chosen: str | None) -> Any:
+            return _choices(shelf.writers(), chosen)
+
+        def judges(chosen: str | None) -> Any:
+            return _choices(shelf.judges(), chosen)
+
+        gr.on([page.load, write_tab.select], refreshed, writer, writer, **_QUIET)
+        gr.on([page.load, sentiment_tab.select], judges, judge, judge, **_QUIET)
+    return page
+
+
+_QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+
+
+def _choices(names: list[str], chosen: str | None) -> Any:
+    return gr.Dropdown(choices=names, value=chosen if chosen in names else next(iter(names), None))
+
+
+# ---------------------------------------------------------------- Write
+
+
+def _write(shelf: Shelf) -> gr.Dropdown:
+    names = shelf.writers()
+    with gr.Row():
+        with gr.Column(scale=2):
+            model = gr.Dropdown(names, value=next(iter(names), None), label="Model")
+            prompt = gr.Textbox(label="Prompt", lines=3, max_lines=8, placeholder="It was")
+            with gr.Row():
+                write = gr.Button("Write", variant="primary", min_width=80)
+                another = gr.Button("Another", min_width=80)
+                stop = gr.Button("Stop", variant="stop", min_width=80)
+            length = gr.Slider(50, 5000, 600, step=50, label="Length in characters")
+            temperature = gr.Slider(
+                0, 2, 0.8, step=0.05, label="Temperature", info="Low is safe, high takes risks."
+            )
+            with gr.Accordion("More", open=False):
+                top_k = gr.Slider(0, TOP_K, 0, step=1, label="Top-k (0: off)")
+                top_p = gr.Slider(0.05, 1, 1, step=0.05, label="Top-p (1: off)")
+                seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**53)
+            painted = gr.Checkbox(label="Show how surprising each character was")
+        with gr.Column(scale=3):
+            text = gr.HTML(views.written("", "", (), False), elem_id="written", container=True)
+            note = gr.HTML(elem_id="write-note")
+
+    def run(
+        name: str | None,
+        prompt: str,
+        length: int,
+        temperature: float,
+        top_k: int,
+        top_p: float,
+        seed: float | None,
+        painted: bool,
+    ) -> Iterator[tuple[Any, str]]:
+        try:
+            if not 0 < length <= MOST_CHARACTERS:
+                raise ConfigError(f"the length must be at most {MOST_CHARACTERS:,} characters")
+            lm = shelf.writer(name)
+            options: dict[str, Any] = {
+                "max_chars": int(length),
+                "temperature": temperature,
+                "top_k": int(top_k) or None,
+                "top_p": top_p if top_p < 1 else None,
+                "seed": int(seed or 0),
+            }
+            started = time.monotonic()
+            yield views.written(prompt, "", (), painted, lm.backward), ""
+            for found in lm.watch(prompt, **options):
+                shown = views.written(prompt, found.text, found.log_probs, painted, lm.backward)
+                yield shown, views.said(_written_note(found, time.monotonic() - started))
+        except ChargenError as error:
+            yield gr.skip(), views.problem(error)
+
+    inputs = [model, prompt, length, temperature, top_k, top_p, seed, painted]
+    begun = gr.on(
+        [write.click, prompt.submit],
+        run,
+        inputs,
+        [text, note],
+        show_progress="hidden",
+        api_visibility="private",
+    )
+    moved = another.click(lambda value: int(value or 0) + 1, seed, seed, **_QUIET)
+    again = moved.then(run, inputs, [text, note], **_QUIET)
+    stop.click(None, cancels=[begun, again], api_visibility="private")
+    return model
+
+
+def _written_note(found: Any, seconds: float) -> str:
+    count = len(found.text)
+    if not count:
+        return "the model ended the text at once" if found.ended == "end" else ""
+    bits = -sum(found.log_probs) / count / math.log(2)
+    words = f"{count:,} characters, {bits:.2f} bits each"
+    ends = {"end": "; the model ended the text", "length": "", "stop": "", "": " so far"}
+    return f"{words}{ends[found.ended]}" + (f", in {seconds:.1f} s" if found.ended else "")
+
+
+# ---------------------------------------------------------------- Sentiment
+
+
+def _sentiment(shelf: Shelf) -> gr.Dropdown:
+    names = shelf.judges()
+    with gr.Row():
+        with gr.Column(scale=2):
+            model = gr.Dropdown(names, value=next(iter(names), None), label="Model")
+            text = gr.Textbox(
+                label="Text", lines=6, max_lines=16, placeholder="A quiet, wonderful film."
+            )
+            ask = gr.Button("Judge", variant="primary")
+        with gr.Column(scale=3):
+            verdict = gr.HTML(elem_id="verdict", container=True, min_height=200)
+
+    def run(name: str | None, text: str) -> str:
+        try:
+            return views.verdict(shelf.judge(name), text)
+        except ChargenError as error:
+            return views.problem(error)
+
+    ask.click(run, [model, text], verdict, api_visibility="private")
+    return model
+
+
+# ---------------------------------------------------------------- Train
+
+
+def _train(workshop: Workshop, shelf: Shelf, tabs: gr.Tabs, writer: gr.Dropdown) -> None:
+    with gr.Row():
+        with gr.Column(scale=2):
+            text = gr.Textbox(label="Text", lines=6, max_lines=12, placeholder="Paste a text here")
+            files = gr.File(label="or choose files", file_count="multiple", height=120)
+            lines = gr.Checkbox(label="Each line is a text of its own (names, verses)")
+            name = gr.Textbox(label="Name of the model", max_lines=1, placeholder="mybook")
+            minutes = gr.Number(3, label="Minutes", minimum=0.05, maximum=24 * 60, step=1)
+            with gr.Row():
+                start = gr.Button("Train", variant="primary", min_width=80)
+                cancel = gr.Button("Cancel", variant="stop", min_width=80)
+            problem = gr.HTML(elem_id="train-problem")
+        with gr.Column(scale=3):
+            state = gr.HTML(views.state(workshop.job), elem_id="train-state")
+            curve = gr.LinePlot(
+                _frame(workshop.job),
+                x="characters read",
+                y="bits per character",
+                color="text",
+                color_title="",
+                height=340,
+                label="Bits per character",
+            )
+            sample = gr.HTML(elem_id="train-sample")
+            use = gr.Button("Write with it", visible=False)
+
+    def begin(
+        text: str, files: Sequence[str] | None, lines: bool, name: str, minutes: float | None
+    ) -> str:
+        try:
+            if files and text.strip():
+                raise ConfigError("there are a pasted text and files: which of them? Remove one")
+            options: dict[str, Any] = {"documents": "lines"} if lines else {}
+            if not minutes or not 0 < minutes <= 24 * 60:
+                raise ConfigError("the minutes must be above 0, and a day at most")
+            workshop.start(name, _read(files) if files else text, minutes=minutes, **options)
+        except ChargenError as error:
+            return views.problem(error)
+        return ""
+
+    def follow() -> Iterator[tuple[Any, ...]]:
+        while True:
+            job = workshop.job
+            ready = gr.Button(visible=job is not None and job.state in ("finished", "stopped"))
+            yield views.state(job), _frame(job), views.sample(job), ready
+            if job is None or job.over:
+                return
+            time.sleep(REFRESH_SECONDS)
+
+    shown = [state, curve, sample, use]
+    # No limit: whoever looks on holds a thread that sleeps.
+    watching: dict[str, Any] = {**_QUIET, "concurrency_limit": None}
+    begun = start.click(begin, [text, files, lines, name, minutes], problem, **_QUIET)
+    begun.then(follow, None, shown, **watching)
+    gr.on(None, follow, None, shown, **watching)  # a page that is opened while a run goes on
+    cancel.click(workshop.cancel, **_QUIET)
+
+    def write_with_it() -> tuple[Any, Any]:
+        job = workshop.job
+        return gr.Tabs(selected="write"), _choices(shelf.writers(), job.name if job else None)
+
+    use.click(write_with_it, None, [tabs, writer], **_QUIET)
+
+
+def _read(files: Sequence[str]) -> str:
+    """The text of uploaded files, of whatever kind and encoding `chargen train` reads."""
+    from ..text import sources
+
+    return sources.read_all(list(files), CorpusConfig(encoding=AUTO_ENCODING))
+
+
+def _frame(job: Job | None) -> pd.DataFrame:
+    rows = [
+        (characters, bits, kind)
+        for kind, points in (
+            ("training", job.training if job else []),
+            ("validation", job.validation if job else []),
+        )
+        for characters, bits in list(points)
+    ]
+    return pd.DataFrame(rows, columns=["characters read", "bits per character", "text"])

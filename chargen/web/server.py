@@ -1,0 +1,144 @@
+"""Serves the page to this machine and nobody else, and fetches nothing from elsewhere."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError, MissingExtraError
+from .shelf import Shelf
+from .workshop import Workshop
+
+HOST = "127.0.0.1"
+
+# A page of another site may not frame or read this one, and this one loads nothing from elsewhere.
+_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
+    "connect-src 'self' data: blob:; worker-src 'self' blob:; frame-ancestors 'none'"
+)
+_HEADERS = {
+    b"content-security-policy": _POLICY.encode(),
+    b"referrer-policy": b"no-referrer",
+}
+
+
+class _Guarded:
+    """Adds `_HEADERS` to each answer, and answers only whoever calls this machine by its name.
+
+    A page of another site whose name was made to point here (DNS rebinding) has another `Host`.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        host = dict(scope["headers"]).get(b"host", b"").decode("latin-1").rpartition(":")[0]
+        if host not in (HOST, "localhost"):
+            await send({"type": "http.response.start", "status": 421, "headers": []})
+            await send({"type": "http.response.body", "body": b"this page is for this machine"})
+            return
+
+        async def sent(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *_HEADERS.items()]
+            await send(message)
+
+        await self.app(scope, receive, sent)
+
+
+@contextmanager
+def served(folder: str | Path, port: int | None = None) -> Any:
+    """Serve the page while the block runs.
+
+    Parameters
+    ----------
+    folder : path
+        Of checkpoints: the page offers them and trains into it.
+    port : int, optional
+        A free one from 7860 on by default.
+
+    Yields
+    ------
+    str
+        The page's address.
+
+    Raises
+    ------
+    MissingExtraError
+        Without Gradio.
+    ConfigError
+        Where the port is not free, or `folder` is a file.
+    """
+    # Gradio would tell its makers of each start, and ask them for its newest version.
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    try:
+        import gradio as gr
+        from starlette.middleware import Middleware
+    except ImportError as error:
+        raise MissingExtraError("chargen web", "web") from error
+    from . import views
+    from .page import build
+
+    if Path(folder).exists() and not Path(folder).is_dir():
+        raise ConfigError(f"{folder} is a file: name the folder of your checkpoints")
+    workshop = Workshop(folder)
+    page = build(Shelf(folder), workshop)
+    page.queue(default_concurrency_limit=4, api_open=False)
+    theme = gr.themes.Base(
+        primary_hue="slate",
+        font=["system-ui", "sans-serif"],  # a name in a list is a font of the reader's machine
+        font_mono=["ui-monospace", "monospace"],
+    )
+    try:
+        _, address, _ = page.launch(
+            server_name=HOST,
+            server_port=port,
+            prevent_thread_lock=True,
+            share=False,
+            quiet=True,
+            footer_links=[],
+            run_history=False,
+            ssr_mode=False,
+            pwa=False,
+            mcp_server=False,
+            enable_monitoring=False,
+            theme=theme,
+            css=views.STYLE,
+            max_file_size="1gb",
+            app_kwargs={"middleware": [Middleware(_Guarded)]},
+        )
+    except OSError as error:
+        what = f"--port {port} is" if port else "the ports from 7860 on are"
+        raise ConfigError(f"{what} not free: choose another --port") from error
+    try:
+        yield address
+    finally:
+        page.close(verbose=False)
+        workshop.close()
+
+
+def serve(folder: str | Path, port: int | None, ready: Callable[[str], None]) -> None:
+    """Serve until Ctrl-C or SIGTERM; a training that goes on then keeps its checkpoint."""
+    asked = threading.Event()
+    before = {
+        number: signal.signal(number, lambda *_: asked.set())
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        with served(folder, port) as address:
+            ready(address)
+            while not asked.wait(0.5):  # with a timeout, so that signals are heard everywhere
+                pass
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

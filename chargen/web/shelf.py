@@ -1,0 +1,93 @@
+"""The models that the page offers: those that are shipped and those of a folder."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import checkpoint, shipped
+from ..errors import CheckpointError
+from ..lm.storage import KIND as WRITER
+from ..sentiment.storage import KIND as JUDGE
+
+if TYPE_CHECKING:
+    from ..language_model import LanguageModel
+    from ..sentiment.classifier import Classifier
+
+MOST_LOADED = 4
+"""Models that stay in memory; the one that was used longest ago goes first."""
+
+
+class Shelf:
+    """Finds models by name and keeps the last ones that were used in memory.
+
+    Only names that it found itself are ever opened: what a browser sends is no path.
+
+    Parameters
+    ----------
+    folder : path
+        Whose folders are looked through.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self._lock = threading.Lock()
+        self._loaded: OrderedDict[Path, tuple[tuple[int, int], Any]] = OrderedDict()
+
+    def writers(self) -> list[str]:
+        """Names of the language models, those of the folder first."""
+        return self._names(WRITER)
+
+    def judges(self) -> list[str]:
+        """Names of the classifiers."""
+        return self._names(JUDGE)
+
+    def writer(self, name: str | None) -> LanguageModel:
+        """A language model by its name.
+
+        Raises
+        ------
+        CheckpointError
+            Where there is none, or it cannot be read.
+        """
+        from ..language_model import LanguageModel
+
+        lm: LanguageModel = self._model(name, WRITER, LanguageModel.load)
+        return lm
+
+    def judge(self, name: str | None) -> Classifier:
+        """A classifier by its name; see `writer`."""
+        from ..sentiment.classifier import Classifier
+
+        classifier: Classifier = self._model(name, JUDGE, Classifier.load)
+        return classifier
+
+    def _names(self, kind: str) -> list[str]:
+        return [name for name, path in self._paths().items() if checkpoint.kind_of(path) == kind]
+
+    def _paths(self) -> dict[str, Path]:
+        try:
+            own = sorted(path for path in self.folder.iterdir() if checkpoint.exists(path))
+        except OSError:
+            own = []  # there is no such folder yet: the first training makes it
+        found = {path.name: path for path in own if not path.name.startswith(".")}
+        for name in shipped.names():
+            found.setdefault(name, shipped.resolve(Path(name)))
+        return found
+
+    def _model(self, name: str | None, kind: str, load: Any) -> Any:
+        path = self._paths().get(name or "")
+        if path is None or checkpoint.kind_of(path) != kind:
+            what = "there is no model here yet" if not name else f"there is no model {name!r} here"
+            raise CheckpointError(f"{what}: train one, or choose another")
+        status = (path / checkpoint.MANIFEST).stat()
+        stamp = (status.st_mtime_ns, status.st_size)
+        with self._lock:  # two people who ask for the same model wait for one reading
+            known = self._loaded.pop(path, None)
+            model = known[1] if known and known[0] == stamp else load(path)
+            self._loaded[path] = (stamp, model)
+            while len(self._loaded) > MOST_LOADED:
+                self._loaded.popitem(last=False)
+        return model

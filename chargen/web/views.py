@@ -1,0 +1,123 @@
+"""What the page shows, as HTML that escapes whatever a person or a model wrote."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+
+from ..errors import ConfigError
+from ..plotting import heatmap
+from ..plotting.painting import harmless
+from ..sentiment import explain, pages
+from ..sentiment.classifier import Classifier
+from .workshop import Job
+
+SHOWN_PROMPT = 2000
+"""Characters of a prompt that stand before what was written; of a longer one its end."""
+
+STYLE = (
+    """
+.written { white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.8; min-height: 12rem;
+  font-family: ui-monospace, monospace; font-size: .95rem; }
+.written .prompt { color: var(--body-text-color-subdued); }
+.problem { color: var(--error-text-color, #b91c1c); font-weight: 600; }
+.key span { padding: .1em .5em; white-space: nowrap; }
+.bar { height: .5rem; border-radius: .25rem; background: var(--border-color-primary); }
+.bar i { display: block; height: 100%; border-radius: .25rem; background: var(--color-accent); }
+.verdict { --ink: var(--body-text-color); --faint: var(--body-text-color-subdued);
+  --line: var(--border-color-primary); --card: var(--background-fill-secondary);
+  overflow-wrap: anywhere;
+"""
+    + pages.style()
+    + """table, th, td { border: 0 solid var(--line) !important; }
+th, td { border-bottom-width: 1px !important; padding: .25rem .5rem .25rem 0 !important; }
+.scale span { border-color: var(--line) !important; }
+}
+"""
+    + heatmap.style()
+)
+"""Rules for all of it, with Gradio's colours, which follow its light and dark mode."""
+
+
+def problem(error: Exception | str) -> str:
+    """A sentence that says what went wrong."""
+    return f'<p class="problem" role="alert">{_safe(str(error))}</p>'
+
+
+def said(text: str) -> str:
+    """A sentence."""
+    return f"<p>{_safe(text)}</p>" if text else ""
+
+
+def written(
+    prompt: str, text: str, log_probs: Sequence[float], painted: bool, backward: bool = False
+) -> str:
+    """A text beside its prompt, each character with its surprise if `painted`."""
+    cut = prompt[:SHOWN_PROMPT] if backward else prompt[-SHOWN_PROMPT:]
+    gap = "…" if len(cut) < len(prompt) else ""
+    before = _safe(cut + gap if backward else gap + cut)
+    bits = [-value / math.log(2) for value in log_probs]
+    # What is drawn last has no figure yet where the model ended in the middle of a character.
+    bits += [0.0] * (len(text) - len(bits))
+    body = heatmap.spans(text, bits) if painted else _safe(text)
+    pieces = [f'<span class="prompt">{before}</span>', body]
+    key = f'<p class="key">bits: {heatmap.legend()}</p>' if painted else ""
+    joined = "".join(reversed(pieces) if backward else pieces)
+    return f'{key}<div class="written" dir="auto">{joined}</div>'
+
+
+def verdict(classifier: Classifier, text: str) -> str:
+    """A verdict, its probabilities, and how it moved along the text.
+
+    Raises
+    ------
+    ConfigError
+        Where there is no text.
+    """
+    if not text.strip():
+        raise ConfigError("there is no text: paste one")
+    try:
+        explanation = explain.explain(classifier, text)
+    except ConfigError as error:  # too long to be explained
+        shares = classifier.predict_proba([text])[0].tolist()
+        rows = dict(zip(classifier.labels, shares, strict=True))
+        label = max(rows, key=lambda name: rows[name])
+        heading = f"<h1>{_safe(label)}, {rows[label]:.1%}</h1>"
+        note = f'<p class="note">No trace: {_safe(str(error))}.</p>'
+        return f'<div class="verdict">{heading}{pages.bars(rows)}{note}</div>'
+    if explain.is_quick(explanation):
+        explanation = explain.leave_out(classifier, explanation)
+    return f'<div class="verdict">{pages.sections(explanation)}</div>'
+
+
+_STATES = {
+    "preparing": "is being prepared",
+    "training": "is being trained",
+    "finished": "is ready",
+    "stopped": "was stopped",
+    "failed": "was not trained",
+}
+
+
+def state(job: Job | None) -> str:
+    """How far a run is."""
+    if job is None:
+        return "<p>Nothing has been trained here yet.</p>"
+    heading = f"<p><strong>{_safe(job.name)}</strong> {_STATES[job.state]}"
+    heading += f": {_safe(job.message)}</p>" if job.message else "</p>"
+    bar = f'<div class="bar"><i style="width:{min(1.0, job.progress):.1%}"></i></div>'
+    notes = "".join(f"<li>{_safe(note)}</li>" for note in job.notes)
+    details = f"<details><summary>What was chosen</summary><ul>{notes}</ul></details>"
+    role = ' class="problem" role="alert"' if job.state == "failed" else ""
+    return f"<div{role}>{heading}</div>{bar}{details if notes else ''}"
+
+
+def sample(job: Job | None) -> str:
+    """The last text that a run drew."""
+    text = job.sample if job else ""
+    return f'<div class="written" dir="auto">{_safe(text)}</div>' if text else ""
+
+
+def _safe(text: str) -> str:
+    return html.escape(harmless(text))

@@ -1,0 +1,81 @@
+"""The page served to a real browser."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import chargen
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+TEXT = "the quick brown fox jumps over the lazy dog, and the dog sleeps on.\n" * 200
+SMALL: dict[str, Any] = {"hidden_size": 32, "batch_size": 4, "window": 32, "precision": "float32"}
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model called fox; copy it before changing it."""
+    folder = tmp_path_factory.mktemp("models")
+    (folder / "fox.txt").write_text(TEXT)
+    chargen.train(folder / "fox.txt", folder / "fox", steps=60, **SMALL)
+    (folder / "fox.txt").unlink()
+    return folder
+
+
+@pytest.fixture
+def address(models: Path, tmp_path: Path) -> Iterator[str]:
+    """Of the page, over a copy of the folder at ``tmp_path / "models"``."""
+    pytest.importorskip("gradio", reason="needs chargen[web]")
+    from chargen.web.server import served
+
+    shutil.copytree(models, tmp_path / "models")
+    with served(tmp_path / "models") as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Debian's chromium, driven by Playwright."""
+    api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    if CHROMIUM is None:
+        pytest.skip("needs chromium (apt-get install chromium)")
+    with api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+class Person:
+    """Somebody in front of the page."""
+
+    def __init__(self, browser: Any, address: str) -> None:
+        self.asked: list[str] = []
+        self.page = browser.new_context(viewport={"width": 390, "height": 844}).new_page()
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.set_default_timeout(60_000)
+        self.page.goto(address)
+        self.press("Write", wait_only=True)
+
+    def press(self, name: str, wait_only: bool = False) -> None:
+        button = self.page.get_by_role("button", name=name, exact=True)
+        button.wait_for() if wait_only else button.click()
+
+    def go_to(self, tab: str) -> None:
+        self.page.get_by_role("tab", name=tab).click()
+
+    def fill(self, label: str, value: str) -> None:
+        self.page.get_by_role("tabpanel").get_by_label(label, exact=True).fill(value)
+
+    def wait_for(self, selector: str, words: str) -> str:
+        """The text of an element, as soon as it holds `words`."""
+        found = self.page.locator(selector).filter(has_text=words)
+        found.wait_for()
+        return str(found.inner_text())
+
+    def text(self, selector: str) -> str:
+        return str(self.page.locator(selector).inner_text())

@@ -1,0 +1,137 @@
+"""Every tab used as a person would, in a real browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import chargen
+
+from .conftest import TEXT, Person
+
+
+@pytest.fixture
+def person(browser: Any, address: str) -> Person:
+    return Person(browser, address)
+
+
+def test_writes_what_the_library_writes(person: Person, models: Path) -> None:
+    person.fill("Prompt", "the dog")
+    person.press("Write")
+    person.wait_for("#write-note", " in ")
+    lm = chargen.load(models / "fox")
+    expected = lm.generate("the dog", max_chars=600)
+    assert person.text("#written .written").strip() == ("the dog" + expected).strip()
+    person.press("Another")
+    second = lm.generate("the dog", max_chars=600, seed=1)
+    person.wait_for("#written", second.splitlines()[0])
+
+
+def test_paints_each_character_by_its_surprise(person: Person, models: Path) -> None:
+    person.page.get_by_label("Show how surprising").check()
+    person.press("Write")
+    person.wait_for("#write-note", " in ")
+    painted = person.page.locator("#written .written span[class^=s]")
+    (drawn,) = chargen.load(models / "fox").sample("", max_chars=600)
+    surprising = sum(-value > 0.6931471805599453 for value in drawn.log_probs)
+    assert sum(len(text) for text in painted.all_text_contents()) == surprising
+
+
+def test_a_long_text_can_be_stopped(person: Person) -> None:
+    person.page.get_by_label("number input for Length in characters").fill("5000")
+    person.page.get_by_label("Model").click()
+    person.page.get_by_role("option", name="reviews").click()
+    person.press("Write")
+    person.wait_for("#write-note", "so far")
+    person.press("Stop")
+    person.page.wait_for_timeout(600)
+    before = person.text("#written")
+    person.page.wait_for_timeout(600)
+    assert person.text("#written") == before  # what there is stays, and no more comes
+    assert "so far" in person.text("#write-note")
+
+
+def test_judges_a_text_and_shows_how_the_verdict_moved(person: Person) -> None:
+    person.go_to("Sentiment")
+    person.fill("Text", "A quiet, <b>wonderful</b> film.")
+    person.press("Judge")
+    shown = person.wait_for("#verdict", "The verdict so far")
+    assert shown.startswith("pos,")
+    assert person.page.locator("#verdict svg").count() == 1
+    assert "<b>" in shown or "wonderful" in shown
+    person.fill("Text", "  ")
+    person.press("Judge")
+    person.wait_for("#verdict", "there is no text")
+
+
+def test_a_pasted_megabyte_is_judged_without_a_trace(person: Person) -> None:
+    person.go_to("Sentiment")
+    person.fill("Text", "A quiet, wonderful film. " * 40_000)
+    person.press("Judge")
+    shown = person.wait_for("#verdict", "No trace")
+    assert shown.startswith("pos,")
+    assert "1,000,000 characters" in shown
+
+
+def test_trains_on_an_uploaded_file_and_writes_with_it(person: Person, tmp_path: Path) -> None:
+    (tmp_path / "hound.txt").write_bytes(TEXT.encode("utf-16"))
+    person.go_to("Train")
+    person.page.locator("input[type=file]").set_input_files(tmp_path / "hound.txt")
+    person.page.get_by_text("hound.txt").first.wait_for()
+    person.fill("Name of the model", "hound")
+    person.fill("Minutes", "0.06")
+    person.press("Train")
+    person.wait_for("#train-state", "hound is ready")
+    assert person.text("#train-sample").strip()
+    person.press("Write with it")
+    person.press("Write")
+    person.wait_for("#write-note", " in ")
+    assert person.page.get_by_label("Model").input_value() == "hound"
+    expected = chargen.load(tmp_path / "models" / "hound").generate(max_chars=600)
+    assert person.text("#written .written").strip() == expected.strip()
+
+
+def test_a_cancelled_training_is_kept_and_two_see_the_same(
+    browser: Any, person: Person, address: str, tmp_path: Path
+) -> None:
+    person.go_to("Train")
+    person.fill("Text", TEXT * 75)  # a megabyte
+    person.fill("Name of the model", "long")
+    person.fill("Minutes", "30")
+    person.press("Train")
+    person.wait_for("#train-state", "is being trained")
+    other = Person(browser, address)
+    other.press("Write")  # while the first one trains
+    other.wait_for("#write-note", " in ")
+    other.go_to("Train")
+    other.wait_for("#train-state", "long is being trained")
+    other.fill("Text", TEXT)
+    other.fill("Name of the model", "mine")
+    other.press("Train")
+    other.wait_for("#train-problem", "long is being trained: wait")
+    person.press("Cancel")
+    person.wait_for("#train-state", "long was stopped")
+    other.wait_for("#train-state", "long was stopped")
+    assert chargen.load(tmp_path / "models" / "long").generate(max_chars=5)
+    assert (tmp_path / "models" / "long.txt").read_text() == TEXT * 75
+
+
+def test_mistakes_are_told_in_a_sentence(person: Person) -> None:
+    person.go_to("Train")
+    person.press("Train")
+    person.wait_for("#train-problem", "the name of a model is made of")
+    person.fill("Name of the model", "fox")
+    person.fill("Text", "some text")
+    person.press("Train")
+    person.wait_for("#train-problem", "something called fox already")
+
+
+def test_the_browser_asks_nobody_but_this_machine(person: Person, address: str) -> None:
+    for tab in ("Sentiment", "Train", "Write"):
+        person.go_to(tab)
+    person.press("Write")
+    person.wait_for("#write-note", " in ")
+    elsewhere = [url for url in person.asked if not url.startswith((address, "data:", "blob:"))]
+    assert elsewhere == []

@@ -1,0 +1,72 @@
+"""The page is for this machine, ends cleanly, and says what is wrong."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from chargen.errors import ConfigError, MissingExtraError
+from chargen.web.server import served
+
+
+def _get(address: str, host: str) -> tuple[int, http.client.HTTPMessage]:
+    parts = urlsplit(address)
+    connection = http.client.HTTPConnection("127.0.0.1", parts.port, timeout=20)
+    connection.request("GET", "/", headers={"Host": host})
+    answer = connection.getresponse()
+    answer.read()
+    connection.close()
+    return answer.status, answer.headers
+
+
+def test_answers_only_by_the_name_of_this_machine(address: str) -> None:
+    port = urlsplit(address).port
+    assert urlsplit(address).hostname == "127.0.0.1"
+    status, headers = _get(address, f"127.0.0.1:{port}")
+    assert status == 200
+    assert "default-src 'self'" in headers["content-security-policy"]
+    assert _get(address, f"localhost:{port}")[0] == 200
+    assert _get(address, f"evil.example:{port}")[0] == 421
+
+
+def test_a_taken_port_and_a_file_are_told(tmp_path: Path) -> None:
+    pytest.importorskip("gradio", reason="needs chargen[web]")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"--port {port} is not free"), served(tmp_path, port):
+            pass
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="is a file"), served(tmp_path / "file"):
+        pass
+
+
+def test_needs_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    with pytest.raises(MissingExtraError, match=r"chargen\[web\]"), served(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ends_at_a_signal(tmp_path: Path, number: signal.Signals) -> None:
+    pytest.importorskip("gradio", reason="needs chargen[web]")
+    command = [sys.executable, "-m", "chargen", "web", str(tmp_path)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ}, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith("http://127.0.0.1:")
+        process.send_signal(number)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert said == "the page is ready; Ctrl-C ends it\n"

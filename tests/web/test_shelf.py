@@ -1,0 +1,51 @@
+"""Which models the page offers, and that it opens no others."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import chargen
+from chargen.errors import CheckpointError
+from chargen.web.shelf import MOST_LOADED, Shelf
+
+from .conftest import SMALL, TEXT
+
+
+def test_offers_the_models_of_the_folder_and_the_shipped_ones(models: Path) -> None:
+    shelf = Shelf(models)
+    assert shelf.writers()[0] == "fox"
+    assert "reviews" in shelf.writers()
+    assert shelf.judges() == ["sentiment"]
+    assert Shelf(models / "nowhere").judges() == ["sentiment"]
+
+
+@pytest.mark.parametrize("name", ["", None, "nothing", "../fox", "/etc", ".", "sentiment"])
+def test_opens_only_what_it_offers(models: Path, name: str | None) -> None:
+    with pytest.raises(CheckpointError):
+        Shelf(models / "fox").writer(name)
+
+
+def test_reads_a_model_once_until_it_changes(models: Path, tmp_path: Path) -> None:
+    shutil.copytree(models, tmp_path / "models")
+    shelf = Shelf(tmp_path / "models")
+    first = shelf.writer("fox")
+    assert shelf.writer("fox") is first
+    (tmp_path / "text").write_text(TEXT)
+    chargen.train(tmp_path / "text", tmp_path / "models" / "fox", force=True, steps=5, **SMALL)
+    assert shelf.writer("fox") is not first
+
+
+def test_keeps_few_in_memory(models: Path, tmp_path: Path) -> None:
+    for number in range(MOST_LOADED + 1):
+        shutil.copytree(models / "fox", tmp_path / f"fox{number}")
+    shelf = Shelf(tmp_path)
+    first = shelf.writer("fox0")
+    for number in range(1, MOST_LOADED):
+        shelf.writer(f"fox{number}")
+    assert shelf.writer("fox0") is first
+    for number in range(1, MOST_LOADED + 1):
+        shelf.writer(f"fox{number}")
+    assert shelf.writer("fox0") is not first

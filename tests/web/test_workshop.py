@@ -1,0 +1,95 @@
+"""Trainings in a process of their own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import chargen
+from chargen.errors import ConfigError
+from chargen.web.workshop import MOST_POINTS, Job, Workshop
+
+from .conftest import SMALL, TEXT
+
+
+@pytest.fixture
+def workshop(tmp_path: Path) -> Iterator[Workshop]:
+    shop = Workshop(tmp_path / "models")
+    yield shop
+    shop.close()
+
+
+def until(job: Job, holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end, job
+        time.sleep(0.05)
+
+
+def test_a_run_tells_its_curve_and_leaves_a_checkpoint(workshop: Workshop) -> None:
+    job = workshop.start(" fox ", TEXT, steps=400, **SMALL)
+    until(job, lambda: job.over)
+    assert (job.state, job.progress) == ("finished", 1.0)
+    assert "400 steps" in job.message
+    assert job.sample
+    assert job.validation[-1][1] < job.validation[0][1] < 5
+    assert job.notes
+    lm = chargen.load(workshop.folder / "fox")
+    assert lm.checkpoint is not None
+    assert lm.checkpoint.document("config")["results"]["steps"] == 400
+    with pytest.raises(ConfigError, match="something called fox"):
+        workshop.start("fox", TEXT)
+
+
+def test_a_cancelled_run_can_go_on(workshop: Workshop) -> None:
+    job = workshop.start("fox", TEXT, steps=100_000, **SMALL)
+    with pytest.raises(ConfigError, match="fox is being trained"):
+        workshop.start("other", TEXT)
+    until(job, lambda: len(job.training) > 1)
+    workshop.cancel()
+    until(job, lambda: job.over)
+    assert job.state == "stopped"
+    assert "chargen train --resume" in job.message
+    before = len(job.training)
+    assert before <= MOST_POINTS
+    run = chargen.resume(workshop.folder / "fox", steps=1)
+    assert run.finished
+
+
+def test_a_run_that_dies_is_told(workshop: Workshop) -> None:
+    job = workshop.start("fox", TEXT, steps=100_000, **SMALL)
+    until(job, lambda: len(job.training) > 0)
+    (child,) = multiprocessing.active_children()
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGKILL)
+    until(job, lambda: job.over)
+    assert job.state == "failed"
+    assert "exit code -9" in job.message
+
+
+def test_what_cannot_be_learnt_is_told(workshop: Workshop) -> None:
+    job = workshop.start("short", "ab", steps=10)
+    until(job, lambda: job.over)
+    assert job.state == "failed"
+    assert "characters" in job.message
+
+
+@pytest.mark.parametrize("name", ["", "  ", "../x", "a/b", ".hidden", "a\\b", "x" * 81, "a."])
+def test_refuses_names_that_are_none(workshop: Workshop, name: str) -> None:
+    with pytest.raises(ConfigError, match="the name of a model"):
+        workshop.start(name, TEXT)
+
+
+def test_a_long_curve_is_thinned() -> None:
+    job = Job("long")
+    for number in range(5 * MOST_POINTS):
+        job.hear("step", {"progress": 0.5, "characters": number, "bits": 1.0})
+    assert len(job.training) <= MOST_POINTS
+    assert job.training[0] == (0, 1.0)
+    assert job.training[-1][0] > 4 * MOST_POINTS
