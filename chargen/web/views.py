@@ -16,6 +16,9 @@ from .workshop import Job
 SHOWN_PROMPT = 2000
 """Characters of a prompt that stand before what was written; of a longer one its end."""
 
+MOST_JUDGED = 100_000
+"""Characters of a text that are read for a verdict: a few seconds."""
+
 STYLE = (
     """
 .written { white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.8; min-height: 12rem;
@@ -70,6 +73,8 @@ def written(
 def verdict(classifier: Classifier, text: str) -> str:
     """A verdict, its probabilities, and how it moved along the text.
 
+    Of a text longer than `MOST_JUDGED` characters the beginning is judged, which is said.
+
     Raises
     ------
     ConfigError
@@ -80,11 +85,14 @@ def verdict(classifier: Classifier, text: str) -> str:
     try:
         explanation = explain.explain(classifier, text)
     except ConfigError as error:  # too long to be explained
-        shares = classifier.predict_proba([text])[0].tolist()
+        shares = classifier.predict_proba([text[:MOST_JUDGED]])[0].tolist()
         rows = dict(zip(classifier.labels, shares, strict=True))
         label = max(rows, key=lambda name: rows[name])
         heading = f"<h1>{_safe(label)}, {rows[label]:.1%}</h1>"
-        note = f'<p class="note">No trace: {_safe(str(error))}.</p>'
+        words = f"No trace: {error}."
+        if len(text) > MOST_JUDGED:
+            words += f" The verdict is that on the first {MOST_JUDGED:,} characters."
+        note = f'<p class="note">{_safe(words)}</p>'
         return f'<div class="verdict">{heading}{pages.bars(rows)}{note}</div>'
     if explain.is_quick(explanation):
         explanation = explain.leave_out(classifier, explanation)

@@ -27,14 +27,19 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def address(models: Path, tmp_path: Path) -> Iterator[str]:
-    """Of the page, over a copy of the folder at ``tmp_path / "models"``."""
+@pytest.fixture(scope="session")
+def folder(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page's, a copy of `models`."""
+    return Path(shutil.copytree(models, tmp_path_factory.mktemp("page") / "models"))
+
+
+@pytest.fixture(scope="session")
+def address(folder: Path) -> Iterator[str]:
+    """Of the page; its tests share it, as people would."""
     pytest.importorskip("gradio", reason="needs chargen[web]")
     from chargen.web.server import served
 
-    shutil.copytree(models, tmp_path / "models")
-    with served(tmp_path / "models") as found:
+    with served(folder) as found:
         yield found
 
 
@@ -55,7 +60,11 @@ class Person:
 
     def __init__(self, browser: Any, address: str) -> None:
         self.asked: list[str] = []
-        self.page = browser.new_context(viewport={"width": 390, "height": 844}).new_page()
+        context = browser.new_context(
+            viewport={"width": 390, "height": 844},
+            permissions=["clipboard-read", "clipboard-write"],
+        )
+        self.page = context.new_page()
         self.page.on("request", lambda request: self.asked.append(request.url))
         self.page.set_default_timeout(60_000)
         self.page.goto(address)
@@ -70,6 +79,12 @@ class Person:
 
     def fill(self, label: str, value: str) -> None:
         self.page.get_by_role("tabpanel").get_by_label(label, exact=True).fill(value)
+
+    def paste(self, label: str, value: str) -> None:
+        box = self.page.get_by_role("tabpanel").get_by_label(label, exact=True)
+        box.click()
+        self.page.evaluate("text => navigator.clipboard.writeText(text)", value)
+        self.page.keyboard.press("Control+v")
 
     def wait_for(self, selector: str, words: str) -> str:
         """The text of an element, as soon as it holds `words`."""
