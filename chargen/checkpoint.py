@@ -169,7 +169,8 @@ def check_writable(directory: Path) -> None:
         raise CheckpointError(f"cannot write to {directory.parent}: {reason}") from error
 
 
-def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
+def packed(checkpoint: Checkpoint) -> dict[str, bytes]:
+    """The files of a checkpoint by their names, the manifest among them."""
     contents: dict[str, bytes] = {}
     for name, tensors in checkpoint.tensors.items():
         whole = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
@@ -182,6 +183,11 @@ def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
     }
     manifest = {"format_version": FORMAT_VERSION, "kind": checkpoint.kind, "files": files}
     contents[MANIFEST] = _to_json(manifest)
+    return contents
+
+
+def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
+    contents = packed(checkpoint)
     for name, data in contents.items():
         path = folder / name
         path.parent.mkdir(exist_ok=True)
@@ -291,27 +297,10 @@ def _read_files(
         raise CheckpointError(f"{path / MANIFEST}: kind is {brief(found)}")
     if kind is not None and found != kind:
         raise CheckpointError(f"{path} is a {found} checkpoint; a {kind} one is needed here")
-    files = manifest.get("files")
-    if not isinstance(files, dict):
-        raise CheckpointError(f"{path / MANIFEST}: files is missing")
     checkpoint = Checkpoint(found, path=path)
-    for name, entry in files.items():
+    for name, entry in _listed(path, manifest).items():
         pure = PurePosixPath(name)
-        parts = pure.parts
-        if (
-            pure.suffix not in _SUFFIXES
-            or str(pure) != name  # the same file by other names would be read again and again
-            or not 1 <= len(parts) <= 2
-            or ".." in parts
-            or pure.is_absolute()
-            or "\\" in name
-            or not name.isprintable()
-            or len(name) > 200
-        ):
-            raise CheckpointError(
-                f"{path / MANIFEST}: {brief(name)} is no name of a checkpoint's file"
-            )
-        if len(parts) == 2 and not training:
+        if len(pure.parts) == 2 and not training:
             continue
         data = _read_verified(path, name, entry)
         stem = str(pure.with_suffix(""))
@@ -320,6 +309,50 @@ def _read_files(
         else:
             checkpoint.tensors[stem] = _tensors(path / name, data)
     return checkpoint
+
+
+def listed_files(directory: Path) -> dict[str, int]:
+    """Size in bytes of each file that a folder's manifest names, itself not among them.
+
+    Raises
+    ------
+    CheckpointError
+        Where there is none, or it names what is no file of a checkpoint.
+    """
+    return {
+        name: _size(directory, name, entry)
+        for name, entry in _listed(directory, _read_manifest(directory)).items()
+    }
+
+
+def _listed(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+    """The manifest's entries by name, each of which can be a checkpoint's file."""
+    files = manifest.get("files")
+    if not isinstance(files, dict):
+        raise CheckpointError(f"{path / MANIFEST}: files is missing")
+    for name in files:
+        pure = PurePosixPath(name)
+        if (
+            pure.suffix not in _SUFFIXES
+            or str(pure) != name  # the same file by other names would be read again and again
+            or not 1 <= len(pure.parts) <= 2
+            or ".." in pure.parts
+            or pure.is_absolute()
+            or "\\" in name
+            or not name.isprintable()
+            or len(name) > 200
+        ):
+            raise CheckpointError(
+                f"{path / MANIFEST}: {brief(name)} is no name of a checkpoint's file"
+            )
+    return files
+
+
+def _size(path: Path, name: str, entry: Any) -> int:
+    size = entry.get("bytes") if isinstance(entry, Mapping) else None
+    if not isinstance(size, int):
+        raise CheckpointError(f"{path / MANIFEST}: the entry of {name} has no size")
+    return size
 
 
 def _tensors(path: Path, data: bytes) -> dict[str, Tensor]:
@@ -333,15 +366,14 @@ def _tensors(path: Path, data: bytes) -> dict[str, Tensor]:
 
 
 def _read_verified(path: Path, name: str, entry: Any) -> bytes:
-    if not isinstance(entry, Mapping) or not isinstance(entry.get("bytes"), int):
-        raise CheckpointError(f"{path / MANIFEST}: the entry of {name} has no size")
+    size = _size(path, name, entry)
     if (path / name).is_symlink() or ((path / name).parent.is_symlink() and "/" in name):
         raise CheckpointError(f"{path / name} is a symbolic link; a checkpoint holds plain files")
-    data = _read(path / name, limit=entry["bytes"] + 1)
-    if len(data) != entry["bytes"]:
+    data = _read(path / name, limit=size + 1)
+    if len(data) != size:
         raise CheckpointError(
             f"{path / name} is truncated or changed: it does not have the "
-            f"{brief(entry['bytes'])} bytes that {MANIFEST} states"
+            f"{brief(size)} bytes that {MANIFEST} states"
         )
     if hashlib.sha256(data).hexdigest() != entry.get("sha256"):
         raise CheckpointError(f"{path / name} was changed: its SHA-256 is not that of {MANIFEST}")

@@ -17,6 +17,7 @@ from .corpus import corpus
 from .evaluate import evaluate
 from .export import export
 from .groups import Group, PipeClosed
+from .hub import pull, push
 from .info import info
 from .memorization import memorization
 from .plot import plot
@@ -73,6 +74,8 @@ for command in (
     plot,
     corpus,
     export,
+    push,
+    pull,
     web,
     sentiment,
 ):

@@ -1,0 +1,87 @@
+"""`chargen push` and `chargen pull`."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import click
+
+from .options import json_option, model_argument, quiet_option
+from .terminal import echo_json, say, visible
+
+
+@click.command()
+@model_argument
+@click.argument("repo", metavar="USER/NAME")
+@click.option("--public", is_flag=True, help="Let anybody read it, where it is made now.")
+@click.option("--training", is_flag=True, help="Send also what going on with the run needs.")
+@click.option("--message", help="What the commit says.")
+@json_option
+@quiet_option
+def push(
+    directory: str,
+    repo: str,
+    public: bool,
+    training: bool,
+    message: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Send a checkpoint to the Hugging Face Hub.
+
+    The repository USER/NAME is made if there is none: private, unless --public. The folder's
+    README.md or MODEL_CARD.md goes with it. Log in first with hf auth login, or set HF_TOKEN.
+    Needs the extra chargen[hub].
+
+    \b
+    chargen push checkpoints/mybook anna/mybook
+    chargen push checkpoints/mybook anna/mybook --public --message 'After another hour'
+    """
+    from ..interchange import hub
+
+    pushed = hub.push(directory, repo, public=public, training=training, message=message)
+    if as_json:
+        echo_json(dataclasses.asdict(pushed))
+        return
+    click.echo(visible(pushed.url))
+    if not quiet:
+        say(
+            f"{len(pushed.files)} files, {pushed.bytes / 1e6:.1f} MB, commit {pushed.revision[:10]}"
+        )
+
+
+@click.command()
+@click.argument("repo", metavar="USER/NAME")
+@click.option("--out", type=click.Path(), help="Checkpoint to write [checkpoints/NAME].")
+@click.option("--revision", help="A branch, a tag or a commit.")
+@click.option("--training", is_flag=True, help="Fetch also what going on with its run needs.")
+@click.option("--force", is_flag=True, help="Replace a checkpoint that exists.")
+@json_option
+@quiet_option
+def pull(
+    repo: str,
+    out: str | None,
+    revision: str | None,
+    training: bool,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Fetch a checkpoint from the Hugging Face Hub.
+
+    Only the files of a checkpoint are fetched, and nothing is written before their sizes, hashes
+    and contents were checked. Needs the extra chargen[hub].
+
+    \b
+    chargen pull anna/mybook
+    chargen pull anna/mybook --revision v2 --out checkpoints/mybook-2
+    """
+    from ..interchange import hub
+
+    directory = hub.pull(repo, out, revision=revision, force=force, training=training)
+    if as_json:
+        echo_json({"directory": str(directory), "repo": repo})
+        return
+    click.echo(visible(str(directory)))
+    if not quiet:
+        say(f"see what it is: chargen info {visible(str(directory))}")

@@ -1,0 +1,300 @@
+"""Checkpoints to and from the Hugging Face Hub.
+
+Only what belongs to a checkpoint travels. What arrives is a stranger's: names and sizes are checked
+before anything is fetched, hashes and contents before anything is written.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+from .. import checkpoint
+from ..checkpoint import MANIFEST, Checkpoint
+from ..errors import ChargenError, CheckpointError, ConfigError, MissingExtraError
+from ..outputs import refuse_to_overwrite, writing_lock
+from ..writing import write_file
+
+CARD = "README.md"
+"""What people read about a model on the hub."""
+
+_CARDS = (CARD, "MODEL_CARD.md")
+_MOST_CARD = 1 << 20
+_MOST_MANIFEST = 1 << 20
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What went to the hub.
+
+    Attributes
+    ----------
+    url : str
+        Of the repository.
+    revision : str
+        Of the commit.
+    files : tuple of str
+    bytes : int
+    """
+
+    url: str
+    revision: str
+    files: tuple[str, ...]
+    bytes: int
+
+
+def push(
+    directory: str | os.PathLike[str],
+    repo: str,
+    *,
+    public: bool = False,
+    training: bool = False,
+    message: str | None = None,
+) -> Pushed:
+    """Send a checkpoint to the hub, as one commit that replaces the one there.
+
+    Without `training`, the names of the corpus lose their folders, which tell of the machine.
+
+    Parameters
+    ----------
+    directory : path
+    repo : str
+        ``user/name``; made if there is none.
+    public : bool
+        Whether anybody may read it, where it is made now. An existing one stays as it is.
+    training : bool
+        Send also what going on with the run needs.
+    message : str, optional
+        Of the commit.
+
+    Raises
+    ------
+    CheckpointError
+        Where there is no checkpoint, or the hub refuses or cannot be reached.
+    ConfigError
+        Where `repo` can be no name.
+    MissingExtraError
+        Without huggingface_hub.
+    """
+    stored = checkpoint.load(directory, training=training)
+    contents = checkpoint.packed(stored if training else _without_folders(stored))
+    contents[CARD] = _card(stored)
+    with _hub(repo) as api:
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+        url = api.create_repo(repo, private=not public, exist_ok=True)
+        there = {sibling.rfilename for sibling in api.model_info(url.repo_id).siblings or ()}
+        stale = {name for name in there - set(contents) if _is_ours(name)}
+        commit = api.create_commit(
+            url.repo_id,
+            [
+                *(CommitOperationAdd(name, data) for name, data in sorted(contents.items())),
+                *(CommitOperationDelete(name) for name in sorted(stale)),
+            ],
+            commit_message=message or f"A {stored.kind} of chargen",
+        )
+    size = sum(map(len, contents.values()))
+    return Pushed(str(url), commit.oid, tuple(sorted(contents)), size)
+
+
+def pull(
+    repo: str,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    revision: str | None = None,
+    force: bool = False,
+    training: bool = False,
+) -> Path:
+    """Fetch a checkpoint from the hub, check it, and write it: whole or not at all.
+
+    Parameters
+    ----------
+    repo : str
+        ``user/name``.
+    out : path, optional
+        ``checkpoints/<name>`` by default.
+    revision : str, optional
+        A branch, tag or commit; all files are of one commit.
+    force : bool
+        Replace a checkpoint that exists.
+    training : bool
+        Fetch also what going on with its run needs, if it is there.
+
+    Raises
+    ------
+    CheckpointError
+        Where there is no such repository or checkpoint, or it is not what it says.
+    ConfigError
+        Where `out` exists, or a name can be none.
+    MissingExtraError
+        Without huggingface_hub.
+    """
+    _check_name(repo)
+    directory = Path(out) if out is not None else Path("checkpoints") / repo.rpartition("/")[2]
+    refuse_to_overwrite(directory, force)
+    with (
+        writing_lock(directory),
+        _hub(repo) as api,
+        tempfile.TemporaryDirectory(prefix="chargen-") as folder,
+    ):
+        checkpoint.check_writable(directory)
+        info = api.model_info(repo, revision=revision, files_metadata=True)
+        sizes = {found.rfilename: found.size for found in info.siblings or ()}
+
+        def fetch(name: str) -> Path:
+            found = api.hf_hub_download(repo, name, revision=info.sha, local_dir=folder)
+            return Path(str(found))
+
+        if MANIFEST not in sizes:
+            raise CheckpointError(f"{repo} holds no checkpoint of chargen: it has no {MANIFEST}")
+        _check_size(repo, MANIFEST, sizes, most=_MOST_MANIFEST)
+        fetch(MANIFEST)
+        for name, size in checkpoint.listed_files(Path(folder)).items():
+            if training or "/" not in name:
+                _check_size(repo, name, sizes, exactly=size)
+                fetch(name)
+        stored = checkpoint.load(folder, training=training)
+        _check_model(stored)
+        checkpoint.save(directory, replace(stored, path=None))
+        if (sizes.get(CARD) or _MOST_CARD + 1) <= _MOST_CARD:
+            write_file(str(directory / CARD), fetch(CARD).read_bytes()[:_MOST_CARD])
+    return directory
+
+
+# ---------------------------------------------------------------- what is sent
+
+
+def _without_folders(stored: Checkpoint) -> Checkpoint:
+    """The same model whose configuration does not say in which folders its texts lay."""
+    config = stored.documents.get("config")
+    if not isinstance(config, dict) or not isinstance(config.get("corpus"), dict):
+        return stored
+    corpus = dict(config["corpus"])
+    if isinstance(corpus.get("arguments"), list):
+        corpus["arguments"] = [_last_part(name) for name in corpus["arguments"]]
+    options = corpus.get("config")
+    if isinstance(options, dict) and options.get("valid"):
+        corpus["config"] = options | {"valid": _last_part(options["valid"])}
+    documents = stored.documents | {"config": config | {"corpus": corpus}}
+    return replace(stored, documents=documents)
+
+
+def _last_part(name: Any) -> str:
+    # A Windows path knows both kinds of slash.
+    return PureWindowsPath(str(name)).name or str(name)
+
+
+def _card(stored: Checkpoint) -> bytes:
+    """The card of the folder, or a short one, with the header that the hub looks for."""
+    assert stored.path is not None
+    cards = [stored.path / name for name in _CARDS if (stored.path / name).is_file()]
+    if cards:
+        text = cards[0].read_text(encoding="utf-8", errors="replace")
+    else:
+        text = (
+            f"# A {stored.kind} of chargen\n\nA character-level model. To use it:\n\n"
+            "    chargen pull USER/NAME --out checkpoints/name\n"
+        )
+    header = "---\nlibrary_name: chargen\ntags:\n- character-level\n- lstm\n---\n\n"
+    return (text if text.startswith("---\n") else header + text).encode()
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a file of the repository is one of a checkpoint's."""
+    return name == MANIFEST or (
+        name.endswith((".json", ".safetensors"))
+        and (name.count("/") == 0 or name.startswith("training/"))
+    )
+
+
+# ---------------------------------------------------------------- what arrives
+
+
+def _check_size(
+    repo: str,
+    name: str,
+    sizes: Mapping[str, int | None],
+    *,
+    exactly: int | None = None,
+    most: int | None = None,
+) -> None:
+    """Refuse, before it is fetched, a file whose size is not what it should be."""
+    if name not in sizes:
+        raise CheckpointError(f"{repo} is not whole: {name} is missing")
+    size = sizes[name]
+    if size is None or (exactly is not None and size != exactly) or (most and size > most):
+        raise CheckpointError(f"{repo}: {name} does not have the size that it should have")
+
+
+def _check_model(stored: Checkpoint) -> None:
+    """Raise where the files are whole and still make no model."""
+    from ..lm import storage as models
+    from ..sentiment import storage as classifiers
+
+    if stored.kind == models.KIND:
+        models.unpack(stored)
+    elif stored.kind == classifiers.KIND:
+        classifiers.unpack(stored)
+    else:
+        raise CheckpointError(f"a {stored.kind} is nothing that this chargen knows")
+
+
+# ---------------------------------------------------------------- the hub
+
+
+@contextmanager
+def _hub(repo: str) -> Iterator[Any]:
+    """The hub's interface; its errors come out as sentences."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    try:
+        import httpx
+        from huggingface_hub import HfApi
+        from huggingface_hub import errors as hub
+    except ImportError as error:
+        raise MissingExtraError("push and pull need huggingface_hub, which", "hub") from error
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    _check_name(repo)
+    try:
+        yield HfApi(endpoint=os.environ.get("HF_ENDPOINT"), library_name="chargen")
+    except ChargenError:
+        raise
+    except hub.HFValidationError as error:
+        raise ConfigError(f"{repo!r} names no repository: it is USER/NAME") from error
+    except hub.LocalTokenNotFoundError as error:
+        raise CheckpointError(f"{repo}: {_LOG_IN}") from error
+    except hub.RevisionNotFoundError as error:
+        raise CheckpointError(f"{repo} has no such revision") from error
+    except hub.GatedRepoError as error:
+        raise CheckpointError(f"{repo} is only for those who were given access") from error
+    except hub.RepositoryNotFoundError as error:
+        raise CheckpointError(
+            f"there is no repository {repo}, or it is private: {_LOG_IN}"
+        ) from error
+    except hub.HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else "no status"
+        hint = f": {_LOG_IN}" if status in (401, 403) else ""
+        raise CheckpointError(f"the hub refused {repo} ({status}){hint}") from error
+    except (
+        httpx.HTTPError,
+        hub.OfflineModeIsEnabled,
+        hub.EntryNotFoundError,
+        hub.FileMetadataError,
+    ) as error:
+        raise CheckpointError(f"the hub cannot be reached for {repo}") from error
+
+
+def _check_name(repo: str) -> None:
+    if not _NAME.fullmatch(repo):
+        raise ConfigError(f"{repo!r} names no repository: it is USER/NAME")
+
+
+_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
+_LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"

@@ -1,0 +1,185 @@
+"""Checkpoints to a hub and back, by a fake of it on a loopback address."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import chargen
+from chargen import checkpoint
+from chargen.cli.main import main
+from chargen.errors import CheckpointError, ConfigError, MissingExtraError
+from chargen.interchange import hub
+
+from .fake_hub import TOKEN, Hub
+from .fake_hub import hub as fake_hub
+
+pytest.importorskip("huggingface_hub", reason="needs chargen[hub]")
+
+SMALL = {"hidden_size": 16, "batch_size": 4, "window": 16, "precision": "float32"}
+
+
+@pytest.fixture(scope="module")
+def fox(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("hub")
+    (folder / "fox.txt").write_text("the quick brown fox jumps over the lazy dog.\n" * 50)
+    chargen.train(folder / "fox.txt", folder / "fox", steps=5, **SMALL)
+    return folder / "fox"
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+    with fake_hub() as found:
+        monkeypatch.setenv("HF_ENDPOINT", found.url)
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        monkeypatch.chdir(tmp_path)
+        yield found
+
+
+def _files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_there_and_back(server: Hub, fox: Path) -> None:
+    pushed = hub.push(fox, "anna/fox")
+    sent = server.repositories["anna/fox"]
+    assert sent.private
+    assert set(sent.commits[-1]) == set(pushed.files) >= {"manifest.json", "README.md"}
+    assert not any(name.startswith("training/") for name in pushed.files)
+    assert str(fox.parent).encode() not in b"".join(sent.commits[-1].values())
+    assert sent.commits[-1]["README.md"].startswith(b"---\nlibrary_name: chargen\n")
+    where = hub.pull("anna/fox")
+    assert where == Path("checkpoints/fox")
+    assert _files(where) == set(pushed.files)
+    lm = chargen.load(where)
+    assert lm.generate(max_chars=50) == chargen.load(fox).generate(max_chars=50)
+    with pytest.raises(ConfigError, match="exists"):
+        hub.pull("anna/fox")
+
+
+def test_a_run_goes_on_elsewhere(server: Hub, fox: Path, tmp_path: Path) -> None:
+    hub.push(fox, "anna/fox", training=True)
+    where = hub.pull("anna/fox", tmp_path / "there", training=True)
+    assert chargen.resume(where, steps=8).steps == 8
+    hub.pull("anna/fox", tmp_path / "light")
+    with pytest.raises(CheckpointError, match="cannot be resumed"):
+        chargen.resume(tmp_path / "light", steps=8)
+
+
+def test_a_commit_replaces_the_one_before_and_can_be_asked_for(server: Hub, fox: Path) -> None:
+    first = hub.push(fox, "anna/fox", training=True, public=True)
+    server.repositories["anna/fox"].commits[-1]["notes.txt"] = b"of a person"
+    hub.push(fox, "anna/fox")
+    files = server.repositories["anna/fox"].commits[-1]
+    assert not server.repositories["anna/fox"].private
+    assert "notes.txt" in files
+    assert not any(name.startswith("training/") for name in files)
+    hub.pull("anna/fox", "old", revision=first.revision, training=True)
+    assert Path("old/training/state.json").exists()
+    with pytest.raises(CheckpointError, match="no such revision"):
+        hub.pull("anna/fox", "new", revision="v9")
+    assert not Path("new").exists()
+
+
+def _tamper_weights(files: dict[str, bytes], _: Hub) -> None:
+    data = bytearray(files["model.safetensors"])
+    data[-1] ^= 1
+    files["model.safetensors"] = bytes(data)
+
+
+def _lie_about_size(files: dict[str, bytes], server: Hub) -> None:
+    server.sizes["model.safetensors"] = 10**12
+
+
+def _leave_out(files: dict[str, bytes], _: Hub) -> None:
+    del files["vocabulary.json"]
+
+
+def _escape(files: dict[str, bytes], _: Hub) -> None:
+    manifest = json.loads(files["manifest.json"])
+    manifest["files"]["../evil.json"] = manifest["files"]["config.json"]
+    files["manifest.json"] = json.dumps(manifest).encode()
+    files["../evil.json"] = files["config.json"]
+
+
+def _no_manifest(files: dict[str, bytes], _: Hub) -> None:
+    del files["manifest.json"]
+
+
+def _pickle(files: dict[str, bytes], _: Hub) -> None:
+    manifest = json.loads(files["manifest.json"])
+    manifest["files"]["model.bin"] = manifest["files"].pop("model.safetensors")
+    files["manifest.json"] = json.dumps(manifest).encode()
+    files["model.bin"] = files["model.safetensors"]
+
+
+def _another_kind(files: dict[str, bytes], _: Hub) -> None:
+    manifest = json.loads(files["manifest.json"])
+    manifest["kind"] = "painter"
+    files["manifest.json"] = json.dumps(manifest).encode()
+
+
+@pytest.mark.parametrize(
+    ("tamper", "told"),
+    [
+        (_tamper_weights, "SHA-256"),
+        (_lie_about_size, "does not have the size"),
+        (_leave_out, "vocabulary.json is missing"),
+        (_escape, "no name of a checkpoint's file"),
+        (_no_manifest, "holds no checkpoint"),
+        (_pickle, "no name of a checkpoint's file"),
+        (_another_kind, "nothing that this chargen knows"),
+    ],
+)
+def test_what_is_not_as_it_says_is_refused_and_leaves_nothing(
+    server: Hub, fox: Path, tmp_path: Path, tamper: object, told: str
+) -> None:
+    hub.push(fox, "anna/fox")
+    assert callable(tamper)
+    tamper(server.repositories["anna/fox"].commits[-1], server)
+    with pytest.raises(CheckpointError, match=told):
+        hub.pull("anna/fox", tmp_path / "fox")
+    assert list(tmp_path.iterdir()) == []
+    fetched = {name.rpartition("/")[2] for name in server.asked if "/resolve/" in name}
+    assert "model.bin" not in fetched
+    assert "evil.json" not in fetched
+
+
+def test_the_hubs_refusals_are_sentences(
+    server: Hub, fox: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(CheckpointError, match="there is no repository anna/nothing"):
+        hub.pull("anna/nothing")
+    for name in ("fox", "a/b/c", "anna/..", "anna/fo x"):
+        with pytest.raises(ConfigError, match="names no repository"):
+            hub.pull(name)
+    monkeypatch.setenv("HF_TOKEN", "hf_another")
+    with pytest.raises(CheckpointError, match="log in"):
+        hub.push(fox, "anna/fox")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(SystemExit) as ended:
+        main(["pull", "anna/fox"])
+    assert ended.value.code == 1
+    assert capfd.readouterr().err == "chargen: the hub cannot be reached for anna/fox\n"
+
+
+def test_the_commands(server: Hub, fox: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["push", str(fox), "anna/fox", "--json"])
+    assert ended.value.code == 0
+    assert json.loads(capfd.readouterr().out)["url"] == f"{server.url}/anna/fox"
+    with pytest.raises(SystemExit) as ended:
+        main(["pull", "anna/fox", "--out", "here"])
+    assert ended.value.code == 0
+    assert capfd.readouterr().out == "here\n"
+    assert checkpoint.kind_of(Path("here")) == "language-model"
+
+
+def test_needs_the_extra(monkeypatch: pytest.MonkeyPatch, fox: Path) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(MissingExtraError, match=r"chargen\[hub\]"):
+        hub.push(fox, "anna/fox")
