@@ -13,7 +13,10 @@ class BuildWithModels(build_py):
     Only what belongs to the project: folders with a model card, and the texts that are named here.
     """
 
-    texts = ("LICENSE", "essays.txt", "opinions.csv", "opinions-heldback.csv")
+    texts = (
+        *("LICENSE", "essays.txt", "tales.txt", "novella.txt"),
+        *("opinions.csv", "opinions-heldback.csv"),
+    )
 
     def run(self) -> None:
         super().run()

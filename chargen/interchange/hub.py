@@ -255,7 +255,6 @@ def _hub(repo: str) -> Iterator[Any]:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
-        import httpx
         from huggingface_hub import HfApi
         from huggingface_hub import errors as hub
     except ImportError as error:
@@ -283,7 +282,7 @@ def _hub(repo: str) -> Iterator[Any]:
         hint = f": {_LOG_IN}" if status in (401, 403) else ""
         raise CheckpointError(f"the hub refused {repo} ({status}){hint}") from error
     except (
-        httpx.HTTPError,
+        hub.HTTPError,  # that of whichever httpx it uses
         hub.OfflineModeIsEnabled,
         hub.EntryNotFoundError,
         hub.FileMetadataError,

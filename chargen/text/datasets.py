@@ -92,6 +92,18 @@ CATALOGUE = {
             reading=("all",),
         ),
         Dataset(
+            name="prose",
+            about="those essays, tales with two plays and some verse, and a novella, 390 KB "
+            "written for this project",
+            language="English",
+            licence="CC0-1.0",
+            size=0,
+            files=(),
+            unpack="shipped",
+            parts={"essays": "essays.txt", "tales": "tales.txt", "novella": "novella.txt"},
+            reading=("essays", "tales", "novella"),
+        ),
+        Dataset(
             name="opinions",
             about="240 and 60 labelled opinions about films, kettles, hotels and more, written for "
             "this project",

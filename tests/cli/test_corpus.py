@@ -68,6 +68,17 @@ def test_a_text_that_comes_with_the_package(chargen: Command) -> None:
     assert Path(result.out.strip()).is_file()
 
 
+def test_the_prose_that_comes_with_the_package(chargen: Command) -> None:
+    whole = chargen("corpus", "info", "prose", "--json")
+    parts = [
+        chargen("corpus", "info", f"prose:{part}", "--json")
+        for part in ("essays", "tales", "novella")
+    ]
+    characters = [json.loads(result.out)["characters"] for result in (whole, *parts)]
+    assert characters[0] >= sum(characters[1:]) > 350_000
+    assert all(json.loads(result.out)["suspicions"] == [] for result in parts)
+
+
 def test_a_mistyped_name(chargen: Command) -> None:
     result = chargen("corpus", "fetch", "shakespaere")
     assert result.code == 2
