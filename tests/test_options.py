@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from chargen.errors import ConfigError
@@ -42,8 +44,8 @@ def test_values_are_validated() -> None:
 
 def test_no_option_belongs_to_two_of_the_configurations_of_a_command() -> None:
     names = [
-        name
+        field.name
         for config in (TrainConfig, ModelConfig, CorpusConfig)
-        for name in config.__dataclass_fields__
+        for field in dataclasses.fields(config)
     ]
     assert len(names) == len(set(names))

@@ -13,9 +13,15 @@ from .options import json_option, options_of, quiet_option
 from .terminal import echo_json, say, visible
 
 
-@click.group(cls=Group)
+@click.group(cls=Group, heading="Texts")
 def corpus() -> None:
-    """Texts by name: list what can be had, fetch it, and see what a text is like."""
+    """Texts by name: list, fetch, and see what a text is like.
+
+    \b
+    chargen corpus list
+    chargen corpus fetch shakespeare
+    chargen corpus info mybook.txt
+    """
 
 
 @corpus.command("list")
@@ -119,8 +125,9 @@ def _unknown(name: str) -> click.UsageError:
 @options_of(CorpusConfig, leave_out=("level", "min_count", "valid", "valid_fraction"))
 @json_option
 def info(corpora: tuple[str, ...], as_json: bool, **options: Any) -> None:
-    """What a text is like: characters, entropies, xz, signs of a wrong encoding, a first command.
+    """What a text is like: characters, entropies, xz, warnings.
 
+    Signs of a wrong encoding are named, and a first command for training is proposed.
     Entropies of order 0 to 3 are those of the counts, in bits per character: what a table of
     characters after 0 to 3 others would reach on this very text. A model should end below xz.
 

@@ -9,11 +9,13 @@ import click
 
 from ..errors import CorpusError
 from ..text.config import CorpusConfig
+from .groups import Command
 from .options import (
     device_option,
     json_option,
     load_model,
     model_argument,
+    option,
     options_of,
     precision_option,
     reading_of,
@@ -25,10 +27,15 @@ from .terminal import say
 READING = ("level", "min_count", "valid", "valid_fraction", "documents")
 
 
-@click.command()
+@click.command(cls=Command, heading="Measure")
 @model_argument
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@click.option("--dynamic", is_flag=True, help="Also with parameters that adapt to what was read.")
+@option(
+    "--dynamic",
+    heading="Measure",
+    is_flag=True,
+    help="Also with parameters that adapt to what was read.",
+)
 @streams_option
 @precision_option
 @options_of(CorpusConfig, leave_out=READING)
@@ -46,10 +53,10 @@ def evaluate(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Bits per character of a model on text, beside those of xz and zlib.
+    """Bits per character of a model on text, beside those of xz.
 
-    FILE is all that `chargen train` takes as a CORPUS. The state is carried through the text, with
-    --streams through each part of it; --dynamic reads it in one.
+    FILE is all that `chargen train` takes as a CORPUS; zlib's bits are given too. The state is
+    carried through the text, with --streams through each part of it; --dynamic reads it in one.
 
     \b
     chargen evaluate checkpoints/mybook chapter9.txt

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import click
 
+from .groups import Command
 from .options import json_option, load_model, model_argument, quiet_option
 from .terminal import echo_json, say, visible
 
 
-@click.command()
+@click.command(cls=Command, heading="Share")
 @model_argument
 @click.option(
     "--format",
     "kind",
     type=click.Choice(["onnx"]),
     default="onnx",
-    show_default=True,
     help="Format of the copy.",
 )
-@click.option("--out", type=click.Path(), help="Folder to write [<name of DIR>-onnx].")
+@click.option(
+    "--out", type=click.Path(), help="Folder to write (default: the name of DIR and -onnx)."
+)
 @click.option("--force", is_flag=True, help="Replace an earlier export.")
 @click.option(
     "--check/--no-check",
     default=True,
-    show_default=True,
     help="Compare the copy with the model, by onnxruntime.",
 )
 @json_option

@@ -8,15 +8,16 @@ from typing import Any
 import click
 
 from ..shipped import resolve
+from .groups import Command
 from .options import json_option, load_model, model_argument
 from .terminal import echo_json, visible
 
 
-@click.command()
+@click.command(cls=Command, heading="Measure")
 @model_argument
 @json_option
 def info(directory: str, as_json: bool) -> None:
-    """What a language model's checkpoint is: configuration, sizes and figures.
+    """What a language model is: configuration, sizes, figures.
 
     \b
     chargen info checkpoints/mybook

@@ -34,6 +34,7 @@ from .web import web
     context_settings={
         "help_option_names": ["-h", "--help"],
         "max_content_width": 100,
+        "show_default": True,
         "auto_envvar_prefix": "CHARGEN",
     },
 )

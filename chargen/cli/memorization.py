@@ -9,11 +9,13 @@ import click
 
 from ..text.config import CorpusConfig
 from .evaluate import READING
+from .groups import Command
 from .options import (
     device_option,
     json_option,
     load_model,
     model_argument,
+    option,
     options_of,
     reading_of,
 )
@@ -21,33 +23,43 @@ from .options import threads_option as threads
 from .terminal import say, visible
 
 
-@click.command()
+@click.command(cls=Command, heading="Measure")
 @model_argument
 @click.argument("corpora", nargs=-1, required=True, metavar="CORPUS...")
-@click.option(
+@option(
     "--passages",
+    heading="Measure",
     type=click.IntRange(min=1),
     default=1000,
-    show_default=True,
     help="Passages that are tried.",
 )
-@click.option(
+@option(
     "--length",
+    heading="Measure",
     type=click.IntRange(min=1),
     default=50,
-    show_default=True,
     help="Characters of a passage.",
 )
-@click.option(
+@option(
     "--context",
+    heading="Measure",
     type=click.IntRange(min=1),
     default=100,
-    show_default=True,
     help="Characters before it that the model reads.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the places.")
-@click.option(
-    "--show", type=click.IntRange(min=0), default=0, help="Print so many of the passages, longest."
+@option(
+    "--seed",
+    heading="Measure",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Seed of the passages' places.",
+)
+@option(
+    "--show",
+    heading="Output",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Passages to print, those that went on longest.",
 )
 @options_of(CorpusConfig, leave_out=READING)
 @device_option
@@ -66,7 +78,7 @@ def memorization(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """How much of its training text a model gives back word for word.
+    """How much of its text a model gives back word for word.
 
     Passages of CORPUS are drawn at random. The model reads what stands before each and goes on with
     the likeliest character every time; a passage counts where all its characters come. The text

@@ -11,47 +11,61 @@ from typing import Any
 import click
 
 from ..lm.config import PRECISIONS
+from .groups import Option
 
 Command = Callable[..., Any]
+Decorator = Callable[[Command], Command]
 
 
-def options_of(
-    config: type[Any], *, leave_out: tuple[str, ...] = ()
-) -> Callable[[Command], Command]:
+def options_of(config: type[Any], *, leave_out: tuple[str, ...] = ()) -> Decorator:
     """A decorator that adds one option for each field that has a help text.
 
     The field's name, type, default and ``metadata["help"]`` become the option's; further keys of
-    the metadata are ``choices``, ``option`` (another name) and ``multiple``.
+    the metadata are ``choices``, ``option`` (another name), ``multiple`` and ``heading``, which
+    else is the dataclass's.
     """
     hints = typing.get_type_hints(config)
 
     def decorate(command: Command) -> Command:
         for field in reversed(dataclasses.fields(config)):
             if "help" in field.metadata and field.name not in leave_out:
-                command = _option(field, hints[field.name])(command)
+                heading = field.metadata.get("heading", config.heading)
+                command = _option(field, hints[field.name], heading)(command)
         return command
 
     return decorate
 
 
-def _option(field: dataclasses.Field[Any], hint: Any) -> Callable[[Command], Command]:
+def option(*names: str, heading: str | None = None, **attributes: Any) -> Decorator:
+    """An option under a heading of the help, else as `click.option` makes it."""
+    return click.option(*names, cls=Option, heading=heading, **attributes)
+
+
+def _option(field: dataclasses.Field[Any], hint: Any, heading: str) -> Decorator:
     name = field.metadata.get("option", "--" + field.name.replace("_", "-"))
     text = field.metadata["help"]
     kind = _plain_type(hint)
     if kind is bool:
         # A flag that is on by default is turned off by name: --no-samples.
         declaration = f"{name}/--no-{name[2:]}" if field.default else name
-        return click.option(declaration, field.name, is_flag=True, default=field.default, help=text)
+        return option(
+            declaration,
+            field.name,
+            heading=heading,
+            is_flag=True,
+            default=field.default,
+            help=text,
+        )
     choices = field.metadata.get("choices")
-    return click.option(
+    return option(
         name,
         field.name,
+        heading=heading,
         type=click.Choice(choices) if choices else kind,
         default=None if field.metadata.get("multiple") else field.default,
         multiple=bool(field.metadata.get("multiple")),
         help=text,
         metavar=field.metadata.get("metavar"),
-        show_default=field.default is not None and not field.metadata.get("multiple"),
     )
 
 
@@ -65,26 +79,35 @@ def _plain_type(hint: Any) -> Any:
 
 
 model_argument = click.argument("directory", metavar="DIR", type=click.Path())
-device_option = click.option("--device", default="cpu", show_default=True, help="cpu, cuda, mps.")
-threads_option = click.option(
-    "--threads", type=click.IntRange(min=1), help="Processor threads (default: torch's choice)."
+device_option = option(
+    "--device", heading="Machine", default="cpu", help="Where to compute: cpu, cuda, mps."
 )
-streams_option = click.option(
+threads_option = option(
+    "--threads",
+    heading="Machine",
+    type=click.IntRange(min=1),
+    help="Processor threads (default: torch's own choice).",
+)
+streams_option = option(
     "--streams",
+    heading="Machine",
     type=click.IntRange(min=1),
     default=1,
-    show_default=True,
     help="Parts read side by side; 1 is exact, more is faster.",
 )
-precision_option = click.option(
+precision_option = option(
     "--precision",
+    heading="Machine",
     type=click.Choice(PRECISIONS),
     default="float32",
-    show_default=True,
     help="Precision of the products.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
-quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print only results and errors.")
+json_option = option(
+    "--json", "as_json", heading="Output", is_flag=True, help="Print JSON on stdout."
+)
+quiet_option = option(
+    "-q", "--quiet", heading="Output", is_flag=True, help="Print only results and errors."
+)
 
 
 def reading_of(lm: Any, options: dict[str, Any], *, split: bool = False) -> Any:

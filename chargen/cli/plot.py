@@ -10,38 +10,44 @@ from pathlib import Path
 import click
 
 from .files import check_files
-from .options import quiet_option
+from .groups import Command
+from .options import option, quiet_option
 from .terminal import say, visible
 
 AXES = ("characters", "seconds", "steps", "epochs")
 
 
-@click.command()
+@click.command(cls=Command, heading="Measure")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path())
-@click.option(
+@option(
     "--out",
+    heading="Output",
     default="curves.png",
-    show_default=True,
     metavar="FILE",
     help="Picture to write: .png, .svg or .pdf.",
 )
-@click.option("--force", is_flag=True, help="Replace a picture that exists.")
-@click.option("--terminal", is_flag=True, help="Draw the loss here, in place of a picture.")
-@click.option(
+@option("--force", heading="Output", is_flag=True, help="Replace a picture that exists.")
+@option(
+    "--terminal", heading="Output", is_flag=True, help="Draw the loss here, in place of a picture."
+)
+@option(
     "--x",
     "axis",
+    heading="Picture",
     type=click.Choice(AXES),
     default="characters",
-    show_default=True,
     help="What runs along the horizontal axis.",
 )
-@click.option("--nats", is_flag=True, help="Loss in nats in place of bits per character.")
-@click.option(
+@option(
+    "--nats", heading="Picture", is_flag=True, help="Loss in nats in place of bits per character."
+)
+@option(
     "--smooth",
+    heading="Picture",
     type=click.FloatRange(0, 1, max_open=True),
     help="How slowly the line of the training loss moves (default: by the length of the run).",
 )
-@click.option("--title", help="Heading of the picture.")
+@option("--title", heading="Picture", help="Heading of the picture.")
 @quiet_option
 def plot(
     runs: tuple[str, ...],
@@ -54,10 +60,11 @@ def plot(
     title: str | None,
     quiet: bool,
 ) -> None:
-    """Draw the curves of runs: loss, learning rate, gradient norm and what was clipped.
+    """Draw the curves of runs: loss, learning rate, gradients.
 
     RUN is the folder of a checkpoint, of a language model or a classifier, finished or not.
-    Several runs are drawn into one picture. Needs the extra chargen[plot].
+    Several runs are drawn into one picture, which also shows where gradients were clipped. Needs
+    the extra chargen[plot].
 
     \b
     chargen plot checkpoints/mybook

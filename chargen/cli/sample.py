@@ -12,11 +12,13 @@ import click
 
 from ..errors import ConfigError, CorpusError
 from ..sampling.config import SamplingConfig
+from .groups import Command
 from .options import (
     device_option,
     json_option,
     load_model,
     model_argument,
+    option,
     options_of,
     precision_option,
 )
@@ -25,23 +27,36 @@ from .steering import STEERING, check_steering, steered, steering_options
 from .terminal import echo_json, say, visible, write_flowing
 
 
-@click.command()
+@click.command(cls=Command, heading="Train and write")
 @model_argument
-@click.option("--prompt", help="Text to continue; - reads it from stdin.")
-@click.option(
-    "--prompt-file", type=click.Path(), help="Text to continue, from a UTF-8 file (- is stdin)."
+@option("--prompt", heading="Prompt", help="Text to continue; - reads it from stdin.")
+@option(
+    "--prompt-file",
+    heading="Prompt",
+    type=click.Path(),
+    help="Text to continue, from a UTF-8 file (- is stdin).",
 )
-@click.option(
+@option(
     "--num-samples",
+    heading="Drawing",
     type=click.IntRange(min=1),
     default=1,
-    show_default=True,
     help="Texts, drawn as one batch.",
 )
 @options_of(SamplingConfig)
 @steering_options
-@click.option("--interactive", is_flag=True, help="Write together: accept, draw again, edit.")
-@click.option("--raw", is_flag=True, help="Print control characters too (unsafe on a terminal).")
+@option(
+    "--interactive",
+    heading="Output",
+    is_flag=True,
+    help="Write together: accept, draw again, edit.",
+)
+@option(
+    "--raw",
+    heading="Output",
+    is_flag=True,
+    help="Print control characters too (unsafe on a terminal).",
+)
 @device_option
 @precision_option
 @threads
@@ -65,11 +80,11 @@ def sample(
     texts are drawn faster with --precision bfloat16 or auto; a single one is float32 always.
 
     \b
-    chargen sample checkpoints/mybook --prompt 'It was' --length 1000 --temperature 0.7
+    chargen sample checkpoints/mybook --prompt 'It was' --temperature 0.7
     chargen sample checkpoints/mybook --top-k 40 --num-samples 5 --seed 7 --json
     chargen sample checkpoints/names --num-samples 20
     chargen sample checkpoints/mybook --interactive
-    chargen sample checkpoints/reviews --steer pos --steer-data reviews.csv
+    chargen sample reviews --prompt 'This film' --steer pos
     """
     steering = {name: options.pop(name) for name in STEERING}
     check_steering(steering)

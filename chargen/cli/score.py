@@ -12,11 +12,13 @@ import click
 from ..text.config import CorpusConfig
 from .evaluate import READING, read_text
 from .files import check_files
+from .groups import Command
 from .options import (
     device_option,
     json_option,
     load_model,
     model_argument,
+    option,
     options_of,
     precision_option,
     reading_of,
@@ -29,15 +31,30 @@ from .terminal import echo_json, visible, visible_json
 _BACKGROUNDS = (None, 230, 222, 215, 209, 203)
 
 
-@click.command()
+@click.command(cls=Command, heading="Measure")
 @model_argument
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@click.option(
-    "--color/--no-color", default=None, help="Paint the text by surprise (default: on a terminal)."
+@option(
+    "--color/--no-color",
+    heading="Output",
+    default=None,
+    help="Paint the text by surprise (default: on a terminal).",
 )
-@click.option("--html", "html_file", metavar="FILE", help="Write the painted text as a page.")
-@click.option("--png", "png_file", metavar="FILE", help="Write the painted text as a picture.")
-@click.option("--force", is_flag=True, help="Replace files that exist.")
+@option(
+    "--html",
+    "html_file",
+    heading="Output",
+    metavar="FILE",
+    help="Write the painted text as a page.",
+)
+@option(
+    "--png",
+    "png_file",
+    heading="Output",
+    metavar="FILE",
+    help="Write the painted text as a picture.",
+)
+@option("--force", heading="Output", is_flag=True, help="Replace files that exist.")
 @streams_option
 @precision_option
 @options_of(CorpusConfig, leave_out=READING)
@@ -58,12 +75,12 @@ def score(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """How surprising each character of a text is to a model, in bits.
+    """How surprising each character of a text is, in bits.
 
     \b
-    chargen score checkpoints/mybook chapter9.txt          painted on a terminal
-    chargen score checkpoints/mybook chapter9.txt > bits   a line for each character
-    chargen score checkpoints/mybook chapter9.txt --html surprise.html --png surprise.png
+    chargen score checkpoints/mybook chapter9.txt         painted
+    chargen score checkpoints/mybook chapter9.txt > bits  a line a character
+    chargen score checkpoints/mybook chapter9.txt --html surprise.html
     echo 'It was' | chargen score checkpoints/mybook - --json
     """
     written = {"--html": html_file, "--png": png_file}

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import click
-
 from ..errors import ConfigError
+from .options import option
 from .terminal import say
 
 Command = Callable[..., Any]
@@ -23,25 +22,29 @@ def steering_options(command: Command) -> Command:
     """Add --steer and what belongs to it."""
     for add in reversed(
         (
-            click.option(
+            option(
                 "--steer",
+                heading="Steering",
                 metavar="LABEL",
                 help="Write text of this class: hold what the model keeps in mind on its side.",
             ),
-            click.option(
+            option(
                 "--strength",
+                heading="Steering",
                 type=float,
                 help="How far: 1 is one standard deviation to the class's side, 0 not at all "
                 "(default: 2).",
             ),
-            click.option(
+            option(
                 "--steer-data",
+                heading="Steering",
                 metavar="FILE",
                 help="Labelled texts to find the class's side by (default: what the checkpoint "
                 "has stored).",
             ),
-            click.option(
+            option(
                 "--steer-with",
+                heading="Steering",
                 metavar="DIR",
                 help="A classifier to find it by: it labels texts that the model writes.",
             ),

@@ -11,21 +11,32 @@ import click
 from .. import distributed
 from ..lm.config import ModelConfig, TrainConfig
 from ..text.config import CorpusConfig
-from .options import json_option, options_of, quiet_option
+from .groups import Command
+from .options import json_option, option, options_of, quiet_option
 from .progress import reporter_for
 from .resuming import resume_budget
 from .terminal import echo_json, say, visible
 
 
-@click.command()
+@click.command(cls=Command, heading="Train and write")
 @click.argument("corpora", nargs=-1, metavar="CORPUS...")
-@click.option("--out", type=click.Path(), help="Checkpoint to write [checkpoints/<corpus name>].")
-@click.option(
-    "--resume", "resumed", type=click.Path(), help="Go on with a run, perhaps with a new budget."
+@option(
+    "--out",
+    heading="Output",
+    type=click.Path(),
+    help="Checkpoint to write (default: checkpoints/ and the name of the corpus).",
 )
-@click.option("--force", is_flag=True, help="Replace a checkpoint that exists.")
-@click.option(
+@option(
+    "--resume",
+    "resumed",
+    heading="Output",
+    type=click.Path(),
+    help="Go on with a run, perhaps with a new budget.",
+)
+@option("--force", heading="Output", is_flag=True, help="Replace a checkpoint that exists.")
+@option(
     "--tensorboard",
+    heading="Output",
     type=click.Path(file_okay=False),
     metavar="FOLDER",
     help="Write TensorBoard's event files there too.",

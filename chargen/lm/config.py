@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from ..errors import ConfigError, brief
 
@@ -101,6 +101,8 @@ class ModelConfig:
         Where a value cannot work; the message names the option.
     """
 
+    heading: ClassVar[str] = "Model"
+
     vocabulary_size: int | None = None
     cell: str = option("lstm", "Recurrent cell.", choices=CELLS)
     hidden_size: int | None = option(None, "Units of each recurrent layer (H).")
@@ -144,9 +146,17 @@ class TrainConfig:
         Where a value cannot work; the message names the option.
     """
 
-    minutes: float | None = option(None, "Train for this long; the schedule ends with it.")
-    epochs: float | None = option(None, "Train for this many passes over the text.")
-    steps: int | None = option(None, "Train for this many steps of the optimizer.")
+    heading: ClassVar[str] = "Optimisation"
+
+    minutes: float | None = option(
+        None, "Train for this long; the schedule ends with it.", heading="Budget"
+    )
+    epochs: float | None = option(
+        None, "Train for this many passes over the text.", heading="Budget"
+    )
+    steps: int | None = option(
+        None, "Train for this many steps of the optimizer.", heading="Budget"
+    )
     seed: int = option(0, "Seed of every random choice.")
     batch_size: int | None = option(None, "Parallel streams of text (B).")
     window: int | None = option(None, "Time steps of truncated BPTT (T).")
@@ -168,18 +178,30 @@ class TrainConfig:
         None, "Decay of the running average of the weights that is evaluated; 0 is off."
     )
     patience: int | None = option(
-        None, "Stop after this many evaluations without a better one (default: never)."
+        None,
+        "Stop after this many evaluations without a better one (default: never).",
+        heading="Evaluation",
     )
-    eval_every: int | None = option(None, "Steps between evaluations (default: 12 in a run).")
+    eval_every: int | None = option(
+        None, "Steps between evaluations (default: 12 in a run).", heading="Evaluation"
+    )
     checkpoint_every: int | None = option(
-        None, "Steps between checkpoints (default: every minute)."
+        None, "Steps between checkpoints (default: every minute).", heading="Output"
     )
-    samples: bool = option(True, "Show a short sample at each evaluation.")
-    device: str = option("auto", "auto, cpu, cuda, cuda:1, mps.")
-    precision: str = option("auto", "Precision of the products.", choices=PRECISIONS)
-    threads: int | None = option(None, "Processor threads (default: torch's own choice).")
+    samples: bool = option(True, "Show a short sample at each evaluation.", heading="Evaluation")
+    device: str = option(
+        "auto", "Where to compute: auto, cpu, cuda, cuda:1, mps.", heading="Machine"
+    )
+    precision: str = option(
+        "auto", "Precision of the products.", choices=PRECISIONS, heading="Machine"
+    )
+    threads: int | None = option(
+        None, "Processor threads (default: torch's own choice).", heading="Machine"
+    )
     deterministic: bool = option(
-        False, "Only deterministic kernels, and float32 unless --precision says otherwise."
+        False,
+        "Only deterministic kernels, and float32 unless --precision says otherwise.",
+        heading="Machine",
     )
 
     def __post_init__(self) -> None:

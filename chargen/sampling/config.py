@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from chargen.errors import ConfigError
 
@@ -21,6 +21,8 @@ class SamplingConfig:
         If a value cannot work; the message names the option.
     """
 
+    heading: ClassVar[str] = "Drawing"
+
     max_chars: int = field(
         default=500,
         metadata={"option": "--length", "help": "Characters to write (at most)."},
@@ -30,15 +32,22 @@ class SamplingConfig:
         metadata={"help": "Below 1 plays safe, above 1 takes risks; 0 always takes the likeliest."},
     )
     top_k: int | None = field(
-        default=None, metadata={"help": "Draw only from the K likeliest characters."}
+        default=None,
+        metadata={"help": "Draw only from the K likeliest characters.", "metavar": "K"},
     )
     top_p: float | None = field(
         default=None,
-        metadata={"help": "Draw only from the fewest characters that together have probability P."},
+        metadata={
+            "help": "Draw only from the fewest characters that together have probability P.",
+            "metavar": "P",
+        },
     )
     min_p: float | None = field(
         default=None,
-        metadata={"help": "Leave out characters less likely than P times the likeliest."},
+        metadata={
+            "help": "Leave out characters less likely than P times the likeliest.",
+            "metavar": "P",
+        },
     )
     repetition_penalty: float = field(
         default=1.0,
@@ -56,6 +65,7 @@ class SamplingConfig:
         metadata={
             "help": "What to do with characters of the prompt that the model has never seen.",
             "choices": UNKNOWN_CHOICES,
+            "heading": "Prompt",
         },
     )
     ignore_end: bool = field(

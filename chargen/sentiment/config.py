@@ -6,6 +6,7 @@ Imports neither torch nor numpy: the command line builds its options from the fi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ..errors import ConfigError
 from ..lm.config import PRECISIONS, check_choice, check_flag, check_number, option
@@ -25,11 +26,13 @@ class ExamplesConfig:
         Where a value cannot work; the message names the option.
     """
 
+    heading: ClassVar[str] = "Text"
+
     text_column: str | None = option(
-        None, "Column that holds the text (default: found by its usual names)."
+        None, "Column that holds the text (default: found by its usual names).", metavar="NAME"
     )
     label_column: str | None = option(
-        None, "Column that holds the label (default: found by its usual names)."
+        None, "Column that holds the label (default: found by its usual names).", metavar="NAME"
     )
     clean: str | None = option(
         None, "Turn tags and entities into text before anything else.", choices=("html",)
@@ -68,6 +71,8 @@ class NetworkConfig:
         Where a value cannot work; the message names the option.
     """
 
+    heading: ClassVar[str] = "Model"
+
     num_classes: int = 2
     detectors: int = option(
         256, "Units that look at each time step before pooling (D); 0 pools the states alone."
@@ -97,31 +102,57 @@ class FinetuneConfig:
         Where a value cannot work; the message names the option.
     """
 
+    heading: ClassVar[str] = "Optimisation"
+
     method: str = option(
         "finetune",
         "Train head and encoder, or a logistic regression on the frozen encoder.",
         choices=METHODS,
+        heading="Model",
     )
     penalty: str = option(
-        "l2", "Regularisation of the probe; l1 leaves few units.", choices=PENALTIES
+        "l2",
+        "Regularisation of the probe; l1 leaves few units.",
+        choices=PENALTIES,
+        heading="Model",
     )
-    minutes: float | None = option(None, "Train for this long; the schedule ends with it.")
-    epochs: float | None = option(None, "Train for this many passes over the labelled texts.")
-    labels: int | None = option(None, "Use only this many labelled texts (stratified).")
-    valid: str | None = option(None, "Labelled file or folder to validate on.")
-    valid_fraction: float = option(0.1, "Share of the labelled texts kept for validation.")
+    minutes: float | None = option(
+        None, "Train for this long; the schedule ends with it.", heading="Budget"
+    )
+    epochs: float | None = option(
+        None, "Train for this many passes over the labelled texts.", heading="Budget"
+    )
+    labels: int | None = option(
+        None, "Use only this many labelled texts (stratified).", heading="Text"
+    )
+    valid: str | None = option(
+        None, "Labelled file or folder to validate on.", metavar="DATA", heading="Text"
+    )
+    valid_fraction: float = option(
+        0.1, "Share of the labelled texts kept for validation.", heading="Text"
+    )
     seed: int = option(0, "Seed of every random choice.")
     from_scratch: bool = option(
-        False, "The same network from random weights, to see what the encoder is worth."
+        False,
+        "The same network from random weights, to see what the encoder is worth.",
+        heading="Model",
     )
     unlabelled: str | None = option(
-        None, "Texts of the same kind without labels, for --adapt and the n-grams."
+        None,
+        "Texts of the same kind without labels, for --adapt and the n-grams.",
+        metavar="PATH",
+        heading="Text",
     )
     adapt: float | None = option(
-        None, "First let the language model read labelled and unlabelled texts for MINUTES."
+        None,
+        "First let the language model read labelled and unlabelled texts for MINUTES.",
+        metavar="MINUTES",
+        heading="Budget",
     )
     ngrams: bool = option(
-        True, "Let a linear model over character n-grams vote beside the network."
+        True,
+        "Let a linear model over character n-grams vote beside the network.",
+        heading="Model",
     )
     batch_size: int = option(32, "Texts of a step (B), at least 2: one text has no variance.")
     window: int = option(
@@ -147,14 +178,26 @@ class FinetuneConfig:
         True, "Weigh each class by the inverse of its share, so that rare ones count."
     )
     patience: int | None = option(
-        None, "Stop after this many evaluations without a better macro-F1 (default: never)."
+        None,
+        "Stop after this many evaluations without a better macro-F1 (default: never).",
+        heading="Evaluation",
     )
-    evaluations: int = option(5, "Evaluations on the validation texts in a run.")
-    device: str = option("auto", "auto, cpu, cuda, cuda:1, mps.")
-    precision: str = option("auto", "Precision of the products.", choices=PRECISIONS)
-    threads: int | None = option(None, "Processor threads (default: torch's own choice).")
+    evaluations: int = option(
+        5, "Evaluations on the validation texts in a run.", heading="Evaluation"
+    )
+    device: str = option(
+        "auto", "Where to compute: auto, cpu, cuda, cuda:1, mps.", heading="Machine"
+    )
+    precision: str = option(
+        "auto", "Precision of the products.", choices=PRECISIONS, heading="Machine"
+    )
+    threads: int | None = option(
+        None, "Processor threads (default: torch's own choice).", heading="Machine"
+    )
     deterministic: bool = option(
-        False, "Only deterministic kernels, and float32 unless --precision says otherwise."
+        False,
+        "Only deterministic kernels, and float32 unless --precision says otherwise.",
+        heading="Machine",
     )
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from chargen.errors import ConfigError
 
@@ -18,11 +18,10 @@ AUTO_ENCODING = "auto"
 _NOT_OF_FILES = ("idna", "punycode", "undefined")
 
 
-def _option(default: Any, help: str, choices: tuple[str, ...] | None = None) -> Any:
-    metadata: dict[str, Any] = {"help": help}
-    if choices is not None:
-        metadata["choices"] = choices
-    return field(default=default, metadata=metadata)
+def _option(
+    default: Any, help: str, choices: tuple[str, ...] | None = None, **metadata: Any
+) -> Any:
+    return field(default=default, metadata={"help": help, "choices": choices, **metadata})
 
 
 def is_text_encoding(name: str) -> bool:
@@ -47,6 +46,8 @@ class CorpusConfig:
         When a value is impossible; the sentence names the command-line option.
     """
 
+    heading: ClassVar[str] = "Text"
+
     level: str = _option(
         "char", "Read Unicode characters, or UTF-8 bytes (no unknowns).", ("char", "byte")
     )
@@ -54,7 +55,9 @@ class CorpusConfig:
         1, "Characters seen less often than this in the corpus are read as unknown."
     )
     valid: str | None = _option(
-        None, "Validate on this file or folder instead of the end of the corpus."
+        None,
+        "Validate on this file or folder instead of the end of the corpus.",
+        metavar="CORPUS",
     )
     valid_fraction: float = _option(0.1, "Share of the text, at its end, kept for validation.")
     encoding: str = _option(
@@ -65,9 +68,13 @@ class CorpusConfig:
         "Stop at bytes that cannot be decoded, or read them as U+FFFD.",
         ("strict", "replace"),
     )
-    glob: str | None = _option(None, "In folders, read only the files that match, e.g. '*.txt'.")
+    glob: str | None = _option(
+        None, "In folders, read only the files that match, e.g. '*.txt'.", metavar="PATTERN"
+    )
     text_column: str | None = _option(
-        None, "Column or field that holds the text in .csv, .tsv and .jsonl files."
+        None,
+        "Column or field that holds the text in .csv, .tsv and .jsonl files.",
+        metavar="NAME",
     )
     normalize: str | None = _option(None, "Unicode normalization form of the text.", ("NFC",))
     documents: str | None = _option(

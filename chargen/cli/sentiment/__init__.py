@@ -12,13 +12,13 @@ from .predict import predict
 from .train import train
 
 
-@click.group(cls=Group)
+@click.group(cls=Group, heading="Sentiment")
 def sentiment() -> None:
     """Classify texts with what a language model has learnt.
 
     \b
-    chargen sentiment predict checkpoints/sentiment "A quiet, wonderful film."
-    chargen sentiment train reviews.csv --encoder checkpoints/reviews --out checkpoints/mood
+    chargen sentiment predict sentiment "A quiet, wonderful film."
+    chargen sentiment train mine.csv --encoder reviews --out checkpoints/mood
     chargen sentiment evaluate checkpoints/mood more.csv
     """
 

@@ -9,15 +9,20 @@ import click
 from ...options import split_options
 from ...sentiment.baselines.config import CompareConfig, WordConfig
 from ...sentiment.config import ExamplesConfig
-from ..options import json_option, options_of, quiet_option, threads_option
+from ..groups import Command
+from ..options import json_option, option, options_of, quiet_option, threads_option
 from ..progress import reporter_for
 from ..terminal import echo_json, visible
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("train", metavar="TRAIN")
-@click.option(
-    "--test", required=True, metavar="DATA", help="Labelled texts that only the figures come from."
+@option(
+    "--test",
+    heading="Text",
+    required=True,
+    metavar="DATA",
+    help="Labelled texts that only the figures come from.",
 )
 @options_of(CompareConfig)
 @options_of(WordConfig)
@@ -28,7 +33,7 @@ from ..terminal import echo_json, visible
 def compare(
     train: str, test: str, threads: int | None, as_json: bool, quiet: bool, **options: Any
 ) -> None:
-    """Set the textbook's classifiers beside each other, and ours beside them.
+    """Set the textbook's classifiers and ours beside each other.
 
     TRAIN and --test are labelled texts as `chargen sentiment train` takes them. All systems get
     the same labels; the networks and ours hold some of them back for validation.
@@ -36,15 +41,16 @@ def compare(
     \b
     tfidf        words and pairs of words, TF-IDF, logistic regression
     tfidf-chars  the same on 2 to 5 characters
-    rnn lstm gru word vectors, a recurrent network, the state after the last word
-    scratch      what `chargen sentiment train` makes from random weights, n-grams and all
+    rnn lstm gru word vectors, a recurrent network, its state after the last word
+    scratch      what `chargen sentiment train` makes from random weights
     probe        logistic regression on what the language model holds of a text
     finetuned    the language model, fine-tuned
 
     \b
     chargen sentiment compare train.csv --test test.csv --labels 500
-    chargen sentiment compare train.csv --test test.csv --models lstm,gru --embeddings glove.txt
-    chargen sentiment compare train.csv --test test.csv --encoder checkpoints/reviews --minutes 5
+    chargen sentiment compare train.csv --test test.csv --encoder reviews
+    chargen sentiment compare train.csv --test test.csv --models lstm,gru \\
+        --embeddings glove.txt --minutes 5
     """
     config, words, reading = split_options(options, CompareConfig, WordConfig, ExamplesConfig)
     reporter = reporter_for(quiet)

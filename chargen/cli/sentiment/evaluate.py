@@ -9,11 +9,13 @@ import click
 
 from ...sentiment.config import ExamplesConfig
 from ..files import check_files
+from ..groups import Command
 from ..options import (
     device_option,
     json_option,
     load_classifier,
     model_argument,
+    option,
     options_of,
     precision_option,
     quiet_option,
@@ -31,12 +33,14 @@ _NAMES = {
 }
 
 
-@click.command()
+@click.command(cls=Command)
 @model_argument
 @click.argument("data", metavar="DATA")
-@click.option("--confusion", metavar="FILE", help="Draw the confusion matrix (PNG).")
-@click.option("--reliability", metavar="FILE", help="Draw accuracy by confidence (PNG).")
-@click.option("--force", is_flag=True, help="Replace files that exist.")
+@option("--confusion", heading="Output", metavar="FILE", help="Draw the confusion matrix (PNG).")
+@option(
+    "--reliability", heading="Output", metavar="FILE", help="Draw accuracy by confidence (PNG)."
+)
+@option("--force", heading="Output", is_flag=True, help="Replace files that exist.")
 @options_of(ExamplesConfig)
 @device_option
 @precision_option
@@ -62,9 +66,9 @@ def evaluate(
     cleaned as in training; --clean cleans them even where training did not.
 
     \b
-    chargen sentiment evaluate checkpoints/sentiment reviews.csv.xz
-    chargen sentiment evaluate checkpoints/sentiment imdb:test --json
-    chargen sentiment evaluate checkpoints/sentiment opinions --confusion confusion.png
+    chargen sentiment evaluate sentiment reviews.csv.xz
+    chargen sentiment evaluate sentiment imdb:test --json
+    chargen sentiment evaluate sentiment opinions --confusion confusion.png
     """
     drawn = {"--confusion": confusion, "--reliability": reliability}
     check_files(drawn, force, drawn=tuple(drawn))

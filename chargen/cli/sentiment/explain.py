@@ -13,11 +13,13 @@ import click
 from ...errors import ConfigError
 from ...sentiment.config import ExamplesConfig
 from ..files import check_files
+from ..groups import Command
 from ..options import (
     device_option,
     json_option,
     load_classifier,
     model_argument,
+    option,
     options_of,
     quiet_option,
 )
@@ -31,27 +33,49 @@ STRONGEST = 12
 """Words in the table."""
 
 
-@click.command()
+@click.command(cls=Command)
 @model_argument
 @click.argument("text")
-@click.option("--label", help="Label that the moves are about (default: the second of two).")
-@click.option(
+@option(
+    "--label",
+    heading="Explanation",
+    help="Label that the moves are about (default: the second of two).",
+)
+@option(
     "--leave-out/--no-leave-out",
     "leaving_out",
+    heading="Explanation",
     default=None,
     help="Classify the text without each word too (default: where that takes seconds).",
 )
-@click.option("--html", "html_file", metavar="FILE", help="Write a page that needs nothing else.")
-@click.option("--png", "png_file", metavar="FILE", help="Write a picture.")
-@click.option(
+@option(
+    "--html",
+    "html_file",
+    heading="Output",
+    metavar="FILE",
+    help="Write a page that needs nothing else.",
+)
+@option("--png", "png_file", heading="Output", metavar="FILE", help="Write a picture.")
+@option(
     "--unit",
     "unit_data",
+    heading="Explanation",
     metavar="DATA",
     help="Labelled texts: find the encoder's most telling unit (Radford et al. 2017).",
 )
-@click.option("--histogram", metavar="FILE", help="Picture of that unit's values by class (PNG).")
-@click.option("--force", is_flag=True, help="Replace files that exist.")
-@click.option("--color/--no-color", default=None, help="Paint the text (default: on a terminal).")
+@option(
+    "--histogram",
+    heading="Output",
+    metavar="FILE",
+    help="Picture of that unit's values by class (PNG).",
+)
+@option("--force", heading="Output", is_flag=True, help="Replace files that exist.")
+@option(
+    "--color/--no-color",
+    heading="Output",
+    default=None,
+    help="Paint the text (default: on a terminal).",
+)
 @options_of(ExamplesConfig, leave_out=("clean",))
 @device_option
 @threads
@@ -74,16 +98,17 @@ def explain(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """How the verdict on TEXT moves from character to character (- reads it from stdin).
+    """How the verdict on a text moves from character to character.
 
-    Each character is painted with the verdict that the text would get if it ended there. The words
-    that count most are listed: how far each moves the log-odds when it is read, in nats, and how
-    far they fall where it is left out. Early words move them whatever they say.
+    TEXT is - for stdin. Each character is painted with the verdict that the text would get if it
+    ended there. The words that count most are listed: how far each moves the log-odds when it is
+    read, in nats, and how far they fall where it is left out. Early words move them whatever they
+    say.
 
     \b
-    chargen sentiment explain checkpoints/sentiment "Not as bad as I had feared."
-    chargen sentiment explain checkpoints/sentiment - --html page.html < review.txt
-    chargen sentiment explain checkpoints/sentiment "So so." --unit reviews.csv --histogram unit.png
+    chargen sentiment explain sentiment "Not as bad as I had feared."
+    chargen sentiment explain sentiment - --html page.html < review.txt
+    chargen sentiment explain sentiment "So so." --label pos --png it.png
     """
     if histogram is not None and unit_data is None:
         raise ConfigError("--histogram shows a unit: give labelled texts with --unit DATA")

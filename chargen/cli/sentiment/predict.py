@@ -11,11 +11,13 @@ import click
 
 from ...errors import ConfigError
 from ...sentiment.config import ExamplesConfig
+from ..groups import Command
 from ..options import (
     device_option,
     json_option,
     load_classifier,
     model_argument,
+    option,
     options_of,
     precision_option,
     quiet_option,
@@ -27,22 +29,24 @@ from .verdicts import RowProgress, show, tell
 _BLOCK = 1 << 20  # bytes taken from a pipe at a time, at most; less when it has no more
 
 
-@click.command()
+@click.command(cls=Command)
 @model_argument
 @click.argument("texts", nargs=-1, metavar="[TEXT...]")
-@click.option(
+@option(
     "--input",
     "source",
+    heading="Text",
     metavar="FILE",
     help="Table to classify: .csv, .tsv, .jsonl, or plain text, one a line; also compressed.",
 )
-@click.option(
+@option(
     "--output",
+    heading="Output",
     metavar="FILE",
     help="Where the table goes, with columns added: .csv, .tsv, .jsonl; also .gz, .bz2, .xz, .zst. "
     "Default: stdout, in the format of the input.",
 )
-@click.option("--force", is_flag=True, help="Replace an output that exists.")
+@option("--force", heading="Output", is_flag=True, help="Replace an output that exists.")
 @options_of(ExamplesConfig, leave_out=("label_column", "clean"))
 @device_option
 @precision_option
@@ -62,17 +66,18 @@ def predict(
     quiet: bool,
     **options: Any,
 ) -> int:
-    """Labels and probabilities for texts: arguments, lines on stdin, or a table.
+    """Labels and probabilities for texts.
 
-    Without TEXT and --input, each line on stdin is a text. A table comes out with the columns
-    `predicted` and `p_LABEL` for each label added; rows that cannot be classified keep these
-    empty, are named at the end, and make the exit code 1. Texts are cleaned as in training.
+    Texts are arguments, the rows of a table, or without both each line on stdin. A table comes out
+    with the columns `predicted` and `p_LABEL` for each label added; rows that cannot be classified
+    keep these empty, are named at the end, and make the exit code 1. Texts are cleaned as in
+    training.
 
     \b
-    chargen sentiment predict checkpoints/sentiment "A quiet, wonderful film."
-    chargen sentiment predict checkpoints/sentiment < lines.txt
-    chargen sentiment predict checkpoints/sentiment --input reviews.csv.gz --output out.csv
-    chargen sentiment predict checkpoints/sentiment --json "So so."
+    chargen sentiment predict sentiment "A quiet, wonderful film."
+    chargen sentiment predict sentiment < lines.txt
+    chargen sentiment predict sentiment --input reviews.csv.gz --output out.csv
+    chargen sentiment predict sentiment --json "So so."
     """
     config = ExamplesConfig(**options)
     _check_options(texts, source, output, as_json, config)

@@ -8,25 +8,31 @@ from typing import Any
 import click
 
 from ...sentiment.config import ExamplesConfig, FinetuneConfig, NetworkConfig
-from ..options import json_option, options_of, quiet_option
+from ..groups import Command
+from ..options import json_option, option, options_of, quiet_option
 from ..progress import reporter_for
 from ..resuming import resume_budget
 from ..terminal import echo_json, say
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("data", required=False, metavar="DATA")
-@click.option(
+@option(
     "--encoder",
+    heading="Model",
     multiple=True,
     metavar="DIR",
     help="Language model to build on; give two, forward and backward, to read in both directions.",
 )
-@click.option("--out", type=click.Path(), help="Classifier to write.")
-@click.option(
-    "--resume", "resumed", type=click.Path(), help="Go on with a run, perhaps with a new budget."
+@option("--out", heading="Output", type=click.Path(), help="Classifier to write.")
+@option(
+    "--resume",
+    "resumed",
+    heading="Output",
+    type=click.Path(),
+    help="Go on with a run, perhaps with a new budget.",
 )
-@click.option("--force", is_flag=True, help="Replace a checkpoint that exists.")
+@option("--force", heading="Output", is_flag=True, help="Replace a checkpoint that exists.")
 @options_of(FinetuneConfig)
 @options_of(NetworkConfig)
 @options_of(ExamplesConfig)
@@ -48,9 +54,9 @@ def train(
     folder with one sub-folder of .txt files a class. There may be two or more classes, of any name.
 
     \b
-    chargen sentiment train reviews.csv --encoder checkpoints/reviews --out checkpoints/mood
-    chargen sentiment train reviews.csv --encoder checkpoints/reviews --out first --method probe
-    chargen sentiment train reviews.csv --encoder checkpoints/reviews --out checkpoints/mood \\
+    chargen sentiment train mine.csv --encoder reviews --out checkpoints/mood
+    chargen sentiment train mine.csv --encoder reviews --out first --method probe
+    chargen sentiment train mine.csv --encoder reviews --out checkpoints/mood \\
         --unlabelled more.txt --adapt 10 --minutes 5
     chargen sentiment train --resume checkpoints/mood
     """

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ...errors import ConfigError
 from ...lm.config import CELLS, check_choice, check_flag, check_number, option
@@ -31,9 +32,11 @@ class WordConfig:
         Where a value cannot work; the message names the option.
     """
 
+    heading: ClassVar[str] = "Model"
+
     cell: str = "lstm"
     embeddings: str | None = option(
-        None, "GloVe or word2vec text file from which the word vectors start."
+        None, "GloVe or word2vec text file from which the word vectors start.", metavar="FILE"
     )
     embedding_size: int | None = option(
         None, "Width of the word vectors (E; default: as in --embeddings, else 100)."
@@ -42,19 +45,33 @@ class WordConfig:
     num_layers: int = option(2, "Recurrent layers.")
     dropout: float = option(0.3, "Dropout on embeddings, between layers and before the output.")
     bidirectional: bool = option(False, "Also read the words from the last to the first.")
-    max_words: int = option(250, "Words of a text that are read, its last ones.")
-    min_count: int = option(2, "Words seen less often than this in training are read as unknown.")
-    max_vocabulary: int = option(30_000, "Words that are told apart, the most frequent ones.")
-    minutes: float | None = option(None, "Train each network for at most this long.")
-    epochs: int | None = option(None, "Train each network for this many passes over the texts.")
-    batch_size: int = option(32, "Texts of a step (B).")
-    learning_rate: float = option(2e-3, "Learning rate of Adam.")
-    clip: float = option(1.0, "Largest norm of the gradient; 0 turns clipping off.")
-    patience: int = option(
-        4, "Stop after this many evaluations without a better validation macro-F1."
+    max_words: int = option(250, "Words of a text that are read, its last ones.", heading="Text")
+    min_count: int = option(
+        2, "Words seen less often than this in training are read as unknown.", heading="Text"
     )
-    seed: int = option(0, "Seed of every random choice.")
-    device: str = option("auto", "auto, cpu, cuda, cuda:1, mps.")
+    max_vocabulary: int = option(
+        30_000, "Words that are told apart, the most frequent ones.", heading="Text"
+    )
+    minutes: float | None = option(
+        None, "Train each network for at most this long.", heading="Budget"
+    )
+    epochs: int | None = option(
+        None, "Train each network for this many passes over the texts.", heading="Budget"
+    )
+    batch_size: int = option(32, "Texts of a step (B).", heading="Optimisation")
+    learning_rate: float = option(2e-3, "Learning rate of Adam.", heading="Optimisation")
+    clip: float = option(
+        1.0, "Largest norm of the gradient; 0 turns clipping off.", heading="Optimisation"
+    )
+    patience: int = option(
+        4,
+        "Stop after this many evaluations without a better validation macro-F1.",
+        heading="Evaluation",
+    )
+    seed: int = option(0, "Seed of every random choice.", heading="Optimisation")
+    device: str = option(
+        "auto", "Where to compute: auto, cpu, cuda, cuda:1, mps.", heading="Machine"
+    )
 
     def __post_init__(self) -> None:
         if self.minutes is not None and self.epochs is not None:
@@ -83,24 +100,37 @@ class CompareConfig:
         Where a value cannot work; the message names the option.
     """
 
+    heading: ClassVar[str] = "Model"
+
     models: str | None = option(
         None,
         f"Systems with commas between: {', '.join(TEXTBOOK)}; with --encoder also "
         f"{', '.join(OURS)} (default: all of them).",
         metavar="NAMES",
     )
-    labels: int | None = option(None, "Use only this many labelled texts (stratified).")
-    valid_fraction: float = option(0.1, "Share of the labelled texts kept for validation.")
+    labels: int | None = option(
+        None, "Use only this many labelled texts (stratified).", heading="Text"
+    )
+    valid_fraction: float = option(
+        0.1, "Share of the labelled texts kept for validation.", heading="Text"
+    )
     encoder: tuple[str, ...] = option(
         (),
         "Language model to set ours beside them; a forward and a backward one may be given.",
         multiple=True,
+        metavar="DIR",
     )
     unlabelled: str | None = option(
-        None, "Texts of the same kind without labels, for the fine-tuned of ours."
+        None,
+        "Texts of the same kind without labels, for the fine-tuned of ours.",
+        metavar="PATH",
+        heading="Text",
     )
     classifier: tuple[str, ...] = option(
-        (), "Trained classifier that is only evaluated; may be given repeatedly.", multiple=True
+        (),
+        "Trained classifier that is only evaluated; may be given repeatedly.",
+        multiple=True,
+        metavar="DIR",
     )
 
     def __post_init__(self) -> None:
