@@ -9,7 +9,7 @@ import click
 
 from ..text.config import CorpusConfig
 from .groups import Group
-from .options import json_option, options_of, quiet_option
+from .options import json_option, option, options_of, quiet_option
 from .terminal import echo_json, say, visible
 
 
@@ -69,8 +69,8 @@ def _rows() -> list[dict[str, Any]]:
 
 @corpus.command()
 @click.argument("name")
-@click.option("--sha256", help="What the SHA-256 of the file at an address must be.")
-@click.option("--again", is_flag=True, help="Fetch it though it is in the cache.")
+@option("--sha256", help="What the SHA-256 of the file at an address must be.")
+@option("--again", is_flag=True, help="Fetch it though it is in the cache.")
 @json_option
 @quiet_option
 def fetch(name: str, sha256: str | None, again: bool, as_json: bool, quiet: bool) -> None:

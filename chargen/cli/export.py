@@ -5,24 +5,22 @@ from __future__ import annotations
 import click
 
 from .groups import Command
-from .options import json_option, load_model, model_argument, quiet_option
+from .options import json_option, load_model, model_argument, option, quiet_option
 from .terminal import echo_json, say, visible
 
 
 @click.command(cls=Command, heading="Share")
 @model_argument
-@click.option(
+@option(
     "--format",
     "kind",
     type=click.Choice(["onnx"]),
     default="onnx",
     help="Format of the copy.",
 )
-@click.option(
-    "--out", type=click.Path(), help="Folder to write (default: the name of DIR and -onnx)."
-)
-@click.option("--force", is_flag=True, help="Replace an earlier export.")
-@click.option(
+@option("--out", type=click.Path(), help="Folder to write (default: the name of DIR and -onnx).")
+@option("--force", is_flag=True, help="Replace an earlier export.")
+@option(
     "--check/--no-check",
     default=True,
     help="Compare the copy with the model, by onnxruntime.",

@@ -7,6 +7,7 @@ among much else; these alone are not worth a dependency.
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -45,6 +46,19 @@ class Option(click.Option):
         if self.metavar is None and isinstance(self.type, click.IntRange | click.FloatRange):
             # click would write INTEGER RANGE, and the range after the help.
             self.metavar = "INTEGER" if isinstance(self.type, click.IntRange) else "FLOAT"
+
+    def variable(self, ctx: click.Context) -> str | None:
+        """The variable that gives its value, by the name that users know: CHARGEN_TRAIN_RESUME.
+
+        click would take the name of the function's parameter.
+        """
+        if ctx.auto_envvar_prefix is None:
+            return None
+        return f"{ctx.auto_envvar_prefix}_{self.opts[-1].lstrip('-').replace('-', '_').upper()}"
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        name = self.variable(ctx)
+        return os.environ.get(name) or None if name else None
 
 
 class Command(click.Command):

@@ -38,7 +38,7 @@ from .web import web
         "auto_envvar_prefix": "CHARGEN",
     },
 )
-@click.version_option(__version__, prog_name="chargen")
+@click.version_option(__version__, prog_name="chargen", allow_from_autoenv=False)
 @click.option(
     "--config",
     type=click.Path(path_type=Path),

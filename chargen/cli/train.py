@@ -59,8 +59,8 @@ def train(
     """Train a language model on your text.
 
     CORPUS is a file (plain, .gz, .bz2, .xz, .zst, .jsonl, .csv, .tsv), a folder, - for stdin, an
-    address, or a name (python-docs, ...; see chargen corpus list). Whatever is not given is chosen
-    from the size of the corpus and the budget, and said.
+    address, or a name (python-docs, ...; see `chargen corpus list`). Whatever is not given is
+    chosen from the size of the corpus and the budget, and said.
 
     \b
     chargen train mybook.txt --minutes 10
@@ -68,7 +68,7 @@ def train(
     xzcat old.xz | chargen train - --out checkpoints/old --encoding latin-1
     chargen train --resume checkpoints/drafts
 
-    On several processes or machines: torchrun --nproc-per-node 2 -m chargen train ...
+    On several processes or machines: `torchrun --nproc-per-node 2 -m chargen train ...`
     """
     if resumed is None and not corpora:
         raise click.UsageError("a CORPUS is missing, or --resume DIR")

@@ -35,6 +35,21 @@ def test_who_goes_before_whom(
     assert steps_of(chargen, corpus, out, "--steps", 5, file=file) == 5
 
 
+def test_variables_have_the_names_of_options(
+    chargen: Command, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHARGEN_SAMPLE_LENGTH", "7")
+    monkeypatch.setenv("CHARGEN_SAMPLE_JSON", "1")
+    assert len(json.loads(chargen("sample", trained, "--ignore-end").out)["text"]) == 7
+
+
+def test_no_variable_asks_for_the_version(
+    chargen: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHARGEN_VERSION", "0.1.0")  # as images of containers have it
+    assert "python-docs" in chargen("corpus", "list").out
+
+
 def test_a_run_that_goes_on_keeps_its_budget(
     chargen: Command, corpus: Path, tmp_path: Path
 ) -> None:
