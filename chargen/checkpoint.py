@@ -33,7 +33,7 @@ from .errors import CheckpointError, brief
 from .reporting import METRICS
 
 FORMAT_VERSION = 1
-MANIFEST = "manifest.json"
+MANIFEST = shipped.MANIFEST
 _SUFFIXES = {".json", ".safetensors"}
 
 # What is read of a stranger's file, so that it cannot unfold to many times its size: a vocabulary
@@ -270,7 +270,7 @@ def kind_of(directory: Path) -> str | None:
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     if not path.exists():
-        raise CheckpointError(f"there is no checkpoint {path}")
+        raise CheckpointError(f"there is no checkpoint {path}{shipped.meant(path)}")
     if not path.is_dir():
         raise CheckpointError(f"{path} is not a checkpoint: a checkpoint is a directory")
     if not (path / MANIFEST).exists():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Iterable
 
 _BRIEF = reprlib.Repr()
 _BRIEF.maxlevel = 2
@@ -12,6 +13,20 @@ _BRIEF.maxstring = _BRIEF.maxother = 80
 def brief(value: object) -> str:
     """What was found in the place of what was expected, fit for a sentence: large things cut."""
     return _BRIEF.repr(value)
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The name that was probably meant, if one is near."""
+    import difflib  # only a mistake needs it
+
+    near = difflib.get_close_matches(name[:80], list(names), 1)
+    return near[0] if near else None
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """The end of a sentence about a name that there is not: empty, or with the nearest name."""
+    near = nearest(name, names)
+    return f"; did you mean {near}?" if near is not None else ""
 
 
 class ChargenError(Exception):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from typing import Any
 
-from .errors import ConfigError
+from .errors import ConfigError, did_you_mean
 
 
 def split_options(options: dict[str, Any], *configs: type[Any]) -> tuple[Any, ...]:
@@ -27,9 +26,7 @@ def split_options(options: dict[str, Any], *configs: type[Any]) -> tuple[Any, ..
     names = {field.name: config for config in configs for field in dataclasses.fields(config)}
     for name in options:
         if name not in names:
-            near = difflib.get_close_matches(name, names, 1)
-            hint = f": did you mean {near[0]}?" if near else ""
-            raise ConfigError(f"there is no option {name!r}{hint}")
+            raise ConfigError(f"there is no option {name!r}{did_you_mean(name, names)}")
     return tuple(
         config(**{k: v for k, v in options.items() if names[k] is config}) for config in configs
     )

@@ -1,8 +1,16 @@
-"""The models that come with the package, found by name wherever it is installed."""
+"""The models that come with the package, found by name wherever it is installed; near misses."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+from itertools import islice
 from pathlib import Path
+
+from .errors import nearest
+
+MANIFEST = "manifest.json"
+"""The file that makes a folder a checkpoint."""
 
 _PLACES = (
     Path(__file__).parent / "models",  # in a wheel
@@ -29,3 +37,22 @@ def resolve(directory: Path) -> Path:
             if (place / parts[-1] / "MODEL_CARD.md").is_file():
                 return place / parts[-1]
     return directory
+
+
+def meant(directory: Path) -> str:
+    """The end of a sentence about a checkpoint that there is not: the nearest that there is.
+
+    Looked for beside `directory`, in ``checkpoints/`` and among the shipped models.
+    """
+    default = Path("checkpoints")
+    found: dict[str, Path] = {}
+    for folder in (directory.parent, default):
+        with contextlib.suppress(OSError, ValueError):
+            for entry in islice(os.scandir(folder), 10_000):
+                if (folder / entry.name / MANIFEST).is_file():
+                    found.setdefault(entry.name, folder / entry.name)
+    if directory.parent in (Path(), default):
+        for name in names():
+            found.setdefault(name, directory.parent / name)
+    near = nearest(directory.name, sorted(found))
+    return f"; did you mean {found[near]}?" if near is not None else ""

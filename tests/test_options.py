@@ -28,7 +28,7 @@ def test_no_options_are_the_defaults() -> None:
 
 
 def test_a_mistyped_option_gets_advice() -> None:
-    with pytest.raises(ConfigError, match="'hiden_size': did you mean hidden_size"):
+    with pytest.raises(ConfigError, match="'hiden_size'; did you mean hidden_size"):
         split_options({"hiden_size": 3}, TrainConfig, ModelConfig)
 
 

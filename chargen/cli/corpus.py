@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ..errors import did_you_mean
 from ..text.config import CorpusConfig
 from .groups import Group
 from .options import json_option, option, options_of, quiet_option
@@ -110,13 +111,11 @@ def fetch(name: str, sha256: str | None, again: bool, as_json: bool, quiet: bool
 
 
 def _unknown(name: str) -> click.UsageError:
-    import difflib
-
     from ..text import datasets
     from ..text.files import shown
 
-    near = difflib.get_close_matches(name.partition(":")[0], datasets.CATALOGUE, 1)
-    hint = f"; did you mean {near[0]}?" if near else "; see: chargen corpus list"
+    hint = did_you_mean(name.partition(":")[0], datasets.CATALOGUE)
+    hint = hint or "; see: chargen corpus list"
     return click.UsageError(f"there is no data set {shown(name)!r}{hint}")
 
 

@@ -6,13 +6,14 @@ among much else; these alone are not worth a dependency.
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 import click
+
+from ..errors import did_you_mean
 
 HEADINGS = (
     *("Budget", "Prompt", "Drawing", "Steering", "Measure", "Explanation", "Text", "Model"),
@@ -122,12 +123,11 @@ class Group(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            near = difflib.get_close_matches(args[0], self.commands, 1)
             message = error.format_message()
-            if not near or "Did you mean" in message:  # later versions of click ask it themselves
+            hint = did_you_mean(args[0], self.commands)
+            if not hint or "Did you mean" in message:  # later versions of click ask it themselves
                 raise
-            message = f"{message} Did you mean {near[0]}?"
-            raise click.UsageError(message, ctx) from error
+            raise click.UsageError(message.rstrip(".") + hint, ctx) from error
 
 
 def contexts(command: click.Command, name: str) -> Iterator[click.Context]:

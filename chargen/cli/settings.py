@@ -5,14 +5,13 @@ The command line wins over environment variables, these over the file, the file 
 
 from __future__ import annotations
 
-import difflib
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ..errors import ConfigError
+from ..errors import ConfigError, did_you_mean
 
 
 def read_settings(path: Path, root: click.Group) -> dict[str, Any]:
@@ -53,7 +52,8 @@ def _of_group(
         command = group.commands.get(name)
         where = ".".join((*above, name))
         if command is None:
-            raise ConfigError(f"{path}: there is no command {where!r}{_near(name, group.commands)}")
+            hint = did_you_mean(name, group.commands)
+            raise ConfigError(f"{path}: there is no command {where!r}{hint}")
         if not isinstance(inner, dict):
             raise ConfigError(f"{path}: {where} must be a table: [{where}]")
         if isinstance(command, click.Group):
@@ -77,7 +77,8 @@ def _of_command(
     for key, value in table.items():
         parameter = names.get(key.replace("-", "_"))
         if parameter is None:
-            raise ConfigError(f"{path}, [{where}]: there is no option {key!r}{_near(key, names)}")
+            hint = did_you_mean(key.replace("-", "_"), names)
+            raise ConfigError(f"{path}, [{where}]: there is no option {key!r}{hint}")
         if isinstance(value, list) != parameter.multiple or isinstance(value, dict):
             kind = "a list" if parameter.multiple else "a single value"
             raise ConfigError(f"{path}, [{where}]: {key} must be {kind}")
@@ -87,8 +88,3 @@ def _of_command(
         plain = value if isinstance(value, bool | list) else str(value)
         settings[str(parameter.name)] = plain
     return settings
-
-
-def _near(name: str, names: Any) -> str:
-    near = difflib.get_close_matches(name.replace("-", "_"), names, 1)
-    return f"; did you mean {near[0]}?" if near else ""

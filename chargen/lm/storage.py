@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import os
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from .. import checkpoint
 from ..checkpoint import Checkpoint
-from ..errors import CheckpointError, ConfigError, VocabularyError, brief
+from ..errors import CheckpointError, ConfigError, VocabularyError, brief, did_you_mean
 from ..runtime import shapes_only
 from ..text.vocabulary import Vocabulary
 from .config import ModelConfig
@@ -46,11 +45,9 @@ def config_from_json(cls: type[ConfigT], value: Any, where: str) -> ConfigT:
     names = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for name in value:
         if name not in names:
-            near = difflib.get_close_matches(name[:80], names, 1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
             raise CheckpointError(
-                f"{where} has the unknown field {brief(name)}{hint}; "
-                "a newer chargen may have written it: update chargen"
+                f"{where} has the unknown field {brief(name)}, which a newer chargen may have "
+                f"written: update chargen{did_you_mean(name, names)}"
             )
     try:
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in value.items()})

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import CheckpointError
 from ..reporting import METRICS
-from ..shipped import resolve
+from ..shipped import meant, resolve
 
 Array = NDArray[np.float64]
 
@@ -85,6 +85,8 @@ def read(directory: str | os.PathLike[str]) -> Curves:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError as error:
+        if not path.parent.exists():
+            raise CheckpointError(f"there is no run {directory}{meant(path.parent)}") from error
         raise CheckpointError(
             f"{directory} holds no {METRICS}: name the folder of a run (--out of chargen train)"
         ) from error

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConfigError
+from ..errors import ConfigError, did_you_mean
 from .classifier import Classifier
 
 LONGEST = 20_000
@@ -178,7 +178,8 @@ def explain(classifier: Classifier, text: str, label: str | None = None) -> Expl
     """
     if label is not None and label not in classifier.labels:
         known = ", ".join(map(repr, classifier.labels))
-        raise ConfigError(f"there is no label {label!r}; the labels are {known}")
+        hint = did_you_mean(label, classifier.labels)
+        raise ConfigError(f"there is no label {label!r} among {known}{hint}")
     text = classifier.cleaned(text)
     backward = any(eye.backward for eye in classifier.eyes)
     most = LONGEST_BACKWARD if backward else LONGEST

@@ -10,7 +10,6 @@ direction is the difference of the classes' means, shrunk where outputs vary mos
 from __future__ import annotations
 
 import copy
-import difflib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import CheckpointError, ConfigError
+from ..errors import CheckpointError, ConfigError, did_you_mean
 from ..language_model import LanguageModel
 from ..sampling.decoder import Move
 
@@ -161,10 +160,9 @@ def check_wish(label: str, strength: float, labels: Sequence[str]) -> None:
     ConfigError
     """
     if label not in labels:
-        near = difflib.get_close_matches(label, labels, 1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
         known = ", ".join(map(repr, labels))
-        raise ConfigError(f"--steer {label!r} is none of the labels{hint}; they are {known}")
+        hint = did_you_mean(label, labels)
+        raise ConfigError(f"--steer {label!r} is none of the labels {known}{hint}")
     if not math.isfinite(strength):
         raise ConfigError(f"--strength must be a number, got {strength}")
 

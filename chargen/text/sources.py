@@ -6,7 +6,6 @@ Knows nothing about ids; it hands over strings of bounded length.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import hashlib
 import os
 import re
@@ -15,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-from chargen.errors import ConfigError, CorpusError
+from chargen.errors import ConfigError, CorpusError, nearest
 from chargen.text import builtin, datasets, fetching
 from chargen.text.config import CorpusConfig
 from chargen.text.decoding import decode, normalized
@@ -113,10 +112,10 @@ def _missing(argument: str) -> CorpusError:
     folder = Path(argument).parent
     with contextlib.suppress(OSError, ValueError):
         there += [entry.name for entry in os.scandir(folder)][:10_000]
-    near = difflib.get_close_matches(Path(argument).name, there, n=1)
-    if not near:
+    near = nearest(Path(argument).name, there)
+    if near is None:
         return CorpusError(f"{shown(argument)} does not exist")
-    close = near[0] if near[0] in names else folder / near[0]
+    close = near if near in names else folder / near
     return CorpusError(f"{shown(argument)} does not exist; did you mean {shown(close)}?")
 
 

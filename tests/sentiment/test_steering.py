@@ -235,7 +235,7 @@ def test_too_little_to_fit_on_is_said(writer: LanguageModel) -> None:
 
 def test_wrong_wishes_are_named() -> None:
     lm = LanguageModel(make_lm(), CHARS)
-    with pytest.raises(ConfigError, match=r"--steer 'goood'.*did you mean good.*'bad', 'good'"):
+    with pytest.raises(ConfigError, match=r"--steer 'goood'.*'bad', 'good'; did you mean good\?"):
         a_steering().steered(lm, "goood")
     with pytest.raises(ConfigError, match="--strength"):
         a_steering().steered(lm, "good", float("nan"))

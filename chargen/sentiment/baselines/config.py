@@ -5,11 +5,10 @@ Imports neither torch nor numpy: the command line builds its options from the fi
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ...errors import ConfigError
+from ...errors import ConfigError, did_you_mean
 from ...lm.config import CELLS, check_choice, check_flag, check_number, option
 
 TFIDF = ("tfidf", "tfidf-chars")
@@ -165,6 +164,5 @@ class CompareConfig:
 
 
 def _unknown(name: str) -> str:
-    near = difflib.get_close_matches(name, (*TEXTBOOK, *OURS), 1)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    hint = did_you_mean(name, (*TEXTBOOK, *OURS))
     return f"--models must be some of {', '.join((*TEXTBOOK, *OURS))}; got {name!r}{hint}"
