@@ -98,6 +98,12 @@ class Group(click.Group):
         super().__init__(*args, **attributes)
         self.heading = heading
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        try:  # --help and --version write here
+            return super().make_context(*args, **extra)
+        except BrokenPipeError as error:
+            raise PipeClosed from error
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             result = super().invoke(ctx)

@@ -24,7 +24,7 @@ from .plot import plot
 from .sample import sample
 from .score import score
 from .sentiment import sentiment
-from .terminal import say
+from .terminal import open_closed_streams, say
 from .train import train
 from .web import web
 
@@ -85,6 +85,7 @@ for command in (
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
+    open_closed_streams()
     logging.basicConfig(format="chargen: %(message)s", level=logging.WARNING)
     sys.exit(_run(arguments))
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import sys
 from pathlib import Path
 
 import click
@@ -12,7 +10,7 @@ import click
 from .files import check_files
 from .groups import Command
 from .options import option, quiet_option
-from .terminal import say, visible
+from .terminal import colourful, say, visible
 
 AXES = ("characters", "seconds", "steps", "epochs")
 
@@ -82,9 +80,8 @@ def plot(
     if terminal:
         from ..plotting.terminal import drawn
 
-        colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
         width = shutil.get_terminal_size((80, 24)).columns
-        text = drawn(found, width=width, axis=axis, nats=nats, smooth=smooth, colour=colour)
+        text = drawn(found, width=width, axis=axis, nats=nats, smooth=smooth, colour=colourful())
         click.echo(text)
         return
     from ..plotting.figure import picture

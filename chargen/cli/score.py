@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from typing import Any
 
 import click
@@ -25,7 +24,7 @@ from .options import (
     streams_option,
 )
 from .options import threads_option as threads
-from .terminal import echo_json, visible, visible_json
+from .terminal import colourful, echo_json, visible, visible_json
 
 # Backgrounds of the terminal's 256 colours for the steps of `plotting.heatmap`: yellow to red.
 _BACKGROUNDS = (None, 230, 222, 215, 209, 203)
@@ -103,7 +102,7 @@ def score(
         echo_json(figures)
     elif color is None and (html_file or png_file):
         click.echo(f"{result.bits_per_char:.3f} bits per character")
-    elif sys.stdout.isatty() if color is None else color:
+    elif colourful() if color is None else color:
         painted = "".join(map(_paint, text, surprise))
         click.echo(painted, color=True)
         click.echo(f"{result.bits_per_char:.3f} bits per character")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import time
 import unicodedata
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, TextIO
 
 import click
@@ -75,6 +78,19 @@ def _show(waiting: list[str], file: TextIO, show: Callable[[str], str]) -> None:
     file.write(show("".join(waiting)))
     file.flush()
     waiting.clear()
+
+
+def colourful() -> bool:
+    """Whether what goes to stdout may be coloured where nobody says so."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
+def open_closed_streams() -> None:
+    """Let the standard streams lead nowhere where whoever started us has closed them."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115
+            setattr(sys, name, stream)
 
 
 def say(text: str) -> None:

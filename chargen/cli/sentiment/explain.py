@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shutil
 import sys
 from typing import Any
@@ -24,7 +23,7 @@ from ..options import (
     quiet_option,
 )
 from ..options import threads_option as threads
-from ..terminal import say, visible, visible_json
+from ..terminal import colourful, say, visible, visible_json
 
 UNIT_TEXTS = 2000
 """Labelled texts among which the most telling unit is looked for."""
@@ -140,7 +139,7 @@ def explain(
             found["unit"] = unit.to_dict() | {"trace": [round(v, 6) for v in values.tolist()]}
         click.echo(visible_json(json_line(found)))
     else:
-        _show(explanation, unit, _wants_color(color))
+        _show(explanation, unit, colourful() if color is None else color)
 
 
 def _read(text: str) -> str:
@@ -196,12 +195,6 @@ def _write_files(files: dict[str, str | None], explanation: Any, unit: Any, valu
 # Backgrounds of the terminal's 256 colours, from faint to strong; black letters on all of them.
 _BELOW = (223, 222, 216, 215, 208)
 _ABOVE = (195, 159, 117, 81, 39)
-
-
-def _wants_color(color: bool | None) -> bool:
-    if color is not None:
-        return color
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
 def _paint(text: str, step: int) -> str:

@@ -1,0 +1,134 @@
+"""Readers who have enough, full disks, closed streams, logs: through the real entry point."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+from chargen.cli import progress
+from chargen.cli.sentiment import verdicts
+from tests.sentiment.models import save_classifier, tiny_classifier
+
+from .conftest import SMALL, Command
+
+FULL = Path("/dev/full")
+MANY = "a fine day\n" * 20_000
+
+COMMANDS = {
+    "help": ["--help"],
+    "version": ["--version"],
+    "help of a command": ["train", "--help"],
+    "list": ["corpus", "list"],
+    "list as JSON": ["corpus", "list", "--json"],
+    "corpus info": ["corpus", "info", "CORPUS"],
+    "info": ["info", "MODEL"],
+    "sample": ["sample", "MODEL", "--length", "5000"],
+    "predict lines": ["sentiment", "predict", "CLASSIFIER"],
+    "predict a table": ["sentiment", "predict", "CLASSIFIER", "--input", "LINES", "-q"],
+}
+
+
+@pytest.fixture(scope="module")
+def places(trained: Path, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("pipes")
+    (folder / "lines.txt").write_text(MANY)
+    classifier = save_classifier(tiny_classifier(), folder / "classifier")
+    found = {
+        "MODEL": trained,
+        "CORPUS": corpus,
+        "CLASSIFIER": classifier,
+        "LINES": folder / "lines.txt",
+    }
+    return {name: str(path) for name, path in found.items()}
+
+
+def start(name: str, places: dict[str, str], stdout: int | IO[bytes]) -> subprocess.Popen[bytes]:
+    arguments = [places.get(word, word) for word in COMMANDS[name]]
+    with Path(places["LINES"]).open("rb") as lines:
+        return subprocess.Popen(
+            [sys.executable, "-m", "chargen", *arguments],
+            stdin=lines,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+        )
+
+
+def ended(process: subprocess.Popen[bytes]) -> tuple[int, str]:
+    error = process.communicate(timeout=300)[1]
+    return process.returncode, error.decode()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_reader_who_is_gone(name: str, places: dict[str, str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = start(name, places, writing)
+    os.close(writing)
+    assert ended(process) == (0, "")
+
+
+@pytest.mark.parametrize("name", ["sample", "predict lines"])
+def test_a_reader_who_has_enough(name: str, places: dict[str, str]) -> None:
+    process = start(name, places, subprocess.PIPE)
+    assert process.stdout is not None
+    assert len(os.read(process.stdout.fileno(), 10)) > 0
+    process.stdout.close()
+    process.stdout = None
+    assert ended(process) == (0, "")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="the system has no /dev/full")
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_full_disk(name: str, places: dict[str, str]) -> None:
+    with FULL.open("wb") as full:
+        code, error = ended(start(name, places, full))
+    assert code == 1
+    assert error == "chargen: No space left on device\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sh closes the streams")
+@pytest.mark.parametrize(
+    ("closed", "printed"), [("<&-", True), (">&-", False), ("2>&-", True), ("<&- >&- 2>&-", False)]
+)
+def test_closed_streams(closed: str, printed: bool) -> None:
+    command = f'"{sys.executable}" -m chargen corpus list {closed}'
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ("python-docs" in done.stdout) == printed
+
+
+def calm(error: str) -> bool:
+    """Whole lines, without what only a terminal understands."""
+    return error.endswith("\n") and not re.search(r"[\r\x1b\x08]", error)
+
+
+@pytest.fixture
+def _talkative(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step is worth a line."""
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "STAGE_SECONDS", 0.0)
+    monkeypatch.setattr(verdicts, "LINE_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("_talkative")
+def test_training_into_a_log(chargen: Command, corpus: Path, tmp_path: Path) -> None:
+    result = chargen("train", corpus, "--out", tmp_path / "fox", "--steps", 5, *SMALL)
+    assert result.code == 0
+    assert calm(result.err)
+    assert re.search(r"^step 3, 60%: loss .* left$", result.err, re.M)
+
+
+@pytest.mark.usefixtures("_talkative")
+def test_a_table_into_a_log(chargen: Command, places: dict[str, str], tmp_path: Path) -> None:
+    arguments: list[Any] = [places["CLASSIFIER"], "--input", places["LINES"]]
+    result = chargen("sentiment", "predict", *arguments, "--output", tmp_path / "out.csv")
+    assert result.code == 0
+    assert calm(result.err)
+    assert re.search(r"^\d+%: [\d,]+ rows, [\d,]+/s$", result.err, re.M)
