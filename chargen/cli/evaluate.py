@@ -64,7 +64,7 @@ def evaluate(
     chargen evaluate checkpoints/mybook library/ --streams 64 --precision auto
     """
     lm = load_model(directory, device, threads, precision)
-    text = read_text(files, reading_of(lm, options))
+    text = read_text(files, reading_of(lm, files, options))
     from ..language_model import compressed_bits_per_char
     from ..lm.evaluation import bits
 

@@ -94,7 +94,7 @@ def memorization(
     from ..text.corpus import load_corpus
 
     sizes = {"passages": passages, "length": length, "context": context, "seed": seed}
-    config = reading_of(lm, options, split=True)
+    config = reading_of(lm, corpora, options, split=True)
     text = load_corpus(corpora, config, vocabulary=lm.vocabulary, reverse=lm.backward)
     found = measure(lm.model, text.train, **sizes)
     figures = {"length": length, "context": context, **_figures(found)}

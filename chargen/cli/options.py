@@ -110,21 +110,29 @@ quiet_option = option(
 )
 
 
-def reading_of(lm: Any, options: dict[str, Any], *, split: bool = False) -> Any:
+def reading_of(
+    lm: Any, corpora: tuple[str, ...], options: dict[str, Any], *, split: bool = False
+) -> Any:
     """How to read text for a model: as asked, else as in training where that matters.
 
-    Documents are apart as they were, and text is cleaned as it was unless `options` say how; with
-    `split`, the end of the text is kept for validation as it was.
+    Documents are apart as they were, or files where they were rows and `corpora` are no tables;
+    text is cleaned as it was unless `options` say how; with `split`, the end of the text is kept
+    for validation as it was.
 
     Returns
     -------
     chargen.text.config.CorpusConfig
     """
     from ..text.config import CorpusConfig
+    from ..text.sources import are_tables
 
     trained = lm.checkpoint.document("config").get("corpus", {}).get("config", {})
     clean = options.get("clean") or trained.get("clean")
-    options = {**options, "clean": clean, "documents": trained.get("documents")}
+    options = {**options, "clean": clean}
+    documents = trained.get("documents")
+    if documents == "rows" and not are_tables(corpora, CorpusConfig(**options)):
+        documents = None if split else "files"  # one document cannot be split
+    options["documents"] = documents
     if split and "valid_fraction" in trained:
         options["valid_fraction"] = trained["valid_fraction"]
     return CorpusConfig(**options)

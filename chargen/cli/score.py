@@ -87,7 +87,7 @@ def score(
     from ..text.sources import SEPARATOR
 
     lm = load_model(directory, device, threads, precision)
-    result = lm.score(read_text(files, reading_of(lm, options)), streams=streams)
+    result = lm.score(read_text(files, reading_of(lm, files, options)), streams=streams)
     text = result.text.replace(SEPARATOR, "\n")
     surprise = [-value / math.log(2) for value in result.log_probs.tolist()]
     if html_file or png_file:

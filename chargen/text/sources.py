@@ -79,6 +79,11 @@ def resolve(
     return sources
 
 
+def are_tables(corpora: Sequence[str], config: CorpusConfig) -> bool:
+    """Whether each source is a table, whose rows can be documents."""
+    return all(source.form in TABLES.values() for source in resolve(corpora, config))
+
+
 def _resolve_one(argument: str, config: CorpusConfig, notes: list[str]) -> list[Source]:
     if argument == "-":
         return [Source("standard input", stream=True)]

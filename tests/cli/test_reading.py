@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import TEXT, Command
+from .conftest import SMALL, TEXT, Command
 
 KEYS = {
     "chars",
@@ -108,3 +108,17 @@ def test_damaged_checkpoints_are_refused(
     assert result.code == 1
     assert "model.safetensors" in result.err
     assert result.err.count("\n") == 1
+
+
+def test_a_model_of_table_rows_reads_plain_text_too(chargen: Command, tmp_path: Path) -> None:
+    lines = "".join(TEXT.splitlines(keepends=True)[:60])
+    (tmp_path / "rows.csv").write_text("text\n" + lines)
+    (tmp_path / "plain.txt").write_text(lines)
+    out = tmp_path / "rows"
+    arguments = ("--documents", "rows", "--text-column", "text", "--steps", 3, "--quiet")
+    assert chargen("train", tmp_path / "rows.csv", "--out", out, *arguments, *SMALL).code == 0
+    for name, chars in (("rows.csv", 60 * 45), ("plain.txt", len(lines) + 1)):  # and its end
+        result = chargen("evaluate", out, tmp_path / name, "--json")
+        assert result.code == 0, result.err
+        assert json.loads(result.out)["chars"] == chars
+    assert chargen("memorization", out, tmp_path / "plain.txt", "--passages", 3).code == 0
