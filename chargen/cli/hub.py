@@ -6,16 +6,17 @@ import dataclasses
 
 import click
 
-from .options import json_option, model_argument, quiet_option
+from .groups import Command
+from .options import json_option, model_argument, option, quiet_option
 from .terminal import echo_json, say, visible
 
 
-@click.command()
+@click.command(cls=Command, heading="Share")
 @model_argument
 @click.argument("repo", metavar="USER/NAME")
-@click.option("--public", is_flag=True, help="Let anybody read it, where it is made now.")
-@click.option("--training", is_flag=True, help="Send also what going on with the run needs.")
-@click.option("--message", help="What the commit says.")
+@option("--public", is_flag=True, help="Let anybody read it, where it is made now.")
+@option("--training", is_flag=True, help="Send also what going on with the run needs.")
+@option("--message", help="What the commit says.")
 @json_option
 @quiet_option
 def push(
@@ -35,7 +36,7 @@ def push(
 
     \b
     chargen push checkpoints/mybook anna/mybook
-    chargen push checkpoints/mybook anna/mybook --public --message 'After another hour'
+    chargen push checkpoints/mybook anna/mybook --public
     """
     from ..interchange import hub
 
@@ -50,12 +51,12 @@ def push(
         )
 
 
-@click.command()
+@click.command(cls=Command, heading="Share")
 @click.argument("repo", metavar="USER/NAME")
-@click.option("--out", type=click.Path(), help="Checkpoint to write [checkpoints/NAME].")
-@click.option("--revision", help="A branch, a tag or a commit.")
-@click.option("--training", is_flag=True, help="Fetch also what going on with its run needs.")
-@click.option("--force", is_flag=True, help="Replace a checkpoint that exists.")
+@option("--out", type=click.Path(), help="Checkpoint to write (default: checkpoints/NAME).")
+@option("--revision", help="A branch, a tag or a commit.")
+@option("--training", is_flag=True, help="Fetch also what going on with its run needs.")
+@option("--force", is_flag=True, help="Replace a checkpoint that exists.")
 @json_option
 @quiet_option
 def pull(

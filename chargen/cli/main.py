@@ -68,6 +68,7 @@ def cli(context: click.Context, config: Path | None) -> None:
 for command in (
     train,
     sample,
+    web,
     evaluate,
     score,
     info,
@@ -77,7 +78,6 @@ for command in (
     export,
     push,
     pull,
-    web,
     sentiment,
 ):
     cli.add_command(command)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import click
 
-from .options import quiet_option
+from .groups import Command
+from .options import option, quiet_option
 from .terminal import say, visible
 
 
-@click.command()
+@click.command(cls=Command, heading="Train and write")
 @click.argument("folder", default="checkpoints", metavar="[FOLDER]", type=click.Path())
-@click.option(
-    "--port", type=click.IntRange(1, 65535), help="Port to serve at [a free one from 7860 on]."
+@option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    help="Port to serve at (default: a free one from 7860 on).",
 )
-@click.option("--open", "opening", is_flag=True, help="Open the page in the browser.")
+@option("--open", "opening", is_flag=True, help="Open the page in the browser.")
 @quiet_option
 def web(folder: str, port: int | None, opening: bool, quiet: bool) -> None:
-    """A page in the browser: write with models, ask for verdicts, train on a pasted text.
+    """Write, judge and train on a page in the browser.
 
     It offers the checkpoints in FOLDER [checkpoints] and those that are shipped, and trains into
     FOLDER. Only this machine can see it. Ctrl-C ends it; a training that goes on then is saved.

@@ -259,6 +259,7 @@ def _hub(repo: str) -> Iterator[Any]:
         from huggingface_hub import errors as hub
     except ImportError as error:
         raise MissingExtraError("push and pull need huggingface_hub, which", "hub") from error
+    unreached: Any = vars(hub)["HTTPError"]  # that of whichever httpx it uses
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     _check_name(repo)
     try:
@@ -282,7 +283,7 @@ def _hub(repo: str) -> Iterator[Any]:
         hint = f": {_LOG_IN}" if status in (401, 403) else ""
         raise CheckpointError(f"the hub refused {repo} ({status}){hint}") from error
     except (
-        hub.HTTPError,  # that of whichever httpx it uses
+        unreached,
         hub.OfflineModeIsEnabled,
         hub.EntryNotFoundError,
         hub.FileMetadataError,
