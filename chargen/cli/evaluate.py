@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
@@ -22,7 +21,7 @@ from .options import (
     streams_option,
 )
 from .options import threads_option as threads
-from .terminal import say
+from .terminal import echo_json, say
 
 READING = ("level", "min_count", "valid", "valid_fraction", "documents")
 
@@ -81,7 +80,7 @@ def evaluate(
         nats = lm.score(text, dynamic=True).nats_per_char
         figures |= {"dynamic_nats_per_char": nats, "dynamic_bits_per_char": bits(nats)}
     if as_json:
-        click.echo(json.dumps(figures))
+        echo_json(figures)
         return
     for name, value in figures.items():
         shown = f"{value:,}" if isinstance(value, int) else f"{value:.4f}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from .groups import Command
@@ -58,7 +60,12 @@ def export(
             text = "It is read from its end to its beginning. " * 10
         difference = exporting.check(folder, lm, text)
     if as_json:
-        facts = {"directory": folder, "format": kind, "largest_difference_nats": difference}
+        facts = {
+            "directory": folder,
+            "format": kind,
+            "files": {path.name: path.stat().st_size for path in sorted(Path(folder).iterdir())},
+            "largest_difference_nats": difference,
+        }
         echo_json(facts)
         return
     click.echo(visible(folder))

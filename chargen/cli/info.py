@@ -9,7 +9,7 @@ import click
 
 from ..shipped import resolve
 from .groups import Command
-from .options import json_option, load_model, model_argument
+from .options import json_option, load_classifier, load_model, model_argument
 from .terminal import echo_json, visible
 
 
@@ -17,22 +17,30 @@ from .terminal import echo_json, visible
 @model_argument
 @json_option
 def info(directory: str, as_json: bool) -> None:
-    """What a language model is: configuration, sizes, figures.
+    """What a model is: configuration, sizes, figures.
+
+    DIR is the checkpoint of a language model or a classifier.
 
     \b
     chargen info checkpoints/mybook
     chargen info checkpoints/mybook --json
     """
-    lm = load_model(directory, "cpu")
-    config: dict[str, Any] = lm.checkpoint.document("config")
-    vocabulary = lm.vocabulary
+    from .. import checkpoint
+    from ..sentiment.storage import KIND as CLASSIFIER
+
+    if checkpoint.load(directory).kind == CLASSIFIER:
+        model = load_classifier(directory, "cpu")
+        network, vocabulary = model.network, model.eyes[0].vocabulary
+    else:
+        model = load_model(directory, "cpu")
+        network, vocabulary = model.model, model.vocabulary
     facts: dict[str, Any] = {
         "directory": directory,
-        "kind": lm.checkpoint.kind,
-        "parameters": lm.model.num_parameters(),
+        "kind": model.checkpoint.kind,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "bytes": sum(p.stat().st_size for p in resolve(Path(directory)).rglob("*") if p.is_file()),
         "vocabulary": {"level": vocabulary.level, "size": vocabulary.size},
-        **config,
+        **model.checkpoint.document("config"),
     }
     if as_json:
         echo_json(facts)

@@ -20,7 +20,7 @@ from .options import (
     reading_of,
 )
 from .options import threads_option as threads
-from .terminal import say, visible
+from .terminal import echo_json, say, visible
 
 
 @click.command(cls=Command, heading="Measure")
@@ -100,17 +100,21 @@ def memorization(
     figures = {"length": length, "context": context, **_figures(found)}
     if len(text.valid) >= length + context:
         figures["held_out"] = _figures(measure(lm.model, text.valid, **sizes))
-    if as_json:
-        click.echo(json.dumps(figures))
-        return
-    click.echo(f"of training text:  {_sentence(figures)}")
-    if "held_out" in figures:
-        click.echo(f"of held-out text:  {_sentence(figures['held_out'])}")
+    longest = []
     for i in found.agreeing.argsort(kind="stable")[::-1][:show]:
         start, count = int(found.starts[i]), int(found.agreeing[i])
         ids = text.train[start : start + count]
         passage = lm.vocabulary.decode(ids[::-1] if lm.backward else ids)
-        click.echo(f"{count:4}  {visible(json.dumps(passage, ensure_ascii=False))}")
+        longest.append({"characters": count, "text": passage})
+    if as_json:
+        echo_json(figures | ({"longest": longest} if show else {}))
+        return
+    click.echo(f"of training text:  {_sentence(figures)}")
+    if "held_out" in figures:
+        click.echo(f"of held-out text:  {_sentence(figures['held_out'])}")
+    for row in longest:
+        passage = visible(json.dumps(row["text"], ensure_ascii=False))
+        click.echo(f"{row['characters']:4}  {passage}")
     say(_advice(found.share))
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import click
 
+from ..errors import ConfigError
 from .files import check_files
 from .groups import Command
-from .options import option, quiet_option
-from .terminal import colourful, say, visible
+from .options import json_option, option, quiet_option
+from .terminal import colourful, echo_json, say, visible
 
 AXES = ("characters", "seconds", "steps", "epochs")
 
@@ -46,6 +49,7 @@ AXES = ("characters", "seconds", "steps", "epochs")
     help="How slowly the line of the training loss moves (default: by the length of the run).",
 )
 @option("--title", heading="Picture", help="Heading of the picture.")
+@json_option
 @quiet_option
 def plot(
     runs: tuple[str, ...],
@@ -56,6 +60,7 @@ def plot(
     nats: bool,
     smooth: float | None,
     title: str | None,
+    as_json: bool,
     quiet: bool,
 ) -> None:
     """Draw the curves of runs: loss, learning rate, gradients.
@@ -69,6 +74,8 @@ def plot(
     chargen plot checkpoints/small checkpoints/large --x seconds --out compare.svg
     chargen plot checkpoints/mybook --terminal
     """
+    if terminal and as_json:
+        raise ConfigError("--terminal draws for people: leave --json out")
     form = Path(out).suffix.lower().removeprefix(".")
     if not terminal:
         if form not in ("png", "svg", "pdf"):
@@ -88,5 +95,20 @@ def plot(
     from ..writing import write_file
 
     write_file(out, picture(found, form, axis=axis, nats=nats, smooth=smooth, title=title))
-    if not quiet:
+    if as_json:
+        echo_json({"file": out, "runs": [_facts(run) for run in found]})
+    elif not quiet:
         say(f"wrote {visible(out)}")
+
+
+def _facts(run: Any) -> dict[str, Any]:
+    """What a run has come to, as a JSON object."""
+    steps, valid = (
+        [value for value in values.tolist() if math.isfinite(value)]
+        for values in (run.steps, run.valid)
+    )
+    return {
+        "name": run.name,
+        "steps": int(max(steps, default=0)),
+        "best_valid_nats": min(valid, default=None),
+    }
