@@ -1,0 +1,184 @@
+"""New names after the manner of any list of names, one a line.
+
+A model learns from nine tenths of the list, each name a document of its own. Then it writes names
+that do not stand in the list, and says of given names how surprising they are. Run it:
+
+    python examples/names/new_names.py
+    python examples/names/new_names.py mylist.txt --start Ka --rate Karolin Xkcd
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import chargen
+from chargen.cli.progress import TerminalReporter
+from chargen.cli.terminal import visible
+from chargen.text.sources import SEPARATOR, read_all
+
+VILLAGES = Path(__file__).with_name("villages.txt")
+FEWEST = 75
+"""Names that a list must have."""
+RATED = 500
+"""Held-back names that are rated, at most: it takes about a millisecond each."""
+DRAWS_A_NAME = 50
+"""Names to draw for each that is asked for, at most."""
+
+
+def names_of(path: str) -> list[str]:
+    """The different names of a list, in the order of the alphabet.
+
+    Raises
+    ------
+    chargen.CorpusError
+        Where it cannot be read or is too short.
+    """
+    text = read_all([path], chargen.CorpusConfig())
+    names = sorted({line.strip() for line in text.split("\n")} - {""})
+    if len(names) < FEWEST:
+        raise chargen.CorpusError(
+            f"{path} has {len(names)} different names, and at least {FEWEST} are needed"
+        )
+    return names
+
+
+def budget(args: argparse.Namespace) -> dict[str, Any]:
+    """Of training: minutes, unless steps are given."""
+    return {"minutes": args.minutes} if args.steps is None else {"steps": args.steps}
+
+
+def check(args: argparse.Namespace, names: list[str]) -> None:
+    """Refuse, before training, what cannot be asked of the model.
+
+    Raises
+    ------
+    chargen.ConfigError
+    """
+    if args.out and Path(args.out).exists():
+        raise chargen.ConfigError(f"{args.out} exists: choose another --out")
+    if args.count < 1:
+        raise chargen.ConfigError(f"--count must be 1 or more, got {args.count}")
+    if "" in (args.rate or ()):
+        raise chargen.ConfigError("--rate needs names, and one of them is empty")
+    chargen.TrainConfig(**budget(args), seed=args.seed)
+    chargen.SamplingConfig(temperature=args.temperature)
+    if unknown := "".join(sorted(set(args.start).difference(*names))):
+        raise chargen.ConfigError(f"--start has characters that no name of the list has: {unknown}")
+
+
+def train(args: argparse.Namespace, learnt: list[str], held_back: list[str]) -> chargen.Run:
+    """Train on one list and watch another, so that a short list is not learnt by heart."""
+    folder = Path(args.scratch)
+    for name, part in (("train", learnt), ("valid", held_back)):
+        (folder / f"{name}.txt").write_text("\n".join(part) + "\n", encoding="utf-8")
+    pass_over_list = sum(map(len, learnt)) // 2048  # in steps of 16 streams and 128 characters
+    return chargen.train(
+        folder / "train.txt",
+        args.out or folder / "model",
+        documents="lines",
+        valid=str(folder / "valid.txt"),
+        **budget(args),
+        hidden_size=args.hidden_size,
+        eval_every=min(200, max(10, pass_over_list)),
+        patience=6,
+        samples=False,
+        seed=args.seed,
+        deterministic=args.steps is not None,  # else a stopwatch chooses the precision
+        reporter=TerminalReporter(),
+    )
+
+
+def bits_per_char(lm: chargen.LanguageModel, name: str) -> float:
+    """Of a name and its end, which counts as a character: else Ann is as good a guess as Anna."""
+    return lm.score(name + SEPARATOR).bits_per_char
+
+
+def draw(lm: chargen.LanguageModel, args: argparse.Namespace, names: list[str]) -> None:
+    """Print names that are not in the list, and what became of the others that were drawn."""
+    known = {name.casefold() for name in names}
+    new: dict[str, str] = {}
+    drawn = listed = again = unfinished = 0
+    while len(new) < args.count and drawn < DRAWS_A_NAME * args.count:
+        samples = lm.sample(
+            args.start,
+            args.count,
+            temperature=args.temperature,
+            max_chars=2 * max(map(len, names)),
+            seed=args.seed + drawn,  # text i of a batch has seed + i
+        )
+        for sample in samples:
+            if len(new) == args.count:
+                break
+            drawn += 1
+            name = (args.start + sample.text).strip()
+            key = name.casefold()
+            unfinished += sample.ended != "end"
+            listed += key in known
+            again += key in new
+            if name and sample.ended == "end" and key not in known and key not in new:
+                new[key] = name
+    print(
+        f"\n{len(new)} new names; of {drawn} drawn, {listed} stand in the list, "
+        f"{again} came again, {unfinished} came to no end"
+    )
+    for name in new.values():
+        print(f"  {visible(name)}")
+
+
+def rate(lm: chargen.LanguageModel, rated: list[str], names: list[str]) -> None:
+    """Print the given names with their bits per character, the likeliest first."""
+    known = {name.casefold() for name in names}
+    print("\nbits per character, the end of the name included")
+    for bits, name in sorted((bits_per_char(lm, name), name) for name in rated):
+        print(f"  {bits:5.2f}  {visible(name)}{'  (in the list)' * (name.casefold() in known)}")
+
+
+def arguments() -> argparse.Namespace:
+    """What was asked on the command line."""
+    parser = argparse.ArgumentParser(description="New names after the manner of a list.")
+    parser.add_argument("list", nargs="?", default=str(VILLAGES), help="a text, one name a line")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--minutes", type=float, default=0.7, help="of training, at most [0.7]")
+    length.add_argument("--steps", type=int, help="of training, at most; repeatable to the bit")
+    parser.add_argument("--count", type=int, default=15, help="new names to write [15]")
+    parser.add_argument("--start", default="", help="their beginning")
+    parser.add_argument("--temperature", type=float, default=0.8, help="above 1: bolder [0.8]")
+    parser.add_argument("--rate", nargs="+", action="extend", metavar="NAME", help="names to rate")
+    parser.add_argument("--hidden-size", type=int, help="units H (default: chosen for the list)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", help="keep the model in this folder")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Read, train, write, rate."""
+    args = arguments()
+    names = names_of(args.list)
+    check(args, names)
+    shuffled = random.Random(args.seed).sample(names, len(names))  # lists are often sorted
+    held_back = shuffled[: len(names) // 10]
+    learnt = shuffled[len(held_back) :]
+    with tempfile.TemporaryDirectory() as args.scratch:
+        run = train(args, learnt, held_back)
+        lm = chargen.load(run.directory)
+    print(f"{len(learnt)} names to learn from, {len(held_back)} held back; {run.steps} steps")
+    bits = [bits_per_char(lm, name) for name in held_back[:RATED]]
+    low, middle, high = statistics.quantiles(bits)
+    print(f"held-back names: {middle:.2f} bits per character, half of them {low:.2f} to {high:.2f}")
+    draw(lm, args, names)
+    if args.rate:
+        rate(lm, args.rate, names)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except chargen.ChargenError as error:
+        print(f"new_names: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
