@@ -1,0 +1,189 @@
+"""A model that writes Python, and a parser that says how much of it is Python.
+
+The model learns from the standard library of the Python that runs this, one file held back, or from
+code of your own. Snippets are drawn at three temperatures and given to `ast.parse`; snippets of the
+held-back file, cut in the same way, show what the parser says of real code. Run it:
+
+    python examples/code/python_code.py
+    python examples/code/python_code.py src/ --held-back main.py --prompt "class "
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import random
+import re
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import chargen
+from chargen.cli.progress import TerminalReporter
+from chargen.cli.terminal import visible
+from chargen.text.sources import read_all, resolve
+
+LIBRARY = ["python-stdlib"]
+HELD_BACK = "argparse.py"
+NO_CODE = {"encodings", "pydoc_data"}
+"""Folders of the standard library that hold tables and prose."""
+TEMPERATURES = (0.4, 0.7, 1.0)
+
+
+def budget(args: argparse.Namespace) -> dict[str, Any]:
+    """Of training: minutes, unless steps are given."""
+    return {"minutes": args.minutes} if args.steps is None else {"steps": args.steps}
+
+
+def check(args: argparse.Namespace) -> None:
+    """Refuse, before anything is read, what cannot be asked.
+
+    Raises
+    ------
+    chargen.ConfigError
+    """
+    if args.out and Path(args.out).exists():
+        raise chargen.ConfigError(f"{args.out} exists: choose another --out")
+    if args.snippets < 1 or args.length < 1:
+        raise chargen.ConfigError("--snippets and --length must be 1 or more")
+    chargen.TrainConfig(**budget(args), seed=args.seed)
+
+
+def files_of(args: argparse.Namespace) -> tuple[list[Path], Path]:
+    """The files to learn from, in an order drawn by the seed, and the one that is held back.
+
+    Raises
+    ------
+    chargen.CorpusError
+        Where there are fewer than two.
+    chargen.ConfigError
+        Where the file to hold back is not among them.
+    """
+    sources = resolve(args.code, chargen.CorpusConfig(glob="*.py"))
+    paths = [source.path for source in sources if source.path and source.size]
+    if args.code == LIBRARY:
+        paths = [path for path in paths if path.parent.name not in NO_CODE]
+    if len(paths) < 2:
+        raise chargen.CorpusError("at least two files with code are needed: one is held back")
+    # Files of one package stand together; the last 2 % of the text, on which training is watched,
+    # shall be from everywhere.
+    random.Random(args.seed).shuffle(paths)
+    name = args.held_back or (HELD_BACK if args.code == LIBRARY else str(paths[0]))
+    found = [path for path in paths if name in (path.name, str(path))]
+    if not found:
+        raise chargen.ConfigError(f"--held-back {name} is none of the {len(paths)} files")
+    return [path for path in paths if path != found[0]], found[0]
+
+
+def whole_lines(snippet: str) -> str:
+    """The snippet without its last line, which was cut."""
+    return snippet[: snippet.rfind("\n") + 1]
+
+
+def whole_statements(snippet: str) -> str:
+    """The snippet up to where its last line without indentation begins."""
+    starts = [match.start() for match in re.finditer(r"^[\w@]", snippet, re.M)]
+    return snippet[: starts[-1]] if starts else ""
+
+
+def parses(code: str) -> bool:
+    """Whether there are statements in it and nothing else."""
+    try:
+        return bool(ast.parse(code).body)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+
+
+def real_snippets(code: str, prompt: str, length: int) -> list[str]:
+    """What follows the prompt wherever a line begins with it, its indentation taken away."""
+    found = re.finditer(rf"^([ \t]*)(?={re.escape(prompt)})", code, re.M)
+    # Three times the length is enough before the indentation goes.
+    pieces = [(match[1], code[match.end() :][: 3 * length + len(prompt)]) for match in found]
+    cut = [re.sub(rf"^{indent}", "", piece, flags=re.M) for indent, piece in pieces]
+    return [piece[: len(prompt) + length] for piece in cut]
+
+
+def row(name: str, snippets: list[str]) -> str:
+    """A line of the table: how many parse."""
+    lines = [parses(whole_lines(snippet)) for snippet in snippets]
+    either = [
+        good or parses(whole_statements(snippet))
+        for good, snippet in zip(lines, snippets, strict=True)
+    ]
+    return f"{name:16}{len(snippets):8}{sum(lines):14}{sum(either):24}"
+
+
+def arguments() -> argparse.Namespace:
+    """What was asked on the command line."""
+    parser = argparse.ArgumentParser(description="Write Python, and parse what was written.")
+    parser.add_argument("code", nargs="*", default=LIBRARY, help="files or folders [python-stdlib]")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--minutes", type=float, default=0.7, help="of training [0.7]")
+    length.add_argument("--steps", type=int, help="of training; repeatable to the bit")
+    parser.add_argument("--held-back", metavar="FILE", help=f"[{HELD_BACK}, or one by the seed]")
+    parser.add_argument("--prompt", default="def ", help="what a snippet begins with ['def ']")
+    parser.add_argument("--snippets", type=int, default=100, help="at each temperature [100]")
+    parser.add_argument("--length", type=int, default=200, help="characters of a snippet [200]")
+    parser.add_argument("--hidden-size", type=int, help="units H (default: chosen)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", help="keep the model in this folder")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Read, train, measure, draw, parse."""
+    args = arguments()
+    check(args)
+    learnt, held_back = files_of(args)
+    from chargen.language_model import compressed_bits_per_char  # takes a second: imports torch
+
+    with tempfile.TemporaryDirectory() as scratch:
+        run = chargen.train(
+            learnt,
+            args.out or Path(scratch) / "model",
+            **budget(args),
+            errors="replace",  # old files may have another encoding
+            valid_fraction=0.02,
+            hidden_size=args.hidden_size,
+            samples=False,
+            seed=args.seed,
+            deterministic=args.steps is not None,  # else a stopwatch chooses the precision
+            reporter=TerminalReporter(),
+        )
+        lm = chargen.load(run.directory)
+    code = read_all([str(held_back)], chargen.CorpusConfig(errors="replace"))
+    bits = lm.score(code, streams=16).bits_per_char
+    print(f"{len(learnt)} files to learn from, {run.steps} steps in {run.seconds:.0f} s")
+    xz = compressed_bits_per_char(code)["xz_bits_per_char"]
+    print(f"{held_back.name}, held back: {bits:.2f} bits per character; xz on that file: {xz:.2f}")
+
+    print(f"\n{'temperature':16}snippets  parse to their  or at least to their last")
+    print(f"{'':26}last line       top-level statement")
+    shown = []
+    for temperature in TEMPERATURES:
+        samples = lm.sample(
+            args.prompt,
+            args.snippets,
+            temperature=temperature,
+            max_chars=args.length,
+            seed=args.seed,
+        )
+        snippets = [args.prompt + sample.text for sample in samples]
+        print(row(str(temperature), snippets))
+        shown += [(temperature, s) for s in snippets if parses(whole_lines(s))][:1]
+    if real := real_snippets(code, args.prompt, args.length):
+        print(row("the real file", real))
+    for temperature, snippet in shown:
+        print(f"\n# {temperature}: the first that parses\n{visible(whole_lines(snippet)).strip()}")
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore", SyntaxWarning)  # of the code that is parsed
+    warnings.simplefilter("ignore", DeprecationWarning)
+    try:
+        main()
+    except chargen.ChargenError as error:
+        print(f"python_code: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
