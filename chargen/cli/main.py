@@ -1,4 +1,4 @@
-"""The command `chargen`, and the one place where an error becomes a sentence and an exit code."""
+"""The command `chargen`, and where its errors become a sentence and an exit code."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .plot import plot
 from .sample import sample
 from .score import score
 from .sentiment import sentiment
-from .terminal import open_closed_streams, say
+from .terminal import open_closed_streams, say, sentence
 from .train import train
 from .web import web
 
@@ -107,13 +107,5 @@ def _run(arguments: list[str] | None) -> int:
     except (ChargenError, MemoryError, OSError) as error:
         if not isinstance(error, FollowerError):
             who = "" if distributed.leads() else f"rank {distributed.rank()}: "
-            say(f"chargen: {who}{_sentence(error)}")
+            say(f"chargen: {who}{sentence(error)}")
         return error.exit_code if isinstance(error, ChargenError) else 1
-
-
-def _sentence(error: Exception) -> str:
-    if isinstance(error, MemoryError):
-        return "there is not enough memory: try a smaller --hidden-size, --batch-size or --window"
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error)

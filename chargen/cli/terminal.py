@@ -96,3 +96,12 @@ def open_closed_streams() -> None:
 def say(text: str) -> None:
     """A line for people, on stderr."""
     click.echo(visible(text), err=True)
+
+
+def sentence(error: Exception) -> str:
+    """What `say` tells of an error that ends the program."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory: try a smaller --hidden-size, --batch-size or --window"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)

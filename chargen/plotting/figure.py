@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,9 +9,7 @@ import numpy as np
 
 from ..errors import ConfigError
 from .curves import Array, Curves, loss_unit, smoothed
-from .style import COLOURS, DASHES, LINES, drawing
-
-FORMATS = ("png", "svg", "pdf")
+from .style import COLOURS, DASHES, FORMATS, LINES, drawing, image
 
 LABELS = {
     "characters": "characters read",
@@ -74,10 +71,7 @@ def picture(
             axes.set_title("training (line) and validation (dots)", fontsize=10, loc="left")
             _limit(axes, runs, unit)
         _finish(figure, panels, axis, second, title)
-        memory = io.BytesIO()
-        metadata = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
-        figure.savefig(memory, format=form, dpi=120, metadata=metadata[form])
-        return memory.getvalue()
+        return image(figure, form)
 
 
 def _draw_loss(

@@ -23,9 +23,14 @@ LINES: Mapping[str, Any] = {
     "axes.axisbelow": True,
     "legend.frameon": False,
     "svg.fonttype": "none",
-    "svg.hashsalt": "chargen",  # the same picture for the same run
+    "svg.hashsalt": "chargen",
 }
 """For pictures of lines, besides the fonts."""
+
+FORMATS = ("png", "svg", "pdf")
+
+# Neither dates nor versions: the same picture for the same run.
+_METADATA = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 PROPORTIONAL = ("DejaVu Sans",)
 MONOSPACED = ("DejaVu Sans Mono", "Noto Sans Mono CJK JP")
@@ -73,6 +78,13 @@ def drawing(
             yield Figure
         finally:
             logger.setLevel(level)
+
+
+def image(figure: Any, form: str) -> bytes:
+    """A figure in one of `FORMATS`, the same bytes each time."""
+    memory = io.BytesIO()
+    figure.savefig(memory, format=form, dpi=120, metadata=_METADATA[form])
+    return memory.getvalue()
 
 
 def png(figure: Any) -> bytes:

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from chargen import ModelConfig
+from chargen.cli.scripts import at_least, run_script
 from chargen.lm.model import CharLM
 
 Array = NDArray[np.float64]
@@ -61,9 +62,9 @@ def largest(a: Array, b: Array) -> float:
 def main() -> None:
     """Compute, compare, print."""
     parser = argparse.ArgumentParser(description="The unrolled RNN by hand.")
-    parser.add_argument("--steps", type=int, default=12, help="time steps T")
-    parser.add_argument("--hidden", type=int, default=8, help="units H")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=at_least(1), default=12, help="time steps T")
+    parser.add_argument("--hidden", type=at_least(1), default=8, help="units H")
+    parser.add_argument("--seed", type=at_least(0), default=0)
     args = parser.parse_args()
     torch.manual_seed(args.seed)
     config = ModelConfig(
@@ -108,4 +109,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

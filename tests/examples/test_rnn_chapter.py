@@ -9,25 +9,67 @@ from pathlib import Path
 
 import pytest
 
-CHAPTER = Path(__file__).parents[2] / "examples" / "rnn_chapter"
+from .running import EXAMPLES, run
+
+UNROLLED = "rnn_chapter/unrolled_rnn.py"
+GRADIENTS = "rnn_chapter/gradients.py"
 
 
 @pytest.mark.parametrize(("steps", "seed"), [(1, 0), (12, 0), (40, 3)])
 def test_three_computations_of_one_network_agree(steps: int, seed: int) -> None:
-    command = [sys.executable, str(CHAPTER / "unrolled_rnn.py")]
-    command += ["--steps", str(steps), "--seed", str(seed)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = run(UNROLLED, "--steps", str(steps), "--seed", str(seed))
     differences = [float(found) for found in re.findall(r"  (\d\.\de[+-]\d\d)$", done.stdout, re.M)]
     assert len(differences) == 5  # torch, chargen; W, U, b
     assert max(differences) < 1e-6
 
 
-def test_gradients_vanish_with_small_recurrent_weights() -> None:
-    command = [sys.executable, str(CHAPTER / "gradients.py"), "--steps", "20", "--trials", "2"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+def test_gradients_vanish_with_small_recurrent_weights(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra chargen[plot]")
+    picture = tmp_path / "norms.svg"
+    done = run(GRADIENTS, "--steps", "20", "--trials", "2", "--plot", str(picture))
     rows = [line.split() for line in done.stdout.splitlines()[1:]]
     assert len(rows) == 9  # three cells, three scales
     assert all(abs(float(row[2]) - 1) < 0.01 for row in rows)  # at distance 0 it is g itself
     small = {row[0]: float(row[6]) for row in rows if row[1] == "0.5"}
     assert small["rnn"] < 1e-3
     assert all(float(row[8]) <= 1.0 for row in rows)
+    drawn = picture.read_text("utf-8")
+    assert all(name in drawn for name in ("RNN", "LSTM", "GRU", "scale 0.5", "scale 2"))
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "sentence"),
+    [
+        (GRADIENTS, ["--steps", "1"], "must be a whole number of at least 2, got 1"),
+        (GRADIENTS, ["--clip", "nan"], "must be a number above 0, got nan"),
+        (GRADIENTS, ["--plot", "norms.gif"], "name a .png, .svg or .pdf file"),
+        (UNROLLED, ["--hidden", "x"], "must be a whole number of at least 1, got x"),
+    ],
+)
+def test_mistakes_end_in_a_sentence(script: str, arguments: list[str], sentence: str) -> None:
+    assert run(script, *arguments, code=2).stderr.rstrip().endswith(sentence)
+
+
+def test_a_picture_without_matplotlib_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    hidden = f"import sys, runpy; sys.modules['matplotlib'] = None; sys.argv[1:2] = []; \
+        runpy.run_path({str(EXAMPLES / GRADIENTS)!r}, run_name='__main__')"
+    picture = tmp_path / "norms.png"
+    done = subprocess.run(
+        [sys.executable, "-c", hidden, "gradients.py", "--plot", str(picture)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr.endswith("--plot needs the extra: pip install 'chargen[plot]'\n")
+    assert done.stderr.count("\n") == 1
+    assert done.returncode == 1
+
+
+def test_a_reader_who_has_enough_is_no_error() -> None:
+    command = [sys.executable, "-u", str(EXAMPLES / GRADIENTS), "--steps", "2", "--trials", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0

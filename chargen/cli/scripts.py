@@ -1,0 +1,86 @@
+"""The ends of a script around this package: its numbers, its picture, and how it stops."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from argparse import ArgumentTypeError
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ..errors import ChargenError, ConfigError
+from .files import check_files
+from .terminal import say, sentence
+
+
+def run_script(main: Callable[[], None]) -> NoReturn:
+    """Run `main` and exit: an error is one sentence, and a closed pipe is no error."""
+    sys.exit(_run(main))
+
+
+def _run(main: Callable[[], None]) -> int:
+    try:
+        main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python would complain at exit, when it flushes what nobody reads.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except (ChargenError, MemoryError, OSError) as error:
+        say(f"{Path(sys.argv[0]).name}: {sentence(error)}")
+        return error.exit_code if isinstance(error, ChargenError) else 1
+    return 0
+
+
+def at_least(low: int) -> Callable[[str], int]:
+    """What argparse makes a whole number with that is not below `low`."""
+
+    def number(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if value < low:
+            raise ArgumentTypeError(f"must be a whole number of at least {low}, got {text}")
+        return value
+
+    return number
+
+
+def above_zero(text: str) -> float:
+    """What argparse makes a finite number above 0 with."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise ArgumentTypeError(f"must be a number above 0, got {text}")
+    return value
+
+
+def check_plot(path: str | None) -> None:
+    """Find out before the work that ``--plot`` cannot be drawn; an older picture is replaced.
+
+    Raises
+    ------
+    ConfigError, MissingExtraError
+    """
+    if path is None:
+        return
+    from ..plotting.style import FORMATS
+
+    if Path(path).suffix.lower().removeprefix(".") not in FORMATS:
+        raise ConfigError(f"--plot {path}: name a .png, .svg or .pdf file")
+    check_files({"--plot": path}, force=True, drawn=("--plot",))
+
+
+def write_plot(path: str, figure: Any) -> None:
+    """Write a figure of matplotlib in the format that the name says, and tell so."""
+    from ..plotting.style import image
+    from ..writing import write_file
+
+    write_file(path, image(figure, Path(path).suffix.lower().removeprefix(".")))
+    say(f"wrote {path}")
