@@ -1,0 +1,129 @@
+"""RNN, LSTM and GRU as language models of one text: quality and speed at equal size.
+
+Each cell is trained by `chargen.train` with the same steps, streams, window and optimizer (AdamW).
+The LSTM has the hidden size that is asked for; the others have the one whose number of parameters
+comes closest to its. Quality is bits per character of the validation text, by the weights of the
+best evaluation, for the better of the learning rates, which are tried for each cell alike. Speed is
+characters per second of a training step, as a ratio to the LSTM's of the same run; the speed that
+one step in ten reaches counts, because other programs slow down the rest. Run it:
+
+    python examples/rnn_chapter/cells.py essays --steps 300 --hidden 96
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chargen import ModelConfig, Reporter, train
+from chargen.cli.scripts import above_zero, at_least, run_script
+from chargen.lm.config import CELLS
+from chargen.lm.model import CharLM
+from chargen.runtime import shapes_only
+from chargen.text.config import CorpusConfig
+from chargen.text.corpus import load_corpus
+
+DROPOUTS: dict[str, Any] = {"dropout": 0.1, "embedding_dropout": 0.0, "weight_dropout": 0.0}
+
+
+class Stopwatch(Reporter):
+    """Hears of a run's steps and keeps their characters per second, but of the first."""
+
+    def __init__(self) -> None:
+        self.speeds: list[float] = []
+        self.began: float | None = None
+        self.characters = 0
+
+    def step(self, progress: float, metrics: Mapping[str, Any]) -> None:
+        now, characters = time.perf_counter(), metrics["characters"]
+        if self.began is not None:
+            self.speeds.append((characters - self.characters) / (now - self.began))
+        self.began, self.characters = now, characters
+
+    def evaluated(self, metrics: Mapping[str, Any], sample: str | None) -> None:
+        self.began = time.perf_counter()  # an evaluation is no part of the next step
+
+
+def parameters(cell: str, vocabulary: int, embedding: int, hidden: int) -> int:
+    """How many numbers such a model has."""
+    config = ModelConfig(
+        vocabulary_size=vocabulary,
+        cell=cell,
+        hidden_size=hidden,
+        num_layers=1,
+        embedding_size=embedding,
+        **DROPOUTS,
+    )
+    with shapes_only():
+        return CharLM(config).num_parameters()
+
+
+def hidden_size(cell: str, vocabulary: int, embedding: int, wanted: int) -> int:
+    """The hidden size whose number of parameters is nearest to `wanted`."""
+    high = 1
+    while parameters(cell, vocabulary, embedding, high) < wanted:
+        high += 1
+    return min(
+        (max(1, high - 1), high),
+        key=lambda hidden: abs(parameters(cell, vocabulary, embedding, hidden) - wanted),
+    )
+
+
+def main() -> None:
+    """Train, compare, print."""
+    parser = argparse.ArgumentParser(description="RNN, LSTM and GRU at equal size.")
+    parser.add_argument("corpus", nargs="?", default="essays", help="as of chargen train")
+    parser.add_argument("--steps", type=at_least(2), default=300, help="of the optimizer")
+    parser.add_argument("--hidden", type=at_least(1), default=96, help="units H of the LSTM")
+    parser.add_argument("--embedding", type=at_least(1), default=32, help="width E")
+    parser.add_argument(
+        "--learning-rates", type=above_zero, nargs="+", metavar="RATE", default=[0.01, 0.03]
+    )
+    parser.add_argument("--seed", type=at_least(0), default=0)
+    args = parser.parse_args()
+    vocabulary = load_corpus([args.corpus], CorpusConfig()).vocabulary.size
+    wanted = parameters("lstm", vocabulary, args.embedding, args.hidden)
+    rows: dict[str, tuple[int, float, float, float]] = {}
+    for cell in CELLS:
+        hidden = hidden_size(cell, vocabulary, args.embedding, wanted)
+        found, speeds = [], []
+        for rate in args.learning_rates:
+            watch = Stopwatch()
+            with tempfile.TemporaryDirectory() as folder:
+                run = train(
+                    args.corpus,
+                    Path(folder) / cell,
+                    reporter=watch,
+                    cell=cell,
+                    hidden_size=hidden,
+                    num_layers=1,
+                    embedding_size=args.embedding,
+                    **DROPOUTS,
+                    steps=args.steps,
+                    batch_size=16,
+                    window=64,
+                    optimizer="adamw",
+                    learning_rate=rate,
+                    seed=args.seed,
+                    precision="float32",
+                    samples=False,
+                )
+            assert run.valid_bits is not None  # every corpus keeps text to validate on
+            found.append((run.valid_bits, rate))
+            speeds += watch.speeds
+        rows[cell] = (hidden, *min(found), float(np.quantile(speeds, 0.9)))
+    print(f"{'cell':5}{'H':>5}{'parameters':>12}{'bits/char':>11}{'at rate':>9}{'speed':>7}")
+    for cell, (hidden, bits, rate, speed) in rows.items():
+        size = parameters(cell, vocabulary, args.embedding, hidden)
+        ratio = speed / rows["lstm"][3]
+        print(f"{cell:5}{hidden:5}{size:12,}{bits:11.3f}{rate:9.3g}{ratio:7.2f}")
+
+
+if __name__ == "__main__":
+    run_script(main)
