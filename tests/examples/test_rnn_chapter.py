@@ -13,6 +13,8 @@ from .running import EXAMPLES, run
 
 UNROLLED = "rnn_chapter/unrolled_rnn.py"
 GRADIENTS = "rnn_chapter/gradients.py"
+CELLS = "rnn_chapter/cells.py"
+PACKING = "rnn_chapter/padding_packing.py"
 
 
 @pytest.mark.parametrize(("steps", "seed"), [(1, 0), (12, 0), (40, 3)])
@@ -43,11 +45,18 @@ def test_gradients_vanish_with_small_recurrent_weights(tmp_path: Path) -> None:
         (GRADIENTS, ["--steps", "1"], "must be a whole number of at least 2, got 1"),
         (GRADIENTS, ["--clip", "nan"], "must be a number above 0, got nan"),
         (GRADIENTS, ["--plot", "norms.gif"], "name a .png, .svg or .pdf file"),
+        (CELLS, ["essays", "--steps", "1"], "must be a whole number of at least 2, got 1"),
         (UNROLLED, ["--hidden", "x"], "must be a whole number of at least 1, got x"),
     ],
 )
 def test_mistakes_end_in_a_sentence(script: str, arguments: list[str], sentence: str) -> None:
     assert run(script, *arguments, code=2).stderr.rstrip().endswith(sentence)
+
+
+@pytest.mark.parametrize("script", [CELLS, PACKING])
+def test_texts_that_are_not_there_are_named(script: str) -> None:
+    said = run(script, "no-such-file", code=1).stderr
+    assert said == f"{Path(script).name}: no-such-file does not exist\n"
 
 
 def test_a_picture_without_matplotlib_is_refused_in_a_sentence(tmp_path: Path) -> None:
@@ -73,3 +82,29 @@ def test_a_reader_who_has_enough_is_no_error() -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 0
+
+
+def test_cells_are_compared_at_equal_size() -> None:
+    budget = ("--steps", "12", "--hidden", "16", "--learning-rates", "0.001", "0.03")
+    rows = [line.split() for line in run(CELLS, "essays", *budget).stdout.splitlines()[1:]]
+    assert [row[0] for row in rows] == ["lstm", "gru", "rnn"]
+    sizes = [int(row[2].replace(",", "")) for row in rows]
+    assert max(sizes) < 1.03 * min(sizes)
+    assert all(1 < float(row[3]) < 6 for row in rows)  # six bits: all characters alike
+    assert {row[4] for row in rows} == {"0.03"}  # twelve steps at 0.001 learn next to nothing
+    assert rows[0][5] == "1.00"
+    assert all(float(row[5]) > 0 for row in rows)
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_padding_sorting_and_packing_agree_and_a_missing_mask_does_not(cell: str) -> None:
+    budget = ("--limit", "40", "--hidden", "8", "--repeats", "1", "--cell", cell)
+    ways, masks = run(PACKING, "opinions", *budget).stdout.split("\n\n")
+    rows = [re.split(r"\s\s+", line) for line in ways.splitlines()[1:]]
+    waste = [float(row[1].rstrip("%")) for row in rows]
+    assert waste[0] > waste[1] > waste[2] == 0
+    assert all(float(row[column]) < 1e-5 for row in rows for column in (2, 3))
+    assert rows[0][4] == "1.00"
+    changes = [re.split(r"\s\s+", line) for line in masks.splitlines()[1:]]
+    assert all(float(row[1]) < 1e-5 and row[2] == "0.0%" for row in changes[:2])
+    assert all(float(row[1]) > 0.01 for row in changes[2:])
