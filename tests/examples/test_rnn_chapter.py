@@ -15,6 +15,7 @@ UNROLLED = "rnn_chapter/unrolled_rnn.py"
 GRADIENTS = "rnn_chapter/gradients.py"
 CELLS = "rnn_chapter/cells.py"
 PACKING = "rnn_chapter/padding_packing.py"
+TRUNCATED = "rnn_chapter/truncated_bptt.py"
 
 
 @pytest.mark.parametrize(("steps", "seed"), [(1, 0), (12, 0), (40, 3)])
@@ -53,7 +54,7 @@ def test_mistakes_end_in_a_sentence(script: str, arguments: list[str], sentence:
     assert run(script, *arguments, code=2).stderr.rstrip().endswith(sentence)
 
 
-@pytest.mark.parametrize("script", [CELLS, PACKING])
+@pytest.mark.parametrize("script", [CELLS, PACKING, TRUNCATED])
 def test_texts_that_are_not_there_are_named(script: str) -> None:
     said = run(script, "no-such-file", code=1).stderr
     assert said == f"{Path(script).name}: no-such-file does not exist\n"
@@ -108,3 +109,18 @@ def test_padding_sorting_and_packing_agree_and_a_missing_mask_does_not(cell: str
     changes = [re.split(r"\s\s+", line) for line in masks.splitlines()[1:]]
     assert all(float(row[1]) < 1e-5 and row[2] == "0.0%" for row in changes[:2])
     assert all(float(row[1]) > 0.01 for row in changes[2:])
+
+
+@pytest.mark.parametrize("cell", ["lstm", "rnn"])
+def test_truncated_gradients_come_near_the_full_one(cell: str) -> None:
+    budget = ("--steps", "30", "--hidden", "16", "--length", "24", "--cell", cell)
+    gradients, texts = run(TRUNCATED, "essays", *budget).stdout.split("\n\n")
+    rows = [line.split() for line in gradients.splitlines()[2:]]
+    assert [row[0] for row in rows] == ["T=1", "T=2", "T=4", "T=8", "T=16", "T=24"]
+    for column in (1, 3):  # before and after training
+        cosines = [float(row[column]) for row in rows]
+        assert 0 < cosines[0] < cosines[2] < cosines[-1] == 1
+        assert float(rows[-1][column + 1]) == 1
+    bits = [[float(value) for value in line.split()[1:]] for line in texts.splitlines()[2:]]
+    assert {carried for carried, _ in bits} == {bits[0][0]}  # however it is cut, it is one text
+    assert all(zero > carried for carried, zero in bits[:3])
