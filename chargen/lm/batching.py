@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,8 +27,8 @@ class Window:
     Attributes
     ----------
     inputs : (T, B) int64
-        Or as many columns as were asked for.
-    targets : (T, B) int64
+        Or as many columns as were asked for; (T, B, ...) float32 of numbers.
+    targets : as inputs
         What follows each input.
     starts_epoch : bool
         The streams begin anew: the state that was carried belongs elsewhere.
@@ -46,8 +47,9 @@ class Streams:
 
     Parameters
     ----------
-    ids : (N,) integers
-        May be memory-mapped; only the windows are read.
+    ids : (N,) integers, or numbers (N, ...)
+        May be memory-mapped; only the windows are read. Floating-point numbers, such as the rows of
+        a time series, stay what they are, in float32.
     batch_size : int
         B, streams.
     window : int
@@ -63,7 +65,7 @@ class Streams:
 
     def __init__(
         self,
-        ids: NDArray[np.integer],
+        ids: NDArray[np.integer] | NDArray[np.floating],
         batch_size: int,
         window: int,
         seed: int,
@@ -72,7 +74,8 @@ class Streams:
     ) -> None:
         if len(ids) < 2 * batch_size:
             raise ValueError(f"{len(ids)} ids cannot make {batch_size} streams")
-        self.ids = ids
+        self.ids: NDArray[Any] = ids
+        self.dtype = np.float32 if np.issubdtype(ids.dtype, np.floating) else np.int64
         self.batch_size = batch_size
         self.window = min(window, (len(ids) - 1) // batch_size)
         self.jitter = jitter
@@ -117,7 +120,7 @@ class Streams:
             length = min(length, self._stream_length)
         steps = self.offset + self.position + np.arange(length + 1)[:, None]
         starts = np.array(self.columns)[None, :] * self._stream_length
-        block = torch.from_numpy(self.ids[steps + starts].astype(np.int64))  # (T + 1, B)
+        block = torch.from_numpy(self.ids[steps + starts].astype(self.dtype))  # (T + 1, B)
         window = Window(block[:-1], block[1:], starts_epoch=self.position == 0)
         self.position += length
         return window

@@ -9,39 +9,40 @@ import torch
 from torch import Tensor, nn
 
 from .config import TrainConfig, settled
-from .model import CharLM
 from .muon import Muon
+from .recurrent import RecurrentLayers
 
 BETAS = (0.9, 0.99)
 
 
 def make_optimizers(
-    model: CharLM, config: TrainConfig, precision: str
+    model: nn.Module, config: TrainConfig, precision: str
 ) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of the recurrent layers, AdamW (Loshchilov & Hutter 2019) for the rest.
 
     Or AdamW for all, as `config.optimizer` says. Biases and embeddings do not decay, nor does a
-    tied output matrix, which is the embedding.
+    tied output matrix, which is the embedding. The model has `RecurrentLayers` once.
     """
     rate, decay = settled(config.learning_rate), settled(config.weight_decay)
     recurrent: list[nn.Parameter] = []
     decayed: list[nn.Parameter] = []
     kept: list[nn.Parameter] = []
-    in_layers = {id(parameter) for parameter in model.layers.parameters()}
+    [layers] = (module for module in model.modules() if isinstance(module, RecurrentLayers))
+    in_layers = {id(parameter) for parameter in layers.parameters()}
+    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     for parameter in model.parameters():
-        if parameter.ndim == 1 or parameter is model.embedding.weight:
+        if parameter.ndim == 1 or id(parameter) in embeddings:
             kept.append(parameter)
         elif config.optimizer == "muon" and id(parameter) in in_layers:
             recurrent.append(parameter)
         else:
             decayed.append(parameter)
     groups = [{"params": decayed, "weight_decay": decay}, {"params": kept, "weight_decay": 0.0}]
-    fused = model.embedding.weight.device.type in ("cpu", "cuda")
+    fused = next(model.parameters()).device.type in ("cpu", "cuda")
     adamw = torch.optim.AdamW(groups, lr=rate, betas=BETAS, fused=fused)
     if not recurrent:
         return [adamw]
-    gates = len(recurrent[0]) // model.hidden_size
-    return [adamw, Muon(recurrent, gates, rate, decay, getattr(torch, precision))]
+    return [adamw, Muon(recurrent, layers.gates, rate, decay, getattr(torch, precision))]
 
 
 def optimizer_tensors(*optimizers: torch.optim.Optimizer) -> dict[str, Tensor]:

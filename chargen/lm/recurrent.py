@@ -1,0 +1,192 @@
+"""Recurrent layers on their own: of ids that were embedded, or of numbers.
+
+They never keep a state: it goes in and comes out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+State = tuple[Tensor, ...]
+"""(h, c) for an LSTM, (h,) for a GRU or RNN; each (num_layers, B, H), float32."""
+
+STATE_NAMES = {"lstm": ("h", "c"), "gru": ("h",), "rnn": ("h",)}
+"""Names of the parts of a `State`, by cell."""
+
+_CELL_CLASSES: dict[str, Callable[[int, int], nn.RNNBase]] = {
+    "lstm": nn.LSTM,
+    "gru": nn.GRU,
+    "rnn": nn.RNN,
+}
+_FUSED: dict[str, Callable[..., tuple[Tensor, ...]]] = {
+    "lstm": torch.lstm,
+    "gru": torch.gru,
+    "rnn": torch.rnn_tanh,
+}
+_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+_GATES = {"lstm": 4, "gru": 3, "rnn": 1}
+
+
+class Dropout(nn.Module):
+    """Dropout on (T, B, features), element by element or one mask for the whole window.
+
+    Parameters
+    ----------
+    rate : float
+        Probability that a value is zeroed while training.
+    variational : bool
+        The mask is drawn once for a window and holds for each of its time steps
+        (Gal & Ghahramani 2016, https://arxiv.org/abs/1512.05287).
+    """
+
+    def __init__(self, rate: float, variational: bool = False) -> None:
+        super().__init__()
+        self.rate = rate
+        self.variational = variational
+
+    def forward(self, values: Tensor) -> Tensor:
+        return dropped(values, self.rate, self.variational) if self.training else values
+
+
+def dropped(values: Tensor, rate: float, variational: bool) -> Tensor:
+    """What `Dropout` makes of (T, B, features) while training."""
+    if rate == 0:
+        return values
+    if not variational:
+        return nn.functional.dropout(values, rate)
+    keep = 1 - rate
+    mask = values.new_empty((1, *values.shape[1:])).bernoulli_(keep).div_(keep)
+    return values * mask
+
+
+class RecurrentLayers(nn.ModuleList):
+    """Layers of one recurrent cell, one on the other.
+
+    Each is a module of its own, not one of many layers: dropout between them is then ours to
+    choose. The forget gate's bias starts at 1 (Jozefowicz et al. 2015), other biases at 0, and
+    matrices in torch's own ranges.
+
+    Parameters
+    ----------
+    cell : {"lstm", "gru", "rnn"}
+    input_size : int
+        E.
+    hidden_size : int
+        H.
+    num_layers : int
+    dropout : float
+        Between layers.
+    weight_dropout : float
+        On the recurrent weights (DropConnect; Merity et al. 2018).
+    variational : bool
+        As for `Dropout`.
+
+    Examples
+    --------
+    >>> layers = RecurrentLayers("gru", 3, 16, 2)
+    >>> outputs, state = layers(torch.zeros(7, 5, 3), layers.initial_state(5))
+    >>> tuple(outputs.shape), tuple(state[0].shape)
+    ((7, 5, 16), (2, 5, 16))
+    """
+
+    def __init__(
+        self,
+        cell: str,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int,
+        *,
+        dropout: float = 0.0,
+        weight_dropout: float = 0.0,
+        variational: bool = False,
+    ) -> None:
+        super().__init__(
+            _CELL_CLASSES[cell](input_size if layer == 0 else hidden_size, hidden_size)
+            for layer in range(num_layers)
+        )
+        self.cell = cell
+        self.hidden_size = hidden_size
+        self.gates = _GATES[cell]
+        self.dropout = dropout
+        self.weight_dropout = weight_dropout
+        self.variational = variational
+        for layer in self:
+            for name in ("bias_ih_l0", "bias_hh_l0"):
+                nn.init.zeros_(layer.get_parameter(name))
+            if cell == "lstm":
+                # Gates are stacked as input, forget, cell, output.
+                layer.get_parameter("bias_ih_l0").data[hidden_size : 2 * hidden_size] = 1
+
+    def make_orthogonal(self) -> None:
+        """Draw the recurrent matrices anew, orthogonal gate by gate (Saxe et al. 2014)."""
+        for layer in self:
+            for gate in layer.get_parameter("weight_hh_l0").data.chunk(self.gates):
+                nn.init.orthogonal_(gate)
+
+    def initial_state(self, batch_size: int) -> State:
+        """Zeros: the state before anything was read.
+
+        Returns
+        -------
+        State
+            Each tensor (num_layers, B, H), on the layers' device, float32.
+        """
+        device = next(self.parameters()).device
+        shape = (len(self), batch_size, self.hidden_size)
+        return tuple(torch.zeros(shape, device=device) for _ in STATE_NAMES[self.cell])
+
+    def forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        """Read a window.
+
+        Parameters
+        ----------
+        inputs : (T, B, E)
+        state : State
+            As `initial_state` or an earlier call gave it; it is not changed.
+
+        Returns
+        -------
+        outputs : (T, B, H)
+            Of the last layer, without dropout.
+        state : State
+            After the last time step, float32 also under autocast.
+        """
+        outputs = inputs
+        new_states = []
+        for index, layer in enumerate(self):
+            if index > 0 and self.training:
+                outputs = dropped(outputs, self.dropout, self.variational)
+            before = tuple(part[index : index + 1] for part in state)
+            outputs, after = self._run_layer(layer, outputs, before)
+            new_states.append(after)
+        merged = tuple(torch.cat(parts).float() for parts in zip(*new_states, strict=True))
+        return outputs, merged
+
+    def _run_layer(self, layer: nn.Module, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        weights: list[Tensor] = [layer.get_parameter(name + "_l0") for name in _WEIGHTS]
+        if self.training and self.weight_dropout:
+            weights[1] = nn.functional.dropout(weights[1], self.weight_dropout)
+        # The call that nn.LSTM.forward ends in, made here because weights can then be dropped
+        # without re-registering parameters at each step.
+        hidden = state if self.cell == "lstm" else state[0]
+        has_biases, num_layers, between, bidirectional, batch_first = True, 1, 0.0, False, False
+        outputs, *after = _FUSED[self.cell](
+            inputs,
+            hidden,
+            weights,
+            has_biases,
+            num_layers,
+            between,
+            self.training,
+            bidirectional,
+            batch_first,
+        )
+        return outputs, tuple(after)
+
+
+def detach(state: State) -> State:
+    """The same state without its history: where truncated BPTT truncates."""
+    return tuple(part.detach() for part in state)
