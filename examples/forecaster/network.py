@@ -1,0 +1,123 @@
+"""A GRU that reads a series day by day and forecasts the next K days, from chargen's parts.
+
+Batches of streams, recurrent layers, optimizer, schedule and clipping are those of the character
+model; in place of an embedding there are numbers, in place of logits K forecasts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from baselines import ahead
+from numpy.typing import NDArray
+from series import Array, Series
+from torch import Tensor, nn
+
+from chargen import TrainConfig
+from chargen.lm.batching import Streams
+from chargen.lm.config import settled
+from chargen.lm.optim import clip_gradient, learning_rate_factor, make_optimizers
+from chargen.lm.recurrent import Dropout, RecurrentLayers, State, detach
+
+INPUTS = 3  # cosine and sine of the season, distance from what is usual
+
+
+class Forecaster(nn.Module):
+    """Recurrent layers and a linear output.
+
+    Parameters
+    ----------
+    hidden : int
+        H.
+    horizon : int
+        K, days ahead.
+    """
+
+    def __init__(self, hidden: int, horizon: int) -> None:
+        super().__init__()
+        self.layers = RecurrentLayers("gru", INPUTS, hidden, 1)
+        self.dropout = Dropout(0.2)
+        self.output = nn.Linear(hidden, horizon)
+
+    def forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        """(T, B, 3) and a state to forecasts (T, B, K) and the state after them."""
+        outputs, state = self.layers(inputs, state)
+        return self.output(self.dropout(outputs)), state
+
+
+def rows(series: Series, distance: Array, horizon: int) -> NDArray[np.float32]:
+    """What the network reads of each day, and behind it what it forecasts on the day before.
+
+    Parameters
+    ----------
+    series : Series
+    distance : (N,)
+        From what is usual, in standard deviations.
+    horizon : int
+        K.
+
+    Returns
+    -------
+    (N, 2 + K) float32
+        Row t: cosine and sine of the season, and `distance` of the days t to t + K - 1, NaN beyond
+        the end. So row t + 1 holds the targets of row t, as `Streams` gives them.
+    """
+    season = [np.cos(series.phases), np.sin(series.phases), distance]
+    later = ahead(distance, horizon)[:, : horizon - 1]
+    return np.column_stack([*season, later]).astype(np.float32)
+
+
+def fit(
+    model: Forecaster,
+    data: NDArray[np.float32],
+    config: TrainConfig,
+    error: Callable[[], float],
+) -> None:
+    """Train by truncated BPTT on squared error; keep the weights for which `error` is least.
+
+    Parameters
+    ----------
+    model : Forecaster
+    data : (N, 2 + K) float32
+        See `rows`.
+    config : TrainConfig
+        With steps, batch_size, window, learning_rate, warmup_steps, weight_decay and eval_every.
+    error : callable
+        Of the model as it is, on other days.
+    """
+    total, batch = settled(config.steps), settled(config.batch_size)
+    streams = Streams(data, batch, settled(config.window), config.seed)
+    optimizers = make_optimizers(model, config, "float32")
+    state = model.layers.initial_state(batch)
+    best, kept = float("inf"), model.state_dict()
+    for step in range(total):
+        window = streams.next()
+        if window.starts_epoch:
+            state = model.layers.initial_state(batch)
+        factor = learning_rate_factor(step / total, step, settled(config.warmup_steps))
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+            group["lr"] = settled(config.learning_rate) * factor
+        found, state = model(window.inputs[..., :INPUTS], detach(state))
+        model.zero_grad()
+        torch.autograd.backward(nn.functional.mse_loss(found, window.targets[..., INPUTS - 1 :]))
+        clip_gradient(model.parameters(), config.clip)
+        for optimizer in optimizers:
+            optimizer.step()
+        if (step + 1) % settled(config.eval_every) == 0 or step + 1 == total:
+            now = error()
+            if now < best:
+                best, kept = now, {k: v.clone() for k, v in model.state_dict().items()}
+    model.load_state_dict(kept)
+
+
+@torch.no_grad()
+def forecast(model: Forecaster, data: NDArray[np.float32]) -> Array:
+    """Forecasts (N, K) from each day, in standard deviations; the state is carried through all."""
+    model.eval()
+    inputs = torch.from_numpy(data[:, None, :INPUTS].copy())  # (N, 1, 3)
+    found, _ = model(inputs, model.layers.initial_state(1))
+    model.train()
+    forecasts: Array = found[:, 0].double().numpy()
+    return forecasts
