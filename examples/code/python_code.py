@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import io
 import random
 import re
 import sys
@@ -182,6 +183,8 @@ def main() -> None:
 if __name__ == "__main__":
     warnings.simplefilter("ignore", SyntaxWarning)  # of the code that is parsed
     warnings.simplefilter("ignore", DeprecationWarning)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # letters that a terminal lacks, as escapes
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         main()
     except chargen.ChargenError as error:

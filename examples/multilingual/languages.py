@@ -13,6 +13,7 @@ in which language it is. Run it:
 from __future__ import annotations
 
 import argparse
+import io
 import math
 import random
 import sys
@@ -264,6 +265,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    if isinstance(sys.stdout, io.TextIOWrapper):  # letters that a terminal lacks, as escapes
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         main()
     except chargen.ChargenError as error:

@@ -10,6 +10,7 @@ that do not stand in the list, and says of given names how surprising they are. 
 from __future__ import annotations
 
 import argparse
+import io
 import random
 import statistics
 import sys
@@ -177,6 +178,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    if isinstance(sys.stdout, io.TextIOWrapper):  # letters that a terminal lacks, as escapes
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         main()
     except chargen.ChargenError as error:

@@ -23,7 +23,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
 def test_languages_are_written_on_demand_and_found_again(tmp_path: Path) -> None:
     out = tmp_path / "model"
     files = [TEXTS / f"{name}.txt" for name in ("el", "en", "ru")]
-    done = run(*files, "--steps", 200, "--hidden-size", 64, "--samples", 1, "--out", out)
+    done = run(*files, "--steps", 120, "--hidden-size", 64, "--samples", 1, "--out", out)
     assert done.returncode == 0, done.stderr
     lines = dict(re.findall(r"^(el|en|ru): (.+)$", done.stdout, re.M))
     letters = {"el": "α-ωά-ώ", "en": "a-z", "ru": "а-яё"}
