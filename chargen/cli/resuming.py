@@ -22,7 +22,9 @@ def resume_budget(context: click.Context) -> dict[str, Any]:
     for parameter in context.command.params:
         name = parameter.name or ""
         source = context.get_parameter_source(name)
-        if name not in allowed and source is ParameterSource.COMMANDLINE:
+        # click 8.1 takes a CORPUS that is not there as given on the command line.
+        there = context.params.get(name) != ()
+        if name not in allowed and there and source is ParameterSource.COMMANDLINE:
             argument = (parameter.metavar or name).rstrip(".")
             given = parameter.opts[0] if isinstance(parameter, click.Option) else argument
             raise ConfigError(f"--resume goes on with the saved options: leave {given} out")

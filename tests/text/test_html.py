@@ -118,12 +118,14 @@ class TestCorpora:
         with pytest.raises(ConfigError, match="--clean must be 'html'"):
             CorpusConfig(clean="xml")
 
-    def test_a_model_reads_as_it_was_trained(self) -> None:
+    def test_a_model_reads_as_it_was_trained(self, tmp_path: Path) -> None:
+        table = tmp_path / "t.csv"
+        table.write_text("text\na\n")
         for trained, asked, expected in (
             ({"clean": "html", "documents": "rows"}, None, "html"),
             ({"documents": "rows"}, None, None),  # by a version that could not clean
             ({"clean": None, "documents": "rows"}, "html", "html"),
         ):
             stored = Checkpoint("language-model", {"config": {"corpus": {"config": trained}}})
-            config = reading_of(SimpleNamespace(checkpoint=stored), {"clean": asked})
+            config = reading_of(SimpleNamespace(checkpoint=stored), (str(table),), {"clean": asked})
             assert config == CorpusConfig(clean=expected, documents="rows")
