@@ -11,6 +11,8 @@ from .curves import Curves, loss_unit, smoothed
 
 _COLOURS = ("blue", "yellow", "green", "magenta", "cyan", "red", "white")
 _SMALLEST = 20
+_BESIDE = 19
+"""Columns that plotille needs for numbers, arrow and brackets."""
 
 
 def drawn(
@@ -48,7 +50,7 @@ def drawn(
     texts = []
     for group in groups:
         figure = plotille.Figure()
-        figure.width = max(_SMALLEST, width - 24)
+        figure.width = max(_SMALLEST, width - _BESIDE - len(axis))
         figure.height = height
         figure.color_mode = "names"
         figure.with_colors = colour

@@ -33,7 +33,7 @@ STYLE = (
   overflow-wrap: anywhere;
 """
     + pages.style()
-    + """table, th, td { border: 0 solid var(--line) !important; }
+    + """table, thead, tbody, tr, th, td { border: 0 solid var(--line) !important; }
 th, td { border-bottom-width: 1px !important; padding: .25rem .5rem .25rem 0 !important; }
 .scale span { border-color: var(--line) !important; }
 }

@@ -107,7 +107,9 @@ def test_in_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "one" in text
     assert "two" in text
     assert "bits per character" in text
-    assert max(map(len, text.splitlines())) <= 80
+    for axis in ("characters", "seconds", "steps", "epochs"):
+        text = drawn(runs, width=70, axis=axis, colour=False)
+        assert max(map(len, text.splitlines())) <= 70
     monkeypatch.setenv("FORCE_COLOR", "1")  # the test's output is no terminal
     assert "\x1b" in drawn(runs, width=70)
 
