@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ class _Guarded:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        host = dict(scope["headers"]).get(b"host", b"").decode("latin-1").rpartition(":")[0]
+        host = dict(scope["headers"]).get(b"host", b"").decode("latin-1").partition(":")[0]
         if host not in (HOST, "localhost"):
             await send({"type": "http.response.start", "status": 421, "headers": []})
             await send({"type": "http.response.body", "body": b"this page is for this machine"})
@@ -56,7 +56,7 @@ class _Guarded:
 
 
 @contextmanager
-def served(folder: str | Path, port: int | None = None) -> Any:
+def served(folder: str | Path, port: int | None = None) -> Iterator[str]:
     """Serve the page while the block runs.
 
     Parameters

@@ -151,9 +151,13 @@ class Workshop:
             process.start()
             tells.close()  # the child's end is then the only one: its death ends the listening
             job = self.job = Job(name)
-            self._listener = threading.Thread(
-                target=_listen, args=(hears, process, job), daemon=True
-            )
+
+            def listen() -> None:
+                _listen(hears, process, job)
+                if not exists(out):
+                    kept.unlink(missing_ok=True)  # nothing goes on with it, and the name is free
+
+            self._listener = threading.Thread(target=listen, daemon=True)
             self._listener.start()
             return job
 

@@ -78,6 +78,8 @@ def test_what_cannot_be_learnt_is_told(workshop: Workshop) -> None:
     until(job, lambda: job.over)
     assert job.state == "failed"
     assert "characters" in job.message
+    workshop.close()
+    assert list(workshop.folder.iterdir()) == []  # the name is free again
 
 
 @pytest.mark.parametrize("name", ["", "  ", "../x", "a/b", ".hidden", "a\\b", "x" * 81, "a."])
