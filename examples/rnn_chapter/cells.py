@@ -4,8 +4,8 @@ Each cell is trained by `chargen.train` with the same steps, streams, window and
 The LSTM has the hidden size that is asked for; the others have the one whose number of parameters
 comes closest to its. Quality is bits per character of the validation text, by the weights of the
 best evaluation, for the better of the learning rates, which are tried for each cell alike. Speed is
-characters per second of a training step, as a ratio to the LSTM's of the same run; the speed that
-one step in ten reaches counts, because other programs slow down the rest. Run it:
+characters per second of processor time in training steps, as a ratio to the LSTM's of the same run:
+other programs slow down the clock on the wall more than that. Run it:
 
     python examples/rnn_chapter/cells.py essays --steps 300 --hidden 96
 """
@@ -19,8 +19,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from chargen import ModelConfig, Reporter, train
 from chargen.cli.scripts import above_zero, at_least, run_script
 from chargen.lm.config import CELLS
@@ -33,21 +31,29 @@ DROPOUTS: dict[str, Any] = {"dropout": 0.1, "embedding_dropout": 0.0, "weight_dr
 
 
 class Stopwatch(Reporter):
-    """Hears of a run's steps and keeps their characters per second, but of the first."""
+    """Hears of the steps of runs: how many characters they read in how much processor time.
+
+    Without a run's first step, which also pays for set-up.
+    """
 
     def __init__(self) -> None:
-        self.speeds: list[float] = []
-        self.began: float | None = None
-        self.characters = 0
+        self.characters, self.seconds = 0, 0.0
+        self.before, self.began = 0, 0.0
 
     def step(self, progress: float, metrics: Mapping[str, Any]) -> None:
-        now, characters = time.perf_counter(), metrics["characters"]
-        if self.began is not None:
-            self.speeds.append((characters - self.characters) / (now - self.began))
-        self.began, self.characters = now, characters
+        now, characters = time.process_time(), metrics["characters"]
+        if metrics["step"] > 1:
+            self.characters += characters - self.before
+            self.seconds += now - self.began
+        self.before, self.began = characters, now
 
     def evaluated(self, metrics: Mapping[str, Any], sample: str | None) -> None:
-        self.began = time.perf_counter()  # an evaluation is no part of the next step
+        self.began = time.process_time()  # an evaluation is no part of the next step
+
+    @property
+    def speed(self) -> float:
+        """Characters per second of processor time."""
+        return self.characters / self.seconds
 
 
 def parameters(cell: str, vocabulary: int, embedding: int, hidden: int) -> int:
@@ -92,9 +98,8 @@ def main() -> None:
     rows: dict[str, tuple[int, float, float, float]] = {}
     for cell in CELLS:
         hidden = hidden_size(cell, vocabulary, args.embedding, wanted)
-        found, speeds = [], []
+        found, watch = [], Stopwatch()
         for rate in args.learning_rates:
-            watch = Stopwatch()
             with tempfile.TemporaryDirectory() as folder:
                 run = train(
                     args.corpus,
@@ -116,8 +121,7 @@ def main() -> None:
                 )
             assert run.valid_bits is not None  # every corpus keeps text to validate on
             found.append((run.valid_bits, rate))
-            speeds += watch.speeds
-        rows[cell] = (hidden, *min(found), float(np.quantile(speeds, 0.9)))
+        rows[cell] = (hidden, *min(found), watch.speed)
     print(f"{'cell':5}{'H':>5}{'parameters':>12}{'bits/char':>11}{'at rate':>9}{'speed':>7}")
     for cell, (hidden, bits, rate, speed) in rows.items():
         size = parameters(cell, vocabulary, args.embedding, hidden)

@@ -5,8 +5,8 @@ same texts in three ways: padded in the order of the file, padded after sorting 
 packed (`torch.nn.utils.rnn.pack_padded_sequence`) in the order of the file. Of each text it gives
 the mean of the states over its true steps and the state after its last one, and the gradient of
 one loss is taken. The first table has the share of time steps that are padding, the largest
-difference of features and gradient from the first way, relative to the largest value, and the time
-of reading and learning as ratios: the fastest of several rounds.
+difference of features and gradient from the first way, relative to the largest value, and the
+processor time of reading and learning as ratios: the fastest of several rounds.
 
 The second table is of the sentiment model that ships with chargen. Once it knows the texts'
 lengths, once it takes padding for text; its probabilities are set beside those of each text alone.
@@ -134,9 +134,9 @@ def compare_ways(
     found = {}
     for _ in range(args.repeats):  # one after the other: what slows the machine slows them all
         for way, (order, outputs, _) in ways.items():
-            began = time.perf_counter()
+            began = time.process_time()
             found[way] = learn(model, encoded, order, args.batch, outputs, goal)
-            seconds[way].append(time.perf_counter() - began)
+            seconds[way].append(time.process_time() - began)
     first = next(iter(ways))
     print(f"{'':20}{'padding':>9}{'features differ':>17}{'gradient differs':>18}{'time':>7}")
     for way, (_, _, share) in ways.items():
