@@ -43,6 +43,7 @@ def test_one_day_ahead_nothing_simple_is_better(tmp_path: Path) -> None:
     assert all(name in drawn for name in ("truth", "GRU", "climatology", "days ahead"))
 
 
+@pytest.mark.slow
 def test_the_seed_decides(tmp_path: Path) -> None:
     budget = ("--steps", "3", "--hidden", "4", "--horizon", "2")
     one, same, other = (run(FORECASTER, *budget, "--seed", seed).stdout for seed in "112")

@@ -92,5 +92,11 @@ class Person:
         found.wait_for()
         return str(found.inner_text())
 
+    def shows(self, selector: str, text: str) -> None:
+        """Wait until an element has this text, its spaces and line ends apart."""
+        from playwright.sync_api import expect
+
+        expect(self.page.locator(selector)).to_have_text(text, timeout=60_000)
+
     def text(self, selector: str) -> str:
         return str(self.page.locator(selector).inner_text())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import chargen
+from chargen.plotting.heatmap import step_of
 
 from .conftest import TEXT, Person
 
@@ -23,20 +25,22 @@ def test_writes_what_the_library_writes(person: Person, models: Path) -> None:
     person.wait_for("#write-note", " in ")
     lm = chargen.load(models / "fox")
     expected = lm.generate("the dog", max_chars=600)
-    assert person.text("#written .written").strip() == ("the dog" + expected).strip()
+    person.shows("#written .written", "the dog" + expected)
     person.press("Another")
     second = lm.generate("the dog", max_chars=600, seed=1)
-    person.wait_for("#written", second.splitlines()[0])
+    person.shows("#written .written", "the dog" + second)
 
 
 def test_paints_each_character_by_its_surprise(person: Person, models: Path) -> None:
     person.page.get_by_label("Show how surprising").check()
     person.press("Write")
     person.wait_for("#write-note", " in ")
-    painted = person.page.locator("#written .written span[class^=s]")
     (drawn,) = chargen.load(models / "fox").sample("", max_chars=600)
-    surprising = sum(-value > 0.6931471805599453 for value in drawn.log_probs)
-    assert sum(len(text) for text in painted.all_text_contents()) == surprising
+    steps = [step_of(-value / math.log(2)) for value in drawn.log_probs]
+    person.shows("#written .written", drawn.text)
+    for step in range(1, 6):
+        painted = person.page.locator(f"#written .written .s{step}").all_text_contents()
+        assert sum(map(len, painted)) == steps.count(step)
 
 
 def test_a_long_text_can_be_stopped(person: Person) -> None:
@@ -66,6 +70,7 @@ def test_judges_a_text_and_shows_how_the_verdict_moved(person: Person) -> None:
     person.wait_for("#verdict", "there is no text")
 
 
+@pytest.mark.slow
 def test_a_pasted_megabyte_is_judged_without_a_trace(person: Person) -> None:
     person.go_to("Sentiment")
     person.paste("Text", "A quiet, wonderful film. " * 40_000)
@@ -93,7 +98,7 @@ def test_trains_on_an_uploaded_file_and_writes_with_it(
     person.wait_for("#write-note", " in ")
     assert person.page.get_by_role("combobox").first.input_value() == "hound"
     expected = chargen.load(folder / "hound").generate(max_chars=600)
-    assert person.text("#written .written").strip() == expected.strip()
+    person.shows("#written .written", expected)
 
 
 def test_a_cancelled_training_is_kept_and_two_see_the_same(
