@@ -33,6 +33,7 @@ class CharLM(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> sizes = dict(embedding_size=8, hidden_size=16, num_layers=1)
     >>> rates = dict(dropout=0.0, embedding_dropout=0.0, weight_dropout=0.0)
     >>> lm = CharLM(ModelConfig(vocabulary_size=5, **sizes, **rates))
