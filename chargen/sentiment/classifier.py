@@ -163,8 +163,8 @@ class Classifier:
 
         Returns
         -------
-        (len(text) + 1, C) float32
-            Of the text as cleaned; row 0 has read nothing.
+        (N + 1, C) float32
+            Of the N characters of the text as cleaned; row 0 has read nothing.
         """
         text = self.cleaned(text)
         if any(eye.backward for eye in self.eyes):
