@@ -22,6 +22,9 @@ STEPS: tuple[tuple[float, str | None], ...] = (
 COLUMNS, LINES = 88, 60
 """Of a picture; what is longer is cut there and said to be."""
 
+FEWEST_LINES = 4
+"""That a picture has room for: heading and key would stretch a single one."""
+
 
 def step_of(bits: float) -> int:
     """The step of a surprise, from 0 to 5."""
@@ -85,7 +88,7 @@ def picture(text: str, bits: Sequence[float], title: str) -> bytes:
     """
     with drawing("--png", fonts=MONOSPACED) as figures:
         drawn = list(cells(text, [step_of(value) for value in bits], COLUMNS, LINES))
-        lines = 1 + max((line for line, *_ in drawn), default=0)
+        lines = max(FEWEST_LINES, 1 + max((line for line, *_ in drawn), default=0))
         figure = figures(figsize=(9.5, 0.19 * lines + 0.9))
         axes = figure.subplots()
         _draw(axes, drawn, lines)
