@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
-from argparse import ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 from ..errors import ChargenError, ConfigError
+from ..lm.config import TrainConfig
 from .files import check_files
 from .terminal import say, sentence
 
 
 def run_script(main: Callable[[], None]) -> NoReturn:
     """Run `main` and exit: an error is one sentence, and a closed pipe is no error."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # letters that a terminal lacks, as escapes
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(_run(main))
 
 
@@ -33,6 +37,37 @@ def _run(main: Callable[[], None]) -> int:
         say(f"{Path(sys.argv[0]).name}: {sentence(error)}")
         return error.exit_code if isinstance(error, ChargenError) else 1
     return 0
+
+
+def add_training_options(parser: ArgumentParser) -> None:
+    """Add the options of a script that trains one language model; see `training_options`."""
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--minutes", type=float, default=0.7, help="of training, at most [0.7]")
+    length.add_argument("--steps", type=int, help="of training, at most; repeatable to the bit")
+    parser.add_argument("--hidden-size", type=int, help="units H (default: chosen)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", help="keep the model in this folder")
+
+
+def training_options(args: Namespace) -> dict[str, Any]:
+    """Options of `chargen.train` from what `add_training_options` added, checked before the work.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if args.out and Path(args.out).exists():
+        raise ConfigError(f"{args.out} exists: choose another --out")
+    # Minutes, unless steps are given.
+    budget = {"minutes": args.minutes} if args.steps is None else {"steps": args.steps}
+    TrainConfig(**budget, seed=args.seed)
+    return {
+        **budget,
+        "seed": args.seed,
+        "hidden_size": args.hidden_size,
+        "samples": False,
+        "deterministic": args.steps is not None,  # else a stopwatch chooses the precision
+    }
 
 
 def at_least(low: int) -> Callable[[str], int]:

@@ -12,17 +12,15 @@ from __future__ import annotations
 
 import argparse
 import ast
-import io
 import random
 import re
-import sys
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Any
 
 import chargen
 from chargen.cli.progress import TerminalReporter
+from chargen.cli.scripts import add_training_options, run_script, training_options
 from chargen.cli.terminal import visible
 from chargen.text.sources import read_all, resolve
 
@@ -33,11 +31,6 @@ NO_CODE = {"encodings", "pydoc_data"}
 TEMPERATURES = (0.4, 0.7, 1.0)
 
 
-def budget(args: argparse.Namespace) -> dict[str, Any]:
-    """Of training: minutes, unless steps are given."""
-    return {"minutes": args.minutes} if args.steps is None else {"steps": args.steps}
-
-
 def check(args: argparse.Namespace) -> None:
     """Refuse, before anything is read, what cannot be asked.
 
@@ -45,11 +38,9 @@ def check(args: argparse.Namespace) -> None:
     ------
     chargen.ConfigError
     """
-    if args.out and Path(args.out).exists():
-        raise chargen.ConfigError(f"{args.out} exists: choose another --out")
     if args.snippets < 1 or args.length < 1:
         raise chargen.ConfigError("--snippets and --length must be 1 or more")
-    chargen.TrainConfig(**budget(args), seed=args.seed)
+    training_options(args)
 
 
 def files_of(args: argparse.Namespace) -> tuple[list[Path], Path]:
@@ -120,16 +111,11 @@ def arguments() -> argparse.Namespace:
     """What was asked on the command line."""
     parser = argparse.ArgumentParser(description="Write Python, and parse what was written.")
     parser.add_argument("code", nargs="*", default=LIBRARY, help="files or folders [python-stdlib]")
-    length = parser.add_mutually_exclusive_group()
-    length.add_argument("--minutes", type=float, default=0.7, help="of training [0.7]")
-    length.add_argument("--steps", type=int, help="of training; repeatable to the bit")
     parser.add_argument("--held-back", metavar="FILE", help=f"[{HELD_BACK}, or one by the seed]")
     parser.add_argument("--prompt", default="def ", help="what a snippet begins with ['def ']")
     parser.add_argument("--snippets", type=int, default=100, help="at each temperature [100]")
     parser.add_argument("--length", type=int, default=200, help="characters of a snippet [200]")
-    parser.add_argument("--hidden-size", type=int, help="units H (default: chosen)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", help="keep the model in this folder")
+    add_training_options(parser)
     return parser.parse_args()
 
 
@@ -144,13 +130,9 @@ def main() -> None:
         run = chargen.train(
             learnt,
             args.out or Path(scratch) / "model",
-            **budget(args),
+            **training_options(args),
             errors="replace",  # old files may have another encoding
             valid_fraction=0.02,
-            hidden_size=args.hidden_size,
-            samples=False,
-            seed=args.seed,
-            deterministic=args.steps is not None,  # else a stopwatch chooses the precision
             reporter=TerminalReporter(),
         )
         lm = chargen.load(run.directory)
@@ -183,10 +165,4 @@ def main() -> None:
 if __name__ == "__main__":
     warnings.simplefilter("ignore", SyntaxWarning)  # of the code that is parsed
     warnings.simplefilter("ignore", DeprecationWarning)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # letters that a terminal lacks, as escapes
-        sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        main()
-    except chargen.ChargenError as error:
-        print(f"python_code: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_script(main)

@@ -13,18 +13,16 @@ in which language it is. Run it:
 from __future__ import annotations
 
 import argparse
-import io
 import math
 import random
-import sys
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import chargen
 from chargen.cli.progress import TerminalReporter
+from chargen.cli.scripts import add_training_options, run_script, training_options
 from chargen.cli.terminal import visible
 from chargen.text.sources import read_all, resolve
 
@@ -44,11 +42,6 @@ class Language:
     tested: list[str]
 
 
-def budget(args: argparse.Namespace) -> dict[str, Any]:
-    """Of training: minutes, unless steps are given."""
-    return {"minutes": args.minutes} if args.steps is None else {"steps": args.steps}
-
-
 def check(args: argparse.Namespace) -> None:
     """Refuse, before anything is read, what cannot be asked.
 
@@ -56,12 +49,10 @@ def check(args: argparse.Namespace) -> None:
     ------
     chargen.ConfigError
     """
-    if args.out and Path(args.out).exists():
-        raise chargen.ConfigError(f"{args.out} exists: choose another --out")
     for option, least in (("samples", 0), ("length", 1), ("shortest", 1), ("tests", 1)):
         if (value := getattr(args, option)) < least:
             raise chargen.ConfigError(f"--{option} must be {least} or more, got {value}")
-    chargen.TrainConfig(**budget(args), seed=args.seed)
+    training_options(args)
     chargen.SamplingConfig(temperature=args.temperature)
 
 
@@ -122,14 +113,10 @@ def train(args: argparse.Namespace, languages: dict[str, Language]) -> chargen.R
         args.out or folder / "model",
         documents="lines",
         valid=str(folder / "watched.txt"),
-        **budget(args),
-        hidden_size=args.hidden_size,
+        **training_options(args),
         # About once in a pass: short texts are soon learnt by heart, and the best weights count.
         eval_every=min(200, max(10, characters // 2048)),
         patience=6,
-        samples=False,
-        seed=args.seed,
-        deterministic=args.steps is not None,  # else a stopwatch chooses the precision
         reporter=TerminalReporter(),
     )
 
@@ -229,9 +216,6 @@ def arguments() -> argparse.Namespace:
         default=[str(TEXTS)],
         help="files, one a language, a paragraph a line, or folders of them",
     )
-    length = parser.add_mutually_exclusive_group()
-    length.add_argument("--minutes", type=float, default=0.7, help="of training, at most [0.7]")
-    length.add_argument("--steps", type=int, help="of training, at most; repeatable to the bit")
     parser.add_argument("--samples", type=int, default=2, help="lines in each language [2]")
     parser.add_argument("--temperature", type=float, default=0.7, help="of the lines [0.7]")
     parser.add_argument(
@@ -244,9 +228,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--tag-once", action="store_true", help="only at the beginning, not for every space"
     )
-    parser.add_argument("--hidden-size", type=int, help="units H (default: chosen)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", help="keep the model in this folder")
+    add_training_options(parser)
     return parser.parse_args()
 
 
@@ -265,10 +247,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if isinstance(sys.stdout, io.TextIOWrapper):  # letters that a terminal lacks, as escapes
-        sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        main()
-    except chargen.ChargenError as error:
-        print(f"languages: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_script(main)

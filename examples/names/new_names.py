@@ -10,16 +10,14 @@ that do not stand in the list, and says of given names how surprising they are. 
 from __future__ import annotations
 
 import argparse
-import io
 import random
 import statistics
-import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import chargen
 from chargen.cli.progress import TerminalReporter
+from chargen.cli.scripts import add_training_options, run_script, training_options
 from chargen.cli.terminal import visible
 from chargen.text.sources import SEPARATOR, read_all
 
@@ -49,11 +47,6 @@ def names_of(path: str) -> list[str]:
     return names
 
 
-def budget(args: argparse.Namespace) -> dict[str, Any]:
-    """Of training: minutes, unless steps are given."""
-    return {"minutes": args.minutes} if args.steps is None else {"steps": args.steps}
-
-
 def check(args: argparse.Namespace, names: list[str]) -> None:
     """Refuse, before training, what cannot be asked of the model.
 
@@ -61,13 +54,11 @@ def check(args: argparse.Namespace, names: list[str]) -> None:
     ------
     chargen.ConfigError
     """
-    if args.out and Path(args.out).exists():
-        raise chargen.ConfigError(f"{args.out} exists: choose another --out")
     if args.count < 1:
         raise chargen.ConfigError(f"--count must be 1 or more, got {args.count}")
     if "" in (args.rate or ()):
         raise chargen.ConfigError("--rate needs names, and one of them is empty")
-    chargen.TrainConfig(**budget(args), seed=args.seed)
+    training_options(args)
     chargen.SamplingConfig(temperature=args.temperature)
     if unknown := "".join(sorted(set(args.start).difference(*names))):
         raise chargen.ConfigError(f"--start has characters that no name of the list has: {unknown}")
@@ -84,13 +75,9 @@ def train(args: argparse.Namespace, learnt: list[str], held_back: list[str]) -> 
         args.out or folder / "model",
         documents="lines",
         valid=str(folder / "valid.txt"),
-        **budget(args),
-        hidden_size=args.hidden_size,
+        **training_options(args),
         eval_every=min(200, max(10, pass_over_list)),
         patience=6,
-        samples=False,
-        seed=args.seed,
-        deterministic=args.steps is not None,  # else a stopwatch chooses the precision
         reporter=TerminalReporter(),
     )
 
@@ -144,16 +131,11 @@ def arguments() -> argparse.Namespace:
     """What was asked on the command line."""
     parser = argparse.ArgumentParser(description="New names after the manner of a list.")
     parser.add_argument("list", nargs="?", default=str(VILLAGES), help="a text, one name a line")
-    length = parser.add_mutually_exclusive_group()
-    length.add_argument("--minutes", type=float, default=0.7, help="of training, at most [0.7]")
-    length.add_argument("--steps", type=int, help="of training, at most; repeatable to the bit")
     parser.add_argument("--count", type=int, default=15, help="new names to write [15]")
     parser.add_argument("--start", default="", help="their beginning")
     parser.add_argument("--temperature", type=float, default=0.8, help="above 1: bolder [0.8]")
     parser.add_argument("--rate", nargs="+", action="extend", metavar="NAME", help="names to rate")
-    parser.add_argument("--hidden-size", type=int, help="units H (default: chosen for the list)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", help="keep the model in this folder")
+    add_training_options(parser)
     return parser.parse_args()
 
 
@@ -178,10 +160,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if isinstance(sys.stdout, io.TextIOWrapper):  # letters that a terminal lacks, as escapes
-        sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        main()
-    except chargen.ChargenError as error:
-        print(f"new_names: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_script(main)

@@ -138,11 +138,11 @@ def compare_ways(
             found[way] = learn(model, encoded, order, args.batch, outputs, goal)
             seconds[way].append(time.process_time() - began)
     first = next(iter(ways))
-    print(f"{'':20}{'padding':>9}{'features differ':>17}{'gradient differs':>18}{'time':>7}")
+    print(f"{'':20}{'padding':>9}{'features differ':>17}{'gradient differs':>18}{'time':>9}")
     for way, (_, _, share) in ways.items():
         differences = [apart(a, b) for a, b in zip(found[way], found[first], strict=True)]
         ratio = min(seconds[way]) / min(seconds[first])
-        print(f"{way:20}{share:9.1%}{differences[0]:17.1e}{differences[1]:18.1e}{ratio:7.2f}")
+        print(f"{way:20}{share:9.1%}{differences[0]:17.1e}{differences[1]:18.1e}{ratio:9.2f}")
 
 
 def show_mistake(

@@ -55,12 +55,12 @@ def test_simple_code_is_learnt_and_parses(tmp_path: Path) -> None:
 def test_a_mistake_ends_in_a_sentence(arguments: list[str], message: str) -> None:
     done = run(*arguments)
     assert done.returncode in (1, 2)
-    assert done.stderr == f"python_code: {message}\n"
+    assert done.stderr == f"python_code.py: {message}\n"
 
 
 def test_a_file_to_hold_back_must_be_there() -> None:
     done = run("--held-back", "nothing.py")
     assert done.returncode == 2
     assert re.fullmatch(
-        r"python_code: --held-back nothing.py is none of the \d+ files\n", done.stderr
+        r"python_code.py: --held-back nothing.py is none of the \d+ files\n", done.stderr
     )

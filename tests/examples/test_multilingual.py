@@ -65,4 +65,4 @@ def test_a_mistake_ends_in_a_sentence(arguments: list[object], message: str) -> 
     done = run(*arguments)
     assert done.returncode in (1, 2)
     assert message in done.stderr
-    assert re.fullmatch(r"languages: .*\n", done.stderr)
+    assert re.fullmatch(r"languages.py: .*\n", done.stderr)

@@ -67,4 +67,4 @@ def test_a_name_that_stands_in_the_list_is_counted_and_not_shown(tmp_path: Path)
 def test_a_mistake_ends_in_a_sentence(arguments: list[str], message: str) -> None:
     done = run(*arguments)
     assert done.returncode in (1, 2)
-    assert done.stderr == f"new_names: {message}\n"
+    assert done.stderr == f"new_names.py: {message}\n"

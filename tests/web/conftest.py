@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,6 +86,19 @@ class Person:
         box.click()
         self.page.evaluate("text => navigator.clipboard.writeText(text)", value)
         self.page.keyboard.press("Control+v")
+
+    def choose_file(self, path: Path) -> None:
+        """Through the dialogue of the browser, and again where the page did not listen yet."""
+        from playwright.sync_api import TimeoutError as TooLate
+
+        for _ in range(5):
+            with contextlib.suppress(TooLate):
+                with self.page.expect_file_chooser(timeout=3_000) as chooser:
+                    self.page.get_by_text("Click to Upload").click()
+                chooser.value.set_files(path)
+                self.page.locator(".file-preview").wait_for(timeout=10_000)
+                return
+        raise AssertionError("the page takes no file")
 
     def wait_for(self, selector: str, words: str) -> str:
         """The text of an element, as soon as it holds `words`."""

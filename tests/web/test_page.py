@@ -86,8 +86,7 @@ def test_trains_on_an_uploaded_file_and_writes_with_it(
 ) -> None:
     (tmp_path / "hound.txt").write_bytes(TEXT.encode("utf-16"))
     person.go_to("Train")
-    person.page.locator("input[type=file]").set_input_files(tmp_path / "hound.txt")
-    person.page.get_by_text("hound.txt").first.wait_for()
+    person.choose_file(tmp_path / "hound.txt")
     person.fill("Name of the model", "hound")
     person.fill("Minutes", "0.06")
     person.press("Train")
