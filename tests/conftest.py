@@ -15,4 +15,7 @@ def _one_thread_and_own_cache(tmp_path_factory: pytest.TempPathFactory) -> Itera
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("cache")
         patch.setenv("CHARGEN_CACHE_DIR", str(folder))
+        # So do the processes that tests start: two of two threads each, side by side on two cores,
+        # spend their time waiting for each other.
+        patch.setenv("OMP_NUM_THREADS", "1")
         yield
