@@ -188,9 +188,9 @@ def _train(workshop: Workshop, shelf: Shelf, tabs: gr.Tabs, writer: gr.Dropdown)
                 x="characters read",
                 y="bits per character",
                 color="text",
-                color_title="",
                 height=340,
-                label="Bits per character",
+                color_map={"training": "#4c78a8", "validation": "#f58518"},
+                label="Bits per character: training (blue) and validation (orange)",
             )
             sample = gr.HTML(elem_id="train-sample")
             use = gr.Button("Write with it", visible=False)
@@ -241,12 +241,14 @@ def _read(files: Sequence[str]) -> str:
 
 
 def _frame(job: Job | None) -> pd.DataFrame:
+    """The curve. Gradio takes types and colours from the first frame that it is given.
+
+    So each line has a point without a value from the beginning.
+    """
+    lines = {"training": job.training, "validation": job.validation} if job else {}
     rows = [
-        (characters, bits, kind)
-        for kind, points in (
-            ("training", job.training if job else []),
-            ("validation", job.validation if job else []),
-        )
-        for characters, bits in list(points)
+        (float(characters), bits, name)
+        for name in ("training", "validation")
+        for characters, bits in [(0, math.nan), *lines.get(name, ())]
     ]
     return pd.DataFrame(rows, columns=["characters read", "bits per character", "text"])

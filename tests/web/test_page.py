@@ -10,6 +10,7 @@ import pytest
 
 import chargen
 from chargen.plotting.heatmap import step_of
+from chargen.web.workshop import Job
 
 from .conftest import TEXT, Person
 
@@ -98,6 +99,18 @@ def test_trains_on_an_uploaded_file_and_writes_with_it(
     assert person.page.get_by_role("combobox").first.input_value() == "hound"
     expected = chargen.load(folder / "hound").generate(max_chars=600)
     person.shows("#written .written", expected)
+
+
+def test_the_curve_has_types_and_both_lines_from_the_beginning() -> None:
+    pytest.importorskip("gradio", reason="needs chargen[web]")
+    from chargen.web.page import _frame
+
+    job = Job("fox", training=[(100, 4.0), (200, 3.0)], validation=[(150, 3.5)])
+    for found in (None, Job("fox"), job):
+        frame = _frame(found)
+        assert list(frame.dtypes[:2]) == ["float64", "float64"]
+        assert set(frame["text"]) == {"training", "validation"}
+    assert frame["bits per character"].dropna().tolist() == [4.0, 3.0, 3.5]
 
 
 def test_a_cancelled_training_is_kept_and_two_see_the_same(
