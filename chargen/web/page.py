@@ -19,7 +19,7 @@ from . import views
 from .shelf import Shelf
 from .workshop import Job, Workshop
 
-REFRESH_SECONDS = 0.5
+REFRESH_SECONDS = 1.0
 """Between two looks at a run."""
 
 MOST_CHARACTERS = 20_000
@@ -55,6 +55,7 @@ def build(shelf: Shelf, workshop: Workshop) -> gr.Blocks:
 
 
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+_AT_ONCE: dict[str, Any] = {**_QUIET, "queue": False}
 
 
 def _choices(names: list[str], chosen: str | None) -> Any:
@@ -209,22 +210,19 @@ def _train(workshop: Workshop, shelf: Shelf, tabs: gr.Tabs, writer: gr.Dropdown)
             return views.problem(error)
         return ""
 
-    def follow() -> Iterator[tuple[Any, ...]]:
-        while True:
-            job = workshop.job
-            ready = gr.Button(visible=job is not None and job.state in ("finished", "stopped"))
-            yield views.state(job), _frame(job), views.sample(job), ready
-            if job is None or job.over:
-                return
-            time.sleep(REFRESH_SECONDS)
+    def look(seen: tuple[Any, ...]) -> tuple[Any, ...]:
+        job = workshop.job
+        now = (job and id(job), job and job.news)
+        if seen == now:
+            return tuple(gr.skip() for _ in range(5))
+        ready = gr.Button(visible=job is not None and job.state in ("finished", "stopped"))
+        return now, views.state(job), _frame(job), views.sample(job), ready
 
-    shown = [state, curve, sample, use]
-    # No limit: whoever looks on holds a thread that sleeps.
-    watching: dict[str, Any] = {**_QUIET, "concurrency_limit": None}
-    begun = start.click(begin, [text, files, lines, name, minutes], problem, **_QUIET)
-    begun.then(follow, None, shown, **watching)
-    gr.on(None, follow, None, shown, **watching)  # a page that is opened while a run goes on
-    cancel.click(workshop.cancel, **_QUIET)
+    # Each page looks by itself: it also sees what another person began, and goes on after a sleep.
+    told = gr.State(())
+    gr.Timer(REFRESH_SECONDS).tick(look, told, [told, state, curve, sample, use], **_AT_ONCE)
+    start.click(begin, [text, files, lines, name, minutes], problem, **_QUIET)
+    cancel.click(workshop.cancel, **_AT_ONCE)
 
     def write_with_it() -> tuple[Any, Any]:
         job = workshop.job

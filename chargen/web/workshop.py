@@ -50,6 +50,8 @@ class Job:
         What was chosen, and why.
     message : str
         How it ended, a sentence.
+    news : int
+        How often something was heard.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Job:
     sample: str = ""
     notes: list[str] = field(default_factory=list)
     message: str = ""
+    news: int = 0
 
     @property
     def over(self) -> bool:
@@ -84,6 +87,7 @@ class Job:
             self.sample = values["sample"] or self.sample
             if self.state == "finished":
                 self.progress = 1.0
+        self.news += 1
 
 
 class Workshop:
@@ -182,8 +186,8 @@ def _listen(pipe: Connection, process: Any, job: Job) -> None:
         job.hear(kind, values)
     process.join()
     if not job.over:
-        job.message = f"the run ended without a word (exit code {process.exitcode})"
-        job.state = "failed"
+        words = f"the run ended without a word (exit code {process.exitcode})"
+        job.hear("end", {"state": "failed", "message": words, "sample": ""})
 
 
 # ---------------------------------------------------------------- in the run's process
