@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import sys
 from pathlib import Path
@@ -24,7 +23,7 @@ from .plot import plot
 from .sample import sample
 from .score import score
 from .sentiment import sentiment
-from .terminal import open_closed_streams, say, sentence
+from .terminal import leave_closed_pipe, open_closed_streams, say, sentence
 from .train import train
 from .web import web
 
@@ -95,8 +94,7 @@ def _run(arguments: list[str] | None) -> int:
         result: Any = cli(args=arguments, prog_name="chargen", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except PipeClosed:
-        # Python would complain at exit, when it flushes what nobody reads.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        leave_closed_pipe()
         return 0
     except click.ClickException as error:
         if distributed.leads():  # every rank has the same arguments

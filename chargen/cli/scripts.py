@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import signal
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
@@ -14,7 +13,7 @@ from typing import Any, NoReturn
 from ..errors import ChargenError, ConfigError
 from ..lm.config import TrainConfig
 from .files import check_files
-from .terminal import say, sentence
+from .terminal import leave_closed_pipe, say, sentence
 
 
 def run_script(main: Callable[[], None]) -> NoReturn:
@@ -29,8 +28,7 @@ def _run(main: Callable[[], None]) -> int:
         main()
         sys.stdout.flush()
     except BrokenPipeError:
-        # Python would complain at exit, when it flushes what nobody reads.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        leave_closed_pipe()
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except (ChargenError, MemoryError, OSError) as error:

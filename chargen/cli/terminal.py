@@ -93,6 +93,11 @@ def open_closed_streams() -> None:
             setattr(sys, name, stream)
 
 
+def leave_closed_pipe() -> None:
+    """Let stdout lead nowhere: Python would complain at exit, when it flushes what nobody reads."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def say(text: str) -> None:
     """A line for people, on stderr."""
     click.echo(visible(text), err=True)

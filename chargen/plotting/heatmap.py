@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from .painting import cells, harmless, is_cut, runs
+from .painting import cells, harmless, is_cut, runs, safe
 from .style import MONOSPACED, drawing, png
 
 # Upper ends of the steps in bits, and the colour of each: white to red, the same in all outputs.
@@ -35,9 +35,7 @@ def spans(text: str, bits: Sequence[float]) -> str:
     """The text as HTML, escaped; what is above step 0 in a ``<span>`` of class ``s1`` to ``s5``."""
     steps = [step_of(value) for value in bits]
     return "".join(
-        f'<span class="s{step}">{html.escape(harmless(piece))}</span>'
-        if step
-        else html.escape(harmless(piece))
+        f'<span class="s{step}">{safe(piece)}</span>' if step else safe(piece)
         for piece, step in runs(text, steps)
     )
 

@@ -6,6 +6,7 @@ tell apart (Okabe & Ito 2008). Terminal, page and picture paint with the same st
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -130,6 +131,11 @@ def harmless(text: str, keep: str = "\n\t") -> str:
         else character.encode("unicode_escape", "surrogatepass").decode("ascii")
         for character in text
     )
+
+
+def safe(text: str) -> str:
+    """The text for a page: harmless, and with what HTML would read as its own escaped."""
+    return html.escape(harmless(text))
 
 
 def _acts(character: str) -> bool:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..plotting.painting import STEPS, harmless, probability_steps, runs, scale_end, step_of
+from ..plotting.painting import STEPS, probability_steps, runs, safe, scale_end, step_of
 from . import drawings
 from .explain import Explanation, Word, weight
 from .units import TellingUnit
@@ -83,7 +82,7 @@ def page(
     unit_values : (N + 1,) array, optional
         That unit after each character.
     """
-    verdict = _safe(explanation.verdict)
+    verdict = safe(explanation.verdict)
     body = sections(explanation)
     if unit is not None:
         body += "\n" + _unit(explanation.text, unit, unit_values)
@@ -100,8 +99,8 @@ def page(
 
 def sections(explanation: Explanation) -> str:
     """What an explanation shows, as HTML for a page that has `style`."""
-    label = _safe(explanation.label)
-    heading = f"<h1>{_safe(explanation.verdict)}, {explanation.probability:.1%}</h1>"
+    label = safe(explanation.label)
+    heading = f"<h1>{safe(explanation.verdict)}, {explanation.probability:.1%}</h1>"
     parts = (
         bars(explanation.probabilities),
         _so_far(explanation, label),
@@ -128,8 +127,7 @@ def style() -> str:
 def bars(probabilities: Mapping[str, float]) -> str:
     """The probability of each label as a bar, as HTML for a page that has `style`."""
     rows = [
-        f'<span>{_safe(name)}</span><i><b style="width:{share:.2%}"></b></i>'
-        f"<span>{share:.1%}</span>"
+        f'<span>{safe(name)}</span><i><b style="width:{share:.2%}"></b></i><span>{share:.1%}</span>'
         for name, share in probabilities.items()
     ]
     return f'<div class="bars">{"".join(rows)}</div>'
@@ -143,7 +141,7 @@ def _so_far(explanation: Explanation, label: str) -> str:
         '<p class="note">Each character is painted with the verdict that the text would get if it '
         "ended there. Over the first few characters it swings whatever they say. The strong line "
         "below joins the ends of words.</p>\n"
-        + _legend(f"{_safe(explanation.others)} 100%", f"{label} 100%")
+        + _legend(f"{safe(explanation.others)} 100%", f"{label} 100%")
         + _text(runs(explanation.text, steps), fine=True)
         + '\n<figure><div class="up note">'
         f"<span>{label}<br>100%</span><span>0%</span></div>"
@@ -189,7 +187,7 @@ def _table(words: Sequence[Word], left_out: bool) -> str:
         '<th class="n">left out</th>' if left_out else ""
     )
     rows = "".join(
-        f'<tr><td>{_safe(word.text)}</td><td class="n">{_signed(word.move)}</td>'
+        f'<tr><td>{safe(word.text)}</td><td class="n">{_signed(word.move)}</td>'
         + (f'<td class="n">{_signed(word.left_out)}</td>' if word.left_out is not None else "")
         + "</tr>"
         for word in words
@@ -198,7 +196,7 @@ def _table(words: Sequence[Word], left_out: bool) -> str:
 
 
 def _unit(text: str, unit: TellingUnit, values: NDArray[np.float32] | None) -> str:
-    label, others = _safe(unit.label), _safe(unit.others)
+    label, others = safe(unit.label), safe(unit.others)
     # Blue is the label, whichever side of the threshold it lies on.
     sign = 1 if unit.above else -1
     edges, inside, outside = unit.histogram()
@@ -239,7 +237,7 @@ def _legend(low: str, high: str) -> str:
 
 def _text(pieces: Iterable[tuple[str, int]], fine: bool = False) -> str:
     painted = "".join(
-        f"<span{_kind(step)}>{_safe(piece)}</span>" if step else _safe(piece)
+        f"<span{_kind(step)}>{safe(piece)}</span>" if step else safe(piece)
         for piece, step in pieces
     )
     kind = "text fine" if fine else "text"
@@ -252,7 +250,3 @@ def _kind(step: int) -> str:
 
 def _signed(value: float) -> str:
     return f"{value:+.2f}".replace("-", "−")
-
-
-def _safe(text: str) -> str:
-    return html.escape(harmless(text))

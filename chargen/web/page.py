@@ -118,14 +118,7 @@ def _write(shelf: Shelf) -> gr.Dropdown:
             yield gr.skip(), views.problem(error)
 
     inputs = [model, prompt, length, temperature, top_k, top_p, seed, painted]
-    begun = gr.on(
-        [write.click, prompt.submit],
-        run,
-        inputs,
-        [text, note],
-        show_progress="hidden",
-        api_visibility="private",
-    )
+    begun = gr.on([write.click, prompt.submit], run, inputs, [text, note], **_QUIET)
     moved = another.click(lambda value: int(value or 0) + 1, seed, seed, **_QUIET)
     again = moved.then(run, inputs, [text, note], **_QUIET)
     stop.click(None, cancels=[begun, again], api_visibility="private")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Sequence
 
 from ..errors import ConfigError
 from ..plotting import heatmap
-from ..plotting.painting import harmless
+from ..plotting.painting import safe
 from ..sentiment import explain, pages
 from ..sentiment.classifier import Classifier
 from .workshop import Job
@@ -45,12 +44,12 @@ th, td { border-bottom-width: 1px !important; padding: .25rem .5rem .25rem 0 !im
 
 def problem(error: Exception | str) -> str:
     """A sentence that says what went wrong."""
-    return f'<p class="problem" role="alert">{_safe(str(error))}</p>'
+    return f'<p class="problem" role="alert">{safe(str(error))}</p>'
 
 
 def said(text: str) -> str:
     """A sentence."""
-    return f"<p>{_safe(text)}</p>" if text else ""
+    return f"<p>{safe(text)}</p>" if text else ""
 
 
 def written(
@@ -59,11 +58,11 @@ def written(
     """A text beside its prompt, each character with its surprise if `painted`."""
     cut = prompt[:SHOWN_PROMPT] if backward else prompt[-SHOWN_PROMPT:]
     gap = "…" if len(cut) < len(prompt) else ""
-    before = _safe(cut + gap if backward else gap + cut)
+    before = safe(cut + gap if backward else gap + cut)
     bits = [-value / math.log(2) for value in log_probs]
     # What is drawn last has no figure yet where the model ended in the middle of a character.
     bits += [0.0] * (len(text) - len(bits))
-    body = heatmap.spans(text, bits) if painted else _safe(text)
+    body = heatmap.spans(text, bits) if painted else safe(text)
     pieces = [f'<span class="prompt">{before}</span>', body]
     key = f'<p class="key">bits: {heatmap.legend()}</p>' if painted else ""
     joined = "".join(reversed(pieces) if backward else pieces)
@@ -88,11 +87,11 @@ def verdict(classifier: Classifier, text: str) -> str:
         shares = classifier.predict_proba([text[:MOST_JUDGED]])[0].tolist()
         rows = dict(zip(classifier.labels, shares, strict=True))
         label = max(rows, key=lambda name: rows[name])
-        heading = f"<h1>{_safe(label)}, {rows[label]:.1%}</h1>"
+        heading = f"<h1>{safe(label)}, {rows[label]:.1%}</h1>"
         words = f"No trace: {error}."
         if len(text) > MOST_JUDGED:
             words += f" The verdict is that on the first {MOST_JUDGED:,} characters."
-        note = f'<p class="note">{_safe(words)}</p>'
+        note = f'<p class="note">{safe(words)}</p>'
         return f'<div class="verdict">{heading}{pages.bars(rows)}{note}</div>'
     if explain.is_quick(explanation):
         explanation = explain.leave_out(classifier, explanation)
@@ -112,10 +111,10 @@ def state(job: Job | None) -> str:
     """How far a run is."""
     if job is None:
         return "<p>Nothing has been trained here yet.</p>"
-    heading = f"<p><strong>{_safe(job.name)}</strong> {_STATES[job.state]}"
-    heading += f": {_safe(job.message)}</p>" if job.message else "</p>"
+    heading = f"<p><strong>{safe(job.name)}</strong> {_STATES[job.state]}"
+    heading += f": {safe(job.message)}</p>" if job.message else "</p>"
     bar = f'<div class="bar"><i style="width:{min(1.0, job.progress):.1%}"></i></div>'
-    notes = "".join(f"<li>{_safe(note)}</li>" for note in job.notes)
+    notes = "".join(f"<li>{safe(note)}</li>" for note in job.notes)
     details = f"<details><summary>What was chosen</summary><ul>{notes}</ul></details>"
     role = ' class="problem" role="alert"' if job.state == "failed" else ""
     return f"<div{role}>{heading}</div>{bar}{details if notes else ''}"
@@ -124,8 +123,4 @@ def state(job: Job | None) -> str:
 def sample(job: Job | None) -> str:
     """The last text that a run drew."""
     text = job.sample if job else ""
-    return f'<div class="written" dir="auto">{_safe(text)}</div>' if text else ""
-
-
-def _safe(text: str) -> str:
-    return html.escape(harmless(text))
+    return f'<div class="written" dir="auto">{safe(text)}</div>' if text else ""
