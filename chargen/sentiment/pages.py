@@ -82,7 +82,7 @@ def page(
     unit_values : (N + 1,) array, optional
         That unit after each character.
     """
-    verdict = safe(explanation.verdict)
+    title = f"{safe(explanation.verdict)}, {explanation.probability:.1%}"
     body = sections(explanation)
     if unit is not None:
         body += "\n" + _unit(explanation.text, unit, unit_values)
@@ -91,7 +91,7 @@ def page(
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta http-equiv="Content-Security-Policy" '
         "content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
-        f"<title>{verdict}, {explanation.probability:.1%}</title>\n"
+        f"<title>{title}</title>\n"
         f"<style>{_PAGE}{style()}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n"
         "</body>\n</html>\n"
     )
@@ -100,13 +100,12 @@ def page(
 def sections(explanation: Explanation) -> str:
     """What an explanation shows, as HTML for a page that has `style`."""
     label = safe(explanation.label)
-    heading = f"<h1>{safe(explanation.verdict)}, {explanation.probability:.1%}</h1>"
     parts = (
-        bars(explanation.probabilities),
+        verdict(explanation.probabilities),
         _so_far(explanation, label),
         _word_by_word(explanation, label),
     )
-    return "\n".join((heading, *parts))
+    return "\n".join(parts)
 
 
 def style() -> str:
@@ -124,13 +123,15 @@ def style() -> str:
     return _PARTS + "\n".join(rules) + "\n"
 
 
-def bars(probabilities: Mapping[str, float]) -> str:
-    """The probability of each label as a bar, as HTML for a page that has `style`."""
+def verdict(probabilities: Mapping[str, float]) -> str:
+    """The likeliest label and the probability of each as a bar, for a page that has `style`."""
+    label = max(probabilities, key=lambda name: probabilities[name])
     rows = [
         f'<span>{safe(name)}</span><i><b style="width:{share:.2%}"></b></i><span>{share:.1%}</span>'
         for name, share in probabilities.items()
     ]
-    return f'<div class="bars">{"".join(rows)}</div>'
+    heading = f"<h1>{safe(label)}, {probabilities[label]:.1%}</h1>"
+    return f'{heading}\n<div class="bars">{"".join(rows)}</div>'
 
 
 def _so_far(explanation: Explanation, label: str) -> str:

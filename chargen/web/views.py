@@ -86,13 +86,11 @@ def verdict(classifier: Classifier, text: str) -> str:
     except ConfigError as error:  # too long to be explained
         shares = classifier.predict_proba([text[:MOST_JUDGED]])[0].tolist()
         rows = dict(zip(classifier.labels, shares, strict=True))
-        label = max(rows, key=lambda name: rows[name])
-        heading = f"<h1>{safe(label)}, {rows[label]:.1%}</h1>"
         words = f"No trace: {error}."
         if len(text) > MOST_JUDGED:
             words += f" The verdict is that on the first {MOST_JUDGED:,} characters."
         note = f'<p class="note">{safe(words)}</p>'
-        return f'<div class="verdict">{heading}{pages.bars(rows)}{note}</div>'
+        return f'<div class="verdict">{pages.verdict(rows)}{note}</div>'
     if explain.is_quick(explanation):
         explanation = explain.leave_out(classifier, explanation)
     return f'<div class="verdict">{pages.sections(explanation)}</div>'
