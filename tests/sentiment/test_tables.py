@@ -351,8 +351,10 @@ def test_memory_does_not_grow_with_the_table(
     tiny = tiny_classifier()
     blind = Blind(tiny.network, tiny.vocabularies, tiny.labels)
 
+    row = "1," + "some words about a film " * 20 + "\n"
+
     def peak(count: int) -> int:
-        table = table_of(tmp_path, "t.csv", "n,text\n" + "1,some words about a film\n" * count)
+        table = table_of(tmp_path, "t.csv", "n,text\n" + row * count)
         tracemalloc.start()
         try:
             predict_table(blind, table, str(tmp_path / "out.csv"), "csv")
@@ -361,4 +363,5 @@ def test_memory_does_not_grow_with_the_table(
             tracemalloc.stop()
 
     peak(10)
-    assert peak(8_000) < 1.2 * peak(2_000)
+    # Half of the table is far above what buffers, and threads of other tests, take meanwhile.
+    assert peak(8_000) - peak(10) < 8_000 * len(row) / 2
