@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ..errors import ConfigError
+from ..plotting.style import FORMATS
 from .files import check_files
 from .groups import Command
 from .options import json_option, option, quiet_option
@@ -78,7 +79,7 @@ def plot(
         raise ConfigError("--terminal draws for people: leave --json out")
     form = Path(out).suffix.lower().removeprefix(".")
     if not terminal:
-        if form not in ("png", "svg", "pdf"):
+        if form not in FORMATS:
             raise click.BadParameter("name a .png, .svg or .pdf file", param_hint="--out")
         check_files({"--out": out}, force, drawn=("--out",))
     from ..plotting import curves

@@ -15,7 +15,7 @@ from ..directories import replace_directory, sync_file
 from ..errors import ChargenError, CheckpointError, ConfigError, MissingExtraError
 from ..language_model import LanguageModel
 from ..lm.evaluation import log_probs
-from ..lm.model import STATE_NAMES
+from ..lm.recurrent import STATE_NAMES
 
 FORMAT = "chargen-onnx"
 VERSION = 1

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..distributed import Ranks
 from ..runtime import generator_states, restore_generators
-from .model import State
+from .recurrent import State
 
 
 def merged(

@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .model import CharLM, State, detach
+from .model import CharLM
 from .optim import clip_gradient
+from .recurrent import State, detach
 
 WINDOW = 8192
 """Symbols per call; bounds the memory, changes no figure."""

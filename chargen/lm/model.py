@@ -10,9 +10,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from .config import ModelConfig, settled
-from .recurrent import STATE_NAMES, Dropout, RecurrentLayers, State, detach
-
-__all__ = ["STATE_NAMES", "CharLM", "Dropout", "State", "detach"]
+from .recurrent import Dropout, RecurrentLayers, State
 
 
 class CharLM(nn.Module):

@@ -24,7 +24,7 @@ from . import carried
 from .batching import Streams, Window
 from .config import settled
 from .evaluation import bits, mean_nats
-from .model import CharLM, State, detach
+from .model import CharLM
 from .optim import (
     WeightAverage,
     clip_gradient,
@@ -35,6 +35,7 @@ from .optim import (
 )
 from .progress import Progress
 from .recipes import Plan
+from .recurrent import State, detach
 
 LOG_EVERY = 10
 """Steps between two rows of metrics."""

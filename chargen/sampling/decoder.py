@@ -14,7 +14,8 @@ from torch import Tensor
 from chargen.sampling.cells import StepBuffers, prepare
 
 if TYPE_CHECKING:
-    from chargen.lm.model import CharLM, State
+    from chargen.lm.model import CharLM
+    from chargen.lm.recurrent import State
 
 _PREFILL_WINDOW = 1024
 

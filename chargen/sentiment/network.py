@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..lm.model import CharLM, detach
+from ..lm.model import CharLM
+from ..lm.recurrent import detach
 from .config import NetworkConfig
 from .pooling import LastState, Pooling, running
 

@@ -184,6 +184,7 @@ def _train(workshop: Workshop, shelf: Shelf, tabs: gr.Tabs, writer: gr.Dropdown)
                 color="text",
                 height=340,
                 color_map={"training": "#4c78a8", "validation": "#f58518"},
+                colors_in_legend=[],  # Gradio cuts it at the lower edge; the label says the colours
                 label="Bits per character: training (blue) and validation (orange)",
             )
             sample = gr.HTML(elem_id="train-sample")

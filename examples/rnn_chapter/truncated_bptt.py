@@ -30,7 +30,8 @@ from chargen.cli.scripts import at_least, run_script
 from chargen.lm.batching import Streams, Window
 from chargen.lm.config import CELLS
 from chargen.lm.evaluation import bits
-from chargen.lm.model import CharLM, detach
+from chargen.lm.model import CharLM
+from chargen.lm.recurrent import detach
 from chargen.text.config import CorpusConfig
 from chargen.text.corpus import load_corpus
 

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from chargen.lm.config import ModelConfig, TrainConfig
-from chargen.lm.model import CharLM, detach
+from chargen.lm.model import CharLM
 from chargen.lm.optim import WeightAverage, clip_gradient, make_optimizers
+from chargen.lm.recurrent import detach
 from chargen.sampling.decoder import Decoder
 
 

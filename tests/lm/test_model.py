@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from chargen.errors import ConfigError
 from chargen.lm.config import CELLS, ModelConfig
-from chargen.lm.model import CharLM, Dropout, State, detach
+from chargen.lm.model import CharLM
+from chargen.lm.recurrent import Dropout, State, detach
 
 V, E, H = 11, 5, 7
 
