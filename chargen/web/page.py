@@ -177,15 +177,18 @@ def _train(workshop: Workshop, shelf: Shelf, tabs: gr.Tabs, writer: gr.Dropdown)
             problem = gr.HTML(elem_id="train-problem")
         with gr.Column(scale=3):
             state = gr.HTML(views.state(workshop.job), elem_id="train-state")
+            gr.HTML("<p>Bits per character: training (blue) and validation (orange)</p>")
+            # With a label or a legend of its own Gradio cuts the axes off.
             curve = gr.LinePlot(
                 _frame(workshop.job),
                 x="characters read",
                 y="bits per character",
+                y_title=" ",
                 color="text",
                 height=340,
                 color_map={"training": "#4c78a8", "validation": "#f58518"},
-                colors_in_legend=[],  # Gradio cuts it at the lower edge; the label says the colours
-                label="Bits per character: training (blue) and validation (orange)",
+                colors_in_legend=[],
+                show_label=False,
             )
             sample = gr.HTML(elem_id="train-sample")
             use = gr.Button("Write with it", visible=False)
