@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 import shutil
-from pathlib import Path
 from typing import Any
 
 import click
 
 from ..errors import ConfigError
-from ..plotting.style import FORMATS
 from .files import check_files
 from .groups import Command
 from .options import json_option, option, quiet_option
@@ -77,9 +75,11 @@ def plot(
     """
     if terminal and as_json:
         raise ConfigError("--terminal draws for people: leave --json out")
-    form = Path(out).suffix.lower().removeprefix(".")
+    from ..plotting.style import form_of
+
+    form = form_of(out)
     if not terminal:
-        if form not in FORMATS:
+        if not form:
             raise click.BadParameter("name a .png, .svg or .pdf file", param_hint="--out")
         check_files({"--out": out}, force, drawn=("--out",))
     from ..plotting import curves

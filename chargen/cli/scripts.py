@@ -103,17 +103,17 @@ def check_plot(path: str | None) -> None:
     """
     if path is None:
         return
-    from ..plotting.style import FORMATS
+    from ..plotting.style import form_of
 
-    if Path(path).suffix.lower().removeprefix(".") not in FORMATS:
+    if not form_of(path):
         raise ConfigError(f"--plot {path}: name a .png, .svg or .pdf file")
     check_files({"--plot": path}, force=True, drawn=("--plot",))
 
 
 def write_plot(path: str, figure: Any) -> None:
     """Write a figure of matplotlib in the format that the name says, and tell so."""
-    from ..plotting.style import image
+    from ..plotting.style import form_of, image
     from ..writing import write_file
 
-    write_file(path, image(figure, Path(path).suffix.lower().removeprefix(".")))
+    write_file(path, image(figure, form_of(path)))
     say(f"wrote {path}")

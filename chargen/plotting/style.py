@@ -7,6 +7,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from ..errors import MissingExtraError
@@ -78,6 +79,12 @@ def drawing(
             yield Figure
         finally:
             logger.setLevel(level)
+
+
+def form_of(path: str | Path) -> str:
+    """The one of `FORMATS` that the name of a file ends in, "" where it is none of them."""
+    form = Path(path).suffix.lower().removeprefix(".")
+    return form if form in FORMATS else ""
 
 
 def image(figure: Any, form: str) -> bytes:

@@ -177,7 +177,7 @@ def _train(workshop: Workshop, shelf: Shelf, tabs: gr.Tabs, writer: gr.Dropdown)
             problem = gr.HTML(elem_id="train-problem")
         with gr.Column(scale=3):
             state = gr.HTML(views.state(workshop.job), elem_id="train-state")
-            gr.HTML("<p>Bits per character: training (blue) and validation (orange)</p>")
+            gr.HTML(views.said("Bits per character: training (blue) and validation (orange)"))
             # With a label or a legend of its own Gradio cuts the axes off.
             curve = gr.LinePlot(
                 _frame(workshop.job),
