@@ -41,7 +41,7 @@ import json, resource, sys, time
 from pathlib import Path
 started, report = float(sys.argv.pop(1)), Path(sys.argv.pop(1))
 from chargen.cli.main import main
-from chargen.lm.trainer import Trainer
+from chargen.training.trainer import Trainer
 run, known = Trainer.run, {}
 def watched(trainer):
     known["began"] = time.time() - started

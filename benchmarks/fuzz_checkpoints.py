@@ -41,8 +41,6 @@ import safetensors.torch
 import torch
 
 import chargen
-from chargen import checkpoint
-from chargen.checkpoint import MANIFEST
 from chargen.errors import ChargenError, CheckpointError
 from chargen.language_model import LanguageModel
 from chargen.lm import storage
@@ -53,6 +51,8 @@ from chargen.sentiment import storage as classifier_storage
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.config import NetworkConfig
 from chargen.sentiment.network import ClassifierNetwork
+from chargen.storage import checkpoint
+from chargen.storage.checkpoint import MANIFEST
 from chargen.text.vocabulary import ByteVocabulary, CharVocabulary, Vocabulary
 
 Files = dict[str, bytes]

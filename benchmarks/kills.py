@@ -48,10 +48,10 @@ from typing import Any
 
 import torch
 
-from chargen import checkpoint, directories
 from chargen.cli.main import main as chargen_main
 from chargen.errors import ChargenError
-from chargen.lm.trainer import Trainer
+from chargen.storage import checkpoint, directories
+from chargen.training.trainer import Trainer
 
 INTERVAL = 4
 OPTIONS = (

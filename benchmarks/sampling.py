@@ -37,7 +37,7 @@ from chargen.cli.terminal import visible, write_flowing
 from chargen.lm import storage
 from chargen.lm.config import ModelConfig
 from chargen.lm.model import CharLM
-from chargen.runtime import set_threads
+from chargen.runtime.device import set_threads
 from chargen.sampling.config import SamplingConfig
 from chargen.sampling.decoder import Decoder
 from chargen.sampling.generate import generate, stream

@@ -22,7 +22,8 @@ import torch
 from sampling import model_of
 
 from chargen.lm.evaluation import bits, mean_nats
-from chargen.runtime import autocast, set_threads
+from chargen.runtime.device import set_threads
+from chargen.runtime.precision import autocast
 
 WAYS = ((1, "float32"), (16, "float32"), (64, "float32"), (64, "bfloat16"), (256, "bfloat16"))
 

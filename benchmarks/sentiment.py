@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from chargen.cli.progress import reporter_for
-from chargen.runtime import set_threads
+from chargen.runtime.device import set_threads
 from chargen.sentiment import metrics
 from chargen.sentiment.baselines import tfidf
 from chargen.sentiment.classifier import Classifier

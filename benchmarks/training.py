@@ -45,11 +45,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from chargen.lm import recipes, trainer
+from chargen.lm import recipes
 from chargen.lm.config import OPTIMIZERS, ModelConfig, TrainConfig, settled
 from chargen.lm.model import CharLM
-from chargen.reporting import Reporter
-from chargen.runtime import autocast, seed_everything, set_threads
+from chargen.runtime.device import set_threads
+from chargen.runtime.precision import autocast
+from chargen.runtime.seeds import seed_everything
+from chargen.training import trainer
+from chargen.training.reporting import Reporter
 
 CPU = torch.device("cpu")
 NEVER = 10**9

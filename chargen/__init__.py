@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .errors import (
+    from chargen.errors import (
         ChargenError,
         CheckpointError,
         ConfigError,
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
         TrainingError,
         VocabularyError,
     )
-    from .language_model import LanguageModel, Score, load
-    from .lm.config import ModelConfig, TrainConfig
-    from .reporting import Reporter
-    from .run import resume, train
-    from .sampling.config import SamplingConfig
-    from .sampling.generate import Sample
-    from .sentiment.classifier import Classifier
-    from .sentiment.config import ExamplesConfig, FinetuneConfig, NetworkConfig
-    from .sentiment.finetune import finetune, resume_finetune
-    from .sentiment.session import FinetuneRun
-    from .session import Run
-    from .text.config import CorpusConfig
+    from chargen.language_model import LanguageModel, Score, load
+    from chargen.lm.config import ModelConfig, TrainConfig
+    from chargen.sampling.config import SamplingConfig
+    from chargen.sampling.generate import Sample
+    from chargen.sentiment.classifier import Classifier
+    from chargen.sentiment.config import ExamplesConfig, FinetuneConfig, NetworkConfig
+    from chargen.sentiment.finetune import finetune, resume_finetune
+    from chargen.sentiment.session import FinetuneRun
+    from chargen.text.config import CorpusConfig
+    from chargen.training.reporting import Reporter
+    from chargen.training.run import resume, train
+    from chargen.training.session import Run
 
 __version__ = "0.1.0"
 
@@ -51,8 +51,8 @@ _HOMES = {
     "MissingExtraError": "errors",
     "ModelConfig": "lm.config",
     "NetworkConfig": "sentiment.config",
-    "Reporter": "reporting",
-    "Run": "session",
+    "Reporter": "training.reporting",
+    "Run": "training.session",
     "Sample": "sampling.generate",
     "SamplingConfig": "sampling.config",
     "Score": "language_model",
@@ -61,9 +61,9 @@ _HOMES = {
     "VocabularyError": "errors",
     "finetune": "sentiment.finetune",
     "load": "language_model",
-    "resume": "run",
+    "resume": "training.run",
     "resume_finetune": "sentiment.finetune",
-    "train": "run",
+    "train": "training.run",
 }
 
 __all__ = [

@@ -16,17 +16,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .checkpoint import Checkpoint
-from .errors import ChargenError, ConfigError, CorpusError
-from .lm import storage
-from .lm.evaluation import bits, dynamic_log_probs, log_probs
-from .lm.model import CharLM
-from .options import split_options
-from .runtime import autocast, choose_device, reading_precision
-from .sampling.config import SamplingConfig
-from .sampling.decoder import Decoder
-from .sampling.generate import Sample, encode_prompt, generate, stream, watch
-from .text.vocabulary import Vocabulary
+from chargen.errors import ChargenError, ConfigError, CorpusError
+from chargen.lm import storage
+from chargen.lm.evaluation import bits, dynamic_log_probs, log_probs
+from chargen.lm.model import CharLM
+from chargen.options import split_options
+from chargen.runtime.device import choose_device
+from chargen.runtime.precision import autocast, reading_precision
+from chargen.sampling.config import SamplingConfig
+from chargen.sampling.decoder import Decoder
+from chargen.sampling.generate import Sample, encode_prompt, generate, stream, watch
+from chargen.storage.checkpoint import Checkpoint
+from chargen.text.vocabulary import Vocabulary
 
 ENCODE_WINDOW = 1024
 """Time steps per call while encoding; bounds the memory."""

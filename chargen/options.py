@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from .errors import ConfigError, did_you_mean
+from chargen.errors import ConfigError, did_you_mean
 
 
 def split_options(options: dict[str, Any], *configs: type[Any]) -> tuple[Any, ...]:

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 import torch
 
-from chargen import checkpoint, directories, outputs
-from chargen.checkpoint import FORMAT_VERSION, MANIFEST, METRICS, Checkpoint, load, save
 from chargen.errors import CheckpointError
+from chargen.storage import checkpoint, directories, outputs
+from chargen.storage.checkpoint import FORMAT_VERSION, MANIFEST, METRICS, Checkpoint, load, save
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX system")
 
@@ -557,7 +557,7 @@ def test_a_reader_never_sees_half_of_one(
 HOLDER = """
 import sys, time
 from pathlib import Path
-from chargen.outputs import writing_lock
+from chargen.storage.outputs import writing_lock
 with writing_lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from chargen import directories
-from chargen.directories import replace_directory, sync_directory, sync_file
+from chargen.storage import directories
+from chargen.storage.directories import replace_directory, sync_directory, sync_file
 
 
 def names(path: Path) -> list[str]:

@@ -8,7 +8,7 @@ import torch
 
 from chargen.errors import CorpusError
 from chargen.lm.model import CharLM
-from chargen.memorization import STREAMS, memorization
+from chargen.sampling.memorization import STREAMS, memorization
 from tests.sampling.models import small_model
 
 

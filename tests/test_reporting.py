@@ -7,8 +7,8 @@ import math
 
 import pytest
 
-from chargen import reporting
-from chargen.reporting import Log
+from chargen.training import reporting
+from chargen.training.reporting import Log
 
 
 def steps(log: Log) -> list[int]:

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from chargen import run
-from chargen.distributed import Ranks
 from chargen.errors import FollowerError
+from chargen.runtime.distributed import Ranks
 from chargen.text.config import CorpusConfig
 from chargen.text.corpus import load_corpus
+from chargen.training import run
 
 from .lm.test_distributed import needs_ranks, on_ranks
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from chargen import shipped
 from chargen.language_model import LanguageModel
 from chargen.sentiment.classifier import Classifier
+from chargen.storage import shipped
 
 LARGEST = 16 * 1024 * 1024
 

@@ -16,12 +16,12 @@ from typing import Any
 
 import torch
 
-from chargen import checkpoint
-from chargen.checkpoint import Checkpoint
 from chargen.language_model import LanguageModel
 from chargen.sentiment.config import ExamplesConfig
 from chargen.sentiment.directions import fit_steering, store_steering
 from chargen.sentiment.examples import read_examples
+from chargen.storage import checkpoint
+from chargen.storage.checkpoint import Checkpoint
 
 LARGEST = 16 * 1024 * 1024
 

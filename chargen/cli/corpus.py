@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from ..errors import did_you_mean
-from ..text.config import CorpusConfig
-from .groups import Group
-from .options import json_option, option, options_of, quiet_option
-from .terminal import echo_json, say, visible
+from chargen.cli.groups import Group
+from chargen.cli.options import json_option, option, options_of, quiet_option
+from chargen.cli.terminal import echo_json, say, visible
+from chargen.errors import did_you_mean
+from chargen.text.config import CorpusConfig
 
 
 @click.group(cls=Group, heading="Texts")
@@ -51,7 +51,7 @@ def list_command(as_json: bool) -> None:
 
 
 def _rows() -> list[dict[str, Any]]:
-    from ..text import builtin, datasets, fetching
+    from chargen.text import builtin, datasets, fetching
 
     keys = ("name", "bytes", "here", "language", "licence", "about", "parts")
     rows: list[tuple[Any, ...]] = [
@@ -86,7 +86,7 @@ def fetch(name: str, sha256: str | None, again: bool, as_json: bool, quiet: bool
     chargen corpus fetch gutenberg:1342
     chargen corpus fetch https://example.org/book.txt --sha256 HEX
     """
-    from ..text import datasets, fetching
+    from chargen.text import datasets, fetching
 
     reference = datasets.parse(name, sha256)
     if reference is None:
@@ -111,8 +111,8 @@ def fetch(name: str, sha256: str | None, again: bool, as_json: bool, quiet: bool
 
 
 def _unknown(name: str) -> click.UsageError:
-    from ..text import datasets
-    from ..text.files import shown
+    from chargen.text import datasets
+    from chargen.text.files import shown
 
     hint = did_you_mean(name.partition(":")[0], datasets.CATALOGUE)
     hint = hint or "; see: chargen corpus list"
@@ -135,9 +135,9 @@ def info(corpora: tuple[str, ...], as_json: bool, **options: Any) -> None:
     chargen corpus info drafts/ --glob '*.md'
     chargen corpus info shakespeare --json
     """
-    from ..lm.recipes import suggestion
-    from ..text import sources
-    from ..text.statistics import statistics
+    from chargen.lm.recipes import suggestion
+    from chargen.text import sources
+    from chargen.text.statistics import statistics
 
     notes: list[str] = []
     config = CorpusConfig(**options)

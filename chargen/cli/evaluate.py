@@ -6,10 +6,8 @@ from typing import Any
 
 import click
 
-from ..errors import CorpusError
-from ..text.config import CorpusConfig
-from .groups import Command
-from .options import (
+from chargen.cli.groups import Command
+from chargen.cli.options import (
     device_option,
     json_option,
     load_model,
@@ -20,8 +18,10 @@ from .options import (
     reading_of,
     streams_option,
 )
-from .options import threads_option as threads
-from .terminal import echo_json, say
+from chargen.cli.options import threads_option as threads
+from chargen.cli.terminal import echo_json, say
+from chargen.errors import CorpusError
+from chargen.text.config import CorpusConfig
 
 READING = ("level", "min_count", "valid", "valid_fraction", "documents")
 
@@ -64,8 +64,8 @@ def evaluate(
     """
     lm = load_model(directory, device, threads, precision)
     text = read_text(files, reading_of(lm, files, options))
-    from ..language_model import compressed_bits_per_char
-    from ..lm.evaluation import bits
+    from chargen.language_model import compressed_bits_per_char
+    from chargen.lm.evaluation import bits
 
     score = lm.score(text, streams=streams)
     figures: dict[str, Any] = {
@@ -97,7 +97,7 @@ def read_text(files: tuple[str, ...], config: CorpusConfig) -> str:
     CorpusError
         Where one cannot be read, or there is no text.
     """
-    from ..text.sources import read_all
+    from chargen.text.sources import read_all
 
     text: str = read_all(files, config)
     if not text:

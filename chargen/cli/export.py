@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from .groups import Command
-from .options import json_option, load_model, model_argument, option, quiet_option
-from .terminal import echo_json, say, visible
+from chargen.cli.groups import Command
+from chargen.cli.options import json_option, load_model, model_argument, option, quiet_option
+from chargen.cli.terminal import echo_json, say, visible
 
 
 @click.command(cls=Command, heading="Share")
@@ -47,7 +47,7 @@ def export(
     chargen export checkpoints/mybook
     chargen export checkpoints/mybook --out web/model --force
     """
-    from ..interchange import export as exporting
+    from chargen.interchange import export as exporting
 
     lm = load_model(directory, "cpu")
     folder = out or exporting.default_out(directory)

@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..errors import ConfigError, MissingExtraError
-from .terminal import visible
+from chargen.cli.terminal import visible
+from chargen.errors import ConfigError, MissingExtraError
 
 
 def check_files(

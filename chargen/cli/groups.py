@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from ..errors import did_you_mean
+from chargen.errors import did_you_mean
 
 HEADINGS = (
     *("Budget", "Prompt", "Drawing", "Steering", "Measure", "Explanation", "Text", "Model"),

@@ -6,9 +6,9 @@ import dataclasses
 
 import click
 
-from .groups import Command
-from .options import json_option, model_argument, option, quiet_option
-from .terminal import echo_json, say, visible
+from chargen.cli.groups import Command
+from chargen.cli.options import json_option, model_argument, option, quiet_option
+from chargen.cli.terminal import echo_json, say, visible
 
 
 @click.command(cls=Command, heading="Share")
@@ -38,7 +38,7 @@ def push(
     chargen push checkpoints/mybook anna/mybook
     chargen push checkpoints/mybook anna/mybook --public
     """
-    from ..interchange import hub
+    from chargen.interchange import hub
 
     pushed = hub.push(directory, repo, public=public, training=training, message=message)
     if as_json:
@@ -77,7 +77,7 @@ def pull(
     chargen pull anna/mybook
     chargen pull anna/mybook --revision v2 --out checkpoints/mybook-2
     """
-    from ..interchange import hub
+    from chargen.interchange import hub
 
     directory = hub.pull(repo, out, revision=revision, force=force, training=training)
     if as_json:

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from ..shipped import resolve
-from .groups import Command
-from .options import json_option, load_classifier, load_model, model_argument
-from .terminal import echo_json, visible
+from chargen.cli.groups import Command
+from chargen.cli.options import json_option, load_classifier, load_model, model_argument
+from chargen.cli.terminal import echo_json, visible
+from chargen.storage.shipped import resolve
 
 
 @click.command(cls=Command, heading="Measure")
@@ -25,8 +25,8 @@ def info(directory: str, as_json: bool) -> None:
     chargen info checkpoints/mybook
     chargen info checkpoints/mybook --json
     """
-    from .. import checkpoint
-    from ..sentiment.storage import KIND as CLASSIFIER
+    from chargen.sentiment.storage import KIND as CLASSIFIER
+    from chargen.storage import checkpoint
 
     if checkpoint.load(directory).kind == CLASSIFIER:
         model = load_classifier(directory, "cpu")

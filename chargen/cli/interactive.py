@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .terminal import visible
+from chargen.cli.terminal import visible
 
 HELP = "[Enter] accept   r draw again   e edit   t type   u undo   w FILE save   q end"
 

@@ -10,22 +10,23 @@ from typing import Any, NoReturn
 
 import click
 
-from .. import __version__, distributed
-from ..errors import ChargenError, FollowerError
-from .corpus import corpus
-from .evaluate import evaluate
-from .export import export
-from .groups import Group, PipeClosed
-from .hub import pull, push
-from .info import info
-from .memorization import memorization
-from .plot import plot
-from .sample import sample
-from .score import score
-from .sentiment import sentiment
-from .terminal import leave_closed_pipe, open_closed_streams, say, sentence
-from .train import train
-from .web import web
+from chargen import __version__
+from chargen.cli.corpus import corpus
+from chargen.cli.evaluate import evaluate
+from chargen.cli.export import export
+from chargen.cli.groups import Group, PipeClosed
+from chargen.cli.hub import pull, push
+from chargen.cli.info import info
+from chargen.cli.memorization import memorization
+from chargen.cli.plot import plot
+from chargen.cli.sample import sample
+from chargen.cli.score import score
+from chargen.cli.sentiment import sentiment
+from chargen.cli.terminal import leave_closed_pipe, open_closed_streams, say, sentence
+from chargen.cli.train import train
+from chargen.cli.web import web
+from chargen.errors import ChargenError, FollowerError
+from chargen.runtime import distributed
 
 
 @click.group(
@@ -59,7 +60,7 @@ def cli(context: click.Context, config: Path | None) -> None:
     goes before variables, variables before the file, the file before the defaults.
     """
     if config is not None:
-        from .settings import read_settings
+        from chargen.cli.settings import read_settings
 
         context.default_map = read_settings(config, cli)
 

@@ -7,10 +7,9 @@ from typing import Any
 
 import click
 
-from ..text.config import CorpusConfig
-from .evaluate import READING
-from .groups import Command
-from .options import (
+from chargen.cli.evaluate import READING
+from chargen.cli.groups import Command
+from chargen.cli.options import (
     device_option,
     json_option,
     load_model,
@@ -19,8 +18,9 @@ from .options import (
     options_of,
     reading_of,
 )
-from .options import threads_option as threads
-from .terminal import echo_json, say, visible
+from chargen.cli.options import threads_option as threads
+from chargen.cli.terminal import echo_json, say, visible
+from chargen.text.config import CorpusConfig
 
 
 @click.command(cls=Command, heading="Measure")
@@ -90,8 +90,8 @@ def memorization(
     chargen memorization checkpoints/mybook mybook.txt --passages 5000 --show 5
     """
     lm = load_model(directory, device, threads)
-    from ..memorization import memorization as measure
-    from ..text.corpus import load_corpus
+    from chargen.sampling.memorization import memorization as measure
+    from chargen.text.corpus import load_corpus
 
     sizes = {"passages": passages, "length": length, "context": context, "seed": seed}
     config = reading_of(lm, corpora, options, split=True)

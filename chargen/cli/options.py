@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from ..lm.config import PRECISIONS
-from .groups import Option
+from chargen.cli.groups import Option
+from chargen.lm.config import PRECISIONS
 
 Command = Callable[..., Any]
 Decorator = Callable[[Command], Command]
@@ -123,8 +123,8 @@ def reading_of(
     -------
     chargen.text.config.CorpusConfig
     """
-    from ..text.config import CorpusConfig
-    from ..text.sources import are_tables
+    from chargen.text.config import CorpusConfig
+    from chargen.text.sources import are_tables
 
     trained = lm.checkpoint.document("config").get("corpus", {}).get("config", {})
     clean = options.get("clean") or trained.get("clean")
@@ -147,8 +147,8 @@ def load_model(
     -------
     chargen.language_model.LanguageModel
     """
-    from ..language_model import LanguageModel
-    from ..runtime import set_threads
+    from chargen.language_model import LanguageModel
+    from chargen.runtime.device import set_threads
 
     set_threads(threads)
     return LanguageModel.load(directory, device, precision)
@@ -163,8 +163,8 @@ def load_classifier(
     -------
     chargen.sentiment.classifier.Classifier
     """
-    from ..runtime import set_threads
-    from ..sentiment.classifier import Classifier
+    from chargen.runtime.device import set_threads
+    from chargen.sentiment.classifier import Classifier
 
     set_threads(threads)
     return Classifier.load(directory, device, precision)

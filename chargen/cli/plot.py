@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from ..errors import ConfigError
-from .files import check_files
-from .groups import Command
-from .options import json_option, option, quiet_option
-from .terminal import colourful, echo_json, say, visible
+from chargen.cli.files import check_files
+from chargen.cli.groups import Command
+from chargen.cli.options import json_option, option, quiet_option
+from chargen.cli.terminal import colourful, echo_json, say, visible
+from chargen.errors import ConfigError
 
 AXES = ("characters", "seconds", "steps", "epochs")
 
@@ -75,25 +75,25 @@ def plot(
     """
     if terminal and as_json:
         raise ConfigError("--terminal draws for people: leave --json out")
-    from ..plotting.style import form_of
+    from chargen.plotting.style import form_of
 
     form = form_of(out)
     if not terminal:
         if not form:
             raise click.BadParameter("name a .png, .svg or .pdf file", param_hint="--out")
         check_files({"--out": out}, force, drawn=("--out",))
-    from ..plotting import curves
+    from chargen.plotting import curves
 
     found = [curves.read(run) for run in runs]
     if terminal:
-        from ..plotting.terminal import drawn
+        from chargen.plotting.terminal import drawn
 
         width = shutil.get_terminal_size((80, 24)).columns
         text = drawn(found, width=width, axis=axis, nats=nats, smooth=smooth, colour=colourful())
         click.echo(text)
         return
-    from ..plotting.figure import picture
-    from ..writing import write_file
+    from chargen.plotting.figure import picture
+    from chargen.storage.whole_files import write_file
 
     write_file(out, picture(found, form, axis=axis, nats=nats, smooth=smooth, title=title))
     if as_json:

@@ -8,8 +8,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from ..reporting import Reporter
-from .terminal import visible
+from chargen.cli.terminal import visible
+from chargen.training.reporting import Reporter
 
 LINE_SECONDS = 10.0
 """Time between two lines where stderr is not a terminal."""

@@ -7,8 +7,8 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from ..errors import ConfigError
-from ..options import BUDGETS
+from chargen.errors import ConfigError
+from chargen.options import BUDGETS
 
 
 def resume_budget(context: click.Context) -> dict[str, Any]:

@@ -10,10 +10,8 @@ from typing import Any
 
 import click
 
-from ..errors import ConfigError, CorpusError
-from ..sampling.config import SamplingConfig
-from .groups import Command
-from .options import (
+from chargen.cli.groups import Command
+from chargen.cli.options import (
     device_option,
     json_option,
     load_model,
@@ -22,9 +20,11 @@ from .options import (
     options_of,
     precision_option,
 )
-from .options import threads_option as threads
-from .steering import STEERING, check_steering, steered, steering_options
-from .terminal import echo_json, say, visible, write_flowing
+from chargen.cli.options import threads_option as threads
+from chargen.cli.steering import STEERING, check_steering, steered, steering_options
+from chargen.cli.terminal import echo_json, say, visible, write_flowing
+from chargen.errors import ConfigError, CorpusError
+from chargen.sampling.config import SamplingConfig
 
 
 @click.command(cls=Command, heading="Train and write")
@@ -104,7 +104,7 @@ def sample(
         say(f"note: the model has never seen these characters of the prompt ({deed}): {shown}")
     show = _shower(raw)
     if interactive:
-        from .interactive import write_together
+        from chargen.cli.interactive import write_together
 
         write_together(lm, text, options)
     elif as_json:

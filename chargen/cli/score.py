@@ -8,11 +8,10 @@ from typing import Any
 
 import click
 
-from ..text.config import CorpusConfig
-from .evaluate import READING, read_text
-from .files import check_files
-from .groups import Command
-from .options import (
+from chargen.cli.evaluate import READING, read_text
+from chargen.cli.files import check_files
+from chargen.cli.groups import Command
+from chargen.cli.options import (
     device_option,
     json_option,
     load_model,
@@ -23,8 +22,9 @@ from .options import (
     reading_of,
     streams_option,
 )
-from .options import threads_option as threads
-from .terminal import colourful, echo_json, visible, visible_json
+from chargen.cli.options import threads_option as threads
+from chargen.cli.terminal import colourful, echo_json, visible, visible_json
+from chargen.text.config import CorpusConfig
 
 # Backgrounds of the terminal's 256 colours for the steps of `plotting.heatmap`: yellow to red.
 _BACKGROUNDS = (None, 230, 222, 215, 209, 203)
@@ -84,7 +84,7 @@ def score(
     """
     written = {"--html": html_file, "--png": png_file}
     check_files(written, force, drawn=("--png",))
-    from ..text.sources import SEPARATOR
+    from chargen.text.sources import SEPARATOR
 
     lm = load_model(directory, device, threads, precision)
     result = lm.score(read_text(files, reading_of(lm, files, options)), streams=streams)
@@ -112,8 +112,8 @@ def score(
 
 
 def _write(files: dict[str, str | None], text: str, surprise: list[float], title: str) -> None:
-    from ..plotting import heatmap
-    from ..writing import write_file
+    from chargen.plotting import heatmap
+    from chargen.storage.whole_files import write_file
 
     if name := files["--html"]:
         write_file(name, heatmap.page(text, surprise, title).encode("utf-8", "replace"))
@@ -122,7 +122,7 @@ def _write(files: dict[str, str | None], text: str, surprise: list[float], title
 
 
 def _paint(character: str, surprise: float) -> str:
-    from ..plotting.heatmap import step_of
+    from chargen.plotting.heatmap import step_of
 
     shown = visible(character)
     background = _BACKGROUNDS[step_of(surprise)]

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ..errors import ChargenError, ConfigError
-from ..lm.config import TrainConfig
-from .files import check_files
-from .terminal import leave_closed_pipe, say, sentence
+from chargen.cli.files import check_files
+from chargen.cli.terminal import leave_closed_pipe, say, sentence
+from chargen.errors import ChargenError, ConfigError
+from chargen.lm.config import TrainConfig
 
 
 def run_script(main: Callable[[], None]) -> NoReturn:
@@ -103,7 +103,7 @@ def check_plot(path: str | None) -> None:
     """
     if path is None:
         return
-    from ..plotting.style import form_of
+    from chargen.plotting.style import form_of
 
     if not form_of(path):
         raise ConfigError(f"--plot {path}: name a .png, .svg or .pdf file")
@@ -112,8 +112,8 @@ def check_plot(path: str | None) -> None:
 
 def write_plot(path: str, figure: Any) -> None:
     """Write a figure of matplotlib in the format that the name says, and tell so."""
-    from ..plotting.style import form_of, image
-    from ..writing import write_file
+    from chargen.plotting.style import form_of, image
+    from chargen.storage.whole_files import write_file
 
     write_file(path, image(figure, form_of(path)))
     say(f"wrote {path}")

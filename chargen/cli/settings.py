@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from ..errors import ConfigError, did_you_mean
+from chargen.errors import ConfigError, did_you_mean
 
 
 def read_settings(path: Path, root: click.Group) -> dict[str, Any]:

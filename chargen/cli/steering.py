@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import ConfigError
-from .options import option
-from .terminal import say
+from chargen.cli.options import option
+from chargen.cli.terminal import say
+from chargen.errors import ConfigError
 
 Command = Callable[..., Any]
 
@@ -86,12 +86,12 @@ def steered(lm: Any, options: dict[str, Any]) -> Any:
 
 
 def _find(lm: Any, strength: float, options: dict[str, Any]) -> Any:
-    from ..sentiment.directions import fit_steering, fit_with_classifier, stored_steering
-    from ..sentiment.steering import check_wish
+    from chargen.sentiment.directions import fit_steering, fit_with_classifier, stored_steering
+    from chargen.sentiment.steering import check_wish
 
     if options["steer_data"] is not None:
-        from ..sentiment.config import ExamplesConfig
-        from ..sentiment.examples import read_examples
+        from chargen.sentiment.config import ExamplesConfig
+        from chargen.sentiment.examples import read_examples
 
         trained = lm.checkpoint.document("config").get("corpus", {}).get("config", {})
         config = ExamplesConfig(clean=trained.get("clean"))
@@ -101,7 +101,7 @@ def _find(lm: Any, strength: float, options: dict[str, Any]) -> Any:
         check_wish(options["steer"], strength, examples.classes)
         return fit_steering(lm, examples)
     if options["steer_with"] is not None:
-        from .options import load_classifier
+        from chargen.cli.options import load_classifier
 
         classifier = load_classifier(options["steer_with"], str(lm.decoder.device))
         check_wish(options["steer"], strength, classifier.labels)

@@ -8,14 +8,14 @@ from typing import Any
 
 import click
 
-from .. import distributed
-from ..lm.config import ModelConfig, TrainConfig
-from ..text.config import CorpusConfig
-from .groups import Command
-from .options import json_option, option, options_of, quiet_option
-from .progress import reporter_for
-from .resuming import resume_budget
-from .terminal import echo_json, say, visible
+from chargen.cli.groups import Command
+from chargen.cli.options import json_option, option, options_of, quiet_option
+from chargen.cli.progress import reporter_for
+from chargen.cli.resuming import resume_budget
+from chargen.cli.terminal import echo_json, say, visible
+from chargen.lm.config import ModelConfig, TrainConfig
+from chargen.runtime import distributed
+from chargen.text.config import CorpusConfig
 
 
 @click.command(cls=Command, heading="Train and write")
@@ -75,7 +75,7 @@ def train(
     if resumed is not None:
         budget = resume_budget(click.get_current_context())
     reporter = reporter_for(quiet)
-    from .. import run as runs
+    from chargen.training import run as runs
 
     if resumed is not None:
         result = runs.resume(resumed, reporter=reporter, tensorboard=tensorboard, **budget)

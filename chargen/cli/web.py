@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from .groups import Command
-from .options import option, quiet_option
-from .terminal import say, visible
+from chargen.cli.groups import Command
+from chargen.cli.options import option, quiet_option
+from chargen.cli.terminal import say, visible
 
 
 @click.command(cls=Command, heading="Train and write")
@@ -29,7 +29,7 @@ def web(folder: str, port: int | None, opening: bool, quiet: bool) -> None:
     chargen web
     chargen web drafts/models --port 8000 --open
     """
-    from ..web.server import serve
+    from chargen.web.server import serve
 
     def ready(address: str) -> None:
         click.echo(visible(address))

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from ..directories import replace_directory, sync_file
-from ..errors import ChargenError, CheckpointError, ConfigError, MissingExtraError
-from ..language_model import LanguageModel
-from ..lm.evaluation import log_probs
-from ..lm.recurrent import STATE_NAMES
+from chargen.errors import ChargenError, CheckpointError, ConfigError, MissingExtraError
+from chargen.language_model import LanguageModel
+from chargen.lm.evaluation import log_probs
+from chargen.lm.recurrent import STATE_NAMES
+from chargen.storage.directories import replace_directory, sync_file
 
 FORMAT = "chargen-onnx"
 VERSION = 1
@@ -54,7 +54,7 @@ def export_onnx(
     directory = Path(out)
     _refuse(directory, force)
     try:
-        from .graph import score_model, step_model
+        from chargen.interchange.graph import score_model, step_model
     except ImportError as error:
         raise MissingExtraError("exporting", "onnx") from error
     description = describe(lm)

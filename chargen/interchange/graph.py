@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from ..lm.model import CharLM
-from ..lm.recurrent import STATE_NAMES
+from chargen.lm.model import CharLM
+from chargen.lm.recurrent import STATE_NAMES
 
 OPSET = 17
 IR_VERSION = 8

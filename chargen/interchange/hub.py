@@ -16,11 +16,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from .. import checkpoint
-from ..checkpoint import MANIFEST, Checkpoint
-from ..errors import ChargenError, CheckpointError, ConfigError, MissingExtraError
-from ..outputs import refuse_to_overwrite, writing_lock
-from ..writing import write_file
+from chargen.errors import ChargenError, CheckpointError, ConfigError, MissingExtraError
+from chargen.storage import checkpoint
+from chargen.storage.checkpoint import MANIFEST, Checkpoint
+from chargen.storage.outputs import refuse_to_overwrite, writing_lock
+from chargen.storage.whole_files import write_file
 
 CARD = "README.md"
 """What people read about a model on the hub."""
@@ -235,8 +235,8 @@ def _check_size(
 
 def _check_model(stored: Checkpoint) -> None:
     """Raise where the files are whole and still make no model."""
-    from ..lm import storage as models
-    from ..sentiment import storage as classifiers
+    from chargen.lm import storage as models
+    from chargen.sentiment import storage as classifiers
 
     if stored.kind == models.KIND:
         models.unpack(stored)

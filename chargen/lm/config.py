@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
-from ..errors import ConfigError, brief
+from chargen.errors import ConfigError, brief
 
 CELLS = ("lstm", "gru", "rnn")
 DIRECTIONS = ("forward", "backward")

@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .model import CharLM
-from .optim import clip_gradient
-from .recurrent import State, detach
+from chargen.lm.model import CharLM
+from chargen.lm.optim import clip_gradient
+from chargen.lm.recurrent import State, detach
 
 WINDOW = 8192
 """Symbols per call; bounds the memory, changes no figure."""

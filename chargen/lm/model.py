@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from .config import ModelConfig, settled
-from .recurrent import Dropout, RecurrentLayers, State
+from chargen.lm.config import ModelConfig, settled
+from chargen.lm.recurrent import Dropout, RecurrentLayers, State
 
 
 class CharLM(nn.Module):

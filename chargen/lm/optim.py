@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from .config import TrainConfig, settled
-from .muon import Muon
-from .recurrent import RecurrentLayers
+from chargen.lm.config import TrainConfig, settled
+from chargen.lm.muon import Muon
+from chargen.lm.recurrent import RecurrentLayers
 
 BETAS = (0.9, 0.99)
 

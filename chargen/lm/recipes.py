@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .config import ModelConfig, TrainConfig, settled
-from .muon import ITERATIONS
+from chargen.lm.config import ModelConfig, TrainConfig, settled
+from chargen.lm.muon import ITERATIONS
 
 DEFAULT_MINUTES = 10.0
 

@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from .. import checkpoint
-from ..checkpoint import Checkpoint
-from ..errors import CheckpointError, ConfigError, VocabularyError, brief, did_you_mean
-from ..runtime import shapes_only
-from ..text.vocabulary import Vocabulary
-from .config import ModelConfig
-from .model import CharLM
+from chargen.errors import CheckpointError, ConfigError, VocabularyError, brief, did_you_mean
+from chargen.lm.config import ModelConfig
+from chargen.lm.model import CharLM
+from chargen.runtime.device import shapes_only
+from chargen.storage import checkpoint
+from chargen.storage.checkpoint import Checkpoint
+from chargen.text.vocabulary import Vocabulary
 
 KIND = "language-model"
 
@@ -175,7 +175,7 @@ def check_weights(where: str, expected: dict[str, Tensor], weights: dict[str, Te
 
 
 def load(directory: str | os.PathLike[str]) -> tuple[CharLM, Vocabulary, Checkpoint]:
-    """Read a language model; see `chargen.checkpoint.load` and `unpack` for the errors."""
+    """Read a language model; see `chargen.storage.checkpoint.load` and `unpack` for the errors."""
     stored = checkpoint.load(directory, KIND)
     model, vocabulary = unpack(stored)
     return model, vocabulary, stored

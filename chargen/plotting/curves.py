@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CheckpointError
-from ..reporting import METRICS
-from ..shipped import meant, resolve
+from chargen.errors import CheckpointError
+from chargen.storage.shipped import meant, resolve
+from chargen.training.reporting import METRICS
 
 Array = NDArray[np.float64]
 

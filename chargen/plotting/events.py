@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, MissingExtraError
+from chargen.errors import ConfigError, MissingExtraError
 
 _PLACE = ("step", "epoch", "characters", "seconds", "valid_characters", "final_characters")
 
 
 class Events:
-    """Writes each row as scalars at its step; give it to `chargen.reporting.Log.follow`.
+    """Writes each row as scalars at its step; give it to `chargen.training.reporting.Log.follow`.
 
     Parameters
     ----------

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError
-from .curves import Array, Curves, loss_unit, smoothed
-from .style import COLOURS, DASHES, FORMATS, LINES, drawing, image
+from chargen.errors import ConfigError
+from chargen.plotting.curves import Array, Curves, loss_unit, smoothed
+from chargen.plotting.style import COLOURS, DASHES, FORMATS, LINES, drawing, image
 
 LABELS = {
     "characters": "characters read",

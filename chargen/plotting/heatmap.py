@@ -7,8 +7,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from .painting import cells, harmless, is_cut, runs, safe
-from .style import MONOSPACED, drawing, png
+from chargen.plotting.painting import cells, harmless, is_cut, runs, safe
+from chargen.plotting.style import MONOSPACED, drawing, png
 
 # Upper ends of the steps in bits, and the colour of each: white to red, the same in all outputs.
 STEPS: tuple[tuple[float, str | None], ...] = (

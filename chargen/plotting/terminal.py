@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..errors import MissingExtraError
-from .curves import Curves, loss_unit, smoothed
+from chargen.errors import MissingExtraError
+from chargen.plotting.curves import Curves, loss_unit, smoothed
 
 _COLOURS = ("blue", "yellow", "green", "magenta", "cyan", "red", "white")
 _SMALLEST = 20

@@ -8,15 +8,15 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from ..lm import recipes
-from ..lm.config import TrainConfig
-from ..lm.model import CharLM
-from ..lm.trainer import Trainer
-from ..reporting import Reporter
-from ..runtime import stopping_softly
-from ..text.sources import SEPARATOR
-from ..text.vocabulary import Vocabulary
-from .batching import readable
+from chargen.lm import recipes
+from chargen.lm.config import TrainConfig
+from chargen.lm.model import CharLM
+from chargen.runtime.signals import stopping_softly
+from chargen.sentiment.batching import readable
+from chargen.text.sources import SEPARATOR
+from chargen.text.vocabulary import Vocabulary
+from chargen.training.reporting import Reporter
+from chargen.training.trainer import Trainer
 
 GENTLE = 0.5
 """Highest learning rate as a share of the recipe's: the encoder knows much already."""
@@ -48,7 +48,7 @@ def adapt(
     seed : int
         Of the order of the texts and of dropout.
     precision, flops_per_second
-        As `chargen.runtime.choose_precision` found them.
+        As `chargen.runtime.precision.choose_precision` found them.
     reporter : Reporter
 
     Raises

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..runtime import autocast
-from ..text.vocabulary import Vocabulary
-from .network import ClassifierNetwork, Reading
+from chargen.runtime.precision import autocast
+from chargen.sentiment.network import ClassifierNetwork, Reading
+from chargen.text.vocabulary import Vocabulary
 
 _NO_TEXT = re.compile("[\ud800-\udfff]")
 """Lone surrogates: they have no bytes, and one of them stands for the end of a document."""

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..plotting.painting import harmless
-from ..plotting.style import COLOURS, LINES, drawing, png
-from .metrics import BINS, bin_of
+from chargen.plotting.painting import harmless
+from chargen.plotting.style import COLOURS, LINES, drawing, png
+from chargen.sentiment.metrics import BINS, bin_of
 
 _MOST_NUMBERS = 15
 """Classes up to which numbers fit into the squares."""

@@ -11,19 +11,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .. import checkpoint
-from ..checkpoint import Checkpoint
-from ..errors import ChargenError
-from ..runtime import choose_device, reading_precision
-from ..text.html import clean_html
-from ..text.vocabulary import Vocabulary
-from . import storage
-from .batching import BATCH_SYMBOLS, EncodedTexts, eyes_of, read_all
-from .network import ClassifierNetwork
-from .ngrams import NgramModel
+from chargen.errors import ChargenError
+from chargen.runtime.device import choose_device
+from chargen.runtime.precision import reading_precision
+from chargen.sentiment import storage
+from chargen.sentiment.batching import BATCH_SYMBOLS, EncodedTexts, eyes_of, read_all
+from chargen.sentiment.network import ClassifierNetwork
+from chargen.sentiment.ngrams import NgramModel
+from chargen.storage import checkpoint
+from chargen.storage.checkpoint import Checkpoint
+from chargen.text.html import clean_html
+from chargen.text.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from .explain import Explanation
+    from chargen.sentiment.explain import Explanation
 
 CHUNK = 2048
 """Texts that are read, sorted by length and classified together."""
@@ -199,7 +200,7 @@ class Classifier:
 
     def explain(self, text: str, label: str | None = None) -> Explanation:
         """How the verdict moves along a text; see `chargen.sentiment.explain.explain`."""
-        from .explain import explain
+        from chargen.sentiment.explain import explain
 
         return explain(self, text, label)
 

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import CorpusError
-from ..text.decoding import clean, decode
-from ..text.files import Advance, Source, byte_blocks, from_path
-from ..text.tables import Row, listed, read_table, text_of
-from .config import ExamplesConfig
+from chargen.errors import CorpusError
+from chargen.sentiment.config import ExamplesConfig
+from chargen.text.decoding import clean, decode
+from chargen.text.files import Advance, Source, byte_blocks, from_path
+from chargen.text.tables import Row, listed, read_table, text_of
 
 # Usual names, the likeliest first.
 TEXT_COLUMNS = (

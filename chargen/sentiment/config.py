@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..errors import ConfigError
-from ..lm.config import PRECISIONS, check_choice, check_flag, check_number, option
-from ..text.config import AUTO_ENCODING, is_text_encoding
+from chargen.errors import ConfigError
+from chargen.lm.config import PRECISIONS, check_choice, check_flag, check_number, option
+from chargen.text.config import AUTO_ENCODING, is_text_encoding
 
 METHODS = ("finetune", "probe")
 PENALTIES = ("l2", "l1")

@@ -17,16 +17,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .. import checkpoint
-from ..errors import ConfigError, CorpusError
-from ..language_model import LanguageModel
-from ..lm import storage as lm_storage
-from ..outputs import writing_lock
-from .batching import Eye
-from .classifier import Classifier
-from .examples import Examples, subset
-from .steering import DOCUMENT, Steering
-from .units import TellingUnit, encoder_features, probe_direction, reader_of, telling_unit
+from chargen.errors import ConfigError, CorpusError
+from chargen.language_model import LanguageModel
+from chargen.lm import storage as lm_storage
+from chargen.sentiment.batching import Eye
+from chargen.sentiment.classifier import Classifier
+from chargen.sentiment.examples import Examples, subset
+from chargen.sentiment.steering import DOCUMENT, Steering
+from chargen.sentiment.units import (
+    TellingUnit,
+    encoder_features,
+    probe_direction,
+    reader_of,
+    telling_unit,
+)
+from chargen.storage import checkpoint
+from chargen.storage.outputs import writing_lock
 
 WAYS = ("means", "unit", "probe")
 

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConfigError, did_you_mean
-from .classifier import Classifier
+from chargen.errors import ConfigError, did_you_mean
+from chargen.sentiment.classifier import Classifier
 
 LONGEST = 20_000
 """Most characters of a text that is explained: what stands after each of them is kept."""

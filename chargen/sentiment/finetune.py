@@ -7,18 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .. import checkpoint
-from ..distributed import one_process_only
-from ..errors import CheckpointError, ConfigError, CorpusError
-from ..lm import storage as lm_storage
-from ..options import extended, split_options
-from ..outputs import refuse_to_overwrite, writing_lock
-from ..reporting import Reporter
-from . import metrics, storage
-from .config import ExamplesConfig, FinetuneConfig, NetworkConfig
-from .examples import Examples
-from .material import read_material
-from .session import FinetuneRun, Session
+from chargen.errors import CheckpointError, ConfigError, CorpusError
+from chargen.lm import storage as lm_storage
+from chargen.options import extended, split_options
+from chargen.runtime.distributed import one_process_only
+from chargen.sentiment import metrics, storage
+from chargen.sentiment.config import ExamplesConfig, FinetuneConfig, NetworkConfig
+from chargen.sentiment.examples import Examples
+from chargen.sentiment.material import read_material
+from chargen.sentiment.session import FinetuneRun, Session
+from chargen.storage import checkpoint
+from chargen.storage.outputs import refuse_to_overwrite, writing_lock
+from chargen.training.reporting import Reporter
 
 FEWEST_EPOCHS, MOST_EPOCHS = 2.0, 20.0
 

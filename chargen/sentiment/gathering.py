@@ -6,14 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import ConfigError, CorpusError
-from ..text.decoding import decode
-from ..text.fetching import asked, labelled_path, paths
-from ..text.files import byte_blocks, from_path, shown, unreadable
-from ..text.html import clean_html
-from ..text.tables import Row, broken
-from .columns import TableFile, label_in, text_in
-from .config import ExamplesConfig
+from chargen.errors import ConfigError, CorpusError
+from chargen.sentiment.columns import TableFile, label_in, text_in
+from chargen.sentiment.config import ExamplesConfig
+from chargen.text.decoding import decode
+from chargen.text.fetching import asked, labelled_path, paths
+from chargen.text.files import byte_blocks, from_path, shown, unreadable
+from chargen.text.html import clean_html
+from chargen.text.tables import Row, broken
 
 NAMED = 10
 """Rows that a sentence names; of the others it says how many they are."""

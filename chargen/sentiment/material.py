@@ -9,10 +9,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..errors import CorpusError
-from ..reporting import Reporter
-from .config import ExamplesConfig, FinetuneConfig
-from .examples import Examples, read_examples, read_texts, split, subset, warn_shared
+from chargen.errors import CorpusError
+from chargen.sentiment.config import ExamplesConfig, FinetuneConfig
+from chargen.sentiment.examples import (
+    Examples,
+    read_examples,
+    read_texts,
+    split,
+    subset,
+    warn_shared,
+)
+from chargen.training.reporting import Reporter
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CorpusError, MissingExtraError
+from chargen.errors import CorpusError, MissingExtraError
 
 BINS = 15
 """Of the expected calibration error."""

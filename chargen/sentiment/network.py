@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..lm.model import CharLM
-from ..lm.recurrent import detach
-from .config import NetworkConfig
-from .pooling import LastState, Pooling, running
+from chargen.lm.model import CharLM
+from chargen.lm.recurrent import detach
+from chargen.sentiment.config import NetworkConfig
+from chargen.sentiment.pooling import LastState, Pooling, running
 
 WINDOW = 256
 """Steps of a window that is only read; bounds the memory, changes no verdict."""

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import MissingExtraError, brief
-from ..text.vocabulary import code_points
+from chargen.errors import MissingExtraError, brief
+from chargen.text.vocabulary import code_points
 
 ORDERS = (3, 6)
 """Shortest and longest n-gram; they run across the spaces between words."""

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..plotting.painting import STEPS, probability_steps, runs, safe, scale_end, step_of
-from . import drawings
-from .explain import Explanation, Word, weight
-from .units import TellingUnit
+from chargen.plotting.painting import STEPS, probability_steps, runs, safe, scale_end, step_of
+from chargen.sentiment import drawings
+from chargen.sentiment.explain import Explanation, Word, weight
+from chargen.sentiment.units import TellingUnit
 
 STRONGEST = 12
 """Words in the table."""

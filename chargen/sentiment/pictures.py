@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..plotting.painting import STEPS, cells, harmless, is_cut, probability_steps
-from ..plotting.style import MONOSPACED, drawing, png
-from .explain import Explanation
+from chargen.plotting.painting import STEPS, cells, harmless, is_cut, probability_steps
+from chargen.plotting.style import MONOSPACED, drawing, png
+from chargen.sentiment.explain import Explanation
 
 if TYPE_CHECKING:
-    from .units import TellingUnit
+    from chargen.sentiment.units import TellingUnit
 
 COLUMNS = 88
 LINES = 40

@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ..errors import MissingExtraError
-from .batching import EncodedTexts, read_all
-from .network import LIMIT, ClassifierNetwork
-from .ngrams import row_a_class
+from chargen.errors import MissingExtraError
+from chargen.sentiment.batching import EncodedTexts, read_all
+from chargen.sentiment.network import LIMIT, ClassifierNetwork
+from chargen.sentiment.ngrams import row_a_class
 
 STRENGTHS = tuple(2.0**power for power in range(-12, 5, 2))
 """Inverse strengths of regularisation that are tried."""

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..lm.optim import BETAS
-from .config import FinetuneConfig
-from .network import ClassifierNetwork
+from chargen.lm.optim import BETAS
+from chargen.sentiment.config import FinetuneConfig
+from chargen.sentiment.network import ClassifierNetwork
 
 RISE = 0.1
 """Share of the run over which the learning rate rises; over the rest it falls to zero."""

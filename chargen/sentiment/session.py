@@ -13,34 +13,32 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .. import checkpoint
-from ..lm import storage as lm_storage
-from ..lm.model import CharLM
-from ..reporting import Log, Reporter
-from ..runtime import (
+from chargen.lm import storage as lm_storage
+from chargen.lm.model import CharLM
+from chargen.runtime.device import choose_device, set_threads, versions
+from chargen.runtime.precision import (
     REFERENCE_FLOPS,
     PrecisionChoice,
     asked_precision,
-    choose_device,
     choose_precision,
     reference_step,
-    seed_everything,
-    set_threads,
-    stopping_softly,
-    versions,
 )
-from ..text.vocabulary import Vocabulary
-from . import metrics, storage
-from .adapt import adapt
-from .batching import EncodedTexts, eyes_of
-from .classifier import Classifier
-from .config import ExamplesConfig, FinetuneConfig, NetworkConfig
-from .material import Material
-from .network import ClassifierNetwork
-from .ngrams import NgramModel, summed
-from .probe import fit_probe
-from .tuner import TRUSTED_VALIDATION, Labelled, Tuner
-from .voting import vote_weights
+from chargen.runtime.seeds import seed_everything
+from chargen.runtime.signals import stopping_softly
+from chargen.sentiment import metrics, storage
+from chargen.sentiment.adapt import adapt
+from chargen.sentiment.batching import EncodedTexts, eyes_of
+from chargen.sentiment.classifier import Classifier
+from chargen.sentiment.config import ExamplesConfig, FinetuneConfig, NetworkConfig
+from chargen.sentiment.material import Material
+from chargen.sentiment.network import ClassifierNetwork
+from chargen.sentiment.ngrams import NgramModel, summed
+from chargen.sentiment.probe import fit_probe
+from chargen.sentiment.tuner import TRUSTED_VALIDATION, Labelled, Tuner
+from chargen.sentiment.voting import vote_weights
+from chargen.storage import checkpoint
+from chargen.text.vocabulary import Vocabulary
+from chargen.training.reporting import Log, Reporter
 
 MOST_NGRAM_TEXTS = 20_000
 """Texts that n-grams are counted in, unless more are labelled: some 30 KB of memory each."""

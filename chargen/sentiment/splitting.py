@@ -9,11 +9,11 @@ import random
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigError, CorpusError
-from .gathering import named
+from chargen.errors import ConfigError, CorpusError
+from chargen.sentiment.gathering import named
 
 if TYPE_CHECKING:
-    from .examples import Examples
+    from chargen.sentiment.examples import Examples
 
 
 def split(examples: Examples, fraction: float, seed: int) -> tuple[Examples, Examples]:

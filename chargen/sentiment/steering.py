@@ -20,9 +20,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import CheckpointError, ConfigError, did_you_mean
-from ..language_model import LanguageModel
-from ..sampling.decoder import Move
+from chargen.errors import CheckpointError, ConfigError, did_you_mean
+from chargen.language_model import LanguageModel
+from chargen.sampling.decoder import Move
 
 DOCUMENT = "steering"
 """Name of the checkpoint's document."""

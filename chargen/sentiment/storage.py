@@ -14,16 +14,16 @@ from dataclasses import asdict
 import torch
 from torch import Tensor
 
-from ..checkpoint import Checkpoint
-from ..errors import CheckpointError, ConfigError, brief
-from ..lm.config import ModelConfig
-from ..lm.model import CharLM
-from ..lm.storage import check_weights, config_from_json, read_vocabulary
-from ..runtime import shapes_only
-from ..text.vocabulary import Vocabulary
-from .config import NetworkConfig
-from .network import ClassifierNetwork
-from .ngrams import NgramModel
+from chargen.errors import CheckpointError, ConfigError, brief
+from chargen.lm.config import ModelConfig
+from chargen.lm.model import CharLM
+from chargen.lm.storage import check_weights, config_from_json, read_vocabulary
+from chargen.runtime.device import shapes_only
+from chargen.sentiment.config import NetworkConfig
+from chargen.sentiment.network import ClassifierNetwork
+from chargen.sentiment.ngrams import NgramModel
+from chargen.storage.checkpoint import Checkpoint
+from chargen.text.vocabulary import Vocabulary
 
 KIND = "classifier"
 

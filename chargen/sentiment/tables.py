@@ -10,13 +10,13 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CorpusError
-from ..text.tables import Row, broken
-from ..writing import whole_file
-from .classifier import Classifier
-from .columns import TableFile, text_in
-from .gathering import NAMED
-from .writing import TableWriter, free_names
+from chargen.errors import CorpusError
+from chargen.sentiment.classifier import Classifier
+from chargen.sentiment.columns import TableFile, text_in
+from chargen.sentiment.gathering import NAMED
+from chargen.sentiment.writing import TableWriter, free_names
+from chargen.storage.whole_files import whole_file
+from chargen.text.tables import Row, broken
 
 CHUNK_ROWS = 1024
 CHUNK_CHARACTERS = 1 << 23

@@ -16,21 +16,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..errors import TrainingError
-from ..lm.optim import (
+from chargen.errors import TrainingError
+from chargen.lm.optim import (
     WeightAverage,
     clip_gradient,
     load_optimizer_tensors,
     optimizer_tensors,
 )
-from ..lm.progress import check_numbers
-from ..reporting import Log, Reporter
-from ..runtime import autocast, generator_states, restore_generators
-from .batching import EncodedTexts, read_all, shuffled_batches
-from .config import FinetuneConfig
-from .network import ClassifierNetwork
-from .schedule import layer_groups, make_optimizer, set_rates
-from .storage import load_weights, weights_of
+from chargen.runtime.precision import autocast
+from chargen.runtime.seeds import generator_states, restore_generators
+from chargen.sentiment.batching import EncodedTexts, read_all, shuffled_batches
+from chargen.sentiment.config import FinetuneConfig
+from chargen.sentiment.network import ClassifierNetwork
+from chargen.sentiment.schedule import layer_groups, make_optimizer, set_rates
+from chargen.sentiment.storage import load_weights, weights_of
+from chargen.training.progress import check_numbers
+from chargen.training.reporting import Log, Reporter
 
 LOG_EVERY = 10
 GIVE_UP_AFTER = 10

@@ -15,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ..errors import CheckpointError, ConfigError, CorpusError
-from ..lm.model import CharLM
-from .batching import EncodedTexts, Eye
-from .config import NetworkConfig
-from .network import ClassifierNetwork
-from .probe import pooled_features
+from chargen.errors import CheckpointError, ConfigError, CorpusError
+from chargen.lm.model import CharLM
+from chargen.sentiment.batching import EncodedTexts, Eye
+from chargen.sentiment.config import NetworkConfig
+from chargen.sentiment.network import ClassifierNetwork
+from chargen.sentiment.probe import pooled_features
 
 POOLINGS = ("last", "mean")
 """How a unit's values over a text become one: at its end, or on average."""

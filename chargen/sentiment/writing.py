@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError
-from ..text.files import COMPRESSIONS, TABLES, shown
-from ..text.tables import Row
+from chargen.errors import ConfigError
+from chargen.text.files import COMPRESSIONS, TABLES, shown
+from chargen.text.tables import Row
 
 Added = Sequence[str | float | None]
 """Values of the new columns; None where there is none."""

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from chargen.directories import cache_folder
 from chargen.errors import ConfigError, CorpusError, VocabularyError
+from chargen.storage.directories import cache_folder
 from chargen.text.building import FORMAT, IDS, META, Builder, Progress
 from chargen.text.cache import publish, workspace
 from chargen.text.config import CorpusConfig

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from chargen.directories import cache_folder, replace_directory, sync_file
 from chargen.errors import CorpusError, MissingExtraError
+from chargen.storage.directories import cache_folder, replace_directory, sync_file
 from chargen.text import datasets
 from chargen.text.cache import not_writable, workspace
 from chargen.text.datasets import Dataset, Reference

@@ -13,11 +13,11 @@ from typing import Any
 import gradio as gr
 import pandas as pd
 
-from ..errors import ChargenError, ConfigError
-from ..text.config import AUTO_ENCODING, CorpusConfig
-from . import views
-from .shelf import Shelf
-from .workshop import Job, Workshop
+from chargen.errors import ChargenError, ConfigError
+from chargen.text.config import AUTO_ENCODING, CorpusConfig
+from chargen.web import views
+from chargen.web.shelf import Shelf
+from chargen.web.workshop import Job, Workshop
 
 REFRESH_SECONDS = 1.0
 """Between two looks at a run."""
@@ -230,7 +230,7 @@ def _train(workshop: Workshop, shelf: Shelf, tabs: gr.Tabs, writer: gr.Dropdown)
 
 def _read(files: Sequence[str]) -> str:
     """The text of uploaded files, of whatever kind and encoding `chargen train` reads."""
-    from ..text import sources
+    from chargen.text import sources
 
     return sources.read_all(list(files), CorpusConfig(encoding=AUTO_ENCODING))
 

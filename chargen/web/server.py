@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, MissingExtraError
-from .shelf import Shelf
-from .workshop import Workshop
+from chargen.errors import ConfigError, MissingExtraError
+from chargen.web.shelf import Shelf
+from chargen.web.workshop import Workshop
 
 HOST = "127.0.0.1"
 
@@ -86,8 +86,8 @@ def served(folder: str | Path, port: int | None = None) -> Iterator[str]:
         from starlette.middleware import Middleware
     except ImportError as error:
         raise MissingExtraError("chargen web", "web") from error
-    from . import views
-    from .page import build
+    from chargen.web import views
+    from chargen.web.page import build
 
     if Path(folder).exists() and not Path(folder).is_dir():
         raise ConfigError(f"{folder} is a file: name the folder of your checkpoints")

@@ -7,14 +7,14 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import checkpoint, shipped
-from ..errors import CheckpointError
-from ..lm.storage import KIND as WRITER
-from ..sentiment.storage import KIND as JUDGE
+from chargen.errors import CheckpointError
+from chargen.lm.storage import KIND as WRITER
+from chargen.sentiment.storage import KIND as JUDGE
+from chargen.storage import checkpoint, shipped
 
 if TYPE_CHECKING:
-    from ..language_model import LanguageModel
-    from ..sentiment.classifier import Classifier
+    from chargen.language_model import LanguageModel
+    from chargen.sentiment.classifier import Classifier
 
 MOST_LOADED = 4
 """Models that stay in memory; the one that was used longest ago goes first."""
@@ -52,14 +52,14 @@ class Shelf:
         CheckpointError
             Where there is none, or it cannot be read.
         """
-        from ..language_model import LanguageModel
+        from chargen.language_model import LanguageModel
 
         lm: LanguageModel = self._model(name, WRITER, LanguageModel.load)
         return lm
 
     def judge(self, name: str | None) -> Classifier:
         """A classifier by its name; see `writer`."""
-        from ..sentiment.classifier import Classifier
+        from chargen.sentiment.classifier import Classifier
 
         classifier: Classifier = self._model(name, JUDGE, Classifier.load)
         return classifier

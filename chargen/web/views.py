@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ..errors import ConfigError
-from ..plotting import heatmap
-from ..plotting.painting import safe
-from ..sentiment import explain, pages
-from ..sentiment.classifier import Classifier
-from .workshop import Job
+from chargen.errors import ConfigError
+from chargen.plotting import heatmap
+from chargen.plotting.painting import safe
+from chargen.sentiment import explain, pages
+from chargen.sentiment.classifier import Classifier
+from chargen.web.workshop import Job
 
 SHOWN_PROMPT = 2000
 """Characters of a prompt that stand before what was written; of a longer one its end."""

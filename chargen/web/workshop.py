@@ -18,10 +18,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import exists
-from ..errors import ChargenError, ConfigError
-from ..reporting import Reporter
-from ..writing import write_file
+from chargen.errors import ChargenError, ConfigError
+from chargen.storage.checkpoint import exists
+from chargen.storage.whole_files import write_file
+from chargen.training.reporting import Reporter
 
 STEP_SECONDS = 0.5
 """Between two points of the curve."""
@@ -245,7 +245,7 @@ def _run(pipe: Connection, stop: Any, corpus: str, out: str, options: dict[str, 
     reporter = _Telling(pipe, stop)
     state, message, sample = "failed", "", ""
     try:
-        from ..run import train
+        from chargen.training.run import train
 
         run = train(corpus, out, reporter=reporter, **options)
         state, sample = ("finished" if run.finished else "stopped"), run.sample

@@ -23,7 +23,7 @@ from chargen import ModelConfig, Reporter, train
 from chargen.cli.scripts import above_zero, at_least, run_script
 from chargen.lm.config import CELLS
 from chargen.lm.model import CharLM
-from chargen.runtime import shapes_only
+from chargen.runtime.device import shapes_only
 from chargen.text.config import CorpusConfig
 from chargen.text.corpus import load_corpus
 

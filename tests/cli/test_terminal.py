@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from chargen import checkpoint
 from chargen.cli.progress import TerminalReporter
+from chargen.storage import checkpoint
 from tests.sentiment.models import save_classifier, tiny_classifier
 
 from .conftest import Command, Result

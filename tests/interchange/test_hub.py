@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 import chargen
-from chargen import checkpoint
 from chargen.cli.main import main
 from chargen.errors import CheckpointError, ConfigError, MissingExtraError
 from chargen.interchange import hub
+from chargen.storage import checkpoint
 
 from .fake_hub import TOKEN, Hub
 from .fake_hub import hub as fake_hub

@@ -28,10 +28,10 @@ from safetensors.torch import load as read_tensors
 from safetensors.torch import save as write_tensors
 from torch import Tensor
 
-from chargen.distributed import Ranks, joined
 from chargen.errors import ChargenError, ConfigError, FollowerError, TrainingError
 from chargen.lm.model import CharLM
-from chargen.lm.trainer import GIVE_UP_AFTER, Trainer
+from chargen.runtime.distributed import Ranks, joined
+from chargen.training.trainer import GIVE_UP_AFTER, Trainer
 
 from .test_trainer import RANDOM, Ears, planned, same
 
@@ -351,7 +351,7 @@ def test_what_fails_on_another_rank_is_told_by_rank_0_with_its_name() -> None:
 
 @needs_ranks
 def test_a_rank_that_dies_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    process_group = pytest.importorskip("chargen.process_group")
+    process_group = pytest.importorskip("chargen.runtime.process_group")
     monkeypatch.setattr(process_group, "ROLL_CALL_SECONDS", 1.0)
 
     def work(ranks: Ranks) -> None:

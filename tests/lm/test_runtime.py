@@ -7,9 +7,10 @@ import time
 import pytest
 import torch
 
-from chargen import runtime
 from chargen.errors import ConfigError
-from chargen.runtime import autocast, choose_device, choose_precision, seed_everything, set_threads
+from chargen.runtime.device import choose_device, set_threads
+from chargen.runtime.precision import autocast, choose_precision
+from chargen.runtime.seeds import seed_everything
 
 CPU = torch.device("cpu")
 
@@ -113,4 +114,4 @@ def test_seeds_and_threads() -> None:
     threads = torch.get_num_threads()
     set_threads(None)
     assert torch.get_num_threads() == threads
-    assert runtime.choose_device("cpu").type == "cpu"
+    assert choose_device("cpu").type == "cpu"

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from chargen import checkpoint
-from chargen.checkpoint import Checkpoint
 from chargen.errors import CheckpointError
 from chargen.lm import storage
 from chargen.lm.config import CELLS, ModelConfig, TrainConfig
 from chargen.lm.model import CharLM
+from chargen.storage import checkpoint
+from chargen.storage.checkpoint import Checkpoint
 from chargen.text.vocabulary import ByteVocabulary, CharVocabulary
 
 VOCABULARY = CharVocabulary("\n abcdé☃")

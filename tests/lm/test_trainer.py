@@ -15,13 +15,13 @@ from safetensors.torch import save as write_tensors
 from torch import Tensor
 
 from chargen.errors import TrainingError
-from chargen.lm import trainer as trainer_module
 from chargen.lm.config import ModelConfig, TrainConfig
 from chargen.lm.evaluation import log_probs, mean_nats
 from chargen.lm.model import CharLM
 from chargen.lm.recipes import Plan, plan
-from chargen.lm.trainer import GIVE_UP_AFTER, Trainer
-from chargen.reporting import Reporter
+from chargen.training import trainer as trainer_module
+from chargen.training.reporting import Reporter
+from chargen.training.trainer import GIVE_UP_AFTER, Trainer
 
 SENTENCE = np.frombuffer(b"the quick brown fox jumps over the lazy dog. ", np.uint8) - 32
 V = 96

@@ -12,7 +12,7 @@ import pytest
 from chargen.errors import CheckpointError, ConfigError
 from chargen.plotting import heatmap, painting
 from chargen.plotting.curves import loss_unit, read, smoothed
-from chargen.reporting import Log
+from chargen.training.reporting import Log
 
 ROWS = [
     {

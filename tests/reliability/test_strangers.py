@@ -17,13 +17,14 @@ from typing import Any
 import pytest
 import torch
 
-from chargen import checkpoint, runtime
 from chargen.cli.terminal import visible_json
 from chargen.errors import ChargenError, CheckpointError, ConfigError, brief
 from chargen.language_model import LanguageModel
+from chargen.runtime.device import choose_device
 from chargen.sentiment import ngrams
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.steering import Steering
+from chargen.storage import checkpoint
 
 from .loading import ROOT, benchmark
 
@@ -317,7 +318,7 @@ def test_what_was_found_is_told_briefly() -> None:
 def test_no_device_without_values() -> None:
     for name in ("meta", "hpu", "xla", "\x1b[31m"):
         with pytest.raises(ConfigError) as caught:
-            runtime.choose_device(name)
+            choose_device(name)
         assert len(str(caught.value)) < 400
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from chargen import checkpoint
 from chargen.sentiment import ngrams, storage
+from chargen.storage import checkpoint
 
 from .making import BYTES, CHARS, DROPOUTS, make_network, planted, save_lm, write_csv
 

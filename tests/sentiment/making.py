@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from chargen import checkpoint
 from chargen.lm import storage as lm_storage
 from chargen.lm.config import ModelConfig
 from chargen.lm.model import CharLM
-from chargen.reporting import Reporter
 from chargen.sentiment.config import NetworkConfig
 from chargen.sentiment.examples import Examples
 from chargen.sentiment.network import ClassifierNetwork
+from chargen.storage import checkpoint
 from chargen.text.vocabulary import ByteVocabulary, CharVocabulary, Vocabulary
+from chargen.training.reporting import Reporter
 
 CHARS = CharVocabulary("\n .abcdefghijklmnopqrstuvwxyzé☃")
 BYTES = ByteVocabulary()

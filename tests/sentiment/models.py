@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 
-from chargen import checkpoint
 from chargen.lm.config import ModelConfig
 from chargen.lm.model import CharLM
 from chargen.sentiment import storage
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.config import NetworkConfig
 from chargen.sentiment.network import ClassifierNetwork
+from chargen.storage import checkpoint
 from chargen.text.vocabulary import CharVocabulary
 
 CHARACTERS = "\n !',.:abcdefghijklmnopqrstuvwxyz"

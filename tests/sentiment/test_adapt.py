@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from chargen.lm import trainer as trainer_module
 from chargen.lm.evaluation import mean_nats
 from chargen.lm.model import CharLM
 from chargen.sentiment import adapt as adapt_module
 from chargen.sentiment.adapt import adapt
 from chargen.text.vocabulary import CharVocabulary, Vocabulary
+from chargen.training import trainer as trainer_module
 
 from .making import BYTES, CHARS, Ears, make_lm, planted
 

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chargen import runtime
+from chargen.runtime import precision
 from chargen.sentiment import batching as batching_module
 from chargen.sentiment import classifier as classifier_module
 from chargen.sentiment.classifier import Classifier
@@ -229,7 +229,7 @@ def test_loading(tiny_classifier: Path) -> None:
 
 
 def test_bfloat16_differs_little(tiny_classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime, "reference_step", lambda device: lambda: None)
+    monkeypatch.setattr(precision, "reference_step", lambda device: lambda: None)
     single = Classifier.load(tiny_classifier)
     half = Classifier.load(tiny_classifier, precision="bfloat16")
     assert half.precision == "bfloat16"

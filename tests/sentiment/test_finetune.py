@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 
-from chargen import checkpoint
 from chargen.errors import CheckpointError, ConfigError, CorpusError, TrainingError
 from chargen.lm import storage as lm_storage
 from chargen.sentiment import metrics, session
@@ -23,6 +22,7 @@ from chargen.sentiment.config import ExamplesConfig
 from chargen.sentiment.examples import Examples, read_examples, split
 from chargen.sentiment.finetune import finetune, resume_finetune
 from chargen.sentiment.session import FinetuneRun
+from chargen.storage import checkpoint
 
 from .making import QUICK, Ears, planted, same, save_lm, weights_in, write_csv
 

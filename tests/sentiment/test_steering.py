@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from chargen import LanguageModel, checkpoint
+from chargen import LanguageModel
 from chargen.errors import CheckpointError, ConfigError, CorpusError
 from chargen.lm import storage as lm_storage
 from chargen.lm.model import CharLM
@@ -22,6 +22,7 @@ from chargen.sentiment.directions import (
 from chargen.sentiment.examples import Examples
 from chargen.sentiment.steering import Steering
 from chargen.sentiment.units import probe_direction
+from chargen.storage import checkpoint
 
 from .making import BYTES, CHARS, make_lm, make_network, save_lm
 

@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from chargen import checkpoint
-from chargen.checkpoint import Checkpoint
 from chargen.errors import CheckpointError
 from chargen.language_model import LanguageModel
 from chargen.sentiment import storage
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.network import ClassifierNetwork, Reading
+from chargen.storage import checkpoint
+from chargen.storage.checkpoint import Checkpoint
 
 from .making import BYTES, CHARS, make_lm, make_network, same
 

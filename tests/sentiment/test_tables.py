@@ -25,8 +25,8 @@ from chargen.sentiment.columns import TableFile
 from chargen.sentiment.config import ExamplesConfig
 from chargen.sentiment.tables import Tally, predict_table
 from chargen.sentiment.writing import check_output, form_of, free_names
+from chargen.storage.whole_files import whole_file
 from chargen.text import files
-from chargen.writing import whole_file
 
 from .models import tiny_classifier
 

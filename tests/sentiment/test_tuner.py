@@ -18,7 +18,6 @@ from safetensors.torch import save as write_tensors
 from torch import Tensor, nn
 
 from chargen.errors import TrainingError
-from chargen.reporting import Reporter
 from chargen.sentiment import tuner as tuner_module
 from chargen.sentiment.batching import EncodedTexts, Eye
 from chargen.sentiment.config import FinetuneConfig
@@ -26,6 +25,7 @@ from chargen.sentiment.examples import Examples
 from chargen.sentiment.network import MOMENTUM
 from chargen.sentiment.storage import weights_of
 from chargen.sentiment.tuner import GIVE_UP_AFTER, Labelled, Tuner
+from chargen.training.reporting import Reporter
 
 from .making import CHARS, DROPOUTS, Ears, make_lm, make_network, planted, same
 

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chargen.directories import cache_folder
 from chargen.errors import ConfigError, CorpusError
+from chargen.storage.directories import cache_folder
 from chargen.text import building, cache, corpus, sources
 from chargen.text.config import CorpusConfig
 from chargen.text.corpus import Corpus, cached_corpus, load_corpus, release_memory

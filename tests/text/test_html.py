@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chargen.checkpoint import Checkpoint
 from chargen.cli.options import reading_of
 from chargen.errors import ConfigError
+from chargen.storage.checkpoint import Checkpoint
 from chargen.text.config import CorpusConfig
 from chargen.text.html import clean_html
 from chargen.text.sources import SEPARATOR, fingerprint, read_all, resolve

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from ..groups import Group
-from .compare import compare
-from .evaluate import evaluate
-from .explain import explain
-from .predict import predict
-from .train import train
+from chargen.cli.groups import Group
+from chargen.cli.sentiment.compare import compare
+from chargen.cli.sentiment.evaluate import evaluate
+from chargen.cli.sentiment.explain import explain
+from chargen.cli.sentiment.predict import predict
+from chargen.cli.sentiment.train import train
 
 
 @click.group(cls=Group, heading="Sentiment")

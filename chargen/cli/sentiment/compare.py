@@ -6,13 +6,13 @@ from typing import Any
 
 import click
 
-from ...options import split_options
-from ...sentiment.baselines.config import CompareConfig, WordConfig
-from ...sentiment.config import ExamplesConfig
-from ..groups import Command
-from ..options import json_option, option, options_of, quiet_option, threads_option
-from ..progress import reporter_for
-from ..terminal import echo_json, visible
+from chargen.cli.groups import Command
+from chargen.cli.options import json_option, option, options_of, quiet_option, threads_option
+from chargen.cli.progress import reporter_for
+from chargen.cli.terminal import echo_json, visible
+from chargen.options import split_options
+from chargen.sentiment.baselines.config import CompareConfig, WordConfig
+from chargen.sentiment.config import ExamplesConfig
 
 
 @click.command(cls=Command)
@@ -54,9 +54,9 @@ def compare(
     """
     config, words, reading = split_options(options, CompareConfig, WordConfig, ExamplesConfig)
     reporter = reporter_for(quiet)
-    from ...runtime import set_threads
-    from ...sentiment.baselines import compare as comparison
-    from ...sentiment.examples import read_examples, warn_shared
+    from chargen.runtime.device import set_threads
+    from chargen.sentiment.baselines import compare as comparison
+    from chargen.sentiment.examples import read_examples, warn_shared
 
     set_threads(threads)
     learnt = read_examples(train, reading)

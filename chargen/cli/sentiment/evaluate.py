@@ -7,10 +7,9 @@ from typing import Any
 
 import click
 
-from ...sentiment.config import ExamplesConfig
-from ..files import check_files
-from ..groups import Command
-from ..options import (
+from chargen.cli.files import check_files
+from chargen.cli.groups import Command
+from chargen.cli.options import (
     device_option,
     json_option,
     load_classifier,
@@ -20,9 +19,10 @@ from ..options import (
     precision_option,
     quiet_option,
 )
-from ..options import threads_option as threads
-from ..terminal import echo_json, say, visible
-from .verdicts import RowProgress
+from chargen.cli.options import threads_option as threads
+from chargen.cli.sentiment.verdicts import RowProgress
+from chargen.cli.terminal import echo_json, say, visible
+from chargen.sentiment.config import ExamplesConfig
 
 _NAMES = {
     "texts": "texts",
@@ -76,8 +76,8 @@ def evaluate(
     classifier = load_classifier(directory, device, threads, precision)
     if classifier.clean is not None:
         config = replace(config, clean=None)  # the classifier does it
-    from ...sentiment.examples import read_examples
-    from ...sentiment.metrics import evaluate as figures_of
+    from chargen.sentiment.examples import read_examples
+    from chargen.sentiment.metrics import evaluate as figures_of
 
     examples = read_examples(data, config, classifier.labels)
     if not quiet:
@@ -103,8 +103,8 @@ def evaluate(
 def _draw(
     files: dict[str, str | None], figures: dict[str, Any], labels: tuple[str, ...], chances: Any
 ) -> None:
-    from ...sentiment.charts import confusion_picture, reliability_picture
-    from ...writing import write_file
+    from chargen.sentiment.charts import confusion_picture, reliability_picture
+    from chargen.storage.whole_files import write_file
 
     if name := files["--confusion"]:
         write_file(name, confusion_picture(figures))

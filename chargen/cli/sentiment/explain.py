@@ -9,11 +9,9 @@ from typing import Any
 
 import click
 
-from ...errors import ConfigError
-from ...sentiment.config import ExamplesConfig
-from ..files import check_files
-from ..groups import Command
-from ..options import (
+from chargen.cli.files import check_files
+from chargen.cli.groups import Command
+from chargen.cli.options import (
     device_option,
     json_option,
     load_classifier,
@@ -22,8 +20,10 @@ from ..options import (
     options_of,
     quiet_option,
 )
-from ..options import threads_option as threads
-from ..terminal import colourful, say, visible, visible_json
+from chargen.cli.options import threads_option as threads
+from chargen.cli.terminal import colourful, say, visible, visible_json
+from chargen.errors import ConfigError
+from chargen.sentiment.config import ExamplesConfig
 
 UNIT_TEXTS = 2000
 """Labelled texts among which the most telling unit is looked for."""
@@ -115,8 +115,8 @@ def explain(
     check_files(files, force, drawn=("--png", "--histogram"))
     config = ExamplesConfig(**options)
     classifier = load_classifier(directory, device, threads)
-    from ...sentiment.explain import explain as explained
-    from ...sentiment.explain import is_quick, leave_out
+    from chargen.sentiment.explain import explain as explained
+    from chargen.sentiment.explain import is_quick, leave_out
 
     explanation = explained(classifier, _read(text), label)
     if not explanation.text.strip():
@@ -132,7 +132,7 @@ def explain(
         shown = " ".join(visible(c) if c.isprintable() else ascii(c)[1:-1] for c in unknown[:20])
         say(f"note: the encoder has never seen these characters (read as unknown): {shown}")
     if as_json:
-        from ...sentiment.writing import json_line
+        from chargen.sentiment.writing import json_line
 
         found = explanation.to_dict()
         if unit is not None and values is not None:
@@ -144,7 +144,7 @@ def explain(
 
 def _read(text: str) -> str:
     """TEXT, or what stands on stdin; bytes that are no text came in as surrogates."""
-    from ...text.decoding import clean, decode
+    from chargen.text.decoding import clean, decode
 
     if text != "-":
         return clean(text, "replace", str)
@@ -155,8 +155,8 @@ def _read(text: str) -> str:
 def _find_unit(
     classifier: Any, explanation: Any, data: str, config: ExamplesConfig, quiet: bool
 ) -> tuple[Any, Any]:
-    from ...sentiment.examples import read_examples, subset
-    from ...sentiment.units import encoder_features, telling_unit, unit_trace
+    from chargen.sentiment.examples import read_examples, subset
+    from chargen.sentiment.units import encoder_features, telling_unit, unit_trace
 
     config = dataclasses.replace(config, clean=classifier.clean)
     examples = read_examples(data, config, classifier.labels)
@@ -174,18 +174,18 @@ def _find_unit(
 
 
 def _write_files(files: dict[str, str | None], explanation: Any, unit: Any, values: Any) -> None:
-    from ...writing import write_file
+    from chargen.storage.whole_files import write_file
 
     if name := files["--html"]:
-        from ...sentiment.pages import page
+        from chargen.sentiment.pages import page
 
         write_file(name, page(explanation, unit, values).encode("utf-8", "replace"))
     if name := files["--png"]:
-        from ...sentiment.pictures import picture
+        from chargen.sentiment.pictures import picture
 
         write_file(name, picture(explanation))
     if name := files["--histogram"]:
-        from ...sentiment.pictures import unit_picture
+        from chargen.sentiment.pictures import unit_picture
 
         write_file(name, unit_picture(unit))
 
@@ -205,7 +205,7 @@ def _paint(text: str, step: int) -> str:
 
 def _painted(explanation: Any) -> str:
     """The text in lines that fit, since a terminal would break them within words."""
-    from ...plotting.painting import lines_of, probability_steps, runs
+    from chargen.plotting.painting import lines_of, probability_steps, runs
 
     text, columns = explanation.text, max(20, shutil.get_terminal_size().columns)
     steps = probability_steps(explanation.curve[1:], len(explanation.labels))
@@ -216,7 +216,7 @@ def _painted(explanation: Any) -> str:
 
 
 def _show(explanation: Any, unit: Any, color: bool) -> None:
-    from ...plotting.painting import STEPS
+    from chargen.plotting.painting import STEPS
 
     def out(line: str) -> None:
         click.echo(line, color=color)

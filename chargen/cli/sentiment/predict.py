@@ -9,10 +9,8 @@ from typing import Any
 
 import click
 
-from ...errors import ConfigError
-from ...sentiment.config import ExamplesConfig
-from ..groups import Command
-from ..options import (
+from chargen.cli.groups import Command
+from chargen.cli.options import (
     device_option,
     json_option,
     load_classifier,
@@ -22,9 +20,11 @@ from ..options import (
     precision_option,
     quiet_option,
 )
-from ..options import threads_option as threads
-from ..terminal import say
-from .verdicts import RowProgress, show, tell
+from chargen.cli.options import threads_option as threads
+from chargen.cli.sentiment.verdicts import RowProgress, show, tell
+from chargen.cli.terminal import say
+from chargen.errors import ConfigError
+from chargen.sentiment.config import ExamplesConfig
 
 _BLOCK = 1 << 20  # bytes taken from a pipe at a time, at most; less when it has no more
 
@@ -86,7 +86,7 @@ def predict(
             directory, source, output, force, device, precision, threads, as_json, quiet, config
         )
     classifier = load_classifier(directory, device, threads, precision)
-    from ...sentiment.tables import Tally
+    from chargen.sentiment.tables import Tally
 
     tally = Tally()
     blocks = [_sound(texts)] if texts and texts != ("-",) else _lines(config)
@@ -130,8 +130,8 @@ def _table(
     quiet: bool,
     config: ExamplesConfig,
 ) -> int:
-    from ...sentiment.columns import TableFile
-    from ...sentiment.writing import check_output, form_of
+    from chargen.sentiment.columns import TableFile
+    from chargen.sentiment.writing import check_output, form_of
 
     form = ""
     to_file = output is not None and output != "-"
@@ -143,7 +143,7 @@ def _table(
     if table.source.form == "plain" and config.text_column is not None:
         raise ConfigError(f"--text-column is for tables; {table.name} is read as plain text")
     classifier = load_classifier(directory, device, threads, precision)
-    from ...sentiment.tables import Tally, predict_table, verdicts
+    from chargen.sentiment.tables import Tally, predict_table, verdicts
 
     progress = None if quiet else RowProgress()
     try:
@@ -165,14 +165,14 @@ def _table(
 
 def _sound(texts: Iterable[str]) -> list[str]:
     """Arguments as text: bytes that are none came in as surrogates."""
-    from ...text.decoding import clean
+    from chargen.text.decoding import clean
 
     return [clean(text, "replace", str) for text in texts]
 
 
 def _lines(config: ExamplesConfig) -> Iterator[list[str]]:
     """Lines on stdin as they come: whoever types one need not wait for the end of all."""
-    from ...text.decoding import decode
+    from chargen.text.decoding import decode
 
     held: list[str] = []
     notes: list[str] = []
@@ -189,8 +189,8 @@ def _lines(config: ExamplesConfig) -> Iterator[list[str]]:
 
 
 def _classify(classifier: Any, texts: list[str], tally: Any) -> Iterator[Any]:
-    from ...sentiment.tables import Verdict, classify
-    from ...text.tables import Row
+    from chargen.sentiment.tables import Verdict, classify
+    from chargen.text.tables import Row
 
     chunk = []
     for number, text in enumerate(texts, tally.rows + 1):

@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from ...sentiment.config import ExamplesConfig, FinetuneConfig, NetworkConfig
-from ..groups import Command
-from ..options import json_option, option, options_of, quiet_option
-from ..progress import reporter_for
-from ..resuming import resume_budget
-from ..terminal import echo_json, say
+from chargen.cli.groups import Command
+from chargen.cli.options import json_option, option, options_of, quiet_option
+from chargen.cli.progress import reporter_for
+from chargen.cli.resuming import resume_budget
+from chargen.cli.terminal import echo_json, say
+from chargen.sentiment.config import ExamplesConfig, FinetuneConfig, NetworkConfig
 
 
 @click.command(cls=Command)
@@ -69,7 +69,7 @@ def train(
     elif out is None:
         raise click.UsageError("--out DIR is missing: where the classifier goes")
     reporter = reporter_for(quiet)
-    from ...sentiment import finetune as runs
+    from chargen.sentiment import finetune as runs
 
     if resumed is not None:
         run = runs.resume_finetune(resumed, reporter=reporter, **budget)

@@ -9,14 +9,14 @@ from typing import Any
 
 import click
 
-from ..progress import LINE_SECONDS
-from ..terminal import say, visible, visible_json
+from chargen.cli.progress import LINE_SECONDS
+from chargen.cli.terminal import say, visible, visible_json
 
 
 def show(classifier: Any, verdict: Any, as_json: bool) -> None:
     """Print one verdict on stdout."""
-    from ...sentiment.tables import label_of, rounded
-    from ...sentiment.writing import json_line
+    from chargen.sentiment.tables import label_of, rounded
+    from chargen.sentiment.writing import json_line
 
     label = label_of(classifier, verdict)
     if as_json:
@@ -53,7 +53,7 @@ def tell(tally: Any, what: str, quiet: bool) -> int:
         The exit code: 1 where a row has no prediction.
     """
     if tally.unknown and not quiet:
-        from ...sentiment.tables import MOST_UNKNOWN
+        from chargen.sentiment.tables import MOST_UNKNOWN
 
         shown = " ".join(visible(c) if c.isprintable() else ascii(c)[1:-1] for c in tally.unknown)
         more = " ..." if len(tally.unknown) >= MOST_UNKNOWN else ""

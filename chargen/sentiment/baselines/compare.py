@@ -12,13 +12,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import CorpusError
-from ...reporting import Reporter
-from .. import metrics
-from ..classifier import Classifier
-from ..examples import Examples, split, subset
-from .config import NETWORKS, OURS, CompareConfig, WordConfig
-from .fitting import make
+from chargen.errors import CorpusError
+from chargen.sentiment import metrics
+from chargen.sentiment.baselines.config import NETWORKS, OURS, CompareConfig, WordConfig
+from chargen.sentiment.baselines.fitting import make
+from chargen.sentiment.classifier import Classifier
+from chargen.sentiment.examples import Examples, split, subset
+from chargen.training.reporting import Reporter
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ def ours(train: Examples, encoder: Sequence[str], *, reporter: Reporter, **optio
     chargen.sentiment.finetune.FinetuneRun
         With `classifier` and `seconds`.
     """
-    from ..finetune import finetune
+    from chargen.sentiment.finetune import finetune
 
     with tempfile.TemporaryDirectory(prefix="chargen-compare-") as folder:
         run = finetune(train, encoder, Path(folder) / "classifier", reporter=reporter, **options)

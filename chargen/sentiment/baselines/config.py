@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ...errors import ConfigError, did_you_mean
-from ...lm.config import CELLS, check_choice, check_flag, check_number, option
+from chargen.errors import ConfigError, did_you_mean
+from chargen.lm.config import CELLS, check_choice, check_flag, check_number, option
 
 TFIDF = ("tfidf", "tfidf-chars")
 NETWORKS = ("rnn", "lstm", "gru")

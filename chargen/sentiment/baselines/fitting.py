@@ -10,18 +10,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...errors import ConfigError
-from ...reporting import Reporter
-from ...runtime import choose_device
-from .. import metrics
-from ..batching import sorted_batches
-from ..examples import Examples
-from . import tfidf
-from .config import NETWORKS, TFIDF, WordConfig
-from .networks import WordClassifier
-from .training import Encoded, train_network
-from .vectors import WordVectors, read_vectors
-from .words import SPECIAL, WordVocabulary, pad, tokenise
+from chargen.errors import ConfigError
+from chargen.runtime.device import choose_device
+from chargen.sentiment import metrics
+from chargen.sentiment.baselines import tfidf
+from chargen.sentiment.baselines.config import NETWORKS, TFIDF, WordConfig
+from chargen.sentiment.baselines.networks import WordClassifier
+from chargen.sentiment.baselines.training import Encoded, train_network
+from chargen.sentiment.baselines.vectors import WordVectors, read_vectors
+from chargen.sentiment.baselines.words import SPECIAL, WordVocabulary, pad, tokenise
+from chargen.sentiment.batching import sorted_batches
+from chargen.sentiment.examples import Examples
+from chargen.training.reporting import Reporter
 
 EMBEDDING_SIZE = 100
 CHUNK = 2048

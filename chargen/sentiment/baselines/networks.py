@@ -21,9 +21,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ...lm.config import settled
-from .config import WordConfig
-from .words import PAD, pack
+from chargen.lm.config import settled
+from chargen.sentiment.baselines.config import WordConfig
+from chargen.sentiment.baselines.words import PAD, pack
 
 _LAYERS: dict[str, Callable[..., nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..metrics import require
-from .words import tokenise
+from chargen.sentiment.baselines.words import tokenise
+from chargen.sentiment.metrics import require
 
 KINDS = ("words", "characters")
 MIN_TEXTS = 2

@@ -16,13 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ...errors import TrainingError
-from ...lm.optim import clip_gradient
-from ...reporting import Reporter
-from ..batching import shuffled_batches, sorted_batches
-from .config import WordConfig
-from .networks import WordClassifier
-from .words import pad
+from chargen.errors import TrainingError
+from chargen.lm.optim import clip_gradient
+from chargen.sentiment.baselines.config import WordConfig
+from chargen.sentiment.baselines.networks import WordClassifier
+from chargen.sentiment.baselines.words import pad
+from chargen.sentiment.batching import shuffled_batches, sorted_batches
+from chargen.training.reporting import Reporter
 
 EPOCHS, FEWEST_STEPS = 10, 400
 """The budget where none is given: so many passes, and more until there are so many steps."""

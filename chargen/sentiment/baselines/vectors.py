@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import CorpusError
-from ...text.files import byte_blocks, from_path
+from chargen.errors import CorpusError
+from chargen.text.files import byte_blocks, from_path
 
 _LONGEST_LINE = 1 << 20  # bytes; 300 numbers take about 3,000
 _LARGEST = 3.4e38  # of float32; infinite numbers are none, and NaN is not below it

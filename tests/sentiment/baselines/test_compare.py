@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from chargen.errors import ConfigError, CorpusError
-from chargen.reporting import Reporter
 from chargen.sentiment import finetune as finetuning
 from chargen.sentiment.baselines.compare import compare
 from chargen.sentiment.baselines.config import OURS, TEXTBOOK, CompareConfig, WordConfig
+from chargen.training.reporting import Reporter
 
 from ..models import save_classifier, tiny_classifier
 from .reviews import reviews

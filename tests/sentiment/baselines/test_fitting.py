@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from chargen.errors import ConfigError, TrainingError
-from chargen.reporting import Reporter
 from chargen.sentiment.baselines import training
 from chargen.sentiment.baselines.config import TEXTBOOK, WordConfig
 from chargen.sentiment.baselines.fitting import WordBaseline, make
 from chargen.sentiment.examples import split
+from chargen.training.reporting import Reporter
 
 from .reviews import reviews
 

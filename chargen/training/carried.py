@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..distributed import Ranks
-from ..runtime import generator_states, restore_generators
-from .recurrent import State
+from chargen.lm.recurrent import State
+from chargen.runtime.distributed import Ranks
+from chargen.runtime.seeds import generator_states, restore_generators
 
 
 def merged(

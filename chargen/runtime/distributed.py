@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .errors import ConfigError, FollowerError
+from chargen.errors import ConfigError, FollowerError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -165,7 +165,7 @@ def joined() -> Iterator[Ranks]:
 
     if not torch.distributed.is_available():
         raise ConfigError("this build of torch has no torch.distributed: start without torchrun")
-    from .process_group import JoinedRanks
+    from chargen.runtime.process_group import JoinedRanks
 
     ranks = JoinedRanks()
     try:

@@ -7,14 +7,14 @@ import os
 from itertools import islice
 from pathlib import Path
 
-from .errors import nearest
+from chargen.errors import nearest
 
 MANIFEST = "manifest.json"
 """The file that makes a folder a checkpoint."""
 
 _PLACES = (
-    Path(__file__).parent / "models",  # in a wheel
-    Path(__file__).parent.parent / "checkpoints",  # in a checkout
+    Path(__file__).parent.parent / "models",  # in a wheel
+    Path(__file__).parent.parent.parent / "checkpoints",  # in a checkout
 )
 
 

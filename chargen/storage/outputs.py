@@ -10,9 +10,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from . import checkpoint
-from .directories import cache_folder
-from .errors import CheckpointError, ConfigError
+from chargen.errors import CheckpointError, ConfigError
+from chargen.storage import checkpoint
+from chargen.storage.directories import cache_folder
 
 
 def refuse_to_overwrite(directory: Path, force: bool) -> None:

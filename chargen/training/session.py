@@ -11,30 +11,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import checkpoint
-from .distributed import Ranks
-from .errors import CheckpointError
-from .language_model import LanguageModel
-from .lm import recipes, storage
-from .lm.config import ModelConfig, TrainConfig, settled
-from .lm.evaluation import bits
-from .lm.model import CharLM
-from .lm.progress import Progress
-from .lm.trainer import Trainer
-from .reporting import Log, Reporter
-from .runtime import (
+from chargen.errors import CheckpointError
+from chargen.language_model import LanguageModel
+from chargen.lm import recipes, storage
+from chargen.lm.config import ModelConfig, TrainConfig, settled
+from chargen.lm.evaluation import bits
+from chargen.lm.model import CharLM
+from chargen.runtime.device import choose_device, set_threads, versions
+from chargen.runtime.distributed import Ranks
+from chargen.runtime.precision import (
     REFERENCE_FLOPS,
     PrecisionChoice,
     asked_precision,
-    choose_device,
     choose_precision,
     reference_step,
-    set_threads,
-    stopping_softly,
-    versions,
 )
-from .text.corpus import Corpus, release_memory
-from .text.vocabulary import Vocabulary
+from chargen.runtime.signals import stopping_softly
+from chargen.storage import checkpoint
+from chargen.text.corpus import Corpus, release_memory
+from chargen.text.vocabulary import Vocabulary
+from chargen.training.progress import Progress
+from chargen.training.reporting import Log, Reporter
+from chargen.training.trainer import Trainer
 
 SAMPLE_CHARACTERS = 200
 

@@ -16,16 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..distributed import Ranks
-from ..errors import TrainingError
-from ..reporting import Log, Reporter
-from ..runtime import autocast
-from . import carried
-from .batching import Streams, Window
-from .config import settled
-from .evaluation import bits, mean_nats
-from .model import CharLM
-from .optim import (
+from chargen.errors import TrainingError
+from chargen.lm.batching import Streams, Window
+from chargen.lm.config import settled
+from chargen.lm.evaluation import bits, mean_nats
+from chargen.lm.model import CharLM
+from chargen.lm.optim import (
     WeightAverage,
     clip_gradient,
     learning_rate_factor,
@@ -33,9 +29,13 @@ from .optim import (
     make_optimizers,
     optimizer_tensors,
 )
-from .progress import Progress
-from .recipes import Plan
-from .recurrent import State, detach
+from chargen.lm.recipes import Plan
+from chargen.lm.recurrent import State, detach
+from chargen.runtime.distributed import Ranks
+from chargen.runtime.precision import autocast
+from chargen.training import carried
+from chargen.training.progress import Progress
+from chargen.training.reporting import Log, Reporter
 
 LOG_EVERY = 10
 """Steps between two rows of metrics."""

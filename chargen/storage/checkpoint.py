@@ -27,10 +27,10 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from . import shipped
-from .directories import replace_directory, sync_directory, sync_file
-from .errors import CheckpointError, brief
-from .reporting import METRICS
+from chargen.errors import CheckpointError, brief
+from chargen.storage import shipped
+from chargen.storage.directories import replace_directory, sync_directory, sync_file
+from chargen.training.reporting import METRICS
 
 FORMAT_VERSION = 1
 MANIFEST = shipped.MANIFEST
@@ -219,7 +219,7 @@ def load(
     Parameters
     ----------
     directory : path
-        Or the name of a model that is shipped (see `chargen.shipped`).
+        Or the name of a model that is shipped (see `chargen.storage.shipped`).
     kind : str, optional
         What it must be.
     training : bool

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from ..errors import brief
+from chargen.errors import brief
 
 LARGEST = 2.0**63
 """No count, and no number of seconds or nats, is as large."""

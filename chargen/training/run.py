@@ -8,23 +8,24 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from . import checkpoint
-from .distributed import Ranks, joined
-from .errors import CheckpointError, CorpusError, brief
-from .lm import recipes, storage
-from .lm.config import ModelConfig, TrainConfig
-from .lm.model import CharLM
-from .lm.progress import LARGEST
-from .options import extended, split_options
-from .outputs import refuse_to_overwrite, writing_lock
-from .reporting import Log, Reporter
-from .runtime import PrecisionChoice, seed_everything
-from .session import Run, Session, device_of
-from .text.config import CorpusConfig
-from .text.corpus import Corpus, cached_corpus, load_corpus
-from .text.fetching import valid_part
-from .text.sources import corpus_name
-from .text.vocabulary import Vocabulary
+from chargen.errors import CheckpointError, CorpusError, brief
+from chargen.lm import recipes, storage
+from chargen.lm.config import ModelConfig, TrainConfig
+from chargen.lm.model import CharLM
+from chargen.options import extended, split_options
+from chargen.runtime.distributed import Ranks, joined
+from chargen.runtime.precision import PrecisionChoice
+from chargen.runtime.seeds import seed_everything
+from chargen.storage import checkpoint
+from chargen.storage.outputs import refuse_to_overwrite, writing_lock
+from chargen.text.config import CorpusConfig
+from chargen.text.corpus import Corpus, cached_corpus, load_corpus
+from chargen.text.fetching import valid_part
+from chargen.text.sources import corpus_name
+from chargen.text.vocabulary import Vocabulary
+from chargen.training.progress import LARGEST
+from chargen.training.reporting import Log, Reporter
+from chargen.training.session import Run, Session, device_of
 
 
 def train(
@@ -200,7 +201,7 @@ def _events(
     """What writes the rows of the log for TensorBoard, on the rank that has a log."""
     if folder is None or not ranks.leads:
         return None
-    from .plotting.events import Events
+    from chargen.plotting.events import Events
 
     return stack.enter_context(closing(Events(Path(folder) / directory.name, first_step)))
 

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .errors import CorpusError
-from .lm.model import CharLM
-from .sampling.decoder import Decoder
+from chargen.errors import CorpusError
+from chargen.lm.model import CharLM
+from chargen.sampling.decoder import Decoder
 
 STREAMS = 64
 

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from .directories import sync_directory, sync_file
-from .errors import ConfigError, CorpusError
-from .text.files import shown
+from chargen.errors import ConfigError, CorpusError
+from chargen.storage.directories import sync_directory, sync_file
+from chargen.text.files import shown
 
 
 @contextmanager

@@ -1,91 +1,17 @@
-"""What depends on the machine: device, precision, threads, seeds, signals."""
+"""The precision of the products, chosen by trying what the machine does faster."""
 
 from __future__ import annotations
 
 import contextlib
-import platform
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
-from .errors import ConfigError
-
-
-def choose_device(name: str = "auto") -> torch.device:
-    """The device called `name`; auto is cuda where there is one, else cpu.
-
-    Raises
-    ------
-    ConfigError
-        Where torch does not know the name or has no such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-        if device.type == "meta":
-            raise RuntimeError("it holds no values")
-    except (ImportError, RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0].split(". ")[0][:200]
-        raise ConfigError(f"--device {name} cannot be used: {reason}") from error
-    return device
-
-
-class _NoInitialisation(TorchFunctionMode):
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if getattr(func, "__module__", "") == "torch.nn.init":
-            return kwargs["tensor"] if "tensor" in kwargs else args[0]
-        return func(*args, **kwargs)
-
-
-@contextlib.contextmanager
-def shapes_only() -> Iterator[None]:
-    """Modules made in this context have shapes but neither memory nor initial values.
-
-    Drawing initial values even for tensors without memory makes torch import 800 modules, which
-    takes a second.
-    """
-    with torch.device("meta"), _NoInitialisation():
-        yield
-
-
-def set_threads(threads: int | None) -> None:
-    """Let torch use this many processor threads; None leaves its own choice."""
-    if threads is not None:
-        torch.set_num_threads(threads)
-
-
-def seed_everything(seed: int, deterministic: bool = False) -> None:
-    """Seed torch's generators on every device, on request with deterministic kernels only."""
-    torch.manual_seed(seed)
-    if torch.are_deterministic_algorithms_enabled() != deterministic:
-        torch.use_deterministic_algorithms(deterministic)
-
-
-def generator_states(device: torch.device) -> dict[str, torch.Tensor]:
-    """Where torch's generators of the CPU and of `device` stand, for a checkpoint."""
-    states = {"torch": torch.get_rng_state()}
-    if device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(device)
-    return states
-
-
-def restore_generators(states: dict[str, torch.Tensor], device: torch.device) -> None:
-    """Put back what `generator_states` gave, as far as `device` has such a generator."""
-    torch.set_rng_state(states["torch"])
-    if device.type == "cuda" and "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"], device)
+from chargen.errors import ConfigError
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
@@ -105,11 +31,6 @@ def asked_precision(precision: str, deterministic: bool) -> str:
     A choice by stopwatch can fall out differently, which --deterministic rules out.
     """
     return "float32" if deterministic and precision == "auto" else precision
-
-
-def versions() -> dict[str, str]:
-    """Of what a checkpoint was made with."""
-    return {"python": platform.python_version(), "torch": str(torch.__version__)}
 
 
 @dataclass(frozen=True)
@@ -203,29 +124,3 @@ def reference_step(device: torch.device) -> Callable[[], None]:
         outputs.float().sum().backward()
 
     return step
-
-
-class Stoppable(Protocol):
-    """A loop that looks at `stop_requested` after each step."""
-
-    stop_requested: bool
-
-
-@contextlib.contextmanager
-def stopping_softly(job: Stoppable) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the run after the step; a second one ends it at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: object) -> None:
-        if job.stop_requested:
-            raise KeyboardInterrupt
-        job.stop_requested = True
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

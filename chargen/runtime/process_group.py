@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from .distributed import Ranks, Value, rank
-from .errors import ChargenError, ConfigError, FollowerError, TrainingError
+from chargen.errors import ChargenError, ConfigError, FollowerError, TrainingError
+from chargen.runtime.distributed import Ranks, Value, rank
 
 dist: Any = torch.distributed  # much of it has no types
 

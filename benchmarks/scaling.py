@@ -1,0 +1,168 @@
+"""Which size, batch, window and decay read a large text best in a given processor time.
+
+    python benchmarks/scaling.py run reviews.jsonl runs.jsonl --minutes 2 8 \\
+        hidden_size=512 hidden_size=768 hidden_size=1024 hidden_size=512,num_layers=2
+    python benchmarks/scaling.py fit runs.jsonl --hours 5 10 20
+
+`run` trains each configuration on one core for the given minutes of processor time (steps are timed
+first; the budget is then in steps, with its own cosine) and appends a line of JSON for each run.
+`fit` prints the runs as a table and fits bits per character over size and characters read,
+
+    L(N, D) = E + A / N^a + B / D^b        (Hoffmann et al. 2022, approach 3)
+
+with N weights and D characters, to the runs of one recipe (the first batch size, window and decay),
+and says what each size should come to in some core-hours at the measured speeds.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import click
+import numpy as np
+
+import chargen
+from chargen.training.reporting import Reporter
+
+RECIPE: dict[str, Any] = {
+    "batch_size": 64,
+    "window": 128,
+    "weight_decay": 0.01,
+    "num_layers": 1,
+    "embedding_size": 64,
+    "precision": "auto",
+    "threads": 1,
+    "valid_fraction": 0.01,
+    "min_count": 500,
+    "documents": "rows",
+    "samples": False,
+    "dropout": 0.0,
+}
+TIMED_STEPS = 20
+COMPARED = ("batch_size", "window", "weight_decay")
+
+
+class Stopwatch(Reporter):
+    """Processor seconds between the first step and the last."""
+
+    def __init__(self) -> None:
+        self.began = self.ended = 0.0
+        self.steps = 0
+        self.characters = 0
+
+    def step(self, progress: float, metrics: Mapping[str, Any]) -> None:
+        self.ended = time.process_time()
+        if not self.steps:
+            self.began = self.ended
+        self.steps += 1
+        self.characters = metrics["characters"]
+
+    @property
+    def seconds_per_step(self) -> float:
+        """Of the steps after the first."""
+        return (self.ended - self.began) / max(1, self.steps - 1)
+
+
+def train(corpus: Path, steps: int, options: dict[str, Any]) -> tuple[chargen.Run, Stopwatch, int]:
+    """One run into a folder that does not stay; also its number of weights."""
+    watch = Stopwatch()
+    with TemporaryDirectory() as folder:
+        out = Path(folder) / "run"
+        run = chargen.train(
+            corpus, out, steps=steps, eval_every=steps, reporter=watch, **RECIPE | options
+        )
+        weights = sum(p.numel() for p in chargen.load(out).model.parameters())
+        shutil.rmtree(out)
+    return run, watch, weights
+
+
+@click.group()
+def main() -> None:
+    """Train configurations side by side, and fit what they say."""
+
+
+@main.command("run")
+@click.argument("corpus", type=click.Path(exists=True, path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("configurations", nargs=-1, required=True)
+@click.option("--minutes", multiple=True, type=float, default=(2.0, 8.0))
+def run_command(
+    corpus: Path, out: Path, configurations: tuple[str, ...], minutes: tuple[float, ...]
+) -> None:
+    """Train each of CONFIGURATIONS (name=value,...) for each budget."""
+    for text in configurations:
+        options = {
+            name: float(value) if "." in value or "e" in value else int(value)
+            for name, value in (pair.split("=") for pair in text.split(","))
+        }
+        _, watch, _ = train(corpus, TIMED_STEPS, options)
+        for budget in minutes:
+            steps = round(budget * 60 / watch.seconds_per_step)
+            run, spent, weights = train(corpus, steps, options)
+            row = {
+                "options": {**{k: RECIPE[k] for k in (*COMPARED, "num_layers")}, **options},
+                "weights": weights,
+                "processor_minutes": (spent.ended - spent.began) / 60,
+                "steps": run.steps,
+                "characters": spent.characters,
+                "bits": run.valid_bits,
+            }
+            with out.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            click.echo(json.dumps(row))
+
+
+@main.command("fit")
+@click.argument("runs", type=click.Path(exists=True, path_type=Path))
+@click.option("--hours", multiple=True, type=float, default=(5.0, 10.0, 20.0))
+def fit_command(runs: Path, hours: tuple[float, ...]) -> None:
+    """Print the table of RUNS and what the fit expects of longer ones."""
+    from scipy.optimize import least_squares
+
+    rows = [json.loads(line) for line in runs.read_text().splitlines()]
+    click.echo("| hidden | layers | streams | window | decay | minutes | characters | bits |")
+    click.echo("|---|---|---|---|---|---|---|---|")
+    for row in rows:
+        o = row["options"]
+        click.echo(
+            f"| {o['hidden_size']} | {o['num_layers']} | {o['batch_size']} | {o['window']} "
+            f"| {o['weight_decay']:g} | {row['processor_minutes']:.1f} "
+            f"| {row['characters'] / 1e6:.1f} M | {row['bits']:.3f} |"
+        )
+    kept = [r for r in rows if all(r["options"][k] == rows[0]["options"][k] for k in COMPARED)]
+    weights = np.array([r["weights"] for r in kept]) / 1e6
+    read = np.array([r["characters"] for r in kept]) / 1e6
+    bits = np.array([r["bits"] for r in kept])
+
+    def expected(p: np.ndarray, n: np.ndarray, d: np.ndarray) -> np.ndarray:
+        floor, size, alpha, length, beta = np.exp(p)
+        return floor + size / n**alpha + length / d**beta
+
+    start = np.log([1.2, 0.3, 0.4, 0.7, 0.4])
+    found = least_squares(
+        lambda p: expected(p, weights, read) - bits, start, loss="soft_l1", f_scale=0.01
+    )
+    floor, size, alpha, length, beta = np.exp(found.x)
+    click.echo(
+        f"\nL = {floor:.3f} + {size:.3f} / N^{alpha:.3f} + {length:.3f} / D^{beta:.3f}, N and D in "
+        f"millions; largest miss {np.abs(expected(found.x, weights, read) - bits).max():.4f}"
+    )
+    click.echo(
+        "\n| weights | characters a second | " + " | ".join(f"{h:g} h" for h in hours) + " |"
+    )
+    click.echo("|---" * (2 + len(hours)) + "|")
+    for n in sorted(set(weights)):
+        own = [r for r in kept if r["weights"] / 1e6 == n]
+        speed = np.mean([r["characters"] / r["processor_minutes"] / 60 for r in own])
+        cells = [expected(found.x, n, speed * h * 3600 / 1e6) for h in hours]
+        click.echo(f"| {n:.2f} M | {speed:,.0f} | " + " | ".join(f"{c:.3f}" for c in cells) + " |")
+
+
+if __name__ == "__main__":
+    main()

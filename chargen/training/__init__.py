@@ -1,0 +1,1 @@
+"""Training a language model: the loop, its log, and a run put together."""
