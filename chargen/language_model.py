@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -28,6 +28,11 @@ from chargen.sampling.decoder import Decoder
 from chargen.sampling.generate import Sample, encode_prompt, generate, stream, watch
 from chargen.storage.checkpoint import Checkpoint
 from chargen.text.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from chargen.keywords import SamplingOptions
 
 ENCODE_WINDOW = 1024
 """Time steps per call while encoding; bounds the memory."""
@@ -135,7 +140,13 @@ class LanguageModel:
 
     # ---------------------------------------------------------------- writing
 
-    def generate(self, prompt: str = "", **options: Any) -> str:
+    def generate(
+        self,
+        prompt: str = "",
+        *,
+        config: SamplingConfig | None = None,
+        **options: Unpack[SamplingOptions],
+    ) -> str:
         """Text that continues the prompt, without the prompt.
 
         A backward model writes what comes before the prompt.
@@ -143,17 +154,26 @@ class LanguageModel:
         Parameters
         ----------
         prompt : str
+        config : SamplingConfig, optional
         **options
-            Fields of `SamplingConfig`: max_chars, temperature, top_k, top_p, min_p, seed, ...
+            Fields of `SamplingConfig`: max_chars, temperature, top_k, top_p, min_p, seed, ...; they
+            go before those of `config`.
 
         Raises
         ------
         ConfigError
             Where an option has a value that cannot work.
         """
-        return self.sample(prompt, 1, **options)[0].text
+        return self.sample(prompt, 1, config=config, **options)[0].text
 
-    def sample(self, prompt: str = "", num_samples: int = 1, **options: Any) -> list[Sample]:
+    def sample(
+        self,
+        prompt: str = "",
+        num_samples: int = 1,
+        *,
+        config: SamplingConfig | None = None,
+        **options: Unpack[SamplingOptions],
+    ) -> list[Sample]:
         """Several texts drawn as one batch; text i is that of seed + i alone.
 
         Returns
@@ -161,7 +181,7 @@ class LanguageModel:
         list of Sample
             With the log-probability of each character.
         """
-        config = sampling_config(options)
+        (config,) = split_options(options, SamplingConfig, given=[config])
         ids, _ = self.encode_prompt(prompt, config)
         samples = generate(self.decoder, self.vocabulary, ids, config, num_samples)
         if not self.backward:
@@ -170,16 +190,29 @@ class LanguageModel:
             Sample(s.text[::-1], tuple(reversed(s.log_probs)), s.seed, s.ended) for s in samples
         ]
 
-    def stream(self, prompt: str = "", **options: Any) -> Iterator[str]:
+    def stream(
+        self,
+        prompt: str = "",
+        *,
+        config: SamplingConfig | None = None,
+        **options: Unpack[SamplingOptions],
+    ) -> Iterator[str]:
         """The text of `generate` in pieces, as they are drawn."""
-        config = sampling_config(options)
+        (config,) = split_options(options, SamplingConfig, given=[config])
         if self.backward:
-            yield self.generate(prompt, **options)
+            yield self.generate(prompt, config=config)
             return
         ids, _ = self.encode_prompt(prompt, config)
         yield from stream(self.decoder, self.vocabulary, ids, config)
 
-    def watch(self, prompt: str = "", *, seconds: float = 0.1, **options: Any) -> Iterator[Sample]:
+    def watch(
+        self,
+        prompt: str = "",
+        *,
+        seconds: float = 0.1,
+        config: SamplingConfig | None = None,
+        **options: Unpack[SamplingOptions],
+    ) -> Iterator[Sample]:
         """The text of `generate` as it grows, whole each time, with its log-probabilities.
 
         Parameters
@@ -187,12 +220,12 @@ class LanguageModel:
         prompt : str
         seconds : float
             Between two looks; the last one is at the finished text.
-        **options
+        config, **options
             As for `generate`.
         """
-        config = sampling_config(options)
+        (config,) = split_options(options, SamplingConfig, given=[config])
         if self.backward:
-            yield self.sample(prompt, **options)[0]
+            yield self.sample(prompt, config=config)[0]
             return
         ids, _ = self.encode_prompt(prompt, config)
         yield from watch(self.decoder, self.vocabulary, ids, config, seconds)
@@ -287,13 +320,6 @@ class LanguageModel:
             last = outputs[-1]
         pooled: NDArray[np.float32] = torch.cat([last, total / len(ids), largest]).cpu().numpy()
         return pooled
-
-
-def sampling_config(options: dict[str, Any]) -> SamplingConfig:
-    """A `SamplingConfig` from keywords; an unknown one is a `ConfigError` with a suggestion."""
-    (config,) = split_options(options, SamplingConfig)
-    assert isinstance(config, SamplingConfig)
-    return config
 
 
 def load(directory: str | Path, device: str = "cpu", precision: str = "float32") -> LanguageModel:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from chargen.cli.options import option
+from chargen.cli.options import MachineConfig, load_classifier, option
 from chargen.cli.terminal import say
 from chargen.errors import ConfigError
 
@@ -101,9 +101,8 @@ def _find(lm: Any, strength: float, options: dict[str, Any]) -> Any:
         check_wish(options["steer"], strength, examples.classes)
         return fit_steering(lm, examples)
     if options["steer_with"] is not None:
-        from chargen.cli.options import load_classifier
-
-        classifier = load_classifier(options["steer_with"], str(lm.decoder.device))
+        machine = MachineConfig(device=str(lm.decoder.device))
+        classifier = load_classifier(options["steer_with"], machine)
         check_wish(options["steer"], strength, classifier.labels)
         return fit_with_classifier(lm, classifier)
     steering = stored_steering(lm)

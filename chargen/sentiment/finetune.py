@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from chargen.errors import CheckpointError, ConfigError, CorpusError
 from chargen.lm import storage as lm_storage
@@ -20,6 +20,11 @@ from chargen.storage import checkpoint
 from chargen.storage.outputs import refuse_to_overwrite, writing_lock
 from chargen.training.reporting import Reporter
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from chargen.keywords import FinetuneOptions
+
 FEWEST_EPOCHS, MOST_EPOCHS = 2.0, 20.0
 
 
@@ -28,9 +33,12 @@ def finetune(
     encoder: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
+    config: FinetuneConfig | None = None,
+    network: NetworkConfig | None = None,
+    reading: ExamplesConfig | None = None,
     force: bool = False,
     reporter: Reporter | None = None,
-    **options: Any,
+    **options: Unpack[FinetuneOptions],
 ) -> FinetuneRun:
     """Teach a language model to tell classes of texts apart, and leave a classifier.
 
@@ -42,6 +50,12 @@ def finetune(
         Checkpoints of language models: one, or a forward and a backward one.
     out : path
         The classifier's directory.
+    config : FinetuneConfig, optional
+        How to train; `options` go before its fields, and before those of `network` and `reading`.
+    network : NetworkConfig, optional
+        The sizes.
+    reading : ExamplesConfig, optional
+        How to read texts and labels.
     force : bool
         Replace what stands at `out`.
     reporter : Reporter, optional
@@ -60,7 +74,8 @@ def finetune(
     ['pos']
     """
     one_process_only("chargen sentiment train")
-    config, sizes, reading = split_options(options, FinetuneConfig, NetworkConfig, ExamplesConfig)
+    owners = (FinetuneConfig, NetworkConfig, ExamplesConfig)
+    config, sizes, reading = split_options(options, *owners, given=(config, network, reading))
     metrics.require("fine-tuning")
     directory = Path(out)
     encoders = [encoder] if isinstance(encoder, str | Path) else list(encoder)

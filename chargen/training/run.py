@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chargen.errors import CheckpointError, CorpusError, brief
 from chargen.lm import recipes, storage
@@ -27,15 +27,23 @@ from chargen.training.progress import LARGEST
 from chargen.training.reporting import Log, Reporter
 from chargen.training.session import Run, Session, device_of
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from chargen.keywords import TrainOptions
+
 
 def train(
     corpus: str | Path | Sequence[str | Path],
     out: str | Path | None = None,
     *,
+    config: TrainConfig | None = None,
+    model: ModelConfig | None = None,
+    reading: CorpusConfig | None = None,
     force: bool = False,
     reporter: Reporter | None = None,
     tensorboard: str | Path | None = None,
-    **options: Any,
+    **options: Unpack[TrainOptions],
 ) -> Run:
     """Train a language model on text and leave a checkpoint.
 
@@ -45,6 +53,12 @@ def train(
         As on the command line: a file, a folder, ``python-docs``, ``-``.
     out : path, optional
         The checkpoint's directory; ``checkpoints/<corpus name>`` by default.
+    config : TrainConfig, optional
+        How to train; `options` go before its fields, and before those of `model` and `reading`.
+    model : ModelConfig, optional
+        The sizes.
+    reading : CorpusConfig, optional
+        How to read the text.
     force : bool
         Replace what stands at `out`.
     reporter : Reporter, optional
@@ -69,7 +83,8 @@ def train(
         reporter = reporter if reporter and ranks.leads else Reporter()
 
         def ready() -> tuple[TrainConfig, ModelConfig, CorpusConfig]:
-            configs = split_options(options, TrainConfig, ModelConfig, CorpusConfig)
+            owners = (TrainConfig, ModelConfig, CorpusConfig)
+            configs = split_options(options, *owners, given=(config, model, reading))
             refuse_to_overwrite(directory, force)
             stack.enter_context(writing_lock(directory))
             checkpoint.check_writable(directory)

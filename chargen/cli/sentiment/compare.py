@@ -7,7 +7,12 @@ from typing import Any
 import click
 
 from chargen.cli.groups import Command
-from chargen.cli.options import json_option, option, options_of, quiet_option, threads_option
+from chargen.cli.options import (
+    json_option,
+    option,
+    options_of,
+    quiet_option,
+)
 from chargen.cli.progress import reporter_for
 from chargen.cli.terminal import echo_json, visible
 from chargen.options import split_options
@@ -27,12 +32,9 @@ from chargen.sentiment.config import ExamplesConfig
 @options_of(CompareConfig)
 @options_of(WordConfig)
 @options_of(ExamplesConfig)
-@threads_option
 @json_option
 @quiet_option
-def compare(
-    train: str, test: str, threads: int | None, as_json: bool, quiet: bool, **options: Any
-) -> None:
+def compare(train: str, test: str, as_json: bool, quiet: bool, **options: Any) -> None:
     """Set the textbook's classifiers and ours beside each other.
 
     TRAIN and --test are labelled texts as `chargen sentiment train` takes them. All systems get
@@ -58,7 +60,7 @@ def compare(
     from chargen.sentiment.baselines import compare as comparison
     from chargen.sentiment.examples import read_examples, warn_shared
 
-    set_threads(threads)
+    set_threads(words.threads)
     learnt = read_examples(train, reading)
     asked = read_examples(test, reading, learnt.classes)
     for note in (*learnt.notes, *asked.notes):

@@ -1,7 +1,4 @@
-"""Which systems are compared, and the sizes of the textbook's networks.
-
-Imports neither torch nor numpy: the command line builds its options from the fields.
-"""
+"""Which systems are compared, and the sizes of the textbook's networks."""
 
 from __future__ import annotations
 
@@ -9,7 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from chargen.errors import ConfigError, did_you_mean
-from chargen.lm.config import CELLS, check_choice, check_flag, check_number, option
+from chargen.lm.config import CELLS
+from chargen.options import DEVICE, SEED, THREADS, Options, check_budget, like, option
 
 TFIDF = ("tfidf", "tfidf-chars")
 NETWORKS = ("rnn", "lstm", "gru")
@@ -19,7 +17,7 @@ OURS = ("scratch", "probe", "finetuned")
 
 
 @dataclass(frozen=True)
-class WordConfig:
+class WordConfig(Options):
     """Sizes and training of a word-level recurrent classifier.
 
     At most one of `minutes` and `epochs` is the budget; without either there are ten epochs, and
@@ -33,64 +31,58 @@ class WordConfig:
 
     heading: ClassVar[str] = "Model"
 
-    cell: str = "lstm"
+    cell: str = option("lstm", choices=CELLS)
     embeddings: str | None = option(
         None, "GloVe or word2vec text file from which the word vectors start.", metavar="FILE"
     )
     embedding_size: int | None = option(
-        None, "Width of the word vectors (E; default: as in --embeddings, else 100)."
+        None, "Width of the word vectors (E; default: as in --embeddings, else 100).", low=1
     )
-    hidden_size: int = option(128, "Units of each recurrent layer and direction (H).")
-    num_layers: int = option(2, "Recurrent layers.")
-    dropout: float = option(0.3, "Dropout on embeddings, between layers and before the output.")
+    hidden_size: int = option(128, "Units of each recurrent layer and direction (H).", low=1)
+    num_layers: int = option(2, "Recurrent layers.", low=1)
+    dropout: float = option(
+        0.3, "Dropout on embeddings, between layers and before the output.", low=0, below=1
+    )
     bidirectional: bool = option(False, "Also read the words from the last to the first.")
-    max_words: int = option(250, "Words of a text that are read, its last ones.", heading="Text")
+    max_words: int = option(
+        250, "Words of a text that are read, its last ones.", low=1, heading="Text"
+    )
     min_count: int = option(
-        2, "Words seen less often than this in training are read as unknown.", heading="Text"
+        2, "Words seen less often than this in training are read as unknown.", low=1, heading="Text"
     )
     max_vocabulary: int = option(
-        30_000, "Words that are told apart, the most frequent ones.", heading="Text"
+        30_000, "Words that are told apart, the most frequent ones.", low=1, heading="Text"
     )
     minutes: float | None = option(
-        None, "Train each network for at most this long.", heading="Budget"
+        None, "Train each network for at most this long.", above=0, heading="Budget"
     )
     epochs: int | None = option(
-        None, "Train each network for this many passes over the texts.", heading="Budget"
+        None, "Train each network for this many passes over the texts.", low=1, heading="Budget"
     )
-    batch_size: int = option(32, "Texts of a step (B).", heading="Optimisation")
-    learning_rate: float = option(2e-3, "Learning rate of Adam.", heading="Optimisation")
+    batch_size: int = option(  # batch normalisation needs two
+        32, "Texts of a step (B).", low=2, heading="Optimisation"
+    )
+    learning_rate: float = option(2e-3, "Learning rate of Adam.", above=0, heading="Optimisation")
     clip: float = option(
-        1.0, "Largest norm of the gradient; 0 turns clipping off.", heading="Optimisation"
+        1.0, "Largest norm of the gradient; 0 turns clipping off.", low=0, heading="Optimisation"
     )
     patience: int = option(
         4,
         "Stop after this many evaluations without a better validation macro-F1.",
+        low=1,
         heading="Evaluation",
     )
-    seed: int = option(0, "Seed of every random choice.", heading="Optimisation")
-    device: str = option(
-        "auto", "Where to compute: auto, cpu, cuda, cuda:1, mps.", heading="Machine"
-    )
+    seed: int = like(SEED, heading="Optimisation")
+    device: str = DEVICE
+    threads: int | None = THREADS
 
     def __post_init__(self) -> None:
-        if self.minutes is not None and self.epochs is not None:
-            raise ConfigError("--minutes and --epochs are both budgets; give one of them")
-        check_choice(self, "cell", CELLS)
-        check_flag(self, "bidirectional")
-        for name in ("embedding_size", "hidden_size", "num_layers", "max_words", "min_count"):
-            check_number(self, name, low=1, whole=True)
-        for name in ("max_vocabulary", "epochs", "patience"):
-            check_number(self, name, low=1, whole=True)
-        check_number(self, "batch_size", low=2, whole=True)  # batch normalisation needs two
-        check_number(self, "dropout", low=0, below=1)
-        check_number(self, "clip", low=0)
-        for name in ("minutes", "learning_rate"):
-            check_number(self, name, above=0)
-        check_number(self, "seed", low=0, below=2**63, whole=True)
+        super().__post_init__()
+        check_budget(self)
 
 
 @dataclass(frozen=True)
-class CompareConfig:
+class CompareConfig(Options):
     """What is compared, and on how many labels.
 
     Raises
@@ -105,18 +97,18 @@ class CompareConfig:
         None,
         f"Systems with commas between: {', '.join(TEXTBOOK)}; with --encoder also "
         f"{', '.join(OURS)} (default: all of them).",
+        empty=True,
         metavar="NAMES",
     )
     labels: int | None = option(
-        None, "Use only this many labelled texts (stratified).", heading="Text"
+        None, "Use only this many labelled texts (stratified).", low=2, heading="Text"
     )
     valid_fraction: float = option(
-        0.1, "Share of the labelled texts kept for validation.", heading="Text"
+        0.1, "Share of the labelled texts kept for validation.", above=0, below=1, heading="Text"
     )
     encoder: tuple[str, ...] = option(
         (),
         "Language model to set ours beside them; a forward and a backward one may be given.",
-        multiple=True,
         metavar="DIR",
     )
     unlabelled: str | None = option(
@@ -128,13 +120,11 @@ class CompareConfig:
     classifier: tuple[str, ...] = option(
         (),
         "Trained classifier that is only evaluated; may be given repeatedly.",
-        multiple=True,
         metavar="DIR",
     )
 
     def __post_init__(self) -> None:
-        check_number(self, "labels", low=2, whole=True)
-        check_number(self, "valid_fraction", above=0, below=1)
+        super().__post_init__()
         for name in self._named:
             if name not in (*TEXTBOOK, *OURS):
                 raise ConfigError(_unknown(name))
