@@ -21,7 +21,7 @@ from chargen.errors import ConfigError
 from chargen.lm.config import ModelConfig, TrainConfig
 from chargen.options import Kind, Options, flag, split_options
 from chargen.sampling.config import SamplingConfig
-from chargen.sentiment.config import ExamplesConfig, FinetuneConfig, NetworkConfig
+from chargen.sentiment.config import ExamplesConfig, FinetuneConfig
 from chargen.text.config import CorpusConfig, is_text_encoding
 
 CONFIGS = sorted(Options.__subclasses__(), key=lambda config: config.__name__)
