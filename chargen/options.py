@@ -71,10 +71,7 @@ def like(shared: Field[Any], **changes: Any) -> Any:
 SEED = option(0, "Seed of every random choice.", low=0, below=2**63)
 DEVICE = option("auto", "Where to compute: auto, cpu, cuda, cuda:1, mps.", heading="Machine")
 PRECISION = option(
-    "auto",
-    "Precision of the products.",
-    choices=("auto", "float32", "bfloat16"),
-    heading="Machine",
+    "auto", "Precision of the products.", choices=("auto", "float32", "bfloat16"), heading="Machine"
 )
 THREADS = option(
     None, "Processor threads (default: torch's own choice).", low=1, below=1025, heading="Machine"
@@ -140,6 +137,12 @@ class Options:
                 if fault := _fault(one, kind.plain, each.metadata):
                     raise ConfigError(f"{flag(each)} must {fault}")
 
+    def check_budget(self) -> None:
+        """Raise `ConfigError` where more than one budget is given."""
+        given = [f"--{name}" for name in BUDGETS if getattr(self, name, None) is not None]
+        if len(given) > 1:
+            raise ConfigError(f"{' and '.join(given)} are both budgets; give one of them")
+
 
 def _fault(value: Any, plain: type[Any], facts: Mapping[str, Any]) -> str | None:
     """How the sentence "--option must" ends, where the value cannot work."""
@@ -169,13 +172,6 @@ def _finite(value: float) -> bool:
         return math.isfinite(value)
     except OverflowError:  # a whole number that no float holds
         return False
-
-
-def check_budget(config: Any) -> None:
-    """Raise `ConfigError` where more than one budget is given."""
-    given = [f"--{name}" for name in BUDGETS if getattr(config, name, None) is not None]
-    if len(given) > 1:
-        raise ConfigError(f"{' and '.join(given)} are both budgets; give one of them")
 
 
 def split_options(

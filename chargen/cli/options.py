@@ -52,7 +52,7 @@ def _option(field: Field[Any], kind: Kind, heading: str) -> Decorator:
 
 
 def _type(plain: type[Any], facts: Mapping[str, Any]) -> Any:
-    if plain is str:
+    if not {"low", "above", "below", "most"} & facts.keys():
         return plain
     return (_Whole if plain is int else _Real)(
         min=facts.get("low", facts.get("above")),
@@ -65,17 +65,11 @@ def _type(plain: type[Any], facts: Mapping[str, Any]) -> Any:
 class _Whole(click.IntRange):
     """Shows its range in the help; the configuration refuses what lies outside."""
 
-    def convert(self, value: Any, *where: Any) -> int:
-        number: int = click.INT.convert(value, *where)
-        return number
+    convert = staticmethod(click.INT.convert)
 
 
 class _Real(click.FloatRange):
-    """Likewise."""
-
-    def convert(self, value: Any, *where: Any) -> float:
-        number: float = click.FLOAT.convert(value, *where)
-        return number
+    convert = staticmethod(click.FLOAT.convert)
 
 
 @dataclass(frozen=True)
@@ -103,6 +97,13 @@ streams_option = option(
 )
 json_option = option(
     "--json", "as_json", heading="Output", is_flag=True, help="Print JSON on stdout."
+)
+resume_option = option(
+    "--resume",
+    "resumed",
+    heading="Output",
+    type=click.Path(),
+    help="Go on with a run, perhaps with a new budget.",
 )
 quiet_option = option(
     "-q", "--quiet", heading="Output", is_flag=True, help="Print only results and errors."

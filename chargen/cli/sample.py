@@ -20,7 +20,7 @@ from chargen.cli.options import (
     option,
     options_of,
 )
-from chargen.cli.steering import STEERING, check_steering, steered, steering_options
+from chargen.cli.steering import SteeringConfig, steered
 from chargen.cli.terminal import echo_json, say, visible, write_flowing
 from chargen.errors import ConfigError, CorpusError
 from chargen.options import split_options
@@ -44,7 +44,7 @@ from chargen.sampling.config import SamplingConfig
     help="Texts, drawn as one batch.",
 )
 @options_of(SamplingConfig)
-@steering_options
+@options_of(SteeringConfig)
 @option(
     "--interactive",
     heading="Output",
@@ -82,9 +82,8 @@ def sample(
     chargen sample checkpoints/mybook --interactive
     chargen sample reviews --prompt 'This film' --steer pos
     """
-    steering = {name: options.pop(name) for name in STEERING}
-    check_steering(steering)
-    config, machine = split_options(options, SamplingConfig, MachineConfig)
+    owners = (SamplingConfig, SteeringConfig, MachineConfig)
+    config, steering, machine = split_options(options, *owners)
     if interactive and (as_json or num_samples > 1):
         raise ConfigError(
             "--interactive writes one text for people: leave --json, --num-samples out"

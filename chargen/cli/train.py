@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from chargen.cli.groups import Command
-from chargen.cli.options import json_option, option, options_of, quiet_option
+from chargen.cli.options import json_option, option, options_of, quiet_option, resume_option
 from chargen.cli.progress import reporter_for
 from chargen.cli.resuming import resume_budget
 from chargen.cli.terminal import echo_json, say, visible
@@ -26,13 +26,7 @@ from chargen.text.config import CorpusConfig
     type=click.Path(),
     help="Checkpoint to write (default: checkpoints/ and the name of the corpus).",
 )
-@option(
-    "--resume",
-    "resumed",
-    heading="Output",
-    type=click.Path(),
-    help="Go on with a run, perhaps with a new budget.",
-)
+@resume_option
 @option("--force", heading="Output", is_flag=True, help="Replace a checkpoint that exists.")
 @option(
     "--tensorboard",

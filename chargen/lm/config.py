@@ -6,16 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
 from chargen.errors import ConfigError
-from chargen.options import (
-    DETERMINISTIC,
-    DEVICE,
-    PRECISION,
-    SEED,
-    THREADS,
-    Options,
-    check_budget,
-    option,
-)
+from chargen.options import DETERMINISTIC, DEVICE, PRECISION, SEED, THREADS, Options, option
 
 CELLS = ("lstm", "gru", "rnn")
 DIRECTIONS = ("forward", "backward")
@@ -43,13 +34,7 @@ def settled(value: Value | None) -> Value:
 
 @dataclass(frozen=True)
 class ModelConfig(Options):
-    """Sizes of a `CharLM`; a size of None is chosen by `chargen.lm.recipes`.
-
-    Raises
-    ------
-    ConfigError
-        Where a value cannot work; the message names the option.
-    """
+    """Sizes of a `CharLM`; a size of None is chosen by `chargen.lm.recipes`."""
 
     heading: ClassVar[str] = "Model"
 
@@ -65,10 +50,7 @@ class ModelConfig(Options):
         None, "Dropout on the embedded characters.", low=0, below=1
     )
     weight_dropout: float | None = option(
-        None,
-        "Dropout on the recurrent weights (DropConnect; Merity et al. 2018).",
-        low=0,
-        below=1,
+        None, "Dropout on the recurrent weights (DropConnect; Merity et al. 2018).", low=0, below=1
     )
     variational: bool = option(
         False, "One dropout mask for a whole window (Gal & Ghahramani 2016)."
@@ -85,11 +67,6 @@ class TrainConfig(Options):
     """Settings of a training run; what is None is chosen by `chargen.lm.recipes`.
 
     At most one of `minutes`, `epochs` and `steps` is the budget.
-
-    Raises
-    ------
-    ConfigError
-        Where a value cannot work; the message names the option.
     """
 
     heading: ClassVar[str] = "Optimisation"
@@ -150,4 +127,4 @@ class TrainConfig(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_budget(self)
+        self.check_budget()

@@ -10,13 +10,7 @@ from chargen.options import SEED, Options, option
 
 @dataclass(frozen=True)
 class SamplingConfig(Options):
-    """Options of sampling; every field is an option of ``chargen sample`` with the same meaning.
-
-    Raises
-    ------
-    ConfigError
-        Where a value cannot work; the message names the option.
-    """
+    """Options of sampling; every field is an option of ``chargen sample`` with the same meaning."""
 
     heading: ClassVar[str] = "Drawing"
 
@@ -57,13 +51,7 @@ class SamplingConfig(Options):
 
 @dataclass(frozen=True)
 class MemorizationConfig(Options):
-    """What is asked of a model to see how much of its text it gives back.
-
-    Raises
-    ------
-    ConfigError
-        Where a value cannot work; the message names the option.
-    """
+    """What is asked of a model to see how much of its text it gives back."""
 
     heading: ClassVar[str] = "Measure"
 

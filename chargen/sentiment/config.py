@@ -6,28 +6,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from chargen.errors import ConfigError
-from chargen.options import (
-    DETERMINISTIC,
-    DEVICE,
-    PRECISION,
-    SEED,
-    THREADS,
-    Options,
-    check_budget,
-    option,
-)
+from chargen.options import DETERMINISTIC, DEVICE, PRECISION, SEED, THREADS, Options, option
 from chargen.text.config import ENCODING, ERRORS, check_encoding
 
 
 @dataclass(frozen=True)
 class ExamplesConfig(Options):
-    """How texts and labels are read from tables and folders.
-
-    Raises
-    ------
-    ConfigError
-        Where a value cannot work; the message names the option.
-    """
+    """How texts and labels are read from tables and folders."""
 
     heading: ClassVar[str] = "Text"
 
@@ -50,13 +35,7 @@ class ExamplesConfig(Options):
 
 @dataclass(frozen=True)
 class NetworkConfig(Options):
-    """Sizes of what stands on the encoder.
-
-    Raises
-    ------
-    ConfigError
-        Where a value cannot work; the message names the option.
-    """
+    """Sizes of what stands on the encoder."""
 
     heading: ClassVar[str] = "Model"
 
@@ -80,11 +59,6 @@ class FinetuneConfig(Options):
 
     At most one of `minutes` and `epochs` is the budget; without either the number of labels
     decides (see `chargen.sentiment.finetune`).
-
-    Raises
-    ------
-    ConfigError
-        Where a value cannot work; the message names the option.
     """
 
     heading: ClassVar[str] = "Optimisation"
@@ -136,9 +110,7 @@ class FinetuneConfig(Options):
         heading="Budget",
     )
     ngrams: bool = option(
-        True,
-        "Let a linear model over character n-grams vote beside the network.",
-        heading="Model",
+        True, "Let a linear model over character n-grams vote beside the network.", heading="Model"
     )
     batch_size: int = option(
         32, "Texts of a step (B), at least 2: one text has no variance.", low=2
@@ -188,7 +160,7 @@ class FinetuneConfig(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_budget(self)
+        self.check_budget()
         if self.unlabelled and self.adapt is None and not (self.ngrams and self.method != "probe"):
             raise ConfigError("--unlabelled is for --adapt and the n-grams, and neither is on")
         if self.from_scratch and self.method == "probe":

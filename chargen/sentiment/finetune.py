@@ -50,12 +50,8 @@ def finetune(
         Checkpoints of language models: one, or a forward and a backward one.
     out : path
         The classifier's directory.
-    config : FinetuneConfig, optional
-        How to train; `options` go before its fields, and before those of `network` and `reading`.
-    network : NetworkConfig, optional
-        The sizes.
-    reading : ExamplesConfig, optional
-        How to read texts and labels.
+    config, network, reading : FinetuneConfig, NetworkConfig, ExamplesConfig, optional
+        How to train, what, and how the data is read; `options` go before their fields.
     force : bool
         Replace what stands at `out`.
     reporter : Reporter, optional

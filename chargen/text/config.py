@@ -44,28 +44,18 @@ def check_encoding(name: str) -> None:
 
 @dataclass(frozen=True)
 class CorpusConfig(Options):
-    """Options of a corpus.
-
-    Raises
-    ------
-    ConfigError
-        Where a value cannot work; the message names the option.
-    """
+    """Options of a corpus."""
 
     heading: ClassVar[str] = "Text"
 
     level: str = option(
-        "char",
-        "Read Unicode characters, or UTF-8 bytes (no unknowns).",
-        choices=("char", "byte"),
+        "char", "Read Unicode characters, or UTF-8 bytes (no unknowns).", choices=("char", "byte")
     )
     min_count: int = option(
         1, "Characters seen less often than this in the corpus are read as unknown.", low=1
     )
     valid: str | None = option(
-        None,
-        "Validate on this file or folder instead of the end of the corpus.",
-        metavar="CORPUS",
+        None, "Validate on this file or folder instead of the end of the corpus.", metavar="CORPUS"
     )
     valid_fraction: float = option(
         0.1, "Share of the text, at its end, kept for validation.", low=0, below=1
@@ -76,9 +66,7 @@ class CorpusConfig(Options):
         None, "In folders, read only the files that match, e.g. '*.txt'.", metavar="PATTERN"
     )
     text_column: str | None = option(
-        None,
-        "Column or field that holds the text in .csv, .tsv and .jsonl files.",
-        metavar="NAME",
+        None, "Column or field that holds the text in .csv, .tsv and .jsonl files.", metavar="NAME"
     )
     normalize: str | None = option(
         None, "Unicode normalization form of the text.", choices=("NFC",)

@@ -53,12 +53,8 @@ def train(
         As on the command line: a file, a folder, ``python-docs``, ``-``.
     out : path, optional
         The checkpoint's directory; ``checkpoints/<corpus name>`` by default.
-    config : TrainConfig, optional
-        How to train; `options` go before its fields, and before those of `model` and `reading`.
-    model : ModelConfig, optional
-        The sizes.
-    reading : CorpusConfig, optional
-        How to read the text.
+    config, model, reading : TrainConfig, ModelConfig, CorpusConfig, optional
+        How to train, what, and how the text is read; `options` go before their fields.
     force : bool
         Replace what stands at `out`.
     reporter : Reporter, optional

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from chargen.cli.groups import Command
-from chargen.cli.options import json_option, option, options_of, quiet_option
+from chargen.cli.options import json_option, option, options_of, quiet_option, resume_option
 from chargen.cli.progress import reporter_for
 from chargen.cli.resuming import resume_budget
 from chargen.cli.terminal import echo_json, say
@@ -25,13 +25,7 @@ from chargen.sentiment.config import ExamplesConfig, FinetuneConfig, NetworkConf
     help="Language model to build on; give two, forward and backward, to read in both directions.",
 )
 @option("--out", heading="Output", type=click.Path(), help="Classifier to write.")
-@option(
-    "--resume",
-    "resumed",
-    heading="Output",
-    type=click.Path(),
-    help="Go on with a run, perhaps with a new budget.",
-)
+@resume_option
 @option("--force", heading="Output", is_flag=True, help="Replace a checkpoint that exists.")
 @options_of(FinetuneConfig)
 @options_of(NetworkConfig)

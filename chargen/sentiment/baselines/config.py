@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from chargen.errors import ConfigError, did_you_mean
 from chargen.lm.config import CELLS
-from chargen.options import DEVICE, SEED, THREADS, Options, check_budget, like, option
+from chargen.options import DEVICE, SEED, THREADS, Options, like, option
 
 TFIDF = ("tfidf", "tfidf-chars")
 NETWORKS = ("rnn", "lstm", "gru")
@@ -22,11 +22,6 @@ class WordConfig(Options):
 
     At most one of `minutes` and `epochs` is the budget; without either there are ten epochs, and
     more where the texts are few (see `chargen.sentiment.baselines.training`).
-
-    Raises
-    ------
-    ConfigError
-        Where a value cannot work; the message names the option.
     """
 
     heading: ClassVar[str] = "Model"
@@ -78,18 +73,12 @@ class WordConfig(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_budget(self)
+        self.check_budget()
 
 
 @dataclass(frozen=True)
 class CompareConfig(Options):
-    """What is compared, and on how many labels.
-
-    Raises
-    ------
-    ConfigError
-        Where a value cannot work; the message names the option.
-    """
+    """What is compared, and on how many labels."""
 
     heading: ClassVar[str] = "Model"
 
@@ -118,9 +107,7 @@ class CompareConfig(Options):
         heading="Text",
     )
     classifier: tuple[str, ...] = option(
-        (),
-        "Trained classifier that is only evaluated; may be given repeatedly.",
-        metavar="DIR",
+        (), "Trained classifier that is only evaluated; may be given repeatedly.", metavar="DIR"
     )
 
     def __post_init__(self) -> None:
