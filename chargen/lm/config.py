@@ -16,6 +16,7 @@ CELLS = ("lstm", "gru", "rnn")
 DIRECTIONS = ("forward", "backward")
 PRECISIONS = ("auto", "float32", "bfloat16")
 OPTIMIZERS = ("muon", "adamw")
+SCHEDULES = ("cosine", "constant-cooldown")
 
 MOST_LAYERS = 256
 """Making the modules of a layer takes a millisecond: ten thousand, which a file can ask for, ten
@@ -50,6 +51,7 @@ def check_number(
     low: float | None = None,
     above: float | None = None,
     below: float | None = None,
+    most: float | None = None,
     whole: bool = False,
 ) -> None:
     """Raise `ConfigError` unless the field is None or a number within the bounds."""
@@ -65,6 +67,7 @@ def check_number(
         (low is not None and value < low, f"at least {low}"),
         (above is not None and value <= above, f"above {above}"),
         (below is not None and value >= below, f"below {below}"),
+        (most is not None and value > most, f"at most {most}"),
     ]
     for broken, wanted in bounds:
         if broken:
@@ -163,12 +166,24 @@ class TrainConfig:
     window_jitter: bool = option(
         False, "Vary the window's length from step to step (Merity et al. 2018)."
     )
+    shuffle_documents: bool = option(
+        True, "Read documents that are kept apart in a new order in each pass (see --documents)."
+    )
     optimizer: str = option(
         "muon",
         "Muon on the matrices of recurrent layers and AdamW on the rest, or AdamW on all.",
         choices=OPTIMIZERS,
     )
     learning_rate: float | None = option(None, "Highest learning rate of the schedule.")
+    schedule: str = option(
+        "cosine",
+        "Learning rate after the warm-up: a cosine to zero over the budget, or constant and then "
+        "down to zero, so that the budget can be lengthened on the way.",
+        choices=SCHEDULES,
+    )
+    cooldown: float = option(
+        0.2, "Last share of the budget, over which a constant-cooldown schedule falls to zero."
+    )
     warmup_steps: int | None = option(
         None, "Steps over which the learning rate rises (default: 50, at most a tenth of a run)."
     )
@@ -219,8 +234,10 @@ class TrainConfig:
         check_number(self, "weight_decay", low=0)
         check_number(self, "clip", low=0)
         check_number(self, "ema", low=0, below=1)
+        check_number(self, "cooldown", above=0, most=1)
         check_number(self, "seed", low=0, below=2**63, whole=True)
-        for name in ("window_jitter", "samples", "deterministic"):
+        for name in ("window_jitter", "shuffle_documents", "samples", "deterministic"):
             check_flag(self, name)
         check_choice(self, "precision", PRECISIONS)
         check_choice(self, "optimizer", OPTIMIZERS)
+        check_choice(self, "schedule", SCHEDULES)
