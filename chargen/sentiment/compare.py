@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +61,6 @@ class Row:
     parameters: int
     train_seconds: float | None
     texts_per_second: float
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON values."""
-        return asdict(self)
 
     def __str__(self) -> str:
         return (
@@ -181,8 +177,14 @@ def _row(
     probabilities = predictor.predict_proba(test.texts)
     spent = max(time.perf_counter() - began, 1e-9)
     figures = metrics.evaluate(test.labels, probabilities, classes)
-    measured = (figures[key] for key in ("accuracy", "macro_f1", "log_loss", "ece"))
-    return Row(name, *measured, labels, parameters, seconds, len(test) / spent)
+    return Row(
+        model=name,
+        **{key: figures[key] for key in ("accuracy", "macro_f1", "log_loss", "ece")},
+        labels=labels,
+        parameters=parameters,
+        train_seconds=seconds,
+        texts_per_second=len(test) / spent,
+    )
 
 
 def _tfidf_row(name: str, train: Examples, test: Examples, seed: int) -> Row:

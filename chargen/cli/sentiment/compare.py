@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -71,7 +72,7 @@ def compare(
             "texts": len(asked),
             "classes": list(learnt.classes),
             "seed": config.seed,
-            "rows": [row.to_json() for row in rows],
+            "rows": [asdict(row) for row in rows],
         }
         echo_json(figures)
     else:
