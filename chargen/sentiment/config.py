@@ -1,4 +1,4 @@
-"""How labelled data is read, how a classifier is built, and how it is fine-tuned.
+"""How labelled data is read, how a classifier is built, fine-tuned and set beside others.
 
 Imports neither torch nor numpy: the command line builds its options from the fields.
 """
@@ -8,12 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from chargen.errors import ConfigError
+from chargen.errors import ConfigError, did_you_mean
 from chargen.lm.config import PRECISIONS, check_choice, check_flag, check_number, option
 from chargen.text.config import AUTO_ENCODING, is_text_encoding
 
 METHODS = ("finetune", "probe")
 PENALTIES = ("l2", "l1")
+TFIDF = ("tfidf", "tfidf-chars")
+OURS = ("scratch", "probe", "finetuned")
+SYSTEMS = (*TFIDF, *OURS)
+"""Of a comparison; ours is what `chargen sentiment train` makes of random weights, of the frozen
+encoder's features, and of the encoder."""
 
 
 @dataclass(frozen=True)
@@ -227,3 +232,92 @@ class FinetuneConfig:
             raise ConfigError(
                 "--method probe needs what an encoder learnt: leave --from-scratch out"
             )
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """What is compared, and on how many labels.
+
+    Raises
+    ------
+    ConfigError
+        Where a value cannot work; the message names the option.
+    """
+
+    heading: ClassVar[str] = "Model"
+
+    models: str | None = option(
+        None,
+        f"Systems with commas between: {', '.join(TFIDF)}; with --encoder also "
+        f"{', '.join(OURS)} (default: all but scratch).",
+        metavar="NAMES",
+    )
+    labels: int | None = option(
+        None, "Use only this many labelled texts (stratified).", heading="Text"
+    )
+    valid_fraction: float = option(
+        0.1, "Share of the labelled texts that ours keep for validation.", heading="Text"
+    )
+    encoder: tuple[str, ...] = option(
+        (),
+        "Language model that ours start from; a forward and a backward one may be given.",
+        multiple=True,
+        metavar="DIR",
+    )
+    unlabelled: str | None = option(
+        None,
+        "Texts of the same kind without labels, for the fine-tuned of ours.",
+        metavar="PATH",
+        heading="Text",
+    )
+    classifier: tuple[str, ...] = option(
+        (),
+        "Trained classifier that is only evaluated; may be given repeatedly.",
+        multiple=True,
+        metavar="DIR",
+    )
+    minutes: float | None = option(None, "Train each of ours for this long.", heading="Budget")
+    epochs: float | None = option(
+        None, "Train each of ours for this many passes over the texts.", heading="Budget"
+    )
+    seed: int = option(0, "Seed of every random choice.", heading="Optimisation")
+    device: str = option(
+        "auto", "Where to compute: auto, cpu, cuda, cuda:1, mps.", heading="Machine"
+    )
+
+    def __post_init__(self) -> None:
+        if self.minutes is not None and self.epochs is not None:
+            raise ConfigError("--minutes and --epochs are both budgets; give one of them")
+        check_number(self, "labels", low=2, whole=True)
+        check_number(self, "valid_fraction", above=0, below=1)
+        for name in ("minutes", "epochs"):
+            check_number(self, name, above=0)
+        check_number(self, "seed", low=0, below=2**63, whole=True)
+        for name in self._named:
+            if name not in SYSTEMS:
+                hint = did_you_mean(name, SYSTEMS)
+                known = ", ".join(SYSTEMS)
+                raise ConfigError(f"--models must be some of {known}; got {name!r}{hint}")
+            if name in OURS and not self.encoder:
+                raise ConfigError(f"--models {name} builds on a language model: give --encoder DIR")
+        for name in ("unlabelled", "minutes", "epochs"):
+            if getattr(self, name) is not None and not self.encoder:
+                raise ConfigError(f"--{name} helps only ours: give --encoder DIR")
+
+    @property
+    def _named(self) -> tuple[str, ...]:
+        if self.models is None:
+            return TFIDF
+        names = (name.strip().lower() for name in self.models.split(","))
+        return tuple(dict.fromkeys(name for name in names if name))
+
+    @property
+    def systems(self) -> tuple[str, ...]:
+        """The names of the systems that are trained, in the order of the table.
+
+        With an encoder and none of ours among `models`, the probe and the fine-tuned are added.
+        """
+        names = self._named
+        if self.encoder and not set(names) & set(OURS):
+            names = (*names, "probe", "finetuned")
+        return names
