@@ -19,8 +19,11 @@ class TrainOptions(TypedDict, total=False):
     batch_size: int | None
     window: int | None
     window_jitter: bool
+    shuffle_documents: bool
     optimizer: Literal["muon", "adamw"]
     learning_rate: float | None
+    schedule: Literal["cosine", "constant-cooldown"]
+    cooldown: float
     warmup_steps: int | None
     weight_decay: float | None
     clip: float

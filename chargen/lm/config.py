@@ -11,6 +11,7 @@ from chargen.options import DETERMINISTIC, DEVICE, PRECISION, SEED, THREADS, Opt
 CELLS = ("lstm", "gru", "rnn")
 DIRECTIONS = ("forward", "backward")
 OPTIMIZERS = ("muon", "adamw")
+SCHEDULES = ("cosine", "constant-cooldown")
 
 MOST_LAYERS = 256
 """Making the modules of a layer takes a millisecond: ten thousand, which a file can ask for, ten
@@ -86,12 +87,27 @@ class TrainConfig(Options):
     window_jitter: bool = option(
         False, "Vary the window's length from step to step (Merity et al. 2018)."
     )
+    shuffle_documents: bool = option(
+        True, "Read documents that are kept apart in a new order in each pass (see --documents)."
+    )
     optimizer: str = option(
         "muon",
         "Muon on the matrices of recurrent layers and AdamW on the rest, or AdamW on all.",
         choices=OPTIMIZERS,
     )
     learning_rate: float | None = option(None, "Highest learning rate of the schedule.", above=0)
+    schedule: str = option(
+        "cosine",
+        "Learning rate after the warm-up: a cosine to zero over the budget, or constant and then "
+        "down to zero, so that the budget can be lengthened on the way.",
+        choices=SCHEDULES,
+    )
+    cooldown: float = option(
+        0.2,
+        "Last share of the budget, over which a constant-cooldown schedule falls to zero.",
+        above=0,
+        most=1,
+    )
     warmup_steps: int | None = option(
         None,
         "Steps over which the learning rate rises (default: 50, at most a tenth of a run).",

@@ -1,13 +1,19 @@
-"""How labelled data is read, how a classifier is built, and how it is fine-tuned."""
+"""How labelled data is read, how a classifier is built, fine-tuned and set beside others."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-from chargen.errors import ConfigError
-from chargen.options import DETERMINISTIC, DEVICE, PRECISION, SEED, THREADS, Options, option
+from chargen.errors import ConfigError, did_you_mean
+from chargen.options import DETERMINISTIC, DEVICE, PRECISION, SEED, THREADS, Options, like, option
 from chargen.text.config import ENCODING, ERRORS, check_encoding
+
+TFIDF = ("tfidf", "tfidf-chars")
+OURS = ("scratch", "probe", "finetuned")
+SYSTEMS = (*TFIDF, *OURS)
+"""Of a comparison; ours is what `chargen sentiment train` makes of random weights, of the frozen
+encoder's features, and of the encoder."""
 
 
 @dataclass(frozen=True)
@@ -167,3 +173,85 @@ class FinetuneConfig(Options):
             raise ConfigError(
                 "--method probe needs what an encoder learnt: leave --from-scratch out"
             )
+
+
+@dataclass(frozen=True)
+class CompareConfig(Options):
+    """What is compared, and on how many labels."""
+
+    heading: ClassVar[str] = "Model"
+
+    models: str | None = option(
+        None,
+        f"Systems with commas between: {', '.join(TFIDF)}; with --encoder also "
+        f"{', '.join(OURS)} (default: all but scratch).",
+        empty=True,
+        metavar="NAMES",
+    )
+    labels: int | None = option(
+        None, "Use only this many labelled texts (stratified).", low=2, heading="Text"
+    )
+    valid_fraction: float = option(
+        0.1,
+        "Share of the labelled texts that ours keep for validation.",
+        above=0,
+        below=1,
+        heading="Text",
+    )
+    encoder: tuple[str, ...] = option(
+        (),
+        "Language model that ours start from; a forward and a backward one may be given.",
+        metavar="DIR",
+    )
+    unlabelled: str | None = option(
+        None,
+        "Texts of the same kind without labels, for the fine-tuned of ours.",
+        metavar="PATH",
+        heading="Text",
+    )
+    classifier: tuple[str, ...] = option(
+        (),
+        "Trained classifier that is only evaluated; may be given repeatedly.",
+        metavar="DIR",
+    )
+    minutes: float | None = option(
+        None, "Train each of ours for this long.", above=0, heading="Budget"
+    )
+    epochs: float | None = option(
+        None, "Train each of ours for this many passes over the texts.", above=0, heading="Budget"
+    )
+    seed: int = like(SEED, heading="Optimisation")
+    device: str = DEVICE
+    threads: int | None = THREADS
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_budget()
+        for name in self._named:
+            if name not in SYSTEMS:
+                hint = did_you_mean(name, SYSTEMS)
+                known = ", ".join(SYSTEMS)
+                raise ConfigError(f"--models must be some of {known}; got {name!r}{hint}")
+            if name in OURS and not self.encoder:
+                raise ConfigError(f"--models {name} builds on a language model: give --encoder DIR")
+        for name in ("unlabelled", "minutes", "epochs"):
+            if getattr(self, name) is not None and not self.encoder:
+                raise ConfigError(f"--{name} helps only ours: give --encoder DIR")
+
+    @property
+    def _named(self) -> tuple[str, ...]:
+        if self.models is None:
+            return TFIDF
+        names = (name.strip().lower() for name in self.models.split(","))
+        return tuple(dict.fromkeys(name for name in names if name))
+
+    @property
+    def systems(self) -> tuple[str, ...]:
+        """The names of the systems that are trained, in the order of the table.
+
+        With an encoder and none of ours among `models`, the probe and the fine-tuned are added.
+        """
+        names = self._named
+        if self.encoder and not set(names) & set(OURS):
+            names = (*names, "probe", "finetuned")
+        return names

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chargen.errors import CheckpointError, CorpusError, brief
+from chargen.errors import CheckpointError, ConfigError, CorpusError, brief
 from chargen.lm import recipes, storage
 from chargen.lm.config import ModelConfig, TrainConfig
 from chargen.lm.model import CharLM
@@ -26,6 +27,7 @@ from chargen.text.vocabulary import Vocabulary
 from chargen.training.progress import LARGEST
 from chargen.training.reporting import Log, Reporter
 from chargen.training.session import Run, Session, device_of
+from chargen.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -121,11 +123,13 @@ def train(
 def resume(
     directory: str | Path,
     *,
+    cool_down: float | None = None,
+    out: str | Path | None = None,
     reporter: Reporter | None = None,
     tensorboard: str | Path | None = None,
     **budget: float | None,
 ) -> Run:
-    """Go on with an interrupted run, exactly where its last checkpoint was written.
+    """Go on with a run where its last checkpoint was written, or cool down a copy of it.
 
     On a CPU, with a budget in steps or epochs, the result equals that of a run that was never
     interrupted, bit by bit.
@@ -133,13 +137,18 @@ def resume(
     Parameters
     ----------
     directory : path
+    cool_down : float, optional
+        Minutes in which the learning rate falls from where it is to zero, in a copy of the run at
+        `out`. The run itself stays as it is, and may be going on meanwhile.
+    out : path, optional
+        Where the copy goes.
     reporter : Reporter, optional
     tensorboard : path, optional
         As for `train`.
     **budget
         One of `minutes`, `epochs` and `steps`: the new length of the whole run, what is done
         counted. The learning rate follows the schedule of that length from here on, so a run that
-        had finished can go on.
+        had finished, or that `patience` had ended, can go on.
 
     Raises
     ------
@@ -151,14 +160,24 @@ def resume(
         Where the corpus cannot be read any more, or is another than the one that was trained on.
     """
     directory = Path(directory)
+    lengthened = any(value is not None for value in budget.values())
+    if (cool_down is None) != (out is None):
+        raise ConfigError("--cool-down makes a copy: give --cool-down MINUTES and --out together")
+    if cool_down is not None and lengthened:
+        raise ConfigError("--cool-down is the budget of the copy: leave the other budget out")
+    target = directory if out is None else Path(out)
     with joined() as ranks, ExitStack() as stack:
         reporter = reporter if reporter and ranks.leads else Reporter()
 
-        def read() -> tuple[checkpoint.Checkpoint, TrainConfig, CharLM, Vocabulary]:
-            stack.enter_context(writing_lock(directory))
-            return _read(directory, budget)
+        def read() -> tuple[checkpoint.Checkpoint, TrainConfig, TrainConfig, CharLM, Vocabulary]:
+            if out is not None:
+                refuse_to_overwrite(target, force=False)
+                checkpoint.check_writable(target)
+            stack.enter_context(writing_lock(target))
+            stored, train_config, model, vocabulary = _read(directory)
+            return stored, train_config, extended(train_config, budget), model, vocabulary
 
-        stored, train_config, model, vocabulary = ranks.shared(read)
+        stored, train_config, extended_config, model, vocabulary = ranks.shared(read)
         config, state = stored.document("config"), stored.document("training/state")
         reverse = model.config.direction == "backward"
         text = _on_all_ranks(
@@ -169,9 +188,8 @@ def resume(
         )
         _check_text(directory, text, train_config, vocabulary)
         saved = {k: config[k] for k in ("corpus", "plan", "precision")}
-        saved["train"] = asdict(train_config)
         session = Session(
-            directory,
+            target,
             text,
             vocabulary,
             device_of(train_config, ranks),
@@ -190,6 +208,18 @@ def resume(
         best = {k: v.clone() for k, v in model.state_dict().items()}
         with storage.fitting(directory):
             trainer.restore(state, stored.folder("training"), best)
+        if lengthened:
+            before = trainer.rate_factor
+            trainer.take_budget(extended_config)
+            now = trainer.rate_factor
+            if now > before + 1e-3:
+                reporter.note(
+                    f"the learning rate rises again, from {before:.0%} to {now:.0%} of its highest:"
+                    " it had begun to fall towards the end of the shorter budget (see --schedule)"
+                )
+        elif cool_down is not None:
+            trainer.take_budget(cooling(trainer, cool_down))
+        saved["train"] = asdict(trainer.config)
         if trainer.finished:
             reporter.note(f"{directory} has used its budget: nothing is left to do")
             return session.outcome(trainer)
@@ -206,6 +236,31 @@ def resume(
         return session.run(trainer)
 
 
+def cooling(trainer: Trainer, minutes: float) -> TrainConfig:
+    """The settings with which a run falls from the rate that it has to zero in some minutes.
+
+    Raises
+    ------
+    ConfigError
+        Where the rate is zero already, or for minutes that are none.
+    """
+    if not 0 < minutes < math.inf:
+        raise ConfigError(f"--cool-down must be minutes above 0, got {minutes}")
+    factor = trainer.rate_factor
+    if not factor > 0:
+        raise ConfigError("--cool-down: the learning rate of this run has come to zero already")
+    done = trainer.progress.seconds / 60
+    return replace(
+        trainer.config,
+        minutes=done + minutes,
+        epochs=None,
+        steps=None,
+        schedule="constant-cooldown",
+        cooldown=minutes / (done + minutes),
+        learning_rate=trainer.learning_rate * factor,
+    )
+
+
 def _events(
     folder: str | Path | None, directory: Path, first_step: int, ranks: Ranks, stack: ExitStack
 ) -> Callable[[Mapping[str, Any]], None] | None:
@@ -217,10 +272,8 @@ def _events(
     return stack.enter_context(closing(Events(Path(folder) / directory.name, first_step)))
 
 
-def _read(
-    directory: Path, budget: dict[str, float | None]
-) -> tuple[checkpoint.Checkpoint, TrainConfig, CharLM, Vocabulary]:
-    """A checkpoint to go on with, its settings with the new budget, and what it holds."""
+def _read(directory: Path) -> tuple[checkpoint.Checkpoint, TrainConfig, CharLM, Vocabulary]:
+    """A checkpoint to go on with, its settings, and what it holds."""
     stored = checkpoint.load(directory, storage.KIND, training=True)
     config = stored.document("config")
     if "training/state" not in stored.documents:
@@ -229,10 +282,9 @@ def _read(
     with storage.fitting(directory):
         _check(stored.document("config"), stored.document("training/state"))
     settings = config.get("train")
-    if isinstance(settings, dict):  # runs that know no Muon yet
-        settings = {"optimizer": "adamw", **settings}
+    if isinstance(settings, dict):  # runs of earlier versions, which knew less
+        settings = {"optimizer": "adamw", "shuffle_documents": False, **settings}
     train_config = storage.config_from_json(TrainConfig, settings, where)
-    train_config = extended(train_config, budget)
     model, vocabulary = storage.unpack(stored)
     return stored, train_config, model, vocabulary
 

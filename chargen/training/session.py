@@ -139,6 +139,7 @@ class Session:
             self.reporter,
             self.ranks,
             self.log,
+            self.vocabulary.separator_id,
         )
 
     def run(self, trainer: Trainer) -> Run:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from chargen.errors import TrainingError
 from chargen.lm.batching import Streams, Window
-from chargen.lm.config import settled
+from chargen.lm.config import TrainConfig, settled
 from chargen.lm.evaluation import bits, mean_nats
 from chargen.lm.model import CharLM
 from chargen.lm.optim import (
@@ -28,6 +28,7 @@ from chargen.lm.optim import (
     load_optimizer_tensors,
     make_optimizers,
     optimizer_tensors,
+    schedule_factor,
 )
 from chargen.lm.recipes import Plan
 from chargen.lm.recurrent import State, detach
@@ -70,6 +71,8 @@ class Trainer:
         default.
     log : Log, optional
         What the run was until now.
+    separator_id : int, optional
+        What ends a document, where documents are kept apart.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class Trainer:
         reporter: Reporter | None = None,
         ranks: Ranks | None = None,
         log: Log | None = None,
+        separator_id: int | None = None,
     ) -> None:
         config = plan.train
         self.model = model
@@ -105,6 +109,7 @@ class Trainer:
             config.seed,
             config.window_jitter,
             self.ranks.columns(settled(config.batch_size)),
+            separator_id if config.shuffle_documents else None,
         )
         self.learning_rate = settled(config.learning_rate)
         self.eval_every = settled(config.eval_every)
@@ -230,11 +235,27 @@ class Trainer:
         )
 
     def _learning_rate(self, length: int) -> float:
+        config = self.config
         factor = learning_rate_factor(
-            self.share_done, self.progress.step, settled(self.config.warmup_steps)
+            self.share_done,
+            self.progress.step,
+            settled(config.warmup_steps),
+            config.schedule,
+            config.cooldown,
         )
         # A shorter window is a smaller sample of the gradient (Merity et al. 2018).
         return self.learning_rate * factor * length / self.streams.window
+
+    @property
+    def rate_factor(self) -> float:
+        """Share of the highest learning rate that the schedule gives now, warm-up aside."""
+        return schedule_factor(self.share_done, self.config.schedule, self.config.cooldown)
+
+    def take_budget(self, config: TrainConfig) -> None:
+        """Go on with the budget, schedule and learning rate of `config`; patience begins anew."""
+        self.config = config
+        self.learning_rate = settled(config.learning_rate)
+        self.progress.stale = 0
 
     @property
     def share_done(self) -> float:
