@@ -10,7 +10,7 @@ import click
 from chargen.cli.groups import Group
 from chargen.cli.options import json_option, option, options_of, quiet_option
 from chargen.cli.terminal import echo_json, say, visible
-from chargen.errors import did_you_mean
+from chargen.errors import did_you_mean, shown
 from chargen.text.config import CorpusConfig
 
 
@@ -112,7 +112,6 @@ def fetch(name: str, sha256: str | None, again: bool, as_json: bool, quiet: bool
 
 def _unknown(name: str) -> click.UsageError:
     from chargen.text import datasets
-    from chargen.text.files import shown
 
     hint = did_you_mean(name.partition(":")[0], datasets.CATALOGUE)
     hint = hint or "; see: chargen corpus list"

@@ -84,7 +84,7 @@ def score(
     """
     written = {"--html": html_file, "--png": png_file}
     check_files(written, force, drawn=("--png",))
-    from chargen.text.sources import SEPARATOR
+    from chargen.text.symbols import SEPARATOR
 
     lm = load_model(directory, device, threads, precision)
     result = lm.score(read_text(files, reading_of(lm, files, options)), streams=streams)

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from chargen.errors import ConfigError
-from chargen.text.files import COMPRESSIONS, TABLES, shown
+from chargen.errors import ConfigError, shown
+from chargen.text.files import COMPRESSIONS, TABLES
 from chargen.text.tables import Row
 
 Added = Sequence[str | float | None]

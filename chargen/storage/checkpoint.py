@@ -30,10 +30,9 @@ from torch import Tensor
 from chargen.errors import CheckpointError, brief
 from chargen.storage import shipped
 from chargen.storage.directories import replace_directory, sync_directory, sync_file
-from chargen.training.reporting import METRICS
 
 FORMAT_VERSION = 1
-MANIFEST = shipped.MANIFEST
+MANIFEST, METRICS = shipped.MANIFEST, shipped.METRICS
 _SUFFIXES = {".json", ".safetensors"}
 
 # What is read of a stranger's file, so that it cannot unfold to many times its size: a vocabulary

@@ -12,9 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from chargen.errors import ConfigError, CorpusError
+from chargen.errors import ConfigError, CorpusError, shown
 from chargen.storage.directories import sync_directory, sync_file
-from chargen.text.files import shown
 
 
 @contextmanager

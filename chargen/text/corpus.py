@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from chargen.errors import ConfigError, CorpusError, VocabularyError
+from chargen.errors import ConfigError, CorpusError, VocabularyError, shown
 from chargen.storage.directories import cache_folder
 from chargen.text.building import FORMAT, IDS, META, Builder, Progress
 from chargen.text.cache import publish, workspace
 from chargen.text.config import CorpusConfig
-from chargen.text.files import TABLES, shown
+from chargen.text.files import TABLES
 from chargen.text.sources import corpus_name, resolve, spool
-from chargen.text.vocabulary import Vocabulary
+from chargen.text.vocabulary import Vocabulary, vocabulary_from_json
 
 MINIMUM_CHARACTERS = 64
 
@@ -169,7 +169,7 @@ def _open(place: Path) -> Corpus | None:
     """What lies at `place`, or None when it is not a whole corpus of this format."""
     try:
         meta = json.loads((place / META).read_text("utf-8"))
-        vocabulary = Vocabulary.from_json(meta["vocabulary"])
+        vocabulary = vocabulary_from_json(meta["vocabulary"])
         split, total = meta["split"], meta["total"]
         path = place / IDS
         if (

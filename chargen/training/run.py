@@ -13,7 +13,8 @@ from chargen.lm import recipes, storage
 from chargen.lm.config import ModelConfig, TrainConfig
 from chargen.lm.model import CharLM
 from chargen.options import extended, split_options
-from chargen.runtime.distributed import Ranks, joined
+from chargen.runtime.distributed import Ranks
+from chargen.runtime.joining import joined
 from chargen.runtime.precision import PrecisionChoice
 from chargen.runtime.seeds import seed_everything
 from chargen.storage import checkpoint
