@@ -127,7 +127,8 @@ def test_what_is_looked_for_is_found() -> None:
     assert circle({"a": ["b"], "b": ["c"], "c": ["a"], "d": ["a"]}) == ["a", "b", "c", "a"]
     assert circle({"a": ["b", "c"], "b": ["c"], "c": []}) == []
     source = (
-        "from typing import TYPE_CHECKING\nimport torch.nn\nfrom chargen.text import files, config\n"
+        "from typing import TYPE_CHECKING\nimport torch.nn\n"
+        "from chargen.text import files, config\n"
         "if TYPE_CHECKING:\n    import numpy\nelse:\n    import json\n"
         "try:\n    import zlib\nexcept ImportError:\n    pass\n"
         "class A:\n    def b(self):\n        from chargen.errors import brief\n"

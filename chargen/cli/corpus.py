@@ -141,7 +141,7 @@ def info(corpora: tuple[str, ...], as_json: bool, **options: Any) -> None:
     notes: list[str] = []
     config = CorpusConfig(**options)
     found = sources.resolve(corpora, config, notes)
-    figures = statistics(sources.read(found, config, notes), sources.SEPARATOR)
+    figures = statistics(sources.read(found, config, notes))
     minutes, hidden = suggestion(figures.characters)
     if as_json:
         facts = dataclasses.asdict(figures) | {

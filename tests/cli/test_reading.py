@@ -32,6 +32,26 @@ def test_evaluate_prints_one_object(chargen: Command, trained: Path, corpus: Pat
     assert figures["bits_per_char"] < 0.5
 
 
+@pytest.mark.parametrize("documents", [None, "lines", "files"])
+def test_xz_means_the_same_wherever_it_is_told(
+    chargen: Command, tmp_path: Path, documents: str | None
+) -> None:
+    # Long enough for the presets of xz to differ.
+    words = [f"{number * number % 1000:x}" for number in range(60_000)]
+    text = "".join(f"{word} \u732b\n" if i % 9 == 0 else f"{word} " for i, word in enumerate(words))
+    (tmp_path / "one.txt").write_text(text, encoding="utf-8")
+    (tmp_path / "two.txt").write_text("the end\n", encoding="utf-8")
+    files = (tmp_path / "one.txt", tmp_path / "two.txt")
+    reading = () if documents is None else ("--documents", documents)
+    out = tmp_path / "model"
+    assert (
+        chargen("train", *files, "--out", out, "--steps", 2, "--quiet", *reading, *SMALL).code == 0
+    )
+    evaluated = json.loads(chargen("evaluate", out, *files, "--json", "--streams", 64).out)
+    told = json.loads(chargen("corpus", "info", *files, "--json", *reading).out)
+    assert told["xz"] == evaluated["xz_bits_per_char"]
+
+
 @pytest.mark.parametrize("command", ["evaluate", "score"])
 def test_parts_side_by_side_in_another_precision_come_close(
     chargen: Command, trained: Path, corpus: Path, command: str
