@@ -133,6 +133,30 @@ def load_corpus(
     return replace(corpus, name=name, sources=names, notes=(*notes, *corpus.notes))
 
 
+def current_key(
+    corpora: Sequence[str],
+    config: CorpusConfig,
+    *,
+    reverse: bool = False,
+    progress: Progress | None = None,
+) -> str:
+    """The key under which the text is encoded as it is now; nothing of it is encoded.
+
+    Parameters
+    ----------
+    corpora, config, reverse, progress
+        As for `load_corpus`; all of it `chargen.text.sources.is_there`.
+
+    Raises
+    ------
+    CorpusError, ConfigError
+        As `load_corpus`.
+    """
+    sources = resolve(corpora, config)
+    valid = [] if config.valid is None else resolve([config.valid], config)
+    return Builder("", "", sources, valid, config, None, reverse, 0, progress).key()
+
+
 def cached_corpus(key: str, cache_dir: Path | None = None) -> Corpus | None:
     """The corpus that was encoded under this key, or None when it is not there (any more).
 

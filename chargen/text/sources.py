@@ -77,6 +77,17 @@ def resolve(
     return sources
 
 
+def is_there(argument: str) -> bool:
+    """Whether a corpus lies here to be read again: no pipe, and nothing that is to be fetched."""
+    if argument == "-" or argument in builtin.NAMES:
+        return argument != "-"
+    if reference := fetching.asked(argument):
+        return fetching.cached(reference) is not None
+    with contextlib.suppress(OSError):
+        return Path(argument).is_file() or Path(argument).is_dir()
+    return False
+
+
 def are_tables(corpora: Sequence[str], config: CorpusConfig) -> bool:
     """Whether each source is a table, whose rows can be documents."""
     return all(source.form in TABLES.values() for source in resolve(corpora, config))
