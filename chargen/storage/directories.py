@@ -30,6 +30,11 @@ def cache_folder(cache_dir: Path | None = None) -> Path:
     return user_cache_path("chargen")
 
 
+def real_path(path: str | Path) -> Path:
+    """Where a path leads. `Path.resolve` raises RuntimeError where links go round in a circle."""
+    return Path(os.path.realpath(path))
+
+
 def cache_limit() -> float:
     """Most bytes that encoded corpora may take: $CHARGEN_CACHE_GB times 10**9, else ten of them.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,32 @@ def test_damaged_checkpoints_are_refused(
     result = chargen(command, copy)
     assert result.code == 1
     assert "model.safetensors" in result.err
+    assert result.err.count("\n") == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs symbolic links")
+@pytest.mark.parametrize(
+    "command",
+    [
+        "info LOOP",
+        "sample LOOP",
+        "train CORPUS --steps 1 --out LOOP",
+        "train --resume LOOP",
+        "train LOOP --steps 1",
+        "sentiment predict LOOP fine",
+        "sentiment predict LOOP --input CORPUS --output LOOP.csv",
+        "sentiment train CORPUS --encoder LOOP --out LOOP",
+    ],
+)
+def test_links_that_go_round_in_a_circle(
+    chargen: Command, corpus: Path, tmp_path: Path, command: str
+) -> None:
+    for name in ("loop", "loop.csv"):
+        (tmp_path / name).symlink_to(name)
+    places = {"LOOP": tmp_path / "loop", "LOOP.csv": tmp_path / "loop.csv", "CORPUS": corpus}
+    result = chargen(*(places.get(word, word) for word in command.split()))
+    assert result.code in (1, 2)
+    assert str(tmp_path / "loop") in result.err
     assert result.err.count("\n") == 1
 
 
