@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import lzma
 import math
 import os
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -325,19 +323,3 @@ class LanguageModel:
 def load(directory: str | Path, device: str = "cpu", precision: str = "float32") -> LanguageModel:
     """Read a language model; see `LanguageModel.load`."""
     return LanguageModel.load(directory, device, precision)
-
-
-def compressed_bits_per_char(text: str) -> dict[str, float]:
-    """Size of a text under the standard library's compressors: a yardstick for a model.
-
-    Returns
-    -------
-    dict
-        ``xz_bits_per_char`` (preset 9 extreme) and ``zlib_bits_per_char`` (level 9).
-    """
-    data = text.encode("utf-8", "replace")
-    sizes = {
-        "xz": len(lzma.compress(data, preset=9 | lzma.PRESET_EXTREME)),
-        "zlib": len(zlib.compress(data, 9)),
-    }
-    return {f"{name}_bits_per_char": 8 * size / len(text) for name, size in sizes.items()}

@@ -59,8 +59,8 @@ def evaluate(
     machine, reading = split_options(options, MachineConfig, CorpusConfig)
     lm = load_model(directory, machine)
     text = read_text(files, reading_of(lm, files, reading))
-    from chargen.language_model import compressed_bits_per_char
     from chargen.lm.evaluation import bits
+    from chargen.text.statistics import xz_bits_per_char, zlib_bits_per_char
 
     score = lm.score(text, streams=streams)
     figures: dict[str, Any] = {
@@ -69,7 +69,8 @@ def evaluate(
         "bits_per_char": score.bits_per_char,
         "perplexity": score.perplexity,
         "unknown_chars": score.unknown_chars,
-        **compressed_bits_per_char(text),
+        "xz_bits_per_char": xz_bits_per_char(text),
+        "zlib_bits_per_char": zlib_bits_per_char(text),
     }
     if dynamic:
         nats = lm.score(text, dynamic=True).nats_per_char

@@ -79,7 +79,7 @@ def score(
     machine, reading = split_options(options, MachineConfig, CorpusConfig)
     written = {"--html": html_file, "--png": png_file}
     check_files(written, force, drawn=("--png",))
-    from chargen.text.sources import SEPARATOR
+    from chargen.text.symbols import SEPARATOR
 
     lm = load_model(directory, machine)
     result = lm.score(read_text(files, reading_of(lm, files, reading)), streams=streams)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import signal
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from chargen.cli.files import check_files
-from chargen.cli.terminal import leave_closed_pipe, say, sentence
+from chargen.cli.terminal import leave_closed_pipe, prepare_streams, say, sentence
 from chargen.errors import ChargenError, ConfigError
 from chargen.lm.config import TrainConfig
 from chargen.options import SEED
@@ -19,8 +18,7 @@ from chargen.options import SEED
 
 def run_script(main: Callable[[], None]) -> NoReturn:
     """Run `main` and exit: an error is one sentence, and a closed pipe is no error."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # letters that a terminal lacks, as escapes
-        sys.stdout.reconfigure(errors="backslashreplace")
+    prepare_streams()
     sys.exit(_run(main))
 
 

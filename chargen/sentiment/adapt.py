@@ -13,7 +13,7 @@ from chargen.lm.config import TrainConfig
 from chargen.lm.model import CharLM
 from chargen.runtime.signals import stopping_softly
 from chargen.sentiment.batching import readable
-from chargen.text.sources import SEPARATOR
+from chargen.text.symbols import SEPARATOR
 from chargen.text.vocabulary import Vocabulary
 from chargen.training.reporting import Reporter
 from chargen.training.trainer import Trainer

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,15 +15,13 @@ from chargen.runtime.device import choose_device
 from chargen.runtime.precision import reading_precision
 from chargen.sentiment import storage
 from chargen.sentiment.batching import BATCH_SYMBOLS, EncodedTexts, eyes_of, read_all
+from chargen.sentiment.explain import Explanation, explain
 from chargen.sentiment.network import ClassifierNetwork
 from chargen.sentiment.ngrams import NgramModel
 from chargen.storage import checkpoint
 from chargen.storage.checkpoint import Checkpoint
 from chargen.text.html import clean_html
 from chargen.text.vocabulary import Vocabulary
-
-if TYPE_CHECKING:
-    from chargen.sentiment.explain import Explanation
 
 CHUNK = 2048
 """Texts that are read, sorted by length and classified together."""
@@ -200,8 +197,6 @@ class Classifier:
 
     def explain(self, text: str, label: str | None = None) -> Explanation:
         """How the verdict moves along a text; see `chargen.sentiment.explain.explain`."""
-        from chargen.sentiment.explain import explain
-
         return explain(self, text, label)
 
     def _prefixes(self, text: str) -> NDArray[np.float32]:

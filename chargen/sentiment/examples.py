@@ -9,11 +9,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from chargen.errors import CorpusError
+from chargen.errors import CorpusError, shown
 from chargen.sentiment.config import ExamplesConfig
 from chargen.sentiment.gathering import Gathered, gather, gather_texts, named
 from chargen.sentiment.splitting import split, subset, warn_shared
-from chargen.text.files import shown
 
 __all__ = ["Examples", "read_examples", "read_texts", "split", "subset", "warn_shared"]
 

@@ -17,6 +17,7 @@ from chargen.sentiment.examples import Examples
 from chargen.sentiment.material import read_material
 from chargen.sentiment.session import FinetuneRun, Session
 from chargen.storage import checkpoint
+from chargen.storage.directories import real_path
 from chargen.storage.outputs import refuse_to_overwrite, writing_lock
 from chargen.training.reporting import Reporter
 
@@ -77,10 +78,10 @@ def finetune(
     encoders = [encoder] if isinstance(encoder, str | Path) else list(encoder)
     if not 1 <= len(encoders) <= 2:
         raise ConfigError("--encoder takes one language model, or a forward and a backward one")
-    places = {Path(path).resolve() for path in encoders}
+    places = {real_path(path) for path in encoders}
     if len(places) < len(encoders):
         raise ConfigError(f"--encoder {encoders[0]} is given twice: give two different ones")
-    if directory.resolve() in places:
+    if real_path(directory) in places:
         raise ConfigError(f"--out {directory} is the encoder itself: choose another folder")
     refuse_to_overwrite(directory, force)
     with writing_lock(directory):

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from chargen.errors import ConfigError, CorpusError
+from chargen.errors import ConfigError, CorpusError, shown
 from chargen.sentiment.columns import TableFile, label_in, text_in
 from chargen.sentiment.config import ExamplesConfig
 from chargen.text.decoding import decode
 from chargen.text.fetching import asked, labelled_path, paths
-from chargen.text.files import byte_blocks, from_path, shown, unreadable
+from chargen.text.files import byte_blocks, from_path, unreadable
 from chargen.text.html import clean_html
 from chargen.text.tables import Row, broken
 

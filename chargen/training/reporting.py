@@ -7,9 +7,6 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-METRICS = "metrics.jsonl"
-"""The log's name in a checkpoint."""
-
 MAX_ROWS = 20_000
 """Rows that a run's log keeps, however long the run."""
 

@@ -14,15 +14,16 @@ from chargen.lm import recipes, storage
 from chargen.lm.config import ModelConfig, TrainConfig
 from chargen.lm.model import CharLM
 from chargen.options import extended, split_options
-from chargen.runtime.distributed import Ranks, joined
+from chargen.runtime.distributed import Ranks
+from chargen.runtime.joining import joined
 from chargen.runtime.precision import PrecisionChoice
 from chargen.runtime.seeds import seed_everything
 from chargen.storage import checkpoint
 from chargen.storage.outputs import refuse_to_overwrite, writing_lock
 from chargen.text.config import CorpusConfig
-from chargen.text.corpus import Corpus, cached_corpus, load_corpus
+from chargen.text.corpus import Corpus, cached_corpus, current_key, load_corpus
 from chargen.text.fetching import valid_part
-from chargen.text.sources import corpus_name
+from chargen.text.sources import corpus_name, is_there
 from chargen.text.vocabulary import Vocabulary
 from chargen.training.progress import LARGEST
 from chargen.training.reporting import Log, Reporter
@@ -134,6 +135,12 @@ def resume(
     On a CPU, with a budget in steps or epochs, the result equals that of a run that was never
     interrupted, bit by bit.
 
+    A corpus that was edited meanwhile is refused, even where the cache still has the encoding of
+    the text that the run began with: whether a run can go on must not depend on what a cache
+    happens to keep, and whoever edits a text expects the edited one to be read. Where the text is
+    no longer there to compare (removed, or read from a pipe), its encoding is used and this is
+    said.
+
     Parameters
     ----------
     directory : path
@@ -182,7 +189,7 @@ def resume(
         reverse = model.config.direction == "backward"
         text = _on_all_ranks(
             ranks,
-            lambda: _corpus_again(str(directory), config["corpus"], reverse, reporter),
+            lambda: _corpus_resumed(str(directory), config["corpus"], reverse, reporter),
             config["corpus"],
             reverse,
         )
@@ -351,6 +358,36 @@ def _on_all_ranks(
     )
 
 
+def _corpus_resumed(
+    directory: str, saved: dict[str, Any], reverse: bool, reporter: Reporter
+) -> Corpus:
+    """The text that a run began with; see `resume` on one that was edited."""
+    names, config = saved["arguments"], _saved_config(directory, saved)
+    gone = [name for name in (*names, config.valid) if name is not None and not is_there(name)]
+    if gone and (text := cached_corpus(saved["key"])):
+        shown = ", ".join("standard input" if name == "-" else name for name in gone)
+        reporter.note(f"{shown} cannot be read again: going on with its encoding in the cache")
+        return text
+    if not gone and saved["key"] != current_key(
+        names, config, reverse=reverse, progress=reporter.stage
+    ):
+        raise _changed(directory, saved)
+    return _corpus_again(directory, saved, reverse, reporter)
+
+
+def _saved_config(where: str, saved: dict[str, Any]) -> CorpusConfig:
+    return storage.config_from_json(
+        CorpusConfig, saved["config"], f"{where}: corpus of config.json"
+    )
+
+
+def _changed(where: str, saved: dict[str, Any]) -> CorpusError:
+    return CorpusError(
+        f"the corpus of {where} ({', '.join(saved['arguments'])}) has changed since: "
+        "a run can only go on with the same text"
+    )
+
+
 def _corpus_again(where: str, saved: dict[str, Any], reverse: bool, reporter: Reporter) -> Corpus:
     """The corpus of a run that has begun: its encoding if that is here, or built again."""
     text = cached_corpus(saved["key"])
@@ -360,13 +397,9 @@ def _corpus_again(where: str, saved: dict[str, Any], reverse: bool, reporter: Re
         raise CorpusError(
             f"the text that {where} was reading came from a pipe and is no longer in the cache"
         )
-    corpus_config = storage.config_from_json(
-        CorpusConfig, saved["config"], f"{where}: corpus of config.json"
+    text = load_corpus(
+        saved["arguments"], _saved_config(where, saved), reverse=reverse, progress=reporter.stage
     )
-    text = load_corpus(saved["arguments"], corpus_config, reverse=reverse, progress=reporter.stage)
     if text.key != saved["key"]:
-        raise CorpusError(
-            f"the corpus of {where} ({', '.join(saved['arguments'])}) has changed since: "
-            "a run can only go on with the same text"
-        )
+        raise _changed(where, saved)
     return text

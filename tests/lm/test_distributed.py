@@ -30,7 +30,8 @@ from torch import Tensor
 
 from chargen.errors import ChargenError, ConfigError, FollowerError, TrainingError
 from chargen.lm.model import CharLM
-from chargen.runtime.distributed import Ranks, joined
+from chargen.runtime.distributed import Ranks
+from chargen.runtime.joining import joined
 from chargen.training.trainer import GIVE_UP_AFTER, Trainer
 
 from .test_trainer import RANDOM, Ears, planned, same
