@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 ROWS = (
-    {"errors"},
+    {"errors", "keywords"},
     {"options", "storage", "runtime"},
     {"text"},
     {"lm"},
@@ -24,6 +24,7 @@ ROWS = (
 
 CLOSED: dict[str, set[str]] = {
     "errors": set(),
+    "keywords": set(),
     "options": {"errors"},
     "storage": {"errors", "runtime"},
     "runtime": {"errors", "storage"},
