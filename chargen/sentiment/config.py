@@ -185,6 +185,12 @@ class FinetuneConfig:
     evaluations: int = option(
         5, "Evaluations on the validation texts in a run.", heading="Evaluation"
     )
+    eval_every: int | None = option(
+        None, "Steps between evaluations (default: as --evaluations says).", heading="Evaluation"
+    )
+    checkpoint_every: int | None = option(
+        None, "Steps between checkpoints (default: every minute).", heading="Output"
+    )
     device: str = option(
         "auto", "Where to compute: auto, cpu, cuda, cuda:1, mps.", heading="Machine"
     )
@@ -208,8 +214,9 @@ class FinetuneConfig:
         check_choice(self, "precision", PRECISIONS)
         for name in ("minutes", "epochs", "adapt", "learning_rate", "encoder_rate"):
             check_number(self, name, above=0)
-        for name in ("labels", "patience", "evaluations", "threads"):
+        for name in ("labels", "patience", "evaluations", "eval_every", "checkpoint_every"):
             check_number(self, name, low=1, whole=True)
+        check_number(self, "threads", low=1, whole=True)
         for name in ("batch_size", "window"):
             check_number(self, name, low=2, whole=True)
         check_number(self, "layer_decay", low=1)
