@@ -104,6 +104,8 @@ class FinetuneOptions(TypedDict, total=False):
     class_weights: bool
     patience: int | None
     evaluations: int
+    eval_every: int | None
+    checkpoint_every: int | None
     device: str
     precision: Literal["auto", "float32", "bfloat16"]
     threads: int | None

@@ -21,7 +21,7 @@ from chargen.errors import ConfigError
 from chargen.lm.config import ModelConfig, TrainConfig
 from chargen.options import Kind, Options, flag, split_options
 from chargen.sampling.config import SamplingConfig
-from chargen.sentiment.config import ExamplesConfig, FinetuneConfig
+from chargen.sentiment.config import CompareConfig, ExamplesConfig, FinetuneConfig
 from chargen.text.config import CorpusConfig, is_text_encoding
 
 CONFIGS = sorted(Options.__subclasses__(), key=lambda config: config.__name__)
@@ -58,7 +58,8 @@ def refused(config: Owner, field: Field[Any], value: Any) -> str:
 
 
 def accepted(config: Owner, field: Field[Any], value: Any) -> None:
-    assert getattr(config(**{field.name: value}), field.name) == value
+    needed = {"encoder": ("model",)} if config is CompareConfig else {}  # its budget is of ours
+    assert getattr(config(**needed | {field.name: value}), field.name) == value
 
 
 def beside(bound: float, kind: Kind, up: bool) -> float:

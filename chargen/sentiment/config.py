@@ -159,6 +159,15 @@ class FinetuneConfig(Options):
     evaluations: int = option(
         5, "Evaluations on the validation texts in a run.", low=1, heading="Evaluation"
     )
+    eval_every: int | None = option(
+        None,
+        "Steps between evaluations (default: as --evaluations says).",
+        low=1,
+        heading="Evaluation",
+    )
+    checkpoint_every: int | None = option(
+        None, "Steps between checkpoints (default: every minute).", low=1, heading="Output"
+    )
     device: str = DEVICE
     precision: str = PRECISION
     threads: int | None = THREADS

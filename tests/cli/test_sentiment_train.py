@@ -255,17 +255,17 @@ def test_a_run_that_diverges_ends_with_advice(train: Command, tmp_path: Path) ->
 INTERRUPTED = """
 import os, signal, sys
 from chargen.cli.main import main
-from chargen.sentiment.tuner import Tuner
+from chargen.training.loop import Loop
 
-step = Tuner.step
+step = Loop.step
 
-def interrupted(self, indices):
-    row = step(self, indices)
+def interrupted(self, batch):
+    row = step(self, batch)
     if row["step"] == 7:
         os.kill(os.getpid(), signal.SIGINT)
     return row
 
-Tuner.step = interrupted
+Loop.step = interrupted
 main(sys.argv[1:])
 """
 

@@ -16,7 +16,8 @@ import torch
 
 from chargen.errors import CheckpointError, ConfigError, CorpusError, TrainingError
 from chargen.lm import storage as lm_storage
-from chargen.sentiment import metrics, session
+from chargen.sentiment import finetune as finetune_module
+from chargen.sentiment import metrics, text_classification
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.config import ExamplesConfig
 from chargen.sentiment.examples import Examples, read_examples, split
@@ -98,7 +99,7 @@ def test_figures_are_those_of_the_classifier_that_is_saved(
     start: Start, planted_csv: Path, ngrams: bool, trusted: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # With 6 validation texts: calibrated on them where that is enough.
-    monkeypatch.setattr(session, "TRUSTED_VALIDATION", trusted)
+    monkeypatch.setattr(text_classification, "TRUSTED_VALIDATION", trusted)
     run = start(ngrams=ngrams)
     valid = valid_part(planted_csv)
     classifier = Classifier.load(run.directory)
@@ -259,7 +260,7 @@ def test_seeds(start: Start, tmp_path: Path) -> None:
 
 
 def test_deterministic(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "choose_precision", lambda *_: pytest.fail("by stopwatch"))
+    monkeypatch.setattr(finetune_module, "choose_precision", lambda *_: pytest.fail("by stopwatch"))
     runs = [
         start(out=tmp_path / str(k), deterministic=True, precision="auto", window=12)
         for k in range(2)
@@ -280,7 +281,7 @@ def test_the_lm_loss_moves_the_encoder(start: Start, tmp_path: Path) -> None:
 def test_adapting_changes_the_encoder(
     start: Start, tmp_path: Path, tiny_lm: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "reference_step", lambda device: lambda: None)
+    monkeypatch.setattr(finetune_module, "reference_step", lambda device: lambda: None)
     unlabelled = tmp_path / "more.txt"
     unlabelled.write_text("\n".join(planted(100, seed=5).texts))
     ears = Ears()

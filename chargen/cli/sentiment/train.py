@@ -27,6 +27,13 @@ from chargen.sentiment.config import ExamplesConfig, FinetuneConfig, NetworkConf
 @option("--out", heading="Output", type=click.Path(), help="Classifier to write.")
 @resume_option
 @option("--force", heading="Output", is_flag=True, help="Replace a checkpoint that exists.")
+@option(
+    "--tensorboard",
+    heading="Output",
+    type=click.Path(file_okay=False),
+    metavar="FOLDER",
+    help="Write TensorBoard's event files there too.",
+)
 @options_of(FinetuneConfig)
 @options_of(NetworkConfig)
 @options_of(ExamplesConfig)
@@ -38,6 +45,7 @@ def train(
     out: str | None,
     resumed: str | None,
     force: bool,
+    tensorboard: str | None,
     as_json: bool,
     quiet: bool,
     **options: Any,
@@ -66,9 +74,17 @@ def train(
     from chargen.sentiment import finetune as runs
 
     if resumed is not None:
-        run = runs.resume_finetune(resumed, reporter=reporter, **budget)
+        run = runs.resume_finetune(resumed, reporter=reporter, tensorboard=tensorboard, **budget)
     else:
-        run = runs.finetune(str(data), encoder, str(out), force=force, reporter=reporter, **options)
+        run = runs.finetune(
+            str(data),
+            encoder,
+            str(out),
+            force=force,
+            reporter=reporter,
+            tensorboard=tensorboard,
+            **options,
+        )
     _tell(run, as_json, quiet)
     return 0 if run.finished else 128 + signal.SIGINT
 

@@ -18,13 +18,15 @@ from safetensors.torch import save as write_tensors
 from torch import Tensor, nn
 
 from chargen.errors import TrainingError
-from chargen.sentiment import tuner as tuner_module
+from chargen.sentiment import text_classification
 from chargen.sentiment.batching import EncodedTexts, Eye
 from chargen.sentiment.config import FinetuneConfig
 from chargen.sentiment.examples import Examples
 from chargen.sentiment.network import MOMENTUM
 from chargen.sentiment.storage import weights_of
-from chargen.sentiment.tuner import GIVE_UP_AFTER, Labelled, Tuner
+from chargen.sentiment.text_classification import Labelled, TextClassification
+from chargen.training import loop
+from chargen.training.loop import GIVE_UP_AFTER, Loop
 from chargen.training.reporting import Reporter
 
 from .making import CHARS, DROPOUTS, Ears, make_lm, make_network, planted, same
@@ -33,11 +35,15 @@ DATA = planted(40)
 TWELVE = DATA.select(range(12))
 NOTHING = DATA.select([])
 
+Tuner = Loop[TextClassification]
+
 
 def labelled(examples: Examples) -> Labelled:
     encoded = EncodedTexts(examples.texts, [Eye(CHARS, False)])
     truth = torch.tensor([("bad", "good").index(label) for label in examples.labels], dtype=int)
-    return Labelled(encoded, nn.functional.one_hot(truth, 2).float(), torch.ones(len(truth)))
+    return Labelled(
+        examples.texts, encoded, nn.functional.one_hot(truth, 2).float(), torch.ones(len(truth))
+    )
 
 
 def figures(truth: NDArray[np.int64], probabilities: NDArray[np.float32]) -> dict[str, Any]:
@@ -67,22 +73,15 @@ def make(
     remaining = iter(scores or ())
 
     def measure(*given: Any) -> dict[str, Any]:
-        return figures(*given) | ({"macro_f1": next(remaining)} if scores else {})
+        return figures(*given) | ({"macro_f1": next(remaining, 0.0)} if scores else {})
 
     def save(tuner: Tuner) -> None:
         if saved is not None:
             saved.append(tuner.progress.step)
 
-    return Tuner(
-        network,
-        labelled(train),
-        labelled(valid),
-        FinetuneConfig(**chosen),
-        "float32",
-        measure,
-        save,
-        reporter,
-    )
+    config = FinetuneConfig(**chosen)
+    task = TextClassification(network, labelled(train), labelled(valid), config, "float32", measure)
+    return Loop(task, save, reporter)
 
 
 def averaged(tuner: Tuner) -> bool:
@@ -108,9 +107,9 @@ def test_overfits_twenty_texts(from_scratch: bool) -> None:
         ema=0.5,
     )
     tuner.run()
-    assert tuner.progress.best["valid_accuracy"] == 1
-    assert tuner.progress.best["valid_log_loss"] < 0.1
-    assert tuner.progress.texts == 40 * 20
+    assert tuner.task.progress.best["valid_accuracy"] == 1
+    assert tuner.task.progress.best["valid_log_loss"] < 0.1
+    assert tuner.task.progress.texts == 40 * 20
     assert tuner.progress.step == 80
 
 
@@ -133,26 +132,26 @@ def test_an_epoch_has_every_text_once() -> None:
     seen: Counter[int] = Counter()
     epochs = []
     for _ in range(3 * 5):
-        seen.update(tuner._next_batch())
-        epochs.append(tuner.progress.epoch)
+        seen.update(tuner.task.next_batch())
+        epochs.append(tuner.task.progress.epoch)
     assert set(seen.values()) == {3}
     assert len(seen) == len(DATA)
     assert epochs == [0] * 5 + [1] * 5 + [2] * 5
 
 
 def test_seeds_give_other_orders() -> None:
-    assert make()._epoch(0) == make()._epoch(0)
-    assert make()._epoch(0) != make()._epoch(1)
+    assert make().task.batches(0) == make().task.batches(0)
+    assert make().task.batches(0) != make().task.batches(1)
     other = make()
-    other.config = replace(other.config, seed=5)
-    assert other._epoch(0) != make()._epoch(0)
+    other.task.config = replace(other.task.config, seed=5)
+    assert other.task.batches(0) != make().task.batches(0)
 
 
 def test_texts_count_as_much_as_their_weights_say() -> None:
     results = []
     for weights in ([1.0, 0.0], [5.0, 0.0], [1.0, 1.0]):
         tuner = make(lm_weight=0.0, weight_decay=0.0)
-        tuner.train.weights[:2] = torch.tensor(weights)
+        tuner.task.train.weights[:2] = torch.tensor(weights)
         results.append(tuner.step([0, 1])["loss"])
     assert results[0] == pytest.approx(results[1])  # relative to one another
     assert results[0] != pytest.approx(results[2], rel=1e-3)
@@ -173,16 +172,16 @@ class Watch(Ears):
 
     def watch(self, tuner: Tuner) -> None:
         self.tuner = tuner
-        self.before = {id(p): p.detach().clone() for g in tuner.groups for p in g.parameters}
+        self.before = {id(p): p.detach().clone() for g in tuner.task.groups for p in g.parameters}
 
     def step(self, progress: float, metrics: Any) -> None:
         super().step(progress, metrics)
         assert self.tuner is not None
-        names = {id(p): name for name, p in self.tuner.network.named_parameters()}
+        names = {id(p): name for name, p in self.tuner.task.model.named_parameters()}
         average = self.tuner.average.average if self.tuner.average else {}
         self.moved.append(set())
         self.averaged.append(set())
-        for group in self.tuner.groups:
+        for group in self.tuner.task.groups:
             for p in group.parameters:
                 if not torch.equal(p, self.before[id(p)]):
                     self.moved[-1].add(group.name)
@@ -202,7 +201,7 @@ def test_what_is_frozen_is_bit_for_bit_what_it_was() -> None:
     )
     watch.watch(tuner)
     tuner.run()
-    starts = {group.name: group.starts for group in tuner.groups}
+    starts = {group.name: group.starts for group in tuner.task.groups}
     assert list(starts) == ["head", "layer -1", "layer -2", "embedding"]
     # The share of the run before each step decides; 20 steps.
     shares = [0.0, *watch.progress[:-1]]
@@ -251,7 +250,7 @@ def test_a_budget_in_epochs_ends() -> None:
 
 def test_a_budget_in_minutes_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(10**6))
-    monkeypatch.setattr(tuner_module.time, "perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: float(next(clock)))
     ears = Ears()
     tuner = make(epochs=None, minutes=1.0, reporter=ears)
     tuner.run()
@@ -263,7 +262,7 @@ def test_a_budget_in_minutes_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_checkpoint_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(10**6))
-    monkeypatch.setattr(tuner_module.time, "perf_counter", lambda: 8.0 * next(clock))
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: 8.0 * next(clock))
     saved: list[int] = []
     make(epochs=6.0, saved=saved).run()
     assert len(saved) > 3
@@ -302,7 +301,7 @@ def test_evaluations_of_a_run(epochs: float, count: int) -> None:
 def test_patience_waits_for_a_better_score_than_the_best(
     trusted: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tuner_module, "TRUSTED_VALIDATION", trusted)
+    monkeypatch.setattr(text_classification, "TRUSTED_VALIDATION", trusted)
     ears = Ears()
     scores = [0.5, 0.6, 0.3, 0.4, 0.45, 0.9, 0.9, 0.9, 0.9, 0.9]
     tuner = make(patience=3, evaluations=10, scores=scores, reporter=ears)
@@ -328,30 +327,30 @@ def test_without_validation_nothing_is_out_of_patience() -> None:
 def test_the_best_are_kept_where_validation_can_be_trusted_else_the_last(
     trusted: int, kept: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tuner_module, "TRUSTED_VALIDATION", trusted)
+    monkeypatch.setattr(text_classification, "TRUSTED_VALIDATION", trusted)
     seen: list[dict[str, Tensor]] = []
     tuner = make(evaluations=4, scores=[0.5, 0.9, 0.7, 0.6])
-    measure = tuner.figures
+    measure = tuner.task.figures
 
     def spy(*given: Any) -> dict[str, Any]:
-        seen.append(weights_of(tuner.network))
+        seen.append({k: v.clone() for k, v in tuner.task.model.state_dict().items()})
         return measure(*given)
 
-    tuner.figures = spy
+    tuner.task.figures = spy
     tuner.run()
+    tuner.best["temperature"].fill_(1.0)  # calibrated at the end
     assert same(tuner.best, seen[kept - 1])
-    assert tuner.progress.best["step"] == 5 * kept
-    assert tuner.progress.best["valid_macro_f1"] == [0.5, 0.9, 0.7, 0.6][kept - 1]
+    assert tuner.progress.best_step == tuner.task.progress.best["step"] == 5 * kept
 
 
 def test_log_loss_decides_between_equal_scores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuner_module, "TRUSTED_VALIDATION", 1)
+    monkeypatch.setattr(text_classification, "TRUSTED_VALIDATION", 1)
     tuner = make(evaluations=4, scores=[0.8, 0.8, 0.8, 0.8], learning_rate=0.02)
     ears = tuner.reporter = Ears()
     tuner.run()
     losses = [row["valid_log_loss"] for row in ears.evaluations]
     assert len(set(losses)) == 4
-    assert tuner.progress.best["valid_log_loss"] == min(losses)
+    assert tuner.progress.best_step == 5 * (1 + losses.index(min(losses)))
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])
@@ -364,19 +363,19 @@ def test_evaluations_disturb_neither_weights_nor_generators(ema: float) -> None:
     once, often = results
     assert same(once.best, often.best)
     for group in ("model", "optimizer", "generators"):
-        assert same(once.training_state()[1][group], often.training_state()[1][group]), group
+        assert same(once.state()[1][group], often.state()[1][group]), group
 
 
 def test_the_average_is_what_is_evaluated_and_kept() -> None:
     tuner = make(ema=0.9)
     tuner.run()
-    last = weights_of(tuner.network)
+    last = weights_of(tuner.task.model)
     assert averaged(tuner)
     assert not torch.equal(tuner.best["head.2.weight"], last["head.2.weight"])
     plain = make(ema=0.0)
     plain.run()
     assert plain.average is None
-    own = weights_of(plain.network)
+    own = weights_of(plain.task.model)
     assert all(torch.equal(plain.best[name], own[name]) for name in own if "running" not in name)
 
 
@@ -384,22 +383,24 @@ def test_figures_are_those_of_the_weights_that_are_kept() -> None:
     tuner = make(ema=0.8, lm=DROPOUTS)
     tuner.run()
     network = make_network(make_lm(**DROPOUTS))
-    tuner.network = network
+    tuner.task.model = network
     network.load_state_dict(tuner.best, strict=False)
     network.eval()
-    truth = tuner.valid.targets.argmax(-1).numpy()
-    found = figures(truth, tuner.logits(tuner.valid.encoded).softmax(-1).numpy())
-    assert found["log_loss"] == pytest.approx(tuner.progress.best["valid_log_loss"], abs=1e-5)
+    truth = tuner.task.valid.targets.argmax(-1).numpy()
+    found = figures(truth, tuner.task.logits(tuner.task.valid.encoded).softmax(-1).numpy())
+    assert found["log_loss"] == pytest.approx(tuner.task.progress.best["valid_log_loss"], abs=1e-5)
 
 
 def test_statistics_equal_those_of_one_big_batch() -> None:
     tuner = make(batch_size=100, lm=DROPOUTS)  # dropout is off while they are taken
-    norm = tuner.network.head[0]
+    norm = tuner.task.model.head[0]
     assert isinstance(norm, nn.BatchNorm1d)
-    tuner.refresh_statistics()
-    tuner.network.eval()
+    tuner.task.refresh_statistics()
+    tuner.task.model.eval()
     with torch.no_grad():
-        features = tuner.network.features(tuner.train.encoded.readings(range(len(DATA)), "cpu"))
+        features = tuner.task.model.features(
+            tuner.task.train.encoded.readings(range(len(DATA)), "cpu")
+        )
     torch.testing.assert_close(norm.running_mean, features.mean(0), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(
         norm.running_var, features.var(0, correction=0), atol=1e-5, rtol=1e-3
@@ -409,12 +410,12 @@ def test_statistics_equal_those_of_one_big_batch() -> None:
 
 def test_statistics_from_several_batches_are_nearly_those() -> None:
     tuner = make(train=planted(200), batch_size=24)
-    norm = tuner.network.head[0]
+    norm = tuner.task.model.head[0]
     assert isinstance(norm, nn.BatchNorm1d)
-    tuner.refresh_statistics()
-    tuner.network.eval()
+    tuner.task.refresh_statistics()
+    tuner.task.model.eval()
     with torch.no_grad():
-        features = tuner.network.features(tuner.train.encoded.readings(range(200), "cpu"))
+        features = tuner.task.model.features(tuner.task.train.encoded.readings(range(200), "cpu"))
     assert norm.running_mean is not None
     assert norm.running_var is not None
     deviation = features.std(0).clamp(min=1e-4)
@@ -425,20 +426,20 @@ def test_statistics_from_several_batches_are_nearly_those() -> None:
 def test_statistics_are_of_all_classes_also_in_a_sorted_file(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tuner_module, "STATISTICS_TEXTS", 12)
+    monkeypatch.setattr(text_classification, "STATISTICS_TEXTS", 12)
     tuner = make(train=DATA.select(sorted(range(40), key=lambda i: DATA.labels[i])))
     seen: list[int] = []
-    readings = tuner.train.encoded.readings
+    readings = tuner.task.train.encoded.readings
 
     def spy(indices: Sequence[int], device: Any) -> Any:
         assert len(indices) > 1
         seen.extend(indices)
         return readings(indices, device)
 
-    monkeypatch.setattr(tuner.train.encoded, "readings", spy)
-    tuner.refresh_statistics()
+    monkeypatch.setattr(tuner.task.train.encoded, "readings", spy)
+    tuner.task.refresh_statistics()
     assert len(seen) == len(set(seen)) == 12
-    assert {int(tuner.train.targets[i].argmax()) for i in seen} == {0, 1}
+    assert {int(tuner.task.train.targets[i].argmax()) for i in seen} == {0, 1}
 
 
 @pytest.mark.parametrize(("count", "batch_size"), [(2, 2), (3, 2), (9, 8), (17, 4)])
@@ -454,12 +455,12 @@ def test_no_batch_is_of_a_single_text(count: int, batch_size: int) -> None:
 def test_a_text_that_spoils_the_loss_is_skipped() -> None:
     ears = Ears()
     tuner = make(reporter=ears, batch_size=10, ema=0.9)
-    tuner.train.weights[7] = math.nan
-    before = weights_of(tuner.network)
-    with_it = next(batch for batch in tuner._epoch(0) if 7 in batch)
+    tuner.task.train.weights[7] = math.nan
+    before = weights_of(tuner.task.model)
+    with_it = next(batch for batch in tuner.task.batches(0) if 7 in batch)
     row = tuner.step(with_it)
     assert math.isnan(row["loss"])
-    names = dict(tuner.network.named_parameters())
+    names = dict(tuner.task.model.named_parameters())
     assert all(torch.equal(before[name], p) for name, p in names.items())
     tuner.run()
     assert tuner.progress.skipped == 4  # once an epoch
@@ -470,7 +471,7 @@ def test_a_text_that_spoils_the_loss_is_skipped() -> None:
 def test_too_many_in_a_row_end_the_run() -> None:
     saved: list[int] = []
     tuner = make(epochs=20.0, saved=saved, evaluations=1)
-    tuner.train.weights.fill_(math.inf)
+    tuner.task.train.weights.fill_(math.inf)
     with pytest.raises(TrainingError, match=r"10 steps in a row.*--learning-rate than 0.01"):
         tuner.run()
     assert tuner.progress.step == GIVE_UP_AFTER
@@ -479,7 +480,7 @@ def test_too_many_in_a_row_end_the_run() -> None:
 
 def test_skips_in_a_row_begin_anew_with_every_good_step() -> None:
     tuner = make()
-    tuner.train.weights[0] = math.nan
+    tuner.task.train.weights[0] = math.nan
     for _ in range(GIVE_UP_AFTER + 5):
         tuner.step([0, 1])
         tuner.step([2, 3])
@@ -488,7 +489,7 @@ def test_skips_in_a_row_begin_anew_with_every_good_step() -> None:
 
 def poison(tuner: Tuner) -> None:
     with torch.no_grad():
-        tuner.network.head[-1].bias.fill_(math.nan)
+        tuner.task.model.head[-1].bias.fill_(math.nan)
 
 
 def test_weights_that_are_no_numbers_are_never_the_best() -> None:
@@ -499,7 +500,7 @@ def test_weights_that_are_no_numbers_are_never_the_best() -> None:
     assert tuner.finished
     assert [row.get("step") for row in ears.evaluations] == [5, 10]
     assert "valid_accuracy" not in ears.evaluations[1]
-    assert tuner.progress.best["step"] == 5
+    assert tuner.task.progress.best["step"] == 5
     assert all(value.isfinite().all() for value in tuner.best.values())
 
 
@@ -518,7 +519,7 @@ def test_a_run_without_a_single_number_is_an_error(valid: Examples) -> None:
 
 def test_the_log_is_json_without_nan() -> None:
     tuner = make(epochs=4.0, evaluations=4)
-    tuner.train.weights[tuner._epoch(1)[-1]] = math.nan  # in the tenth step
+    tuner.task.train.weights[tuner.task.batches(1)[-1]] = math.nan  # in the tenth step
     tuner.run()
     rows = [json.loads(row) for row in tuner.log.lines]
     assert [row["step"] for row in rows if "loss" in row] == [10, 20]
@@ -533,12 +534,13 @@ def test_the_log_is_json_without_nan() -> None:
 
 def travel(tuner: Tuner) -> tuple[Any, dict[str, dict[str, Tensor]], dict[str, Tensor]]:
     """The training state as it comes back from files."""
-    document, tensors = tuner.training_state()
+    document, tensors = tuner.state()
     best = {name: value.clone() for name, value in tuner.best.items()}
+    best = best or weights_of(tuner.task.model)  # a checkpoint has some in any case
     return (
         json.loads(json.dumps(document, allow_nan=False)),
         {name: read_tensors(write_tensors(group)) for name, group in tensors.items()},
-        best if document["has_best"] else weights_of(tuner.network),
+        best,
     )
 
 
@@ -577,8 +579,8 @@ def test_interrupted_training_equals_uninterrupted(case: str, stops: list[int]) 
     ears.at = None
     part.run()
 
-    wanted, wanted_tensors = whole.training_state()
-    found, found_tensors = part.training_state()
+    wanted, wanted_tensors = whole.state()
+    found, found_tensors = part.state()
     for state in (wanted, found):
         state["progress"].pop("seconds")
     assert found == wanted
