@@ -37,7 +37,6 @@ import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegressionCV
 from sklearn.model_selection import StratifiedKFold
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 import chargen
@@ -183,7 +182,7 @@ def fit(
         scoring="neg_log_loss",
         max_iter=1000,
     )
-    with warnings.catch_warnings(), threadpool_limits(torch.get_num_threads()):
+    with warnings.catch_warnings():
         # Of defaults that will change, and of the weakest regularisation, which converges slowly.
         warnings.simplefilter("ignore")
         model.fit(scaled[draw] @ basis, task.targets[draw])

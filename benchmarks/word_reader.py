@@ -3,7 +3,7 @@
     python benchmarks/word_reader.py reviews.jsonl --train imdb_train.csv.xz --minutes 40
 
 reviews.jsonl is what benchmarks/reviews_corpus.py wrote. Words are those of
-`chargen.sentiment.baselines.words.tokenise`, in lower case, and a mark ends each review.
+`tokenise`, in lower case, and a mark ends each review.
 
     characters of a batch's distinct words -> convolutions 1 to 6 wide -> maximum -> linear
       -> highway -> word vectors -> LSTM -> sampled softmax over the frequent words
@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import time
 from array import array
@@ -31,7 +32,6 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
-from chargen.sentiment.baselines.words import tokenise
 from numpy.typing import NDArray
 from reading import add_options, cells, line, make_task, probe, states
 from torch import Tensor, nn
@@ -60,6 +60,11 @@ ROWS = 2048
 """Words that the full softmax predicts at once; bounds the memory."""
 
 WEIGHT_DECAY, WARMUP_STEPS, CLIP = 0.01, 50, 1.0
+
+
+def tokenise(text: str) -> list[str]:
+    """Words and marks of punctuation, in lower case; an apostrophe belongs to its word."""
+    return re.findall(r"\w+(?:'\w+)*|[^\w\s]", text.lower().replace("\u2019", "'"))
 
 
 class Words:

@@ -214,7 +214,7 @@ class Session:
 
     def _save(self, loop: Loop[TextClassification]) -> None:
         task = loop.task
-        weights = loop.best or task.model.state_dict()
+        weights = loop.best or storage.weights_of(task.model)  # copies: tied ones are one tensor
         stored = self._packed(
             task.model, weights, task.ngrams, task.config, task.progress, loop.finished
         )
