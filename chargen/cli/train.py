@@ -69,7 +69,7 @@ def train(
     chargen train drafts/ --glob '*.md' --out checkpoints/drafts --epochs 20
     xzcat old.xz | chargen train - --out checkpoints/old --encoding latin-1
     chargen train --resume checkpoints/drafts
-    chargen train --resume checkpoints/drafts --cool-down 5 --out checkpoints/drafts-cooled
+    chargen train --resume checkpoints/drafts --cool-down 5 --out cooled
 
     On several processes or machines: `torchrun --nproc-per-node 2 -m chargen train ...`
     """
