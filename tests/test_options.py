@@ -21,12 +21,14 @@ from chargen.errors import ConfigError
 from chargen.lm.config import ModelConfig, TrainConfig
 from chargen.options import Kind, Options, flag, split_options
 from chargen.sampling.config import SamplingConfig
-from chargen.sentiment.config import CompareConfig, ExamplesConfig, FinetuneConfig
+from chargen.sentiment.config import ExamplesConfig, FinetuneConfig
 from chargen.text.config import CorpusConfig, is_text_encoding
 
 CONFIGS = sorted(Options.__subclasses__(), key=lambda config: config.__name__)
 OPTIONS = [(config, *each) for config in CONFIGS for each in config.kinds()]
 SHARED = ("device", "precision", "threads", "seed", "deterministic")
+BESIDE: dict[str, dict[str, Any]] = {"CompareConfig": {"encoder": ("reviews",)}}
+"""Other fields without which some of these cannot be."""
 Owner = type[Options]
 
 
@@ -45,10 +47,14 @@ def text(facts: Any, kind: Kind) -> bool:
     return kind.plain is str and "choices" not in facts
 
 
+def made(config: Owner, field: Field[Any], value: Any) -> Options:
+    return config(**{**BESIDE.get(config.__name__, {}), field.name: value})
+
+
 def refused(config: Owner, field: Field[Any], value: Any) -> str:
     """The sentence about a value that cannot work."""
     with pytest.raises(ConfigError) as caught:
-        config(**{field.name: value})
+        made(config, field, value)
     message = str(caught.value)
     assert message.startswith(f"{flag(field)} must ")
     assert "\n" not in message
@@ -58,8 +64,7 @@ def refused(config: Owner, field: Field[Any], value: Any) -> str:
 
 
 def accepted(config: Owner, field: Field[Any], value: Any) -> None:
-    needed = {"encoder": ("model",)} if config is CompareConfig else {}  # its budget is of ours
-    assert getattr(config(**needed | {field.name: value}), field.name) == value
+    assert getattr(made(config, field, value), field.name) == value
 
 
 def beside(bound: float, kind: Kind, up: bool) -> float:
