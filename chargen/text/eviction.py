@@ -131,8 +131,8 @@ def _remove(place: Path) -> bool:
         with _alone(place) as alone:
             if not alone:
                 return False
-            with workspace(place.parent) as bin:  # gone at once, for whoever looks
-                place.rename(bin / place.name)
+            with workspace(place.parent) as trash:  # gone at once, for whoever looks
+                place.rename(trash / place.name)
     except (OSError, CorpusError):
         return False
     return True
