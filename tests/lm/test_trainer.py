@@ -240,8 +240,8 @@ def test_patience_stops() -> None:
     trainer.run()
     assert trainer.finished
     assert trainer.progress.best_step == 5
-    steps = {row["step"] for row in ears.evaluations}
-    assert steps == {5, 10, 15, 20}
+    # No weights are measured twice, and the last are always.
+    assert [row["step"] for row in ears.evaluations] == [5, 10, 15, 20]
     assert trainer.progress.step == 20
 
 
@@ -453,6 +453,23 @@ def test_a_run_in_epochs_goes_on_exactly() -> None:
     part.run()
     assert part.progress.step == whole.progress.step
     assert same(weights(part), weights(whole))
+
+
+def test_a_run_that_was_never_evaluated_has_no_best_weights_when_it_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options: dict[str, Any] = {"steps": 20, "eval_every": 10}
+    ears = Ears()
+    part = make(reporter=ears, **options)
+    ears.at = lambda step: setattr(part, "stop_requested", step == 3)
+    part.run()
+    document, tensors, _ = travel(part)
+    gone_on = make(seed=9, **options)
+    gone_on.restore(document, tensors, weights(part))  # a checkpoint has some in any case
+    assert gone_on.best == {}
+    monkeypatch.setattr(language_modelling, "mean_nats", lambda *_: math.nan)
+    with pytest.raises(TrainingError, match="at any evaluation"):
+        gone_on.run()
 
 
 def test_patience_goes_on_counting() -> None:

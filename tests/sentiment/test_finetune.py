@@ -421,6 +421,59 @@ def test_a_finished_run_goes_on_with_a_longer_budget(start: Start) -> None:
     assert resume_finetune(done.directory, epochs=1).steps == run.steps
 
 
+def test_a_run_that_patience_ended_goes_on_with_a_longer_budget(start: Start) -> None:
+    ended = start(epochs=4, patience=2, evaluations=8, learning_rate=1e-12)  # nothing moves
+    assert ended.finished
+    assert ended.steps < 28
+    ears = Ears()
+    assert resume_finetune(ended.directory, reporter=ears).steps == ended.steps
+    assert any("nothing is left to do" in note for note in ears.notes)
+    assert resume_finetune(ended.directory, epochs=5).steps > ended.steps
+
+
+def test_the_last_weights_go_on_not_the_best(start: Start) -> None:
+    run = start(ema=0.9, ngrams=True)
+    stored = checkpoint.load(run.directory, training=True)
+    best, last = stored.tensors["model"], stored.tensors["training/model"]
+    assert not torch.equal(best["head.2.weight"], last["head.2.weight"])
+    assert float(best["temperature"]) != float(last["temperature"]) == 1
+
+
+def earlier(directory: Path) -> None:
+    """Write a run down as versions did that knew less."""
+    stored = checkpoint.load(directory, training=True)
+    for name in ("eval_every", "checkpoint_every"):
+        del stored.documents["config"]["finetune"][name]
+    state = stored.documents["training/state"]
+    state["has_best"] = bool(state["progress"]["best"])
+    for name in ("best_step", "clipped"):
+        del state["progress"][name]
+    state["progress"]["evaluations"] = 1
+    lines = (directory / "metrics.jsonl").read_text().splitlines()
+    checkpoint.save(directory, stored, metrics=lines)
+
+
+@pytest.mark.parametrize("step", [2, 10])
+def test_runs_of_earlier_versions_go_on(start: Start, tmp_path: Path, step: int) -> None:
+    whole = start(out=tmp_path / "whole", **EVERYTHING)
+    part = interrupted(start, step, out=tmp_path / "part", **EVERYTHING)
+    earlier(part.directory)
+    assert resume_finetune(part.directory).valid == whole.valid
+    for path in sorted(whole.directory.rglob("*.safetensors")):
+        other = part.directory / path.relative_to(whole.directory)
+        assert other.read_bytes() == path.read_bytes(), path.name
+
+
+def test_a_finished_run_of_an_earlier_version_goes_on_uncalibrated(start: Start) -> None:
+    done = start(ngrams=True)
+    stored = checkpoint.load(done.directory, training=True)
+    stored.tensors["training/model"]["temperature"] = torch.tensor(0.25)  # calibrated already
+    checkpoint.save(done.directory, stored)
+    resume_finetune(done.directory, epochs=3)
+    last = checkpoint.load(done.directory, training=True).tensors["training/model"]
+    assert float(last["temperature"]) == 1
+
+
 def test_the_same_encoder_twice_is_refused(tiny_lm: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is given twice"):
         finetune(planted(20), [tiny_lm, tiny_lm], tmp_path / "mood")

@@ -127,6 +127,13 @@ def test_a_step_tells_what_it_did() -> None:
     assert 0 < row["learning_rate"] < 0.01
 
 
+def test_how_often_the_gradient_was_clipped_is_told() -> None:
+    for clip, share in ((1e-3, 1.0), (1e9, 0.0), (0.0, 0.0)):
+        ears = Ears()
+        make(clip=clip, epochs=1.0, reporter=ears).run()
+        assert [row["clipped_share"] for row in ears.steps] == [share] * 5
+
+
 def test_an_epoch_has_every_text_once() -> None:
     tuner = make()
     seen: Counter[int] = Counter()
@@ -295,6 +302,14 @@ def test_evaluations_of_a_run(epochs: float, count: int) -> None:
     steps = [row["step"] for row in ears.evaluations]
     assert len(steps) == len(set(steps)) == count
     assert steps[-1] == tuner.progress.step
+
+
+def test_evaluations_and_checkpoints_at_their_intervals() -> None:
+    ears, saved = Ears(), []
+    tuner = make(epochs=3.0, reporter=ears, saved=saved, eval_every=4, checkpoint_every=6)
+    tuner.run()
+    assert [row["step"] for row in ears.evaluations] == [4, 8, 12, 15]
+    assert saved == [6, 12, 15]
 
 
 @pytest.mark.parametrize("trusted", [1, 1000])
