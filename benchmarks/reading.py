@@ -48,6 +48,7 @@ from chargen.sentiment.config import ExamplesConfig
 from chargen.sentiment.examples import read_examples, subset
 from chargen.sentiment.network import LIMIT, Reading
 from chargen.sentiment.pooling import LastState, Pooling
+from chargen.text.config import CorpusConfig
 from chargen.text.sources import read_all as read_text
 
 WINDOW = 64
@@ -213,7 +214,7 @@ def measure(lm: chargen.LanguageModel, text: str | None, task: Task) -> dict[str
         "characters": sum(map(len, task.texts)),
     }
     if text:
-        read = read_text([text], reading_of(lm, (text,), {}))
+        read = read_text([text], reading_of(lm, (text,), CorpusConfig()))
         row["text_bits"] = lm.score(read, streams=STREAMS).bits_per_char
     began = time.process_time()
     features = states(lm.model, task.texts, Eye(lm.vocabulary, lm.backward), lm.precision)

@@ -121,7 +121,8 @@ class Session:
         width, device = network.config.num_classes, network.temperature.device
         logits = read_all(valid.encoded, network.eval().logits, width, device, self.precision)
         progress.best = measured(self._figures, valid, logits)
-        stored = self._packed(network, network.state_dict(), None, self.config, progress, True)
+        weights = storage.weights_of(network)  # copies: tied ones are one tensor
+        stored = self._packed(network, weights, None, self.config, progress, True)
         checkpoint.save(self.directory, stored)
         return self._run(network, None, progress, True)
 
@@ -214,7 +215,7 @@ class Session:
 
     def _save(self, loop: Loop[TextClassification]) -> None:
         task = loop.task
-        weights = loop.best or storage.weights_of(task.model)  # copies: tied ones are one tensor
+        weights = loop.best or storage.weights_of(task.model)
         stored = self._packed(
             task.model, weights, task.ngrams, task.config, task.progress, loop.finished
         )

@@ -449,7 +449,8 @@ def earlier(directory: Path) -> None:
     for name in ("best_step", "clipped"):
         del state["progress"][name]
     state["progress"]["evaluations"] = 1
-    lines = (directory / "metrics.jsonl").read_text().splitlines()
+    metrics = directory / "metrics.jsonl"  # not there before the first row
+    lines = metrics.read_text().splitlines() if metrics.exists() else ()
     checkpoint.save(directory, stored, metrics=lines)
 
 
