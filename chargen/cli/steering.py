@@ -67,7 +67,9 @@ def check_steering(options: dict[str, Any]) -> None:
                 given = "--" + name.replace("_", "-")
                 raise ConfigError(f"{given} belongs to --steer: name the class with --steer LABEL")
     if options["steer_data"] is not None and options["steer_with"] is not None:
-        raise ConfigError("--steer-data and --steer-with both find the direction; give one of them")
+        raise ConfigError(
+            "--steer-data and --steer-with both give texts to steer by; give one of them"
+        )
 
 
 def steered(lm: Any, options: dict[str, Any]) -> Any:
@@ -82,31 +84,32 @@ def steered(lm: Any, options: dict[str, Any]) -> Any:
     strength = STRENGTH if options["strength"] is None else options["strength"]
     steering = _find(lm, strength, options)
     say(f"note: steered by {steering.source}")
-    return steering.steered(lm, options["steer"], strength)
+    return lm.steered(steering, options["steer"], strength)
 
 
 def _find(lm: Any, strength: float, options: dict[str, Any]) -> Any:
-    from chargen.sentiment.directions import fit_steering, fit_with_classifier, stored_steering
-    from chargen.sentiment.steering import check_wish
+    from chargen.sampling.steering import check_arguments, stored_steering
 
     if options["steer_data"] is not None:
         from chargen.sentiment.config import ExamplesConfig
         from chargen.sentiment.examples import read_examples
+        from chargen.sentiment.steering_data import fit_steering
 
         trained = lm.checkpoint.document("config").get("corpus", {}).get("config", {})
         config = ExamplesConfig(clean=trained.get("clean"))
         examples = read_examples(options["steer_data"], config)
         for note in examples.notes:
             say(f"note: {note}")
-        check_wish(options["steer"], strength, examples.classes)
+        check_arguments(options["steer"], strength, examples.classes)
         return fit_steering(lm, examples)
     if options["steer_with"] is not None:
         from chargen.cli.options import load_classifier
+        from chargen.sentiment.steering_data import fit_with_classifier
 
         classifier = load_classifier(options["steer_with"], str(lm.decoder.device))
-        check_wish(options["steer"], strength, classifier.labels)
+        check_arguments(options["steer"], strength, classifier.labels)
         return fit_with_classifier(lm, classifier)
-    steering = stored_steering(lm)
+    steering = stored_steering(lm.checkpoint)
     if steering is None:
         raise ConfigError(
             "--steer needs to know the classes, and the checkpoint has no steering stored: give "

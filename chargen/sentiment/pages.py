@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from chargen.plotting.painting import STEPS, probability_steps, runs, safe, scale_end, step_of
 from chargen.sentiment import drawings
 from chargen.sentiment.explain import Explanation, Word, weight
-from chargen.sentiment.units import TellingUnit
+from chargen.sentiment.sentiment_unit import SentimentUnit
 
 STRONGEST = 12
 """Words in the table."""
@@ -68,7 +68,7 @@ code { color: var(--faint); }
 
 def page(
     explanation: Explanation,
-    unit: TellingUnit | None = None,
+    unit: SentimentUnit | None = None,
     unit_values: NDArray[np.float32] | None = None,
 ) -> str:
     """The page.
@@ -77,7 +77,7 @@ def page(
     ----------
     explanation : Explanation
         Of N characters.
-    unit : TellingUnit, optional
+    unit : SentimentUnit, optional
         Shown with its histogram.
     unit_values : (N + 1,) array, optional
         That unit after each character.
@@ -196,7 +196,7 @@ def _table(words: Sequence[Word], left_out: bool) -> str:
     return f"\n<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
 
 
-def _unit(text: str, unit: TellingUnit, values: NDArray[np.float32] | None) -> str:
+def _unit(text: str, unit: SentimentUnit, values: NDArray[np.float32] | None) -> str:
     label, others = safe(unit.label), safe(unit.others)
     # Blue is the label, whichever side of the threshold it lies on.
     sign = 1 if unit.above else -1

@@ -11,7 +11,7 @@ from chargen.plotting.style import MONOSPACED, drawing, png
 from chargen.sentiment.explain import Explanation
 
 if TYPE_CHECKING:
-    from chargen.sentiment.units import TellingUnit
+    from chargen.sentiment.sentiment_unit import SentimentUnit
 
 COLUMNS = 88
 LINES = 40
@@ -49,7 +49,7 @@ def picture(explanation: Explanation) -> bytes:
         return png(figure)
 
 
-def unit_picture(unit: TellingUnit) -> bytes:
+def unit_picture(unit: SentimentUnit) -> bytes:
     """The histogram of a telling unit over a class and the others, as a PNG.
 
     Raises

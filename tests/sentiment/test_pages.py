@@ -10,7 +10,7 @@ from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.explain import explain, leave_out
 from chargen.sentiment.pages import page
 from chargen.sentiment.pictures import picture, unit_picture
-from chargen.sentiment.units import TellingUnit, telling_unit
+from chargen.sentiment.sentiment_unit import SentimentUnit, find_unit
 
 from .making import CHARS, make_lm, make_network
 
@@ -59,9 +59,9 @@ def classifier(labels: tuple[str, ...] = ("bad", "good")) -> Classifier:
     return Classifier(network, [CHARS], labels)
 
 
-def a_unit(labels: tuple[str, str] = ("bad", "good")) -> TellingUnit:
+def a_unit(labels: tuple[str, str] = ("bad", "good")) -> SentimentUnit:
     chance = np.random.default_rng(0)
-    return telling_unit(
+    return find_unit(
         chance.normal(size=(60, 24)).astype(np.float32), [labels[i % 2] for i in range(60)]
     )
 

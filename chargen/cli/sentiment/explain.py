@@ -156,7 +156,7 @@ def _find_unit(
     classifier: Any, explanation: Any, data: str, config: ExamplesConfig, quiet: bool
 ) -> tuple[Any, Any]:
     from chargen.sentiment.examples import read_examples, subset
-    from chargen.sentiment.units import encoder_features, telling_unit, unit_trace
+    from chargen.sentiment.sentiment_unit import encoder_features, find_unit, unit_trace
 
     config = dataclasses.replace(config, clean=classifier.clean)
     examples = read_examples(data, config, classifier.labels)
@@ -166,7 +166,7 @@ def _find_unit(
         examples = subset(examples, UNIT_TEXTS, seed=0)
     encoder, eye = classifier.network.lm_encoders()[0], classifier.eyes[0]
     features = encoder_features(encoder, eye, examples.texts)
-    unit = telling_unit(features, examples.labels, explanation.label)
+    unit = find_unit(features, examples.labels, explanation.label)
     return unit, unit_trace(classifier.network, eye, explanation.text, unit.index)
 
 
