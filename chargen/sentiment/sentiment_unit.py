@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from chargen.errors import ConfigError, CorpusError
 from chargen.lm.model import CharLM
+from chargen.plotting.painting import scale_end, step_of
 from chargen.sentiment.batching import EncodedTexts, Eye
 from chargen.sentiment.config import NetworkConfig
 from chargen.sentiment.network import ClassifierNetwork
@@ -76,6 +77,15 @@ class SentimentUnit:
         parts = [held[self.is_label], held[~self.is_label]]
         inside, outside = (np.histogram(part, edges)[0] / len(part) for part in parts)
         return edges, inside, outside
+
+    def steps(self, trace: NDArray[np.float32]) -> list[int]:
+        """Steps of the scale of colours for values along a text (N + 1,): N, above 0 for `label`.
+
+        Whichever side of the threshold it lies on.
+        """
+        offsets = (1 if self.above else -1) * (trace[1:] - self.threshold)
+        top = scale_end(offsets)
+        return step_of(offsets, 0.0, -top, top)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
