@@ -1,33 +1,28 @@
 """What `chargen sample --steer` does: share of written texts that a classifier gives the label.
 
     python benchmarks/steering.py checkpoints/reviews checkpoints/sentiment --data reviews.csv
-    python benchmarks/steering.py checkpoints/reviews checkpoints/sentiment --ways means unit
+    python benchmarks/steering.py checkpoints/reviews checkpoints/sentiment --stored
 
-Directions are fitted on labelled texts, on the model's own as the classifier labels them where
-there is no --data, or are those stored in the checkpoint (--stored). For each label and strength
-the same seeds are drawn; bits per character are those of the texts under the unsteered model.
-The way "probe" takes the weights of the classifier, which must then be a probe of this model.
+Steering vectors are fitted on labelled texts (--data), on the model's own as the classifier labels
+them, or are those stored in the checkpoint (--stored). For each label and strength the same seeds
+are drawn; bits per character are those of the texts under the unsteered model.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
+from typing import Any
 
 import torch
 
 import chargen
+from chargen.sampling.steering import Steering, stored_steering
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.config import ExamplesConfig
-from chargen.sentiment.directions import (
-    WAYS,
-    effect,
-    fit_steering,
-    fit_with_classifier,
-    stored_steering,
-)
 from chargen.sentiment.examples import read_examples
-from chargen.sentiment.steering import Steering
+from chargen.sentiment.steering_data import fit_steering, fit_with_classifier
 
 
 def main() -> None:
@@ -35,10 +30,9 @@ def main() -> None:
     parser.add_argument("model", help="checkpoint of a language model")
     parser.add_argument("classifier", help="checkpoint of a classifier, the judge")
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--data", help="labelled texts to fit the directions on")
+    source.add_argument("--data", help="labelled texts to fit the vectors on")
     source.add_argument("--stored", action="store_true", help="those of the checkpoint")
     parser.add_argument("--clean", choices=("html",), default=None, help="of --data")
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=["means"])
     parser.add_argument("--strengths", type=float, nargs="+", default=[0.0, 0.5, 1.0, 2.0])
     parser.add_argument("--samples", type=int, default=200)
     parser.add_argument("--length", type=int, default=400)
@@ -50,48 +44,63 @@ def main() -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     lm, judge = chargen.load(arguments.model), Classifier.load(arguments.classifier)
+    steering = find(lm, judge, arguments)
+    if not arguments.json:
+        print(steering.source, flush=True)
     rows = []
-    for way in arguments.ways[:1] if arguments.stored else arguments.ways:
-        steering = find(lm, judge, way, arguments)
-        if not arguments.json:
-            print(steering.source, flush=True)
-        for label in steering.labels:
-            for row in effect(
-                lm,
-                steering,
-                judge,
-                label,
-                arguments.strengths,
-                arguments.samples,
-                max_chars=arguments.length,
-                temperature=arguments.temperature,
-                seed=arguments.seed,
-            ):
-                rows.append({"way": way, "source": steering.source, "label": label, **row})
-                if not arguments.json:
-                    print(
-                        f"{label:>10}  strength {row['strength']:4.1f}  share {row['share']:.3f}"
-                        f"  probability {row['probability']:.3f}"
-                        f"  {row['bits_per_char']:.2f} bits per character",
-                        flush=True,
-                    )
+    for label in steering.classes:
+        for strength in arguments.strengths:
+            row = effect(lm.steered(steering, label, strength), lm, judge, label, arguments)
+            row = {"source": steering.source, "label": label, "strength": strength, **row}
+            rows.append(row)
+            if not arguments.json:
+                print(
+                    f"{label:>10}  strength {strength:4.1f}  share {row['share']:.3f}"
+                    f"  probability {row['probability']:.3f}"
+                    f"  {row['bits_per_char']:.2f} bits per character",
+                    flush=True,
+                )
     if arguments.json:
         print(json.dumps(rows, ensure_ascii=False))
 
 
-def find(
-    lm: chargen.LanguageModel, judge: Classifier, way: str, arguments: argparse.Namespace
-) -> Steering:
-    """The directions as asked for."""
+def find(lm: chargen.LanguageModel, judge: Classifier, arguments: argparse.Namespace) -> Steering:
+    """The steering vectors as asked for."""
     if arguments.stored:
-        steering = stored_steering(lm)
+        steering = stored_steering(lm.checkpoint)
         if steering is None:
             raise SystemExit(f"{arguments.model} has no steering stored")
         return steering
     if arguments.data:
         config = ExamplesConfig(clean=arguments.clean)
-        return fit_steering(lm, read_examples(arguments.data, config), way, judge)
-    return fit_with_classifier(lm, judge, way, arguments.seed)
+        return fit_steering(lm, read_examples(arguments.data, config))
+    return fit_with_classifier(lm, judge, arguments.seed)
+
+
+def effect(
+    writer: chargen.LanguageModel,
+    lm: chargen.LanguageModel,
+    judge: Classifier,
+    label: str,
+    arguments: argparse.Namespace,
+) -> dict[str, Any]:
+    """How the judge and the unsteered model find the texts that a steered one writes."""
+    written = writer.sample(
+        num_samples=arguments.samples,
+        max_chars=arguments.length,
+        temperature=arguments.temperature,
+        seed=arguments.seed,
+    )
+    texts = [sample.text for sample in written if sample.text]
+    probabilities = judge.predict_proba(texts)
+    column = judge.labels.index(label)
+    nats = sum(-float(lm.score(text).log_probs.sum()) for text in texts)
+    return {
+        "share": float((probabilities.argmax(-1) == column).mean()),
+        "probability": float(probabilities[:, column].mean()),
+        "bits_per_char": nats / math.log(2) / sum(map(len, texts)),
+        "texts": len(texts),
+    }
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 from collections.abc import Iterable, Iterator
@@ -24,6 +25,7 @@ from chargen.runtime.precision import autocast, reading_precision
 from chargen.sampling.config import SamplingConfig
 from chargen.sampling.decoder import Decoder
 from chargen.sampling.generate import Sample, encode_prompt, generate, stream, watch
+from chargen.sampling.steering import Steering
 from chargen.storage.checkpoint import Checkpoint
 from chargen.text.vocabulary import Vocabulary
 
@@ -227,6 +229,15 @@ class LanguageModel:
             return
         ids, _ = self.encode_prompt(prompt, config)
         yield from watch(self.decoder, self.vocabulary, ids, config, seconds)
+
+    def steered(self, steering: Steering, label: str, strength: float = 1.0) -> LanguageModel:
+        """The same model, writing texts of a class; it reads and scores as before.
+
+        See `Steering.steered` for the arguments and errors.
+        """
+        other = copy.copy(self)
+        other.decoder = steering.steered(self.decoder, label, strength)
+        return other
 
     def encode_prompt(self, prompt: str, config: SamplingConfig) -> tuple[NDArray[Any], str]:
         """Ids of a prompt in the order of reading, and the characters never seen in training."""

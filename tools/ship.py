@@ -4,7 +4,7 @@
 
 Matrices and all of the n-grams become float16 (other vectors stay float32), files under `training/`
 are left out, and of absolute paths in config.json only the names remain. With labelled texts, a
-language model gets directions for `chargen sample --steer` too. MODEL_CARD.md is written by hand.
+language model gets vectors for `chargen sample --steer` too. MODEL_CARD.md is written by hand.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from typing import Any
 import torch
 
 from chargen.language_model import LanguageModel
+from chargen.sampling.steering import store_steering
 from chargen.sentiment.config import ExamplesConfig
-from chargen.sentiment.directions import fit_steering, store_steering
 from chargen.sentiment.examples import read_examples
+from chargen.sentiment.steering_data import fit_steering
 from chargen.storage import checkpoint
 from chargen.storage.checkpoint import Checkpoint
 

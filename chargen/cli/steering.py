@@ -46,7 +46,7 @@ class SteeringConfig(Options):
                 raise ConfigError(f"{given} belongs to --steer: name the class with --steer LABEL")
         if self.steer_data is not None and self.steer_with is not None:
             raise ConfigError(
-                "--steer-data and --steer-with both find the direction; give one of them"
+                "--steer-data and --steer-with both give texts to steer by; give one of them"
             )
 
 
@@ -62,30 +62,32 @@ def steered(lm: Any, config: SteeringConfig) -> Any:
     strength = STRENGTH if config.strength is None else config.strength
     steering = _find(lm, config.steer, strength, config)
     say(f"note: steered by {steering.source}")
-    return steering.steered(lm, config.steer, strength)
+    return lm.steered(steering, config.steer, strength)
 
 
 def _find(lm: Any, label: str, strength: float, config: SteeringConfig) -> Any:
-    from chargen.sentiment.directions import fit_steering, fit_with_classifier, stored_steering
-    from chargen.sentiment.steering import check_wish
+    from chargen.sampling.steering import check_arguments, stored_steering
 
     if config.steer_data is not None:
         from chargen.sentiment.config import ExamplesConfig
         from chargen.sentiment.examples import read_examples
+        from chargen.sentiment.steering_data import fit_steering
 
         trained = lm.checkpoint.document("config").get("corpus", {}).get("config", {})
         reading = ExamplesConfig(clean=trained.get("clean"))
         examples = read_examples(config.steer_data, reading)
         for note in examples.notes:
             say(f"note: {note}")
-        check_wish(label, strength, examples.classes)
+        check_arguments(label, strength, examples.classes)
         return fit_steering(lm, examples)
     if config.steer_with is not None:
+        from chargen.sentiment.steering_data import fit_with_classifier
+
         machine = MachineConfig(device=str(lm.decoder.device))
         classifier = load_classifier(config.steer_with, machine)
-        check_wish(label, strength, classifier.labels)
+        check_arguments(label, strength, classifier.labels)
         return fit_with_classifier(lm, classifier)
-    steering = stored_steering(lm)
+    steering = stored_steering(lm.checkpoint)
     if steering is None:
         raise ConfigError(
             "--steer needs to know the classes, and the checkpoint has no steering stored: give "

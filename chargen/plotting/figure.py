@@ -68,7 +68,7 @@ def picture(
             _draw_gradient(panels[3], run, axis, smooth, line)
         for axes in panels[:2]:
             axes.set_ylabel(f"loss, {name}")
-            axes.set_title("training (line) and validation (dots)", fontsize=10, loc="left")
+            axes.set_title("training (line) and validation (dots)", fontsize=10)
             _limit(axes, runs, unit)
         _finish(figure, panels, axis, second, title)
         return image(figure, form)
@@ -130,10 +130,9 @@ def _finish(
     for ticks in (panels[3].yaxis.set_major_formatter, panels[3].yaxis.set_minor_formatter):
         ticks(_plain_numbers())
     for axes, size in ((panels[0], 9), (panels[3], 8)):
-        for text in axes.legend(fontsize=size).get_texts():
-            text.set_parse_math(False)  # a run may be called $x$
+        axes.legend(fontsize=size)
     if title:
-        figure.suptitle(title).set_parse_math(False)
+        figure.suptitle(title)
 
 
 def _engineering() -> Any:

@@ -7,7 +7,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from chargen.plotting.painting import cells, harmless, is_cut, runs, safe
+from chargen.plotting import painting
+from chargen.plotting.painting import LINE_HEIGHT, PaintedText, harmless, whole_page
 from chargen.plotting.style import MONOSPACED, drawing, png
 
 # Upper ends of the steps in bits, and the colour of each: white to red, the same in all outputs.
@@ -19,11 +20,8 @@ STEPS: tuple[tuple[float, str | None], ...] = (
     (9.0, "#f7815a"),
     (math.inf, "#e8505b"),
 )
-COLUMNS, LINES = 88, 60
-"""Of a picture; what is longer is cut there and said to be."""
-
-FEWEST_LINES = 4
-"""That a picture has room for: heading and key would stretch a single one."""
+FEWEST_LINES, MOST_LINES = 4, 60
+"""Of a picture: heading and key would stretch a single one, and what is longer is cut."""
 
 
 def step_of(bits: float) -> int:
@@ -33,11 +31,7 @@ def step_of(bits: float) -> int:
 
 def spans(text: str, bits: Sequence[float]) -> str:
     """The text as HTML, escaped; what is above step 0 in a ``<span>`` of class ``s1`` to ``s5``."""
-    steps = [step_of(value) for value in bits]
-    return "".join(
-        f'<span class="s{step}">{safe(piece)}</span>' if step else safe(piece)
-        for piece, step in runs(text, steps)
-    )
+    return painting.spans(text, [step_of(value) for value in bits], "s{}".format)
 
 
 def style() -> str:
@@ -60,20 +54,20 @@ def legend() -> str:
 def page(text: str, bits: Sequence[float], title: str) -> str:
     """One HTML page that needs nothing else: no scripts, fonts or pictures."""
     mean = sum(bits) / len(bits)
-    return (
-        '<!doctype html><html lang="und"><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(harmless(title, ''))}</title>"
-        "<style>:root{color-scheme:light dark}body{font:1rem/1.6 system-ui,sans-serif;"
+    heading = html.escape(harmless(title, ""))
+    rules = (
+        ":root{color-scheme:light dark}body{font:1rem/1.6 system-ui,sans-serif;"
         "max-width:52rem;margin:0 auto;padding:1.5rem 1rem}pre{white-space:pre-wrap;"
         "overflow-wrap:anywhere;font:.95rem/1.8 ui-monospace,monospace}"
         ".key span{padding:.1em .5em;white-space:nowrap}"
-        f"{style()}</style>"
-        f"<h1>{html.escape(harmless(title, ''))}</h1>"
+    )
+    body = (
+        f"<h1>{heading}</h1>"
         f"<p>{mean:.3f} bits per character over {len(bits):,} characters. The colour is how many "
         f'bits a character took.</p><p class="key">{legend()}</p>'
-        f"<pre>{spans(text, bits)}</pre></html>\n"
+        f'<pre lang="und">{spans(text, bits)}</pre>'
     )
+    return whole_page(heading, rules + style(), body)
 
 
 def picture(text: str, bits: Sequence[float], title: str) -> bytes:
@@ -84,38 +78,19 @@ def picture(text: str, bits: Sequence[float], title: str) -> bytes:
     MissingExtraError
         Without matplotlib.
     """
+    painted = PaintedText(text, [step_of(value) for value in bits], FEWEST_LINES, MOST_LINES)
+    mean = sum(bits) / len(bits)
     with drawing("--png", fonts=MONOSPACED) as figures:
-        drawn = list(cells(text, [step_of(value) for value in bits], COLUMNS, LINES))
-        lines = max(FEWEST_LINES, 1 + max((line for line, *_ in drawn), default=0))
-        figure = figures(figsize=(9.5, 0.19 * lines + 0.9))
+        from matplotlib.colors import to_rgb
+
+        figure = figures(figsize=(9.5, LINE_HEIGHT * painted.lines + 0.9))
         axes = figure.subplots()
-        _draw(axes, drawn, lines)
-        cut = " (its beginning)" if is_cut(text, COLUMNS, LINES) else ""
-        mean = sum(bits) / len(bits)
+        painted.draw(axes, {i: to_rgb(colour or "white") for i, (_, colour) in enumerate(STEPS)})
         axes.set_title(
-            f"{harmless(title, '')}: {mean:.3f} bits per character{cut}",
-            loc="left",
-            fontsize=11,
-            parse_math=False,
+            f"{harmless(title, '')}: {mean:.3f} bits per character{painted.cut}", fontsize=11
         )
         _draw_legend(axes)
         return png(figure)
-
-
-def _draw(axes: Any, drawn: list[tuple[int, int, str, int, int]], lines: int) -> None:
-    from matplotlib.patches import Rectangle
-
-    axes.set(xlim=(0, COLUMNS), ylim=(lines, 0))
-    axes.axis("off")
-    for line, column, shown, width, step in drawn:
-        colour = STEPS[step][1]
-        if colour and width:
-            axes.add_patch(Rectangle((column, line), width, 1, color=colour, linewidth=0))
-        if shown.strip():
-            axes.text(
-                column + max(width, 1) / 2, line + 0.52, shown, ha="center", va="center",
-                fontsize=8.5, parse_math=False,
-            )  # fmt: skip
 
 
 def _draw_legend(axes: Any) -> None:

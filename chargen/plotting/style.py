@@ -71,7 +71,9 @@ def drawing(
     family = [name for name in (*fonts, *_OTHER_SCRIPTS) if name in installed]
     logger = logging.getLogger("matplotlib")
     level = logger.level
-    settings: Any = {"font.family": family, **(style or {})}
+    # What people write is no mathematics, whatever it has between dollar signs.
+    plain = {"font.family": family, "text.parse_math": False, "axes.titlelocation": "left"}
+    settings: Any = {**plain, **(style or {})}
     with warnings.catch_warnings(), matplotlib.rc_context(settings):
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         logger.setLevel(logging.ERROR)

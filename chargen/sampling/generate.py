@@ -21,10 +21,10 @@ from numpy.typing import ArrayLike
 from chargen.errors import ConfigError
 from chargen.sampling.config import SamplingConfig
 from chargen.sampling.decoder import Decoder
+from chargen.sampling.detokenizer import Detokenizer
 from chargen.sampling.draw import Uniforms, draw, log_probability
 from chargen.sampling.filters import REPETITION_WINDOW, Ids, Logits, Mask, build_filter
 from chargen.sampling.utf8 import forbidden, state_after
-from chargen.sampling.writing import Writer
 from chargen.text.vocabulary import Vocabulary
 
 _UNCREDITED = 2**14
@@ -111,10 +111,10 @@ def generate(
         raise ConfigError(f"--num-samples must be a whole number, 1 or more, got {num_samples}")
     if config.seed + num_samples > 2**63:
         raise ConfigError(f"--seed must leave room for {num_samples} seeds, got {config.seed}")
-    writers = _writers(vocabulary, config, num_samples)
-    for _ in _write(decoder, vocabulary, prompt, config, writers):
+    outputs = _detokenizers(vocabulary, config, num_samples)
+    for _ in _write(decoder, vocabulary, prompt, config, outputs):
         pass
-    return [_sample(writer) for writer in writers]
+    return [_sample(output) for output in outputs]
 
 
 def stream(
@@ -124,8 +124,8 @@ def stream(
 
     Together the pieces are the text that `generate` gives. See `generate` for the arguments.
     """
-    writers = _writers(vocabulary, config, 1)
-    for piece in _write(decoder, vocabulary, prompt, config, writers):
+    outputs = _detokenizers(vocabulary, config, 1)
+    for piece in _write(decoder, vocabulary, prompt, config, outputs):
         if piece:
             yield piece
 
@@ -141,27 +141,27 @@ def watch(
 
     The last one is what `generate` gives. See `generate` for the other arguments.
     """
-    (writer,) = writers = _writers(vocabulary, config, 1)
+    (output,) = outputs = _detokenizers(vocabulary, config, 1)
     shown_at = time.monotonic()
-    for _ in _write(decoder, vocabulary, prompt, config, writers, uncredited_logits=0):
-        if time.monotonic() - shown_at >= seconds and not writer.ended:
-            yield _sample(writer)
+    for _ in _write(decoder, vocabulary, prompt, config, outputs, uncredited_logits=0):
+        if time.monotonic() - shown_at >= seconds and not output.ended:
+            yield _sample(output)
             shown_at = time.monotonic()
-    yield _sample(writer)
+    yield _sample(output)
 
 
-def _writers(vocabulary: Vocabulary, config: SamplingConfig, count: int) -> list[Writer]:
+def _detokenizers(vocabulary: Vocabulary, config: SamplingConfig, count: int) -> list[Detokenizer]:
     @cache
     def character(i: int) -> str:
         return vocabulary.decode([i])
 
-    return [Writer(vocabulary, config, config.seed + i, character) for i in range(count)]
+    return [Detokenizer(vocabulary, config, config.seed + i, character) for i in range(count)]
 
 
-def _sample(writer: Writer) -> Sample:
-    text = writer.text
+def _sample(output: Detokenizer) -> Sample:
+    text = output.text
     # Characters of a stop text were drawn and have log-probabilities, but are not in the text.
-    return Sample(text, tuple(writer.log_probs[: len(text)]), writer.seed, writer.ended or "")
+    return Sample(text, tuple(output.log_probs[: len(text)]), output.seed, output.ended or "")
 
 
 def _write(
@@ -169,13 +169,13 @@ def _write(
     vocabulary: Vocabulary,
     prompt: ArrayLike,
     config: SamplingConfig,
-    writers: Sequence[Writer],
+    outputs: Sequence[Detokenizer],
     uncredited_logits: int = _UNCREDITED,
 ) -> Iterator[str]:
-    """Draw until every writer has ended; yield what the first of them gave out at each step."""
+    """Draw until every stream has ended; yield what the first of them gave out at each step."""
     context = np.concatenate([[vocabulary.start_id], np.asarray(prompt, dtype=np.int64)])
     context = context.astype(np.int64)
-    live = [writer for writer in writers if writer.ended is None]
+    live = [output for output in outputs if output.ended is None]
     if not live:
         return
     decoder = decoder.clone()
@@ -186,21 +186,21 @@ def _write(
     apply = build_filter(config)
     exclusion = _Exclusion(vocabulary, context, live)
     recent = _Recent(context, len(live)) if config.repetition_penalty != 1 else None
-    uniforms = Uniforms([writer.seed for writer in live])
+    uniforms = Uniforms([output.seed for output in live])
     uncredited: list[tuple[Logits, Ids]] = []
     while True:
         logits = logits.astype(np.float64)
         filtered = apply(logits, exclusion.mask(live), None if recent is None else recent.ids)
         ids = draw(filtered, next(uniforms))
         uncredited.append((logits, ids))
-        pieces = [writer.feed(i) for writer, i in zip(live, ids.tolist(), strict=True)]
-        ended = any(writer.ended for writer in live)
+        pieces = [output.feed(i) for output, i in zip(live, ids.tolist(), strict=True)]
+        ended = any(output.ended for output in live)
         if ended or len(uncredited) * logits.size >= uncredited_logits:
             _credit(live, uncredited)
-        if live[0] is writers[0]:
+        if live[0] is outputs[0]:
             yield pieces[0]
         if ended:
-            rows = [row for row, writer in enumerate(live) if writer.ended is None]
+            rows = [row for row, output in enumerate(live) if output.ended is None]
             live = [live[row] for row in rows]
             if not live:
                 return
@@ -214,23 +214,25 @@ def _write(
         logits = decoder.step(torch.from_numpy(ids)).cpu().numpy()
 
 
-def _credit(writers: Sequence[Writer], steps: list[tuple[Logits, Ids]]) -> None:
-    """Tell the writers the log-probabilities of the ids (B,) of some steps, and forget the steps.
+def _credit(outputs: Sequence[Detokenizer], steps: list[tuple[Logits, Ids]]) -> None:
+    """Tell each stream the log-probabilities of the ids (B,) of some steps, and forget the steps.
 
     For many steps at once: for each by itself they took as long as the draw.
     """
     logits = np.concatenate([logits for logits, _ in steps])
     ids = np.concatenate([ids for _, ids in steps])
-    log_probs = log_probability(logits, ids).reshape(len(steps), len(writers))
-    for writer, column in zip(writers, log_probs.T.tolist(), strict=True):
-        writer.credit(column)
+    log_probs = log_probability(logits, ids).reshape(len(steps), len(outputs))
+    for output, column in zip(outputs, log_probs.T.tolist(), strict=True):
+        output.credit(column)
     steps.clear()
 
 
 class _Exclusion:
     """What may not be drawn: symbols that are no text, and bytes that would break a character."""
 
-    def __init__(self, vocabulary: Vocabulary, context: Ids, writers: Sequence[Writer]) -> None:
+    def __init__(
+        self, vocabulary: Vocabulary, context: Ids, outputs: Sequence[Detokenizer]
+    ) -> None:
         never = np.zeros(vocabulary.size, dtype=np.bool_)
         never[np.asarray(vocabulary.never_sampled, dtype=np.int64)] = True
         self._fixed: Mask | None = never if never.any() else None
@@ -238,14 +240,14 @@ class _Exclusion:
         if vocabulary.level == "byte":
             self._by_state = forbidden(vocabulary.size) | never
             state = state_after(context[-4:].tolist())
-            for writer in writers:
-                writer.utf8_state = state
+            for output in outputs:
+                output.utf8_state = state
 
-    def mask(self, writers: Sequence[Writer]) -> Mask | None:
+    def mask(self, outputs: Sequence[Detokenizer]) -> Mask | None:
         """(V,) or (B, V) bool, or None where everything may be drawn."""
         if self._by_state is None:
             return self._fixed
-        mask: Mask = self._by_state[[writer.utf8_state for writer in writers]]
+        mask: Mask = self._by_state[[output.utf8_state for output in outputs]]
         return mask
 
 

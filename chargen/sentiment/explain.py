@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.errors import ConfigError, did_you_mean
+from chargen.plotting.painting import scale_end, step_of
 
 if TYPE_CHECKING:
     from chargen.sentiment.classifier import Classifier
@@ -65,6 +66,11 @@ class Word:
     text: str
     move: float
     left_out: float | None = None
+
+    @property
+    def weight(self) -> float:
+        """What stands beside it: what leaving it out does where that is known, else its move."""
+        return self.move if self.left_out is None else self.left_out
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +125,27 @@ class Explanation:
         return column
 
     @property
+    def middle(self) -> float:
+        """Probability of a label where nothing is known."""
+        return 1 / len(self.labels)
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps of the scale of colours that the curve paints the characters with: N."""
+        return step_of(self.curve[1:], self.middle, 0.0, 1.0)
+
+    @property
+    def word_steps(self) -> tuple[list[int], float]:
+        """Those that the words' weights paint them with: N, and the weight at the scale's end."""
+        weights = np.array([word.weight for word in self.words])
+        top = scale_end(weights)
+        steps = [0] * len(self.text)
+        for word, step in zip(self.words, step_of(weights, 0.0, -top, top), strict=True):
+            begin = self.text.find(word.text, word.start)
+            steps[begin : begin + len(word.text)] = [step] * len(word.text)
+        return steps, top
+
+    @property
     def word_ends(self) -> list[int]:
         """Rows of the trace at which no word is cut: 0, and the end of each word's span.
 
@@ -134,7 +161,7 @@ class Explanation:
 
     def strongest(self, count: int = 10) -> list[Word]:
         """The words that count most: by what leaving them out does, else by their moves."""
-        return sorted(self.words, key=lambda word: -abs(weight(word)))[:count]
+        return sorted(self.words, key=lambda word: -abs(word.weight))[:count]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -151,11 +178,6 @@ class Explanation:
                 for word in self.words
             ],
         }
-
-
-def weight(word: Word) -> float:
-    """What stands beside a word: what leaving it out does where that is known, else its move."""
-    return word.move if word.left_out is None else word.left_out
 
 
 def explain(classifier: Classifier, text: str, label: str | None = None) -> Explanation:

@@ -61,7 +61,7 @@ def norms(
 
 def draw(found: dict[tuple[str, float], Tensor], path: str) -> None:
     """The norms (T,) of each cell and scale against the distance, one panel a scale."""
-    with drawing("--plot", LINES) as figures:
+    with drawing("--plot", {**LINES, "text.parse_math": True}) as figures:
         figure = figures(figsize=(11, 4), layout="constrained")
         panels = figure.subplots(1, len(SCALES), sharey=True)
         for axes, scale in zip(panels, SCALES, strict=True):

@@ -40,7 +40,7 @@ def test_the_painted_text(chargen: Command, trained: Path, corpus: Path, tmp_pat
     result = chargen("score", trained, corpus, "--html", page)
     assert result.code == 0
     assert "bits per character" in result.out
-    assert page.read_text().startswith("<!doctype html>")
+    assert page.read_text().startswith("<!DOCTYPE html>")
     assert chargen("score", trained, corpus, "--html", page).code == 2
 
 

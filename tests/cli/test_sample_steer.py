@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from chargen import LanguageModel
-from chargen.sentiment.directions import fit_steering, store_steering
+from chargen.sampling.steering import store_steering
+from chargen.sentiment.steering_data import fit_steering
 from tests.sentiment.making import CHARS, make_lm, planted, save_lm, write_csv
 from tests.sentiment.models import save_classifier
 from tests.sentiment.models import tiny_classifier as make_classifier

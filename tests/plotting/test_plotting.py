@@ -133,9 +133,30 @@ def test_event_files_have_the_rows(tmp_path: Path) -> None:
 
 
 def test_a_text_is_cut_where_characters_are_left_out() -> None:
-    assert not painting.is_cut("one\ntwo\n\n", 10, 2)
-    assert painting.is_cut("one\ntwo\nthree", 10, 2)
-    assert painting.is_cut("one two three", 4, 2)
+    for text, lines, cut in (
+        ("one\ntwo\n\n", 2, False),
+        ("one\ntwo\nthree", 2, True),
+        ("word " * 40, 2, True),
+        ("one", 1, False),
+        ("\n\n", 1, False),
+    ):
+        painted = painting.PaintedText(text, [0] * len(text), 1, 2)
+        assert (painted.lines, bool(painted.cut)) == (lines, cut)
+
+
+def test_a_character_is_painted_as_wide_as_it_is() -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra chargen[plot]")
+    from matplotlib.figure import Figure
+
+    text, widths = "a你e\u0301\x1b\t!", (1, 2, 1, 0, 4, 1, 1)
+    steps = list(range(len(text)))
+    colours = {step: (step / 10, 0.5, 0.5) for step in steps}
+    axes = Figure().subplots()
+    painting.PaintedText(text, steps, 1, 1).draw(axes, colours)
+    row = np.asarray(axes.images[0].get_array())[0]
+    expected = [colours[s] for s, width in zip(steps, widths, strict=True) for _ in range(width)]
+    np.testing.assert_allclose(row[: sum(widths)], expected)
+    assert (row[sum(widths) :] == 1).all()
 
 
 def test_surprise_is_painted_and_escaped(tmp_path: Path) -> None:

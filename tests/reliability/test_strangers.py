@@ -21,9 +21,9 @@ from chargen.cli.terminal import visible_json
 from chargen.errors import ChargenError, CheckpointError, ConfigError, brief
 from chargen.language_model import LanguageModel
 from chargen.runtime.device import choose_device
+from chargen.sampling.steering import Steering
 from chargen.sentiment import ngrams
 from chargen.sentiment.classifier import Classifier
-from chargen.sentiment.steering import Steering
 from chargen.storage import checkpoint
 
 from .loading import ROOT, benchmark

@@ -6,15 +6,7 @@ import numpy as np
 import pytest
 
 from chargen.errors import ConfigError
-from chargen.plotting.painting import (
-    STEPS,
-    harmless,
-    lines_of,
-    probability_steps,
-    runs,
-    scale_end,
-    step_of,
-)
+from chargen.plotting.painting import STEPS, harmless, lines_of, runs, scale_end, step_of
 from chargen.sentiment import explain as explaining
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.explain import explain, is_quick, leave_out, word_spans
@@ -168,7 +160,7 @@ def test_quick_is_a_matter_of_words_times_characters() -> None:
 
 def test_steps_are_symmetric_about_the_middle() -> None:
     assert step_of(np.array([-2.0, -1.0, 0.0, 0.5, 9.0]), 0.0, -1.0, 1.0) == [-5, -5, 0, 2, 5]
-    assert probability_steps(np.array([0.0, 0.25, 1.0]), 4) == [-STEPS, 0, STEPS]
+    assert step_of(np.array([0.0, 0.25, 1.0]), 0.25, 0.0, 1.0) == [-STEPS, 0, STEPS]
     assert step_of(np.array([0.0, 0.0]), 0.0, 0.0, 0.0) == [0, 0]
     assert scale_end([]) == 0
     assert scale_end([1.0] * 99 + [1000.0]) == 1

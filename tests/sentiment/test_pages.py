@@ -8,9 +8,9 @@ import pytest
 
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.explain import explain, leave_out
-from chargen.sentiment.pages import page
-from chargen.sentiment.pictures import picture, unit_picture
-from chargen.sentiment.units import TellingUnit, telling_unit
+from chargen.sentiment.html_page import page
+from chargen.sentiment.png_figures import explanation_figure, unit_histogram
+from chargen.sentiment.sentiment_unit import SentimentUnit, find_unit
 
 from .making import CHARS, make_lm, make_network
 
@@ -59,9 +59,9 @@ def classifier(labels: tuple[str, ...] = ("bad", "good")) -> Classifier:
     return Classifier(network, [CHARS], labels)
 
 
-def a_unit(labels: tuple[str, str] = ("bad", "good")) -> TellingUnit:
+def a_unit(labels: tuple[str, str] = ("bad", "good")) -> SentimentUnit:
     chance = np.random.default_rng(0)
-    return telling_unit(
+    return find_unit(
         chance.normal(size=(60, 24)).astype(np.float32), [labels[i % 2] for i in range(60)]
     )
 
@@ -121,11 +121,11 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 @pytest.mark.parametrize("text", ["$x_1$ 50% of a river\n\tcafé \x1b[0m", "", "x" * 300])
 def test_a_picture_is_a_png_and_no_letter_is_mathematics(text: str) -> None:
     pytest.importorskip("matplotlib", reason="needs the extra plot")
-    data = picture(explain(classifier(("a$b", "$c")), text))
+    data = explanation_figure(explain(classifier(("a$b", "$c")), text))
     assert data.startswith(SIGNATURE)
-    assert data == picture(explain(classifier(("a$b", "$c")), text))
+    assert data == explanation_figure(explain(classifier(("a$b", "$c")), text))
 
 
 def test_a_histogram_is_a_png(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="needs the extra plot")
-    assert unit_picture(a_unit(("_a", "b$x$"))).startswith(SIGNATURE)
+    assert unit_histogram(a_unit(("_a", "b$x$"))).startswith(SIGNATURE)

@@ -97,14 +97,13 @@ def evaluate(
 def _draw(
     files: dict[str, str | None], figures: dict[str, Any], labels: tuple[str, ...], chances: Any
 ) -> None:
-    from chargen.sentiment.charts import confusion_picture, reliability_picture
+    from chargen.sentiment.png_figures import confusion_matrix, reliability_diagram
     from chargen.storage.whole_files import write_file
 
     if name := files["--confusion"]:
-        write_file(name, confusion_picture(figures))
+        write_file(name, confusion_matrix(figures))
     if name := files["--reliability"]:
-        data = reliability_picture(labels, chances, figures["labels"], figures["ece"])
-        write_file(name, data)
+        write_file(name, reliability_diagram(figures, labels, chances))
 
 
 def _probabilities(classifier: Any, texts: tuple[str, ...], quiet: bool) -> Any:

@@ -153,7 +153,7 @@ def _find_unit(
     classifier: Any, explanation: Any, data: str, config: ExamplesConfig, quiet: bool
 ) -> tuple[Any, Any]:
     from chargen.sentiment.examples import read_examples, subset
-    from chargen.sentiment.units import encoder_features, telling_unit, unit_trace
+    from chargen.sentiment.sentiment_unit import encoder_features, find_unit, unit_trace
 
     config = dataclasses.replace(config, clean=classifier.clean)
     examples = read_examples(data, config, classifier.labels)
@@ -163,7 +163,7 @@ def _find_unit(
         examples = subset(examples, UNIT_TEXTS, seed=0)
     encoder, eye = classifier.network.lm_encoders()[0], classifier.eyes[0]
     features = encoder_features(encoder, eye, examples.texts)
-    unit = telling_unit(features, examples.labels, explanation.label)
+    unit = find_unit(features, examples.labels, explanation.label)
     return unit, unit_trace(classifier.network, eye, explanation.text, unit.index)
 
 
@@ -174,17 +174,17 @@ def _write_files(files: dict[str, str | None], explanation: Any, unit: Any, valu
     from chargen.storage.whole_files import write_file
 
     if name := files["--html"]:
-        from chargen.sentiment.pages import page
+        from chargen.sentiment.html_page import page
 
         write_file(name, page(explanation, unit, values).encode("utf-8", "replace"))
     if name := files["--png"]:
-        from chargen.sentiment.pictures import picture
+        from chargen.sentiment.png_figures import explanation_figure
 
-        write_file(name, picture(explanation))
+        write_file(name, explanation_figure(explanation))
     if name := files["--histogram"]:
-        from chargen.sentiment.pictures import unit_picture
+        from chargen.sentiment.png_figures import unit_histogram
 
-        write_file(name, unit_picture(unit))
+        write_file(name, unit_histogram(unit))
 
 
 # ---------------------------------------------------------------- the terminal
@@ -202,10 +202,10 @@ def _paint(text: str, step: int) -> str:
 
 def _painted(explanation: Any) -> str:
     """The text in lines that fit, since a terminal would break them within words."""
-    from chargen.plotting.painting import lines_of, probability_steps, runs
+    from chargen.plotting.painting import lines_of, runs
 
     text, columns = explanation.text, max(20, shutil.get_terminal_size().columns)
-    steps = probability_steps(explanation.curve[1:], len(explanation.labels))
+    steps = explanation.steps
     return "\n".join(
         "".join(_paint(*run) for run in runs(text[start:end], steps[start:end]))
         for start, end in lines_of(text, columns)

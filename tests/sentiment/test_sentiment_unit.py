@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from chargen import LanguageModel
-from chargen.errors import CheckpointError, ConfigError, CorpusError
+from chargen.errors import ConfigError, CorpusError
 from chargen.sentiment.batching import Eye
-from chargen.sentiment.units import encoder_features, probe_direction, telling_unit, unit_trace
+from chargen.sentiment.sentiment_unit import encoder_features, find_unit, unit_trace
 
 from .making import BYTES, CHARS, make_lm, make_network
 
@@ -28,7 +28,7 @@ def features_with(unit: int, pooling: int, sign: float, count: int = 200) -> tup
 @pytest.mark.parametrize(("pooling", "sign"), [(0, 1.0), (1, -1.0)])
 def test_a_planted_unit_is_found(pooling: int, sign: float) -> None:
     features, labels = features_with(7, pooling, sign)
-    unit = telling_unit(features, labels)
+    unit = find_unit(features, labels)
     assert (unit.index, unit.pooling) == (7, ("last", "mean")[pooling])
     assert (unit.label, unit.others, unit.above) == ("good", "bad", sign > 0)
     assert unit.accuracy > 0.9
@@ -43,22 +43,22 @@ def test_a_planted_unit_is_found(pooling: int, sign: float) -> None:
 def test_accuracy_is_not_that_of_the_texts_that_chose() -> None:
     chance = np.random.default_rng(1)
     features = chance.normal(size=(40, 3 * 500)).astype(np.float32)
-    unit = telling_unit(features, ["a", "b"] * 20)  # nothing to find
+    unit = find_unit(features, ["a", "b"] * 20)  # nothing to find
     assert unit.accuracy < 0.75
 
 
 def test_the_largest_features_take_no_part() -> None:
     features, labels = features_with(3, 2, 1.0)
-    assert telling_unit(features, labels).accuracy < 0.75
+    assert find_unit(features, labels).accuracy < 0.75
 
 
 def test_what_cannot_be_told_is_said() -> None:
     features, labels = features_with(7, 0, 1.0)
     with pytest.raises(ConfigError, match="'nice'.*'bad', 'good'"):
-        telling_unit(features, labels, "nice")
+        find_unit(features, labels, "nice")
     with pytest.raises(CorpusError, match="two texts or more"):
-        telling_unit(features[:4], ["a", "b", "b", "b"], "a")
-    many = telling_unit(features, [*labels[:100], *["so-so"] * 100], "bad")
+        find_unit(features[:4], ["a", "b", "b", "b"], "a")
+    many = find_unit(features, [*labels[:100], *["so-so"] * 100], "bad")
     assert many.others == "not bad"
 
 
@@ -91,19 +91,3 @@ def test_a_unit_along_bytes(backward: bool) -> None:
     parts = [text[i:] if backward else text[:i] for i in range(len(text) + 1)]
     expected = encoder_features(lm, eye, parts)[:, 3]
     np.testing.assert_allclose(values, expected, atol=1e-6)
-
-
-def test_the_direction_of_a_probe_moves_its_logits() -> None:
-    lm = make_lm()
-    network = make_network(lm, detectors=0, head_size=0, num_classes=3)
-    direction = probe_direction(network)
-    assert direction.shape == (3, lm.hidden_size)
-    features = torch.randn(1, 3 * lm.hidden_size)
-    step = torch.randn(lm.hidden_size)
-    moved = network.head(features + step.repeat(3)) - network.head(features)
-    relative = moved[0] - (moved.sum() - moved[0]) / 2
-    np.testing.assert_allclose(
-        direction @ step.numpy(), relative.detach().numpy(), rtol=1e-3, atol=1e-4
-    )
-    with pytest.raises(CheckpointError, match="not a probe"):
-        probe_direction(make_network(lm))

@@ -19,7 +19,7 @@ ENDED_STOP = "stop"
 """`Sample.ended` of a text before a stop text."""
 
 
-class Writer:
+class Detokenizer:
     """Takes a stream's ids one by one and gives out whole characters.
 
     Parameters
@@ -28,7 +28,7 @@ class Writer:
     config : SamplingConfig
     seed : int
     character : callable
-        The text of an id; shared by all writers, so that each id is looked up once.
+        The text of an id; shared by all streams, so that each id is looked up once.
 
     Attributes
     ----------

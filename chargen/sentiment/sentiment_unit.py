@@ -1,4 +1,4 @@
-"""The most telling unit of an encoder: the "sentiment neuron" of Radford et al. 2017.
+"""The sentiment unit of an encoder, after the "sentiment neuron" of Radford et al. 2017.
 
 Of the H units of the last layer, each pooled in two ways, the one whose values tell a class from
 the others best (https://arxiv.org/abs/1704.01444).
@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from chargen.errors import CheckpointError, ConfigError, CorpusError
+from chargen.errors import ConfigError, CorpusError
 from chargen.lm.model import CharLM
+from chargen.plotting.painting import scale_end, step_of
 from chargen.sentiment.batching import EncodedTexts, Eye
 from chargen.sentiment.config import NetworkConfig
 from chargen.sentiment.network import ClassifierNetwork
@@ -27,7 +27,7 @@ POOLINGS = ("last", "mean")
 
 
 @dataclass(frozen=True, eq=False)
-class TellingUnit:
+class SentimentUnit:
     """One unit, and how well it alone tells a class from the others.
 
     Attributes
@@ -78,6 +78,15 @@ class TellingUnit:
         inside, outside = (np.histogram(part, edges)[0] / len(part) for part in parts)
         return edges, inside, outside
 
+    def steps(self, trace: NDArray[np.float32]) -> list[int]:
+        """Steps of the scale of colours for values along a text (N + 1,): N, above 0 for `label`.
+
+        Whichever side of the threshold it lies on.
+        """
+        offsets = (1 if self.above else -1) * (trace[1:] - self.threshold)
+        top = scale_end(offsets)
+        return step_of(offsets, 0.0, -top, top)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return {
@@ -92,9 +101,9 @@ class TellingUnit:
         }
 
 
-def telling_unit(
+def find_unit(
     features: NDArray[np.float32], labels: Sequence[str], label: str | None = None
-) -> TellingUnit:
+) -> SentimentUnit:
     """Choose the unit whose values for one class lie farthest from those for the others.
 
     Unit and threshold are chosen on every other text of each class, by the difference of the means
@@ -137,7 +146,7 @@ def telling_unit(
     rest = ~choosing
     right = (values[rest] > threshold) == (truth[rest] == above)
     accuracy = (right[truth[rest]].mean() + right[~truth[rest]].mean()) / 2
-    return TellingUnit(
+    return SentimentUnit(
         best % units,
         POOLINGS[best // units],
         label,
@@ -161,37 +170,6 @@ def reader_of(encoder: CharLM) -> ClassifierNetwork:
         reader = ClassifierNetwork([encoder], NetworkConfig(detectors=0, head_size=0))
     reader.temperature = reader.temperature.to(encoder.embedding.weight.device)
     return reader.eval()
-
-
-def probe_direction(network: ClassifierNetwork) -> NDArray[np.float32]:
-    """Which way the first encoder's output must move for each class, by a probe's weights.
-
-    Moving all outputs of a text by a vector moves its last, mean and largest output by the same
-    vector, so the weights of the three add up.
-
-    Returns
-    -------
-    (C, H) float32
-        How far a step along each unit moves a class's logit beyond the mean of the others'.
-
-    Raises
-    ------
-    CheckpointError
-        Where the classifier is no probe: its head has other layers than one.
-    """
-    if network.config.detectors or network.config.head_size:
-        raise CheckpointError("the classifier is not a probe: its head is not linear")
-    norm, linear = network.head[0], network.head[-1]
-    assert isinstance(norm, nn.BatchNorm1d)
-    assert isinstance(linear, nn.Linear)
-    assert norm.running_var is not None
-    scale = norm.weight / (norm.running_var + norm.eps).sqrt()  # (F,)
-    weights = (linear.weight * scale).detach().double().cpu()  # (C, F)
-    units = network.lm_encoders()[0].hidden_size
-    shifted = weights[:, : 3 * units].reshape(-1, 3, units).sum(1)  # (C, H)
-    others = (shifted.sum(0) - shifted) / (len(shifted) - 1)
-    direction: NDArray[np.float32] = (shifted - others).float().numpy()
-    return direction
 
 
 @torch.no_grad()

@@ -11,20 +11,11 @@ from chargen import LanguageModel
 from chargen.errors import CheckpointError, ConfigError, CorpusError
 from chargen.lm import storage as lm_storage
 from chargen.lm.model import CharLM
-from chargen.sentiment.classifier import Classifier
-from chargen.sentiment.directions import (
-    effect,
-    fit_steering,
-    fit_with_classifier,
-    store_steering,
-    stored_steering,
-)
+from chargen.sampling.steering import Steering, store_steering, stored_steering
 from chargen.sentiment.examples import Examples
-from chargen.sentiment.steering import Steering
-from chargen.sentiment.units import probe_direction
+from chargen.sentiment.steering_data import fit_steering, fit_with_classifier
 from chargen.storage import checkpoint
-
-from .making import BYTES, CHARS, make_lm, make_network, save_lm
+from tests.sentiment.making import BYTES, CHARS, make_lm, save_lm
 
 MOODS = {"good": "good film. ", "bad": "bad plot. "}
 
@@ -58,65 +49,58 @@ def share(lm: LanguageModel, word: str, **options: float) -> float:
     return float(np.mean([text.count(word) > text.count(other) for text in texts]))
 
 
-def a_steering(size: int = 8, labels: tuple[str, ...] = ("bad", "good")) -> Steering:
+def a_steering(size: int = 8) -> Steering:
     chance = np.random.default_rng(0)
-    directions = chance.normal(size=(len(labels), size))
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    values = chance.normal(size=len(labels))
-    return Steering(
-        labels,
-        directions.astype(np.float32),
-        values.astype(np.float32),
-        np.zeros(len(labels), np.float32),
-        "a guess",
-    )
+    vectors = chance.normal(size=(2, size)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    targets = chance.normal(size=2).astype(np.float32)
+    return Steering(("bad", "good"), vectors, targets, np.zeros(2, np.float32), "a guess")
 
 
 # ---------------------------------------------------------------- what it does
 
 
-@pytest.mark.parametrize("way", ["means", "unit"])
-def test_a_model_is_steered_to_either_side(writer: LanguageModel, way: str) -> None:
-    steering = fit_steering(writer, lines(), way)
-    assert steering.labels == ("bad", "good")
-    for label in steering.labels:
+def test_a_model_is_steered_to_either_side(writer: LanguageModel) -> None:
+    steering = fit_steering(writer, lines())
+    assert steering.classes == ("bad", "good")
+    for label in steering.classes:
         free = share(writer, label)
         assert 0.1 < free < 0.9
-        assert share(steering.steered(writer, label, 1.0), label) > max(0.9, free)
+        assert share(writer.steered(steering, label, 1.0), label) > max(0.9, free)
 
 
 def test_no_strength_is_no_steering_bit_for_bit(writer: LanguageModel) -> None:
     steering = fit_steering(writer, lines())
     options = {"max_chars": 60, "temperature": 1.0, "seed": 3}
     free = writer.sample("go", 3, **options)
-    assert steering.steered(writer, "good", 0.0).sample("go", 3, **options) == free
-    steering.steered(writer, "good", 2.0).sample("go", 3, **options)
+    assert writer.steered(steering, "good", 0.0).sample("go", 3, **options) == free
+    writer.steered(steering, "good", 2.0).sample("go", 3, **options)
     assert writer.sample("go", 3, **options) == free
 
 
 def test_below_nothing_is_the_other_side(writer: LanguageModel) -> None:
     steering = fit_steering(writer, lines())
-    assert share(steering.steered(writer, "good", -1.0), "bad") > 0.9
+    assert share(writer.steered(steering, "good", -1.0), "bad") > 0.9
 
 
 def test_the_state_is_held_where_the_class_lies() -> None:
     lm = LanguageModel(make_lm(), CHARS)
     steering = a_steering()
-    direction = torch.from_numpy(steering.directions[1])
-    value = float(steering.values[1])
-    for strength, reached in ((1.0, value), (2.0, 2 * value), (-1.5, -1.5 * value)):
-        decoder = steering.steered(lm, "good", strength).decoder
+    vector = torch.from_numpy(steering.vectors[1])
+    target = float(steering.targets[1])
+    for strength, reached in ((1.0, target), (2.0, 2 * target), (-1.5, -1.5 * target)):
+        decoder = lm.steered(steering, "good", strength).decoder
         for _ in range(3):
             decoder.prefill(torch.tensor([3, 4, 5]))
             decoder.step(torch.tensor([6]))
-            place = decoder.state[0][-1, 0] @ direction
+            place = decoder.state[0][-1, 0] @ vector
             assert float(place) == pytest.approx(reached, abs=1e-5)
-    half = steering.steered(lm, "good", 0.5).decoder
+    half = lm.steered(steering, "good", 0.5).decoder
     half.prefill(torch.tensor([3, 4, 5]))
     free = lm.decoder.clone()
     free.prefill(torch.tensor([3, 4, 5]))
-    moved, left = half.state[0][-1, 0] @ direction, free.state[0][-1, 0] @ direction
-    assert float(moved) == pytest.approx((float(left) + value) / 2, abs=1e-5)
+    moved, left = half.state[0][-1, 0] @ vector, free.state[0][-1, 0] @ vector
+    assert float(moved) == pytest.approx((float(left) + target) / 2, abs=1e-5)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
@@ -138,7 +122,7 @@ def test_a_step_reads_what_was_moved(cell: str) -> None:
 
 
 def test_each_text_of_a_batch_is_that_of_its_seed_alone(writer: LanguageModel) -> None:
-    steered = fit_steering(writer, lines()).steered(writer, "bad", 1.5)
+    steered = writer.steered(fit_steering(writer, lines()), "bad", 1.5)
     options = {"max_chars": 50, "temperature": 1.3}
     batch = steered.sample("the ", 3, seed=7, **options)
     assert [s.text for s in batch] == [
@@ -148,7 +132,7 @@ def test_each_text_of_a_batch_is_that_of_its_seed_alone(writer: LanguageModel) -
 
 
 def test_reading_stays_as_it_is(writer: LanguageModel) -> None:
-    steered = fit_steering(writer, lines()).steered(writer, "bad", 3.0)
+    steered = writer.steered(fit_steering(writer, lines()), "bad", 3.0)
     np.testing.assert_array_equal(
         steered.score("good film").log_probs, writer.score("good film").log_probs
     )
@@ -164,10 +148,10 @@ def test_three_classes_bytes_and_models_that_read_from_the_end() -> None:
         LanguageModel(make_lm(cell="gru", num_layers=2), CHARS),
     ):
         steering = fit_steering(lm, examples)
-        assert steering.directions.shape == (3, lm.model.hidden_size)
-        assert np.allclose(np.linalg.norm(steering.directions, axis=1), 1, atol=1e-5)
-        assert (steering.values > steering.neutral).all()
-        written = steering.steered(lm, "y").generate("a", max_chars=5, seed=1, ignore_end=True)
+        assert steering.vectors.shape == (3, lm.model.hidden_size)
+        assert np.allclose(np.linalg.norm(steering.vectors, axis=1), 1, atol=1e-5)
+        assert (steering.targets > steering.means).all()
+        written = lm.steered(steering, "y").generate("a", max_chars=5, seed=1, ignore_end=True)
         assert len(written) == 5
 
 
@@ -182,53 +166,20 @@ class Reader:
     def predict(self, texts: list[str]) -> list[str]:
         return [self.labels[text.count("good") > text.count("bad")] for text in texts]
 
-    def predict_proba(self, texts: list[str]) -> np.ndarray:
-        return np.array(
-            [[0.1, 0.9] if one == "good" else [0.9, 0.1] for one in self.predict(texts)]
-        )
-
 
 def test_a_classifier_may_label_what_the_model_writes(writer: LanguageModel) -> None:
     steering = fit_with_classifier(writer, Reader())  # type: ignore[arg-type]
-    assert share(steering.steered(writer, "good"), "good") > 0.9
+    assert share(writer.steered(steering, "good"), "good") > 0.9
     other = Reader()
     other.labels = ("awful", "good")
     with pytest.raises(CorpusError, match="that the model wrote.*--steer-data"):
         fit_with_classifier(LanguageModel(make_lm(), CHARS), other)  # type: ignore[arg-type]
 
 
-def test_a_probe_has_a_direction_for_its_own_model(writer: LanguageModel) -> None:
-    network = make_network(writer.model, detectors=0, head_size=0)
-    probe = Classifier(network, [CHARS], ("bad", "good"))
-    steering = fit_steering(writer, lines(), "probe", probe)
-    np.testing.assert_allclose(steering.directions[0], -steering.directions[1], atol=1e-6)
-    linear = probe_direction(network)[1]
-    assert steering.directions[1] @ linear == pytest.approx(np.linalg.norm(linear), rel=1e-5)
-    with pytest.raises(ConfigError, match="'bad', 'good'"):
-        fit_steering(writer, lines(), "probe")
-    with pytest.raises(ConfigError, match="24 hidden units; this one has 8"):
-        fit_steering(LanguageModel(make_lm(), CHARS), lines(), "probe", probe)
-
-
-def test_the_effect_is_measured(writer: LanguageModel) -> None:
-    steering = fit_steering(writer, lines())
-    rows = effect(
-        writer, steering, Reader(), "good", (0.0, 1.0), 20, max_chars=40  # type: ignore[arg-type]
-    )  # fmt: skip
-    assert [row["strength"] for row in rows] == [0, 1]
-    assert rows[1]["share"] > rows[0]["share"]
-    assert rows[1]["probability"] > rows[0]["probability"]
-    assert all(0 < row["bits_per_char"] < 8 and row["texts"] == 20 for row in rows)
-    with pytest.raises(ConfigError, match="'kind'.*'bad', 'good'"):
-        effect(writer, steering, Reader(), "kind")  # type: ignore[arg-type]
-
-
 def test_too_little_to_fit_on_is_said(writer: LanguageModel) -> None:
     examples = Examples(("a", "b", "c"), ("x", "x", "y"), (2, 3, 4), "few.csv")
     with pytest.raises(CorpusError, match="few.csv.*'y' has 1"):
         fit_steering(writer, examples)
-    with pytest.raises(ConfigError, match="means, unit, probe"):
-        fit_steering(writer, lines(), "magic")
 
 
 # ---------------------------------------------------------------- what is refused
@@ -237,11 +188,11 @@ def test_too_little_to_fit_on_is_said(writer: LanguageModel) -> None:
 def test_wrong_wishes_are_named() -> None:
     lm = LanguageModel(make_lm(), CHARS)
     with pytest.raises(ConfigError, match=r"--steer 'goood'.*'bad', 'good'; did you mean good\?"):
-        a_steering().steered(lm, "goood")
+        lm.steered(a_steering(), "goood")
     with pytest.raises(ConfigError, match="--strength"):
-        a_steering().steered(lm, "good", float("nan"))
+        lm.steered(a_steering(), "good", float("nan"))
     with pytest.raises(ConfigError, match="12 hidden units; this one has 8"):
-        a_steering(12).steered(lm, "good")
+        lm.steered(a_steering(12), "good")
 
 
 # ---------------------------------------------------------------- documents
@@ -251,9 +202,9 @@ def test_a_steering_survives_its_document() -> None:
     steering = a_steering()
     document = json.loads(json.dumps(steering.to_document()))
     found = Steering.from_document(document, "steering.json")
-    assert found.labels == steering.labels
+    assert found.classes == steering.classes
     assert found.source == steering.source
-    for name in ("directions", "values", "neutral"):
+    for name in ("vectors", "targets", "means"):
         np.testing.assert_allclose(getattr(found, name), getattr(steering, name), atol=1e-5)
 
 
@@ -294,12 +245,12 @@ def test_a_checkpoint_keeps_a_steering_and_all_else(tmp_path: Path) -> None:
     rows = [json.dumps({"step": step, "loss": 1.5}) for step in range(3)]
     checkpoint.save(directory, stored, metrics=rows)
     (directory / "MODEL_CARD.md").write_text("a card")
-    assert stored_steering(LanguageModel.load(directory)) is None
+    assert stored_steering(checkpoint.load(directory)) is None
     store_steering(directory, a_steering())
     lm = LanguageModel.load(directory)
-    found = stored_steering(lm)
+    found = stored_steering(lm.checkpoint)
     assert found is not None
-    assert found.labels == ("bad", "good")
+    assert found.classes == ("bad", "good")
     assert checkpoint.load(directory, lm_storage.KIND, training=True).documents[
         "training/state"
     ] == {"step": 3}
@@ -316,9 +267,9 @@ def test_a_damaged_document_names_its_file(tmp_path: Path) -> None:
     stored.documents["steering"] = {"labels": []}
     checkpoint.save(directory, stored)
     with pytest.raises(CheckpointError, match=r"lm: steering.json must be an object"):
-        stored_steering(LanguageModel.load(directory))
+        stored_steering(checkpoint.load(directory))
 
 
 def test_a_model_without_a_checkpoint_has_none() -> None:
     model: CharLM = make_lm()
-    assert stored_steering(LanguageModel(model, CHARS)) is None
+    assert stored_steering(LanguageModel(model, CHARS).checkpoint) is None

@@ -1,0 +1,252 @@
+"""Steering vectors: text of a chosen class, by what a language model's last layer holds.
+
+After each step the layer's output is moved along a vector, to the side where texts of the class
+lie: from there the next character is read, and there the next step starts (activation steering;
+Subramani et al. 2022, https://arxiv.org/abs/2205.05124).
+
+The vector is the difference of the classes' mean outputs. Dividing it by the covariance, as a
+discriminant analysis does, tells the classes apart better, but then leans on what hardly varies and
+changes little of what is written. What is used lies between the two: the covariance with as much of
+the identity added to it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from chargen.errors import CheckpointError, ConfigError, did_you_mean
+from chargen.lm.storage import KIND
+from chargen.sampling.decoder import Decoder
+from chargen.storage import checkpoint
+from chargen.storage.checkpoint import Checkpoint
+from chargen.storage.outputs import writing_lock
+
+DOCUMENT = "steering"
+"""Name of the checkpoint's document."""
+
+
+@dataclass(frozen=True, eq=False)
+class Steering:
+    """A steering vector for each class, and where its texts lie along it.
+
+    Attributes
+    ----------
+    classes : tuple of str, C of them
+    vectors : (C, H) float32
+        Each of length 1.
+    targets : (C,) float32
+        Where the last layer's output is held at strength 1: its product with the vector, one
+        standard deviation (from character to character) to the class's side of the mean.
+    means : (C,) float32
+        The mean of that product over texts of all classes.
+    source : str
+        What the vectors were fitted on, in words.
+    """
+
+    classes: tuple[str, ...]
+    vectors: NDArray[np.float32]
+    targets: NDArray[np.float32]
+    means: NDArray[np.float32]
+    source: str
+
+    def steered(self, decoder: Decoder, label: str, strength: float = 1.0) -> Decoder:
+        """A decoder of the same model that writes texts of a class.
+
+        Parameters
+        ----------
+        decoder : Decoder
+        label : str
+            The class.
+        strength : float
+            1 holds the output at the class's target, 2 twice as far from the mean; 0.5 goes half
+            the way there from wherever the output is, 0 leaves it alone, and below 0 it is held on
+            the other side.
+
+        Raises
+        ------
+        ConfigError
+            Where there is no such class, the strength is no number, or the vectors are those of
+            another model.
+        """
+        check_arguments(label, strength, self.classes)
+        size = self.vectors.shape[1]
+        if size != decoder.model.hidden_size:
+            raise ConfigError(
+                f"the steering is for a model of {size} hidden units; "
+                f"this one has {decoder.model.hidden_size}"
+            )
+        if strength == 0:
+            return decoder
+        index = self.classes.index(label)
+        vector = torch.from_numpy(self.vectors[index]).to(decoder.device)
+        mean = float(self.means[index])
+        reach = max(abs(strength), 1.0) * math.copysign(1.0, strength)
+        target = mean + reach * (float(self.targets[index]) - mean)
+        share = min(abs(strength), 1.0)
+
+        def move(outputs: Tensor) -> None:
+            # Row by row, so that a stream's numbers do not depend on the others.
+            place = (outputs * vector).sum(-1, keepdim=True)
+            outputs.add_(vector * (share * (target - place)))
+
+        return decoder.steered(move)
+
+    def to_document(self) -> dict[str, Any]:
+        """Plain lists, for the checkpoint."""
+        return {
+            "labels": list(self.classes),
+            "source": self.source,
+            "values": self.targets.tolist(),
+            "neutral": self.means.tolist(),
+            "directions": [[float(f"{v:.6g}") for v in row] for row in self.vectors.tolist()],
+        }
+
+    @classmethod
+    def from_document(cls, document: Any, where: str) -> Steering:
+        """Read what `to_document` gave.
+
+        Raises
+        ------
+        CheckpointError
+            Beginning with `where`, for anything else.
+        """
+        fields = {"labels", "source", "values", "neutral", "directions"}
+        if not isinstance(document, dict) or document.keys() != fields:
+            raise CheckpointError(f"{where} must be an object with {', '.join(sorted(fields))}")
+        labels, rows = document["labels"], document["directions"]
+        if (
+            not isinstance(labels, list)
+            or not all(isinstance(label, str) for label in labels)
+            or not 2 <= len(set(labels)) == len(labels)
+        ):
+            raise CheckpointError(f"{where}: labels must be two distinct texts or more")
+        if not isinstance(document["source"], str):
+            raise CheckpointError(f"{where}: source must be text")
+        count = len(labels)
+        if not isinstance(rows, list) or len(rows) != count or not rows[0]:
+            raise CheckpointError(f"{where}: directions must be {count} lists, one a label")
+        size = len(rows[0]) if isinstance(rows[0], list) else 0
+        vectors = np.stack([_numbers(row, size, f"{where}: directions") for row in rows])
+        if not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3):
+            raise CheckpointError(f"{where}: directions must each have length 1")
+        targets, means = (
+            _numbers(document[key], count, f"{where}: {key}") for key in ("values", "neutral")
+        )
+        return cls(tuple(labels), vectors, targets, means, document["source"])
+
+
+def fit_vectors(
+    classes: tuple[str, ...],
+    features: NDArray[np.float32],
+    labels: Sequence[str],
+    outputs: Iterable[Tensor],
+    source: str,
+) -> Steering:
+    """Fit a steering vector for each class on what the last layer held of labelled texts.
+
+    Parameters
+    ----------
+    classes : tuple of str
+        Two or more, each the label of some text.
+    features : (N, H) float32
+        The mean output over each text.
+    labels : sequence of str, N
+    outputs : iterable of (T, H)
+        Outputs at each step of some texts, to see how they vary from character to character.
+    source : str
+        What the texts are.
+    """
+    truth = np.array(labels)
+    differences = np.stack(
+        [features[truth == label].mean(0) - features[truth != label].mean(0) for label in classes]
+    )
+    covariance = _covariance(outputs)
+    scale = np.trace(covariance) / len(covariance) or 1.0
+    vectors = np.linalg.solve(covariance / scale + np.eye(len(covariance)), differences.T).T
+    vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    means = vectors @ features.mean(0)  # (C,)
+    spread = np.sqrt(np.einsum("ch,hk,ck->c", vectors, covariance, vectors))
+    return Steering(
+        classes,
+        vectors.astype(np.float32),
+        (means + spread).astype(np.float32),
+        means.astype(np.float32),
+        f"the difference of the classes' means over {len(labels):,} texts of {source}",
+    )
+
+
+def stored_steering(stored: Checkpoint | None) -> Steering | None:
+    """The steering in a language model's checkpoint, if there is one.
+
+    Raises
+    ------
+    CheckpointError
+        Where it is damaged.
+    """
+    if stored is None or DOCUMENT not in stored.documents:
+        return None
+    return Steering.from_document(stored.documents[DOCUMENT], f"{stored.path}: {DOCUMENT}.json")
+
+
+def store_steering(directory: str | Path, steering: Steering) -> None:
+    """Put a steering into a language model's checkpoint, so that it can be used without data.
+
+    Raises
+    ------
+    CheckpointError
+    """
+    path = Path(directory)
+    with writing_lock(path):
+        stored = checkpoint.load(path, KIND, training=True)
+        stored.documents[DOCUMENT] = steering.to_document()
+        rows = checkpoint.read_metrics(path, 2**63)
+        checkpoint.save(path, replace(stored, path=None), metrics=rows)
+
+
+def check_arguments(label: str, strength: float, classes: Sequence[str]) -> None:
+    """Refuse a class that is not there and a strength that is no number.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if label not in classes:
+        known = ", ".join(map(repr, classes))
+        hint = did_you_mean(label, classes)
+        raise ConfigError(f"--steer {label!r} is none of the labels {known}{hint}")
+    if not math.isfinite(strength):
+        raise ConfigError(f"--strength must be a number, got {strength}")
+
+
+def _covariance(outputs: Iterable[Tensor]) -> NDArray[np.float64]:
+    """Covariance over the steps of some texts: (H, H)."""
+    steps, total, products = 0, torch.zeros(()), torch.zeros(())
+    for some in outputs:
+        exact = some.cpu().double()  # (T, H)
+        steps += len(exact)
+        total = total + exact.sum(0)
+        products = products + exact.T @ exact
+    mean = total / steps
+    covariance: NDArray[np.float64] = (products / steps - torch.outer(mean, mean)).numpy()
+    return covariance
+
+
+def _numbers(values: Any, count: int, where: str) -> NDArray[np.float32]:
+    """A list of so many finite numbers, as (count,) float32."""
+    if (
+        not isinstance(values, list)
+        or len(values) != count
+        or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+        or not all(abs(v) < 1e6 for v in values)
+    ):
+        raise CheckpointError(f"{where} must be a list of {count} numbers")
+    return np.array(values, np.float32)

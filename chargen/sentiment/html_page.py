@@ -1,0 +1,247 @@
+"""An explanation as one HTML page that needs nothing else: no scripts, fonts or pictures.
+
+Its charts are inline SVG that stretches to the width of its box. They hold no text: letters would
+be stretched too. What they show is named around them, in HTML.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chargen.plotting.painting import safe, scale_legend, scale_style, spans, whole_page
+from chargen.sentiment.explain import Explanation, Word
+from chargen.sentiment.sentiment_unit import SentimentUnit
+
+STRONGEST = 12
+"""Words in the table."""
+
+WIDTH, HEIGHT = 1000.0, 200.0
+"""Of a chart, in its own units."""
+
+_PAGE = """
+:root { color-scheme: light dark; --ink: #1b1d20; --paper: #fdfdfb; --faint: #6a6f76;
+  --line: #d9dadd; --card: #ffffff; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e9eaec; --paper: #14161a; --faint: #9aa0a8; --line: #33373e; --card: #1b1e23; }
+}
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 1.5rem 1rem 3rem; max-width: 46rem; background: var(--paper);
+  color: var(--ink); font: 1rem/1.6 system-ui, sans-serif; overflow-wrap: anywhere; }
+"""
+
+_PARTS = """
+h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 .75rem; }
+h2 { font-size: 1.05rem; margin: 2.25rem 0 .25rem; }
+p { margin: .25rem 0 .75rem; }
+.note, figcaption, .legend, th { color: var(--faint); font-size: .875rem; }
+.text { white-space: pre-wrap; background: var(--card); border: 1px solid var(--line);
+  border-radius: .5rem; padding: .75rem 1rem; line-height: 1.9; max-height: 32rem;
+  overflow-y: auto; }
+.text span { border-radius: .2rem; padding: .1em 0; }
+.fine span { border-radius: 0; }
+.legend { display: flex; align-items: center; gap: .5rem; flex-wrap: wrap; margin: .5rem 0; }
+.scale { display: inline-flex; }
+.scale span { width: 1.1rem; height: .9rem; border: 1px solid var(--line); border-width: 1px 0; }
+.key { display: inline-block; width: .9rem; height: .9rem; border-radius: .2rem; }
+.bars { display: grid; grid-template-columns: minmax(3rem, max-content) 1fr max-content;
+  gap: .3rem .75rem; align-items: center; }
+.bars i { display: block; height: .6rem; border-radius: .3rem; background: var(--line); }
+.bars i b { display: block; height: 100%; border-radius: .3rem; background: var(--faint); }
+figure { margin: .5rem 0; display: grid; grid-template-columns: 3.2rem 1fr; gap: .25rem .5rem; }
+figure svg { width: 100%; height: 10rem; background: var(--card); border: 1px solid var(--line);
+  border-radius: .5rem; display: block; }
+.up { display: flex; flex-direction: column; justify-content: space-between; text-align: right; }
+.along span, .up span { white-space: nowrap; }
+.along { grid-column: 2; display: flex; justify-content: space-between; }
+svg polyline { fill: none; stroke: currentColor; stroke-width: 1.5; stroke-linejoin: round;
+  vector-effect: non-scaling-stroke; }
+svg polyline.faint { stroke: var(--faint); stroke-width: .5; }
+svg line { stroke: var(--faint); stroke-dasharray: 4 4; vector-effect: non-scaling-stroke; }
+table { border-collapse: collapse; width: 100%; }
+th, td { text-align: left; padding: .25rem .5rem .25rem 0; border-bottom: 1px solid var(--line);
+  font-weight: normal; }
+td.n, th.n { text-align: right; padding-right: 0; width: 5rem; white-space: nowrap;
+  font-variant-numeric: tabular-nums; }
+code { color: var(--faint); }
+"""
+
+
+def page(
+    explanation: Explanation,
+    unit: SentimentUnit | None = None,
+    unit_values: NDArray[np.float32] | None = None,
+) -> str:
+    """The page.
+
+    Parameters
+    ----------
+    explanation : Explanation, of N characters
+    unit : SentimentUnit, optional
+        Shown with its histogram.
+    unit_values : (N + 1,) array, optional
+        That unit after each character.
+    """
+    body = sections(explanation)
+    if unit is not None:
+        body += "\n" + _unit(explanation.text, unit, unit_values)
+    title = f"{safe(explanation.verdict)}, {explanation.probability:.1%}"
+    return whole_page(title, _PAGE + style(), f"<main>\n{body}\n</main>")
+
+
+def sections(explanation: Explanation) -> str:
+    """What an explanation shows, as HTML for a page that has `style`."""
+    parts = (verdict(explanation.probabilities), _so_far(explanation), _word_by_word(explanation))
+    return "\n".join(parts)
+
+
+def style() -> str:
+    """The rules of CSS for `sections`; they use the colours --ink, --faint, --line and --card."""
+    return _PARTS + scale_style()
+
+
+def verdict(probabilities: Mapping[str, float]) -> str:
+    """The likeliest label and the probability of each as a bar, for a page that has `style`."""
+    label = max(probabilities, key=lambda name: probabilities[name])
+    rows = [
+        f'<span>{safe(name)}</span><i><b style="width:{share:.2%}"></b></i><span>{share:.1%}</span>'
+        for name, share in probabilities.items()
+    ]
+    heading = f"<h1>{safe(label)}, {probabilities[label]:.1%}</h1>"
+    return f'{heading}\n<div class="bars">{"".join(rows)}</div>'
+
+
+def _so_far(explanation: Explanation) -> str:
+    label = safe(explanation.label)
+    return (
+        "<h2>The verdict so far</h2>\n"
+        '<p class="note">Each character is painted with the verdict that the text would get if it '
+        "ended there. Over the first few characters it swings whatever they say. The strong line "
+        "below joins the ends of words.</p>\n"
+        + scale_legend(f"{safe(explanation.others)} 100%", f"{label} 100%")
+        + _text(explanation.text, explanation.steps, "text fine") + "\n"
+        + _chart(
+            "curve", f"probability of {label} along the text", _curve(explanation),
+            (f"{label}<br>100%", "0%"), ("start", f"{len(explanation.text):,} characters"),
+        )
+    )  # fmt: skip
+
+
+def _word_by_word(explanation: Explanation) -> str:
+    label, (steps, top) = safe(explanation.label), explanation.word_steps
+    more = f"{top:.2f} or more"
+    left_out = any(word.left_out is not None for word in explanation.words)
+    meaning = (
+        "Each word is painted by how far the verdict on the whole text falls where it is left out."
+        if left_out
+        else "Each word is painted by how far it moves the verdict from what it was before, in a "
+        "logarithmic measure: the log-odds, in nats. Early words move it whatever they say."
+    )
+    return (
+        f'<h2>Word by word</h2>\n<p class="note">{meaning}</p>\n'
+        + scale_legend(f"away from {label}: −{more}", f"towards {label}: +{more}")
+        + _text(explanation.text, steps)
+        + _table(explanation.strongest(STRONGEST), left_out)
+    )
+
+
+def _table(words: Sequence[Word], left_out: bool) -> str:
+    heads = ("move", "left out") if left_out else ("move",)
+    rows = [
+        f"<td>{safe(word.text)}</td>"
+        + "".join(
+            f'<td class="n">{value:+.2f}</td>'.replace("-", "−")
+            for value in (word.move, word.left_out)
+            if value is not None
+        )
+        for word in words
+    ]
+    return (
+        "\n<table><thead><tr><th>word</th>"
+        + "".join(f'<th class="n">{head}</th>' for head in heads)
+        + f"</tr></thead><tbody><tr>{'</tr><tr>'.join(rows)}</tr></tbody></table>"
+    )
+
+
+def _unit(text: str, unit: SentimentUnit, values: NDArray[np.float32] | None) -> str:
+    label, others = safe(unit.label), safe(unit.others)
+    painted = ""
+    if values is not None and len(text):
+        painted = scale_legend(f"the side of {others}", f"the side of {label}")
+        painted += _text(text, unit.steps(values), "text fine")
+    pooling = {"last": "value at the end of a text", "mean": "mean over a text"}[unit.pooling]
+    edges, drawn = _histogram(unit)
+    return (
+        "<h2>The most telling unit</h2>\n"
+        f'<p class="note">Unit {unit.index} of the encoder, by its {pooling}: alone it tells '
+        f"{unit.accuracy:.1%} of labelled texts apart. The text is painted with its value after "
+        f"each character.</p>\n{painted}"
+        + _chart(
+            "histogram", f"histogram of unit {unit.index}", drawn,
+            ("texts", "0"), (f"{edges[0]:.3f}", f"{edges[1]:.3f}"),
+        )
+        + f'<p class="legend"><span class="key above"></span>{label}'
+        f'<span class="key below"></span>{others}</p>'
+    )  # fmt: skip
+
+
+def _text(text: str, steps: Sequence[int], kind: str = "text") -> str:
+    return f'<div class="{kind}" dir="auto" tabindex="0">{spans(text, steps)}</div>'
+
+
+# ---------------------------------------------------------------- charts
+
+
+def _chart(kind: str, label: str, drawn: str, up: tuple[str, str], along: tuple[str, str]) -> str:
+    """A figure: what stands at the top and the bottom of its side, and at both ends below it."""
+    return (
+        f'<figure><div class="up note"><span>{up[0]}</span><span>{up[1]}</span></div>'
+        f'<svg class="{kind}" viewBox="0 0 {WIDTH:g} {HEIGHT:g}" preserveAspectRatio="none" '
+        f'role="img" aria-label="{label}">{drawn}</svg>'
+        f'<figcaption class="along"><span>{along[0]}</span><span>{along[1]}</span></figcaption>'
+        "</figure>"
+    )
+
+
+def _curve(explanation: Explanation) -> str:
+    """The probability along the text, painted where it leaves the middle.
+
+    A strong line joins the ends of words, a faint one all characters.
+    """
+    values = explanation.curve.astype(np.float64)
+
+    def points(places: Sequence[int]) -> str:
+        last = max(1, len(values) - 1)
+        return " ".join(f"{WIDTH * i / last:.1f},{HEIGHT * (1 - values[i]):.1f}" for i in places)
+
+    strong, line = points(explanation.word_ends), HEIGHT * (1 - explanation.middle)
+    area = f"0,{line:.1f} {strong} {WIDTH:g},{line:.1f}"
+    return (
+        f'<clipPath id="above"><rect width="{WIDTH:g}" height="{line:.1f}"/></clipPath>'
+        f'<clipPath id="below"><rect y="{line:.1f}" width="{WIDTH:g}" '
+        f'height="{HEIGHT - line:.1f}"/></clipPath>'
+        f'<polygon class="above" clip-path="url(#above)" points="{area}"/>'
+        f'<polygon class="below" clip-path="url(#below)" points="{area}"/>'
+        f'<line x1="0" x2="{WIDTH:g}" y1="{line:.1f}" y2="{line:.1f}"/>'
+        f'<polyline class="faint" points="{points(range(len(values)))}"/>'
+        f'<polyline points="{strong}"/>'
+    )
+
+
+def _histogram(unit: SentimentUnit) -> tuple[tuple[float, float], str]:
+    """Ends of the axis, and the histograms over one another with the threshold between them."""
+    edges, inside, outside = unit.histogram()
+    top = max(float(inside.max()), float(outside.max())) or 1.0
+    width = WIDTH / len(inside)
+    bars = [
+        f'<rect class="{kind}" x="{index * width:.1f}" width="{width:.1f}" '
+        f'y="{HEIGHT * (1 - share / top):.1f}" height="{HEIGHT * share / top:.1f}"/>'
+        for kind, shares in (("below", outside), ("above", inside))
+        for index, share in enumerate(shares)
+        if share
+    ]
+    at = WIDTH * (unit.threshold - edges[0]) / (edges[-1] - edges[0])
+    line = f'<line x1="{at:.1f}" x2="{at:.1f}" y1="0" y2="{HEIGHT:g}"/>'
+    return (edges[0], edges[-1]), "".join(bars) + line
