@@ -27,6 +27,10 @@ from chargen.sampling.config import SamplingConfig
 from chargen.sampling.decoder import Decoder
 from chargen.sampling.generate import Sample, encode_prompt, generate, stream, watch
 from chargen.storage.checkpoint import Checkpoint
+from chargen.storage.outputs import save_model
+from chargen.text.config import CorpusConfig
+from chargen.text.given import given_text, given_texts
+from chargen.text.sources import SEPARATOR, from_texts, read
 from chargen.text.vocabulary import Vocabulary
 
 ENCODE_WINDOW = 1024
@@ -40,6 +44,7 @@ class Score:
     Attributes
     ----------
     text : str
+        As the model read it, a newline where a document ended.
     log_probs : (N,) float32
         Natural log-probability of each character given those before it. Of a character of several
         bytes, it is the sum over them.
@@ -145,11 +150,14 @@ class LanguageModel:
         prompt : str
         **options
             Fields of `SamplingConfig`: max_chars, temperature, top_k, top_p, min_p, seed, ...
+            Without a seed each call draws a new one; `sample` tells it.
 
         Raises
         ------
         ConfigError
             Where an option has a value that cannot work.
+        CorpusError
+            Where the prompt is no text.
         """
         return self.sample(prompt, 1, **options)[0].text
 
@@ -159,10 +167,15 @@ class LanguageModel:
         Returns
         -------
         list of Sample
-            With the log-probability of each character.
+            With the log-probability of each character, and the seed that gives the text again.
         """
         config = sampling_config(options)
         ids, _ = self.encode_prompt(prompt, config)
+        return self._samples(ids, config, num_samples)
+
+    def _samples(
+        self, ids: NDArray[Any], config: SamplingConfig, num_samples: int = 1
+    ) -> list[Sample]:
         samples = generate(self.decoder, self.vocabulary, ids, config, num_samples)
         if not self.backward:
             return samples
@@ -171,13 +184,16 @@ class LanguageModel:
         ]
 
     def stream(self, prompt: str = "", **options: Any) -> Iterator[str]:
-        """The text of `generate` in pieces, as they are drawn."""
+        """The text of `generate` in pieces, as they are drawn; errors come at the call."""
         config = sampling_config(options)
-        if self.backward:
-            yield self.generate(prompt, **options)
-            return
         ids, _ = self.encode_prompt(prompt, config)
-        yield from stream(self.decoder, self.vocabulary, ids, config)
+        if self.backward:
+            return (sample.text for sample in self._at_once(ids, config))
+        return stream(self.decoder, self.vocabulary, ids, config)
+
+    def _at_once(self, ids: NDArray[Any], config: SamplingConfig) -> Iterator[Sample]:
+        """The whole text, drawn when it is asked for."""
+        yield from self._samples(ids, config)
 
     def watch(self, prompt: str = "", *, seconds: float = 0.1, **options: Any) -> Iterator[Sample]:
         """The text of `generate` as it grows, whole each time, with its log-probabilities.
@@ -191,40 +207,48 @@ class LanguageModel:
             As for `generate`.
         """
         config = sampling_config(options)
-        if self.backward:
-            yield self.sample(prompt, **options)[0]
-            return
         ids, _ = self.encode_prompt(prompt, config)
-        yield from watch(self.decoder, self.vocabulary, ids, config, seconds)
+        if self.backward:
+            return self._at_once(ids, config)
+        return watch(self.decoder, self.vocabulary, ids, config, seconds)
 
     def encode_prompt(self, prompt: str, config: SamplingConfig) -> tuple[NDArray[Any], str]:
         """Ids of a prompt in the order of reading, and the characters never seen in training."""
         if not self.can_write:
             raise ConfigError("a backward model of bytes scores text but cannot write it")
-        ids, unknown = encode_prompt(self.vocabulary, prompt, config)
+        ids, unknown = encode_prompt(self.vocabulary, given_text(prompt, "prompt"), config)
         array = np.asarray(ids)
         return (array[::-1] if self.backward else array), unknown
 
     # ---------------------------------------------------------------- reading
 
-    def score(self, text: str, *, dynamic: bool = False, streams: int = 1) -> Score:
-        """Log-probability of each character of a text.
+    def score(
+        self, text: str, *, dynamic: bool = False, streams: int = 1, as_is: bool = False
+    ) -> Score:
+        """Log-probability of each character of a text, as ``chargen evaluate`` finds it.
 
         Parameters
         ----------
         text : str
+            Read as a file of it would be: cleaned as in training, and where the model keeps
+            documents apart, their ends are scored too.
         dynamic : bool
             Let the parameters adapt to what was read (Krause et al. 2018).
         streams : int
             Read that many parts side by side: faster, and very nearly the same.
+        as_is : bool
+            Score these characters and no others: one per log-probability, as in a text that is
+            not at its end. `chargen.text.sources.SEPARATOR` among them ends a document.
 
         Raises
         ------
         CorpusError
-            Where the text is empty.
+            Where it is no text, or an empty one.
         ChargenError
             Where the model's predictions are not numbers.
         """
+        text = given_text(text)
+        text = text if as_is else self._read(text)
         if not text:
             raise CorpusError("there is no text to score")
         ids = self.vocabulary.encode(text)
@@ -247,7 +271,44 @@ class LanguageModel:
         if self.vocabulary.level == "byte":
             scores = np.add.reduceat(scores, self.vocabulary.character_starts(ids))
         count = 0 if unknown is None else int((ids == unknown).sum())
-        return Score(text, scores, count)
+        return Score(text.replace(SEPARATOR, "\n"), scores, count)
+
+    @property
+    def trained_reading(self) -> dict[str, Any]:
+        """How the corpus of training was read: fields of `CorpusConfig`; empty if not known."""
+        corpus = self.checkpoint and self.checkpoint.document("config").get("corpus")
+        found = corpus.get("config") if isinstance(corpus, dict) else None
+        return found if isinstance(found, dict) else {}
+
+    def _read(self, text: str) -> str:
+        """The text as it would be read from a file of it."""
+        trained = self.trained_reading
+        documents = trained.get("documents")
+        config = CorpusConfig(
+            documents="files" if documents == "rows" else documents,
+            clean=trained.get("clean"),
+            errors="replace",
+        )
+        return "".join(read([from_texts([text])], config))
+
+    def save(self, directory: str | os.PathLike[str], *, force: bool = False) -> None:
+        """Write a checkpoint, whole or not at all, without what resuming needs.
+
+        Parameters
+        ----------
+        directory : path
+        force : bool
+            Replace a checkpoint that stands there; what is none is never replaced.
+
+        Raises
+        ------
+        ConfigError
+            Where something stands there.
+        CheckpointError
+            Where it cannot be written.
+        """
+        stored = storage.pack(self.model.config, self.model.state_dict(), self.vocabulary)
+        save_model(Path(directory), stored, self.checkpoint, force)
 
     @torch.no_grad()
     def encode(self, texts: Iterable[str]) -> NDArray[np.float32]:
@@ -261,8 +322,13 @@ class LanguageModel:
         -------
         (len(texts), 3 H) float32
             Last, mean and largest output over the text (concat pooling; Howard & Ruder 2018).
+
+        Raises
+        ------
+        CorpusError
+            Where they are no texts; the position of the one that is none is told.
         """
-        rows = [self._encode_one(text) for text in texts]
+        rows = [self._encode_one(text) for text in given_texts(texts)]
         return np.stack(rows) if rows else np.empty((0, 3 * self._hidden_size), np.float32)
 
     @property

@@ -67,7 +67,7 @@ def evaluate(
     from chargen.language_model import compressed_bits_per_char
     from chargen.lm.evaluation import bits
 
-    score = lm.score(text, streams=streams)
+    score = lm.score(text, streams=streams, as_is=True)
     figures: dict[str, Any] = {
         "chars": len(text),
         "nats_per_char": score.nats_per_char,
@@ -77,7 +77,7 @@ def evaluate(
         **compressed_bits_per_char(text),
     }
     if dynamic:
-        nats = lm.score(text, dynamic=True).nats_per_char
+        nats = lm.score(text, dynamic=True, as_is=True).nats_per_char
         figures |= {"dynamic_nats_per_char": nats, "dynamic_bits_per_char": bits(nats)}
     if as_json:
         echo_json(figures)

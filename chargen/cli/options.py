@@ -126,7 +126,7 @@ def reading_of(
     from chargen.text.config import CorpusConfig
     from chargen.text.sources import are_tables
 
-    trained = lm.checkpoint.document("config").get("corpus", {}).get("config", {})
+    trained = lm.trained_reading
     clean = options.get("clean") or trained.get("clean")
     options = {**options, "clean": clean}
     documents = trained.get("documents")

@@ -19,12 +19,14 @@ from chargen.cli.options import (
     option,
     options_of,
     precision_option,
+    quiet_option,
 )
 from chargen.cli.options import threads_option as threads
 from chargen.cli.steering import STEERING, check_steering, steered, steering_options
 from chargen.cli.terminal import echo_json, say, visible, write_flowing
 from chargen.errors import ConfigError, CorpusError
 from chargen.sampling.config import SamplingConfig
+from chargen.text.decoding import newlines
 
 
 @click.command(cls=Command, heading="Train and write")
@@ -61,6 +63,7 @@ from chargen.sampling.config import SamplingConfig
 @precision_option
 @threads
 @json_option
+@quiet_option
 def sample(
     directory: str,
     prompt: str | None,
@@ -72,12 +75,14 @@ def sample(
     precision: str,
     threads: int | None,
     as_json: bool,
+    quiet: bool,
     **options: Any,
 ) -> None:
     """Write text with a model.
 
-    The prompt is printed first, then what continues it. The same seed gives the same text. Several
-    texts are drawn faster with --precision bfloat16 or auto; a single one is float32 always.
+    The prompt is printed first, then what continues it. The same seed gives the same text; without
+    --seed a new one is drawn and told on stderr. Several texts are drawn faster with --precision
+    bfloat16 or auto; a single one is float32 always.
 
     \b
     chargen sample checkpoints/mybook --prompt 'It was' --temperature 0.7
@@ -97,11 +102,17 @@ def sample(
     # One text is float32 always: "auto" need not try what is faster.
     lm = load_model(directory, device, threads, precision if num_samples > 1 else "float32")
     _, unknown = lm.encode_prompt(text, config)
-    lm = steered(lm, steering)
-    if unknown:
+    lm = steered(lm, steering, quiet)
+    if unknown and not quiet:
         deed = "left out" if config.unknown == "skip" else "read as the unknown symbol"
         shown = " ".join(visible(c) if c.isprintable() else ascii(c)[1:-1] for c in unknown)
         say(f"note: the model has never seen these characters of the prompt ({deed}): {shown}")
+    if config.seed is None:
+        from chargen.runtime.seeds import new_seed
+
+        options["seed"] = new_seed()
+        if not quiet:
+            say(f"note: drawn with --seed {options['seed']}")
     show = _shower(raw)
     if interactive:
         from chargen.cli.interactive import write_together
@@ -156,7 +167,7 @@ def _read_prompt(prompt: str | None, prompt_file: str | None) -> str:
         where = prompt_file or "stdin"
         raise CorpusError(f"{where} is not UTF-8 at byte {error.start}") from error
     # A file's last newline ends its last line; it is not what the text goes on after.
-    return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n")
+    return newlines(text).removesuffix("\n")
 
 
 def _shower(raw: bool) -> Callable[[str], str]:

@@ -70,7 +70,7 @@ def check_steering(options: dict[str, Any]) -> None:
         raise ConfigError("--steer-data and --steer-with both find the direction; give one of them")
 
 
-def steered(lm: Any, options: dict[str, Any]) -> Any:
+def steered(lm: Any, options: dict[str, Any], quiet: bool = False) -> Any:
     """The language model as the options ask for it; itself where they ask for nothing.
 
     Returns
@@ -80,12 +80,13 @@ def steered(lm: Any, options: dict[str, Any]) -> Any:
     if options["steer"] is None:
         return lm
     strength = STRENGTH if options["strength"] is None else options["strength"]
-    steering = _find(lm, strength, options)
-    say(f"note: steered by {steering.source}")
+    steering = _find(lm, strength, options, quiet)
+    if not quiet:
+        say(f"note: steered by {steering.source}")
     return steering.steered(lm, options["steer"], strength)
 
 
-def _find(lm: Any, strength: float, options: dict[str, Any]) -> Any:
+def _find(lm: Any, strength: float, options: dict[str, Any], quiet: bool) -> Any:
     from chargen.sentiment.directions import fit_steering, fit_with_classifier, stored_steering
     from chargen.sentiment.steering import check_wish
 
@@ -96,7 +97,7 @@ def _find(lm: Any, strength: float, options: dict[str, Any]) -> Any:
         trained = lm.checkpoint.document("config").get("corpus", {}).get("config", {})
         config = ExamplesConfig(clean=trained.get("clean"))
         examples = read_examples(options["steer_data"], config)
-        for note in examples.notes:
+        for note in () if quiet else examples.notes:
             say(f"note: {note}")
         check_wish(options["steer"], strength, examples.classes)
         return fit_steering(lm, examples)

@@ -57,8 +57,12 @@ class SamplingConfig:
         default=(),
         metadata={"help": "End before this text; may be given several times.", "multiple": True},
     )
-    seed: int = field(
-        default=0, metadata={"help": "The same seed gives the same text; sample i takes seed + i."}
+    seed: int | None = field(
+        default=None,
+        metadata={
+            "help": "The same seed gives the same text; sample i takes seed + i (default: a new "
+            "one, which is told)."
+        },
     )
     unknown: str = field(
         default="replace",
@@ -79,8 +83,9 @@ class SamplingConfig:
         _require_int("--length", self.max_chars, 0, "a whole number, 0 or more")
         if self.top_k is not None:
             _require_int("--top-k", self.top_k, 1, "a whole number, 1 or more")
-        _require_int("--seed", self.seed, 0, "a whole number from 0 to 2**63 - 1")
-        if self.seed >= 2**63:
+        if self.seed is not None:
+            _require_int("--seed", self.seed, 0, "a whole number from 0 to 2**63 - 1")
+        if self.seed is not None and self.seed >= 2**63:
             raise ConfigError(f"--seed must be a whole number from 0 to 2**63 - 1, got {self.seed}")
         _require("--temperature", self.temperature, "0 or more", self.temperature >= 0)
         if self.top_p is not None:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from chargen.errors import ConfigError, CorpusError
 from chargen.language_model import LanguageModel
 from chargen.lm import storage as lm_storage
+from chargen.runtime.seeds import new_seed
 from chargen.sentiment.batching import Eye
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.examples import Examples, subset
@@ -216,12 +217,14 @@ def effect(
         known = ", ".join(map(repr, classifier.labels))
         raise ConfigError(f"the classifier has no label {label!r}; its labels are {known}")
     column = classifier.labels.index(label)
+    if options.get("seed") is None:
+        options["seed"] = new_seed()
     rows = []
     for strength in strengths:
         written = steering.steered(lm, label, strength).sample("", num_samples, **options)
-        texts = [sample.text for sample in written if sample.text]
+        texts = [sample.text for sample in written if sample.text.strip()]
         probabilities = classifier.predict_proba(texts)
-        scores = [lm.score(text) for text in texts]
+        scores = [lm.score(text, as_is=True) for text in texts]
         nats = sum(-float(score.log_probs.sum()) for score in scores)
         rows.append(
             {

@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from chargen.errors import CorpusError
 from chargen.sentiment.config import ExamplesConfig
-from chargen.sentiment.gathering import Gathered, gather, gather_texts, named
+from chargen.sentiment.gathering import Gathered, gather, gather_given, gather_texts, named
 from chargen.sentiment.splitting import split, subset, warn_shared
 from chargen.text.files import shown
+from chargen.text.given import given_texts
 
 __all__ = ["Examples", "read_examples", "read_texts", "split", "subset", "warn_shared"]
 
@@ -28,7 +30,7 @@ class Examples:
         Labels as they are in the data, numbers and booleans of JSON as JSON writes them.
     rows : tuple of int
         Of each text, the line of the file where its row starts; in a folder the number of its
-        file in the order of the paths, from 1 on.
+        file in the order of the paths, from 1 on; of given texts the position, from 0 on.
     source : str
         As shown to people.
     notes : tuple of str
@@ -40,6 +42,22 @@ class Examples:
     rows: tuple[int, ...]
     source: str
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "texts", tuple(given_texts(self.texts)))
+        if not len(self.texts) == len(self.labels) == len(self.rows):
+            raise CorpusError(f"{self.source}: each text needs a label and a row")
+
+    @classmethod
+    def of(cls, texts: Iterable[str], labels: Iterable[Any]) -> Examples:
+        """Texts and labels from Python, such as lists or the columns of a data frame.
+
+        Raises
+        ------
+        CorpusError
+            Where they do not go together, one is no text or no label, or all labels are the same.
+        """
+        return _checked(gather_given((texts, labels), ExamplesConfig()), None)
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -89,7 +107,17 @@ def read_examples(
     ConfigError
         Where `path` is standard input.
     """
-    gathered = gather(str(path), config)
+    return _checked(gather(str(path), config), classes)
+
+
+def given_examples(
+    data: Any, config: ExamplesConfig, classes: Sequence[str] | None = None
+) -> Examples:
+    """The same of a pair (texts, labels) or of a table from Python, such as a data frame."""
+    return _checked(gather_given(data, config), classes)
+
+
+def _checked(gathered: Gathered, classes: Sequence[str] | None) -> Examples:
     examples = _filled(gathered)
     if classes is not None:
         _refuse_strangers(examples, gathered, classes)

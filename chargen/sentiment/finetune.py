@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from chargen.errors import CheckpointError, ConfigError, CorpusError
@@ -24,9 +26,9 @@ FEWEST_EPOCHS, MOST_EPOCHS = 2.0, 20.0
 
 
 def finetune(
-    data: str | Path | Examples,
+    data: str | Path | Examples | tuple[Iterable[str], Iterable[Any]] | Any,
     encoder: str | Path | Sequence[str | Path],
-    out: str | Path,
+    out: str | Path | None = None,
     *,
     force: bool = False,
     reporter: Reporter | None = None,
@@ -36,12 +38,14 @@ def finetune(
 
     Parameters
     ----------
-    data : path or Examples
-        Labelled texts: a table, or a folder with one sub-folder a class.
+    data : path, Examples, pair (texts, labels), or table
+        Labelled texts: the path of a table, or of a folder with one sub-folder a class; or from
+        Python two lists or columns, or a data frame or dict of columns, in which those of texts
+        and labels are found as in a table on disk.
     encoder : path, or two of them
         Checkpoints of language models: one, or a forward and a backward one.
-    out : path
-        The classifier's directory.
+    out : path, optional
+        The classifier's directory; without it nothing is kept but the result.
     force : bool
         Replace what stands at `out`.
     reporter : Reporter, optional
@@ -58,22 +62,27 @@ def finetune(
     >>> run = chargen.finetune("reviews.csv", "checkpoints/reviews", "mood")  # doctest: +SKIP
     >>> run.classifier.predict(["A quiet, wonderful film."])  # doctest: +SKIP
     ['pos']
+    >>> run = chargen.finetune((frame["body"], frame["stars"]), "reviews")  # doctest: +SKIP
     """
     one_process_only("chargen sentiment train")
     config, sizes, reading = split_options(options, FinetuneConfig, NetworkConfig, ExamplesConfig)
     metrics.require("fine-tuning")
-    directory = Path(out)
     encoders = [encoder] if isinstance(encoder, str | Path) else list(encoder)
     if not 1 <= len(encoders) <= 2:
         raise ConfigError("--encoder takes one language model, or a forward and a backward one")
     places = {Path(path).resolve() for path in encoders}
     if len(places) < len(encoders):
         raise ConfigError(f"--encoder {encoders[0]} is given twice: give two different ones")
-    if directory.resolve() in places:
-        raise ConfigError(f"--out {directory} is the encoder itself: choose another folder")
-    refuse_to_overwrite(directory, force)
-    with writing_lock(directory):
-        checkpoint.check_writable(directory)
+    with ExitStack() as stack:
+        if out is None:
+            directory = Path(stack.enter_context(TemporaryDirectory())) / "classifier"
+        else:
+            directory = Path(out)
+            if directory.resolve() in places:
+                raise ConfigError(f"--out {directory} is the encoder itself: choose another folder")
+            refuse_to_overwrite(directory, force)
+            stack.enter_context(writing_lock(directory))
+            checkpoint.check_writable(directory)
         reporter = reporter or Reporter()
         loaded = [lm_storage.load(path)[:2] for path in encoders]
         texts = read_material(data, config, reading, reporter)
@@ -84,19 +93,25 @@ def finetune(
         models = session.take_encoders(loaded)
         sizes = replace(sizes, num_classes=len(texts.classes))
         saved = {"encoder": [str(path) for path in encoders]}
-        if not isinstance(data, Examples):
-            saved["data"] = [str(data)]
-        return session.run(models, sizes, saved)
+        saved["data"] = [str(data)] if isinstance(data, str | Path) else []
+        run = session.run(models, sizes, saved)
+        return run if out is not None else replace(run, directory=None)
 
 
 def resume_finetune(
-    directory: str | Path, *, reporter: Reporter | None = None, **budget: float | None
+    directory: str | Path,
+    *,
+    data: Any = None,
+    reporter: Reporter | None = None,
+    **budget: float | None,
 ) -> FinetuneRun:
     """Go on with an interrupted run, exactly where its last checkpoint was written.
 
     Parameters
     ----------
     directory : path
+    data : optional
+        The same labelled texts again, where they came from Python and not from a path.
     reporter : Reporter, optional
     **budget
         `minutes` or `epochs`: the new length of the whole run, what is done counted.
@@ -122,10 +137,18 @@ def resume_finetune(
         config = lm_storage.config_from_json(FinetuneConfig, document.get("finetune"), where)
         config = extended(config, budget)
         reading = lm_storage.config_from_json(ExamplesConfig, document.get("examples"), where)
-        texts = read_material(document["data"][0], config, reading, Reporter())
+        if data is None:
+            if not document["data"]:
+                raise CorpusError(
+                    f"the labelled texts of {directory} came from Python and are not kept: go on "
+                    "with chargen.resume_finetune(directory, data=...)"
+                )
+            data = document["data"][0]
+        texts = read_material(data, config, reading, Reporter())
         if texts.digest != document.get("digest"):
+            name = f" ({data})" if isinstance(data, str | Path) else ""
             raise CorpusError(
-                f"the labelled texts of {directory} ({document['data'][0]}) have changed since: "
+                f"the labelled texts of {directory}{name} have changed since: "
                 "a run can only go on with the same texts"
             )
         session = Session(directory, texts, config, reading, reporter, document["precision"])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from chargen.errors import ConfigError
+from chargen.text.decoding import newlines
 from chargen.text.files import COMPRESSIONS, TABLES, shown
 from chargen.text.tables import Row
 
@@ -151,7 +152,7 @@ def _as_text(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, str):
-        return value.replace("\r\n", "\n").replace("\r", "\n")
+        return newlines(value)
     return json.dumps(value, ensure_ascii=False)
 
 

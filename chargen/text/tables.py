@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from chargen.errors import CorpusError
-from chargen.text.decoding import clean
+from chargen.text.decoding import clean, newlines
 from chargen.text.files import shown
 
 DEFAULT_COLUMN = "text"
@@ -120,7 +120,7 @@ def text_of(row: Row, column: str, name: str, errors: str) -> str:
     if not isinstance(value, str):
         raise CorpusError(f"{where}: {column!r} is not text, but {type(value).__name__}")
     # Escapes of JSON can spell what no decoder yields.
-    return clean(value, errors, lambda _: where).replace("\r\n", "\n").replace("\r", "\n")
+    return newlines(clean(value, errors, lambda _: where))
 
 
 def broken(row: Row, name: str) -> CorpusError:

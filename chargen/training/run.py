@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from chargen.errors import CheckpointError, CorpusError, brief
+from chargen.errors import CheckpointError, ConfigError, CorpusError, brief
 from chargen.lm import recipes, storage
 from chargen.lm.config import ModelConfig, TrainConfig
 from chargen.lm.model import CharLM
@@ -21,6 +21,8 @@ from chargen.storage.outputs import refuse_to_overwrite, writing_lock
 from chargen.text.config import CorpusConfig
 from chargen.text.corpus import Corpus, cached_corpus, load_corpus
 from chargen.text.fetching import valid_part
+from chargen.text.files import refuse_text
+from chargen.text.given import given_texts
 from chargen.text.sources import corpus_name
 from chargen.text.vocabulary import Vocabulary
 from chargen.training.progress import LARGEST
@@ -29,9 +31,10 @@ from chargen.training.session import Run, Session, device_of
 
 
 def train(
-    corpus: str | Path | Sequence[str | Path],
+    corpus: str | Path | Sequence[str | Path] | None = None,
     out: str | Path | None = None,
     *,
+    texts: Iterable[str] | None = None,
     force: bool = False,
     reporter: Reporter | None = None,
     tensorboard: str | Path | None = None,
@@ -45,6 +48,11 @@ def train(
         As on the command line: a file, a folder, ``python-docs``, ``-``.
     out : path, optional
         The checkpoint's directory; ``checkpoints/<corpus name>`` by default.
+    texts : iterable of str, optional
+        In the place of `corpus`: the texts themselves. A single one is read as a file of it;
+        several are kept apart as the rows of a table are (``documents="rows"``), unless
+        `documents` says otherwise. Such a run can be resumed as long as its encoding is in the
+        cache.
     force : bool
         Replace what stands at `out`.
     reporter : Reporter, optional
@@ -62,8 +70,16 @@ def train(
     --------
     >>> run = chargen.train("mybook.txt", "checkpoints/mybook", minutes=5)  # doctest: +SKIP
     """
-    names = [corpus] if isinstance(corpus, str | Path) else list(corpus)
+    if (corpus is None) == (texts is None):
+        raise ConfigError("give either a corpus (a file, a folder, a name) or texts=[...]")
+    names = [corpus] if isinstance(corpus, str | Path) else list(corpus or ())
     arguments = tuple(str(name) for name in names)
+    for argument in arguments:
+        refuse_text(argument)
+    if texts is not None:
+        texts = list(given_texts(texts))
+        if len(texts) > 1:
+            options.setdefault("documents", "rows")
     directory = Path(out) if out is not None else Path("checkpoints") / corpus_name(arguments)
     with joined() as ranks, ExitStack() as stack:
         reporter = reporter if reporter and ranks.leads else Reporter()
@@ -84,7 +100,9 @@ def train(
         reverse = model_config.direction == "backward"
         text = _on_all_ranks(
             ranks,
-            lambda: load_corpus(arguments, corpus_config, reverse=reverse, progress=reporter.stage),
+            lambda: load_corpus(
+                arguments, corpus_config, texts=texts, reverse=reverse, progress=reporter.stage
+            ),
             corpus_saved,
             reverse,
         )
@@ -293,9 +311,10 @@ def _corpus_again(where: str, saved: dict[str, Any], reverse: bool, reporter: Re
     text = cached_corpus(saved["key"])
     if text is not None:
         return text
-    if "-" in saved["arguments"]:
+    if not saved["arguments"] or "-" in saved["arguments"]:
+        origin = "a pipe" if saved["arguments"] else "Python"
         raise CorpusError(
-            f"the text that {where} was reading came from a pipe and is no longer in the cache"
+            f"the text that {where} was reading came from {origin} and is no longer in the cache"
         )
     corpus_config = storage.config_from_json(
         CorpusConfig, saved["config"], f"{where}: corpus of config.json"

@@ -135,7 +135,7 @@ class Session:
             self.vocabulary.start_id,
             self.precision.name,
             save,
-            self._draw if plan.train.samples else None,
+            (lambda model: self._draw(model, plan.train.seed)) if plan.train.samples else None,
             self.reporter,
             self.ranks,
             self.log,
@@ -184,7 +184,7 @@ class Session:
             nats,
             None if nats is None else bits(nats),
             trainer.finished,
-            self._draw(trainer.model.eval()),
+            self._draw(trainer.model.eval(), trainer.config.seed),
         )
 
     @cached_property
@@ -198,11 +198,11 @@ class Session:
         symbols = len(self.text.valid)
         return nats * symbols / self._valid_characters
 
-    def _draw(self, model: CharLM) -> str:
+    def _draw(self, model: CharLM, seed: int) -> str:
         lm = LanguageModel(model, self.vocabulary)
         if not lm.can_write:
             return ""
-        return lm.generate(max_chars=SAMPLE_CHARACTERS)
+        return lm.generate(max_chars=SAMPLE_CHARACTERS, seed=seed)
 
     def _save(self, trainer: Trainer, saved: dict[str, Any]) -> None:
         document, tensors = trainer.training_state()  # every rank has a part of it
