@@ -171,11 +171,6 @@ class LanguageModel:
         """
         config = sampling_config(options)
         ids, _ = self.encode_prompt(prompt, config)
-        return self._samples(ids, config, num_samples)
-
-    def _samples(
-        self, ids: NDArray[Any], config: SamplingConfig, num_samples: int = 1
-    ) -> list[Sample]:
         samples = generate(self.decoder, self.vocabulary, ids, config, num_samples)
         if not self.backward:
             return samples
@@ -187,13 +182,9 @@ class LanguageModel:
         """The text of `generate` in pieces, as they are drawn; errors come at the call."""
         config = sampling_config(options)
         ids, _ = self.encode_prompt(prompt, config)
-        if self.backward:
-            return (sample.text for sample in self._at_once(ids, config))
+        if self.backward:  # all at once, when it is asked for
+            return (self.generate(prompt, **options) for _ in range(1))
         return stream(self.decoder, self.vocabulary, ids, config)
-
-    def _at_once(self, ids: NDArray[Any], config: SamplingConfig) -> Iterator[Sample]:
-        """The whole text, drawn when it is asked for."""
-        yield from self._samples(ids, config)
 
     def watch(self, prompt: str = "", *, seconds: float = 0.1, **options: Any) -> Iterator[Sample]:
         """The text of `generate` as it grows, whole each time, with its log-probabilities.
@@ -209,7 +200,7 @@ class LanguageModel:
         config = sampling_config(options)
         ids, _ = self.encode_prompt(prompt, config)
         if self.backward:
-            return self._at_once(ids, config)
+            return (self.sample(prompt, **options)[0] for _ in range(1))
         return watch(self.decoder, self.vocabulary, ids, config, seconds)
 
     def encode_prompt(self, prompt: str, config: SamplingConfig) -> tuple[NDArray[Any], str]:
@@ -237,8 +228,7 @@ class LanguageModel:
         streams : int
             Read that many parts side by side: faster, and very nearly the same.
         as_is : bool
-            Score these characters and no others: one per log-probability, as in a text that is
-            not at its end. `chargen.text.sources.SEPARATOR` among them ends a document.
+            Score these characters and no others, as of a text that may go on.
 
         Raises
         ------
@@ -294,18 +284,12 @@ class LanguageModel:
     def save(self, directory: str | os.PathLike[str], *, force: bool = False) -> None:
         """Write a checkpoint, whole or not at all, without what resuming needs.
 
-        Parameters
-        ----------
-        directory : path
-        force : bool
-            Replace a checkpoint that stands there; what is none is never replaced.
+        With `force` it replaces one that stands there; what is no checkpoint is never replaced.
 
         Raises
         ------
-        ConfigError
-            Where something stands there.
-        CheckpointError
-            Where it cannot be written.
+        ConfigError, CheckpointError
+            Where something stands there, or it cannot be written.
         """
         stored = storage.pack(self.model.config, self.model.state_dict(), self.vocabulary)
         save_model(Path(directory), stored, self.checkpoint, force)
@@ -322,11 +306,6 @@ class LanguageModel:
         -------
         (len(texts), 3 H) float32
             Last, mean and largest output over the text (concat pooling; Howard & Ruder 2018).
-
-        Raises
-        ------
-        CorpusError
-            Where they are no texts; the position of the one that is none is told.
         """
         rows = [self._encode_one(text) for text in given_texts(texts)]
         return np.stack(rows) if rows else np.empty((0, 3 * self._hidden_size), np.float32)

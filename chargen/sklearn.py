@@ -1,7 +1,4 @@
-"""`TextClassifier`: `chargen.finetune` as an estimator of scikit-learn, for pipelines and searches.
-
-The only module that is built on scikit-learn's classes; nothing else imports it.
-"""
+"""`chargen.finetune` as an estimator of scikit-learn, for pipelines and cross-validation."""
 
 from __future__ import annotations
 
@@ -33,18 +30,10 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ----------
     encoder : path, or two of them
         Checkpoints of language models, as for `chargen.finetune`; ``reviews`` is shipped.
-    method : {"finetune", "probe"}
-    minutes, epochs : float, optional
-        The budget; without either it follows from the number of texts.
-    ngrams : bool
-        Let a linear model over character n-grams vote beside the network.
-    valid_fraction : float
-        Share of the texts kept to choose and to calibrate by.
-    seed : int
-        Of every random choice.
-    device : str
+    method, minutes, epochs, ngrams, seed
+        Options of `chargen.finetune`.
     options : mapping, optional
-        Further options of `chargen.finetune`, by their names.
+        Further ones by their names.
 
     Attributes
     ----------
@@ -55,9 +44,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Examples
     --------
-    >>> from sklearn.model_selection import cross_val_score
-    >>> model = TextClassifier("checkpoints/mybook", method="probe")
-    >>> cross_val_score(model, texts, labels)  # doctest: +SKIP
+    >>> cross_val_score(TextClassifier("reviews", method="probe"), X, y)  # doctest: +SKIP
     """
 
     def __init__(
@@ -68,9 +55,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         minutes: float | None = None,
         epochs: float | None = None,
         ngrams: bool = True,
-        valid_fraction: float = 0.1,
         seed: int = 0,
-        device: str = "auto",
         options: Mapping[str, Any] | None = None,
     ) -> None:
         self.encoder = encoder
@@ -78,33 +63,18 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.minutes = minutes
         self.epochs = epochs
         self.ngrams = ngrams
-        self.valid_fraction = valid_fraction
         self.seed = seed
-        self.device = device
         self.options = options
 
     def fit(self, X: Iterable[str], y: Any) -> TextClassifier:
-        """Learn to tell the classes of texts apart.
-
-        Parameters
-        ----------
-        X : iterable of str
-        y : (N,) labels
-
-        Raises
-        ------
-        ConfigError, CorpusError, CheckpointError, TrainingError
-            As `chargen.finetune`.
-        KeyboardInterrupt
-            Where Ctrl-C ended the training.
-        """
+        """Learn from texts and their labels; errors are those of `chargen.finetune`."""
         check_classification_targets(y)
         classes, indices = np.unique(np.asarray(y), return_inverse=True)
         names = [label_of(one, "y", "y", "strict") for one in classes]
-        own = self.get_params(deep=False)
-        options = {**(own.pop("options") or {}), **own}
+        options = self.get_params(deep=False)
+        further = options.pop("options") or {}
         examples = Examples.of(X, [names[i] for i in indices])
-        run = finetune(examples, options.pop("encoder"), **options)
+        run = finetune(examples, **options, **further)
         if not run.finished:
             raise KeyboardInterrupt
         self.classifier_: Classifier = run.classifier

@@ -18,7 +18,7 @@ from chargen.runtime.precision import reading_precision
 from chargen.sentiment import storage
 from chargen.sentiment.batching import BATCH_SYMBOLS, EncodedTexts, eyes_of, read_all
 from chargen.sentiment.config import ExamplesConfig
-from chargen.sentiment.examples import given_examples
+from chargen.sentiment.examples import read_examples
 from chargen.sentiment.network import ClassifierNetwork
 from chargen.sentiment.ngrams import NgramModel
 from chargen.storage import checkpoint
@@ -110,21 +110,7 @@ class Classifier:
         return classifier
 
     def save(self, directory: str | os.PathLike[str], *, force: bool = False) -> None:
-        """Write a checkpoint, whole or not at all, without what resuming needs.
-
-        Parameters
-        ----------
-        directory : path
-        force : bool
-            Replace a checkpoint that stands there; what is none is never replaced.
-
-        Raises
-        ------
-        ConfigError
-            Where something stands there.
-        CheckpointError
-            Where it cannot be written.
-        """
+        """Write a checkpoint, as `LanguageModel.save` does."""
         weights = storage.weights_of(self.network)
         stored = storage.pack(
             self.network, weights, self.vocabularies, self.labels, self.clean, self.ngrams
@@ -168,15 +154,9 @@ class Classifier:
         return np.concatenate(chunks) if chunks else np.empty((0, len(self.labels)), np.float32)
 
     def score(self, texts: Iterable[str], labels: Iterable[Any]) -> float:
-        """Share of the texts whose likeliest label is the given one.
-
-        Raises
-        ------
-        CorpusError
-            Where texts and labels do not go together, there are none, or a label is unknown.
-        """
+        """Share of the texts whose likeliest label is the given one; each must be known."""
         texts = list(given_texts(texts))
-        given = given_examples((texts, labels), ExamplesConfig(), self.labels)
+        given = read_examples((texts, labels), ExamplesConfig(), self.labels)
         found = self.predict(texts)
         return float(np.mean(np.array(found) == np.array(given.labels)))
 
@@ -187,19 +167,13 @@ class Classifier:
 
         Texts are taken from the iterable as they are needed: any number fits in memory.
 
-        Parameters
-        ----------
-        texts : iterable of str
-        chunk : int
-        cleaned : bool
-            They are as `cleaned` gives them, and those without a word are judged too, as what the
-            classifier thinks before it has read anything.
+        With `cleaned` they are as `cleaned` gives them, and empty ones among them are judged too.
 
         Raises
         ------
         CorpusError
-            For a single text in the place of several; when it comes up, for one that is empty or
-            none, with its position.
+            For a single text in the place of several; when it comes up, for what is empty or no
+            text, with its position.
         """
         found = given_texts(texts)
         return self._batches(found if cleaned else self._each_cleaned(found), chunk)
@@ -232,16 +206,10 @@ class Classifier:
     def trace(self, text: str, *, cleaned: bool = False) -> NDArray[np.float32]:
         """Probabilities had the text ended after each of its characters.
 
-        Parameters
-        ----------
-        text : str
-        cleaned : bool
-            It is as `cleaned` gives it.
-
         Returns
         -------
         (N + 1, C) float32
-            Of the N characters of the text as cleaned; row 0 has read nothing.
+            Of the N characters of the text as cleaned, here or before; row 0 has read nothing.
         """
         text = given_text(text) if cleaned else self.cleaned(text)
         if any(eye.backward for eye in self.eyes):

@@ -96,13 +96,7 @@ class TableFile:
 
 
 def text_and_label(columns: Sequence[str], name: str, config: ExamplesConfig) -> tuple[str, str]:
-    """The columns of the texts and of the labels, as asked or by their usual names.
-
-    Raises
-    ------
-    CorpusError
-        Where one of them is not there, or both are the same.
-    """
+    """The columns of the texts and of the labels, as `TableFile.text_column` finds them."""
     text = _column(columns, name, config.text_column, TEXT_COLUMNS, "text")
     label = _column(columns, name, config.label_column, LABEL_COLUMNS, "label")
     if text == label:
@@ -162,13 +156,7 @@ def label_in(row: Row, column: str, table: TableFile) -> str | None:
 
 
 def label_of(value: Any, name: str, where: str, errors: str) -> str | None:
-    """A value as a label, numbers and booleans as JSON writes them; None where it says nothing.
-
-    Raises
-    ------
-    CorpusError
-        Where it is no label.
-    """
+    """A value as a label, as `label_in` reads it; `name` and `where` are for the errors."""
     if callable(getattr(value, "item", None)):  # a number of numpy's
         value = value.item()
     if value is None or (isinstance(value, float) and math.isnan(value)):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from chargen.errors import CorpusError
@@ -50,14 +51,8 @@ class Examples:
 
     @classmethod
     def of(cls, texts: Iterable[str], labels: Iterable[Any]) -> Examples:
-        """Texts and labels from Python, such as lists or the columns of a data frame.
-
-        Raises
-        ------
-        CorpusError
-            Where they do not go together, one is no text or no label, or all labels are the same.
-        """
-        return _checked(gather_given((texts, labels), ExamplesConfig()), None)
+        """Texts and labels from Python, such as two lists, checked as those of a table are."""
+        return read_examples((texts, labels), ExamplesConfig())
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -81,15 +76,15 @@ class Examples:
 
 
 def read_examples(
-    path: str, config: ExamplesConfig, classes: Sequence[str] | None = None
+    data: Any, config: ExamplesConfig, classes: Sequence[str] | None = None
 ) -> Examples:
     """Read labelled texts.
 
     Parameters
     ----------
-    path : str
+    data : path, (texts, labels), or data frame
         A .csv, .tsv or .jsonl file, compressed or not, or a folder that holds one folder of .txt
-        files per class.
+        files per class; or from Python two lists, or columns by name.
     config : ExamplesConfig
     classes : sequence of str, optional
         The labels that may occur; without them there must be at least two.
@@ -105,19 +100,10 @@ def read_examples(
         For what cannot be read, columns that are not there, rows that are broken, labels that are
         missing or not among `classes`, and data of a single class.
     ConfigError
-        Where `path` is standard input.
+        Where `data` is standard input.
     """
-    return _checked(gather(str(path), config), classes)
-
-
-def given_examples(
-    data: Any, config: ExamplesConfig, classes: Sequence[str] | None = None
-) -> Examples:
-    """The same of a pair (texts, labels) or of a table from Python, such as a data frame."""
-    return _checked(gather_given(data, config), classes)
-
-
-def _checked(gathered: Gathered, classes: Sequence[str] | None) -> Examples:
+    on_disk = isinstance(data, str | Path)
+    gathered = gather(str(data), config) if on_disk else gather_given(data, config)
     examples = _filled(gathered)
     if classes is not None:
         _refuse_strangers(examples, gathered, classes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +26,7 @@ FEWEST_EPOCHS, MOST_EPOCHS = 2.0, 20.0
 
 
 def finetune(
-    data: str | Path | Examples | tuple[Iterable[str], Iterable[Any]] | Any,
+    data: str | Path | Examples | tuple[Any, Any] | Any,
     encoder: str | Path | Sequence[str | Path],
     out: str | Path | None = None,
     *,
@@ -38,10 +38,9 @@ def finetune(
 
     Parameters
     ----------
-    data : path, Examples, pair (texts, labels), or table
-        Labelled texts: the path of a table, or of a folder with one sub-folder a class; or from
-        Python two lists or columns, or a data frame or dict of columns, in which those of texts
-        and labels are found as in a table on disk.
+    data : path, Examples, (texts, labels), or data frame
+        Labelled texts: the path of a table, or of a folder with one sub-folder a class; two lists;
+        or columns by name, of which those of the texts and the labels are found as in a table.
     encoder : path, or two of them
         Checkpoints of language models: one, or a forward and a backward one.
     out : path, optional
@@ -137,13 +136,12 @@ def resume_finetune(
         config = lm_storage.config_from_json(FinetuneConfig, document.get("finetune"), where)
         config = extended(config, budget)
         reading = lm_storage.config_from_json(ExamplesConfig, document.get("examples"), where)
-        if data is None:
-            if not document["data"]:
-                raise CorpusError(
-                    f"the labelled texts of {directory} came from Python and are not kept: go on "
-                    "with chargen.resume_finetune(directory, data=...)"
-                )
-            data = document["data"][0]
+        if data is None and not document["data"]:
+            raise CorpusError(
+                f"the labelled texts of {directory} came from Python and are not kept: go on with "
+                "chargen.resume_finetune(directory, data=...)"
+            )
+        data = document["data"][0] if data is None else data
         texts = read_material(data, config, reading, Reporter())
         if texts.digest != document.get("digest"):
             name = f" ({data})" if isinstance(data, str | Path) else ""

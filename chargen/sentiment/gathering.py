@@ -88,13 +88,7 @@ def gather(path: str, config: ExamplesConfig) -> Gathered:
 
 
 def gather_given(data: Any, config: ExamplesConfig) -> Gathered:
-    """All labelled texts of a pair (texts, labels) or of a table from Python, such as a data frame.
-
-    Raises
-    ------
-    CorpusError
-        Where there is none, or one is no text or no label.
-    """
+    """The same of a pair (texts, labels) or a table from Python, such as a data frame."""
     if is_table(data):
         names = {str(name): name for name in getattr(data, "columns", data)}
         text_column, label_column = text_and_label(list(names), "the given table", config)

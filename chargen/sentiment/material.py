@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +13,6 @@ from chargen.errors import CorpusError
 from chargen.sentiment.config import ExamplesConfig, FinetuneConfig
 from chargen.sentiment.examples import (
     Examples,
-    given_examples,
     read_examples,
     read_texts,
     split,
@@ -67,19 +65,12 @@ def read_material(
 ) -> Material:
     """Labelled texts, as many as asked for, split; and the unlabelled ones if there are any.
 
-    `data` is what `chargen.finetune` takes.
-
     Raises
     ------
     ConfigError, CorpusError
         Where they cannot be read, or there is nothing to tell apart.
     """
-    if isinstance(data, Examples):
-        examples = data
-    elif isinstance(data, str | Path):
-        examples = read_examples(str(data), reading)
-    else:
-        examples = given_examples(data, reading)
+    examples = data if isinstance(data, Examples) else read_examples(data, reading)
     for note in examples.notes:
         reporter.note(note)
     classes = examples.classes

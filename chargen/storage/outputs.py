@@ -36,14 +36,12 @@ def refuse_to_overwrite(directory: Path, force: bool) -> None:
 
 
 def save_model(directory: Path, model: Checkpoint, origin: Checkpoint | None, force: bool) -> None:
-    """Write a model by itself, and what the checkpoint it came from tells of it.
+    """Write a model by itself, with what the checkpoint that it came from tells of it.
 
     Raises
     ------
-    ConfigError
-        Where something stands at `directory`: what is no checkpoint, or one and no `force`.
-    CheckpointError
-        Where it cannot be written, or a run is writing there.
+    ConfigError, CheckpointError
+        Where something stands at `directory`, or it cannot be written.
     """
     if checkpoint.exists(directory) and not force:
         raise ConfigError(f"{directory} exists: choose another folder, or replace it by force=True")

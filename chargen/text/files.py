@@ -24,9 +24,6 @@ BLOCK = 1 << 20  # bytes read at a time
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 TABLES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv"}
 
-LONGEST_NAME = 255
-"""Characters of a file's name, its folders with it, that is no text by mistake."""
-
 Advance = Callable[[int], None]
 
 UNPACKED_BYTES = 100_000_000
@@ -78,15 +75,10 @@ def shown(name: str | os.PathLike[str]) -> str:
 
 
 def refuse_text(name: str) -> None:
-    """Say so where a text was given in the place of a file's name.
-
-    Raises
-    ------
-    CorpusError
-    """
+    """Raise `CorpusError` where a text was given in the place of a file's name."""
     suffix = Path(name).suffix
     words = len(name.split()) > 3 and (suffix in ("", ".") or any(map(str.isspace, suffix)))
-    long = len(name) > LONGEST_NAME and "://" not in name
+    long = len(name) > 255 and "://" not in name
     if (words or long or "\n" in name) and not os.path.lexists(name):
         cut = f"{name[:30]}..." if len(name) > 33 else name
         raise CorpusError(

@@ -10,39 +10,26 @@ from chargen.text.decoding import newlines
 
 
 def given_text(text: Any, name: str = "text") -> str:
-    """The text, in which newlines of any convention are ``"\\n"``.
-
-    Raises
-    ------
-    CorpusError
-        Where it is no str; `name` says which one.
-    """
+    """The text, its newlines as those of a file; a `CorpusError` where it is no str."""
     if not isinstance(text, str):
         raise CorpusError(f"{name} must be a text (str), got {brief(text)}")
     return newlines(text)
 
 
 def given_texts(texts: Any, name: str = "texts") -> Iterator[str]:
-    """The texts, one after another as they are asked for, each as `given_text` gives it.
+    """The texts as they are asked for, each as `given_text` gives it.
 
     Raises
     ------
     CorpusError
-        At once for a text, a table or anything else in the place of several texts; when it comes
-        up for what is no text among them, with its position.
+        As `given_list`, at once; for what is no text among them, with its position.
     """
     found = given_list(texts, name)
     return (given_text(text, f"{name}[{place}]") for place, text in enumerate(found))
 
 
 def given_list(values: Any, name: str) -> Iterator[Any]:
-    """The values, one after another.
-
-    Raises
-    ------
-    CorpusError
-        Where there is a single one, a table or anything else in the place of several.
-    """
+    """The values; a `CorpusError` where a single text or a table is in the place of several."""
     if isinstance(values, str | bytes):
         raise CorpusError(f"{name} must be a list, got a single text: put it into a list")
     if is_table(values):

@@ -83,13 +83,7 @@ def resolve(
 
 
 def from_texts(texts: Any) -> Source:
-    """Texts from Python as a source: one is read as a file of it, several as rows of a table.
-
-    Raises
-    ------
-    CorpusError
-        Where they are no texts.
-    """
+    """Texts from Python as a source: one is read as a file of it, several as rows of a table."""
     found = tuple(given_texts(texts))
     form = "plain" if len(found) == 1 else "texts"
     return Source("the given text", form=form, size=sum(map(len, found)), texts=found)
@@ -167,7 +161,8 @@ def fingerprint(
     cleaning = () if config.clean is None else (config.clean,)  # an option of later versions
     digest = hashlib.sha256(repr((*options, config.documents, version, *cleaning)).encode())
     for source in sources:
-        content = hashlib.sha256(f"{source.form} {source.compression}\n".encode())
+        kind = "" if source.texts is None else "given "
+        content = hashlib.sha256(f"{kind}{source.form} {source.compression}\n".encode())
         if source.form == "topics":
             content.update(repr(builtin.topics()).encode())
         elif source.texts is not None:

@@ -49,10 +49,9 @@ def train(
     out : path, optional
         The checkpoint's directory; ``checkpoints/<corpus name>`` by default.
     texts : iterable of str, optional
-        In the place of `corpus`: the texts themselves. A single one is read as a file of it;
-        several are kept apart as the rows of a table are (``documents="rows"``), unless
-        `documents` says otherwise. Such a run can be resumed as long as its encoding is in the
-        cache.
+        In the place of `corpus`. Several are kept apart as the rows of a table are, unless
+        `documents` says otherwise; a single one is read as a file of it. Such a run can be resumed
+        as long as its encoding is in the cache.
     force : bool
         Replace what stands at `out`.
     reporter : Reporter, optional

@@ -28,10 +28,7 @@ OPTIONS = {name: value for name, value in (QUICK | LEARNING).items() if name != 
 @pytest.fixture
 def made(tiny_lm: Path) -> TextClassifier:
     """A classifier that learns in a fraction of a second."""
-    own = {"epochs": 12, "device": OPTIONS["device"], "ngrams": False}
-    return TextClassifier(
-        str(tiny_lm), **own, options={k: v for k, v in OPTIONS.items() if k not in own}
-    )
+    return TextClassifier(str(tiny_lm), epochs=12, ngrams=False, options=OPTIONS)
 
 
 @pytest.mark.parametrize(
