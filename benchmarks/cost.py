@@ -41,12 +41,12 @@ import json, resource, sys, time
 from pathlib import Path
 started, report = float(sys.argv.pop(1)), Path(sys.argv.pop(1))
 from chargen.cli.main import main
-from chargen.training.trainer import Trainer
-run, known = Trainer.run, {}
-def watched(trainer):
+from chargen.training.loop import Loop
+run, known = Loop.run, {}
+def watched(loop):
     known["began"] = time.time() - started
-    run(trainer)
-Trainer.run = watched
+    run(loop)
+Loop.run = watched
 try:
     main()
 finally:

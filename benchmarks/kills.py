@@ -51,7 +51,7 @@ import torch
 from chargen.cli.main import main as chargen_main
 from chargen.errors import ChargenError
 from chargen.storage import checkpoint, directories
-from chargen.training.trainer import Trainer
+from chargen.training.loop import Loop
 
 INTERVAL = 4
 OPTIONS = (
@@ -93,19 +93,19 @@ Fault = Callable[[int, str, tuple[Any, ...], Callable[..., Any]], Any]
 
 def watch(shared: Shared, fault: Fault) -> None:
     """In a forked run: tell the steps, and put `fault` in the place of the watched calls."""
-    step, save_now = Trainer.step, Trainer.save_now
+    step, save_now = Loop.step, Loop.save_now
 
-    def told_step(self: Trainer, window: Any) -> Any:
-        row = step(self, window)
+    def told_step(self: Loop[Any], batch: Any) -> Any:
+        row = step(self, batch)
         shared[STEP] = self.progress.step
         return row
 
-    def told_save(self: Trainer) -> None:
+    def told_save(self: Loop[Any]) -> None:
         save_now(self)
         shared[SAVED] = self.progress.step
 
-    Trainer.step = told_step  # type: ignore[method-assign]
-    Trainer.save_now = told_save  # type: ignore[method-assign]
+    Loop.step = told_step  # type: ignore[method-assign]
+    Loop.save_now = told_save  # type: ignore[method-assign]
     for owner, name in WATCHED:
         setattr(owner, name, _watched(shared, fault, name, getattr(owner, name)))
 

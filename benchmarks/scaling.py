@@ -82,6 +82,16 @@ def train(corpus: Path, steps: int, options: dict[str, Any]) -> tuple[chargen.Ru
     return run, watch, weights
 
 
+def typed(value: str) -> int | float | str:
+    """A number where it is one."""
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            pass
+    return value
+
+
 @click.group()
 def main() -> None:
     """Train configurations side by side, and fit what they say."""
@@ -95,15 +105,14 @@ def main() -> None:
 def run_command(
     corpus: Path, out: Path, configurations: tuple[str, ...], minutes: tuple[float, ...]
 ) -> None:
-    """Train each of CONFIGURATIONS (name=value,...) for each budget."""
+    """Train each of CONFIGURATIONS (name=value,...) for each budget, or for its own `steps`."""
     for text in configurations:
-        options = {
-            name: float(value) if "." in value or "e" in value else int(value)
-            for name, value in (pair.split("=") for pair in text.split(","))
-        }
-        _, watch, _ = train(corpus, TIMED_STEPS, options)
-        for budget in minutes:
-            steps = round(budget * 60 / watch.seconds_per_step)
+        options = {name: typed(value) for name, value in (p.split("=") for p in text.split(","))}
+        budgets = [options.pop("steps")] if "steps" in options else []
+        if not budgets:
+            _, watch, _ = train(corpus, TIMED_STEPS, options)
+            budgets = [round(budget * 60 / watch.seconds_per_step) for budget in minutes]
+        for steps in budgets:
             run, spent, weights = train(corpus, steps, options)
             row = {
                 "options": {**{k: RECIPE[k] for k in (*COMPARED, "num_layers")}, **options},

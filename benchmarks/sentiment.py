@@ -26,8 +26,8 @@ import numpy as np
 from chargen.cli.progress import reporter_for
 from chargen.runtime.device import set_threads
 from chargen.sentiment import metrics
-from chargen.sentiment.baselines import tfidf
 from chargen.sentiment.classifier import Classifier
+from chargen.sentiment.compare import tfidf
 from chargen.sentiment.config import ExamplesConfig
 from chargen.sentiment.examples import Examples, read_examples, subset
 from chargen.sentiment.finetune import finetune
@@ -138,8 +138,8 @@ def accuracy(scores: Any, test: Examples, classifier: Classifier) -> float:
 
 def baseline(train: Examples, test: Examples) -> float:
     """Accuracy of TF-IDF with logistic regression."""
-    model = tfidf.fit(train.texts, train.labels, kind="words", seed=0)
-    classes = list(model.classes)
+    model = tfidf(train.texts, train.labels, characters=False, seed=0)
+    classes = [str(label) for label in model.classes_]
     found = metrics.evaluate(test.labels, model.predict_proba(test.texts), classes)
     return float(found["accuracy"])
 

@@ -6,7 +6,7 @@
     python benchmarks/training.py --optimizer adamw
     python benchmarks/training.py --threads 1 --clock processor
 
-What is timed is the loop that `chargen train` runs (`Trainer.run`: window, forward, loss, backward,
+What is timed is the loop that `chargen train` runs (`Loop.run`: window, forward, loss, backward,
 clipping, optimizer, a row of metrics every ten steps) on random characters, without evaluations and
 checkpoints. Beside it, in turns so that a slow moment of the machine falls on all of them:
 
@@ -51,7 +51,8 @@ from chargen.lm.model import CharLM
 from chargen.runtime.device import set_threads
 from chargen.runtime.precision import autocast
 from chargen.runtime.seeds import seed_everything
-from chargen.training import trainer
+from chargen.training import loop
+from chargen.training.language_modelling import LanguageModelling
 from chargen.training.reporting import Reporter
 
 CPU = torch.device("cpu")
@@ -119,25 +120,17 @@ class OurStep(Reporter):
         ids = generator.integers(0, sizes.vocabulary_size, CHARACTERS, dtype=np.uint16)
         plan = recipes.plan(model, budget, len(ids))
         self.model = plan.model
-        self.trainer = trainer.Trainer(
-            CharLM(plan.model),
-            plan,
-            ids,
-            ids[:0],
-            0,
-            sizes.precision,
-            save=lambda _: None,
-            reporter=self,
-        )
+        task = LanguageModelling(CharLM(plan.model), plan, ids, ids[:0], 0, sizes.precision)
+        self.loop = loop.Loop(task, lambda _: None, self)
         self.last_step = 0
 
     def step(self, progress: float, metrics: Mapping[str, Any]) -> None:
-        self.trainer.stop_requested = metrics["step"] >= self.last_step
+        self.loop.stop_requested = metrics["step"] >= self.last_step
 
     def __call__(self, steps: int) -> None:
-        self.last_step = self.trainer.progress.step + steps
-        self.trainer.stop_requested = False
-        self.trainer.run()
+        self.last_step = self.loop.progress.step + steps
+        self.loop.stop_requested = False
+        self.loop.run()
 
 
 class BareStep:
@@ -281,22 +274,22 @@ class Stopwatch:
 
 
 @contextlib.contextmanager
-def watching(trainer_: trainer.Trainer, clock: Clock) -> Iterator[Stopwatch]:
+def watching(task: LanguageModelling, clock: Clock) -> Iterator[Stopwatch]:
     """Stop the time of the parts that a step calls one after another.
 
     On a processor every call has done its work when it returns.
     """
     watch = Stopwatch(clock)
-    model = trainer_.model
+    model = task.model
     parts: list[tuple[str, Any, str]] = [
-        ("batch", trainer_.streams, "next"),
+        ("batch", task.streams, "next"),
         ("embedding and LSTM forward", model, "features"),
         ("output layer and loss", model, "logits"),
         ("output layer and loss", nn.functional, "cross_entropy"),
         ("backward", torch.autograd, "backward"),
-        ("clipping", trainer, "clip_gradient"),
+        ("clipping", loop, "clip_gradient"),
         ("gradients set to none", model, "zero_grad"),
-        *((type(optimizer).__name__, optimizer, "step") for optimizer in trainer_.optimizers),
+        *((type(optimizer).__name__, optimizer, "step") for optimizer in task.optimizers),
     ]
     with contextlib.ExitStack() as stack:
         for part, owner, name in parts:
@@ -309,7 +302,7 @@ def profile(sizes: Sizes, batch_size: int, repeats: int, clock: Clock) -> dict[s
     """Milliseconds of each part of a step, and its share of the whole."""
     ours = OurStep(sizes, batch_size)
     ours(2)
-    with watching(ours.trainer, clock) as watch:
+    with watching(ours.loop.task, clock) as watch:
         began = clock.now()
         ours(3 * repeats)
         whole = clock.now() - began

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import reprlib
 from collections.abc import Iterable
 
@@ -13,6 +14,14 @@ _BRIEF.maxstring = _BRIEF.maxother = 80
 def brief(value: object) -> str:
     """What was found in the place of what was expected, fit for a sentence: large things cut."""
     return _BRIEF.repr(value)
+
+
+def shown(name: str | os.PathLike[str]) -> str:
+    """The name with every character that is not printable escaped, so that it fits a line."""
+    text = os.fspath(name)
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text
+    )
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:

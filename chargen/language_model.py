@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import lzma
 import math
 import os
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -30,8 +28,14 @@ from chargen.storage.checkpoint import Checkpoint
 from chargen.storage.outputs import save_model
 from chargen.text.config import CorpusConfig
 from chargen.text.given import given_text, given_texts
-from chargen.text.sources import SEPARATOR, from_texts, read
+from chargen.text.sources import from_texts, read
+from chargen.text.symbols import SEPARATOR
 from chargen.text.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from chargen.keywords import SamplingOptions
 
 ENCODE_WINDOW = 1024
 """Time steps per call while encoding; bounds the memory."""
@@ -140,7 +144,13 @@ class LanguageModel:
 
     # ---------------------------------------------------------------- writing
 
-    def generate(self, prompt: str = "", **options: Any) -> str:
+    def generate(
+        self,
+        prompt: str = "",
+        *,
+        config: SamplingConfig | None = None,
+        **options: Unpack[SamplingOptions],
+    ) -> str:
         """Text that continues the prompt, without the prompt.
 
         A backward model writes what comes before the prompt.
@@ -148,9 +158,11 @@ class LanguageModel:
         Parameters
         ----------
         prompt : str
+        config : SamplingConfig, optional
         **options
-            Fields of `SamplingConfig`: max_chars, temperature, top_k, top_p, min_p, seed, ...
-            Without a seed each call draws a new one; `sample` tells it.
+            Fields of `SamplingConfig`: max_chars, temperature, top_k, top_p, min_p, seed, ...; they
+            go before those of `config`. Without a seed each call draws a new one; `sample` tells
+            it.
 
         Raises
         ------
@@ -159,9 +171,16 @@ class LanguageModel:
         CorpusError
             Where the prompt is no text.
         """
-        return self.sample(prompt, 1, **options)[0].text
+        return self.sample(prompt, 1, config=config, **options)[0].text
 
-    def sample(self, prompt: str = "", num_samples: int = 1, **options: Any) -> list[Sample]:
+    def sample(
+        self,
+        prompt: str = "",
+        num_samples: int = 1,
+        *,
+        config: SamplingConfig | None = None,
+        **options: Unpack[SamplingOptions],
+    ) -> list[Sample]:
         """Several texts drawn as one batch; text i is that of seed + i alone.
 
         Returns
@@ -169,7 +188,7 @@ class LanguageModel:
         list of Sample
             With the log-probability of each character, and the seed that gives the text again.
         """
-        config = sampling_config(options)
+        (config,) = split_options(options, SamplingConfig, given=[config])
         ids, _ = self.encode_prompt(prompt, config)
         samples = generate(self.decoder, self.vocabulary, ids, config, num_samples)
         if not self.backward:
@@ -178,15 +197,28 @@ class LanguageModel:
             Sample(s.text[::-1], tuple(reversed(s.log_probs)), s.seed, s.ended) for s in samples
         ]
 
-    def stream(self, prompt: str = "", **options: Any) -> Iterator[str]:
+    def stream(
+        self,
+        prompt: str = "",
+        *,
+        config: SamplingConfig | None = None,
+        **options: Unpack[SamplingOptions],
+    ) -> Iterator[str]:
         """The text of `generate` in pieces, as they are drawn; errors come at the call."""
-        config = sampling_config(options)
+        (config,) = split_options(options, SamplingConfig, given=[config])
         ids, _ = self.encode_prompt(prompt, config)
         if self.backward:  # all at once, when it is asked for
-            return (self.generate(prompt, **options) for _ in range(1))
+            return (self.generate(prompt, config=config) for _ in range(1))
         return stream(self.decoder, self.vocabulary, ids, config)
 
-    def watch(self, prompt: str = "", *, seconds: float = 0.1, **options: Any) -> Iterator[Sample]:
+    def watch(
+        self,
+        prompt: str = "",
+        *,
+        seconds: float = 0.1,
+        config: SamplingConfig | None = None,
+        **options: Unpack[SamplingOptions],
+    ) -> Iterator[Sample]:
         """The text of `generate` as it grows, whole each time, with its log-probabilities.
 
         Parameters
@@ -194,13 +226,13 @@ class LanguageModel:
         prompt : str
         seconds : float
             Between two looks; the last one is at the finished text.
-        **options
+        config, **options
             As for `generate`.
         """
-        config = sampling_config(options)
+        (config,) = split_options(options, SamplingConfig, given=[config])
         ids, _ = self.encode_prompt(prompt, config)
         if self.backward:
-            return (self.sample(prompt, **options)[0] for _ in range(1))
+            return (self.sample(prompt, config=config)[0] for _ in range(1))
         return watch(self.decoder, self.vocabulary, ids, config, seconds)
 
     def encode_prompt(self, prompt: str, config: SamplingConfig) -> tuple[NDArray[Any], str]:
@@ -334,29 +366,6 @@ class LanguageModel:
         return pooled
 
 
-def sampling_config(options: dict[str, Any]) -> SamplingConfig:
-    """A `SamplingConfig` from keywords; an unknown one is a `ConfigError` with a suggestion."""
-    (config,) = split_options(options, SamplingConfig)
-    assert isinstance(config, SamplingConfig)
-    return config
-
-
 def load(directory: str | Path, device: str = "cpu", precision: str = "float32") -> LanguageModel:
     """Read a language model; see `LanguageModel.load`."""
     return LanguageModel.load(directory, device, precision)
-
-
-def compressed_bits_per_char(text: str) -> dict[str, float]:
-    """Size of a text under the standard library's compressors: a yardstick for a model.
-
-    Returns
-    -------
-    dict
-        ``xz_bits_per_char`` (preset 9 extreme) and ``zlib_bits_per_char`` (level 9).
-    """
-    data = text.encode("utf-8", "replace")
-    sizes = {
-        "xz": len(lzma.compress(data, preset=9 | lzma.PRESET_EXTREME)),
-        "zlib": len(zlib.compress(data, 9)),
-    }
-    return {f"{name}_bits_per_char": 8 * size / len(text) for name, size in sizes.items()}

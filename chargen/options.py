@@ -1,42 +1,216 @@
-"""Sorting keyword options into the configuration dataclasses whose fields they are."""
+"""Every option stands once: as a field of a configuration dataclass.
+
+The annotation of a field says its type, and `option` its default, its help and what values can
+work. `Options` checks them on construction, `chargen.cli.options` makes the command line of them,
+and `tools/keywords.py` the typed keywords of `chargen.keywords`. This module imports neither torch
+nor numpy, and configuration modules must not either: `chargen --help` need not wait for them.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any
+import math
+import operator
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields, replace
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypedDict
 
-from chargen.errors import ConfigError, did_you_mean
+from chargen.errors import ConfigError, brief, did_you_mean
 
-
-def split_options(options: dict[str, Any], *configs: type[Any]) -> tuple[Any, ...]:
-    """Build each configuration from the options that are its fields.
-
-    Parameters
-    ----------
-    options : dict
-        By field name.
-    *configs : dataclass types
-        With no field in common.
-
-    Raises
-    ------
-    ConfigError
-        Where an option belongs to none; the nearest name is suggested.
-    """
-    names = {field.name: config for config in configs for field in dataclasses.fields(config)}
-    for name in options:
-        if name not in names:
-            raise ConfigError(f"there is no option {name!r}{did_you_mean(name, names)}")
-    return tuple(
-        config(**{k: v for k, v in options.items() if names[k] is config}) for config in configs
-    )
-
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 BUDGETS = ("minutes", "epochs", "steps")
 """Names that the length of a run goes by; one of them is given."""
 
+_BOUNDS = (
+    ("low", "at least", operator.ge),
+    ("above", "above", operator.gt),
+    ("below", "below", operator.lt),
+    ("most", "at most", operator.le),
+)
 
-def extended(config: Any, budget: dict[str, float | None]) -> Any:
+
+class Facts(TypedDict, total=False):
+    """What is known of an option, beside its type and its default."""
+
+    low: float
+    above: float
+    below: float
+    most: float
+    choices: tuple[str, ...]
+    empty: bool
+    option: str
+    metavar: str
+    heading: str
+
+
+def option(default: Any, help: str = "", **facts: Unpack[Facts]) -> Any:
+    """A field of a configuration dataclass.
+
+    Parameters
+    ----------
+    default : object
+    help : str
+        A field without it is checked and stored, but is nobody's option.
+    **facts
+        `low`, `above`, `below` and `most` bound a number. A text is one of `choices`, or any that
+        is not empty, unless it may be `empty`. On the command line it is called `option` (else by
+        its own name), takes a `metavar`, and stands under a `heading` (else the dataclass's).
+    """
+    return field(default=default, metadata={"help": help, **facts})
+
+
+def like(shared: Field[Any], **changes: Any) -> Any:
+    """A field like another one, but for its default or some of the facts."""
+    return option(**{"default": shared.default, **shared.metadata, **changes})
+
+
+SEED = option(0, "Seed of every random choice.", low=0, below=2**63)
+DEVICE = option("auto", "Where to compute: auto, cpu, cuda, cuda:1, mps.", heading="Machine")
+PRECISION = option(
+    "auto", "Precision of the products.", choices=("auto", "float32", "bfloat16"), heading="Machine"
+)
+THREADS = option(
+    None, "Processor threads (default: torch's own choice).", low=1, below=1025, heading="Machine"
+)
+DETERMINISTIC = option(
+    False,
+    "Only deterministic kernels, and float32 unless --precision says otherwise.",
+    heading="Machine",
+)
+
+
+class Kind(NamedTuple):
+    """What an annotation says: ``tuple[str, ...]`` is several texts."""
+
+    plain: type[Any]
+    optional: bool
+    several: bool
+
+
+def _kind(hint: Any) -> Kind:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        (plain,) = (each for each in arguments if each is not type(None))
+        return Kind(plain, True, False)
+    return Kind(arguments[0], False, True) if origin is tuple else Kind(hint, False, False)
+
+
+def flag(of: Field[Any]) -> str:
+    """The name of a field on the command line."""
+    name: str = of.metadata.get("option", "--" + of.name.replace("_", "-"))
+    return name
+
+
+@dataclass(frozen=True)
+class Options:
+    """Base of the configuration dataclasses: each field is checked on construction.
+
+    Raises
+    ------
+    ConfigError
+        Where a value cannot work; the message names the option.
+    """
+
+    heading: ClassVar[str]
+
+    @classmethod
+    @cache
+    def kinds(cls) -> tuple[tuple[Field[Any], Kind], ...]:
+        """The fields in their order, each with what its annotation says."""
+        hints = typing.get_type_hints(cls)
+        return tuple((each, _kind(hints[each.name])) for each in fields(cls))
+
+    def __post_init__(self) -> None:
+        for each, kind in self.kinds():
+            value = getattr(self, each.name)
+            if value is None and kind.optional:
+                continue
+            if kind.several:  # a lone text or a list is taken too
+                lone = isinstance(value, str) or not isinstance(value, Iterable)
+                value = (value,) if lone else tuple(value)
+                object.__setattr__(self, each.name, value)
+            for one in value if kind.several else (value,):
+                if fault := _fault(one, kind.plain, each.metadata):
+                    raise ConfigError(f"{flag(each)} must {fault}")
+
+    def check_budget(self) -> None:
+        """Raise `ConfigError` where more than one budget is given."""
+        given = [f"--{name}" for name in BUDGETS if getattr(self, name, None) is not None]
+        if len(given) > 1:
+            raise ConfigError(f"{' and '.join(given)} are both budgets; give one of them")
+
+
+def _fault(value: Any, plain: type[Any], facts: Mapping[str, Any]) -> str | None:
+    """How the sentence "--option must" ends, where the value cannot work."""
+    if plain in (int, float):
+        return _fault_of_number(value, plain, facts)
+    if choices := facts.get("choices"):
+        wanted = f"one of {', '.join(choices)};" if len(choices) > 1 else f"{choices[0]!r},"
+        return None if value in choices else f"be {wanted} got {brief(value)}"
+    if not isinstance(value, plain):
+        return f"be {'a text' if plain is str else 'true or false'}, got {brief(value)}"
+    return "not be empty, got ''" if value == "" and not facts.get("empty") else None
+
+
+def _fault_of_number(value: Any, plain: type[Any], facts: Mapping[str, Any]) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _finite(value):
+        return f"be a number, got {brief(value)}"
+    if plain is int and not isinstance(value, int):
+        return f"be a whole number, got {value}"
+    for name, words, holds in _BOUNDS:
+        if name in facts and not holds(value, facts[name]):
+            return f"be {words} {facts[name]}, got {value}"
+    return None
+
+
+def _finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float holds
+        return False
+
+
+def split_options(
+    options: Mapping[str, Any], *owners: type[Options], given: Sequence[Options | None] = ()
+) -> tuple[Any, ...]:
+    """Sort keyword options into the configurations whose fields they are.
+
+    Parameters
+    ----------
+    options : mapping
+        By field name.
+    *owners : types of configurations
+        With no field in common.
+    given : sequence of Options or None
+        For each of the owners, one whose values stand where there is no option, in place of the
+        defaults.
+
+    Raises
+    ------
+    ConfigError
+        Where an option belongs to none; the nearest name is suggested. Where what is given is of
+        another type.
+    """
+    names = {
+        each.name: owner for owner in owners for each, _ in owner.kinds() if each.metadata["help"]
+    }
+    for name in options:
+        if name not in names:
+            raise ConfigError(f"there is no option {name!r}{did_you_mean(name, names)}")
+    found = []
+    for owner, config in zip(owners, given or [None] * len(owners), strict=True):
+        if not isinstance(config, owner | None):
+            raise ConfigError(f"a {owner.__name__} is wanted, got {brief(config)}")
+        own = {name: value for name, value in options.items() if names[name] is owner}
+        found.append(owner(**own) if config is None else replace(config, **own))
+    return tuple(found)
+
+
+def extended(config: Any, budget: Mapping[str, float | None]) -> Any:
     """The configuration of a run with another budget, if one is given.
 
     Raises
@@ -47,8 +221,8 @@ def extended(config: Any, budget: dict[str, float | None]) -> Any:
     given = {name: value for name, value in budget.items() if value is not None}
     if not given:
         return config
-    known = {field.name for field in dataclasses.fields(config)} & set(BUDGETS)
+    known = {each.name for each in fields(config)} & set(BUDGETS)
     for name in given:
         if name not in known:
             raise ConfigError(f"--resume takes a budget ({' or '.join(sorted(known))}), not {name}")
-    return dataclasses.replace(config, **(dict.fromkeys(known) | given))
+    return replace(config, **(dict.fromkeys(known) | given))

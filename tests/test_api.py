@@ -24,7 +24,14 @@ def lm(tmp_path_factory: pytest.TempPathFactory) -> chargen.LanguageModel:
     folder = tmp_path_factory.mktemp("api")
     text = folder / "book.txt"
     text.write_text("It was a dark and stormy night; the rain fell in torrents.\n" * 60)
-    run = chargen.train(text, folder / "model", steps=60, samples=False, **SIZES)
+    run = chargen.train(
+        text,
+        folder / "model",
+        config=chargen.TrainConfig(steps=1000, batch_size=4, window=32, precision="float32"),
+        model=chargen.ModelConfig(hidden_size=24),
+        steps=60,  # a keyword goes before the configuration
+        samples=False,
+    )
     assert run.finished
     assert run.steps == 60
     assert run.valid_nats is not None
@@ -50,6 +57,9 @@ def test_generate_and_stream_agree(lm: chargen.LanguageModel) -> None:
     text = lm.generate("It was", **options)
     assert len(text) == 50
     assert "".join(lm.stream("It was", **options)) == text
+    config = chargen.SamplingConfig(max_chars=9, temperature=0.8, top_k=5, seed=1)
+    assert lm.generate("It was", config=config) == text[:9]
+    assert "".join(lm.stream("It was", config=config, max_chars=50)) == text
 
 
 def written(lm: chargen.LanguageModel, **options: Any) -> dict[str, Callable[[], Any]]:
@@ -182,3 +192,17 @@ def test_mistyped_options_are_suggested(tmp_path: Path, lm: chargen.LanguageMode
         chargen.train("python-docs", tmp_path / "m", hiden_size=3)
     with pytest.raises(chargen.ConfigError, match="temperature"):
         lm.generate("a", temprature=1)
+
+
+def test_configurations_of_another_kind_are_named(
+    tmp_path: Path, lm: chargen.LanguageModel
+) -> None:
+    wrong: Any = chargen.ExamplesConfig()
+    for name, wanted in (("config", "Train"), ("model", "Model"), ("reading", "Corpus")):
+        with pytest.raises(chargen.ConfigError, match=f"a {wanted}Config is wanted, got Examples"):
+            chargen.train("python-docs", tmp_path / "m", **{name: wrong})
+    for name, wanted in (("config", "Finetune"), ("network", "Network")):
+        with pytest.raises(chargen.ConfigError, match=f"a {wanted}Config is wanted, got Examples"):
+            chargen.finetune("opinions", "reviews", tmp_path / "m", **{name: wrong})
+    with pytest.raises(chargen.ConfigError, match="a SamplingConfig is wanted"):
+        lm.generate(config=wrong)

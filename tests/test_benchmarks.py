@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import math
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parent.parent
 
@@ -107,3 +111,101 @@ def test_runs_that_are_killed_lose_nothing() -> None:
     assert found["losses"] == []
     assert found["kills"] == 5
     assert found["largest_loss_of_steps"] <= found["steps_between_checkpoints"]
+
+
+def reviews(count: int, seed: int = 0) -> list[tuple[str, str]]:
+    """Labels and texts that a single word tells apart."""
+    draw = random.Random(seed)
+    found = []
+    for number in range(count):
+        word = ("good", "bad")[number % 2]
+        words = [draw.choice(("film", "plot", "the", "a", "was", word)) for _ in range(20)]
+        found.append((word, f"{' '.join(words)} {word} {number}."))
+    return found
+
+
+def labelled(path: Path, rows: list[tuple[str, str]]) -> str:
+    """A table of reviews; its name."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("label", "text"), *rows])
+    return str(path)
+
+
+def test_reading_learns_from_the_first_reviews_and_judges_by_the_last(tmp_path: Path) -> None:
+    first, last = reviews(40), reviews(30, seed=1)
+    # The last ones are labelled the wrong way round, which shows if they are learnt from.
+    turned = [({"good": "bad", "bad": "good"}[label], f"last {text}") for label, text in last]
+    train = labelled(tmp_path / "train.csv", [*first, *first, *turned])
+    sizes = ("--pool", "40", "--test", "30", "--labels", "10", "20", "--draws", "2")
+    model, out = str(ROOT / "checkpoints" / "reviews"), tmp_path / "table.md"
+    options = ("--train", train, *sizes, "--text", train, "--precision", "float32")
+    found = benchmark("reading.py", model, model, *options, "--out", str(out))
+    one, other = found["rows"]
+    for row in (one, other):
+        assert row.pop("reading_seconds") > 0
+        assert row.pop("probe_seconds") > 0
+    assert one == other
+    config = json.loads((ROOT / "checkpoints" / "reviews" / "config.json").read_text())
+    assert one["valid_bits"] == config["results"]["valid_bits_per_char"]
+    assert one["text_bits"] > one["valid_bits"]
+    assert [row["labels"] for row in one["probe"]] == [10, 20]
+    for row in one["probe"]:
+        assert len(row["accuracies"]) == 2
+        assert row["spread"] == max(row["accuracies"]) - min(row["accuracies"])
+        assert row["accuracy"] < 0.3
+    assert len(out.read_text(encoding="utf-8").splitlines()) == 4
+
+
+@pytest.mark.parametrize("vectors", ["characters", "table"])
+def test_word_reader_prints_words_bits_and_probe(vectors: str, tmp_path: Path) -> None:
+    train = labelled(tmp_path / "train.csv", reviews(40))
+    corpus = tmp_path / "reviews.jsonl"
+    lines = [json.dumps({"text": text}) for _, text in reviews(60, seed=1)]
+    corpus.write_text("\n".join(lines), encoding="utf-8")
+    probed = ("--pool", "20", "--test", "20", "--labels", "10", "--draws", "1")
+    sizes = ("--hidden-size", "8", "--word-size", "4", "--words", "6", "--negatives", "5")
+    quick = ("--batch-size", "2", "--window", "5", "--minutes", "0.005", "--precision", "float32")
+    options = ("--train", train, "--vectors", vectors, *probed, *sizes, *quick)
+    found = benchmark("word_reader.py", str(corpus), *options, "--valid-fraction", "0.1")
+    assert found["vectors"] == vectors
+    assert found["words_read"] > 0
+    assert found["words_read"] % 10 == 0
+    assert found["bits_per_char"] > 0
+    assert 0 < found["counted"] < 1
+    assert [row["labels"] for row in found["probe"]] == [10]
+
+
+def test_the_word_readers_loss_and_bits_are_those_of_the_whole_softmax(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import word_reader
+
+    words = word_reader.Words(text for _, text in reviews(40))
+    held = ["The film was Good, unheard of.", "bad", "a"]
+    for text in held:
+        words.encode(text)
+    frequent = 9
+    torch.manual_seed(0)
+    vectors = word_reader.SpelledVectors(4, words.spelling())
+    model = word_reader.WordLM(vectors, 4, 8, words.counts[:frequent], 2000)
+    model.output.weight.data *= 5
+
+    nats, counted, characters = 0.0, 0, 0
+    for text in held:
+        ids = torch.from_numpy(words.encode(text)).long()
+        read = torch.cat([torch.tensor([words.start_id]), ids])[:, None]
+        outputs, _ = model.features(read, model.initial_state(1))
+        targets = torch.cat([ids, torch.tensor([words.start_id])])
+        known = targets < frequent
+        loss = torch.nn.functional.cross_entropy(model.output(outputs[known, 0]), targets[known])
+        torch.testing.assert_close(
+            model.sampled_loss(outputs[:, 0], targets), loss, rtol=0.01, atol=0.01
+        )
+        nats += float(loss.detach()) * int(known.sum())
+        counted += int(known.sum())
+        characters += len(text) + 1
+    characters -= len(",") + len("unheard") + len("of")
+    bits, share = word_reader.held_out(model.eval(), held, words, "float32")
+    assert bits == pytest.approx(nats / math.log(2) / characters, rel=1e-5)
+    assert share == counted / (9 + 2 + 2)

@@ -8,6 +8,7 @@ import torch
 
 from chargen.errors import CorpusError
 from chargen.lm.model import CharLM
+from chargen.sampling.config import MemorizationConfig
 from chargen.sampling.memorization import STREAMS, memorization
 from tests.sampling.models import small_model
 
@@ -28,7 +29,8 @@ def agreeing(model: CharLM, ids: np.ndarray, start: int, length: int, context: i
 def test_against_a_plain_loop() -> None:
     model = small_model(2)
     ids = np.random.default_rng(0).integers(0, 2, 400).astype(np.uint8)
-    found = memorization(model, ids, passages=STREAMS + 20, length=4, context=6, seed=1)
+    config = MemorizationConfig(passages=STREAMS + 20, length=4, context=6, seed=1)
+    found = memorization(model, ids, config)
     wanted = [agreeing(model, ids, int(start), 4, 6) for start in found.starts]
     assert found.agreeing.tolist() == wanted
     assert len(set(wanted)) == 5  # none, some and all of a passage
@@ -38,12 +40,10 @@ def test_against_a_plain_loop() -> None:
 
 def test_places_are_all_of_a_short_text_and_follow_the_seed() -> None:
     model, ids = small_model(3), np.zeros(60, np.uint8)
-    found = memorization(model, ids, passages=1000, length=50, context=8)
+    found = memorization(model, ids, MemorizationConfig(context=8))
     assert found.starts.tolist() == [8, 9, 10]
-    one, same, other = (
-        memorization(model, np.zeros(5000, np.uint8), passages=5, length=2, context=2, seed=seed)
-        for seed in (1, 1, 2)
-    )
+    configs = [MemorizationConfig(passages=5, length=2, context=2, seed=seed) for seed in (1, 1, 2)]
+    one, same, other = (memorization(model, np.zeros(5000, np.uint8), c) for c in configs)
     assert one.starts.tolist() == same.starts.tolist() != other.starts.tolist()
 
 

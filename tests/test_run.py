@@ -12,7 +12,7 @@ from chargen.errors import FollowerError
 from chargen.runtime.distributed import Ranks
 from chargen.text.config import CorpusConfig
 from chargen.text.corpus import load_corpus
-from chargen.training import run
+from chargen.training.corpora import corpus_on_all_ranks
 
 from .lm.test_distributed import needs_ranks, on_ranks
 
@@ -25,7 +25,7 @@ def read(ranks: Ranks, folder: Path, text: str = "the quick brown fox. " * 20) -
     (folder / "fox.txt").write_text(text)
     os.chdir(folder)
     load = lambda: load_corpus(["fox.txt"], CorpusConfig())  # noqa: E731
-    return run._on_all_ranks(ranks, load, SAVED, False).train.tolist()
+    return corpus_on_all_ranks(ranks, load, SAVED, False).train.tolist()
 
 
 @needs_ranks

@@ -55,7 +55,7 @@ def _command(ctx: click.Context) -> Iterator[str]:
     for heading, options in options_by_heading(ctx.command, ctx).items():
         rows = [_row(option, ctx) for option in options if "--help" not in option.opts]
         if rows:
-            yield f"| {heading} | | Default | Variable |"
+            yield f"| {heading} | | Default; range | Variable |"
             yield from ("|---|---|---|---|", *rows, "")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import time
 from typing import Any
 
 import click
@@ -10,18 +12,19 @@ import click
 from chargen.cli.groups import Group
 from chargen.cli.options import json_option, option, options_of, quiet_option
 from chargen.cli.terminal import echo_json, say, visible
-from chargen.errors import did_you_mean
+from chargen.errors import ConfigError, did_you_mean, shown
 from chargen.text.config import CorpusConfig
 
 
 @click.group(cls=Group, heading="Texts")
 def corpus() -> None:
-    """Texts by name: list, fetch, and see what a text is like.
+    """Texts by name: list, fetch, describe, clean up.
 
     \b
     chargen corpus list
     chargen corpus fetch shakespeare
     chargen corpus info mybook.txt
+    chargen corpus clean
     """
 
 
@@ -112,7 +115,6 @@ def fetch(name: str, sha256: str | None, again: bool, as_json: bool, quiet: bool
 
 def _unknown(name: str) -> click.UsageError:
     from chargen.text import datasets
-    from chargen.text.files import shown
 
     hint = did_you_mean(name.partition(":")[0], datasets.CATALOGUE)
     hint = hint or "; see: chargen corpus list"
@@ -142,7 +144,7 @@ def info(corpora: tuple[str, ...], as_json: bool, **options: Any) -> None:
     notes: list[str] = []
     config = CorpusConfig(**options)
     found = sources.resolve(corpora, config, notes)
-    figures = statistics(sources.read(found, config, notes), sources.SEPARATOR)
+    figures = statistics(sources.read(found, config, notes))
     minutes, hidden = suggestion(figures.characters)
     if as_json:
         facts = dataclasses.asdict(figures) | {
@@ -159,6 +161,80 @@ def info(corpora: tuple[str, ...], as_json: bool, **options: Any) -> None:
     named = " ".join(corpora)
     click.echo(f"{'to begin with':24} chargen train {visible(named)} --minutes {minutes:g}")
     click.echo(f"{'':24} (about {hidden} hidden units on a machine with two fast cores)")
+
+
+@corpus.command()
+@option("--all", "everything", is_flag=True, help="Remove all that no run is using.")
+@option(
+    "--older-than",
+    type=click.FloatRange(min=0),
+    metavar="DAYS",
+    help="Remove what no run has used for that many days.",
+)
+@json_option
+def clean(everything: bool, older_than: float | None, as_json: bool) -> None:
+    """See and remove what the cache keeps of corpora.
+
+    Each text that training read lies encoded in the cache. Without an option nothing is removed:
+    it is listed, with what --all would free. Above 10 GB (or the number in the variable
+    CHARGEN_CACHE_GB) what was used longest ago goes by itself. What a run is using stays, and so do
+    data sets that were fetched. A run whose text came from a pipe cannot be resumed without it.
+
+    \b
+    chargen corpus clean
+    chargen corpus clean --older-than 30
+    chargen corpus clean --all --json
+    """
+    from chargen.storage.directories import cache_folder, cache_limit
+    from chargen.text import eviction
+
+    if everything and older_than is not None:
+        raise ConfigError("--all and --older-than say what to remove: give one of them")
+    folder, limit = cache_folder() / "corpora", cache_limit()
+    found = eviction.encodings(folder)
+    rows: list[dict[str, Any]] = [
+        {
+            "name": one.name,
+            "key": one.path.name,
+            "bytes": one.bytes,
+            "used": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(one.used)),
+            "in_use": one.in_use,
+        }
+        for one in found
+    ]
+    chosen = found if everything else []
+    if older_than is not None:
+        chosen = eviction.older_than(found, older_than)
+    removed = eviction.remove(chosen)
+    for row, one in zip(rows, found, strict=True):
+        row["removed"] = one in removed
+    facts = {
+        "folder": str(folder),
+        "limit_bytes": int(limit) if math.isfinite(limit) else None,
+        "bytes": sum(one.bytes for one in found),
+        "removable_bytes": sum(row["bytes"] for row in rows if not row["in_use"]),
+        "freed_bytes": sum(one.bytes for one in removed),
+        "encodings": rows,
+    }
+    if as_json:
+        echo_json(facts)
+    else:
+        _print_cache(facts, told=everything or older_than is not None)
+
+
+def _print_cache(facts: dict[str, Any], told: bool) -> None:
+    def size(count: int) -> str:
+        return f"{count / 1e6:,.1f} MB"
+
+    for row in facts["encodings"]:
+        state = "removed" if row["removed"] else "in use" if row["in_use"] else ""
+        line = f"{size(row['bytes']):>14}  used {row['used'][:10]}  {state:7}  {row['name'] or '?'}"
+        click.echo(visible(line))
+    click.echo(visible(f"{size(facts['bytes']):>14}  in {facts['folder']}"))
+    if told:
+        click.echo(f"{size(facts['freed_bytes']):>14}  freed")
+    else:
+        click.echo(f"{size(facts['removable_bytes']):>14}  would be freed by --all")
 
 
 def _print(figures: Any) -> None:

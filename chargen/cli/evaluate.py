@@ -8,19 +8,18 @@ import click
 
 from chargen.cli.groups import Command
 from chargen.cli.options import (
-    device_option,
+    MachineConfig,
     json_option,
     load_model,
     model_argument,
     option,
     options_of,
-    precision_option,
     reading_of,
     streams_option,
 )
-from chargen.cli.options import threads_option as threads
 from chargen.cli.terminal import echo_json, say
 from chargen.errors import CorpusError
+from chargen.options import split_options
 from chargen.text.config import CorpusConfig
 
 READING = ("level", "min_count", "valid", "valid_fraction", "documents")
@@ -36,19 +35,14 @@ READING = ("level", "min_count", "valid", "valid_fraction", "documents")
     help="Also with parameters that adapt to what was read.",
 )
 @streams_option
-@precision_option
 @options_of(CorpusConfig, leave_out=READING)
-@device_option
-@threads
+@options_of(MachineConfig)
 @json_option
 def evaluate(
     directory: str,
     files: tuple[str, ...],
     dynamic: bool,
     streams: int,
-    precision: str,
-    device: str,
-    threads: int | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -62,10 +56,11 @@ def evaluate(
     chargen evaluate checkpoints/mybook chapter9.txt --dynamic --json
     chargen evaluate checkpoints/mybook library/ --streams 64 --precision auto
     """
-    lm = load_model(directory, device, threads, precision)
-    text = read_text(files, reading_of(lm, files, options))
-    from chargen.language_model import compressed_bits_per_char
+    machine, reading = split_options(options, MachineConfig, CorpusConfig)
+    lm = load_model(directory, machine)
+    text = read_text(files, reading_of(lm, files, reading))
     from chargen.lm.evaluation import bits
+    from chargen.text.statistics import xz_bits_per_char, zlib_bits_per_char
 
     score = lm.score(text, streams=streams, as_is=True)
     figures: dict[str, Any] = {
@@ -74,7 +69,8 @@ def evaluate(
         "bits_per_char": score.bits_per_char,
         "perplexity": score.perplexity,
         "unknown_chars": score.unknown_chars,
-        **compressed_bits_per_char(text),
+        "xz_bits_per_char": xz_bits_per_char(text),
+        "zlib_bits_per_char": zlib_bits_per_char(text),
     }
     if dynamic:
         nats = lm.score(text, dynamic=True, as_is=True).nats_per_char

@@ -7,7 +7,14 @@ from pathlib import Path
 import click
 
 from chargen.cli.groups import Command
-from chargen.cli.options import json_option, load_model, model_argument, option, quiet_option
+from chargen.cli.options import (
+    MachineConfig,
+    json_option,
+    load_model,
+    model_argument,
+    option,
+    quiet_option,
+)
 from chargen.cli.terminal import echo_json, say, visible
 
 
@@ -49,7 +56,7 @@ def export(
     """
     from chargen.interchange import export as exporting
 
-    lm = load_model(directory, "cpu")
+    lm = load_model(directory, MachineConfig(device="cpu"))
     folder = out or exporting.default_out(directory)
     exporting.export_onnx(lm, folder, force=force)
     difference = None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from chargen.cli.terminal import visible
 from chargen.errors import ConfigError, MissingExtraError
+from chargen.storage.directories import real_path
 
 
 def check_files(
@@ -35,13 +36,13 @@ def check_files(
                 raise ConfigError(f"{option} {path} is a folder: name a file")
             if path.exists() and not force:
                 raise ConfigError(f"{path} exists: choose another {option}, or give --force")
-            if not path.resolve().parent.is_dir():
+            if not real_path(path).parent.is_dir():
                 raise ConfigError(f"{option} {path}: there is no folder to write it into")
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"{option} {visible(str(path))} cannot be written: {error}"
             ) from error
-    names = [path.resolve() for _, path in given]
+    names = [real_path(path) for _, path in given]
     if len(set(names)) < len(names):
         raise ConfigError(f"{' and '.join(option for option, _ in given)} need a file each")
     for option, _ in given:

@@ -8,7 +8,13 @@ from typing import Any
 import click
 
 from chargen.cli.groups import Command
-from chargen.cli.options import json_option, load_classifier, load_model, model_argument
+from chargen.cli.options import (
+    MachineConfig,
+    json_option,
+    load_classifier,
+    load_model,
+    model_argument,
+)
 from chargen.cli.terminal import echo_json, visible
 from chargen.storage.shipped import resolve
 
@@ -29,10 +35,10 @@ def info(directory: str, as_json: bool) -> None:
     from chargen.storage import checkpoint
 
     if checkpoint.load(directory).kind == CLASSIFIER:
-        model = load_classifier(directory, "cpu")
+        model = load_classifier(directory, MachineConfig(device="cpu"))
         network, vocabulary = model.network, model.eyes[0].vocabulary
     else:
-        model = load_model(directory, "cpu")
+        model = load_model(directory, MachineConfig(device="cpu"))
         network, vocabulary = model.model, model.vocabulary
     facts: dict[str, Any] = {
         "directory": directory,

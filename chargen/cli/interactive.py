@@ -8,11 +8,12 @@ from typing import Any
 import click
 
 from chargen.cli.terminal import visible
+from chargen.sampling.config import SamplingConfig
 
 HELP = "[Enter] accept   r draw again   e edit   t type   u undo   w FILE save   q end"
 
 
-def write_together(lm: Any, prompt: str, options: dict[str, Any]) -> None:
+def write_together(lm: Any, prompt: str, config: SamplingConfig) -> None:
     """Ask in turns until the writer ends; the whole text goes to stdout then.
 
     Parameters
@@ -20,14 +21,14 @@ def write_together(lm: Any, prompt: str, options: dict[str, Any]) -> None:
     lm : chargen.language_model.LanguageModel
     prompt : str
         What is there already.
-    options : dict
-        Of `SamplingConfig`; each new proposal takes the next seed.
+    config : SamplingConfig
+        With a seed; each new proposal takes the next one.
     """
     text = prompt
     earlier: list[str] = []
-    seed = options["seed"]
+    seed = config.seed or 0
     click.echo(HELP, err=True)
-    proposal = _propose(lm, text, options, seed)
+    proposal = _propose(lm, text, config, seed)
     while True:
         _show(text, proposal)
         try:
@@ -51,12 +52,12 @@ def write_together(lm: Any, prompt: str, options: dict[str, Any]) -> None:
             earlier.append(text)
             text += _addition(command, proposal)
         seed += 1
-        proposal = _propose(lm, text, options, seed)
+        proposal = _propose(lm, text, config, seed)
     click.echo(visible(text))
 
 
-def _propose(lm: Any, text: str, options: dict[str, Any], seed: int) -> str:
-    proposal: str = lm.generate(text, **{**options, "seed": seed})
+def _propose(lm: Any, text: str, config: SamplingConfig, seed: int) -> str:
+    proposal: str = lm.generate(text, config=config, seed=seed)
     return proposal
 
 

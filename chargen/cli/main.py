@@ -22,7 +22,7 @@ from chargen.cli.plot import plot
 from chargen.cli.sample import sample
 from chargen.cli.score import score
 from chargen.cli.sentiment import sentiment
-from chargen.cli.terminal import leave_closed_pipe, open_closed_streams, say, sentence
+from chargen.cli.terminal import leave_closed_pipe, prepare_streams, say, sentence
 from chargen.cli.train import train
 from chargen.cli.web import web
 from chargen.errors import ChargenError, FollowerError
@@ -85,7 +85,7 @@ for command in (
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
-    open_closed_streams()
+    prepare_streams()
     logging.basicConfig(format="chargen: %(message)s", level=logging.WARNING)
     sys.exit(_run(arguments))
 

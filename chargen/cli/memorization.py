@@ -10,7 +10,7 @@ import click
 from chargen.cli.evaluate import READING
 from chargen.cli.groups import Command
 from chargen.cli.options import (
-    device_option,
+    MachineConfig,
     json_option,
     load_model,
     model_argument,
@@ -18,42 +18,16 @@ from chargen.cli.options import (
     options_of,
     reading_of,
 )
-from chargen.cli.options import threads_option as threads
 from chargen.cli.terminal import echo_json, say, visible
+from chargen.options import split_options
+from chargen.sampling.config import MemorizationConfig
 from chargen.text.config import CorpusConfig
 
 
 @click.command(cls=Command, heading="Measure")
 @model_argument
 @click.argument("corpora", nargs=-1, required=True, metavar="CORPUS...")
-@option(
-    "--passages",
-    heading="Measure",
-    type=click.IntRange(min=1),
-    default=1000,
-    help="Passages that are tried.",
-)
-@option(
-    "--length",
-    heading="Measure",
-    type=click.IntRange(min=1),
-    default=50,
-    help="Characters of a passage.",
-)
-@option(
-    "--context",
-    heading="Measure",
-    type=click.IntRange(min=1),
-    default=100,
-    help="Characters before it that the model reads.",
-)
-@option(
-    "--seed",
-    heading="Measure",
-    type=click.IntRange(min=0),
-    default=0,
-    help="Seed of the passages' places.",
-)
+@options_of(MemorizationConfig)
 @option(
     "--show",
     heading="Output",
@@ -62,19 +36,12 @@ from chargen.text.config import CorpusConfig
     help="Passages to print, those that went on longest.",
 )
 @options_of(CorpusConfig, leave_out=READING)
-@device_option
-@threads
+@options_of(MachineConfig, leave_out=("precision",))
 @json_option
 def memorization(
     directory: str,
     corpora: tuple[str, ...],
-    passages: int,
-    length: int,
-    context: int,
-    seed: int,
     show: int,
-    device: str,
-    threads: int | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -89,17 +56,19 @@ def memorization(
     chargen memorization checkpoints/mybook mybook.txt
     chargen memorization checkpoints/mybook mybook.txt --passages 5000 --show 5
     """
-    lm = load_model(directory, device, threads)
+    sizes, machine, reading = split_options(
+        options, MemorizationConfig, MachineConfig, CorpusConfig
+    )
+    lm = load_model(directory, machine)
     from chargen.sampling.memorization import memorization as measure
     from chargen.text.corpus import load_corpus
 
-    sizes = {"passages": passages, "length": length, "context": context, "seed": seed}
-    config = reading_of(lm, corpora, options, split=True)
+    config = reading_of(lm, corpora, reading, split=True)
     text = load_corpus(corpora, config, vocabulary=lm.vocabulary, reverse=lm.backward)
-    found = measure(lm.model, text.train, **sizes)
-    figures = {"length": length, "context": context, **_figures(found)}
-    if len(text.valid) >= length + context:
-        figures["held_out"] = _figures(measure(lm.model, text.valid, **sizes))
+    found = measure(lm.model, text.train, sizes)
+    figures = {"length": sizes.length, "context": sizes.context, **_figures(found)}
+    if len(text.valid) >= sizes.length + sizes.context:
+        figures["held_out"] = _figures(measure(lm.model, text.valid, sizes))
     longest = []
     for i in found.agreeing.argsort(kind="stable")[::-1][:show]:
         start, count = int(found.starts[i]), int(found.agreeing[i])

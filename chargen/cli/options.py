@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
-import types
-import typing
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, replace
+from typing import Any, ClassVar
 
 import click
 
 from chargen.cli.groups import Option
-from chargen.lm.config import PRECISIONS
+from chargen.options import DEVICE, PRECISION, THREADS, Kind, Options, flag, like
+from chargen.text.config import CorpusConfig
 
 Command = Callable[..., Any]
 Decorator = Callable[[Command], Command]
 
 
-def options_of(config: type[Any], *, leave_out: tuple[str, ...] = ()) -> Decorator:
-    """A decorator that adds one option for each field that has a help text.
-
-    The field's name, type, default and ``metadata["help"]`` become the option's; further keys of
-    the metadata are ``choices``, ``option`` (another name), ``multiple`` and ``heading``, which
-    else is the dataclass's.
-    """
-    hints = typing.get_type_hints(config)
+def options_of(config: type[Options], *, leave_out: tuple[str, ...] = ()) -> Decorator:
+    """A decorator that adds one option for each field that has a help (see `chargen.options`)."""
 
     def decorate(command: Command) -> Command:
-        for field in reversed(dataclasses.fields(config)):
-            if "help" in field.metadata and field.name not in leave_out:
+        for field, kind in reversed(config.kinds()):
+            if field.metadata["help"] and field.name not in leave_out:
                 heading = field.metadata.get("heading", config.heading)
-                command = _option(field, hints[field.name], heading)(command)
+                command = _option(field, kind, heading)(command)
         return command
 
     return decorate
@@ -41,53 +34,60 @@ def option(*names: str, heading: str | None = None, **attributes: Any) -> Decora
     return click.option(*names, cls=Option, heading=heading, **attributes)
 
 
-def _option(field: dataclasses.Field[Any], hint: Any, heading: str) -> Decorator:
-    name = field.metadata.get("option", "--" + field.name.replace("_", "-"))
-    text = field.metadata["help"]
-    kind = _plain_type(hint)
-    if kind is bool:
+def _option(field: Field[Any], kind: Kind, heading: str) -> Decorator:
+    name, facts = flag(field), field.metadata
+    attributes: dict[str, Any] = {
+        "type": click.Choice(facts["choices"]) if "choices" in facts else _type(kind.plain, facts),
+        "metavar": facts.get("metavar"),
+        "multiple": kind.several,
+    }
+    if kind.plain is bool:
         # A flag that is on by default is turned off by name: --no-samples.
-        declaration = f"{name}/--no-{name[2:]}" if field.default else name
-        return option(
-            declaration,
-            field.name,
-            heading=heading,
-            is_flag=True,
-            default=field.default,
-            help=text,
-        )
-    choices = field.metadata.get("choices")
+        name = f"{name}/--no-{name[2:]}" if field.default else name
+        attributes = {"is_flag": True}
+    default = None if kind.several else field.default
     return option(
-        name,
-        field.name,
-        heading=heading,
-        type=click.Choice(choices) if choices else kind,
-        default=None if field.metadata.get("multiple") else field.default,
-        multiple=bool(field.metadata.get("multiple")),
-        help=text,
-        metavar=field.metadata.get("metavar"),
+        name, field.name, heading=heading, default=default, help=facts["help"], **attributes
     )
 
 
-def _plain_type(hint: Any) -> Any:
-    """``int`` from ``int | None``, ``str`` from ``tuple[str, ...]``."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        hint = next(arg for arg in typing.get_args(hint) if arg is not type(None))
-    if typing.get_origin(hint) is tuple:
-        hint = typing.get_args(hint)[0]
-    return hint
+def _type(plain: type[Any], facts: Mapping[str, Any]) -> Any:
+    if not {"low", "above", "below", "most"} & facts.keys():
+        return plain
+    return (_Whole if plain is int else _Real)(
+        min=facts.get("low", facts.get("above")),
+        max=facts.get("below", facts.get("most")),
+        min_open="above" in facts,
+        max_open="below" in facts,
+    )
+
+
+class _Whole(click.IntRange):
+    """Shows its range in the help; the configuration refuses what lies outside."""
+
+    convert = staticmethod(click.INT.convert)
+
+
+class _Real(click.FloatRange):
+    convert = staticmethod(click.FLOAT.convert)
+
+
+@dataclass(frozen=True)
+class MachineConfig(Options):
+    """On what a trained model computes.
+
+    The precision is not left to the stopwatch of "auto": a seed gives the same text, and a text
+    the same figures, each time.
+    """
+
+    heading: ClassVar[str] = "Machine"
+
+    device: str = DEVICE
+    precision: str = like(PRECISION, default="float32")
+    threads: int | None = THREADS
 
 
 model_argument = click.argument("directory", metavar="DIR", type=click.Path())
-device_option = option(
-    "--device", heading="Machine", default="cpu", help="Where to compute: cpu, cuda, mps."
-)
-threads_option = option(
-    "--threads",
-    heading="Machine",
-    type=click.IntRange(min=1),
-    help="Processor threads (default: torch's own choice).",
-)
 streams_option = option(
     "--streams",
     heading="Machine",
@@ -95,15 +95,15 @@ streams_option = option(
     default=1,
     help="Parts read side by side; 1 is exact, more is faster.",
 )
-precision_option = option(
-    "--precision",
-    heading="Machine",
-    type=click.Choice(PRECISIONS),
-    default="float32",
-    help="Precision of the products.",
-)
 json_option = option(
     "--json", "as_json", heading="Output", is_flag=True, help="Print JSON on stdout."
+)
+resume_option = option(
+    "--resume",
+    "resumed",
+    heading="Output",
+    type=click.Path(),
+    help="Go on with a run, perhaps with a new budget.",
 )
 quiet_option = option(
     "-q", "--quiet", heading="Output", is_flag=True, help="Print only results and errors."
@@ -111,36 +111,28 @@ quiet_option = option(
 
 
 def reading_of(
-    lm: Any, corpora: tuple[str, ...], options: dict[str, Any], *, split: bool = False
-) -> Any:
+    lm: Any, corpora: tuple[str, ...], asked: CorpusConfig, *, split: bool = False
+) -> CorpusConfig:
     """How to read text for a model: as asked, else as in training where that matters.
 
     Documents are apart as they were, or files where they were rows and `corpora` are no tables;
-    text is cleaned as it was unless `options` say how; with `split`, the end of the text is kept
+    text is cleaned as it was unless it is `asked` for; with `split`, the end of the text is kept
     for validation as it was.
-
-    Returns
-    -------
-    chargen.text.config.CorpusConfig
     """
-    from chargen.text.config import CorpusConfig
     from chargen.text.sources import are_tables
 
     trained = lm.trained_reading
-    clean = options.get("clean") or trained.get("clean")
-    options = {**options, "clean": clean}
+    asked = replace(asked, clean=asked.clean or trained.get("clean"))
     documents = trained.get("documents")
-    if documents == "rows" and not are_tables(corpora, CorpusConfig(**options)):
+    if documents == "rows" and not are_tables(corpora, asked):
         documents = None if split else "files"  # one document cannot be split
-    options["documents"] = documents
-    if split and "valid_fraction" in trained:
-        options["valid_fraction"] = trained["valid_fraction"]
-    return CorpusConfig(**options)
+    kept = trained.get("valid_fraction", asked.valid_fraction)
+    return replace(
+        asked, documents=documents, valid_fraction=kept if split else asked.valid_fraction
+    )
 
 
-def load_model(
-    directory: str, device: str, threads: int | None = None, precision: str = "float32"
-) -> Any:
+def load_model(directory: str, machine: MachineConfig) -> Any:
     """Read a language model, here rather than at the top of a module since torch is slow to import.
 
     Returns
@@ -150,13 +142,11 @@ def load_model(
     from chargen.language_model import LanguageModel
     from chargen.runtime.device import set_threads
 
-    set_threads(threads)
-    return LanguageModel.load(directory, device, precision)
+    set_threads(machine.threads)
+    return LanguageModel.load(directory, machine.device, machine.precision)
 
 
-def load_classifier(
-    directory: str, device: str, threads: int | None = None, precision: str = "float32"
-) -> Any:
+def load_classifier(directory: str, machine: MachineConfig) -> Any:
     """Read a classifier, in the same way.
 
     Returns
@@ -166,5 +156,5 @@ def load_classifier(
     from chargen.runtime.device import set_threads
     from chargen.sentiment.classifier import Classifier
 
-    set_threads(threads)
-    return Classifier.load(directory, device, precision)
+    set_threads(machine.threads)
+    return Classifier.load(directory, machine.device, machine.precision)

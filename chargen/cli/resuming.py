@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import click
@@ -11,14 +12,15 @@ from chargen.errors import ConfigError
 from chargen.options import BUDGETS
 
 
-def resume_budget(context: click.Context) -> dict[str, Any]:
-    """The new budget, where one is given; every other option but those of the output is refused.
+def resume_budget(context: click.Context, also: Collection[str] = ()) -> dict[str, Any]:
+    """The new budget, where one is given; every other option is refused but those of the output
+    and those named in `also`.
 
     Raises
     ------
     ConfigError
     """
-    allowed = {"resumed", "as_json", "quiet", "tensorboard", *BUDGETS}
+    allowed = {"resumed", "as_json", "quiet", "tensorboard", *also, *BUDGETS}
     for parameter in context.command.params:
         name = parameter.name or ""
         source = context.get_parameter_source(name)

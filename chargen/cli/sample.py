@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,18 @@ import click
 
 from chargen.cli.groups import Command
 from chargen.cli.options import (
-    device_option,
+    MachineConfig,
     json_option,
     load_model,
     model_argument,
     option,
     options_of,
-    precision_option,
     quiet_option,
 )
-from chargen.cli.options import threads_option as threads
-from chargen.cli.steering import STEERING, check_steering, steered, steering_options
+from chargen.cli.steering import SteeringConfig, steered
 from chargen.cli.terminal import echo_json, say, visible, write_flowing
 from chargen.errors import ConfigError, CorpusError
+from chargen.options import split_options
 from chargen.sampling.config import SamplingConfig
 from chargen.text.decoding import newlines
 
@@ -46,7 +46,7 @@ from chargen.text.decoding import newlines
     help="Texts, drawn as one batch.",
 )
 @options_of(SamplingConfig)
-@steering_options
+@options_of(SteeringConfig)
 @option(
     "--interactive",
     heading="Output",
@@ -59,9 +59,7 @@ from chargen.text.decoding import newlines
     is_flag=True,
     help="Print control characters too (unsafe on a terminal).",
 )
-@device_option
-@precision_option
-@threads
+@options_of(MachineConfig)
 @json_option
 @quiet_option
 def sample(
@@ -71,18 +69,15 @@ def sample(
     num_samples: int,
     interactive: bool,
     raw: bool,
-    device: str,
-    precision: str,
-    threads: int | None,
     as_json: bool,
     quiet: bool,
     **options: Any,
 ) -> None:
     """Write text with a model.
 
-    The prompt is printed first, then what continues it. The same seed gives the same text; without
-    --seed a new one is drawn and told on stderr. Several texts are drawn faster with --precision
-    bfloat16 or auto; a single one is float32 always.
+    The prompt is printed first, then what continues it. The same seed gives the same text; text i
+    of several is that of seed + i. Without --seed a new one is drawn and told on stderr. Several
+    are drawn faster with --precision bfloat16 or auto; a single one is float32 always.
 
     \b
     chargen sample checkpoints/mybook --prompt 'It was' --temperature 0.7
@@ -91,16 +86,16 @@ def sample(
     chargen sample checkpoints/mybook --interactive
     chargen sample reviews --prompt 'This film' --steer pos
     """
-    steering = {name: options.pop(name) for name in STEERING}
-    check_steering(steering)
-    config = SamplingConfig(**options)
+    owners = (SamplingConfig, SteeringConfig, MachineConfig)
+    config, steering, machine = split_options(options, *owners)
     if interactive and (as_json or num_samples > 1):
         raise ConfigError(
             "--interactive writes one text for people: leave --json, --num-samples out"
         )
     text = _read_prompt(prompt, prompt_file)
     # One text is float32 always: "auto" need not try what is faster.
-    lm = load_model(directory, device, threads, precision if num_samples > 1 else "float32")
+    machine = machine if num_samples > 1 else replace(machine, precision="float32")
+    lm = load_model(directory, machine)
     _, unknown = lm.encode_prompt(text, config)
     lm = steered(lm, steering, quiet)
     if unknown and not quiet:
@@ -110,16 +105,16 @@ def sample(
     if config.seed is None:
         from chargen.runtime.seeds import new_seed
 
-        options["seed"] = new_seed()
+        config = replace(config, seed=new_seed())
         if not quiet:
-            say(f"note: drawn with --seed {options['seed']}")
+            say(f"note: drawn with --seed {config.seed}")
     show = _shower(raw)
     if interactive:
         from chargen.cli.interactive import write_together
 
-        write_together(lm, text, options)
+        write_together(lm, text, config)
     elif as_json:
-        for drawn in lm.sample(text, num_samples, **options):
+        for drawn in lm.sample(text, num_samples, config=config):
             row = {
                 "text": drawn.text,
                 "prompt": text,
@@ -129,19 +124,19 @@ def sample(
             }
             echo_json(row)
     elif num_samples == 1 and not lm.backward:
-        pieces = itertools.chain([text], lm.stream(text, **options), ["\n"])
+        pieces = itertools.chain([text], lm.stream(text, config=config), ["\n"])
         write_flowing(pieces, sys.stdout, show)
     else:
-        _print_all(lm, text, num_samples, show, options)
+        _print_all(lm, text, num_samples, show, config)
 
 
 def _print_all(
-    lm: Any, prompt: str, num_samples: int, show: Callable[[str], str], options: dict[str, Any]
+    lm: Any, prompt: str, num_samples: int, show: Callable[[str], str], config: SamplingConfig
 ) -> None:
     """Several texts: a line each where they are short, else with an empty line between them."""
     texts = [
         drawn.text + prompt if lm.backward else prompt + drawn.text
-        for drawn in lm.sample(prompt, num_samples, **options)
+        for drawn in lm.sample(prompt, num_samples, config=config)
     ]
     between = "\n\n" if any("\n" in text for text in texts) else "\n"
     sys.stdout.write(show(between.join(texts)) + "\n")

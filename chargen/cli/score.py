@@ -12,18 +12,17 @@ from chargen.cli.evaluate import READING, read_text
 from chargen.cli.files import check_files
 from chargen.cli.groups import Command
 from chargen.cli.options import (
-    device_option,
+    MachineConfig,
     json_option,
     load_model,
     model_argument,
     option,
     options_of,
-    precision_option,
     reading_of,
     streams_option,
 )
-from chargen.cli.options import threads_option as threads
 from chargen.cli.terminal import colourful, echo_json, visible, visible_json
+from chargen.options import split_options
 from chargen.text.config import CorpusConfig
 
 # Backgrounds of the terminal's 256 colours for the steps of `plotting.heatmap`: yellow to red.
@@ -55,10 +54,8 @@ _BACKGROUNDS = (None, 230, 222, 215, 209, 203)
 )
 @option("--force", heading="Output", is_flag=True, help="Replace files that exist.")
 @streams_option
-@precision_option
 @options_of(CorpusConfig, leave_out=READING)
-@device_option
-@threads
+@options_of(MachineConfig)
 @json_option
 def score(
     directory: str,
@@ -68,9 +65,6 @@ def score(
     png_file: str | None,
     force: bool,
     streams: int,
-    precision: str,
-    device: str,
-    threads: int | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -82,10 +76,11 @@ def score(
     chargen score checkpoints/mybook chapter9.txt --html surprise.html
     echo 'It was' | chargen score checkpoints/mybook - --json
     """
+    machine, reading = split_options(options, MachineConfig, CorpusConfig)
     written = {"--html": html_file, "--png": png_file}
     check_files(written, force, drawn=("--png",))
-    lm = load_model(directory, device, threads, precision)
-    read = read_text(files, reading_of(lm, files, options))
+    lm = load_model(directory, machine)
+    read = read_text(files, reading_of(lm, files, reading))
     result = lm.score(read, streams=streams, as_is=True)
     text = result.text
     surprise = [-value / math.log(2) for value in result.log_probs.tolist()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import signal
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
@@ -11,15 +10,15 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from chargen.cli.files import check_files
-from chargen.cli.terminal import leave_closed_pipe, say, sentence
+from chargen.cli.terminal import leave_closed_pipe, prepare_streams, say, sentence
 from chargen.errors import ChargenError, ConfigError
 from chargen.lm.config import TrainConfig
+from chargen.options import SEED
 
 
 def run_script(main: Callable[[], None]) -> NoReturn:
     """Run `main` and exit: an error is one sentence, and a closed pipe is no error."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # letters that a terminal lacks, as escapes
-        sys.stdout.reconfigure(errors="backslashreplace")
+    prepare_streams()
     sys.exit(_run(main))
 
 
@@ -43,7 +42,7 @@ def add_training_options(parser: ArgumentParser) -> None:
     length.add_argument("--minutes", type=float, default=0.7, help="of training, at most [0.7]")
     length.add_argument("--steps", type=int, help="of training, at most; repeatable to the bit")
     parser.add_argument("--hidden-size", type=int, help="units H (default: chosen)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=SEED.default, help=SEED.metadata["help"])
     parser.add_argument("--out", help="keep the model in this folder")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
 import os
 import sys
@@ -85,8 +87,40 @@ def colourful() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
-def open_closed_streams() -> None:
-    """Let the standard streams lead nowhere where whoever started us has closed them."""
+_ESCAPES = "chargen-escapes"
+
+
+def prepare_streams() -> None:
+    """Make the standard streams fit for all that a program writes; it calls this once, at first.
+
+    Where whoever started us has closed them they lead nowhere. What the encoding of stdout cannot
+    hold is written as an escape of JSON, which people can read and which keeps JSON what it is.
+    """
+    _open_closed_streams()
+    stdout = sys.stdout
+    if not isinstance(stdout, io.TextIOWrapper):
+        return
+    codecs.register_error(_ESCAPES, _escapes)
+    stdout.reconfigure(errors=_ESCAPES)
+    if codecs.lookup(stdout.encoding).name == "ascii":
+        stdout.flush()
+        sys.stdout = _Ascii(stdout.buffer, "utf-8", line_buffering=stdout.line_buffering)
+
+
+def _escapes(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+
+class _Ascii(io.TextIOWrapper):
+    """Writes ASCII and calls it UTF-8: a stream called ASCII click replaces by one of UTF-8."""
+
+    def write(self, text: str) -> int:
+        return super().write(text.encode("ascii", _ESCAPES).decode("ascii"))
+
+
+def _open_closed_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             stream = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from chargen.cli.groups import Command
-from chargen.cli.options import json_option, option, options_of, quiet_option
+from chargen.cli.options import json_option, option, options_of, quiet_option, resume_option
 from chargen.cli.progress import reporter_for
 from chargen.cli.resuming import resume_budget
 from chargen.cli.terminal import echo_json, say, visible
@@ -26,12 +26,13 @@ from chargen.text.config import CorpusConfig
     type=click.Path(),
     help="Checkpoint to write (default: checkpoints/ and the name of the corpus).",
 )
+@resume_option
 @option(
-    "--resume",
-    "resumed",
+    "--cool-down",
     heading="Output",
-    type=click.Path(),
-    help="Go on with a run, perhaps with a new budget.",
+    type=float,
+    metavar="MINUTES",
+    help="With --resume and --out: let the rate of a copy fall to zero; the run stays as it is.",
 )
 @option("--force", heading="Output", is_flag=True, help="Replace a checkpoint that exists.")
 @option(
@@ -50,6 +51,7 @@ def train(
     corpora: tuple[str, ...],
     out: str | None,
     resumed: str | None,
+    cool_down: float | None,
     force: bool,
     tensorboard: str | None,
     as_json: bool,
@@ -67,18 +69,29 @@ def train(
     chargen train drafts/ --glob '*.md' --out checkpoints/drafts --epochs 20
     xzcat old.xz | chargen train - --out checkpoints/old --encoding latin-1
     chargen train --resume checkpoints/drafts
+    chargen train --resume checkpoints/drafts --cool-down 5 --out cooled
 
     On several processes or machines: `torchrun --nproc-per-node 2 -m chargen train ...`
     """
     if resumed is None and not corpora:
         raise click.UsageError("a CORPUS is missing, or --resume DIR")
     if resumed is not None:
-        budget = resume_budget(click.get_current_context())
+        copied = ("cool_down", "out") if cool_down is not None else ()
+        budget = resume_budget(click.get_current_context(), copied)
+    elif cool_down is not None:
+        raise click.UsageError("--cool-down needs --resume DIR")
     reporter = reporter_for(quiet)
     from chargen.training import run as runs
 
     if resumed is not None:
-        result = runs.resume(resumed, reporter=reporter, tensorboard=tensorboard, **budget)
+        result = runs.resume(
+            resumed,
+            cool_down=cool_down,
+            out=out,
+            reporter=reporter,
+            tensorboard=tensorboard,
+            **budget,
+        )
     else:
         result = runs.train(
             corpora,

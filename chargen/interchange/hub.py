@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PureWindowsPath
@@ -255,7 +255,7 @@ def _hub(repo: str) -> Iterator[Any]:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
-        from huggingface_hub import HfApi
+        from huggingface_hub import HfApi, get_token
         from huggingface_hub import errors as hub
     except ImportError as error:
         raise MissingExtraError("push and pull need huggingface_hub, which", "hub") from error
@@ -263,6 +263,7 @@ def _hub(repo: str) -> Iterator[Any]:
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     _check_name(repo)
     try:
+        _check_token(get_token)
         yield HfApi(endpoint=os.environ.get("HF_ENDPOINT"), library_name="chargen")
     except ChargenError:
         raise
@@ -296,5 +297,19 @@ def _check_name(repo: str) -> None:
         raise ConfigError(f"{repo!r} names no repository: it is USER/NAME")
 
 
+def _check_token(get_token: Callable[[], str | None]) -> None:
+    """Refuse a token that cannot go into a header, which holds printable ASCII alone."""
+    try:
+        token = get_token()
+    except UnicodeDecodeError as error:  # the file of hf auth login
+        raise ConfigError(_NO_TOKEN) from error
+    if token is not None and not re.fullmatch("[!-~]*", token):
+        raise ConfigError(_NO_TOKEN)
+
+
 _NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
+_NO_TOKEN = (
+    "the token for the hub has characters that no token has: set HF_TOKEN to one of your "
+    "account's, or log in anew with `hf auth login`"
+)
 _LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"

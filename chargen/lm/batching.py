@@ -19,6 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from chargen.lm.documents import ShuffledDocuments
+
 
 @dataclass(frozen=True)
 class Window:
@@ -61,6 +63,8 @@ class Streams:
     columns : range, optional
         Which of the B streams to hand out; the others are another process's. Positions and random
         numbers do not depend on it.
+    separator : int, optional
+        The symbol that ends a document: each epoch then reads the documents in an order of its own.
     """
 
     def __init__(
@@ -71,10 +75,12 @@ class Streams:
         seed: int,
         jitter: bool = False,
         columns: range | None = None,
+        separator: int | None = None,
     ) -> None:
         if len(ids) < 2 * batch_size:
             raise ValueError(f"{len(ids)} ids cannot make {batch_size} streams")
         self.ids: NDArray[Any] = ids
+        self.documents = None if separator is None else ShuffledDocuments(ids, separator, seed)
         self.dtype = np.float32 if np.issubdtype(ids.dtype, np.floating) else np.int64
         self.batch_size = batch_size
         self.window = min(window, (len(ids) - 1) // batch_size)
@@ -91,11 +97,16 @@ class Streams:
 
     def _start_epoch(self) -> None:
         self.epoch += 1
+        self._order_documents()
         spare = len(self.ids) - 1 - self.batch_size * self.window
         # Small texts have not even one window to spare.
         limit = min(self.window, spare + 1)
         self.offset = int(torch.randint(limit, (), generator=self.generator))
         self.position = 0
+
+    def _order_documents(self) -> None:
+        if self.documents is not None:
+            self.documents.draw(self.epoch)
 
     @property
     def _stream_length(self) -> int:
@@ -120,7 +131,8 @@ class Streams:
             length = min(length, self._stream_length)
         steps = self.offset + self.position + np.arange(length + 1)[:, None]
         starts = np.array(self.columns)[None, :] * self._stream_length
-        block = torch.from_numpy(self.ids[steps + starts].astype(self.dtype))  # (T + 1, B)
+        source = self.ids if self.documents is None else self.documents
+        block = torch.from_numpy(source[steps + starts].astype(self.dtype))  # (T + 1, B)
         window = Window(block[:-1], block[1:], starts_epoch=self.position == 0)
         self.position += length
         return window
@@ -146,3 +158,4 @@ class Streams:
                 raise ValueError(f"{name} of the streams is {state[name]!r}")
             setattr(self, name, state[name])
         self.generator.set_state(generator_state)
+        self._order_documents()

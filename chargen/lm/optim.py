@@ -94,19 +94,38 @@ def _numbered(
         first += sum(len(group["params"]) for group in optimizer.param_groups)
 
 
-def learning_rate_factor(progress: float, step: int, warmup_steps: int) -> float:
-    """Share of the highest learning rate: a linear rise over steps, a cosine over the budget.
+def learning_rate_factor(
+    progress: float, step: int, warmup_steps: int, schedule: str = "cosine", cooldown: float = 0.2
+) -> float:
+    """Share of the highest learning rate: a linear rise over the first steps, then the schedule.
 
     Parameters
     ----------
-    progress : float
-        Share of the budget that is used, 0 to 1; of time, of epochs or of steps.
+    progress, schedule, cooldown
+        As `schedule_factor` takes them.
     step : int
         Steps done.
     warmup_steps : int
     """
     rise = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
-    return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    return rise * schedule_factor(progress, schedule, cooldown)
+
+
+def schedule_factor(progress: float, schedule: str, cooldown: float) -> float:
+    """Share of the highest learning rate after the warm-up.
+
+    Parameters
+    ----------
+    progress : float
+        Share of the budget that is used, 0 to 1; of time, of epochs or of steps.
+    schedule : {"cosine", "constant-cooldown"}
+        A cosine to zero (Loshchilov & Hutter 2017), or a constant rate that falls linearly to zero
+        over the last share `cooldown` of the budget (Zhai et al. 2022; Hägele et al. 2024).
+    cooldown : float
+    """
+    if schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    return min(1.0, max(0.0, 1 - progress) / cooldown)
 
 
 def clip_gradient(parameters: Iterable[nn.Parameter], limit: float) -> Tensor:

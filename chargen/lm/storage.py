@@ -19,7 +19,7 @@ from chargen.lm.model import CharLM
 from chargen.runtime.device import shapes_only
 from chargen.storage import checkpoint
 from chargen.storage.checkpoint import Checkpoint
-from chargen.text.vocabulary import Vocabulary
+from chargen.text.vocabulary import Vocabulary, vocabulary_from_json
 
 KIND = "language-model"
 
@@ -133,7 +133,7 @@ def read_vocabulary(stored: Checkpoint, name: str, config: ModelConfig) -> Vocab
     CheckpointError
     """
     try:
-        vocabulary = Vocabulary.from_json(stored.document(name))
+        vocabulary = vocabulary_from_json(stored.document(name))
     except VocabularyError as error:
         raise CheckpointError(f"{stored.path}: {name}.json: {error}") from error
     if vocabulary.size != config.vocabulary_size:

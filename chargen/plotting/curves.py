@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.errors import CheckpointError
-from chargen.storage.shipped import meant, resolve
-from chargen.training.reporting import METRICS
+from chargen.storage.shipped import METRICS, meant, resolve
 
 Array = NDArray[np.float64]
 

@@ -2,7 +2,8 @@
 
 Each rank runs the same program and asks this module what is its own, what is shared and who tells.
 It knows neither models nor checkpoints, and imports no torch: the command line asks `rank` and
-`leads` before anything else. What torchrun started talks through `process_group.py`.
+`leads` before anything else. What torchrun started talks through `process_group.py`; `joining.py`
+chooses between the two.
 """
 
 from __future__ import annotations
@@ -145,33 +146,3 @@ class Ranks:
             A clause on what is left of the run.
         """
         yield
-
-
-@contextlib.contextmanager
-def joined() -> Iterator[Ranks]:
-    """The ranks of this run: those that torchrun started, or this process alone.
-
-    Raises
-    ------
-    ConfigError
-        Where torch was built without torch.distributed.
-    TrainingError
-        Where the ranks do not find each other, or one of them stops answering.
-    """
-    if world_size() == 1:
-        yield Ranks()
-        return
-    import torch.distributed
-
-    if not torch.distributed.is_available():
-        raise ConfigError("this build of torch has no torch.distributed: start without torchrun")
-    from chargen.runtime.process_group import JoinedRanks
-
-    ranks = JoinedRanks()
-    try:
-        with ranks.watching():
-            yield ranks
-            # Not after an error: whoever waits for a dead rank waits here too.
-            ranks.close()
-    finally:
-        ranks.silence()

@@ -38,7 +38,7 @@ _numbers = itertools.count()
 
 
 class JoinedRanks(Ranks):
-    """This process among those that torchrun started; see `joined`."""
+    """This process among those that torchrun started; see `joining.joined`."""
 
     def __init__(self) -> None:
         self.local_rank = int(os.environ.get("LOCAL_RANK", rank()))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from chargen.errors import CorpusError
 from chargen.lm.model import CharLM
+from chargen.sampling.config import MemorizationConfig
 from chargen.sampling.decoder import Decoder
 
 STREAMS = 64
@@ -48,17 +49,11 @@ class Memorization:
 
 
 def memorization(
-    model: CharLM,
-    ids: NDArray[np.integer],
-    *,
-    passages: int = 1000,
-    length: int = 50,
-    context: int = 100,
-    seed: int = 0,
+    model: CharLM, ids: NDArray[np.integer], config: MemorizationConfig | None = None
 ) -> Memorization:
     """Let a model go on after pieces of `ids`, and compare with what stands there.
 
-    Each passage is drawn at random; the model reads the `context` ids before it from its initial
+    Each passage is drawn at random; the model reads the context before it from its initial
     state and then always takes the likeliest id (Carlini et al. 2023, "Quantifying memorization
     across neural language models").
 
@@ -66,23 +61,25 @@ def memorization(
     ----------
     model : CharLM
     ids : (N,) integers
-    passages, length, context : int
-        How many passages, and their and their contexts' ids.
-    seed : int
-        Of the places.
+    config : MemorizationConfig, optional
+        Of ids where it says characters.
 
     Raises
     ------
     CorpusError
         Where the text is shorter than a context and a passage.
     """
+    config = config or MemorizationConfig()
+    length, context = config.length, config.context
     places = len(ids) - context - length + 1
     if places < 1:
         raise CorpusError(
             f"the text has {len(ids)} characters; a context and a passage need {context + length}"
         )
-    generator = np.random.default_rng(seed)
-    starts = np.sort(generator.choice(places, min(passages, places), replace=False)) + context
+    generator = np.random.default_rng(config.seed)
+    starts = (
+        np.sort(generator.choice(places, min(config.passages, places), replace=False)) + context
+    )
     decoder = Decoder(model)
     agreeing = np.concatenate(
         [

@@ -13,10 +13,11 @@ from chargen.lm.config import TrainConfig
 from chargen.lm.model import CharLM
 from chargen.runtime.signals import stopping_softly
 from chargen.sentiment.batching import readable
-from chargen.text.sources import SEPARATOR
+from chargen.text.symbols import SEPARATOR
 from chargen.text.vocabulary import Vocabulary
+from chargen.training.language_modelling import LanguageModelling
+from chargen.training.loop import Loop
 from chargen.training.reporting import Reporter
-from chargen.training.trainer import Trainer
 
 GENTLE = 0.5
 """Highest learning rate as a share of the recipe's: the encoder knows much already."""
@@ -66,25 +67,23 @@ def adapt(
     config = TrainConfig(minutes=minutes, seed=seed, optimizer="adamw")
     plan = recipes.plan(model.config, config, len(ids) - kept, flops_per_second)
     rate = (plan.train.learning_rate or 0.0) * GENTLE
-    trainer = Trainer(
+    task = LanguageModelling(
         model,
         replace(plan, train=replace(plan.train, learning_rate=rate)),
         ids[: len(ids) - kept],
         ids[len(ids) - kept :],
         vocabulary.start_id,
         precision,
-        lambda _: None,
-        None,
-        reporter,
     )
+    loop = Loop(task, lambda _: None, reporter)
     torch.manual_seed(seed)
     try:
-        with stopping_softly(trainer):
-            trainer.run()
+        with stopping_softly(loop):
+            loop.run()
     finally:
         reporter.close()
-    if not trainer.finished:
+    if not loop.finished:
         reporter.note("stopped while adapting: nothing has been saved")
         raise KeyboardInterrupt
-    if trainer.best:
-        model.load_state_dict(trainer.best)
+    if loop.best:
+        model.load_state_dict(loop.best)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from chargen.sentiment import storage
 from chargen.sentiment.batching import BATCH_SYMBOLS, EncodedTexts, eyes_of, read_all
 from chargen.sentiment.config import ExamplesConfig
 from chargen.sentiment.examples import read_examples
+from chargen.sentiment.explain import Explanation, explain
 from chargen.sentiment.network import ClassifierNetwork
 from chargen.sentiment.ngrams import NgramModel
 from chargen.storage import checkpoint
@@ -27,9 +28,6 @@ from chargen.storage.outputs import save_model
 from chargen.text.given import given_text, given_texts
 from chargen.text.html import clean_html
 from chargen.text.vocabulary import Vocabulary
-
-if TYPE_CHECKING:
-    from chargen.sentiment.explain import Explanation
 
 CHUNK = 2048
 """Texts that are read, sorted by length and classified together."""
@@ -244,8 +242,6 @@ class Classifier:
 
     def explain(self, text: str, label: str | None = None) -> Explanation:
         """How the verdict moves along a text; see `chargen.sentiment.explain.explain`."""
-        from chargen.sentiment.explain import explain
-
         return explain(self, text, label)
 
     def _prefixes(self, text: str) -> NDArray[np.float32]:

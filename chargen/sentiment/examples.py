@@ -11,11 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from chargen.errors import CorpusError
+from chargen.errors import CorpusError, shown
 from chargen.sentiment.config import ExamplesConfig
 from chargen.sentiment.gathering import Gathered, gather, gather_given, gather_texts, named
 from chargen.sentiment.splitting import split, subset, warn_shared
-from chargen.text.files import shown
 from chargen.text.given import given_texts
 
 __all__ = ["Examples", "read_examples", "read_texts", "split", "subset", "warn_shared"]

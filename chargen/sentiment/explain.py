@@ -13,13 +13,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from chargen.errors import ConfigError, did_you_mean
-from chargen.sentiment.classifier import Classifier
+
+if TYPE_CHECKING:
+    from chargen.sentiment.classifier import Classifier
 
 LONGEST = 20_000
 """Most characters of a text that is explained: what stands after each of them is kept."""

@@ -1,4 +1,7 @@
-"""From labelled texts and a language model to a classifier: `chargen.finetune`."""
+"""From labelled texts and a language model to a classifier: `chargen.finetune`.
+
+How a run begins and goes on; what it is made of stands in `session.py`.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +10,48 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import torch
 
 from chargen.errors import CheckpointError, ConfigError, CorpusError
 from chargen.lm import storage as lm_storage
+from chargen.lm.model import CharLM
 from chargen.options import extended, split_options
+from chargen.runtime.device import choose_device, set_threads
 from chargen.runtime.distributed import one_process_only
+from chargen.runtime.precision import (
+    REFERENCE_FLOPS,
+    PrecisionChoice,
+    asked_precision,
+    choose_precision,
+    reference_step,
+)
+from chargen.runtime.seeds import seed_everything
 from chargen.sentiment import metrics, storage
+from chargen.sentiment.adapt import adapt
 from chargen.sentiment.config import ExamplesConfig, FinetuneConfig, NetworkConfig
 from chargen.sentiment.examples import Examples
-from chargen.sentiment.material import read_material
+from chargen.sentiment.material import Material, read_material
+from chargen.sentiment.network import ClassifierNetwork
 from chargen.sentiment.session import FinetuneRun, Session
+from chargen.sentiment.text_classification import TextClassification
 from chargen.storage import checkpoint
+from chargen.storage.directories import real_path
 from chargen.storage.outputs import refuse_to_overwrite, writing_lock
-from chargen.training.reporting import Reporter
+from chargen.text.vocabulary import Vocabulary
+from chargen.training.loop import Loop
+from chargen.training.reporting import Log, Reporter, followed
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from chargen.keywords import FinetuneOptions
 
 FEWEST_EPOCHS, MOST_EPOCHS = 2.0, 20.0
+
+MOST_NGRAM_TEXTS = 20_000
+"""Texts that n-grams are counted in, unless more are labelled: some 30 KB of memory each."""
 
 
 def finetune(
@@ -30,9 +59,13 @@ def finetune(
     encoder: str | Path | Sequence[str | Path],
     out: str | Path | None = None,
     *,
+    config: FinetuneConfig | None = None,
+    network: NetworkConfig | None = None,
+    reading: ExamplesConfig | None = None,
     force: bool = False,
     reporter: Reporter | None = None,
-    **options: Any,
+    tensorboard: str | Path | None = None,
+    **options: Unpack[FinetuneOptions],
 ) -> FinetuneRun:
     """Teach a language model to tell classes of texts apart, and leave a classifier.
 
@@ -45,10 +78,14 @@ def finetune(
         Checkpoints of language models: one, or a forward and a backward one.
     out : path, optional
         The classifier's directory; without it nothing is kept but the result.
+    config, network, reading : FinetuneConfig, NetworkConfig, ExamplesConfig, optional
+        How to train, what, and how the data is read; `options` go before their fields.
     force : bool
         Replace what stands at `out`.
     reporter : Reporter, optional
         Hears of the progress; silent by default.
+    tensorboard : path, optional
+        A folder in which the run writes event files of TensorBoard, in one of its own.
     **options
         Fields of `FinetuneConfig`, `NetworkConfig` and `ExamplesConfig`.
 
@@ -64,37 +101,123 @@ def finetune(
     >>> run = chargen.finetune((frame["body"], frame["stars"]), "reviews")  # doctest: +SKIP
     """
     one_process_only("chargen sentiment train")
-    config, sizes, reading = split_options(options, FinetuneConfig, NetworkConfig, ExamplesConfig)
+    owners = (FinetuneConfig, NetworkConfig, ExamplesConfig)
+    config, sizes, reading = split_options(options, *owners, given=(config, network, reading))
     metrics.require("fine-tuning")
     encoders = [encoder] if isinstance(encoder, str | Path) else list(encoder)
-    if not 1 <= len(encoders) <= 2:
-        raise ConfigError("--encoder takes one language model, or a forward and a backward one")
-    places = {Path(path).resolve() for path in encoders}
-    if len(places) < len(encoders):
-        raise ConfigError(f"--encoder {encoders[0]} is given twice: give two different ones")
+    _check_encoders(encoders, out)
+    if tensorboard is not None and config.method == "probe":
+        raise ConfigError("--tensorboard shows steps, and --method probe takes none: leave it out")
     with ExitStack() as stack:
         if out is None:
             directory = Path(stack.enter_context(TemporaryDirectory())) / "classifier"
         else:
             directory = Path(out)
-            if directory.resolve() in places:
-                raise ConfigError(f"--out {directory} is the encoder itself: choose another folder")
             refuse_to_overwrite(directory, force)
             stack.enter_context(writing_lock(directory))
             checkpoint.check_writable(directory)
-        reporter = reporter or Reporter()
+        reporter, log = reporter or Reporter(), Log()
+        stack.enter_context(followed(log, tensorboard, directory.name))
         loaded = [lm_storage.load(path)[:2] for path in encoders]
         texts = read_material(data, config, reading, reporter)
         config = _with_budget(config, len(texts.train), reporter)
+        documents: dict[str, Any] = {"encoder": [str(path) for path in encoders]}
+        documents["data"] = [str(data)] if isinstance(data, str | Path) else []
+        device = device_of(config)
+        precision = _precision(config, device)
+        seed_everything(config.seed, config.deterministic)
+        models = _encoders(loaded, config, texts, device, precision, reporter)
+        sizes = replace(sizes, num_classes=len(texts.classes))
         if config.method == "probe":
             sizes = replace(sizes, detectors=0, head_size=0, head_dropout=0.0)
-        session = Session(directory, texts, config, reading, reporter)
-        models = session.take_encoders(loaded)
-        sizes = replace(sizes, num_classes=len(texts.classes))
-        saved = {"encoder": [str(path) for path in encoders]}
-        saved["data"] = [str(data)] if isinstance(data, str | Path) else []
-        run = session.run(models, sizes, saved)
+        classifier = ClassifierNetwork(models, sizes).to(device)
+        vocabularies = tuple(vocabulary for _, vocabulary in loaded)
+        session = Session(
+            directory, texts, config, reading, vocabularies, precision.name, reporter, log,
+            documents,
+        )  # fmt: skip
+        probed = config.method == "probe"
+        run = session.probe(classifier) if probed else session.train(classifier)
         return run if out is not None else replace(run, directory=None)
+
+
+def _check_encoders(encoders: Sequence[str | Path], out: str | Path | None) -> None:
+    if not 1 <= len(encoders) <= 2:
+        raise ConfigError("--encoder takes one language model, or a forward and a backward one")
+    places = {real_path(path) for path in encoders}
+    if len(places) < len(encoders):
+        raise ConfigError(f"--encoder {encoders[0]} is given twice: give two different ones")
+    if out is not None and real_path(out) in places:
+        raise ConfigError(f"--out {out} is the encoder itself: choose another folder")
+
+
+def _with_budget(config: FinetuneConfig, labels: int, reporter: Reporter) -> FinetuneConfig:
+    if config.minutes is not None or config.epochs is not None or config.method == "probe":
+        return config
+    # Few labels are read more often: 100 texts 20 times, 2,000 nine times, 25,000 three times.
+    epochs = float(round(min(MOST_EPOCHS, max(FEWEST_EPOCHS, 400 / labels**0.5))))
+    reporter.note(f"no budget was given: {epochs:g} passes over {labels:,} labelled texts")
+    return replace(config, epochs=epochs)
+
+
+def device_of(config: FinetuneConfig) -> torch.device:
+    """The device of a run, with its threads set."""
+    set_threads(config.threads)
+    return choose_device(config.device)
+
+
+def _precision(config: FinetuneConfig, device: torch.device) -> PrecisionChoice:
+    """As asked, or by the stopwatch, which takes seconds and so only where it must."""
+    requested = asked_precision(config.precision, config.deterministic)
+    if requested == "float32" and config.adapt is None:
+        reason = "as asked" if config.precision == "float32" else "for --deterministic"
+        return PrecisionChoice("float32", reason, 0.0)
+    return choose_precision(requested, device, reference_step(device))
+
+
+def _encoders(
+    loaded: Sequence[tuple[CharLM, Vocabulary]],
+    config: FinetuneConfig,
+    texts: Material,
+    device: torch.device,
+    precision: PrecisionChoice,
+    reporter: Reporter,
+) -> list[CharLM]:
+    """The language models, or fresh ones of their sizes; adapted to the texts where asked for."""
+    _note_unknown(loaded[0][1], texts, reporter)
+    models = [
+        (CharLM(model.config) if config.from_scratch else model).to(device) for model, _ in loaded
+    ]
+    reporter.note(
+        f"{len(texts.train):,} texts to learn from, {len(texts.valid):,} to validate on, "
+        f"{len(texts.classes)} classes; {precision.name}: {precision.reason}"
+    )
+    if config.adapt is not None:
+        for model, (_, vocabulary) in zip(models, loaded, strict=True):
+            adapt(
+                model,
+                vocabulary,
+                (*texts.train.texts, *texts.unlabelled),
+                config.adapt / len(models),
+                config.seed,
+                precision.name,
+                REFERENCE_FLOPS / precision.seconds_per_step,
+                reporter,
+            )
+    return models
+
+
+def _note_unknown(vocabulary: Vocabulary, texts: Material, reporter: Reporter) -> None:
+    if vocabulary.unknown_id is None:
+        return
+    _, unknown = vocabulary.encode_prompt("".join(texts.train.texts), "replace")
+    if unknown:
+        shown = " ".join(ascii(c)[1:-1] if not c.isprintable() else c for c in unknown[:20])
+        more = f" and {len(unknown) - 20} more" if len(unknown) > 20 else ""
+        reporter.note(f"the encoder has never seen these characters: {shown}{more}")
+
+
+# ---------------------------------------------------------------- going on
 
 
 def resume_finetune(
@@ -102,9 +225,13 @@ def resume_finetune(
     *,
     data: Any = None,
     reporter: Reporter | None = None,
+    tensorboard: str | Path | None = None,
     **budget: float | None,
 ) -> FinetuneRun:
-    """Go on with an interrupted run, exactly where its last checkpoint was written.
+    """Go on with a run where its last checkpoint was written.
+
+    On a CPU, with a budget in epochs, the result equals that of a run that was never interrupted,
+    bit by bit.
 
     Parameters
     ----------
@@ -112,8 +239,11 @@ def resume_finetune(
     data : optional
         The same labelled texts again, where they came from Python and not from a path.
     reporter : Reporter, optional
+    tensorboard : path, optional
+        As for `chargen.finetune`.
     **budget
-        `minutes` or `epochs`: the new length of the whole run, what is done counted.
+        `minutes` or `epochs`: the new length of the whole run, what is done counted. A run that
+        had finished, or that `patience` had ended, can go on.
 
     Raises
     ------
@@ -127,36 +257,82 @@ def resume_finetune(
     one_process_only("chargen sentiment train")
     directory = Path(directory)
     reporter = reporter or Reporter()
-    with writing_lock(directory):
+    with writing_lock(directory), ExitStack() as stack:
         stored = checkpoint.load(directory, storage.KIND, training=True)
         document = stored.document("config")
         if "training/state" not in stored.documents or "data" not in document:
             raise CheckpointError(f"{directory} holds no training state: it cannot be resumed")
-        where = f"{directory}: config.json"
-        config = lm_storage.config_from_json(FinetuneConfig, document.get("finetune"), where)
-        config = extended(config, budget)
-        reading = lm_storage.config_from_json(ExamplesConfig, document.get("examples"), where)
-        if data is None and not document["data"]:
-            raise CorpusError(
-                f"the labelled texts of {directory} came from Python and are not kept: go on with "
-                "chargen.resume_finetune(directory, data=...)"
-            )
-        data = document["data"][0] if data is None else data
-        texts = read_material(data, config, reading, Reporter())
-        if texts.digest != document.get("digest"):
-            name = f" ({data})" if isinstance(data, str | Path) else ""
-            raise CorpusError(
-                f"the labelled texts of {directory}{name} have changed since: "
-                "a run can only go on with the same texts"
-            )
-        session = Session(directory, texts, config, reading, reporter, document["precision"])
-        return session.resume(stored)
+        config = lm_storage.config_from_json(
+            FinetuneConfig, document.get("finetune"), f"{directory}: config.json"
+        )
+        longer = extended(config, budget)
+        session, loop = _as_it_was(directory, stored, config, data, reporter)
+        if any(value is not None for value in budget.values()):
+            loop.take_budget(longer)
+        if loop.finished:
+            reporter.note(f"{directory} has used its budget: nothing is left to do")
+            loop.task.ngrams = storage.unpack_ngrams(stored, loop.task.model.config.num_classes)
+            return session.outcome(loop)
+        if loop.best:  # a run that ends is calibrated, and one that goes on is so at its end
+            loop.best["temperature"] = torch.ones(())
+        first_step = loop.progress.step + 1
+        stack.enter_context(followed(loop.log, tensorboard, directory.name, first_step))
+        reporter.note(f"going on from step {loop.progress.step}")
+        return session.run(loop)
 
 
-def _with_budget(config: FinetuneConfig, labels: int, reporter: Reporter) -> FinetuneConfig:
-    if config.minutes is not None or config.epochs is not None or config.method == "probe":
-        return config
-    # Few labels are read more often: 100 texts 20 times, 2,000 nine times, 25,000 three times.
-    epochs = float(round(min(MOST_EPOCHS, max(FEWEST_EPOCHS, 400 / labels**0.5))))
-    reporter.note(f"no budget was given: {epochs:g} passes over {labels:,} labelled texts")
-    return replace(config, epochs=epochs)
+def _as_it_was(
+    directory: Path,
+    stored: checkpoint.Checkpoint,
+    config: FinetuneConfig,
+    data: Any,
+    reporter: Reporter,
+) -> tuple[Session, Loop[TextClassification]]:
+    """The loop where it was saved, and the rest of the run.
+
+    Raises
+    ------
+    CorpusError
+        Where the texts of the run cannot be read any more, or are others.
+    """
+    document = stored.document("config")
+    reading = lm_storage.config_from_json(
+        ExamplesConfig, document.get("examples"), f"{directory}: config.json"
+    )
+    with lm_storage.fitting(directory):
+        state = _state(stored)
+        documents = {name: document[name] for name in ("encoder", "data")}
+        log = Log(checkpoint.read_metrics(directory, state["progress"]["step"]))
+        saved = [str(name) for name in document["data"]]
+    if data is None and not saved:
+        raise CorpusError(
+            f"the labelled texts of {directory} came from Python and are not kept: go on with "
+            "chargen.resume_finetune(directory, data=...)"
+        )
+    data = saved[0] if data is None else data
+    texts = read_material(data, config, reading, Reporter())
+    if texts.digest != document.get("digest"):
+        name = f" ({data})" if isinstance(data, str | Path) else ""
+        raise CorpusError(
+            f"the labelled texts of {directory}{name} have changed since: "
+            "a run can only go on with the same texts"
+        )
+    network, vocabularies, _, _ = storage.unpack(stored)
+    best = storage.weights_of(network)
+    network.to(device_of(config))
+    seed_everything(config.seed, config.deterministic)
+    with lm_storage.fitting(directory):
+        session = Session(
+            directory, texts, config, reading, vocabularies, document["precision"], reporter, log,
+            documents,
+        )  # fmt: skip
+        loop = session.loop(network)
+        loop.restore(state, stored.folder("training"), best)
+    return session, loop
+
+
+def _state(stored: checkpoint.Checkpoint) -> dict[str, Any]:
+    """Where the loop stood, also as earlier versions wrote it down."""
+    state = stored.document("training/state")
+    progress = {name: n for name, n in state["progress"].items() if name != "evaluations"}
+    return {**state, "progress": {"best_step": progress["best"].get("step", 0), **progress}}

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chargen.errors import ConfigError, CorpusError, brief
+from chargen.errors import ConfigError, CorpusError, brief, shown
 from chargen.sentiment.columns import TableFile, label_in, label_of, text_and_label, text_in
 from chargen.sentiment.config import ExamplesConfig
 from chargen.text.decoding import clean, decode
 from chargen.text.fetching import asked, labelled_path, paths
-from chargen.text.files import byte_blocks, from_path, refuse_text, shown, unreadable
+from chargen.text.files import byte_blocks, from_path, refuse_text, unreadable
 from chargen.text.given import given_list, given_texts, is_table
 from chargen.text.html import clean_html
 from chargen.text.tables import Row, broken

@@ -19,16 +19,20 @@ class Pooling:
 
     def __init__(self, lengths: Tensor) -> None:
         self.lengths = lengths
+        self._shortest = int(lengths.min())
         self._total: Tensor | None = None
         self._largest: Tensor | None = None
 
     def add(self, values: Tensor, first: int) -> None:
         """Take in values (T, B, K) of the steps `first`, `first` + 1, ..."""
-        steps = torch.arange(first, first + len(values), device=values.device)[:, None]
-        inside = (steps < self.lengths)[..., None]  # (T, B, 1)
-        values = values.float()
-        total = (values * inside).sum(0)
-        largest = values.masked_fill(~inside, -torch.inf).amax(0)
+        values = counted = candidates = values.float()
+        # Masks cost several times the sums, and only the last windows have padding.
+        if first + len(values) > self._shortest:
+            steps = torch.arange(first, first + len(values), device=values.device)[:, None]
+            inside = (steps < self.lengths)[..., None]  # (T, B, 1)
+            counted = values * inside
+            candidates = values.masked_fill(~inside, -torch.inf)
+        total, largest = counted.sum(0), candidates.amax(0)
         self._total = total if self._total is None else self._total + total
         self._largest = largest if self._largest is None else torch.maximum(self._largest, largest)
 

@@ -95,13 +95,12 @@ def make_optimizer(groups: list[LayerGroup], weight_decay: float) -> torch.optim
 
 
 def set_rates(
-    groups: list[LayerGroup], optimizer: torch.optim.Optimizer, share_done: float
+    groups: list[LayerGroup], optimizer: torch.optim.Optimizer, share_done: float, factor: float
 ) -> None:
-    """Freeze what is not to learn yet, and give each group its rate at this point of the run."""
+    """Freeze what is not to learn yet, and give each group this share of its highest rate."""
     for group in groups:
         for parameter in group.parameters:
             parameter.requires_grad_(share_done >= group.starts)
-    factor = slanted_triangle(share_done)
     for entry in optimizer.param_groups:
         entry["lr"] = groups[entry["layer"]].learning_rate * factor
 

@@ -1,4 +1,4 @@
-"""One fine-tuning run: adapt, count n-grams, train, weigh the votes, save; and go on with it."""
+"""What a fine-tuning run is made of: texts, loop or probe, and checkpoint."""
 
 from __future__ import annotations
 
@@ -13,41 +13,32 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from chargen.lm import storage as lm_storage
-from chargen.lm.model import CharLM
-from chargen.runtime.device import choose_device, set_threads, versions
-from chargen.runtime.precision import (
-    REFERENCE_FLOPS,
-    PrecisionChoice,
-    asked_precision,
-    choose_precision,
-    reference_step,
-)
-from chargen.runtime.seeds import seed_everything
+from chargen.runtime.device import versions
 from chargen.runtime.signals import stopping_softly
 from chargen.sentiment import metrics, storage
-from chargen.sentiment.adapt import adapt
-from chargen.sentiment.batching import EncodedTexts, eyes_of
+from chargen.sentiment.batching import EncodedTexts, eyes_of, read_all
 from chargen.sentiment.classifier import Classifier
-from chargen.sentiment.config import ExamplesConfig, FinetuneConfig, NetworkConfig
+from chargen.sentiment.config import ExamplesConfig, FinetuneConfig
+from chargen.sentiment.examples import Examples
 from chargen.sentiment.material import Material
 from chargen.sentiment.network import ClassifierNetwork
-from chargen.sentiment.ngrams import NgramModel, summed
+from chargen.sentiment.ngrams import NgramModel
 from chargen.sentiment.probe import fit_probe
-from chargen.sentiment.tuner import TRUSTED_VALIDATION, Labelled, Tuner
-from chargen.sentiment.voting import vote_weights
+from chargen.sentiment.text_classification import (
+    Labelled,
+    LabelledProgress,
+    TextClassification,
+    measured,
+)
 from chargen.storage import checkpoint
 from chargen.text.vocabulary import Vocabulary
+from chargen.training.loop import Loop
 from chargen.training.reporting import Log, Reporter
+
+FEWEST_EPOCHS, MOST_EPOCHS = 2.0, 20.0
 
 MOST_NGRAM_TEXTS = 20_000
 """Texts that n-grams are counted in, unless more are labelled: some 30 KB of memory each."""
-
-NETWORK_LEARNS = 10_000
-"""Labelled texts at which the network's vote is trusted half as much as that of the n-grams."""
-
-LATENT_HELPS = 2_000
-"""Labelled texts at which latent features are trusted as much as the n-grams themselves."""
 
 
 @dataclass(frozen=True)
@@ -81,208 +72,138 @@ class FinetuneRun:
     finished: bool
 
 
-def _precision(config: FinetuneConfig, device: torch.device, before: str | None) -> PrecisionChoice:
-    """As before, as asked, or by the stopwatch, which takes seconds and so only where it must."""
-    if before is not None:
-        return PrecisionChoice(before, "as before", 0.0)
-    requested = asked_precision(config.precision, config.deterministic)
-    if requested == "float32" and config.adapt is None:
-        reason = "as asked" if config.precision == "float32" else "for --deterministic"
-        return PrecisionChoice("float32", reason, 0.0)
-    return choose_precision(requested, device, reference_step(device))
-
-
+@dataclass
 class Session:
-    """The parts of a run that are settled before the network is."""
+    """The parts of a run that are settled before the network is.
 
-    def __init__(
-        self,
-        directory: Path,
-        texts: Material,
-        config: FinetuneConfig,
-        reading: ExamplesConfig,
-        reporter: Reporter,
-        precision: str | None = None,
-    ) -> None:
-        set_threads(config.threads)
-        self.directory = directory
-        self.texts = texts
-        self.config = config
-        self.reading = reading
-        self.reporter = reporter
-        self.device = choose_device(config.device)
-        self.vocabularies: tuple[Vocabulary, ...] = ()
-        self.precision = _precision(config, self.device, precision)
-        self.log = Log()
-        self.saved: dict[str, Any] = {}
-        self.members: list[NgramModel] = []
-        self.ngrams: NgramModel | None = None
+    Attributes
+    ----------
+    directory : Path
+        Where the checkpoint goes.
+    texts : Material
+    config : FinetuneConfig
+    reading : ExamplesConfig
+    vocabularies : tuple of Vocabulary
+        One an encoder.
+    precision : {"float32", "bfloat16"}
+    reporter : Reporter
+    log : Log
+        Of what was done before, and then of all.
+    documents : dict
+        What the checkpoint says of "encoder" and, where it is on disk, "data".
+    """
 
-    def take_encoders(self, loaded: Sequence[tuple[CharLM, Vocabulary]]) -> list[CharLM]:
-        """The language models, or fresh ones of their sizes when starting from scratch."""
-        self.vocabularies = tuple(vocabulary for _, vocabulary in loaded)
-        seed_everything(self.config.seed, self.config.deterministic)
-        self._note_unknown()
-        if self.config.from_scratch:
-            return [CharLM(model.config).to(self.device) for model, _ in loaded]
-        return [model.to(self.device) for model, _ in loaded]
+    directory: Path
+    texts: Material
+    config: FinetuneConfig
+    reading: ExamplesConfig
+    vocabularies: tuple[Vocabulary, ...]
+    precision: str
+    reporter: Reporter
+    log: Log
+    documents: dict[str, Any]
 
-    def _note_unknown(self) -> None:
-        vocabulary = self.vocabularies[0]
-        if vocabulary.unknown_id is None:
-            return
-        _, unknown = vocabulary.encode_prompt("".join(self.texts.train.texts), "replace")
-        if unknown:
-            shown = " ".join(ascii(c)[1:-1] if not c.isprintable() else c for c in unknown[:20])
-            more = f" and {len(unknown) - 20} more" if len(unknown) > 20 else ""
-            self.reporter.note(f"the encoder has never seen these characters: {shown}{more}")
-
-    def run(self, models: list[CharLM], sizes: NetworkConfig, saved: dict[str, Any]) -> FinetuneRun:
-        """Adapt, train, calibrate, save."""
-        config, texts = self.config, self.texts
-        self.reporter.note(
-            f"{len(texts.train):,} texts to learn from, {len(texts.valid):,} to validate on, "
-            f"{len(texts.classes)} classes; {self.precision.name}: {self.precision.reason}"
-        )
-        self.saved = saved | {
-            "finetune": asdict(config),
-            "examples": asdict(self.reading),
-            "precision": self.precision.name,
-            "digest": texts.digest,
-        }
-        if config.adapt is not None:
-            self._adapt(models)
-        network = ClassifierNetwork(models, sizes).to(self.device)
-        if config.method == "probe":
-            return self._probe(network)
-        if config.ngrams:
-            self._fit_ngrams()
-        return self._train(self._tuner(network, self._labelled(network, None)))
-
-    def resume(self, stored: checkpoint.Checkpoint) -> FinetuneRun:
-        """Go on with a fine-tuning run; the weights of the checkpoint are its best ones."""
-        network, self.vocabularies, _, _ = storage.unpack(stored)
-        document = stored.document("config")
-        with lm_storage.fitting(self.directory):
-            tuner, best = self._as_it_was(network, stored)
-        if tuner.finished:
-            self.reporter.note(f"{self.directory} has used its budget: nothing is left to do")
-            storage.load_weights(network, best)
-            self.ngrams = storage.unpack_ngrams(stored, network.config.num_classes)
-            return self._outcome(network, tuner, True)
-        if asdict(self.config) != document["finetune"]:  # it is to last longer than it was
-            tuner.extend()
-        self.reporter.note(f"going on from step {tuner.progress.step}")
-        return self._train(tuner)
-
-    def _as_it_was(
-        self, network: ClassifierNetwork, stored: checkpoint.Checkpoint
-    ) -> tuple[Tuner, dict[str, Tensor]]:
-        """The tuner where it was saved, and the best weights."""
-        document, state = stored.document("config"), stored.document("training/state")
-        self.saved = {
-            key: document[key] for key in ("encoder", "data", "examples", "precision", "digest")
-        }
-        self.saved["finetune"] = asdict(self.config)
-        self.log = Log(checkpoint.read_metrics(self.directory, state["progress"]["step"]))
-        seed_everything(self.config.seed, self.config.deterministic)
-        best = storage.weights_of(network)
-        network.to(self.device)
-        tensors = stored.folder("training")
-        self.members = [
-            NgramModel.from_tensors(tensors[name], network.config.num_classes)
-            for name in sorted(tensors)
-            if name.startswith("ngrams-")
-        ]
-        targets = tensors["targets"]
-        tuner = self._tuner(
-            network, self._labelled(network, (targets["targets"], targets["weights"]))
-        )
-        tuner.restore(state, tensors, best)
-        return tuner, best
-
-    def _adapt(self, models: list[CharLM]) -> None:
-        texts = (*self.texts.train.texts, *self.texts.unlabelled)
-        minutes = (self.config.adapt or 0.0) / len(models)
-        for model, vocabulary in zip(models, self.vocabularies, strict=True):
-            adapt(
-                model,
-                vocabulary,
-                texts,
-                minutes,
-                self.config.seed,
-                self.precision.name,
-                REFERENCE_FLOPS / self.precision.seconds_per_step,
-                self.reporter,
-            )
-
-    # ---------------------------------------------------------------- probe
-
-    def _probe(self, network: ClassifierNetwork) -> FinetuneRun:
+    def probe(self, network: ClassifierNetwork) -> FinetuneRun:
+        """Fit a logistic regression on what the network's encoders hold, and save."""
         began = time.perf_counter()
-        labelled = self._labelled(network, None)
+        train, valid = self._parts(network)
         note = fit_probe(
             network,
-            labelled.encoded,
-            labelled.targets.argmax(-1).numpy(),
+            train.encoded,
+            train.targets.argmax(-1).numpy(),
             self.config.penalty,
             self.config.class_weights,
-            self.precision.name,
+            self.precision,
             self.config.seed,
         )
         self.reporter.note(note)
-        tuner = self._tuner(network, labelled)
-        tuner.progress.seconds = time.perf_counter() - began
-        tuner.best = storage.weights_of(network)
-        tuner.progress.best = self._valid_row(tuner.logits(tuner.valid.encoded))
-        self._save(tuner, finished=True)
-        return self._outcome(network.eval(), tuner, True)
+        progress = LabelledProgress(seconds=time.perf_counter() - began)
+        width, device = network.config.num_classes, network.temperature.device
+        logits = read_all(valid.encoded, network.eval().logits, width, device, self.precision)
+        progress.best = measured(self._figures, valid, logits)
+        stored = self._packed(network, network.state_dict(), None, self.config, progress, True)
+        checkpoint.save(self.directory, stored)
+        return self._run(network, None, progress, True)
 
-    def _valid_row(self, logits: Tensor) -> dict[str, Any]:
-        if not len(logits):
-            return {}
-        truth = self.texts.indices(self.texts.valid).numpy()
-        found = self._figures(truth, logits.softmax(-1).numpy())
-        return {f"valid_{name}": value for name, value in found.items()}
+    def train(self, network: ClassifierNetwork) -> FinetuneRun:
+        """Count n-grams, train, weigh the votes, save."""
+        parts = self._parts(network)
+        return self.run(self.loop(network, parts, self._ngrams(parts[0])))
 
-    # ---------------------------------------------------------------- fine-tuning
-
-    def _labelled(
-        self, network: ClassifierNetwork, targets: tuple[Tensor, Tensor] | None
-    ) -> Labelled:
-        """What is learnt from; targets and weights as saved, or made."""
-        encoded = EncodedTexts(self.texts.train.texts, eyes_of(network, self.vocabularies))
-        if targets is None:
-            truth = self.texts.indices(self.texts.train)
-            targets = (self._one_hot(truth), self._weights(truth))
-        return Labelled(encoded, *targets)
-
-    def _one_hot(self, truth: Tensor) -> Tensor:
-        return nn.functional.one_hot(truth, len(self.texts.classes)).float()
-
-    def _weights(self, truth: Tensor) -> Tensor:
-        """1 each, or the inverse of the share of the class, 1 on average."""
-        if not self.config.class_weights:
-            return torch.ones(len(truth))
-        counts = torch.bincount(truth, minlength=len(self.texts.classes)).clamp(min=1)
-        return len(truth) / (len(counts) * counts[truth].float())
-
-    def _tuner(self, network: ClassifierNetwork, train: Labelled) -> Tuner:
-        truth = self.texts.indices(self.texts.valid)
-        valid = Labelled(
-            EncodedTexts(self.texts.valid.texts, eyes_of(network, self.vocabularies)),
-            self._one_hot(truth),
-            torch.ones(len(truth)),
+    def loop(
+        self,
+        network: ClassifierNetwork,
+        parts: tuple[Labelled, Labelled] | None = None,
+        members: Sequence[NgramModel] = (),
+    ) -> Loop[TextClassification]:
+        """A loop over the network, whose checkpoints go to `directory`."""
+        task = TextClassification(
+            network,
+            *(parts or self._parts(network)),
+            self.config,
+            self.precision,
+            self._figures,
+            members,
+            self.reporter,
         )
+        return Loop(task, self._save, self.reporter, self.log)
 
-        def save(tuner: Tuner) -> None:
-            if not tuner.finished:  # what is finished is saved once it is calibrated too
-                self._save(tuner, finished=False)
+    def run(self, loop: Loop[TextClassification]) -> FinetuneRun:
+        """Train, and tell what came of it.
 
-        return Tuner(
-            network, train, valid, self.config, self.precision.name, self._figures, save,
-            self.reporter, self.log,
-        )  # fmt: skip
+        Raises
+        ------
+        TrainingError
+            Where the loss stays without a number.
+        """
+        try:
+            with stopping_softly(loop):
+                loop.run()
+        finally:
+            self.reporter.close()
+        return self.outcome(loop)
+
+    def outcome(self, loop: Loop[TextClassification]) -> FinetuneRun:
+        """What the run came to."""
+        task = loop.task
+        if loop.best:
+            storage.load_weights(task.model, loop.best)
+        return self._run(task.model, task.ngrams, task.progress, loop.finished)
+
+    def _parts(self, network: ClassifierNetwork) -> tuple[Labelled, Labelled]:
+        """What is learnt from, and what is validated on."""
+        texts, classes = self.texts, len(self.texts.classes)
+        eyes = eyes_of(network, self.vocabularies)
+
+        def part(examples: Examples, weigh: bool) -> Labelled:
+            truth = texts.indices(examples)
+            targets = nn.functional.one_hot(truth, classes).float()
+            weights = torch.ones(len(truth))
+            if weigh:  # the inverse of the share of the class, 1 on average
+                counts = torch.bincount(truth, minlength=classes).clamp(min=1)
+                weights = len(truth) / (classes * counts[truth].float())
+            return Labelled(examples.texts, EncodedTexts(examples.texts, eyes), targets, weights)
+
+        return part(texts.train, self.config.class_weights), part(texts.valid, False)
+
+    def _ngrams(self, train: Labelled) -> list[NgramModel]:
+        if not self.config.ngrams:
+            return []
+        unlabelled = self.texts.unlabelled[: max(0, MOST_NGRAM_TEXTS - len(train.texts))]
+        members = NgramModel.fit(
+            train.texts,
+            train.targets.argmax(-1).numpy(),
+            len(self.texts.classes),
+            train.weights.numpy(),
+            unlabelled,
+            self.config.seed,
+        )
+        self.reporter.note(
+            f"character n-grams learnt from {len(train.texts):,} labelled"
+            + (f" and {len(unlabelled):,} unlabelled" if unlabelled else "")
+            + " texts vote beside the network"
+        )
+        return members
 
     def _figures(
         self, truth: NDArray[np.int64], probabilities: NDArray[np.float32]
@@ -291,116 +212,69 @@ class Session:
         found = metrics.evaluate([classes[i] for i in truth], probabilities, classes)
         return {name: found[name] for name in ("accuracy", "macro_f1", "log_loss")}
 
-    def _train(self, tuner: Tuner) -> FinetuneRun:
-        try:
-            with stopping_softly(tuner):
-                tuner.run()
-        finally:
-            self.reporter.close()
-        network = tuner.network.eval()
-        if tuner.best:
-            storage.load_weights(network, tuner.best)
-        if tuner.finished:
-            self._calibrate(tuner)
-            self._save(tuner, finished=True)
-        return self._outcome(network, tuner, tuner.finished)
-
-    def _fit_ngrams(self) -> None:
-        train = self.texts.train
-        truth = self.texts.indices(train)
-        unlabelled = self.texts.unlabelled[: max(0, MOST_NGRAM_TEXTS - len(train))]
-        self.members = NgramModel.fit(
-            train.texts,
-            truth.numpy(),
-            len(self.texts.classes),
-            self._weights(truth).numpy(),
-            unlabelled,
-            self.config.seed,
+    def _save(self, loop: Loop[TextClassification]) -> None:
+        task = loop.task
+        weights = loop.best or storage.weights_of(task.model)  # copies: tied ones are one tensor
+        stored = self._packed(
+            task.model, weights, task.ngrams, task.config, task.progress, loop.finished
         )
-        self.reporter.note(
-            f"character n-grams learnt from {len(train):,} labelled"
-            + (f" and {len(unlabelled):,} unlabelled" if unlabelled else "")
-            + " texts vote beside the network"
+        stored.keep_training(*loop.state())
+        checkpoint.save(self.directory, stored, metrics=self.log.lines)
+
+    def _packed(
+        self,
+        network: ClassifierNetwork,
+        weights: dict[str, Tensor],
+        ngrams: NgramModel | None,
+        config: FinetuneConfig,
+        progress: LabelledProgress,
+        finished: bool,
+    ) -> checkpoint.Checkpoint:
+        stored = storage.pack(
+            network, weights, self.vocabularies, self.texts.classes, self.reading.clean, ngrams
         )
-
-    def _calibrate(self, tuner: Tuner) -> None:
-        """Weigh network and n-grams so that their sum is calibrated, and say what they reach."""
-        texts, network = self.texts, tuner.network
-        network.temperature.fill_(1.0)
-        logits = [tuner.logits(tuner.valid.encoded)]
-        logits += [torch.from_numpy(each.logits(texts.valid.texts)) for each in self.members]
-        truth = texts.indices(texts.valid)
-        if not self.members and len(truth) < TRUSTED_VALIDATION:
-            return
-        # With few labels the network is the weakest voter, and there is too little to see that by.
-        labels = len(texts.train)
-        trust = [labels / (labels + NETWORK_LEARNS), 1.0][: len(logits)]
-        if len(logits) > 2:
-            share = LATENT_HELPS / (labels + LATENT_HELPS)
-            trust[1:] = [1 - share, share]
-        enough = len(truth) >= TRUSTED_VALIDATION
-        factors = vote_weights(logits, truth if enough else None, trust)
-        network.temperature.fill_(1 / max(factors[0], 1e-3))
-        tuner.best["temperature"] = network.temperature.detach().cpu().clone()
-        if self.members:
-            self.ngrams = summed(self.members, factors[1:])
-        both = sum(factor * each for factor, each in zip(factors, logits, strict=True))
-        assert isinstance(both, Tensor)
-        if len(truth):
-            alone = tuner.progress.best.get("valid_accuracy")
-            tuner.progress.best |= self._valid_row(both)
-            self.reporter.note(
-                f"validation accuracy {tuner.progress.best['valid_accuracy']:.4f} calibrated"
-                + (f" and with n-grams, {alone:.4f} without" if self.members and alone else "")
-            )
-
-    def _outcome(self, network: ClassifierNetwork, tuner: Tuner, finished: bool) -> FinetuneRun:
-        valid = {
-            name.removeprefix("valid_"): value
-            for name, value in tuner.progress.best.items()
-            if name.startswith("valid_")
+        stored.documents["config"] |= self.documents | {
+            "finetune": asdict(config),
+            "examples": asdict(self.reading),
+            "precision": self.precision,
+            "digest": self.texts.digest,
+            "results": {
+                "steps": progress.step,
+                "seconds": progress.seconds,
+                "labels_used": len(self.texts.train),
+                "finished": finished,
+                **progress.best,
+            },
+            "versions": versions(),
         }
+        return stored
+
+    def _run(
+        self,
+        network: ClassifierNetwork,
+        ngrams: NgramModel | None,
+        progress: LabelledProgress,
+        finished: bool,
+    ) -> FinetuneRun:
         classifier = Classifier(
             network,
             self.vocabularies,
             self.texts.classes,
             self.reading.clean,
-            ngrams=self.ngrams,
+            ngrams=ngrams,
         )
-        classifier.precision = self.precision.name
+        classifier.precision = self.precision
+        valid = {
+            name.removeprefix("valid_"): value
+            for name, value in progress.best.items()
+            if name.startswith("valid_")
+        }
         return FinetuneRun(
             self.directory,
             classifier,
             len(self.texts.train),
-            tuner.progress.step,
-            tuner.progress.seconds,
+            progress.step,
+            progress.seconds,
             valid,
             finished,
         )
-
-    def _save(self, tuner: Tuner, finished: bool) -> None:
-        weights = tuner.best or storage.weights_of(tuner.network)
-        stored = storage.pack(
-            tuner.network,
-            weights,
-            self.vocabularies,
-            self.texts.classes,
-            self.reading.clean,
-            self.ngrams,
-        )
-        stored.documents["config"] |= self.saved | {
-            "results": {
-                "steps": tuner.progress.step,
-                "seconds": tuner.progress.seconds,
-                "labels_used": len(self.texts.train),
-                "finished": finished,
-                **tuner.progress.best,
-            },
-            "versions": versions(),
-        }
-        if self.config.method == "finetune":
-            document, tensors = tuner.training_state()
-            for index, member in enumerate(self.members):
-                tensors[f"ngrams-{index}"] = member.to_tensors()
-            stored.keep_training(document, tensors)
-        checkpoint.save(self.directory, stored, metrics=self.log.lines)

@@ -31,13 +31,16 @@ _COUNTER = "num_batches_tracked"
 """Batch renormalisation counts batches; only training goes on with it."""
 
 
-def weights_of(network: ClassifierNetwork, counters: bool = False) -> dict[str, Tensor]:
-    """Copies of all weights and statistics, on the CPU; `counters` only training goes on with."""
+def weights_of(network: ClassifierNetwork) -> dict[str, Tensor]:
+    """Copies of all weights and statistics, on the CPU."""
     return {
         name: value.detach().cpu().clone()
-        for name, value in network.state_dict().items()
-        if counters or not name.endswith(_COUNTER)
+        for name, value in _without_counters(network.state_dict()).items()
     }
+
+
+def _without_counters(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value for name, value in weights.items() if not name.endswith(_COUNTER)}
 
 
 def load_weights(network: ClassifierNetwork, weights: dict[str, Tensor]) -> None:
@@ -64,7 +67,7 @@ def pack(
     }
     for index, vocabulary in enumerate(vocabularies):
         documents[f"vocabulary-{index}"] = vocabulary.to_json()
-    tensors = {"model": dict(weights)}
+    tensors = {"model": _without_counters(weights)}
     if ngrams is not None:
         tensors["ngrams"] = ngrams.to_tensors()
     return Checkpoint(KIND, documents=documents, tensors=tensors)
@@ -109,7 +112,7 @@ def unpack(
     if weights is None:
         raise CheckpointError(f"{path}: model.safetensors is missing")
     network = _empty_network(stored, configs, sizes, len(weights))
-    expected = {k: v for k, v in network.state_dict().items() if not k.endswith(_COUNTER)}
+    expected = _without_counters(network.state_dict())
     check_weights(f"{path}: model.safetensors", expected, weights)
     weights = {name: value.float() for name, value in weights.items()}
     if not float(weights["temperature"]) > 0:

@@ -14,8 +14,30 @@ SPREAD = 1.5
 PRIOR_TEXTS = 20.0
 """Texts that the trust is worth when votes are weighed."""
 
+NETWORK_LEARNS = 10_000
+"""Labelled texts at which the network's vote is trusted half as much as that of the n-grams."""
+
+LATENT_HELPS = 2_000
+"""Labelled texts at which latent features are trusted as much as the n-grams themselves."""
+
 ONE = math.log(math.e - 1)
 """Softplus of it is 1."""
+
+
+def trust(labels: int, members: int) -> list[float]:
+    """How much each member of a vote is trusted that has learnt from so many labelled texts.
+
+    With few labels the network is the weakest voter, and there is too little to see that by.
+
+    Parameters
+    ----------
+    labels : int
+    members : int
+        The network, the n-grams, and their latent features: the first one, two or three of them.
+    """
+    network = labels / (labels + NETWORK_LEARNS)
+    latent = LATENT_HELPS / (labels + LATENT_HELPS)
+    return [network, 1 - latent, latent] if members > 2 else [network, 1.0][:members]
 
 
 def vote_weights(

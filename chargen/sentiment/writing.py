@@ -9,9 +9,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from chargen.errors import ConfigError
+from chargen.errors import ConfigError, shown
+from chargen.storage.directories import real_path
 from chargen.text.decoding import newlines
-from chargen.text.files import COMPRESSIONS, TABLES, shown
+from chargen.text.files import COMPRESSIONS, TABLES
 from chargen.text.tables import Row
 
 Added = Sequence[str | float | None]
@@ -176,7 +177,7 @@ def check_output(output: str, force: bool) -> None:
             raise ConfigError(
                 f"{shown(output)} exists: choose another --output, or replace it with --force"
             )
-        if not path.resolve().parent.is_dir():
+        if not real_path(path).parent.is_dir():
             raise ConfigError(f"--output {shown(output)}: there is no folder to write it into")
     except (OSError, ValueError) as error:
         raise ConfigError(f"--output {shown(output)} cannot be written: {error}") from error

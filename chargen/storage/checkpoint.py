@@ -29,11 +29,10 @@ from torch import Tensor
 
 from chargen.errors import CheckpointError, brief
 from chargen.storage import shipped
-from chargen.storage.directories import replace_directory, sync_directory, sync_file
-from chargen.training.reporting import METRICS
+from chargen.storage.directories import real_path, replace_directory, sync_directory, sync_file
 
 FORMAT_VERSION = 1
-MANIFEST = shipped.MANIFEST
+MANIFEST, METRICS = shipped.MANIFEST, shipped.METRICS
 _SUFFIXES = {".json", ".safetensors"}
 
 # What is read of a stranger's file, so that it cannot unfold to many times its size: a vocabulary
@@ -116,7 +115,7 @@ def save(directory: Path, checkpoint: Checkpoint, *, metrics: Sequence[str] = ()
     CheckpointError
         Where the folder cannot be written or the disk is full; what stood there is untouched.
     """
-    directory = directory.resolve()  # a link stays one, and what it points to is replaced
+    directory = real_path(directory)  # a link stays one, and what it points to is replaced
     writing = _sibling(directory, "writing")
     try:
         if directory.exists() and not directory.is_dir():
@@ -158,7 +157,10 @@ def check_writable(directory: Path) -> None:
     ------
     CheckpointError
     """
-    probe = _sibling(directory.resolve(), "writing")
+    directory = real_path(directory)
+    if directory.is_symlink():  # still: links that go round in a circle
+        raise CheckpointError(f"cannot write {directory}: {os.strerror(errno.ELOOP)}")
+    probe = _sibling(directory, "writing")
     try:
         probe.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(probe, ignore_errors=True)
@@ -232,7 +234,7 @@ def load(
         format that this version does not know.
     """
     path = shipped.resolve(Path(directory))
-    previous = _sibling(path.resolve(), "previous")
+    previous = _sibling(real_path(path), "previous")
     last = None
     for attempt in range(20):
         # Between the two renames of a system without an atomic exchange, or after a crash there.
@@ -255,7 +257,7 @@ def load(
 def exists(directory: Path) -> bool:
     """Whether something that looks like a checkpoint lies there (it may still be damaged)."""
     return (directory / MANIFEST).exists() or (
-        not directory.exists() and (_sibling(directory.resolve(), "previous") / MANIFEST).exists()
+        not directory.exists() and (_sibling(real_path(directory), "previous") / MANIFEST).exists()
     )
 
 
@@ -263,7 +265,7 @@ def kind_of(directory: Path) -> str | None:
     """What kind of model a checkpoint holds by its own word; None where none can be read."""
     try:
         kind = _read_manifest(directory).get("kind")
-    except CheckpointError:
+    except (CheckpointError, OSError):
         return None
     return kind if isinstance(kind, str) else None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import math
 import os
 import shutil
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from platformdirs import user_cache_path
+
+from chargen.errors import ConfigError, shown
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -25,6 +28,31 @@ def cache_folder(cache_dir: Path | None = None) -> Path:
     if chosen := os.environ.get("CHARGEN_CACHE_DIR"):
         return Path(chosen)
     return user_cache_path("chargen")
+
+
+def real_path(path: str | Path) -> Path:
+    """Where a path leads. `Path.resolve` raises RuntimeError where links go round in a circle."""
+    return Path(os.path.realpath(path))
+
+
+def cache_limit() -> float:
+    """Most bytes that encoded corpora may take: $CHARGEN_CACHE_GB times 10**9, else ten of them.
+
+    Raises
+    ------
+    ConfigError
+        Where the variable is no number from 0 on ("inf" is one).
+    """
+    given = os.environ.get("CHARGEN_CACHE_GB") or "10"
+    try:
+        gigabytes = float(given)
+    except ValueError:
+        gigabytes = math.nan
+    if not gigabytes >= 0:
+        raise ConfigError(
+            f"CHARGEN_CACHE_GB must be a number from 0 on, or inf for no bound, got {shown(given)}"
+        )
+    return gigabytes * 1e9
 
 
 def sync_file(file: IO[Any]) -> None:

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from chargen.errors import CheckpointError, ConfigError
 from chargen.storage import checkpoint
 from chargen.storage.checkpoint import Checkpoint
-from chargen.storage.directories import cache_folder
+from chargen.storage.directories import cache_folder, real_path
 
 
 def refuse_to_overwrite(directory: Path, force: bool) -> None:
@@ -62,7 +62,7 @@ def writing_lock(directory: Path) -> Iterator[None]:
     CheckpointError
         Where another run holds it.
     """
-    name = hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:16]
+    name = hashlib.sha256(os.fsencode(real_path(directory))).hexdigest()[:16]
     folder = cache_folder() / "locks"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,9 @@ from chargen.errors import nearest
 MANIFEST = "manifest.json"
 """The file that makes a folder a checkpoint."""
 
+METRICS = "metrics.jsonl"
+"""The log of a run in its checkpoint."""
+
 _PLACES = (
     Path(__file__).parent.parent / "models",  # in a wheel
     Path(__file__).parent.parent.parent / "checkpoints",  # in a checkout

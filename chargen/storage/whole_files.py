@@ -9,12 +9,10 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import IO, Any
 
-from chargen.errors import ConfigError, CorpusError
-from chargen.storage.directories import sync_directory, sync_file
-from chargen.text.files import shown
+from chargen.errors import ConfigError, CorpusError, shown
+from chargen.storage.directories import real_path, sync_directory, sync_file
 
 
 @contextmanager
@@ -29,7 +27,7 @@ def whole_file(output: str) -> Iterator[IO[bytes]]:
     CorpusError
         Where it cannot be written.
     """
-    path = Path(output).resolve()  # a link stays one, and what it points to is replaced
+    path = real_path(output)  # a link stays one, and what it points to is replaced
     hidden = path.with_name(f".{path.name}.{os.getpid()}.writing")
     try:
         with hidden.open("wb") as file:

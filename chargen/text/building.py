@@ -19,8 +19,9 @@ import numpy.typing as npt
 from chargen.errors import CorpusError
 from chargen.text.config import CorpusConfig
 from chargen.text.files import Advance
-from chargen.text.sources import SEPARATOR, Source, fingerprint, read
+from chargen.text.sources import Source, fingerprint, read
 from chargen.text.splitting import split_point
+from chargen.text.symbols import SEPARATOR
 from chargen.text.vocabulary import (
     CODE_POINTS,
     ByteVocabulary,

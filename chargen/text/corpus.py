@@ -16,14 +16,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from chargen.errors import ConfigError, CorpusError, VocabularyError
-from chargen.storage.directories import cache_folder
+from chargen.errors import ConfigError, CorpusError, VocabularyError, shown
+from chargen.storage.directories import cache_folder, cache_limit
 from chargen.text.building import FORMAT, IDS, META, Builder, Progress
 from chargen.text.cache import publish, workspace
 from chargen.text.config import CorpusConfig
-from chargen.text.files import TABLES, shown
+from chargen.text.eviction import held, hold, note_use, trim
+from chargen.text.files import TABLES
 from chargen.text.sources import corpus_name, from_texts, resolve, spool
-from chargen.text.vocabulary import Vocabulary
+from chargen.text.vocabulary import Vocabulary, vocabulary_from_json
 
 MINIMUM_CHARACTERS = 64
 
@@ -72,6 +73,9 @@ def load_corpus(
 ) -> Corpus:
     """Encode text, or reuse the encoding of an earlier run over the same bytes.
 
+    What is encoded anew may make the cache larger than `cache_limit`: encodings that no process
+    uses then go, those used least recently first.
+
     Parameters
     ----------
     corpora : sequence of str
@@ -101,6 +105,7 @@ def load_corpus(
     """
     if vocabulary is not None and config.documents and vocabulary.separator_id is None:
         raise ConfigError("--documents: the vocabulary was made without a document separator")
+    limit = cache_limit()
     notes: list[str] = []
     sources = resolve(corpora, config, notes) if texts is None else [from_texts(texts)]
     valid = [] if config.valid is None else resolve([config.valid], config, notes)
@@ -122,9 +127,39 @@ def load_corpus(
             name, label, sources, valid, config, vocabulary, reverse, minimum, progress
         )
         corpus = _built(folder, builder)
+    if removed := trim(folder, limit):
+        freed = sum(one.bytes for one in removed)
+        notes.append(
+            f"{freed / 1e6:,.1f} MB of earlier corpora were removed from the cache, which may have"
+            f" {limit / 1e9:g} GB (CHARGEN_CACHE_GB)"
+        )
     # The same text may have had other names when it was encoded.
     names = tuple(source.name for source in sources + valid)
     return replace(corpus, name=name, sources=names, notes=(*notes, *corpus.notes))
+
+
+def current_key(
+    corpora: Sequence[str],
+    config: CorpusConfig,
+    *,
+    reverse: bool = False,
+    progress: Progress | None = None,
+) -> str:
+    """The key under which the text is encoded as it is now; nothing of it is encoded.
+
+    Parameters
+    ----------
+    corpora, config, reverse, progress
+        As for `load_corpus`; all of it `chargen.text.sources.is_there`.
+
+    Raises
+    ------
+    CorpusError, ConfigError
+        As `load_corpus`.
+    """
+    sources = resolve(corpora, config)
+    valid = [] if config.valid is None else resolve([config.valid], config)
+    return Builder("", "", sources, valid, config, None, reverse, 0, progress).key()
 
 
 def cached_corpus(key: str, cache_dir: Path | None = None) -> Corpus | None:
@@ -162,8 +197,9 @@ def _built(folder: Path, builder: Builder) -> Corpus:
             if place.exists() and _open(place) is None:  # damaged
                 with contextlib.suppress(FileNotFoundError):  # another run saw it too
                     place.rename(work / "damaged")
-            publish(made, place)
-        corpus = _open(place)
+            with held(made):
+                publish(made, place)
+                corpus = _open(place)
     if corpus is None:
         raise CorpusError(f"the encoded corpus {place} cannot be read back; try again")
     builder.check_size(corpus.characters)
@@ -174,7 +210,7 @@ def _open(place: Path) -> Corpus | None:
     """What lies at `place`, or None when it is not a whole corpus of this format."""
     try:
         meta = json.loads((place / META).read_text("utf-8"))
-        vocabulary = Vocabulary.from_json(meta["vocabulary"])
+        vocabulary = vocabulary_from_json(meta["vocabulary"])
         split, total = meta["split"], meta["total"]
         path = place / IDS
         if (
@@ -183,7 +219,12 @@ def _open(place: Path) -> Corpus | None:
             or path.stat().st_size != total * vocabulary.dtype.itemsize
         ):
             return None
-        ids = np.memmap(path, dtype=vocabulary.dtype, mode="r")
+        with path.open("rb") as file:
+            hold(file)
+            ids = np.memmap(file, dtype=vocabulary.dtype, mode="r")
+            if not path.exists():  # it was removed before it was held
+                return None
+        note_use(place)
         return Corpus(
             name=meta["name"],
             vocabulary=vocabulary,

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urljoin, urlsplit
 
-from chargen.errors import CorpusError
-from chargen.text.files import shown
+from chargen.errors import CorpusError, shown
 
 TRIES = 5
 MOST_REDIRECTS = 5

@@ -10,13 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from chargen.errors import CorpusError, MissingExtraError
+from chargen.errors import CorpusError, MissingExtraError, shown
 from chargen.storage.directories import cache_folder, replace_directory, sync_file
 from chargen.text import datasets
 from chargen.text.cache import not_writable, workspace
 from chargen.text.datasets import Dataset, Reference
 from chargen.text.download import Downloader
-from chargen.text.files import shown
 from chargen.text.unpacking import unpack
 
 _SHIPPED = (

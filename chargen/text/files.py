@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
-from chargen.errors import CorpusError
+from chargen.errors import CorpusError, shown
 
 BLOCK = 1 << 20  # bytes read at a time
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
@@ -64,14 +64,6 @@ class Source:
     stamp: tuple[int, int, int] | None = None
     stream: bool = False
     texts: tuple[str, ...] | None = None
-
-
-def shown(name: str | os.PathLike[str]) -> str:
-    """The name with every character that is not printable escaped, so that it fits a line."""
-    text = os.fspath(name)
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text
-    )
 
 
 def refuse_text(name: str) -> None:

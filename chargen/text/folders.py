@@ -7,10 +7,10 @@ import os
 import stat
 from pathlib import Path, PurePosixPath
 
-from chargen.errors import CorpusError
+from chargen.errors import CorpusError, shown
 from chargen.text.config import CorpusConfig
 from chargen.text.decoding import is_wide, marked_encoding
-from chargen.text.files import Source, byte_blocks, from_path, shown, unreadable
+from chargen.text.files import Source, byte_blocks, from_path, unreadable
 
 _SNIFFED = 8192  # bytes in which a file shows that it is binary
 

@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from chargen.errors import ConfigError, CorpusError, nearest
+from chargen.errors import ConfigError, CorpusError, nearest, shown
 from chargen.text import builtin, datasets, fetching
 from chargen.text.config import CorpusConfig
 from chargen.text.decoding import clean, decode, normalized
@@ -28,19 +28,17 @@ from chargen.text.files import (
     from_path,
     raw_blocks,
     refuse_text,
-    shown,
     spool,
     unreadable,
 )
 from chargen.text.folders import text_files
 from chargen.text.given import given_texts
 from chargen.text.html import clean_html
+from chargen.text.symbols import SEPARATOR
 from chargen.text.tables import lines, rows
 
 __all__ = ["SEPARATOR", "Source", "corpus_name", "fingerprint", "read", "resolve", "spool"]
 
-#: Stands for "a document ends" in the stream of text; no decoder yields it from real text.
-SEPARATOR = "\ud800"
 CHUNK = 1 << 20  # characters handed over at a time, at most
 
 
@@ -87,6 +85,17 @@ def from_texts(texts: Any) -> Source:
     found = tuple(given_texts(texts))
     form = "plain" if len(found) == 1 else "texts"
     return Source("the given text", form=form, size=sum(map(len, found)), texts=found)
+
+
+def is_there(argument: str) -> bool:
+    """Whether a corpus lies here to be read again: no pipe, and nothing that is to be fetched."""
+    if argument == "-" or argument in builtin.NAMES:
+        return argument != "-"
+    if reference := fetching.asked(argument):
+        return fetching.cached(reference) is not None
+    with contextlib.suppress(OSError):
+        return Path(argument).is_file() or Path(argument).is_dir()
+    return False
 
 
 def are_tables(corpora: Sequence[str], config: CorpusConfig) -> bool:

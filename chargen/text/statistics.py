@@ -5,13 +5,15 @@ from __future__ import annotations
 import lzma
 import re
 import unicodedata
-from collections.abc import Iterable
+import zlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from chargen.errors import CorpusError
+from chargen.text.symbols import SEPARATOR
 
 SAMPLE = 10_000_000
 """Characters that entropies and compression look at, from the beginning: more takes minutes."""
@@ -43,7 +45,7 @@ class Statistics:
         before it are known (Shannon 1948). What was counted is also what is asked, so high orders
         are too low for short texts.
     xz : float
-        Bits per character of the text in UTF-8 as xz compresses it.
+        See `xz_bits_per_char`.
     suspicions : tuple of str
         Sentences about what looks like a wrong encoding.
     """
@@ -59,14 +61,13 @@ class Statistics:
     suspicions: tuple[str, ...]
 
 
-def statistics(pieces: Iterable[str], separator: str = "") -> Statistics:
+def statistics(pieces: Iterable[str]) -> Statistics:
     """Count a text that comes in pieces.
 
     Parameters
     ----------
     pieces : iterable of str
-    separator : str
-        A character that stands between documents and is no part of the text.
+        A `SEPARATOR` ends a document; it is no character of the text.
 
     Raises
     ------
@@ -77,14 +78,14 @@ def statistics(pieces: Iterable[str], separator: str = "") -> Statistics:
     head: list[str] = []
     held = mojibake = 0
     for piece in pieces:
-        text = piece.replace(separator, "") if separator else piece
+        text = piece.replace(SEPARATOR, "")
         codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
         # An array of all of Unicode for each piece would take longer than counting.
         found, times = np.unique(codes, return_counts=True)
         counts[found] += times
         mojibake += len(_MOJIBAKE.findall(text))
         if held < SAMPLE:
-            head.append(text[: SAMPLE - held])
+            head.append(piece[: SAMPLE - held])
             held += len(head[-1])
     total = int(counts.sum())
     if not total:
@@ -92,17 +93,42 @@ def statistics(pieces: Iterable[str], separator: str = "") -> Statistics:
     present = np.flatnonzero(counts)
     order = present[np.lexsort((present, counts[present]))]
     sample = "".join(head)
+    characters = sample.replace(SEPARATOR, "")
     return Statistics(
         characters=total,
         lines=int(counts[ord("\n")]),
         distinct=len(present),
         rarest=tuple((chr(code), int(counts[code])) for code in order[:RAREST]),
         once=int((counts == 1).sum()),
-        looked_at=len(sample),
-        entropy=entropies(sample),
-        xz=8 * len(lzma.compress(sample.encode("utf-8"))) / len(sample),
+        looked_at=len(characters),
+        entropy=entropies(characters),
+        xz=xz_bits_per_char(sample),
         suspicions=tuple(_suspicions(counts, total, mojibake)),
     )
+
+
+def xz_bits_per_char(text: str) -> float:
+    """Size of a text in UTF-8 as xz compresses it (preset 9, extreme): a yardstick for a model.
+
+    The end of a document reads as a newline and counts as a character, since a model predicts it
+    too. A text of which nothing is apart is thus the bytes of its files, a newline between them.
+
+    Returns
+    -------
+    float
+        Bits per character; the header and index of the format, some 60 bytes, are counted.
+    """
+    return _bits_per_char(text, lambda data: lzma.compress(data, preset=9 | lzma.PRESET_EXTREME))
+
+
+def zlib_bits_per_char(text: str) -> float:
+    """The same by zlib (level 9)."""
+    return _bits_per_char(text, lambda data: zlib.compress(data, 9))
+
+
+def _bits_per_char(text: str, compress: Callable[[bytes], bytes]) -> float:
+    data = text.replace(SEPARATOR, "\n").encode("utf-8", "replace")
+    return 8 * len(compress(data)) / len(text)
 
 
 def entropies(text: str, orders: int = ORDERS) -> tuple[float, ...]:

@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from chargen.errors import VocabularyError, brief
+from chargen.errors import VocabularyError
 
 Ids = npt.NDArray[Any]  # unsigned integers, 1-D
 
 FORMAT = 1
+
+SEPARATOR = "\ud800"
+"""Stands for "a document ends" in the stream of text; no decoder yields it from real text."""
 
 
 class Vocabulary(ABC):
@@ -87,45 +90,6 @@ class Vocabulary(ABC):
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
         """All there is to know, in the types of JSON."""
-
-    @staticmethod
-    def from_json(data: object) -> Vocabulary:
-        """The vocabulary that `to_json` described.
-
-        Raises
-        ------
-        VocabularyError
-            Naming the field that is missing, of the wrong type or impossible.
-        """
-        if not isinstance(data, dict):
-            raise VocabularyError(f"a vocabulary is a JSON object, not {type(data).__name__}")
-        version = data.get("format")
-        if type(version) is not int or version < 1:
-            raise VocabularyError(f"vocabulary: 'format' must be {FORMAT}, got {brief(version)}")
-        if version > FORMAT:
-            raise VocabularyError(
-                f"vocabulary: format {brief(version)} is newer than this chargen reads ({FORMAT});"
-                " update chargen"
-            )
-        level = data.get("level")
-        if level not in ("char", "byte"):
-            raise VocabularyError(
-                f"vocabulary: 'level' must be 'char' or 'byte', got {brief(level)}"
-            )
-        fields = {"format", "level", "documents"}
-        if level == "char":
-            fields |= {"characters", "start"}
-        if set(data) != fields:
-            wrong = [brief(name) for name in sorted(set(data) ^ fields)[:5]]
-            raise VocabularyError(f"vocabulary: fields missing or not known: {', '.join(wrong)}")
-        if not isinstance(data["documents"], bool):
-            raise VocabularyError("vocabulary: 'documents' must be true or false")
-        # The two kinds build on this class.
-        from chargen.text.vocabulary import ByteVocabulary, CharVocabulary
-
-        if level == "byte":
-            return ByteVocabulary(documents=data["documents"])
-        return CharVocabulary(data["characters"], data["documents"], data["start"])
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Vocabulary) and self.to_json() == other.to_json()

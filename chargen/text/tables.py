@@ -10,9 +10,8 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from chargen.errors import CorpusError
+from chargen.errors import CorpusError, shown
 from chargen.text.decoding import clean, newlines
-from chargen.text.files import shown
 
 DEFAULT_COLUMN = "text"
 # An unclosed quote must not read the rest of the file into memory.

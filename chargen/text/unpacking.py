@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from chargen.errors import CorpusError
+from chargen.errors import CorpusError, shown
 from chargen.text.datasets import Dataset
-from chargen.text.files import BLOCK, shown
+from chargen.text.files import BLOCK
 
 CUTS = (0.9, 0.95)
 """Where text8 and enwik8 are cut: 90, 5 and 5 % (Mikolov et al. 2012)."""

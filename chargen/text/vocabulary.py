@@ -12,11 +12,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from chargen.errors import VocabularyError
-from chargen.text.sources import SEPARATOR
-from chargen.text.symbols import FORMAT, Ids, Vocabulary, refuse_unknown
+from chargen.errors import VocabularyError, brief
+from chargen.text.symbols import FORMAT, SEPARATOR, Ids, Vocabulary, refuse_unknown
 
-__all__ = ["CODE_POINTS", "ByteVocabulary", "CharVocabulary", "Ids", "Vocabulary", "code_points"]
+__all__ = [
+    "CODE_POINTS",
+    "ByteVocabulary",
+    "CharVocabulary",
+    "Ids",
+    "Vocabulary",
+    "code_points",
+    "vocabulary_from_json",
+]
 
 CODE_POINTS = 0x110000
 _SURROGATES = slice(0xD800, 0xE000)
@@ -194,6 +201,40 @@ class ByteVocabulary(Vocabulary):
 
     def to_json(self) -> dict[str, Any]:
         return {"format": FORMAT, "level": "byte", "documents": self.separator_id is not None}
+
+
+def vocabulary_from_json(data: object) -> Vocabulary:
+    """The vocabulary that `to_json` described.
+
+    Raises
+    ------
+    VocabularyError
+        Naming the field that is missing, of the wrong type or impossible.
+    """
+    if not isinstance(data, dict):
+        raise VocabularyError(f"a vocabulary is a JSON object, not {type(data).__name__}")
+    version = data.get("format")
+    if type(version) is not int or version < 1:
+        raise VocabularyError(f"vocabulary: 'format' must be {FORMAT}, got {brief(version)}")
+    if version > FORMAT:
+        raise VocabularyError(
+            f"vocabulary: format {brief(version)} is newer than this chargen reads ({FORMAT});"
+            " update chargen"
+        )
+    level = data.get("level")
+    if level not in ("char", "byte"):
+        raise VocabularyError(f"vocabulary: 'level' must be 'char' or 'byte', got {brief(level)}")
+    fields = {"format", "level", "documents"}
+    if level == "char":
+        fields |= {"characters", "start"}
+    if set(data) != fields:
+        wrong = [brief(name) for name in sorted(set(data) ^ fields)[:5]]
+        raise VocabularyError(f"vocabulary: fields missing or not known: {', '.join(wrong)}")
+    if not isinstance(data["documents"], bool):
+        raise VocabularyError("vocabulary: 'documents' must be true or false")
+    if level == "byte":
+        return ByteVocabulary(documents=data["documents"])
+    return CharVocabulary(data["characters"], data["documents"], data["start"])
 
 
 def _begins_character(ids: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
 
 from chargen.errors import brief
 
@@ -13,7 +12,7 @@ LARGEST = 2.0**63
 
 @dataclass
 class Progress:
-    """Where a run stands; all of it goes into the checkpoint.
+    """Where a run stands; all of it goes into the checkpoint. A `Task` may count more.
 
     Attributes
     ----------
@@ -21,10 +20,8 @@ class Progress:
         Optimizer steps done and symbols learnt from, repeats included.
     seconds : float
         Time spent in the loop, over all resumptions.
-    best_nats, best_step
-        Of the best evaluation so far; nats per symbol of the same text each time.
-    final_nats : float or None
-        Of the best weights, over up to 20 times as much text, once the run has ended.
+    best_step : int
+        Of the evaluation whose weights are kept; 0 before there is any.
     stale : int
         Evaluations since the best one.
     clipped, skipped, skipped_in_row : int
@@ -33,37 +30,24 @@ class Progress:
     Raises
     ------
     ValueError
-        For what is no number that it could be, naming the field.
+        For what is no number that it could be, naming the field: it may come from a file.
     """
 
     step: int = 0
     characters: int = 0
     seconds: float = 0.0
-    best_nats: float | None = None
     best_step: int = 0
-    final_nats: float | None = None
     stale: int = 0
     clipped: int = 0
     skipped: int = 0
     skipped_in_row: int = 0
 
     def __post_init__(self) -> None:
-        check_numbers(self)
-
-
-def check_numbers(progress: Any) -> None:
-    """Refuse a dataclass whose numbers are none, or below 0: it may come from a file.
-
-    Raises
-    ------
-    ValueError
-        Naming the field.
-    """
-    for entry in fields(progress):
-        value, default = getattr(progress, entry.name), entry.default
-        if default is not None and type(default) not in (int, float):
-            continue
-        allowed = (int,) if type(default) is int else (int, float)
-        missing = value is None and default is None
-        if not missing and (type(value) not in allowed or not 0 <= value < LARGEST):
-            raise ValueError(f"{entry.name} is {brief(value)}")
+        for entry in fields(self):
+            value, default = getattr(self, entry.name), entry.default
+            if default is not None and type(default) not in (int, float):
+                continue
+            allowed = (int,) if type(default) is int else (int, float)
+            missing = value is None and default is None
+            if not missing and (type(value) not in allowed or not 0 <= value < LARGEST):
+                raise ValueError(f"{entry.name} is {brief(value)}")

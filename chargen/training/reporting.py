@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
-
-METRICS = "metrics.jsonl"
-"""The log's name in a checkpoint."""
 
 MAX_ROWS = 20_000
 """Rows that a run's log keeps, however long the run."""
@@ -57,6 +56,37 @@ class Log:
                 kept.append(line)
             seen += chosen
         self.lines = kept
+
+
+@contextlib.contextmanager
+def followed(log: Log, folder: str | Path | None, name: str, first_step: int = 0) -> Iterator[None]:
+    """Write the rows that come as event files of TensorBoard too.
+
+    Parameters
+    ----------
+    log : Log
+    folder : path, optional
+        None writes nothing.
+    name : str
+        Of the run's own folder in it.
+    first_step : int
+        Of a run that goes on (see `chargen.plotting.events.Events`).
+
+    Raises
+    ------
+    MissingExtraError
+        Without tensorboard.
+    ConfigError
+        Where the folder cannot be written.
+    """
+    if folder is None:
+        yield
+        return
+    from chargen.plotting.events import Events
+
+    with contextlib.closing(Events(Path(folder) / name, first_step)) as events:
+        log.follow(events)
+        yield
 
 
 class Reporter:

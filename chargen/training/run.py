@@ -1,33 +1,52 @@
-"""A training run from corpus to checkpoint: `chargen.train` and `chargen.resume`."""
+"""A training run from corpus to checkpoint: `chargen.train` and `chargen.resume`.
+
+How a run begins and goes on; what it is made of stands in `session.py`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack, closing
+import math
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from chargen.errors import CheckpointError, ConfigError, CorpusError, brief
+import torch
+
+from chargen.errors import ConfigError
 from chargen.lm import recipes, storage
-from chargen.lm.config import ModelConfig, TrainConfig
-from chargen.lm.model import CharLM
+from chargen.lm.config import ModelConfig, TrainConfig, settled
+from chargen.lm.optim import schedule_factor
 from chargen.options import extended, split_options
-from chargen.runtime.distributed import Ranks, joined
-from chargen.runtime.precision import PrecisionChoice
+from chargen.runtime.device import choose_device, set_threads
+from chargen.runtime.distributed import Ranks
+from chargen.runtime.joining import joined
+from chargen.runtime.precision import (
+    REFERENCE_FLOPS,
+    asked_precision,
+    choose_precision,
+    reference_step,
+)
 from chargen.runtime.seeds import seed_everything
 from chargen.storage import checkpoint
 from chargen.storage.outputs import refuse_to_overwrite, writing_lock
 from chargen.text.config import CorpusConfig
-from chargen.text.corpus import Corpus, cached_corpus, load_corpus
+from chargen.text.corpus import Corpus, load_corpus
 from chargen.text.fetching import valid_part
 from chargen.text.files import refuse_text
 from chargen.text.given import given_texts
 from chargen.text.sources import corpus_name
-from chargen.text.vocabulary import Vocabulary
-from chargen.training.progress import LARGEST
-from chargen.training.reporting import Log, Reporter
-from chargen.training.session import Run, Session, device_of
+from chargen.training.corpora import corpus_on_all_ranks
+from chargen.training.language_modelling import LanguageModelling
+from chargen.training.loop import Loop
+from chargen.training.reporting import Log, Reporter, followed
+from chargen.training.session import Run, SavedRun, Session, read_run
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from chargen.keywords import TrainOptions
 
 
 def train(
@@ -35,10 +54,13 @@ def train(
     out: str | Path | None = None,
     *,
     texts: Iterable[str] | None = None,
+    config: TrainConfig | None = None,
+    model: ModelConfig | None = None,
+    reading: CorpusConfig | None = None,
     force: bool = False,
     reporter: Reporter | None = None,
     tensorboard: str | Path | None = None,
-    **options: Any,
+    **options: Unpack[TrainOptions],
 ) -> Run:
     """Train a language model on text and leave a checkpoint.
 
@@ -52,6 +74,8 @@ def train(
         In the place of `corpus`. Several are kept apart as the rows of a table are, unless
         `documents` says otherwise; a single one is read as a file of it. Such a run can be resumed
         as long as its encoding is in the cache.
+    config, model, reading : TrainConfig, ModelConfig, CorpusConfig, optional
+        How to train, what, and how the text is read; `options` go before their fields.
     force : bool
         Replace what stands at `out`.
     reporter : Reporter, optional
@@ -77,75 +101,130 @@ def train(
         refuse_text(argument)
     if texts is not None:
         texts = list(given_texts(texts))
-        if len(texts) > 1:
+        if len(texts) > 1 and getattr(reading, "documents", None) is None:
             options.setdefault("documents", "rows")
     directory = Path(out) if out is not None else Path("checkpoints") / corpus_name(arguments)
     with joined() as ranks, ExitStack() as stack:
         reporter = reporter if reporter and ranks.leads else Reporter()
 
         def ready() -> tuple[TrainConfig, ModelConfig, CorpusConfig]:
-            configs = split_options(options, TrainConfig, ModelConfig, CorpusConfig)
+            owners = (TrainConfig, ModelConfig, CorpusConfig)
+            configs = split_options(options, *owners, given=(config, model, reading))
             refuse_to_overwrite(directory, force)
             stack.enter_context(writing_lock(directory))
             checkpoint.check_writable(directory)
             return configs
 
         train_config, model_config, corpus_config = ranks.shared(ready)
-        events = _events(tensorboard, directory, 0, ranks, stack)
-        if corpus_config.valid is None and (part := valid_part(arguments)):
-            corpus_config = replace(corpus_config, valid=part)
-            reporter.note(f"validation text: {part}")
-        corpus_saved = {"arguments": arguments, "config": asdict(corpus_config)}
+        log = Log()
+        events = followed(log, tensorboard if ranks.leads else None, directory.name)
+        stack.enter_context(events)
         reverse = model_config.direction == "backward"
-        text = _on_all_ranks(
-            ranks,
-            lambda: load_corpus(
-                arguments, corpus_config, texts=texts, reverse=reverse, progress=reporter.stage
-            ),
-            corpus_saved,
-            reverse,
-        )
-        for note in text.notes:
-            reporter.note(note)
+        text, corpus_saved = _read(arguments, texts, corpus_config, reverse, ranks, reporter)
         model_config = replace(model_config, vocabulary_size=text.vocabulary.size)
-        session = Session.prepare(directory, text, reporter, train_config, ranks)
-        if events:
-            session.log.follow(events)
-        plan = session.plan(model_config, train_config)
-        for reason in (*plan.reasons, session.precision_note):
-            reporter.note(reason)
+        device = device_of(train_config, ranks)
+        plan, precision = _plan(model_config, train_config, text, device, ranks, reporter)
         seed_everything(plan.train.seed, plan.train.deterministic)
-        saved = {
-            "train": asdict(plan.train),
-            "corpus": {**corpus_saved, "key": text.key},
+        documents = {
+            "corpus": corpus_saved,
             "plan": {"reading": plan.reading, "reasons": plan.reasons},
-            "precision": session.precision.name,
+            "precision": precision,
         }
-        return session.run(session.trainer(plan, saved))
+        session = Session(directory, text, device, ranks, reporter, log, documents)
+        return session.run(session.loop(plan))
+
+
+def _read(
+    arguments: Sequence[str],
+    texts: Iterable[str] | None,
+    config: CorpusConfig,
+    reverse: bool,
+    ranks: Ranks,
+    reporter: Reporter,
+) -> tuple[Corpus, dict[str, Any]]:
+    """The corpus of a new run, and what its checkpoint says of it."""
+    if config.valid is None and (part := valid_part(arguments)):
+        config = replace(config, valid=part)
+        reporter.note(f"validation text: {part}")
+    saved = {"arguments": arguments, "config": asdict(config)}
+    text = corpus_on_all_ranks(
+        ranks,
+        lambda: load_corpus(
+            arguments, config, texts=texts, reverse=reverse, progress=reporter.stage
+        ),
+        saved,
+        reverse,
+    )
+    for note in text.notes:
+        reporter.note(note)
+    return text, {**saved, "key": text.key}
+
+
+def device_of(config: TrainConfig, ranks: Ranks) -> torch.device:
+    """The device of this rank, with its threads set."""
+    set_threads(config.threads)
+    return ranks.together(lambda: choose_device(ranks.device_name(config.device)))
+
+
+def _plan(
+    model_config: ModelConfig,
+    train_config: TrainConfig,
+    text: Corpus,
+    device: torch.device,
+    ranks: Ranks,
+    reporter: Reporter,
+) -> tuple[recipes.Plan, str]:
+    """Every choice that was left open, and the precision, made on rank 0 for all."""
+    requested = asked_precision(train_config.precision, train_config.deterministic)
+    precision = ranks.shared(lambda: choose_precision(requested, device, reference_step(device)))
+    speed = ranks.size * REFERENCE_FLOPS / precision.seconds_per_step
+
+    def choose() -> recipes.Plan:
+        plan = recipes.plan(model_config, train_config, len(text.train), speed)
+        ranks.columns(settled(plan.train.batch_size))  # refuses too few
+        return plan
+
+    plan = ranks.shared(choose)
+    for reason in (*plan.reasons, f"{precision.name}: {precision.reason}"):
+        reporter.note(reason)
+    return plan, precision.name
 
 
 def resume(
     directory: str | Path,
     *,
+    cool_down: float | None = None,
+    out: str | Path | None = None,
     reporter: Reporter | None = None,
     tensorboard: str | Path | None = None,
     **budget: float | None,
 ) -> Run:
-    """Go on with an interrupted run, exactly where its last checkpoint was written.
+    """Go on with a run where its last checkpoint was written, or cool down a copy of it.
 
     On a CPU, with a budget in steps or epochs, the result equals that of a run that was never
     interrupted, bit by bit.
 
+    A corpus that was edited meanwhile is refused, even where the cache still has the encoding of
+    the text that the run began with: whether a run can go on must not depend on what a cache
+    happens to keep, and whoever edits a text expects the edited one to be read. Where the text is
+    no longer there to compare (removed, or read from a pipe), its encoding is used and this is
+    said.
+
     Parameters
     ----------
     directory : path
+    cool_down : float, optional
+        Minutes in which the learning rate falls from where it is to zero, in a copy of the run at
+        `out`. The run itself stays as it is, and may be going on meanwhile.
+    out : path, optional
+        Where the copy goes.
     reporter : Reporter, optional
     tensorboard : path, optional
         As for `train`.
     **budget
         One of `minutes`, `epochs` and `steps`: the new length of the whole run, what is done
         counted. The learning rate follows the schedule of that length from here on, so a run that
-        had finished can go on.
+        had finished, or that `patience` had ended, can go on.
 
     Raises
     ------
@@ -157,171 +236,111 @@ def resume(
         Where the corpus cannot be read any more, or is another than the one that was trained on.
     """
     directory = Path(directory)
+    lengthened = any(value is not None for value in budget.values())
+    if (cool_down is None) != (out is None):
+        raise ConfigError("--cool-down makes a copy: give --cool-down MINUTES and --out together")
+    if cool_down is not None and lengthened:
+        raise ConfigError("--cool-down is the budget of the copy: leave the other budget out")
+    target = directory if out is None else Path(out)
     with joined() as ranks, ExitStack() as stack:
         reporter = reporter if reporter and ranks.leads else Reporter()
 
-        def read() -> tuple[checkpoint.Checkpoint, TrainConfig, CharLM, Vocabulary]:
-            stack.enter_context(writing_lock(directory))
-            return _read(directory, budget)
+        def read() -> tuple[SavedRun, TrainConfig]:
+            if out is not None:
+                refuse_to_overwrite(target, force=False)
+                checkpoint.check_writable(target)
+            stack.enter_context(writing_lock(target))
+            saved = read_run(directory)
+            return saved, extended(saved.config, budget)
 
-        stored, train_config, model, vocabulary = ranks.shared(read)
-        config, state = stored.document("config"), stored.document("training/state")
-        reverse = model.config.direction == "backward"
-        text = _on_all_ranks(
-            ranks,
-            lambda: _corpus_again(str(directory), config["corpus"], reverse, reporter),
-            config["corpus"],
-            reverse,
-        )
-        _check_text(directory, text, train_config, vocabulary)
-        saved = {k: config[k] for k in ("corpus", "plan", "precision")}
-        saved["train"] = asdict(train_config)
-        session = Session(
-            directory,
-            text,
-            vocabulary,
-            device_of(train_config, ranks),
-            PrecisionChoice(config["precision"], "as before", 0.0),
-            reporter,
-            ranks,
-            Log(
-                checkpoint.read_metrics(directory, state["progress"]["step"]) if ranks.leads else ()
-            ),
-        )
-        plan = recipes.Plan(
-            model.config, train_config, config["plan"]["reading"], tuple(config["plan"]["reasons"])
-        )
-        seed_everything(train_config.seed, train_config.deterministic)
-        trainer = session.trainer(plan, saved)
-        best = {k: v.clone() for k, v in model.state_dict().items()}
-        with storage.fitting(directory):
-            trainer.restore(state, stored.folder("training"), best)
-        if trainer.finished:
+        saved, longer = ranks.shared(read)
+        session, loop = _as_it_was(saved, target, ranks, reporter)
+        if lengthened:
+            _lengthen(loop, longer, reporter)
+        elif cool_down is not None:
+            loop.take_budget(cooling(loop, cool_down))
+        if loop.finished:
             reporter.note(f"{directory} has used its budget: nothing is left to do")
-            return session.outcome(trainer)
-        if events := _events(tensorboard, directory, trainer.progress.step + 1, ranks, stack):
-            session.log.follow(events)
-        trainer.progress.final_nats = None
-        reporter.note(f"going on from step {trainer.progress.step}")
-        before = state.get("ranks", 1)
-        if before != ranks.size:
-            reporter.note(
-                f"the run had {_processes(before)} and goes on with {_processes(ranks.size)}: each "
-                "stream of text goes on where it was; dropout draws other random numbers from here"
-            )
-        return session.run(trainer)
+            return session.outcome(loop)
+        first_step = loop.progress.step + 1
+        events = followed(loop.log, tensorboard if ranks.leads else None, target.name, first_step)
+        stack.enter_context(events)
+        loop.task.progress.final_nats = None
+        _announce(saved, loop, reporter)
+        return session.run(loop)
 
 
-def _events(
-    folder: str | Path | None, directory: Path, first_step: int, ranks: Ranks, stack: ExitStack
-) -> Callable[[Mapping[str, Any]], None] | None:
-    """What writes the rows of the log for TensorBoard, on the rank that has a log."""
-    if folder is None or not ranks.leads:
-        return None
-    from chargen.plotting.events import Events
-
-    return stack.enter_context(closing(Events(Path(folder) / directory.name, first_step)))
-
-
-def _read(
-    directory: Path, budget: dict[str, float | None]
-) -> tuple[checkpoint.Checkpoint, TrainConfig, CharLM, Vocabulary]:
-    """A checkpoint to go on with, its settings with the new budget, and what it holds."""
-    stored = checkpoint.load(directory, storage.KIND, training=True)
-    config = stored.document("config")
-    if "training/state" not in stored.documents:
-        raise CheckpointError(f"{directory} holds no training state: it cannot be resumed")
-    where = f"{directory}: config.json"
-    with storage.fitting(directory):
-        _check(stored.document("config"), stored.document("training/state"))
-    settings = config.get("train")
-    if isinstance(settings, dict):  # runs that know no Muon yet
-        settings = {"optimizer": "adamw", **settings}
-    train_config = storage.config_from_json(TrainConfig, settings, where)
-    train_config = extended(train_config, budget)
-    model, vocabulary = storage.unpack(stored)
-    return stored, train_config, model, vocabulary
+def _as_it_was(
+    saved: SavedRun, target: Path, ranks: Ranks, reporter: Reporter
+) -> tuple[Session, Loop[LanguageModelling]]:
+    """The loop where it was saved, and the rest of the run."""
+    text = saved.text(ranks, reporter)
+    device = device_of(saved.config, ranks)
+    step = saved.state["progress"]["step"]
+    log = Log(checkpoint.read_metrics(saved.directory, step) if ranks.leads else ())
+    session = Session(target, text, device, ranks, reporter, log, saved.documents)
+    seed_everything(saved.config.seed, saved.config.deterministic)
+    loop = session.loop(saved.plan)
+    best = {name: value.clone() for name, value in saved.model.state_dict().items()}
+    with storage.fitting(saved.directory):
+        loop.restore(saved.state, saved.stored.folder("training"), best)
+    return session, loop
 
 
-def _check(config: dict[str, Any], state: dict[str, Any]) -> None:
-    """Raise where what a run needs to go on is missing or of another type."""
-    corpus, plan = config["corpus"], config["plan"]
-    fields: dict[str, tuple[Any, Any]] = {
-        "corpus.arguments": (corpus["arguments"], list),
-        "corpus.config": (corpus["config"], dict),
-        "corpus.key": (corpus["key"], str),
-        "plan.reading": (plan["reading"], (int, float)),
-        "plan.reasons": (plan["reasons"], list),
-        "progress": (state["progress"], dict),
-        "progress.step": (state["progress"]["step"], int),
-        "streams": (state["streams"], dict),
-        "ranks": (state.get("ranks", 1), int),
-    }
-    for name, (value, kind) in fields.items():
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise ValueError(f"{name} is {brief(value)}")
-    if not all(isinstance(name, str) for name in corpus["arguments"]):
-        raise ValueError("corpus.arguments are not names")
-    if not 0 < plan["reading"] < LARGEST:
-        raise ValueError(f"plan.reading is {brief(plan['reading'])}")
-    if config["precision"] not in ("float32", "bfloat16"):
-        raise ValueError(f"precision is {brief(config['precision'])}")
+def _lengthen(loop: Loop[LanguageModelling], config: TrainConfig, reporter: Reporter) -> None:
+    """Give the run the budget of `config`, and tell where its rate rises again."""
+    before = _rate_factor(loop)
+    loop.take_budget(config)
+    now = _rate_factor(loop)
+    if now > before + 1e-3:
+        reporter.note(
+            f"the learning rate rises again, from {before:.0%} to {now:.0%} of its highest:"
+            " it had begun to fall towards the end of the shorter budget (see --schedule)"
+        )
 
 
-def _check_text(directory: Path, text: Corpus, config: TrainConfig, vocabulary: Vocabulary) -> None:
-    """Refuse a text that cannot be the one of the run.
+def _rate_factor(loop: Loop[LanguageModelling]) -> float:
+    """Share of the highest learning rate that the schedule gives now, warm-up aside."""
+    config = loop.task.config
+    return schedule_factor(loop.share_done, config.schedule, config.cooldown)
+
+
+def cooling(loop: Loop[LanguageModelling], minutes: float) -> TrainConfig:
+    """The settings with which a run falls from the rate that it has to zero in some minutes.
 
     Raises
     ------
-    CheckpointError
+    ConfigError
+        Where the rate is zero already, or for minutes that are none.
     """
-    if text.vocabulary != vocabulary:
-        raise CheckpointError(f"{directory}: vocabulary.json is not that of the corpus")
-    streams = config.batch_size or 0
-    if not 0 < 2 * streams <= len(text.train):
-        raise CheckpointError(
-            f"{directory}: config.json: train.batch_size is {brief(config.batch_size)}, and the "
-            f"text has {len(text.train):,} symbols"
+    if not 0 < minutes < math.inf:
+        raise ConfigError(f"--cool-down must be minutes above 0, got {minutes}")
+    factor = _rate_factor(loop)
+    if not factor > 0:
+        raise ConfigError("--cool-down: the learning rate of this run has come to zero already")
+    done = loop.progress.seconds / 60
+    config: TrainConfig = loop.task.config
+    return replace(
+        config,
+        minutes=done + minutes,
+        epochs=None,
+        steps=None,
+        schedule="constant-cooldown",
+        cooldown=minutes / (done + minutes),
+        learning_rate=loop.settings.learning_rate * factor,
+    )
+
+
+def _announce(saved: SavedRun, loop: Loop[LanguageModelling], reporter: Reporter) -> None:
+    """Say from where the run goes on, and what is not as it was."""
+    reporter.note(f"going on from step {loop.progress.step}")
+    before, now = saved.state.get("ranks", 1), loop.task.ranks.size
+    if before != now:
+        reporter.note(
+            f"the run had {_processes(before)} and goes on with {_processes(now)}: each "
+            "stream of text goes on where it was; dropout draws other random numbers from here"
         )
 
 
 def _processes(count: int) -> str:
     return "one process" if count == 1 else f"{count} ranks"
-
-
-def _on_all_ranks(
-    ranks: Ranks, load: Callable[[], Corpus], saved: dict[str, Any], reverse: bool
-) -> Corpus:
-    """The corpus that rank 0 loads, on each rank: through the cache, or encoded once a machine."""
-    loaded: list[Corpus] = []
-
-    def first() -> str:
-        loaded.append(load())
-        return loaded[0].key
-
-    found = {**saved, "key": ranks.shared(first)}
-    return ranks.in_turn(
-        lambda: loaded[0] if loaded else _corpus_again("rank 0", found, reverse, Reporter())
-    )
-
-
-def _corpus_again(where: str, saved: dict[str, Any], reverse: bool, reporter: Reporter) -> Corpus:
-    """The corpus of a run that has begun: its encoding if that is here, or built again."""
-    text = cached_corpus(saved["key"])
-    if text is not None:
-        return text
-    if not saved["arguments"] or "-" in saved["arguments"]:
-        origin = "a pipe" if saved["arguments"] else "Python"
-        raise CorpusError(
-            f"the text that {where} was reading came from {origin} and is no longer in the cache"
-        )
-    corpus_config = storage.config_from_json(
-        CorpusConfig, saved["config"], f"{where}: corpus of config.json"
-    )
-    text = load_corpus(saved["arguments"], corpus_config, reverse=reverse, progress=reporter.stage)
-    if text.key != saved["key"]:
-        raise CorpusError(
-            f"the corpus of {where} ({', '.join(saved['arguments'])}) has changed since: "
-            "a run can only go on with the same text"
-        )
-    return text

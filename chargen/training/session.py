@@ -1,38 +1,33 @@
-"""The parts of a training run held together: model, trainer, checkpoint, and what is told."""
+"""What a training run is made of: text, loop and checkpoint, which is written and read again."""
 
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from chargen.errors import CheckpointError
+from chargen.errors import CheckpointError, brief
 from chargen.language_model import LanguageModel
 from chargen.lm import recipes, storage
-from chargen.lm.config import ModelConfig, TrainConfig, settled
+from chargen.lm.config import TrainConfig
 from chargen.lm.evaluation import bits
 from chargen.lm.model import CharLM
-from chargen.runtime.device import choose_device, set_threads, versions
+from chargen.runtime.device import versions
 from chargen.runtime.distributed import Ranks
-from chargen.runtime.precision import (
-    REFERENCE_FLOPS,
-    PrecisionChoice,
-    asked_precision,
-    choose_precision,
-    reference_step,
-)
 from chargen.runtime.signals import stopping_softly
 from chargen.storage import checkpoint
 from chargen.text.corpus import Corpus, release_memory
 from chargen.text.vocabulary import Vocabulary
-from chargen.training.progress import Progress
+from chargen.training.corpora import corpus_on_all_ranks, corpus_resumed
+from chargen.training.language_modelling import LanguageModelling
+from chargen.training.loop import Loop
+from chargen.training.progress import LARGEST
 from chargen.training.reporting import Log, Reporter
-from chargen.training.trainer import Trainer
+from chargen.training.task import Tensors
 
 SAMPLE_CHARACTERS = 200
 
@@ -74,74 +69,39 @@ class Session:
     directory : Path
         Where the checkpoint goes.
     text : Corpus
-    vocabulary : Vocabulary
     device : torch.device
-    precision : PrecisionChoice
-    reporter : Reporter
     ranks : Ranks
+    reporter : Reporter
     log : Log
         Of what was done before, and then of all.
+    documents : dict
+        What the checkpoint says of "corpus", "plan" and "precision".
     """
 
     directory: Path
     text: Corpus
-    vocabulary: Vocabulary
     device: torch.device
-    precision: PrecisionChoice
-    reporter: Reporter
     ranks: Ranks
+    reporter: Reporter
     log: Log
+    documents: dict[str, Any]
 
-    @classmethod
-    def prepare(
-        cls, directory: Path, text: Corpus, reporter: Reporter, config: TrainConfig, ranks: Ranks
-    ) -> Session:
-        """Settle device and precision; the stopwatch of rank 0 counts for all."""
-        device = device_of(config, ranks)
-        requested = asked_precision(config.precision, config.deterministic)
-        precision = ranks.shared(
-            lambda: choose_precision(requested, device, reference_step(device))
-        )
-        return cls(directory, text, text.vocabulary, device, precision, reporter, ranks, Log())
-
-    def plan(self, model_config: ModelConfig, train_config: TrainConfig) -> recipes.Plan:
-        """Every choice that was left open, made on rank 0 for all."""
-        speed = self.ranks.size * REFERENCE_FLOPS / self.precision.seconds_per_step
-
-        def choose() -> recipes.Plan:
-            plan = recipes.plan(model_config, train_config, len(self.text.train), speed)
-            self.ranks.columns(settled(plan.train.batch_size))  # refuses too few
-            return plan
-
-        return self.ranks.shared(choose)
-
-    @property
-    def precision_note(self) -> str:
-        """What the precision is and why, for people."""
-        return f"{self.precision.name}: {self.precision.reason}"
-
-    def trainer(self, plan: recipes.Plan, saved: dict[str, Any]) -> Trainer:
-        """A trainer whose checkpoints also hold the documents `saved`."""
-
-        def save(trainer: Trainer) -> None:
-            self._save(trainer, saved)
-
-        model = CharLM(plan.model).to(self.device)
-        return Trainer(
-            model,
+    def loop(self, plan: recipes.Plan) -> Loop[LanguageModelling]:
+        """A loop over a model with fresh weights, whose checkpoints go to `directory`."""
+        task = LanguageModelling(
+            CharLM(plan.model).to(self.device),
             plan,
             self.text.train,
             self.text.valid,
-            self.vocabulary.start_id,
-            self.precision.name,
-            save,
+            self.text.vocabulary.start_id,
+            self.documents["precision"],
             (lambda model: self._draw(model, plan.train.seed)) if plan.train.samples else None,
-            self.reporter,
             self.ranks,
-            self.log,
+            self.text.vocabulary.separator_id,
         )
+        return Loop(task, self._save, self.reporter, self.log)
 
-    def run(self, trainer: Trainer) -> Run:
+    def run(self, loop: Loop[LanguageModelling]) -> Run:
         """Train, and tell what came of it.
 
         Raises
@@ -150,14 +110,14 @@ class Session:
             Where the loss stays without a number, or a rank stops answering.
         """
         try:
-            with stopping_softly(trainer), self.ranks.watching(lambda: self._kept(trainer)):
-                trainer.run()
+            with stopping_softly(loop), self.ranks.watching(lambda: self._kept(loop)):
+                loop.run()
         finally:
             self.reporter.close()
-        return self.outcome(trainer)
+        return self.outcome(loop)
 
-    def _kept(self, trainer: Trainer) -> str:
-        step = trainer.saved_step
+    def _kept(self, loop: Loop[LanguageModelling]) -> str:
+        step = loop.saved_step
         if not step:
             return "no checkpoint had been written"
         # Rank 0 may have written one more before the others heard of it.
@@ -169,66 +129,62 @@ class Session:
             f"go on with chargen train --resume {self.directory}"
         )
 
-    def outcome(self, trainer: Trainer) -> Run:
+    def outcome(self, loop: Loop[LanguageModelling]) -> Run:
         """What the run came to; rank 0 draws the sample."""
-        return self.ranks.shared(lambda: self._outcome(trainer))
+        return self.ranks.shared(lambda: self._outcome(loop))
 
-    def _outcome(self, trainer: Trainer) -> Run:
-        if trainer.best:
-            trainer.model.load_state_dict(trainer.best)
-        nats = self._per_character(_figure(trainer.progress))
+    def _outcome(self, loop: Loop[LanguageModelling]) -> Run:
+        if loop.best:
+            loop.task.model.load_state_dict(loop.best)
+        nats = self._per_character(loop.task.progress.figure)
         return Run(
             self.directory,
-            trainer.progress.step,
-            trainer.progress.seconds,
+            loop.progress.step,
+            loop.progress.seconds,
             nats,
             None if nats is None else bits(nats),
-            trainer.finished,
-            self._draw(trainer.model.eval(), trainer.config.seed),
+            loop.finished,
+            self._draw(loop.task.model.eval(), loop.task.config.seed),
         )
 
     @cached_property
     def _valid_characters(self) -> int:
-        return self.vocabulary.count_characters(self.text.valid)
+        return self.text.vocabulary.count_characters(self.text.valid)
 
     def _per_character(self, nats: float | None) -> float | None:
         """Nats per symbol as nats per character: a character may be several bytes."""
         if nats is None or not len(self.text.valid):
             return None
-        symbols = len(self.text.valid)
-        return nats * symbols / self._valid_characters
+        return nats * len(self.text.valid) / self._valid_characters
 
     def _draw(self, model: CharLM, seed: int) -> str:
-        lm = LanguageModel(model, self.vocabulary)
-        if not lm.can_write:
-            return ""
-        return lm.generate(max_chars=SAMPLE_CHARACTERS, seed=seed)
+        lm = LanguageModel(model, self.text.vocabulary)
+        return lm.generate(max_chars=SAMPLE_CHARACTERS, seed=seed) if lm.can_write else ""
 
-    def _save(self, trainer: Trainer, saved: dict[str, Any]) -> None:
-        document, tensors = trainer.training_state()  # every rank has a part of it
-        self.ranks.shared(lambda: self._write(trainer, saved, document, tensors))
+    def _save(self, loop: Loop[LanguageModelling]) -> None:
+        document, tensors = loop.state()  # every rank has a part of it
+        self.ranks.shared(lambda: self._write(loop, document, tensors))
         release_memory(self.text.train)
         release_memory(self.text.valid)
 
     def _write(
-        self,
-        trainer: Trainer,
-        saved: dict[str, Any],
-        document: dict[str, Any],
-        tensors: dict[str, dict[str, Tensor]],
+        self, loop: Loop[LanguageModelling], document: dict[str, Any], tensors: Tensors
     ) -> None:
-        weights = trainer.best or dict(trainer.model.state_dict())
-        stored = storage.pack(trainer.plan.model, weights, self.vocabulary)
-        nats = self._per_character(_figure(trainer.progress))
-        stored.documents["config"] |= saved | {
+        task = loop.task
+        weights = loop.best or dict(task.model.state_dict())
+        stored = storage.pack(task.plan.model, weights, self.text.vocabulary)
+        nats = self._per_character(task.progress.figure)
+        stored.documents["config"] |= {
+            "train": asdict(task.config),
+            **self.documents,
             "results": {
-                "steps": trainer.progress.step,
-                "best_step": trainer.progress.best_step,
-                "seconds": trainer.progress.seconds,
-                "characters_read": trainer.progress.characters,
+                "steps": task.progress.step,
+                "best_step": task.progress.best_step,
+                "seconds": task.progress.seconds,
+                "characters_read": task.progress.characters,
                 "valid_nats_per_char": nats,
                 "valid_bits_per_char": None if nats is None else bits(nats),
-                "finished": trainer.finished,
+                "finished": loop.finished,
             },
             "versions": versions(),
         }
@@ -236,12 +192,111 @@ class Session:
         checkpoint.save(self.directory, stored, metrics=self.log.lines)
 
 
-def device_of(config: TrainConfig, ranks: Ranks) -> torch.device:
-    """The device of this rank, with its threads set."""
-    set_threads(config.threads)
-    return ranks.together(lambda: choose_device(ranks.device_name(config.device)))
+@dataclass(frozen=True)
+class SavedRun:
+    """A run that can go on.
+
+    Attributes
+    ----------
+    directory : Path
+    stored : Checkpoint
+    config : TrainConfig
+    model : CharLM
+        With the best weights so far.
+    vocabulary : Vocabulary
+    """
+
+    directory: Path
+    stored: checkpoint.Checkpoint
+    config: TrainConfig
+    model: CharLM
+    vocabulary: Vocabulary
+
+    @property
+    def documents(self) -> dict[str, Any]:
+        """What a later checkpoint repeats: "corpus", "plan" and "precision"."""
+        config = self.stored.document("config")
+        return {name: config[name] for name in ("corpus", "plan", "precision")}
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Where the loop stood."""
+        return self.stored.document("training/state")
+
+    @property
+    def plan(self) -> recipes.Plan:
+        """The choices of the run."""
+        saved = self.documents["plan"]
+        return recipes.Plan(
+            self.model.config, self.config, saved["reading"], tuple(saved["reasons"])
+        )
+
+    def text(self, ranks: Ranks, reporter: Reporter) -> Corpus:
+        """The corpus of the run, on each rank.
+
+        Raises
+        ------
+        CorpusError
+            Where it cannot be read any more, or has changed.
+        CheckpointError
+            Where it cannot be that of the run.
+        """
+        where, saved = str(self.directory), self.documents["corpus"]
+        reverse = self.model.config.direction == "backward"
+        text = corpus_on_all_ranks(
+            ranks, lambda: corpus_resumed(where, saved, reverse, reporter), saved, reverse
+        )
+        if text.vocabulary != self.vocabulary:
+            raise CheckpointError(f"{where}: vocabulary.json is not that of the corpus")
+        streams = self.config.batch_size or 0
+        if not 0 < 2 * streams <= len(text.train):
+            raise CheckpointError(
+                f"{where}: config.json: train.batch_size is {brief(self.config.batch_size)}, and "
+                f"the text has {len(text.train):,} symbols"
+            )
+        return text
 
 
-def _figure(progress: Progress) -> float | None:
-    """Nats per symbol of the best weights, over as much validation text as was read."""
-    return progress.best_nats if progress.final_nats is None else progress.final_nats
+def read_run(directory: Path) -> SavedRun:
+    """Read the checkpoint of a run.
+
+    Raises
+    ------
+    CheckpointError
+        Where there is no run to go on with.
+    """
+    stored = checkpoint.load(directory, storage.KIND, training=True)
+    settings = stored.document("config").get("train")
+    if "training/state" not in stored.documents:
+        raise CheckpointError(f"{directory} holds no training state: it cannot be resumed")
+    with storage.fitting(directory):
+        _check(stored.document("config"), stored.document("training/state"))
+    if isinstance(settings, dict):  # runs of earlier versions, which knew less
+        settings = {"optimizer": "adamw", "shuffle_documents": False, **settings}
+    config = storage.config_from_json(TrainConfig, settings, f"{directory}: config.json")
+    return SavedRun(directory, stored, config, *storage.unpack(stored))
+
+
+def _check(config: dict[str, Any], state: dict[str, Any]) -> None:
+    """Raise where what a run needs to go on is missing or of another type."""
+    corpus, plan = config["corpus"], config["plan"]
+    fields: dict[str, tuple[Any, Any]] = {
+        "corpus.arguments": (corpus["arguments"], list),
+        "corpus.config": (corpus["config"], dict),
+        "corpus.key": (corpus["key"], str),
+        "plan.reading": (plan["reading"], (int, float)),
+        "plan.reasons": (plan["reasons"], list),
+        "progress": (state["progress"], dict),
+        "progress.step": (state["progress"]["step"], int),
+        "streams": (state["streams"], dict),
+        "ranks": (state.get("ranks", 1), int),
+    }
+    for name, (value, kind) in fields.items():
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise ValueError(f"{name} is {brief(value)}")
+    if not all(isinstance(name, str) for name in corpus["arguments"]):
+        raise ValueError("corpus.arguments are not names")
+    if not 0 < plan["reading"] < LARGEST:
+        raise ValueError(f"plan.reading is {brief(plan['reading'])}")
+    if config["precision"] not in ("float32", "bfloat16"):
+        raise ValueError(f"precision is {brief(config['precision'])}")

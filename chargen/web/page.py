@@ -14,6 +14,9 @@ import gradio as gr
 import pandas as pd
 
 from chargen.errors import ChargenError, ConfigError
+from chargen.lm.recipes import DEFAULT_MINUTES
+from chargen.options import SEED
+from chargen.sampling.config import SamplingConfig
 from chargen.text.config import AUTO_ENCODING, CorpusConfig
 from chargen.web import views
 from chargen.web.shelf import Shelf
@@ -24,6 +27,12 @@ REFRESH_SECONDS = 1.0
 
 MOST_CHARACTERS = 20_000
 """That can be written at once."""
+
+TOLD = (ChargenError, OSError, MemoryError)
+"""Errors that become a sentence on the page."""
+
+DRAWING = SamplingConfig()
+"""What the page begins with is what `chargen sample` takes where nothing is given."""
 
 TITLE = "chargen"
 TOP_K = 200  # the slider's end; 0 is off
@@ -75,14 +84,19 @@ def _write(shelf: Shelf) -> gr.Dropdown:
                 write = gr.Button("Write", variant="primary", min_width=80)
                 another = gr.Button("Another", min_width=80)
                 stop = gr.Button("Stop", variant="stop", min_width=80)
-            length = gr.Slider(50, 5000, 600, step=50, label="Length in characters")
+            length = gr.Slider(50, 5000, DRAWING.max_chars, step=50, label="Length in characters")
             temperature = gr.Slider(
-                0, 2, 0.8, step=0.05, label="Temperature", info="Low is safe, high takes risks."
+                0,
+                2,
+                DRAWING.temperature,
+                step=0.05,
+                label="Temperature",
+                info="Low is safe, high takes risks.",
             )
             with gr.Accordion("More", open=False):
-                top_k = gr.Slider(0, TOP_K, 0, step=1, label="Top-k (0: off)")
-                top_p = gr.Slider(0.05, 1, 1, step=0.05, label="Top-p (1: off)")
-                seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**53)
+                top_k = gr.Slider(0, TOP_K, DRAWING.top_k or 0, step=1, label="Top-k (0: off)")
+                top_p = gr.Slider(0.05, 1, DRAWING.top_p or 1, step=0.05, label="Top-p (1: off)")
+                seed = gr.Number(SEED.default, label="Seed", precision=0, minimum=0, maximum=2**53)
             painted = gr.Checkbox(label="Show how surprising each character was")
         with gr.Column(scale=3):
             text = gr.HTML(views.written("", "", (), False), elem_id="written", container=True)
@@ -107,19 +121,21 @@ def _write(shelf: Shelf) -> gr.Dropdown:
                 "temperature": temperature,
                 "top_k": int(top_k) or None,
                 "top_p": top_p if top_p < 1 else None,
-                "seed": int(seed or 0),
+                "seed": SEED.default if seed is None else int(seed),
             }
             started = time.monotonic()
             yield views.written(prompt, "", (), painted, lm.backward), ""
             for found in lm.watch(prompt, **options):
                 shown = views.written(prompt, found.text, found.log_probs, painted, lm.backward)
                 yield shown, views.said(_written_note(found, time.monotonic() - started))
-        except ChargenError as error:
+        except TOLD as error:
             yield gr.skip(), views.problem(error)
 
     inputs = [model, prompt, length, temperature, top_k, top_p, seed, painted]
     begun = gr.on([write.click, prompt.submit], run, inputs, [text, note], **_QUIET)
-    moved = another.click(lambda value: int(value or 0) + 1, seed, seed, **_QUIET)
+    moved = another.click(
+        lambda value: 1 + (SEED.default if value is None else int(value)), seed, seed, **_QUIET
+    )
     again = moved.then(run, inputs, [text, note], **_QUIET)
     stop.click(None, cancels=[begun, again], api_visibility="private")
     return model
@@ -153,7 +169,7 @@ def _sentiment(shelf: Shelf) -> gr.Dropdown:
     def run(name: str | None, text: str) -> str:
         try:
             return views.verdict(shelf.judge(name), text)
-        except ChargenError as error:
+        except TOLD as error:
             return views.problem(error)
 
     ask.click(run, [model, text], verdict, api_visibility="private")
@@ -170,7 +186,9 @@ def _train(workshop: Workshop, shelf: Shelf, tabs: gr.Tabs, writer: gr.Dropdown)
             files = gr.File(label="or choose files", file_count="multiple", height=120)
             lines = gr.Checkbox(label="Each line is a text of its own (names, verses)")
             name = gr.Textbox(label="Name of the model", max_lines=1, placeholder="mybook")
-            minutes = gr.Number(3, label="Minutes", minimum=0.05, maximum=24 * 60, step=1)
+            minutes = gr.Number(
+                DEFAULT_MINUTES, label="Minutes", minimum=0.05, maximum=24 * 60, step=1
+            )
             with gr.Row():
                 start = gr.Button("Train", variant="primary", min_width=80)
                 cancel = gr.Button("Cancel", variant="stop", min_width=80)
@@ -203,7 +221,7 @@ def _train(workshop: Workshop, shelf: Shelf, tabs: gr.Tabs, writer: gr.Dropdown)
             if not minutes or not 0 < minutes <= 24 * 60:
                 raise ConfigError("the minutes must be above 0, and a day at most")
             workshop.start(name, _read(files) if files else text, minutes=minutes, **options)
-        except ChargenError as error:
+        except TOLD as error:
             return views.problem(error)
         return ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import OrderedDict
 from pathlib import Path
@@ -68,10 +69,9 @@ class Shelf:
         return [name for name, path in self._paths().items() if checkpoint.kind_of(path) == kind]
 
     def _paths(self) -> dict[str, Path]:
-        try:
-            own = sorted(path for path in self.folder.iterdir() if checkpoint.exists(path))
-        except OSError:
-            own = []  # there is no such folder yet: the first training makes it
+        own = []
+        with contextlib.suppress(OSError):  # no such folder yet: the first training makes it
+            own = sorted(path for path in self.folder.iterdir() if _is_there(path))
         found = {path.name: path for path in own if not path.name.startswith(".")}
         for name in shipped.names():
             found.setdefault(name, shipped.resolve(Path(name)))
@@ -82,12 +82,24 @@ class Shelf:
         if path is None or checkpoint.kind_of(path) != kind:
             what = "there is no model here yet" if not name else f"there is no model {name!r} here"
             raise CheckpointError(f"{what}: train one, or choose another")
-        status = (path / checkpoint.MANIFEST).stat()
-        stamp = (status.st_mtime_ns, status.st_size)
-        with self._lock:  # two people who ask for the same model wait for one reading
-            known = self._loaded.pop(path, None)
-            model = known[1] if known and known[0] == stamp else load(path)
-            self._loaded[path] = (stamp, model)
-            while len(self._loaded) > MOST_LOADED:
-                self._loaded.popitem(last=False)
+        try:
+            status = (path / checkpoint.MANIFEST).stat()
+            stamp = (status.st_mtime_ns, status.st_size)
+            with self._lock:  # two people who ask for the same model wait for one reading
+                known = self._loaded.pop(path, None)
+                model = known[1] if known and known[0] == stamp else load(path)
+                self._loaded[path] = (stamp, model)
+                while len(self._loaded) > MOST_LOADED:
+                    self._loaded.popitem(last=False)
+        except OSError as error:
+            raise CheckpointError(
+                f"the model {name!r} cannot be read just now: it is being replaced or was removed; "
+                "try again, or choose another"
+            ) from error
         return model
+
+
+def _is_there(path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return checkpoint.exists(path)
+    return False

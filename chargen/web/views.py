@@ -44,7 +44,8 @@ th, td { border-bottom-width: 1px !important; padding: .25rem .5rem .25rem 0 !im
 
 def problem(error: Exception | str) -> str:
     """A sentence that says what went wrong."""
-    return f'<p class="problem" role="alert">{safe(str(error))}</p>'
+    words = "there is not enough memory" if isinstance(error, MemoryError) else str(error)
+    return f'<p class="problem" role="alert">{safe(words)}</p>'
 
 
 def said(text: str) -> str:

@@ -23,6 +23,7 @@ from chargen.cli.progress import TerminalReporter
 from chargen.cli.scripts import add_training_options, run_script, training_options
 from chargen.cli.terminal import visible
 from chargen.text.sources import read_all, resolve
+from chargen.text.statistics import xz_bits_per_char
 
 LIBRARY = ["python-stdlib"]
 HELD_BACK = "argparse.py"
@@ -124,8 +125,6 @@ def main() -> None:
     args = arguments()
     check(args)
     learnt, held_back = files_of(args)
-    from chargen.language_model import compressed_bits_per_char  # takes a second: imports torch
-
     with tempfile.TemporaryDirectory() as scratch:
         run = chargen.train(
             learnt,
@@ -139,7 +138,7 @@ def main() -> None:
     code = read_all([str(held_back)], chargen.CorpusConfig(errors="replace"))
     bits = lm.score(code, streams=16).bits_per_char
     print(f"{len(learnt)} files to learn from, {run.steps} steps in {run.seconds:.0f} s")
-    xz = compressed_bits_per_char(code)["xz_bits_per_char"]
+    xz = xz_bits_per_char(code)
     print(f"{held_back.name}, held back: {bits:.2f} bits per character; xz on that file: {xz:.2f}")
 
     print(f"\n{'temperature':16}snippets  parse to their  or at least to their last")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import os
+import re
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from chargen.text.corpus import cached_corpus
 from tests.text.serving import Site, serving
 
 from .conftest import SMALL, TEXT, Command
@@ -92,6 +96,96 @@ def test_the_extra_is_named(chargen: Command, monkeypatch: pytest.MonkeyPatch) -
     assert result.code == 1
     assert "pip install 'chargen[data]'" in result.err
     assert "Traceback" not in result.err
+
+
+def corpora(tmp_path: Path) -> Path:
+    return tmp_path / "cache" / "corpora"
+
+
+def encode(chargen: Command, tmp_path: Path, name: str, characters: int = 1000) -> Path:
+    """Train on a text of its own, and give the folder of the encoding."""
+    (tmp_path / f"{name}.txt").write_text((name + TEXT)[:characters])
+    out = tmp_path / name
+    result = chargen("train", tmp_path / f"{name}.txt", "--steps", 1, "--out", out, "-q", *SMALL)
+    assert result.code == 0, result.err
+    gc.collect()  # a run in this process may leave its mapping to the collector
+    key: str = json.loads((out / "config.json").read_text())["corpus"]["key"]
+    return corpora(tmp_path) / key
+
+
+def test_clean_shows_what_it_would_free_and_removes_what_it_is_told(
+    chargen: Command, tmp_path: Path
+) -> None:
+    assert json.loads(chargen("corpus", "clean", "--json").out)["encodings"] == []
+    old, young = (encode(chargen, tmp_path, name) for name in ("old", "young"))
+    os.utime(old / "meta.json", (1e9, 1e9))
+    both = sum(file.stat().st_size for place in (old, young) for file in place.iterdir())
+
+    shown = chargen("corpus", "clean")
+    assert (shown.code, shown.err) == (0, "")
+    assert re.search(r"used 2001-09-09 +old$", shown.out, re.M)
+    facts = json.loads(chargen("corpus", "clean", "--json").out)
+    assert [row["name"] for row in facts["encodings"]] == ["old", "young"]
+    assert facts["removable_bytes"] == facts["bytes"] == both
+    assert facts["freed_bytes"] == 0
+    assert facts["limit_bytes"] == 10_000_000_000
+    assert sorted(corpora(tmp_path).iterdir()) == sorted([old, young])
+
+    facts = json.loads(chargen("corpus", "clean", "--older-than", 30, "--json").out)
+    assert [(row["key"], row["removed"]) for row in facts["encodings"]] == [
+        (old.name, True),
+        (young.name, False),
+    ]
+    assert list(corpora(tmp_path).iterdir()) == [young]
+    assert "freed" in chargen("corpus", "clean", "--all").out
+    assert list(corpora(tmp_path).iterdir()) == []
+    assert chargen("corpus", "clean", "--all", "--older-than", 1).code == 2
+
+
+def test_clean_leaves_what_a_run_uses_and_what_is_not_ours(
+    chargen: Command, tmp_path: Path
+) -> None:
+    used, other = (encode(chargen, tmp_path, name) for name in ("used", "other"))
+    (corpora(tmp_path) / "notes").mkdir()
+    (other / "meta.json").write_text("{")  # damaged
+    mapped = cached_corpus(used.name)
+    facts = json.loads(chargen("corpus", "clean", "--all", "--json").out)
+    rows = {row["key"]: (row["in_use"], row["removed"]) for row in facts["encodings"]}
+    assert rows == {used.name: (True, False), other.name: (False, True)}
+    assert facts["freed_bytes"] == facts["removable_bytes"]
+    assert mapped is not None
+    assert mapped.train[0]
+    del mapped
+    chargen("corpus", "clean", "--all")
+    assert [path.name for path in corpora(tmp_path).iterdir()] == ["notes"]
+
+
+def test_the_cache_has_a_bound(
+    chargen: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = [encode(chargen, tmp_path, name) for name in ("one", "two", "three")]
+    for age, place in enumerate(places):
+        os.utime(place / "meta.json", (1e9 - age, 1e9 - age))  # the last one is the oldest
+    size = sum(file.stat().st_size for file in places[0].iterdir())
+    mapped = cached_corpus(places[2].name)
+    os.utime(places[2] / "meta.json", (1e9 - 2, 1e9 - 2))
+    monkeypatch.setenv("CHARGEN_CACHE_GB", str(3.5 * size / 1e9))
+    newest = encode(chargen, tmp_path, "newest")
+    assert mapped is not None  # the oldest, and in use
+    assert set(corpora(tmp_path).iterdir()) == {places[0], places[2], newest}
+    del mapped
+    monkeypatch.setenv("CHARGEN_CACHE_GB", "0")
+    text, out = tmp_path / "four.txt", tmp_path / "four"
+    text.write_text(TEXT)
+    result = chargen("train", text, "--steps", 1, "--out", out, *SMALL)
+    assert "of earlier corpora were removed" in result.err
+    (only,) = corpora(tmp_path).iterdir()
+    assert only.name == json.loads((out / "config.json").read_text())["corpus"]["key"]
+    for wrong in ("much", "-1", "nan"):
+        monkeypatch.setenv("CHARGEN_CACHE_GB", wrong)
+        result = chargen("corpus", "clean")
+        assert (result.code, result.out) == (2, "")
+        assert "CHARGEN_CACHE_GB" in result.err
 
 
 def test_info(chargen: Command, corpus: Path) -> None:

@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, int, set[str]]] = {
     "corpus list": ("", 1, {"name", "here", "licence"}),
     "corpus fetch": ("opinions", 1, {"paths", "sha256"}),
     "corpus info": ("CORPUS", 1, {"entropy", "xz", "suggested_minutes"}),
+    "corpus clean": ("", 1, {"folder", "bytes", "removable_bytes", "freed_bytes", "encodings"}),
     "export": ("MODEL --out OUT", 1, {"directory", "files", "largest_difference_nats"}),
     "sentiment train": (f"DATA --encoder LM --out OUT {QUICK}", 1, {"labels", "valid"}),
     "sentiment predict": ("CLASSIFIER fine dull", 2, {"text", "label", "probabilities"}),

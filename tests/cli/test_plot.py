@@ -59,3 +59,15 @@ def test_tensorboard(
     refused = chargen("train", corpus, "--tensorboard", logs, "--force", *arguments)
     assert refused.code == 1
     assert "pip install 'chargen[tensorboard]'" in refused.err
+
+
+def test_a_copy_that_cools_down_is_a_run_of_its_own_to_tensorboard(
+    chargen: Command, corpus: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("tensorboard", reason="needs the extra chargen[tensorboard]")
+    logs, out, copy = tmp_path / "logs", tmp_path / "fox", tmp_path / "cooled"
+    ended = ("--patience", 1, "--eval-every", 2, "--learning-rate", 1e-9, "--steps", 400)
+    assert chargen("train", corpus, "--out", out, *ended, *SMALL).code == 0
+    arguments = ("--cool-down", 0.001, "--out", copy, "--tensorboard", logs)
+    assert chargen("train", "--resume", out, *arguments).code == 0
+    assert [path.name for path in logs.iterdir()] == ["cooled"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,26 @@ def test_evaluate_prints_one_object(chargen: Command, trained: Path, corpus: Pat
     assert figures["bits_per_char"] == pytest.approx(figures["nats_per_char"] / math.log(2))
     assert figures["perplexity"] == pytest.approx(math.exp(figures["nats_per_char"]))
     assert figures["bits_per_char"] < 0.5
+
+
+@pytest.mark.parametrize("documents", [None, "lines", "files"])
+def test_xz_means_the_same_wherever_it_is_told(
+    chargen: Command, tmp_path: Path, documents: str | None
+) -> None:
+    # Long enough for the presets of xz to differ.
+    words = [f"{number * number % 1000:x}" for number in range(60_000)]
+    text = "".join(f"{word} \u732b\n" if i % 9 == 0 else f"{word} " for i, word in enumerate(words))
+    (tmp_path / "one.txt").write_text(text, encoding="utf-8")
+    (tmp_path / "two.txt").write_text("the end\n", encoding="utf-8")
+    files = (tmp_path / "one.txt", tmp_path / "two.txt")
+    reading = () if documents is None else ("--documents", documents)
+    out = tmp_path / "model"
+    assert (
+        chargen("train", *files, "--out", out, "--steps", 2, "--quiet", *reading, *SMALL).code == 0
+    )
+    evaluated = json.loads(chargen("evaluate", out, *files, "--json", "--streams", 64).out)
+    told = json.loads(chargen("corpus", "info", *files, "--json", *reading).out)
+    assert told["xz"] == evaluated["xz_bits_per_char"]
 
 
 @pytest.mark.parametrize("command", ["evaluate", "score"])
@@ -107,6 +128,32 @@ def test_damaged_checkpoints_are_refused(
     result = chargen(command, copy)
     assert result.code == 1
     assert "model.safetensors" in result.err
+    assert result.err.count("\n") == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs symbolic links")
+@pytest.mark.parametrize(
+    "command",
+    [
+        "info LOOP",
+        "sample LOOP",
+        "train CORPUS --steps 1 --out LOOP",
+        "train --resume LOOP",
+        "train LOOP --steps 1",
+        "sentiment predict LOOP fine",
+        "sentiment predict LOOP --input CORPUS --output LOOP.csv",
+        "sentiment train CORPUS --encoder LOOP --out LOOP",
+    ],
+)
+def test_links_that_go_round_in_a_circle(
+    chargen: Command, corpus: Path, tmp_path: Path, command: str
+) -> None:
+    for name in ("loop", "loop.csv"):
+        (tmp_path / name).symlink_to(name)
+    places = {"LOOP": tmp_path / "loop", "LOOP.csv": tmp_path / "loop.csv", "CORPUS": corpus}
+    result = chargen(*(places.get(word, word) for word in command.split()))
+    assert result.code in (1, 2)
+    assert str(tmp_path / "loop") in result.err
     assert result.err.count("\n") == 1
 
 

@@ -57,7 +57,7 @@ def test_plain_text_becomes_markdown(tool: dict[str, Any], said: str, written: s
 def test_variables_and_defaults_are_there(tool: dict[str, Any]) -> None:
     text = tool["reference"]()
     for row in (
-        "| `0.8` | `CHARGEN_SAMPLE_TEMPERATURE` |",
+        "| `0.8; x>=0` | `CHARGEN_SAMPLE_TEMPERATURE` |",
         "|  | `CHARGEN_TRAIN_RESUME` |",
         "|  | `CHARGEN_CONFIG` |",
     ):

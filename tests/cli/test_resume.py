@@ -139,6 +139,112 @@ def test_a_finished_run_goes_on_with_a_longer_budget(
     assert "budget" in both.err
 
 
+CONSTANT = (
+    *("--schedule", "constant-cooldown", "--warmup-steps", "4", "--eval-every", "10"),
+    *("--checkpoint-every", "4", *SMALL),
+)
+
+
+def rates(directory: Path) -> dict[int, float]:
+    rows = map(json.loads, (directory / "metrics.jsonl").read_text().splitlines())
+    return {row["step"]: row["learning_rate"] for row in rows if "loss" in row}
+
+
+def test_a_constant_rate_can_be_lengthened_bit_for_bit(
+    chargen: Command, corpus: Path, tmp_path: Path
+) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "run"
+    assert chargen("train", corpus, "--out", whole, "--steps", 120, *CONSTANT).code == 0
+    process = start(corpus, "--out", out, "--steps", 60, *CONSTANT)
+    wait_for_step(out, 12, process)
+    process.kill()
+    process.communicate()
+    assert saved_step(out) < 48  # the cool-down has not begun
+    result = chargen("train", "--resume", out, "--steps", 120)
+    assert result.code == 0
+    assert "rises again" not in result.err
+    assert tensors(out) == tensors(whole)
+
+
+def test_a_rate_that_rises_again_is_told(chargen: Command, corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert chargen("train", corpus, "--out", out, "--steps", 10, *CONSTANT).code == 0
+    result = chargen("train", "--resume", out, "--steps", 20)
+    assert "the learning rate rises again, from 0% to 100%" in result.err
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant-cooldown"])
+def test_a_copy_cools_down_and_the_run_stays(
+    chargen: Command, corpus: Path, tmp_path: Path, schedule: str
+) -> None:
+    out, copy = tmp_path / "run", tmp_path / "copy"
+    process = start(corpus, "--out", out, "--steps", 100_000, *CONSTANT, "--schedule", schedule)
+    wait_for_step(out, 24, process)
+    process.kill()
+    process.communicate()
+    before, step = tensors(out), saved_step(out)
+    result = chargen("train", "--resume", out, "--cool-down", 0.01, "--out", copy, "--json")
+    assert result.code == 0, result.err
+    assert json.loads(result.out)["steps"] > step
+    assert tensors(out) == before
+    assert saved_step(out) == step
+    config = json.loads((copy / "config.json").read_text())
+    assert config["train"]["schedule"] == "constant-cooldown"
+    assert config["results"]["finished"]
+    own = [rate for at, rate in rates(copy).items() if at > step]
+    assert own == sorted(own, reverse=True)
+    highest = rates(out)[max(rates(out))]
+    assert highest * 1.01 > own[0] > highest / 2
+    assert own[-1] < highest / 2
+
+    again = chargen("train", "--resume", copy, "--cool-down", 1, "--out", tmp_path / "third")
+    assert again.code == 2
+    assert "come to zero already" in again.err
+    assert not (tmp_path / "third").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--cool-down", 1], "--out"),
+        (["--cool-down", 0, "--out", "copy"], "above 0"),
+        (["--cool-down", "nan", "--out", "copy"], "above 0"),
+        (["--cool-down", 1, "--out", "copy", "--steps", 9], "leave the other budget out"),
+        (["--out", "copy"], "leave --out out"),
+    ],
+)
+def test_a_cool_down_that_cannot_be(
+    chargen: Command, trained: Path, tmp_path: Path, options: list[object], told: str
+) -> None:
+    given = [tmp_path / "copy" if option == "copy" else option for option in options]
+    before = tensors(trained)
+    result = chargen("train", "--resume", trained, *given)
+    assert result.code == 2
+    assert told in result.err
+    assert tensors(trained) == before
+    assert not (tmp_path / "copy").exists()
+
+
+def test_a_cool_down_is_of_a_run_that_has_begun(chargen: Command, corpus: Path) -> None:
+    result = chargen("train", corpus, "--cool-down", 1)
+    assert result.code == 2
+    assert "--resume" in result.err
+
+
+def test_a_run_that_patience_ended_goes_on_with_a_longer_budget(
+    chargen: Command, corpus: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    options = ("--patience", 1, "--eval-every", 2, "--learning-rate", 1e-9, "--steps", 400)
+    result = chargen("train", corpus, "--out", out, *options, "--json", *SMALL)
+    ended = json.loads(result.out)["steps"]
+    assert ended < 400
+    assert "nothing is left" in chargen("train", "--resume", out).err
+    result = chargen("train", "--resume", out, "--steps", 500, "--json")
+    assert result.code == 0
+    assert json.loads(result.out)["steps"] > ended
+
+
 def test_resume_needs_a_checkpoint(chargen: Command, tmp_path: Path) -> None:
     result = chargen("train", "--resume", tmp_path / "nothing")
     assert result.code == 1

@@ -230,6 +230,25 @@ def test_encoders_that_are_none(
     assert "mood is a classifier checkpoint; a language-model one is needed" in result.err
 
 
+def test_tensorboard(train: Command, chargen: Command, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="needs the extra chargen[tensorboard]")
+    logs = tmp_path / "logs"
+    assert train("--tensorboard", logs).code == 0
+    assert len(list((logs / "mood").iterdir())) == 1
+    more = ("--resume", tmp_path / "mood", "--epochs", 3, "--tensorboard", logs)
+    assert chargen("sentiment", "train", *more).code == 0
+    assert len(list((logs / "mood").iterdir())) == 2
+    refused = train("--force", "--tensorboard", logs, "--method", "probe")
+    assert refused.code == 2
+    assert "--tensorboard" in refused.err
+
+
+def test_evaluations_at_an_interval(train: Command, tmp_path: Path) -> None:
+    assert train("--eval-every", 4, "--checkpoint-every", 3).code == 0
+    rows = map(json.loads, (tmp_path / "mood" / "metrics.jsonl").read_text().splitlines())
+    assert [row["step"] for row in rows if "valid_accuracy" in row] == [4, 8, 10]
+
+
 def test_what_exists_is_kept_unless_forced(train: Command, tmp_path: Path) -> None:
     assert train().code == 0
     before = (tmp_path / "mood" / "model.safetensors").read_bytes()
@@ -255,17 +274,17 @@ def test_a_run_that_diverges_ends_with_advice(train: Command, tmp_path: Path) ->
 INTERRUPTED = """
 import os, signal, sys
 from chargen.cli.main import main
-from chargen.sentiment.tuner import Tuner
+from chargen.training.loop import Loop
 
-step = Tuner.step
+step = Loop.step
 
-def interrupted(self, indices):
-    row = step(self, indices)
+def interrupted(self, batch):
+    row = step(self, batch)
     if row["step"] == 7:
         os.kill(os.getpid(), signal.SIGINT)
     return row
 
-Tuner.step = interrupted
+Loop.step = interrupted
 main(sys.argv[1:])
 """
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+
+from chargen.errors import CorpusError
 
 from .running import EXAMPLES, run
 
@@ -16,6 +21,11 @@ GRADIENTS = "rnn_chapter/gradients.py"
 CELLS = "rnn_chapter/cells.py"
 PACKING = "rnn_chapter/padding_packing.py"
 TRUNCATED = "rnn_chapter/truncated_bptt.py"
+TEXT_RNN = "rnn_chapter/text_rnn.py"
+TEXT_GRU = "rnn_chapter/text_gru.py"
+REVIEWS = "rnn_chapter/review_lstm.py"
+POSTS = "rnn_chapter/post_bilstm.py"
+VECTORS = "rnn_chapter/word_vectors.py"
 
 
 @pytest.mark.parametrize(("steps", "seed"), [(1, 0), (12, 0), (40, 3)])
@@ -124,3 +134,145 @@ def test_truncated_gradients_come_near_the_full_one(cell: str) -> None:
     bits = [[float(value) for value in line.split()[1:]] for line in texts.splitlines()[2:]]
     assert {carried for carried, _ in bits} == {bits[0][0]}  # however it is cut, it is one text
     assert all(zero > carried for carried, zero in bits[:3])
+
+
+# ---------------------------------------------------------------- classifiers over words
+
+
+def epochs(printed: str) -> list[list[float]]:
+    """The numbers of the rows that begin with an epoch."""
+    rows = [line.split() for line in printed.splitlines() if re.match(r" +\d+ +\d\.\d{3} ", line)]
+    assert [row[0] for row in rows] == [str(epoch) for epoch in range(1, len(rows) + 1)]
+    return [[float(value) for value in row[1:]] for row in rows]
+
+
+@pytest.mark.parametrize("script", [TEXT_RNN, TEXT_GRU])
+def test_a_network_over_words_learns_the_opinions(script: str) -> None:
+    rows = epochs(run(script, "--epochs", "8").stdout)
+    assert len(rows) == 8
+    assert rows[-1][0] < rows[0][0] - 0.1  # loss
+    assert rows[-1][1] > 0.75  # accuracy on training texts
+    assert all(0 < row[2] < 1 for row in rows)
+
+
+def test_the_best_epoch_of_the_lstm_judges_texts() -> None:
+    asked = "What a wonderful evening!"
+    done = run(REVIEWS, "--epochs", "4", "--hidden", "16", "--labels", "200", "--ask", asked)
+    rows = epochs(done.stdout)
+    assert len(rows) == 4
+    assert rows[-1][0] < rows[0][0]
+    *_, test, verdict = done.stdout.splitlines()
+    assert re.fullmatch(r"test: loss \d\.\d{3}, accuracy 0\.\d{3}", test)
+    found = re.fullmatch(r"(neg|pos) (\d\.\d\d)  (.*)", verdict)
+    assert found is not None
+    assert 0.5 <= float(found[2]) <= 1
+    assert found[3] == asked
+
+
+def test_word_vectors_by_counting_are_read_for_the_opinions(tmp_path: Path) -> None:
+    vectors = tmp_path / "vectors.txt"
+    done = run(VECTORS, "opinions", str(vectors), "--size", "10", "--min-count", "2")
+    assert done.stderr == ""
+    assert re.match(r"\d+ words of 240 texts -> ", done.stdout)
+    rows = epochs(run(POSTS, "--vectors", str(vectors), "--epochs", "3", "--hidden", "8").stdout)
+    assert len(rows) == 3
+    assert all(0 < value < 1 for row in rows for value in row[1:])
+
+
+@pytest.fixture
+def chapter(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Import a script of the chapter."""
+    monkeypatch.syspath_prepend(EXAMPLES / "rnn_chapter")
+    yield importlib.import_module
+    for name in ("words", "text_rnn", "post_bilstm"):
+        sys.modules.pop(name, None)
+
+
+def test_vectors_tell_what_words_mean_that_no_training_text_has(
+    chapter: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    kinds = {"good": ("fine", "grand", "lovely", "sweet"), "bad": ("dull", "grim", "poor", "vile")}
+    for name, words in (("train", slice(2)), ("test", slice(2, 4))):
+        rows = [f"it was {word},{label}" for label, own in kinds.items() for word in own[words]]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["text,label", *rows * 20]))
+    vectors = tmp_path / "vectors.txt"
+    numbers = {"good": "1 0 0", "bad": "0 1 0"}
+    lines = [f"{word} {numbers[label]}" for label, own in kinds.items() for word in own]
+    vectors.write_text("\n".join(["it 0 0 1", "was 0 0 1", *lines]))
+    tables = (str(tmp_path / "train.csv"), "--test", str(tmp_path / "test.csv"))
+    options = ("--vectors", str(vectors), "--epochs", "12", "--hidden", "8")
+    monkeypatch.setattr(sys, "argv", [POSTS, *tables, *options])
+    chapter("post_bilstm").main()
+    printed = capsys.readouterr().out
+    assert "has 10 of 10 words" in printed
+    assert epochs(printed)[-1][1:] == [1, 1]
+
+
+@pytest.mark.parametrize("header", ["", "4 2\n"])
+def test_files_of_glove_and_word2vec(chapter: Any, tmp_path: Path, header: str) -> None:
+    path = tmp_path / "v.txt"
+    path.write_text(header + "the 3 4\n. . . 5 6\nfilm 0 -5 \nfilm 9 9\n")
+    vocabulary, vectors = chapter("post_bilstm").read_vectors(str(path), {"film", "the", "absent"})
+    assert vocabulary.encode("the film, absent") == [2, 3, 1, 1]
+    expected = torch.tensor([[0.0, 0], [0, 0], [3, 4], [0, -5]])
+    torch.testing.assert_close(vectors, expected / vectors.new_tensor(12.5).sqrt())
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "none of the 1 words"),
+        ("the 1 2\n", "none of the 1 words"),
+        ("film\n", "line 1: this is no word with its numbers"),
+        ("1 0\nfilm 1\n", "line 1: this is no word with its numbers"),
+        ("the 1 2\nfilm 1\n", "line 2: this is no word with its numbers"),
+        ("the 1 2\nfilm 1 x\n", "line 2: 'x' is not a number"),
+        ("the 1 2\nfilm nan 1\n", "line 2: 'nan' is not a number"),
+        ("the 1 2\nfilm 1 inf\n", "line 2: 'inf' is not a number"),
+    ],
+)
+def test_vectors_that_are_broken_are_named(
+    chapter: Any, tmp_path: Path, text: str, said: str
+) -> None:
+    path = tmp_path / "v.txt"
+    path.write_text(text)
+    with pytest.raises(CorpusError, match=f"v.txt.*{said}"):
+        chapter("post_bilstm").read_vectors(str(path), {"film"})
+
+
+def test_words_are_cut_numbered_and_padded(chapter: Any) -> None:
+    words = chapter("words")
+    assert words.tokenise("Don\u2019t go, Bob!") == ["don't", "go", ",", "bob", "!"]
+    vocabulary = words.Vocabulary.from_texts(["b a", "a b a", "rare"])
+    assert vocabulary.numbers == {"a": 2, "b": 3}
+    assert vocabulary.encode("A rare b", max_words=2) == [words.UNKNOWN, 3]
+    assert vocabulary.encode("") == [words.UNKNOWN]
+    ids, lengths = words.pad([[2], [3, 2, 3]])
+    assert ids.tolist() == [[2, 3], [words.PAD, 2], [words.PAD, 3]]
+    assert lengths.tolist() == [1, 3]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 33])
+def test_batches_have_each_text_once_and_enough_of_them(chapter: Any, count: int) -> None:
+    texts = [[2 + i] for i in range(count)]
+    encoded = chapter("words").Encoded(texts, torch.arange(count))
+    batches = list(encoded.batches(2, shuffled=True))
+    assert all(len(targets) >= min(2, count) for _, _, targets in batches)
+    assert sorted(int(i) for _, _, targets in batches for i in targets) == list(range(count))
+    assert all((ids[0] == targets + 2).all() for ids, _, targets in batches)
+
+
+@pytest.mark.parametrize("name", ["text_rnn.RNNClassifier", "post_bilstm.BiLSTMClassifier"])
+@torch.no_grad()
+def test_a_verdict_does_not_depend_on_the_batch(chapter: Any, name: str) -> None:
+    script, network = name.split(".")
+    torch.manual_seed(0)
+    sizes = (torch.randn(9, 4), False, 5, 3) if script == "post_bilstm" else (9, 4, 5, 3)
+    model = getattr(chapter(script), network)(*sizes).eval()
+    texts = [[2, 3, 4, 5], [6], [7, 8, 2]]
+    pad = chapter("words").pad
+    alone = torch.cat([model(*pad([text])) for text in texts])
+    torch.testing.assert_close(model(*pad(texts)), alone)

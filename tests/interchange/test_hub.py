@@ -167,6 +167,39 @@ def test_the_hubs_refusals_are_sentences(
     assert capfd.readouterr().err == "chargen: the hub cannot be reached for anna/fox\n"
 
 
+@pytest.mark.parametrize(
+    "token", ["hf_t\u00e9st", "hf_\u732b", "hf_\udcff", "hf te st", "hf_\x1b[2J"]
+)
+@pytest.mark.parametrize("command", [["push", "FOX", "anna/fox"], ["pull", "anna/fox"]])
+@pytest.mark.parametrize("place", ["variable", "file"])
+def test_a_token_that_can_be_none(
+    server: Hub,
+    fox: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    token: str,
+    command: list[str],
+    place: str,
+) -> None:
+    if place == "variable":
+        monkeypatch.setenv("HF_TOKEN", token)
+    else:
+        kept = tmp_path / "token"
+        kept.write_bytes(token.encode("utf-8", "surrogateescape"))
+        monkeypatch.delenv("HF_TOKEN")
+        monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(kept))
+    with pytest.raises(SystemExit) as ended:
+        main([str(fox) if word == "FOX" else word for word in command])
+    told = capfd.readouterr()
+    assert ended.value.code == 2
+    assert told.out == ""
+    assert told.err.startswith("chargen: the token for the hub has characters that no token has")
+    assert told.err.count("\n") == 1
+    assert token[3:] not in told.err
+    assert server.asked == []
+
+
 def test_the_commands(server: Hub, fox: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["push", str(fox), "anna/fox", "--json"])

@@ -30,10 +30,12 @@ from torch import Tensor
 
 from chargen.errors import ChargenError, ConfigError, FollowerError, TrainingError
 from chargen.lm.model import CharLM
-from chargen.runtime.distributed import Ranks, joined
-from chargen.training.trainer import GIVE_UP_AFTER, Trainer
+from chargen.runtime.distributed import Ranks
+from chargen.runtime.joining import joined
+from chargen.training.language_modelling import LanguageModelling
+from chargen.training.loop import GIVE_UP_AFTER, Loop
 
-from .test_trainer import RANDOM, Ears, planned, same
+from .test_trainer import RANDOM, Ears, Trainer, planned, same
 
 needs_ranks = pytest.mark.skipif(
     not torch.distributed.is_available() or sys.platform != "linux",
@@ -93,23 +95,15 @@ def be_rank(number: int, size: int, port: str, work: Work, place: Path) -> None:
 def make(ranks: Ranks, model: dict[str, Any], ears: Ears | None = None, **train: Any) -> Trainer:
     made = planned(model, TRAIN | train, len(RANDOM))
     torch.manual_seed(0)
-    return Trainer(
-        CharLM(made.model),
-        made,
-        RANDOM,
-        RANDOM[:300],
-        0,
-        "float32",
-        lambda trainer: None,
-        None,
-        ears,
-        ranks,
+    task = LanguageModelling(
+        CharLM(made.model), made, RANDOM, RANDOM[:300], 0, "float32", None, ranks
     )
+    return Loop(task, lambda trainer: None, ears)
 
 
 def taken(trainer: Trainer) -> Kept:
     """The training state as it comes back from files."""
-    document, tensors = trainer.training_state()
+    document, tensors = trainer.state()
     document["progress"].pop("seconds")
     files = {name: read_tensors(write_tensors(group)) for name, group in tensors.items()}
     return json.loads(json.dumps(document)), files, dict(trainer.best)
@@ -179,10 +173,10 @@ def test_every_stream_is_one_ranks(streams: int, size: int) -> None:
 def test_one_process_leaves_what_it_always_left() -> None:
     trainer = make(Ranks(), DROPPING, steps=3)
     trainer.run()
-    document, tensors = trainer.training_state()
+    document, tensors = trainer.state()
     assert document.keys() == {"progress", "streams"}
     assert tensors["generators"].keys() == {"torch", "streams"}
-    assert same(tensors["state"], {str(i): part for i, part in enumerate(trainer.state)})
+    assert same(tensors["state"], {str(i): part for i, part in enumerate(trainer.task.hidden)})
 
 
 # ---------------------------------------------------------------- the same curve
@@ -210,7 +204,7 @@ def test_the_same_global_batch_gives_the_same_curve(size: int) -> None:
 
 
 def lengths(**train: Any) -> list[int]:
-    streams = make(Ranks(), MODEL, **train).streams
+    streams = make(Ranks(), MODEL, **train).task.streams
     return [len(streams.next().inputs) for _ in range(24)]
 
 
@@ -314,15 +308,15 @@ def test_too_many_of_them_are_told_once() -> None:
 
 def spoil(trainer: Trainer, steps: set[int]) -> None:
     """Make this rank's logits of these steps (counted from 1) not a number."""
-    forward = trainer.model.forward
+    forward = trainer.task.model.forward
 
     def broken(ids: Tensor, state: tuple[Tensor, ...]) -> Any:
         logits, after = forward(ids, state)
-        if trainer.model.training and trainer.progress.step + 1 in steps:
+        if trainer.task.model.training and trainer.progress.step + 1 in steps:
             logits = logits * math.nan
         return logits, after
 
-    trainer.model.forward = broken  # type: ignore[method-assign]
+    trainer.task.model.forward = broken  # type: ignore[method-assign]
 
 
 # ---------------------------------------------------------------- what goes wrong

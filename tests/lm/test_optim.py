@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from chargen.lm.config import ModelConfig, TrainConfig
+from chargen.lm.config import SCHEDULES, ModelConfig, TrainConfig
 from chargen.lm.model import CharLM
 from chargen.lm.muon import Muon, orthogonalized
 from chargen.lm.optim import (
@@ -69,13 +69,26 @@ def test_schedule_rises_over_its_steps_and_is_a_cosine_after() -> None:
     assert learning_rate_factor(0.25, 100, 50) == pytest.approx((1 + math.sqrt(0.5)) / 2)
 
 
+def test_constant_cooldown_is_constant_and_then_a_line_to_zero() -> None:
+    shares = [0.0, 0.5, 0.75, 0.875, 1.0, 1.3]
+    factors = [learning_rate_factor(share, 100, 50, "constant-cooldown", 0.25) for share in shares]
+    assert factors == pytest.approx([1, 1, 1, 0.5, 0, 0])
+    assert learning_rate_factor(0.0, 1, 4, "constant-cooldown", 0.25) == pytest.approx(0.5)
+    assert learning_rate_factor(0.25, 100, 0, "constant-cooldown", 1) == pytest.approx(0.75)
+
+
 @settings(derandomize=True, deadline=None)
-@given(st.floats(0, 1), st.floats(0, 1), st.integers(0, 10**6), st.integers(0, 1000))
-def test_schedule_is_a_share_and_falls(a: float, b: float, step: int, warmup: int) -> None:
+@given(
+    *(st.floats(0, 1), st.floats(0, 1), st.integers(0, 10**6), st.integers(0, 1000)),
+    *(st.sampled_from(SCHEDULES), st.floats(0.01, 1)),
+)
+def test_schedule_is_a_share_and_falls(
+    a: float, b: float, step: int, warmup: int, schedule: str, cooldown: float
+) -> None:
     early, late = sorted((a, b))
-    first = learning_rate_factor(early, step, warmup)
+    first = learning_rate_factor(early, step, warmup, schedule, cooldown)
     assert 0 <= first <= 1
-    assert learning_rate_factor(late, step, warmup) <= first + 1e-12
+    assert learning_rate_factor(late, step, warmup, schedule, cooldown) <= first + 1e-12
 
 
 # ---------------------------------------------------------------- AdamW and Muon

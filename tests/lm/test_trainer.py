@@ -19,9 +19,12 @@ from chargen.lm.config import ModelConfig, TrainConfig
 from chargen.lm.evaluation import log_probs, mean_nats
 from chargen.lm.model import CharLM
 from chargen.lm.recipes import Plan, plan
-from chargen.training import trainer as trainer_module
+from chargen.training import language_modelling, loop
+from chargen.training.language_modelling import LanguageModelling
+from chargen.training.loop import GIVE_UP_AFTER, Loop
 from chargen.training.reporting import Reporter
-from chargen.training.trainer import GIVE_UP_AFTER, Trainer
+
+Trainer = Loop[LanguageModelling]
 
 SENTENCE = np.frombuffer(b"the quick brown fox jumps over the lazy dog. ", np.uint8) - 32
 V = 96
@@ -79,21 +82,12 @@ def make(
         if saved is not None:
             saved.append(trainer.progress.step)
 
-    return Trainer(
-        CharLM(made.model),
-        made,
-        train_ids,
-        valid_ids,
-        0,
-        "float32",
-        save,
-        sample,
-        reporter,
-    )
+    task = LanguageModelling(CharLM(made.model), made, train_ids, valid_ids, 0, "float32", sample)
+    return Loop(task, save, reporter)
 
 
 def weights(trainer: Trainer) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    return {name: value.clone() for name, value in trainer.task.model.state_dict().items()}
 
 
 def same(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
@@ -118,9 +112,9 @@ def test_overfits_a_sentence(cell: str) -> None:
         eval_every=120,
     )
     trainer.run()
-    assert trainer.progress.best_nats is not None
-    assert trainer.progress.best_nats < 0.2
-    scores = log_probs(trainer.model, ids, 0)
+    assert trainer.task.progress.best_nats is not None
+    assert trainer.task.progress.best_nats < 0.2
+    scores = log_probs(trainer.task.model, ids, 0)
     assert -scores[len(SENTENCE) :].mean() < 0.1
     assert trainer.progress.step == 120
     assert trainer.progress.characters == 120 * 4 * 24
@@ -128,7 +122,7 @@ def test_overfits_a_sentence(cell: str) -> None:
 
 def test_a_step_tells_what_it_did() -> None:
     trainer = make(steps=5, clip=1e-3, learning_rate=0.01)
-    row = trainer.step(trainer.streams.next())
+    row = trainer.step(trainer.task.streams.next())
     assert row["step"] == 1
     assert row["epoch"] == 0
     assert row["characters"] == 2 * 8
@@ -149,17 +143,17 @@ def test_steps_without_clipping_are_not_counted_as_clipped() -> None:
 def test_state_is_carried_and_reset_where_an_epoch_starts() -> None:
     trainer = make(train_ids=RANDOM[:120], steps=100)
     seen = []
-    forward = trainer.model.forward
+    forward = trainer.task.model.forward
 
     def spy(ids: Tensor, state: tuple[Tensor, ...]) -> Any:
         seen.append(bool(state[0].any()))
         assert not state[0].requires_grad
         return forward(ids, state)
 
-    trainer.model.forward = spy  # type: ignore[method-assign]
+    trainer.task.model.forward = spy  # type: ignore[method-assign]
     fresh = []
     for _ in range(20):
-        window = trainer.streams.next()
+        window = trainer.task.streams.next()
         fresh.append(window.starts_epoch)
         trainer.step(window)
     assert seen == [not starts for starts in fresh]
@@ -184,7 +178,7 @@ def test_rows_are_json_and_the_rate_falls_to_its_end() -> None:
 def test_jitter_scales_the_rate_with_the_length() -> None:
     trainer = make(steps=50, window=32, window_jitter=True, learning_rate=0.01)
     for _ in range(10):
-        window = trainer.streams.next()
+        window = trainer.task.streams.next()
         full = 0.01 * 0.5 * (1 + math.cos(math.pi * trainer.share_done))
         row = trainer.step(window)
         assert row["learning_rate"] == pytest.approx(full * len(window.inputs) / 32)
@@ -205,12 +199,12 @@ def test_a_budget_in_epochs_ends() -> None:
     trainer.run()
     per_epoch = 399 // 2 // 8
     assert trainer.progress.step == round(2.5 * per_epoch)
-    assert trainer.streams.epoch == 2
+    assert trainer.task.streams.epoch == 2
 
 
 def test_a_budget_in_minutes_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(10**6))
-    monkeypatch.setattr(trainer_module.time, "perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: float(next(clock)))
     ears = Ears()
     trainer = make(minutes=1, eval_every=10**6, reporter=ears)
     trainer.run()
@@ -246,8 +240,8 @@ def test_patience_stops() -> None:
     trainer.run()
     assert trainer.finished
     assert trainer.progress.best_step == 5
-    steps = {row["step"] for row in ears.evaluations}
-    assert steps == {5, 10, 15, 20}
+    # No weights are measured twice, and the last are always.
+    assert [row["step"] for row in ears.evaluations] == [5, 10, 15, 20]
     assert trainer.progress.step == 20
 
 
@@ -261,10 +255,10 @@ def test_the_best_is_kept_and_the_last_goes_on() -> None:
             kept.setdefault(trainer.progress.step, weights(trainer))
             return scores[trainer.progress.step]
 
-        patch.setattr(trainer_module, "mean_nats", fake)
+        patch.setattr(language_modelling, "mean_nats", fake)
         trainer.run()
     assert trainer.progress.best_step == 20
-    assert trainer.progress.best_nats == 2.0
+    assert trainer.task.progress.best_nats == 2.0
     assert same(trainer.best, kept[20])
     assert not same(trainer.best, weights(trainer))
 
@@ -279,7 +273,7 @@ def test_evaluations_of_different_lengths_are_not_compared() -> None:
         def fake(model: CharLM, ids: np.ndarray, *_: object) -> float:
             return (1.0 if len(ids) <= 1000 else 2.0) - trainer.progress.step / 1000
 
-        patch.setattr(trainer_module, "mean_nats", fake)
+        patch.setattr(language_modelling, "mean_nats", fake)
         trainer.run()
     assert trainer.progress.best_step == 40
     assert same(trainer.best, weights(trainer))
@@ -291,7 +285,7 @@ def test_without_validation_the_last_weights_are_the_best() -> None:
     trainer.run()
     assert trainer.progress.step == 20
     assert same(trainer.best, weights(trainer))
-    assert trainer.progress.best_nats is None
+    assert trainer.task.progress.best_nats is None
     assert all("valid_nats" not in row for row in ears.evaluations)
 
 
@@ -315,7 +309,7 @@ def test_a_checkpoint_that_is_finished_has_had_its_last_evaluation() -> None:
 
 def test_a_checkpoint_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(10**6))
-    monkeypatch.setattr(trainer_module.time, "perf_counter", lambda: 8.0 * next(clock))
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: 8.0 * next(clock))
     saved: list[int] = []
     make(steps=30, eval_every=100, saved=saved).run()
     gaps = np.diff([0, *saved])
@@ -335,7 +329,7 @@ def test_samples_are_drawn_from_the_evaluated_model() -> None:
     trainer.run()
     assert ears.texts == ["text", "text"]
     assert modes == [False, False]
-    assert trainer.model.training
+    assert trainer.task.model.training
 
 
 # ---------------------------------------------------------------- evaluation disturbs nothing
@@ -348,7 +342,7 @@ def test_evaluations_disturb_neither_weights_nor_generators(ema: float) -> None:
     for every in (3, 1000):
         trainer = make(model=model, steps=30, eval_every=every, ema=ema, window_jitter=True, seed=1)
         trainer.run()
-        _, tensors = trainer.training_state()
+        _, tensors = trainer.state()
         results.append(tensors)
     often, never = results
     assert often.keys() == never.keys()
@@ -363,9 +357,9 @@ def test_the_average_is_what_is_evaluated_and_kept() -> None:
     average = trainer.average.average
     assert all(torch.equal(trainer.best[name], value) for name, value in average.items())
     assert not same(trainer.best, weights(trainer))
-    trainer.model.load_state_dict(trainer.best)
-    nats = mean_nats(trainer.model, trainer.valid_ids, 0)
-    assert trainer.progress.best_nats == pytest.approx(nats, abs=1e-3)
+    trainer.task.model.load_state_dict(trainer.best)
+    nats = mean_nats(trainer.task.model, trainer.task.valid_ids, 0)
+    assert trainer.task.progress.best_nats == pytest.approx(nats, abs=1e-3)
 
 
 # ---------------------------------------------------------------- going on
@@ -390,7 +384,7 @@ CASES = {
 
 def travel(trainer: Trainer) -> tuple[Any, dict[str, dict[str, Tensor]], dict[str, Tensor]]:
     """The training state as it comes back from files."""
-    document, tensors = trainer.training_state()
+    document, tensors = trainer.state()
     best = {name: value.clone() for name, value in trainer.best.items()}
     return (
         json.loads(json.dumps(document)),
@@ -430,8 +424,8 @@ def test_interrupted_training_equals_uninterrupted(case: str, stops: list[int]) 
     ears.at = None
     part.run()
 
-    wanted, wanted_tensors = whole.training_state()
-    found, found_tensors = part.training_state()
+    wanted, wanted_tensors = whole.state()
+    found, found_tensors = part.state()
     for state in (wanted, found):
         state["progress"].pop("seconds")
     assert found == wanted
@@ -459,6 +453,23 @@ def test_a_run_in_epochs_goes_on_exactly() -> None:
     part.run()
     assert part.progress.step == whole.progress.step
     assert same(weights(part), weights(whole))
+
+
+def test_a_run_that_was_never_evaluated_has_no_best_weights_when_it_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options: dict[str, Any] = {"steps": 20, "eval_every": 10}
+    ears = Ears()
+    part = make(reporter=ears, **options)
+    ears.at = lambda step: setattr(part, "stop_requested", step == 3)
+    part.run()
+    document, tensors, _ = travel(part)
+    gone_on = make(seed=9, **options)
+    gone_on.restore(document, tensors, weights(part))  # a checkpoint has some in any case
+    assert gone_on.best == {}
+    monkeypatch.setattr(language_modelling, "mean_nats", lambda *_: math.nan)
+    with pytest.raises(TrainingError, match="at any evaluation"):
+        gone_on.run()
 
 
 def test_patience_goes_on_counting() -> None:
@@ -491,15 +502,15 @@ def test_patience_goes_on_counting() -> None:
 
 def spoil(trainer: Trainer, steps: set[int]) -> None:
     """Make the logits of these steps (counted from 1) not a number."""
-    forward = trainer.model.forward
+    forward = trainer.task.model.forward
 
     def broken(ids: Tensor, state: tuple[Tensor, ...]) -> Any:
         logits, after = forward(ids, state)
-        if trainer.model.training and trainer.progress.step + 1 in steps:
+        if trainer.task.model.training and trainer.progress.step + 1 in steps:
             logits, after = logits * math.nan, tuple(part * math.nan for part in after)
         return logits, after
 
-    trainer.model.forward = broken  # type: ignore[method-assign]
+    trainer.task.model.forward = broken  # type: ignore[method-assign]
 
 
 def test_a_step_without_a_number_is_skipped_and_counted() -> None:
@@ -516,7 +527,7 @@ def test_a_step_without_a_number_is_skipped_and_counted() -> None:
     assert same(before[3], before[5])
     assert not same(before[5], before[6])
     assert all(torch.isfinite(value).all() for value in weights(trainer).values())
-    assert all(torch.isfinite(part).all() for part in trainer.state)
+    assert all(torch.isfinite(part).all() for part in trainer.task.hidden)
     assert trainer.average is not None
     assert all(torch.isfinite(value).all() for value in trainer.average.average.values())
     assert [row["skipped"] for row in ears.steps[:6]] == [0, 0, 0, 1, 2, 2]
@@ -525,8 +536,8 @@ def test_a_step_without_a_number_is_skipped_and_counted() -> None:
 def test_an_infinite_gradient_is_skipped_too() -> None:
     trainer = make(steps=5, eval_every=100)
     before = weights(trainer)
-    trainer.model.output.weight.register_hook(lambda gradient: gradient * math.inf)
-    trainer.step(trainer.streams.next())
+    trainer.task.model.output.weight.register_hook(lambda gradient: gradient * math.inf)
+    trainer.step(trainer.task.streams.next())
     assert trainer.progress.skipped == 1
     assert same(before, weights(trainer))
 
@@ -541,7 +552,7 @@ def test_many_in_a_row_end_the_run_with_advice_and_the_best_is_kept() -> None:
     assert trainer.progress.skipped_in_row == GIVE_UP_AFTER == 10
     assert saved[0] == 10
     assert "checkpoint is kept" in str(caught.value)
-    assert trainer.progress.best_nats is not None
+    assert trainer.task.progress.best_nats is not None
     assert all(torch.isfinite(value).all() for value in trainer.best.values())
     assert all(torch.isfinite(value).all() for value in weights(trainer).values())
 
@@ -563,7 +574,7 @@ def test_the_error_says_where_there_is_no_checkpoint_yet() -> None:
 def test_an_evaluation_without_a_number_is_not_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
     scores = {10: math.nan, 20: 2.0, 30: math.nan, 40: math.inf}
     trainer = make(steps=40, eval_every=10)
-    monkeypatch.setattr(trainer_module, "mean_nats", lambda *_: scores[trainer.progress.step])
+    monkeypatch.setattr(language_modelling, "mean_nats", lambda *_: scores[trainer.progress.step])
     trainer.run()
     assert trainer.progress.best_step == 20
     assert trainer.progress.stale == 2

@@ -15,7 +15,8 @@ from chargen.lm.model import CharLM
 from chargen.sentiment import adapt as adapt_module
 from chargen.sentiment.adapt import adapt
 from chargen.text.vocabulary import CharVocabulary, Vocabulary
-from chargen.training import trainer as trainer_module
+from chargen.training import loop
+from chargen.training.language_modelling import LanguageModelling
 
 from .making import BYTES, CHARS, Ears, make_lm, planted
 
@@ -55,19 +56,19 @@ def test_it_learns_to_read_in_its_own_direction(direction: str) -> None:
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock on which every look takes a tenth of a second, so that a budget is of steps."""
     ticks = iter(range(10**6))
-    monkeypatch.setattr(trainer_module.time, "perf_counter", lambda: 0.1 * next(ticks))
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: 0.1 * next(ticks))
 
 
 @pytest.mark.usefixtures("clock")
 def test_what_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, Any] = {}
 
-    class Spy(trainer_module.Trainer):
+    class Spy(LanguageModelling):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
-            seen.update(train=arguments[2], valid=arguments[3], rate=self.learning_rate)
+            seen.update(train=arguments[2], valid=arguments[3], rate=self.config.learning_rate)
 
-    monkeypatch.setattr(adapt_module, "Trainer", Spy)
+    monkeypatch.setattr(adapt_module, "LanguageModelling", Spy)
     documents = CharVocabulary(CHARS.characters, documents=True)
     for vocabulary, between in ((CHARS, "\n"), (documents, None)):
         for direction in ("forward", "backward"):
@@ -90,9 +91,7 @@ def test_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
     results = []
     for seed in (0, 0, 1):
         ticks = iter(range(10**6))
-        monkeypatch.setattr(
-            trainer_module.time, "perf_counter", lambda ticks=ticks: 0.1 * next(ticks)
-        )
+        monkeypatch.setattr(loop.time, "perf_counter", lambda ticks=ticks: 0.1 * next(ticks))
         model = make_lm(dropout=0.2)
         read(model, minutes=0.02, seed=seed)
         results.append(model.state_dict())

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chargen.sentiment.batching import EncodedTexts, Eye, eyes_of, shuffled_batches, sorted_batches
-from chargen.text.sources import SEPARATOR
+from chargen.text.symbols import SEPARATOR
 from chargen.text.vocabulary import ByteVocabulary, CharVocabulary
 
 from .making import BYTES, CHARS, make_lm, make_network

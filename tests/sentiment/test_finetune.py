@@ -16,7 +16,8 @@ import torch
 
 from chargen.errors import CheckpointError, ConfigError, CorpusError, TrainingError
 from chargen.lm import storage as lm_storage
-from chargen.sentiment import metrics, session
+from chargen.sentiment import finetune as finetune_module
+from chargen.sentiment import metrics, text_classification
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.config import ExamplesConfig
 from chargen.sentiment.examples import Examples, read_examples, split
@@ -88,7 +89,7 @@ def test_figures_are_those_of_the_classifier_that_is_saved(
     start: Start, planted_csv: Path, ngrams: bool, trusted: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # With 6 validation texts: calibrated on them where that is enough.
-    monkeypatch.setattr(session, "TRUSTED_VALIDATION", trusted)
+    monkeypatch.setattr(text_classification, "TRUSTED_VALIDATION", trusted)
     run = start(ngrams=ngrams)
     valid = valid_part(planted_csv)
     classifier = Classifier.load(run.directory)
@@ -249,7 +250,7 @@ def test_seeds(start: Start, tmp_path: Path) -> None:
 
 
 def test_deterministic(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "choose_precision", lambda *_: pytest.fail("by stopwatch"))
+    monkeypatch.setattr(finetune_module, "choose_precision", lambda *_: pytest.fail("by stopwatch"))
     runs = [
         start(out=tmp_path / str(k), deterministic=True, precision="auto", window=12)
         for k in range(2)
@@ -270,7 +271,7 @@ def test_the_lm_loss_moves_the_encoder(start: Start, tmp_path: Path) -> None:
 def test_adapting_changes_the_encoder(
     start: Start, tmp_path: Path, tiny_lm: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "reference_step", lambda device: lambda: None)
+    monkeypatch.setattr(finetune_module, "reference_step", lambda device: lambda: None)
     unlabelled = tmp_path / "more.txt"
     unlabelled.write_text("\n".join(planted(100, seed=5).texts))
     ears = Ears()
@@ -408,6 +409,59 @@ def test_a_finished_run_goes_on_with_a_longer_budget(start: Start) -> None:
     with pytest.raises(ConfigError, match=r"epochs or minutes.*not steps"):
         resume_finetune(done.directory, steps=5)
     assert resume_finetune(done.directory, epochs=1).steps == run.steps
+
+
+def test_a_run_that_patience_ended_goes_on_with_a_longer_budget(start: Start) -> None:
+    ended = start(epochs=4, patience=2, evaluations=8, learning_rate=1e-12)  # nothing moves
+    assert ended.finished
+    assert ended.steps < 28
+    ears = Ears()
+    assert resume_finetune(ended.directory, reporter=ears).steps == ended.steps
+    assert any("nothing is left to do" in note for note in ears.notes)
+    assert resume_finetune(ended.directory, epochs=5).steps > ended.steps
+
+
+def test_the_last_weights_go_on_not_the_best(start: Start) -> None:
+    run = start(ema=0.9, ngrams=True)
+    stored = checkpoint.load(run.directory, training=True)
+    best, last = stored.tensors["model"], stored.tensors["training/model"]
+    assert not torch.equal(best["head.2.weight"], last["head.2.weight"])
+    assert float(best["temperature"]) != float(last["temperature"]) == 1
+
+
+def earlier(directory: Path) -> None:
+    """Write a run down as versions did that knew less."""
+    stored = checkpoint.load(directory, training=True)
+    for name in ("eval_every", "checkpoint_every"):
+        del stored.documents["config"]["finetune"][name]
+    state = stored.documents["training/state"]
+    state["has_best"] = bool(state["progress"]["best"])
+    for name in ("best_step", "clipped"):
+        del state["progress"][name]
+    state["progress"]["evaluations"] = 1
+    lines = (directory / "metrics.jsonl").read_text().splitlines()
+    checkpoint.save(directory, stored, metrics=lines)
+
+
+@pytest.mark.parametrize("step", [2, 10])
+def test_runs_of_earlier_versions_go_on(start: Start, tmp_path: Path, step: int) -> None:
+    whole = start(out=tmp_path / "whole", **EVERYTHING)
+    part = interrupted(start, step, out=tmp_path / "part", **EVERYTHING)
+    earlier(part.directory)
+    assert resume_finetune(part.directory).valid == whole.valid
+    for path in sorted(whole.directory.rglob("*.safetensors")):
+        other = part.directory / path.relative_to(whole.directory)
+        assert other.read_bytes() == path.read_bytes(), path.name
+
+
+def test_a_finished_run_of_an_earlier_version_goes_on_uncalibrated(start: Start) -> None:
+    done = start(ngrams=True)
+    stored = checkpoint.load(done.directory, training=True)
+    stored.tensors["training/model"]["temperature"] = torch.tensor(0.25)  # calibrated already
+    checkpoint.save(done.directory, stored)
+    resume_finetune(done.directory, epochs=3)
+    last = checkpoint.load(done.directory, training=True).tensors["training/model"]
+    assert float(last["temperature"]) == 1
 
 
 def test_the_same_encoder_twice_is_refused(tiny_lm: Path, tmp_path: Path) -> None:

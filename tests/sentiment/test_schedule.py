@@ -115,19 +115,19 @@ def test_rates_and_freezing(share: float, learning: list[str]) -> None:
     network = make_network(make_lm(num_layers=2))
     groups = layer_groups(network, config(unfreeze=0.1))
     optimizer = make_optimizer(groups, 0.01)
-    set_rates(groups, optimizer, share)
+    set_rates(groups, optimizer, share, 0.4)
     for group in groups:
         assert {p.requires_grad for p in group.parameters} == {group.name in learning}
     for entry in optimizer.param_groups:
         highest = groups[entry["layer"]].learning_rate
-        assert entry["lr"] == pytest.approx(highest * slanted_triangle(share))
+        assert entry["lr"] == pytest.approx(highest * 0.4)
 
 
 def test_what_is_frozen_neither_moves_nor_decays() -> None:
     network = make_network(make_lm(num_layers=2))
     groups = layer_groups(network, config(unfreeze=0.1))
     optimizer = make_optimizer(groups, 0.5)
-    set_rates(groups, optimizer, 0.05)
+    set_rates(groups, optimizer, 0.05, 0.5)
     before = [p.detach().clone() for p in groups[1].parameters]
     (encoder,) = network.lm_encoders()
     for _ in range(3):

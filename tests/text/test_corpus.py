@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from chargen.errors import ConfigError, CorpusError
 from chargen.storage.directories import cache_folder
-from chargen.text import building, cache, corpus, sources
+from chargen.text import building, cache, corpus, eviction, sources
 from chargen.text.config import CorpusConfig
 from chargen.text.corpus import Corpus, cached_corpus, load_corpus, release_memory
 from chargen.text.vocabulary import ByteVocabulary, CharVocabulary
@@ -266,6 +266,43 @@ class TestCache:
             assert mine.exists()
             assert not gone.exists()
             assert foreign.exists()
+
+    def test_what_another_process_uses_is_not_removed(
+        self, book: Path, tmp_path: Path, load: Callable[..., Corpus]
+    ) -> None:
+        place = tmp_path / "cache" / "corpora" / load(book).key
+        code = (
+            "import sys; from pathlib import Path; from chargen.text.corpus import cached_corpus;"
+            "ids = cached_corpus(sys.argv[1], Path(sys.argv[2])).train;"
+            "print(len(ids), flush=True); sys.stdin.read(); print(int(ids[-1]))"
+        )
+        command = [sys.executable, "-c", code, place.name, str(tmp_path / "cache")]
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as run:
+            assert run.stdout is not None
+            assert run.stdout.readline() == f"{int(len(TEXT) * 0.9)}\n"
+            (encoding,) = eviction.encodings(place.parent)
+            assert encoding.in_use
+            assert eviction.trim(place.parent, 0) == []
+            assert place.exists()
+            run.communicate("", timeout=60)
+        assert run.returncode == 0
+        assert not encoding.in_use
+        assert eviction.trim(place.parent, 0) == [encoding]
+        assert not place.exists()
+        assert not left_over(tmp_path)
+
+    def test_using_it_makes_it_young(
+        self, book: Path, tmp_path: Path, load: Callable[..., Corpus]
+    ) -> None:
+        folder = tmp_path / "cache" / "corpora"
+        first, second = (folder / load(book, level=level).key for level in ("char", "byte"))
+        for age, place in enumerate((first, second)):
+            os.utime(place / building.META, (1e9 + age, 1e9 + age))
+        cached_corpus(first.name, tmp_path / "cache")
+        assert [one.path for one in eviction.encodings(folder)] == [second, first]
+        assert [one.path for one in eviction.trim(folder, 2000)] == [second]
 
     def test_the_environment_names_the_folder(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -127,5 +127,6 @@ class TestCorpora:
             ({"clean": None, "documents": "rows"}, "html", "html"),
         ):
             stored = Checkpoint("language-model", {"config": {"corpus": {"config": trained}}})
-            config = reading_of(SimpleNamespace(checkpoint=stored), (str(table),), {"clean": asked})
+            model = SimpleNamespace(checkpoint=stored)
+            config = reading_of(model, (str(table),), CorpusConfig(clean=asked))
             assert config == CorpusConfig(clean=expected, documents="rows")

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chargen.errors import CorpusError
-from chargen.text.statistics import entropies, statistics
+from chargen.text.statistics import entropies, statistics, xz_bits_per_char
+from chargen.text.symbols import SEPARATOR
 
 
 def conditional(text: str, order: int) -> float:
@@ -48,7 +49,16 @@ def test_pieces_do_not_matter() -> None:
     assert whole.distinct == len(set(text))
     assert whole.rarest[:2] == (("!", 1), ("\u00e9", 1))
     assert whole.once == 2
-    assert whole.xz == pytest.approx(8 * len(lzma.compress(text.encode())) / len(text))
+
+
+def test_xz_is_that_of_the_bytes() -> None:
+    text = "to be or not to be\n" * 50 + "\u732b \U0001f600"
+    packed = lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME)
+    assert xz_bits_per_char(text) == 8 * len(packed) / len(text)
+    documents = text.replace("\n", SEPARATOR)
+    assert xz_bits_per_char(documents) == xz_bits_per_char(text)
+    assert statistics([text]).xz == statistics([documents]).xz == xz_bits_per_char(text)
+    assert statistics([documents]).characters == len(text) - 50
 
 
 @pytest.mark.parametrize(

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import click
 
 from chargen.cli.groups import Command
-from chargen.cli.options import json_option, option, options_of, quiet_option, threads_option
+from chargen.cli.options import json_option, option, options_of, quiet_option
 from chargen.cli.progress import reporter_for
 from chargen.cli.terminal import echo_json, visible
 from chargen.options import split_options
-from chargen.sentiment.baselines.config import CompareConfig, WordConfig
-from chargen.sentiment.config import ExamplesConfig
+from chargen.sentiment.config import CompareConfig, ExamplesConfig
 
 
 @click.command(cls=Command)
@@ -25,40 +25,35 @@ from chargen.sentiment.config import ExamplesConfig
     help="Labelled texts that only the figures come from.",
 )
 @options_of(CompareConfig)
-@options_of(WordConfig)
 @options_of(ExamplesConfig)
-@threads_option
 @json_option
 @quiet_option
-def compare(
-    train: str, test: str, threads: int | None, as_json: bool, quiet: bool, **options: Any
-) -> None:
-    """Set the textbook's classifiers and ours beside each other.
+def compare(train: str, test: str, as_json: bool, quiet: bool, **options: Any) -> None:
+    """Set ours beside TF-IDF with logistic regression.
 
     TRAIN and --test are labelled texts as `chargen sentiment train` takes them. All systems get
-    the same labels; the networks and ours hold some of them back for validation.
+    the same labels; ours hold some of them back for validation.
 
     \b
     tfidf        words and pairs of words, TF-IDF, logistic regression
     tfidf-chars  the same on 2 to 5 characters
-    rnn lstm gru word vectors, a recurrent network, its state after the last word
-    scratch      what `chargen sentiment train` makes from random weights
     probe        logistic regression on what the language model holds of a text
     finetuned    the language model, fine-tuned
+    scratch      the same from random weights; only where --models asks for it
 
     \b
     chargen sentiment compare train.csv --test test.csv --labels 500
     chargen sentiment compare train.csv --test test.csv --encoder reviews
-    chargen sentiment compare train.csv --test test.csv --models lstm,gru \\
-        --embeddings glove.txt --minutes 5
+    chargen sentiment compare train.csv --test test.csv --encoder reviews \\
+        --models tfidf,scratch,finetuned --minutes 5
     """
-    config, words, reading = split_options(options, CompareConfig, WordConfig, ExamplesConfig)
+    config, reading = split_options(options, CompareConfig, ExamplesConfig)
     reporter = reporter_for(quiet)
     from chargen.runtime.device import set_threads
-    from chargen.sentiment.baselines import compare as comparison
+    from chargen.sentiment import compare as comparison
     from chargen.sentiment.examples import read_examples, warn_shared
 
-    set_threads(threads)
+    set_threads(config.threads)
     learnt = read_examples(train, reading)
     asked = read_examples(test, reading, learnt.classes)
     for note in (*learnt.notes, *asked.notes):
@@ -66,15 +61,15 @@ def compare(
     shared = warn_shared(learnt, asked)
     if shared:
         reporter.note(shared)
-    rows = comparison.compare(learnt, asked, config, words, reporter)
+    rows = comparison.compare(learnt, asked, config, reporter)
     if as_json:
         figures = {
             "train": learnt.source,
             "test": asked.source,
             "texts": len(asked),
             "classes": list(learnt.classes),
-            "seed": words.seed,
-            "rows": [row.to_json() for row in rows],
+            "seed": config.seed,
+            "rows": [asdict(row) for row in rows],
         }
         echo_json(figures)
     else:
@@ -86,7 +81,7 @@ def table(rows: list[Any]) -> str:
 
     Parameters
     ----------
-    rows : list of chargen.sentiment.baselines.compare.Row
+    rows : list of chargen.sentiment.compare.Row
     """
     head = ("model", "accuracy", "macro-F1", "labels", "parameters", "train s", "texts/s")
     cells = [head, *map(_cells, rows)]

@@ -10,18 +10,17 @@ import click
 from chargen.cli.files import check_files
 from chargen.cli.groups import Command
 from chargen.cli.options import (
-    device_option,
+    MachineConfig,
     json_option,
     load_classifier,
     model_argument,
     option,
     options_of,
-    precision_option,
     quiet_option,
 )
-from chargen.cli.options import threads_option as threads
 from chargen.cli.sentiment.verdicts import RowProgress
 from chargen.cli.terminal import echo_json, say, visible
+from chargen.options import split_options
 from chargen.sentiment.config import ExamplesConfig
 
 _NAMES = {
@@ -42,9 +41,7 @@ _NAMES = {
 )
 @option("--force", heading="Output", is_flag=True, help="Replace files that exist.")
 @options_of(ExamplesConfig)
-@device_option
-@precision_option
-@threads
+@options_of(MachineConfig)
 @json_option
 @quiet_option
 def evaluate(
@@ -53,9 +50,6 @@ def evaluate(
     confusion: str | None,
     reliability: str | None,
     force: bool,
-    device: str,
-    precision: str,
-    threads: int | None,
     as_json: bool,
     quiet: bool,
     **options: Any,
@@ -72,8 +66,8 @@ def evaluate(
     """
     drawn = {"--confusion": confusion, "--reliability": reliability}
     check_files(drawn, force, drawn=tuple(drawn))
-    config = ExamplesConfig(**options)
-    classifier = load_classifier(directory, device, threads, precision)
+    config, machine = split_options(options, ExamplesConfig, MachineConfig)
+    classifier = load_classifier(directory, machine)
     config = replace(config, clean=classifier.clean or config.clean)
     from chargen.sentiment.examples import read_examples
     from chargen.sentiment.metrics import evaluate as figures_of

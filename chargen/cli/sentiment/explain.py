@@ -12,7 +12,7 @@ import click
 from chargen.cli.files import check_files
 from chargen.cli.groups import Command
 from chargen.cli.options import (
-    device_option,
+    MachineConfig,
     json_option,
     load_classifier,
     model_argument,
@@ -20,9 +20,9 @@ from chargen.cli.options import (
     options_of,
     quiet_option,
 )
-from chargen.cli.options import threads_option as threads
 from chargen.cli.terminal import colourful, say, visible, visible_json
 from chargen.errors import ConfigError
+from chargen.options import split_options
 from chargen.sentiment.config import ExamplesConfig
 
 UNIT_TEXTS = 2000
@@ -76,8 +76,7 @@ STRONGEST = 12
     help="Paint the text (default: on a terminal).",
 )
 @options_of(ExamplesConfig, leave_out=("clean",))
-@device_option
-@threads
+@options_of(MachineConfig, leave_out=("precision",))
 @json_option
 @quiet_option
 def explain(
@@ -91,8 +90,6 @@ def explain(
     histogram: str | None,
     force: bool,
     color: bool | None,
-    device: str,
-    threads: int | None,
     as_json: bool,
     quiet: bool,
     **options: Any,
@@ -113,8 +110,8 @@ def explain(
         raise ConfigError("--histogram shows a unit: give labelled texts with --unit DATA")
     files = {"--html": html_file, "--png": png_file, "--histogram": histogram}
     check_files(files, force, drawn=("--png", "--histogram"))
-    config = ExamplesConfig(**options)
-    classifier = load_classifier(directory, device, threads)
+    config, machine = split_options(options, ExamplesConfig, MachineConfig)
+    classifier = load_classifier(directory, machine)
     from chargen.sentiment.explain import explain as explained
     from chargen.sentiment.explain import is_quick, leave_out
 

@@ -11,19 +11,18 @@ import click
 
 from chargen.cli.groups import Command
 from chargen.cli.options import (
-    device_option,
+    MachineConfig,
     json_option,
     load_classifier,
     model_argument,
     option,
     options_of,
-    precision_option,
     quiet_option,
 )
-from chargen.cli.options import threads_option as threads
 from chargen.cli.sentiment.verdicts import RowProgress, show, tell
 from chargen.cli.terminal import say
 from chargen.errors import ConfigError
+from chargen.options import split_options
 from chargen.sentiment.config import ExamplesConfig
 
 _BLOCK = 1 << 20  # bytes taken from a pipe at a time, at most; less when it has no more
@@ -48,9 +47,7 @@ _BLOCK = 1 << 20  # bytes taken from a pipe at a time, at most; less when it has
 )
 @option("--force", heading="Output", is_flag=True, help="Replace an output that exists.")
 @options_of(ExamplesConfig, leave_out=("label_column", "clean"))
-@device_option
-@precision_option
-@threads
+@options_of(MachineConfig)
 @json_option
 @quiet_option
 def predict(
@@ -59,9 +56,6 @@ def predict(
     source: str | None,
     output: str | None,
     force: bool,
-    device: str,
-    precision: str,
-    threads: int | None,
     as_json: bool,
     quiet: bool,
     **options: Any,
@@ -79,13 +73,11 @@ def predict(
     chargen sentiment predict sentiment --input reviews.csv.gz --output out.csv
     chargen sentiment predict sentiment --json "So so."
     """
-    config = ExamplesConfig(**options)
+    config, machine = split_options(options, ExamplesConfig, MachineConfig)
     _check_options(texts, source, output, as_json, config)
     if source is not None:
-        return _table(
-            directory, source, output, force, device, precision, threads, as_json, quiet, config
-        )
-    classifier = load_classifier(directory, device, threads, precision)
+        return _table(directory, source, output, force, machine, as_json, quiet, config)
+    classifier = load_classifier(directory, machine)
     from chargen.sentiment.tables import Tally
 
     tally = Tally()
@@ -123,9 +115,7 @@ def _table(
     source: str,
     output: str | None,
     force: bool,
-    device: str,
-    precision: str,
-    threads: int | None,
+    machine: MachineConfig,
     as_json: bool,
     quiet: bool,
     config: ExamplesConfig,
@@ -142,7 +132,7 @@ def _table(
     table.text_column()
     if table.source.form == "plain" and config.text_column is not None:
         raise ConfigError(f"--text-column is for tables; {table.name} is read as plain text")
-    classifier = load_classifier(directory, device, threads, precision)
+    classifier = load_classifier(directory, machine)
     from chargen.sentiment.tables import Tally, predict_table, verdicts
 
     progress = None if quiet else RowProgress()

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from chargen.cli.groups import Command
-from chargen.cli.options import json_option, option, options_of, quiet_option
+from chargen.cli.options import json_option, option, options_of, quiet_option, resume_option
 from chargen.cli.progress import reporter_for
 from chargen.cli.resuming import resume_budget
 from chargen.cli.terminal import echo_json, say
@@ -25,14 +25,15 @@ from chargen.sentiment.config import ExamplesConfig, FinetuneConfig, NetworkConf
     help="Language model to build on; give two, forward and backward, to read in both directions.",
 )
 @option("--out", heading="Output", type=click.Path(), help="Classifier to write.")
-@option(
-    "--resume",
-    "resumed",
-    heading="Output",
-    type=click.Path(),
-    help="Go on with a run, perhaps with a new budget.",
-)
+@resume_option
 @option("--force", heading="Output", is_flag=True, help="Replace a checkpoint that exists.")
+@option(
+    "--tensorboard",
+    heading="Output",
+    type=click.Path(file_okay=False),
+    metavar="FOLDER",
+    help="Write TensorBoard's event files there too.",
+)
 @options_of(FinetuneConfig)
 @options_of(NetworkConfig)
 @options_of(ExamplesConfig)
@@ -44,6 +45,7 @@ def train(
     out: str | None,
     resumed: str | None,
     force: bool,
+    tensorboard: str | None,
     as_json: bool,
     quiet: bool,
     **options: Any,
@@ -72,9 +74,17 @@ def train(
     from chargen.sentiment import finetune as runs
 
     if resumed is not None:
-        run = runs.resume_finetune(resumed, reporter=reporter, **budget)
+        run = runs.resume_finetune(resumed, reporter=reporter, tensorboard=tensorboard, **budget)
     else:
-        run = runs.finetune(str(data), encoder, str(out), force=force, reporter=reporter, **options)
+        run = runs.finetune(
+            str(data),
+            encoder,
+            str(out),
+            force=force,
+            reporter=reporter,
+            tensorboard=tensorboard,
+            **options,
+        )
     _tell(run, as_json, quiet)
     return 0 if run.finished else 128 + signal.SIGINT
 

@@ -1,0 +1,260 @@
+"""What language models learnt by reading: bits per character, and a probe of their frozen states.
+
+    python benchmarks/reading.py checkpoints/reviews other --train imdb_train.csv.xz --out table.md
+
+Bits per character are a checkpoint's own figure on what its corpus held out and, with --text, those
+of any text that `chargen evaluate` takes. The probe is a logistic regression on the last layer's
+outputs, pooled over a review: last, mean, largest and smallest, 4 H features. Of a review of more
+than --longest characters only the end is read.
+
+Labels come from the official training split alone, its repeated texts left out: --draws times, the
+classes in their proportions, from the first --pool reviews, the few labels among the many; the
+figures are always of the same last --test reviews. So all checkpoints meet the same reviews, which
+the texts that they read may hold, unlabelled. The official test split is never read.
+
+Features are standardised by the reviews drawn; five-fold cross-validation on them chooses the
+strength of regularisation. An accuracy is the mean over the draws, and in brackets stands their
+largest less their smallest. Each review is read once: with the defaults, 7.5 million characters of
+IMDB for a checkpoint. Seconds are of the processor.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegressionCV
+from sklearn.model_selection import StratifiedKFold
+from torch import Tensor
+
+import chargen
+from chargen.cli.options import reading_of
+from chargen.lm.recurrent import State
+from chargen.runtime.device import set_threads
+from chargen.sentiment.batching import EncodedTexts, Eye, read_all
+from chargen.sentiment.config import ExamplesConfig
+from chargen.sentiment.examples import read_examples, subset
+from chargen.sentiment.network import LIMIT, Reading
+from chargen.sentiment.pooling import LastState, Pooling
+from chargen.text.sources import read_all as read_text
+
+WINDOW = 64
+"""Steps of a window: its outputs are pooled while the processor's cache holds them."""
+
+STREAMS = 64
+"""Parts of --text that are read side by side."""
+
+STRENGTHS = tuple(2.0**power for power in range(-18, -3, 2))
+"""Inverse strengths of regularisation that are tried."""
+
+
+class Encoder(Protocol):
+    """What can be probed: a `CharLM`, or what reads like one."""
+
+    hidden_size: int
+
+    def initial_state(self, batch_size: int) -> State: ...
+
+    def features(self, ids: Tensor, state: State) -> tuple[Tensor, State]: ...
+
+
+@dataclass(frozen=True)
+class Task:
+    """Labelled reviews, those for the figures last.
+
+    Attributes
+    ----------
+    texts : list of str, N
+    targets : (N,) int64
+    draws : dict
+        By number of labels, the places of the reviews of each draw.
+    test : slice
+    """
+
+    texts: list[str]
+    targets: NDArray[np.int64]
+    draws: dict[int, list[list[int]]]
+    test: slice
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What a benchmark with this probe asks for."""
+    parser.add_argument("--train", required=True, help="the official training split, labelled")
+    parser.add_argument("--labels", type=int, nargs="+", default=[100, 500, 2000])
+    parser.add_argument("--draws", type=int, default=3)
+    parser.add_argument("--pool", type=int, default=6000, help="reviews that are drawn from")
+    parser.add_argument("--test", type=int, default=2500, help="reviews for the figures")
+    parser.add_argument("--longest", type=int, default=2000, help="characters of a review")
+    parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", action="store_true")
+
+
+def make_task(arguments: argparse.Namespace) -> Task:
+    """Read the labelled reviews and draw from them."""
+    examples = read_examples(arguments.train, ExamplesConfig(clean="html"))
+    first = {text: place for place, text in reversed(list(enumerate(examples.texts)))}
+    examples = examples.select(sorted(first.values()))
+    if len(examples) < arguments.pool + arguments.test:
+        raise SystemExit(
+            f"{arguments.train} has {len(examples):,} different reviews, fewer than --pool "
+            f"{arguments.pool} and --test {arguments.test} together: lower one of them"
+        )
+    # Each review's row becomes its place, by which draws are told.
+    examples = replace(examples, rows=tuple(range(len(examples))))
+    pool = examples.select(range(arguments.pool))
+    drawn = {
+        labels: [subset(pool, labels, seed).rows for seed in range(arguments.draws)]
+        for labels in arguments.labels
+    }
+    learnt = sorted({row for draws in drawn.values() for draw in draws for row in draw})
+    index = {row: i for i, row in enumerate(learnt)}
+    read = examples.select([*learnt, *range(len(examples))[-arguments.test :]])
+    return Task(
+        [text[-arguments.longest :] for text in read.texts],
+        np.array([examples.classes.index(label) for label in read.labels]),
+        {n: [[index[row] for row in draw] for draw in draws] for n, draws in drawn.items()},
+        slice(len(learnt), None),
+    )
+
+
+def states(encoder: Encoder, texts: Sequence[str], eye: Eye, precision: str) -> NDArray[np.float32]:
+    """Last, mean, largest and smallest output of an encoder over each text: (N, 4 H)."""
+
+    def pooled(readings: list[Reading]) -> Tensor:
+        ids, lengths = readings[0].ids, readings[0].lengths
+        last, pool, negated = LastState(lengths), Pooling(lengths), Pooling(lengths)
+        state = encoder.initial_state(ids.shape[1])
+        for first in range(0, len(ids), WINDOW):
+            outputs, state = encoder.features(ids[first : first + WINDOW], state)  # (T, B, H)
+            last.add(outputs, first)
+            pool.add(outputs, first)
+            negated.add(-outputs, first)
+        return torch.cat([last.result(), *pool.result(), -negated.result()[1]], -1)
+
+    encoded = EncodedTexts(texts, [eye])
+    width = 4 * encoder.hidden_size
+    return read_all(encoded, pooled, width, torch.device("cpu"), precision).numpy()
+
+
+def probe(features: NDArray[np.float32], task: Task) -> list[dict[str, Any]]:
+    """For each number of labels: accuracy (mean), spread, and of each draw accuracy and C."""
+    rows = []
+    for labels, draws in task.draws.items():
+        fitted = [fit(features, task, draw, seed) for seed, draw in enumerate(draws)]
+        accuracies = [accuracy for accuracy, _ in fitted]
+        rows.append(
+            {
+                "labels": labels,
+                "accuracy": statistics.mean(accuracies),
+                "spread": max(accuracies) - min(accuracies),
+                "accuracies": accuracies,
+                "C": [strength for _, strength in fitted],
+            }
+        )
+    return rows
+
+
+def fit(
+    features: NDArray[np.float32], task: Task, draw: list[int], seed: int
+) -> tuple[float, float]:
+    """Accuracy on the test reviews of a regression on those drawn, and the C that was chosen."""
+    mean, deviation = features[draw].mean(0), features[draw].std(0) + 1e-6
+    scaled = ((features - mean) / deviation).clip(-LIMIT, LIMIT)
+    # The weights lie in the span of the reviews drawn, which has fewer dimensions than features:
+    # in coordinates of that span the regression is the same, and many times faster.
+    basis, _ = np.linalg.qr(scaled[draw].T)
+    model = LogisticRegressionCV(
+        Cs=STRENGTHS,
+        cv=StratifiedKFold(5, shuffle=True, random_state=seed),
+        scoring="neg_log_loss",
+        max_iter=1000,
+    )
+    with warnings.catch_warnings():
+        # Of defaults that will change, and of the weakest regularisation, which converges slowly.
+        warnings.simplefilter("ignore")
+        model.fit(scaled[draw] @ basis, task.targets[draw])
+    right = model.predict(scaled[task.test] @ basis) == task.targets[task.test]
+    return float(right.mean()), float(np.ravel(model.C_)[0])
+
+
+def cells(rows: list[dict[str, Any]]) -> list[str]:
+    """What `probe` found, for a table."""
+    return [f"{row['accuracy']:.3f} ({row['spread']:.3f})" for row in rows]
+
+
+def line(values: Iterable[object]) -> str:
+    """A row of a table in Markdown."""
+    return f"| {' | '.join(map(str, values))} |"
+
+
+def measure(lm: chargen.LanguageModel, text: str | None, task: Task) -> dict[str, Any]:
+    """The figures of one checkpoint."""
+    assert lm.checkpoint is not None
+    results = lm.checkpoint.document("config").get("results", {})
+    row: dict[str, Any] = {
+        "checkpoint": str(lm.checkpoint.path),
+        "hidden_size": lm.model.hidden_size,
+        "precision": lm.precision,
+        "valid_bits": results.get("valid_bits_per_char"),
+        "text_bits": None,
+        "characters": sum(map(len, task.texts)),
+    }
+    if text:
+        read = read_text([text], reading_of(lm, (text,), {}))
+        row["text_bits"] = lm.score(read, streams=STREAMS).bits_per_char
+    began = time.process_time()
+    features = states(lm.model, task.texts, Eye(lm.vocabulary, lm.backward), lm.precision)
+    row["reading_seconds"] = time.process_time() - began
+    row["probe"] = probe(features, task)
+    row["probe_seconds"] = time.process_time() - began - row["reading_seconds"]
+    return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT")
+    add_options(parser)
+    parser.add_argument("--text", help="a text whose bits per character are measured too")
+    parser.add_argument("--out", type=Path, help="where the table goes, too")
+    arguments = parser.parse_args()
+    set_threads(arguments.threads)
+    # All are loaded before any is read: what is missing shall not be missed in the end.
+    models = [chargen.load(path, precision=arguments.precision) for path in arguments.checkpoints]
+    task = make_task(arguments)
+    names = ["checkpoint", "units", "bits, own", "bits, text"]
+    names += [f"{labels:,} labels" for labels in arguments.labels]
+    names += ["reading, s", "probe, s"]
+    rows = []
+    with Path(arguments.out or os.devnull).open("w", encoding="utf-8") as out:
+
+        def tell(values: Iterable[object]) -> None:
+            for file in [out] if arguments.json else [out, sys.stdout]:
+                print(line(values), file=file, flush=True)
+
+        tell(names)
+        tell(["---"] * len(names))
+        for lm in models:
+            row = measure(lm, arguments.text, task)
+            rows.append(row)
+            bits = ["" if b is None else f"{b:.3f}" for b in (row["valid_bits"], row["text_bits"])]
+            seconds = [f"{row[name]:.0f}" for name in ("reading_seconds", "probe_seconds")]
+            tell([row["checkpoint"], row["hidden_size"], *bits, *cells(row["probe"]), *seconds])
+    if arguments.json:
+        print(json.dumps({"reviews": len(task.texts), "rows": rows}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,250 @@
+"""TF-IDF with logistic regression, and ours, on the same labelled texts.
+
+TF-IDF is the measure: Wang & Manning 2012 ("Baselines and bigrams") show how much of sentiment it
+finds. Scikit-learn computes it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chargen.errors import CorpusError
+from chargen.sentiment import metrics
+from chargen.sentiment.classifier import Classifier
+from chargen.sentiment.config import OURS, CompareConfig
+from chargen.sentiment.examples import Examples, subset
+from chargen.sentiment.finetune import finetune
+from chargen.training.reporting import Reporter
+
+STRENGTH = 10.0
+"""Inverse strength of regularisation (C) where there are labels enough."""
+
+STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+FEW_LABELS = 2000
+"""With fewer labels, cross-validation on them chooses among `STRENGTHS`."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one system came to.
+
+    Attributes
+    ----------
+    model : str
+    accuracy, macro_f1, log_loss, ece : float
+        On the test texts (see `chargen.sentiment.metrics.evaluate`).
+    labels : int or None
+        Labelled texts that it was given, those it validated on among them; None where a trained
+        classifier does not tell.
+    parameters : int
+        Numbers that were learnt; of a probe those of the encoder too.
+    train_seconds : float or None
+        From texts to the finished model, the encoder's own training not counted.
+    texts_per_second : float
+        Of prediction, from texts to probabilities.
+    """
+
+    model: str
+    accuracy: float
+    macro_f1: float
+    log_loss: float
+    ece: float
+    labels: int | None
+    parameters: int
+    train_seconds: float | None
+    texts_per_second: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.model}: accuracy {self.accuracy:.4f}, macro-F1 {self.macro_f1:.4f}, "
+            f"{self.texts_per_second:,.0f} texts/s"
+        )
+
+
+def compare(
+    train: Examples, test: Examples, config: CompareConfig, reporter: Reporter | None = None
+) -> list[Row]:
+    """Fit each system on the same labelled texts and evaluate it on the same others.
+
+    Parameters
+    ----------
+    train : Examples
+        `config.labels` of them are used; ours hold a part of those back for validation.
+    test : Examples
+        Read for the figures only.
+    config : CompareConfig
+    reporter : Reporter, optional
+
+    Returns
+    -------
+    list of Row
+
+    Raises
+    ------
+    CheckpointError, ConfigError, CorpusError, TrainingError, MissingExtraError
+    """
+    reporter = reporter or Reporter()
+    metrics.require("a comparison")
+    trained = [Classifier.load(path, config.device) for path in config.classifier]
+    for path, classifier in zip(config.classifier, trained, strict=True):
+        _check_labels(path, classifier, test)
+    if config.labels is not None:
+        train = subset(train, config.labels, config.seed)
+    rows: list[Row] = []
+
+    def add(row: Row) -> None:
+        reporter.note(str(row))  # a long comparison may not come to its table
+        rows.append(row)
+
+    for name in config.systems:
+        reporter.note(f"{name}: {len(train):,} labelled texts")
+        if name in OURS:
+            add(_ours_row(name, train, test, config, reporter))
+        else:
+            add(_tfidf_row(name, train, test, config.seed))
+    for path, classifier in zip(config.classifier, trained, strict=True):
+        add(_trained_row(path, classifier, test))
+    return rows
+
+
+def tfidf(texts: Sequence[str], labels: Sequence[str], *, characters: bool, seed: int) -> Any:
+    """Learn TF-IDF with logistic regression.
+
+    Parameters
+    ----------
+    texts, labels : sequences of str, N
+        Two classes or more.
+    characters : bool
+        Count runs of 2 to 5 characters within words, not words and pairs of words.
+    seed : int
+        Of the folds of cross-validation.
+
+    Returns
+    -------
+    sklearn.pipeline.Pipeline
+        With ``classes_`` and ``predict_proba(texts)``.
+
+    Raises
+    ------
+    MissingExtraError
+        Without scikit-learn.
+    """
+    metrics.require("TF-IDF with logistic regression")
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV, StratifiedKFold
+    from sklearn.pipeline import make_pipeline
+
+    terms: dict[str, Any] = {"analyzer": "char_wb", "ngram_range": (2, 5)}
+    if not characters:  # scikit-learn's own pattern drops "!", "?" and what follows an apostrophe
+        terms = {"token_pattern": r"\w+(?:['\u2019]\w+)*|[^\w\s]", "ngram_range": (1, 2)}
+    regression: Any = LogisticRegression(C=STRENGTH, max_iter=1000)
+    fewest = min(Counter(labels).values())
+    if len(labels) < FEW_LABELS and fewest >= 2:
+        folds = StratifiedKFold(min(5, fewest), shuffle=True, random_state=seed)
+        strengths = {"C": STRENGTHS}
+        regression = GridSearchCV(regression, strengths, scoring="neg_log_loss", cv=folds)
+    counter = TfidfVectorizer(min_df=2, sublinear_tf=True, dtype=np.float32, **terms)
+    model = make_pipeline(counter, regression)
+    try:
+        return model.fit(texts, labels)
+    except ValueError:  # no term stands in two texts
+        return model.set_params(tfidfvectorizer__min_df=1).fit(texts, labels)
+
+
+# ---------------------------------------------------------------- rows
+
+
+def _row(
+    name: str,
+    predictor: Any,
+    classes: Sequence[str],
+    test: Examples,
+    labels: int | None,
+    parameters: int,
+    seconds: float | None,
+) -> Row:
+    """Predict, with a look at the clock, and evaluate."""
+    began = time.perf_counter()
+    probabilities = predictor.predict_proba(test.texts)
+    spent = max(time.perf_counter() - began, 1e-9)
+    figures = metrics.evaluate(test.labels, probabilities, classes)
+    return Row(
+        model=name,
+        **{key: figures[key] for key in ("accuracy", "macro_f1", "log_loss", "ece")},
+        labels=labels,
+        parameters=parameters,
+        train_seconds=seconds,
+        texts_per_second=len(test) / spent,
+    )
+
+
+def _tfidf_row(name: str, train: Examples, test: Examples, seed: int) -> Row:
+    began = time.perf_counter()
+    characters = name == "tfidf-chars"
+    model = tfidf(train.texts, train.labels, characters=characters, seed=seed)
+    seconds = time.perf_counter() - began
+    regression = getattr(model[-1], "best_estimator_", model[-1])
+    parameters = regression.coef_.size + regression.intercept_.size
+    classes = [str(label) for label in model.classes_]
+    return _row(name, model, classes, test, len(train), parameters, seconds)
+
+
+def _ours_row(
+    name: str, train: Examples, test: Examples, config: CompareConfig, reporter: Reporter
+) -> Row:
+    """What `chargen sentiment train` makes of the same texts; its files are not kept."""
+    with tempfile.TemporaryDirectory(prefix="chargen-compare-") as folder:
+        run = finetune(
+            train,
+            config.encoder,
+            Path(folder) / "classifier",
+            reporter=reporter,
+            method="probe" if name == "probe" else "finetune",
+            from_scratch=name == "scratch",
+            unlabelled=config.unlabelled if name == "finetuned" else None,
+            valid_fraction=config.valid_fraction,
+            minutes=config.minutes,
+            epochs=config.epochs,
+            seed=config.seed,
+            device=config.device,
+        )
+    if not run.finished:  # it stops softly at Ctrl-C; half a run is no row of a table
+        raise KeyboardInterrupt
+    made = run.classifier
+    size = _parameters(made)
+    return _row(f"ours, {name}", made, made.labels, test, len(train), size, run.seconds)
+
+
+def _trained_row(path: str, classifier: Classifier, test: Examples) -> Row:
+    stored = classifier.checkpoint
+    results = stored.document("config").get("results", {}) if stored is not None else {}
+    labels, seconds = results.get("labels_used"), results.get("seconds")
+    known = labels if isinstance(labels, int) else None
+    spent = float(seconds) if isinstance(seconds, int | float) else None
+    return _row(path, classifier, classifier.labels, test, known, _parameters(classifier), spent)
+
+
+def _parameters(classifier: Classifier) -> int:
+    count = sum(parameter.numel() for parameter in classifier.network.parameters())
+    if classifier.ngrams is not None:
+        count += classifier.ngrams.weights.size + classifier.ngrams.biases.size
+    return int(count)
+
+
+def _check_labels(path: str, classifier: Classifier, test: Examples) -> None:
+    """Before the long work: can this classifier be right about these texts at all?"""
+    strange = [label for label in test.classes if label not in classifier.labels]
+    if strange:
+        raise CorpusError(
+            f"{test.source} has the labels {', '.join(map(repr, strange))}, which the classifier "
+            f"{path} does not know; its own are {', '.join(map(repr, classifier.labels))}"
+        )

@@ -1,0 +1,95 @@
+"""The text of a run, the same on every rank."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from chargen.errors import CorpusError
+from chargen.lm import storage
+from chargen.runtime.distributed import Ranks
+from chargen.text.config import CorpusConfig
+from chargen.text.corpus import Corpus, cached_corpus, current_key, load_corpus
+from chargen.text.sources import is_there
+from chargen.training.reporting import Reporter
+
+
+def corpus_on_all_ranks(
+    ranks: Ranks, load: Callable[[], Corpus], saved: dict[str, Any], reverse: bool
+) -> Corpus:
+    """The corpus that rank 0 loads, on each rank: through the cache, or encoded once a machine.
+
+    Parameters
+    ----------
+    ranks : Ranks
+    load : callable
+        Called on rank 0.
+    saved : dict
+        The "arguments" and the "config" of the corpus.
+    reverse : bool
+        Whether the ids are those of the text read backward.
+
+    Raises
+    ------
+    CorpusError
+        Where a rank finds another text than rank 0 did.
+    """
+    loaded: list[Corpus] = []
+
+    def first() -> str:
+        loaded.append(load())
+        return loaded[0].key
+
+    found = {**saved, "key": ranks.shared(first)}
+    return ranks.in_turn(
+        lambda: loaded[0] if loaded else corpus_again("rank 0", found, reverse, Reporter())
+    )
+
+
+def corpus_resumed(
+    directory: str, saved: dict[str, Any], reverse: bool, reporter: Reporter
+) -> Corpus:
+    """The text that a run began with; see `chargen.resume` on one that was edited."""
+    names, config = saved["arguments"], _saved_config(directory, saved)
+    gone = [] if names else ["the given text"]
+    gone += [name for name in (*names, config.valid) if name is not None and not is_there(name)]
+    if gone and (text := cached_corpus(saved["key"])):
+        shown = ", ".join("standard input" if name == "-" else name for name in gone)
+        reporter.note(f"{shown} cannot be read again: going on with its encoding in the cache")
+        return text
+    if not gone and saved["key"] != current_key(
+        names, config, reverse=reverse, progress=reporter.stage
+    ):
+        raise _changed(directory, saved)
+    return corpus_again(directory, saved, reverse, reporter)
+
+
+def corpus_again(where: str, saved: dict[str, Any], reverse: bool, reporter: Reporter) -> Corpus:
+    """The corpus of a run that has begun: its encoding if that is here, or built again."""
+    text = cached_corpus(saved["key"])
+    if text is not None:
+        return text
+    if not saved["arguments"] or "-" in saved["arguments"]:
+        origin = "a pipe" if saved["arguments"] else "Python"
+        raise CorpusError(
+            f"the text that {where} was reading came from {origin} and is no longer in the cache"
+        )
+    text = load_corpus(
+        saved["arguments"], _saved_config(where, saved), reverse=reverse, progress=reporter.stage
+    )
+    if text.key != saved["key"]:
+        raise _changed(where, saved)
+    return text
+
+
+def _saved_config(where: str, saved: dict[str, Any]) -> CorpusConfig:
+    return storage.config_from_json(
+        CorpusConfig, saved["config"], f"{where}: corpus of config.json"
+    )
+
+
+def _changed(where: str, saved: dict[str, Any]) -> CorpusError:
+    return CorpusError(
+        f"the corpus of {where} ({', '.join(saved['arguments'])}) has changed since: "
+        "a run can only go on with the same text"
+    )

@@ -1,0 +1,245 @@
+"""What the loop trains for a language model: truncated BPTT over streams of ids.
+
+It knows ids and weights. Where text is drawn, it calls what it was given.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from chargen.lm.batching import Streams, Window
+from chargen.lm.config import settled
+from chargen.lm.evaluation import bits, mean_nats
+from chargen.lm.model import CharLM
+from chargen.lm.optim import learning_rate_factor, make_optimizers
+from chargen.lm.recipes import Plan
+from chargen.lm.recurrent import State, detach
+from chargen.runtime.distributed import Ranks
+from chargen.runtime.precision import autocast
+from chargen.training import carried
+from chargen.training.progress import Progress
+from chargen.training.task import Evaluation, Settings, Task, Tensors
+
+EVALUATION_STREAMS = 32
+
+
+@dataclass
+class ReadingProgress(Progress):
+    """Where the training of a language model stands.
+
+    Attributes
+    ----------
+    best_nats : float or None
+        Of the best evaluation so far; nats per symbol of the same text each time.
+    final_nats : float or None
+        Of the best weights, over up to 20 times as much text, once the run has ended.
+    """
+
+    best_nats: float | None = None
+    final_nats: float | None = None
+
+    @property
+    def figure(self) -> float | None:
+        """Nats per symbol of the best weights, over as much text as was read."""
+        return self.best_nats if self.final_nats is None else self.final_nats
+
+
+class LanguageModelling(Task):
+    """A language model learns from one corpus.
+
+    Parameters
+    ----------
+    model : CharLM
+        On its device; its weights are trained in place.
+    plan : Plan
+    train_ids, valid_ids : (N,) integers
+        Validation may be empty: then the last weights count as the best.
+    start_id : int
+        What validation text is predicted from.
+    precision : {"float32", "bfloat16"}
+    sample : callable, optional
+        Draws a short text from a model for people to see.
+    ranks : Ranks, optional
+        The processes that train this model together, each its own streams; this one alone by
+        default.
+    separator_id : int, optional
+        What ends a document, where documents are kept apart.
+
+    Attributes
+    ----------
+    hidden : State
+        Of the streams, carried from window to window.
+    """
+
+    model: CharLM
+    progress: ReadingProgress
+
+    def __init__(
+        self,
+        model: CharLM,
+        plan: Plan,
+        train_ids: NDArray[np.integer],
+        valid_ids: NDArray[np.integer],
+        start_id: int,
+        precision: str,
+        sample: Callable[[CharLM], str] | None = None,
+        ranks: Ranks | None = None,
+        separator_id: int | None = None,
+    ) -> None:
+        config = plan.train
+        self.model = model
+        self.plan = plan
+        self.config = config
+        self.valid_ids = valid_ids
+        self.start_id = start_id
+        self.precision = precision
+        self.sample = sample
+        self.ranks = ranks or Ranks()
+        self.progress = ReadingProgress()
+        self.device = model.embedding.weight.device
+        self.streams = Streams(
+            train_ids,
+            settled(config.batch_size),
+            settled(config.window),
+            config.seed,
+            config.window_jitter,
+            self.ranks.columns(settled(config.batch_size)),
+            separator_id if config.shuffle_documents else None,
+        )
+        self.optimizers = make_optimizers(model, config, precision)
+        self.hidden = self._fresh_state()
+        example = torch.zeros((2, len(self.streams.columns)), dtype=torch.int64).to(self.device)
+        self.learner = self.ranks.wrapped(model, example, self.hidden)
+        self.ranks.seed_own(config.seed)
+
+    def settings(self) -> Settings:
+        config = self.config
+
+        def schedule(share_done: float, step: int) -> float:
+            warmup_steps = settled(config.warmup_steps)
+            return learning_rate_factor(
+                share_done, step, warmup_steps, config.schedule, config.cooldown
+            )
+
+        return Settings(
+            self._budget(),
+            schedule,
+            settled(config.learning_rate),
+            config.clip,
+            config.ema,
+            config.patience,
+            settled(config.eval_every),
+            0,
+            config.checkpoint_every,
+        )
+
+    def _budget(self) -> tuple[str, float]:
+        config = self.config
+        if config.steps is not None:
+            return "step", config.steps
+        if config.epochs is not None:
+            return "step", max(1, round(config.epochs * self.streams.windows_per_epoch))
+        return "seconds", settled(config.minutes) * 60
+
+    # ---------------------------------------------------------------- a step
+
+    def next_batch(self) -> Window:
+        return self.streams.next()
+
+    def loss(
+        self, batch: Window, share_done: float, factor: float
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """The mean over the streams; the state is carried on, and cut off from the past."""
+        inputs = batch.inputs.to(self.device, non_blocking=True)  # (T, B)
+        targets = batch.targets.to(self.device, non_blocking=True)
+        if batch.starts_epoch:
+            self.hidden = self._fresh_state()
+        # A shorter window is a smaller sample of the gradient (Merity et al. 2018).
+        rate = settled(self.config.learning_rate) * factor * len(inputs) / self.streams.window
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+        with autocast(self.device, self.precision):
+            logits, hidden = self.learner(inputs, self.hidden)  # (T, B, V)
+        loss = nn.functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
+        self.hidden = detach(hidden)
+        self.progress.characters += len(targets) * self.streams.batch_size
+        # The mean over the ranks is then the mean over the streams, however they are split.
+        loss = loss * (len(self.streams.columns) * self.ranks.size / self.streams.batch_size)
+        return loss, {"epoch": self.streams.epoch}
+
+    def skipped(self) -> None:
+        """The state may be spoilt too, so the streams start afresh."""
+        self.hidden = self._fresh_state()
+
+    def _fresh_state(self) -> State:
+        return self.model.initial_state(len(self.streams.columns))
+
+    # ---------------------------------------------------------------- evaluation
+
+    def evaluate(self) -> Evaluation:
+        """Read the first `plan.evaluation_characters` of the validation text, and draw a sample."""
+        progress, ids = self.progress, self.valid_ids[: self.plan.evaluation_characters]
+        if not len(ids):
+            return Evaluation({}, True, True, self._sampled())
+        # In float32 this took twice the time, for figures 2e-4 nats apart; the figure of
+        # the run (`conclude`) is float32.
+        with autocast(self.device, self.precision):
+            nats = mean_nats(self.model, ids, self.start_id, EVALUATION_STREAMS)
+        row = {
+            "valid_nats": nats,
+            "valid_bits": bits(nats),
+            "valid_characters": len(ids),
+        }
+        if not math.isfinite(nats):
+            return Evaluation(row, False, False)
+        better = progress.best_nats is None or nats < progress.best_nats
+        if better:
+            progress.best_nats = nats
+        return Evaluation(row, better, better, self._sampled())
+
+    def _sampled(self) -> str | None:
+        return self.sample(self.model) if self.sample else None
+
+    def conclude(self, best: dict[str, Tensor]) -> dict[str, Any]:
+        """Read at most 20 times as much of the validation text as on the way."""
+        ids = self.valid_ids[: 20 * self.plan.evaluation_characters]
+        if not len(ids):
+            return {}
+        nats = mean_nats(self.model, ids, self.start_id, EVALUATION_STREAMS)
+        self.progress.final_nats = nats
+        return {"final_nats": nats, "final_characters": len(ids)}
+
+    # ---------------------------------------------------------------- going on
+
+    def state(self) -> tuple[dict[str, Any], Tensors]:
+        """Where the streams stand, and what the ranks carry: "state" and "generators"."""
+        document: dict[str, Any] = {"streams": self.streams.state()}
+        if self.ranks.size > 1:
+            document["ranks"] = self.ranks.size
+        states, generators = carried.merged(self.ranks, self.hidden, self.device)
+        generators["streams"] = self.streams.generator.get_state()
+        return document, {"generators": generators, "state": states}
+
+    def restore(self, document: dict[str, Any], tensors: Tensors) -> None:
+        """Go on where `state` was taken.
+
+        The number of ranks may be another: then the streams are dealt anew, and dropout draws
+        other random numbers.
+        """
+        fresh_state = self._fresh_state()
+        self.hidden = carried.dealt(tensors["state"], self.streams.columns, self.device)
+        if [(p.shape, p.dtype) for p in self.hidden] != [(p.shape, p.dtype) for p in fresh_state]:
+            raise ValueError("the states of the streams have another shape or type")
+        self.streams.restore(document["streams"], tensors["generators"]["streams"])
+        # A rank that is new does not draw the numbers again that the run began with.
+        fresh = self.config.seed + self.progress.step
+        carried.restore_own_generators(self.ranks, tensors["generators"], self.device, fresh)

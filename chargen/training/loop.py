@@ -1,0 +1,312 @@
+"""The training loop: budget, schedule, patience, averaging, best weights, log and checkpoints.
+
+What a step and an evaluation are, a `Task` says; where a checkpoint goes, who made the loop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Any, Generic, NoReturn, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from chargen.errors import TrainingError
+from chargen.lm.optim import (
+    WeightAverage,
+    clip_gradient,
+    load_optimizer_tensors,
+    optimizer_tensors,
+)
+from chargen.training.progress import Progress
+from chargen.training.reporting import Log, Reporter
+from chargen.training.task import Task, Tensors
+
+AnyTask = TypeVar("AnyTask", bound=Task)
+
+LOG_EVERY = 10
+"""Steps between two rows of metrics."""
+
+GIVE_UP_AFTER = 10
+"""Steps in a row without a finite loss and gradient."""
+
+CHECKPOINT_SECONDS = 60.0
+
+
+class Loop(Generic[AnyTask]):
+    """One training run.
+
+    Parameters
+    ----------
+    task : Task
+    save : callable
+        Called with this loop when a checkpoint is due; on every rank.
+    reporter : Reporter, optional
+    log : Log, optional
+        What the run was until now.
+
+    Attributes
+    ----------
+    best : dict of str to Tensor
+        The weights of the best evaluation, on the CPU; empty before there is any.
+    stop_requested : bool
+        Set, it ends the run after the step.
+    """
+
+    def __init__(
+        self,
+        task: AnyTask,
+        save: Callable[[Loop[AnyTask]], None],
+        reporter: Reporter | None = None,
+        log: Log | None = None,
+    ) -> None:
+        self.task = task
+        self.save = save
+        self.reporter = reporter or Reporter()
+        self.log = log or Log()
+        self.settings = task.settings()
+        self.average = WeightAverage(task.model, self.settings.ema) if self.settings.ema else None
+        self.best: dict[str, Tensor] = {}
+        self.stop_requested = False
+        self._evaluated_at = -1
+        self._saved_at = (0, 0.0)
+
+    @property
+    def progress(self) -> Progress:
+        """Where the run stands."""
+        return self.task.progress
+
+    def run(self) -> None:
+        """Train until the budget is used, patience ends, or `stop_requested` is set.
+
+        Raises
+        ------
+        TrainingError
+            Where `GIVE_UP_AFTER` steps in a row had no finite loss, or no evaluation found
+            numbers; the last checkpoint stays.
+        """
+        began = time.perf_counter() - self.progress.seconds
+        due = self._evaluations_due
+        while self._goes_on(began):
+            row = self.step(self.task.next_batch())
+            if self.progress.step % LOG_EVERY == 0:
+                self.log.add(row)
+            self.reporter.step(self.share_done, row)
+            if self._evaluations_due > due and not self.finished:
+                self.evaluate()
+            due = self._evaluations_due
+            # A finished run is only saved with its last evaluation: resuming it does nothing.
+            if self._checkpoint_is_due() and not self.finished:
+                self.save_now()
+        if self.finished:
+            if self._evaluated_at != self.progress.step:
+                self.evaluate()
+            self.task.ranks.shared(self._conclude)
+        self.save_now()
+
+    def _goes_on(self, began: float) -> bool:
+        # Signals and clocks differ between ranks; a decision must not, or they wait for each other.
+        self.progress.seconds, stop = self.task.ranks.agree(
+            time.perf_counter() - began, self.stop_requested
+        )
+        return not stop and not self.finished
+
+    def step(self, batch: Any) -> dict[str, Any]:
+        """Learn from one batch.
+
+        Returns
+        -------
+        dict
+            Loss in nats, learning rate, norm of the gradient before clipping, counts, and what
+            the task adds: of all ranks together.
+        """
+        task, progress, clip = self.task, self.progress, self.settings.clip
+        share = self.share_done
+        task.model.train()
+        loss, told = task.loss(batch, share, self.settings.schedule(share, progress.step))
+        task.model.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        norm = clip_gradient(task.model.parameters(), clip)
+        loss_value, norm_value = task.ranks.mean(torch.stack([loss.detach(), norm])).tolist()
+
+        progress.step += 1
+        if math.isfinite(loss_value) and math.isfinite(norm_value):
+            for optimizer in task.optimizers:
+                optimizer.step()
+            progress.skipped_in_row = 0
+            progress.clipped += clip > 0 and norm_value > clip
+            if self.average:
+                self.average.update(progress.step)
+        else:
+            self._skip()
+        return {
+            "step": progress.step,
+            "characters": progress.characters,
+            "seconds": round(progress.seconds, 3),
+            "loss": loss_value,
+            "learning_rate": task.optimizers[0].param_groups[0]["lr"],
+            "gradient_norm": norm_value,
+            "clipped_share": progress.clipped / progress.step,
+            "skipped": progress.skipped,
+            **{k: v.item() if isinstance(v, Tensor) else v for k, v in told.items()},
+        }
+
+    def _skip(self) -> None:
+        """Leave the weights alone."""
+        self.progress.skipped += 1
+        self.progress.skipped_in_row += 1
+        self.task.skipped()
+        if self.progress.skipped_in_row >= GIVE_UP_AFTER:
+            self.task.ranks.shared(lambda: self._give_up(f"for {GIVE_UP_AFTER} steps in a row"))
+
+    def _give_up(self, when: str) -> NoReturn:
+        kept = (
+            "the last good checkpoint is kept"
+            if self.saved_step
+            else "no checkpoint had been written"
+        )
+        raise TrainingError(
+            f"the loss was not a finite number {when} (step {self.progress.step}): try a smaller "
+            f"--learning-rate than {self.settings.learning_rate:g}, or --precision float32; {kept}"
+        )
+
+    # ---------------------------------------------------------------- budget
+
+    @property
+    def share_done(self) -> float:
+        """Used share of the budget, 0 to 1."""
+        count, end = self.settings.budget
+        return float(getattr(self.progress, count) / end)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        patience = self.settings.patience
+        return self.share_done >= 1 or (patience is not None and self.progress.stale >= patience)
+
+    def take_budget(self, config: Any) -> None:
+        """Go on with the budget, schedule and learning rate of `config`; patience begins anew."""
+        self.task.config = config
+        self.settings = self.task.settings()
+        self.progress.stale = 0
+
+    # ---------------------------------------------------------------- evaluation
+
+    @property
+    def _evaluations_due(self) -> int:
+        """Evaluations that a run this far along should have had."""
+        if self.settings.eval_every is not None:
+            return self.progress.step // self.settings.eval_every
+        return int(min(1.0, self.share_done) * self.settings.evaluations)
+
+    def evaluate(self) -> None:
+        """Evaluate, and keep the weights where they are the best.
+
+        Rank 0 does so, and the others take over how the run stands.
+        """
+        self._evaluated_at = self.progress.step
+        self.task.progress = self.task.ranks.shared(self._evaluated)
+
+    def _evaluated(self) -> Progress:
+        progress = self.progress
+        with self._averaged():
+            found = self.task.evaluate()
+            if found.keep:
+                self.best, progress.best_step = _copied(self.task.model), progress.step
+        progress.stale = 0 if found.better else progress.stale + 1
+        row = {"step": progress.step, **found.row, "seconds": round(progress.seconds, 3)}
+        self.log.add(row)
+        self.reporter.evaluated(row, found.text)
+        return progress
+
+    @contextlib.contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The model in evaluation mode with the averaged weights; then all is as it was."""
+        model = self.task.model
+        buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+        if self.average:
+            self.average.swap()
+        model.eval()
+        try:
+            yield
+        finally:
+            model.train()
+            for buffer, before in buffers:
+                buffer.copy_(before)
+            if self.average:
+                self.average.swap()
+
+    def _conclude(self) -> None:
+        if not self.best:
+            self._give_up("at any evaluation")
+        model = self.task.model
+        last = {name: value.clone() for name, value in model.state_dict().items()}
+        model.load_state_dict(last | self.best)  # a checkpoint leaves out what only training needs
+        model.eval()
+        row = self.task.conclude(self.best)
+        model.load_state_dict(last)
+        model.train()
+        if row:
+            self.log.add({"step": self.progress.step, **row})
+
+    # ---------------------------------------------------------------- saving and going on
+
+    def _checkpoint_is_due(self) -> bool:
+        step, seconds = self.progress.step, self.progress.seconds
+        if self.settings.checkpoint_every is not None:
+            return step % self.settings.checkpoint_every == 0
+        return seconds - self._saved_at[1] >= CHECKPOINT_SECONDS
+
+    @property
+    def saved_step(self) -> int:
+        """The step of the last checkpoint; 0 before the first."""
+        return self._saved_at[0]
+
+    def save_now(self) -> None:
+        """Write a checkpoint of this step."""
+        self.save(self)
+        self._saved_at = (self.progress.step, self.progress.seconds)
+
+    def state(self) -> tuple[dict[str, Any], Tensors]:
+        """Everything that going on exactly needs; each rank gives its part to rank 0.
+
+        Returns
+        -------
+        document : dict
+            JSON values.
+        tensors : dict of str to dict of str to Tensor
+            "model", "optimizer", with EMA "average", and those of the task.
+        """
+        document, tensors = self.task.state()
+        tensors["model"] = _copied(self.task.model)
+        tensors["optimizer"] = optimizer_tensors(*self.task.optimizers)
+        if self.average:
+            tensors["average"] = dict(self.average.average)
+        return {"progress": asdict(self.progress), **document}, tensors
+
+    def restore(self, document: dict[str, Any], tensors: Tensors, best: dict[str, Tensor]) -> None:
+        """Go on where `state` was taken, with the best weights so far.
+
+        Raises
+        ------
+        ValueError, LookupError, TypeError, RuntimeError
+            Where it was taken from another run (see `chargen.lm.storage.fitting`).
+        """
+        task = self.task
+        task.progress = type(task.progress)(**document["progress"])
+        task.model.load_state_dict(tensors["model"])
+        load_optimizer_tensors(tensors["optimizer"], *task.optimizers)
+        if self.average:
+            self.average.load(tensors["average"])
+        task.restore(document, tensors)
+        self.best = best if self.progress.best_step else {}
+        self._saved_at = (self.progress.step, self.progress.seconds)
+
+
+def _copied(model: nn.Module) -> dict[str, Tensor]:
+    """Copies of all weights and buffers on the CPU; tied ones, which are one, apart."""
+    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}

@@ -1,0 +1,171 @@
+"""What a training loop is given: what a step is, what an evaluation is, and what has a state."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from chargen.runtime.distributed import Ranks
+from chargen.training.progress import Progress
+
+Tensors = dict[str, dict[str, Tensor]]
+"""Groups of tensors, each a file of a checkpoint."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How long a loop runs, and what it does on the way.
+
+    Attributes
+    ----------
+    budget : (str, float)
+        A count of `Progress` and where it ends: ("step", 60), ("seconds", 300.0).
+    schedule : callable
+        The used share of the budget, 0 to 1, and the steps done, to the share of the highest
+        learning rate.
+    learning_rate : float
+        The highest, for the advice to those whose loss is not finite.
+    clip : float
+        Largest norm of the gradient; 0 turns clipping off.
+    ema : float or None
+        Decay of the average of the weights that is evaluated; 0 or None is off.
+    patience : int or None
+        Evaluations without a better one that end the run.
+    eval_every : int or None
+        Steps between evaluations; None spreads `evaluations` over the budget.
+    evaluations : int
+    checkpoint_every : int or None
+        Steps between checkpoints; None is every minute.
+    """
+
+    budget: tuple[str, float]
+    schedule: Callable[[float, int], float]
+    learning_rate: float
+    clip: float
+    ema: float | None
+    patience: int | None
+    eval_every: int | None
+    evaluations: int
+    checkpoint_every: int | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found.
+
+    Attributes
+    ----------
+    row : dict
+        Figures for the log.
+    better : bool
+        Than all before: patience begins anew.
+    keep : bool
+        Whether these weights are the ones of the run until others are.
+    text : str or None
+        A sample, for people.
+    """
+
+    row: dict[str, Any]
+    better: bool
+    keep: bool
+    text: str | None = None
+
+
+class Task(ABC):
+    """What a `Loop` trains.
+
+    Attributes
+    ----------
+    model : nn.Module
+        On its device; trained in place.
+    optimizers : sequence of torch.optim.Optimizer
+        Over parameters of `model`.
+    config : dataclass
+        What `settings` come from.
+    progress : Progress
+    ranks : Ranks
+        The processes that train this model together; this one alone by default.
+    """
+
+    model: nn.Module
+    optimizers: Sequence[torch.optim.Optimizer]
+    config: Any
+    progress: Progress
+    ranks: Ranks = Ranks()
+
+    @abstractmethod
+    def settings(self) -> Settings:
+        """What the loop has to know of `config`."""
+
+    @abstractmethod
+    def next_batch(self) -> Any:
+        """What the next step learns from."""
+
+    @abstractmethod
+    def loss(self, batch: Any, share_done: float, factor: float) -> tuple[Tensor, dict[str, Any]]:
+        """Read a batch, with the rates of `optimizers` set and what was read counted.
+
+        Parameters
+        ----------
+        batch
+            As `next_batch` gives it.
+        share_done : float
+            Used share of the budget, 0 to 1.
+        factor : float
+            Share of the highest learning rate that is due.
+
+        Returns
+        -------
+        loss : (), nats
+            Its gradient is the step's.
+        row : dict
+            What the log tells of the step besides; () tensors are read once the step is done.
+        """
+
+    @abstractmethod
+    def skipped(self) -> None:
+        """Forget what the last batch left: its loss or gradient was not finite."""
+
+    @abstractmethod
+    def evaluate(self) -> Evaluation:
+        """Measure the model, which is in evaluation mode. On rank 0 only.
+
+        The loop puts the model's buffers back, and has the average of the weights in their place.
+        """
+
+    @abstractmethod
+    def conclude(self, best: dict[str, Tensor]) -> dict[str, Any]:
+        """Say what the run came to; a row for the log, or an empty one. On rank 0 only.
+
+        Parameters
+        ----------
+        best : dict of str to Tensor
+            The weights of the run, which `model` has too, in evaluation mode; changes to them
+            are kept.
+        """
+
+    @abstractmethod
+    def state(self) -> tuple[dict[str, Any], Tensors]:
+        """What going on exactly needs besides model, optimizers and progress. On every rank.
+
+        Returns
+        -------
+        document : dict
+            JSON values.
+        tensors : dict of str to dict of str to Tensor
+        """
+
+    @abstractmethod
+    def restore(self, document: dict[str, Any], tensors: Tensors) -> None:
+        """Go on where `state` was taken.
+
+        Raises
+        ------
+        ValueError, LookupError, TypeError, RuntimeError
+            Where it was taken from another run (see `chargen.lm.storage.fitting`).
+        """

@@ -1,0 +1,123 @@
+"""Short posts sorted by a bidirectional LSTM on word vectors that others have trained.
+
+    words -> vectors of a file -> dropout -> LSTM forwards | LSTM backwards -> both last states
+          -> dropout -> linear -> logits of the classes
+
+A few hundred posts teach a network little about words. A file of GloVe or word2vec (or one that
+`word_vectors.py` makes) knows from much more text which words are alike, also those of the test
+posts that no training post has; so its vectors stay as they are. Without --vectors they begin at
+random and are learnt, for comparison. Both directions: Schuster & Paliwal 1997. Run it:
+
+    python examples/rnn_chapter/post_bilstm.py posts.csv --test others.csv \\
+        --vectors glove.6B.100d.txt
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from pathlib import Path
+
+import torch
+from text_rnn import fit
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
+from words import PAD, Vocabulary, encode, parser_for, read, tokenise
+
+from chargen import CorpusError
+from chargen.cli.scripts import run_script
+
+
+class BiLSTMClassifier(nn.Module):
+    """Classes from the last states of both directions.
+
+    Parameters
+    ----------
+    vectors : (V, E)
+        Of the words, by number.
+    learn_vectors : bool
+    hidden_size, num_classes : int
+        H of each direction, C
+    """
+
+    def __init__(
+        self, vectors: Tensor, learn_vectors: bool, hidden_size: int, num_classes: int
+    ) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding.from_pretrained(
+            vectors, freeze=not learn_vectors, padding_idx=PAD
+        )
+        self.recurrent = nn.LSTM(vectors.shape[1], hidden_size, bidirectional=True)
+        self.dropout = nn.Dropout(0.5)
+        self.output = nn.Linear(2 * hidden_size, num_classes)
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """Logits (B, C) from ids (T, B) and lengths (B,)."""
+        embedded = self.dropout(self.embedding(ids))  # (T, B, E)
+        # Packed, the backward direction begins at each text's own last word, not in its padding.
+        packed = pack_padded_sequence(embedded, lengths, enforce_sorted=False)
+        _, (hidden, _) = self.recurrent(packed)  # (2, B, H)
+        return self.output(self.dropout(torch.cat([hidden[0], hidden[1]], dim=-1)))
+
+
+def read_vectors(path: str, wanted: Collection[str]) -> tuple[Vocabulary, Tensor]:
+    """The wanted words that a text file of GloVe or word2vec has, and their vectors (V, E).
+
+    Each line is a word and its numbers; word2vec's first line says how many words and numbers
+    there are. What stands for no word is zero, and the vectors have a root mean square of 1.
+    """
+    found: dict[str, list[float]] = {}
+    size = 0
+    with Path(path).open(encoding="utf-8", errors="replace", newline="\n") as lines:
+        for number, line in enumerate(lines, 1):
+            fields = line.split()
+            if number == 1:
+                header = len(fields) == 2 and fields[1].isdecimal()
+                size = int(fields[1]) if header else len(fields) - 1
+                if header and size > 0:
+                    continue
+            if size < 1 or len(fields) <= size:
+                raise CorpusError(f"{path}, line {number}: this is no word with its numbers")
+            # From the right: some of GloVe's words, such as ". . .", have spaces.
+            word = " ".join(fields[:-size])
+            if word in wanted and word not in found:
+                found[word] = [finite(field, path, number) for field in fields[-size:]]
+    if not found:
+        raise CorpusError(f"{path} has a vector for none of the {len(wanted):,} words of the posts")
+    matrix = torch.tensor([[0.0] * size] * 2 + list(found.values()))
+    scale = matrix[2:].square().mean().sqrt().clamp(min=1e-6)
+    return Vocabulary(found), matrix / scale
+
+
+def finite(text: str, path: str, line: int) -> float:
+    """The number that is written here."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise CorpusError(f"{path}, line {line}: {text!r} is not a number")
+    return value
+
+
+def main() -> None:
+    """Read, learn, print."""
+    parser = parser_for("Short posts sorted by a bidirectional LSTM.", epochs=10)
+    parser.add_argument("--vectors", metavar="FILE", help="text file of GloVe or word2vec")
+    args = parser.parse_args()
+    torch.manual_seed(args.seed)
+    train, test = read(args)
+    if args.vectors:
+        words = {word for text in (*train.texts, *test.texts) for word in tokenise(text)}
+        vocabulary, vectors = read_vectors(args.vectors, words)
+        print(f"{args.vectors} has {len(vocabulary) - 2:,} of {len(words):,} words")
+    else:
+        vocabulary = Vocabulary.from_texts(train.texts)
+        vectors = torch.randn(len(vocabulary), 100)
+    model = BiLSTMClassifier(vectors, not args.vectors, args.hidden, len(train.classes))
+    learnt, asked = (encode(part, vocabulary, train.classes) for part in (train, test))
+    fit(model, learnt, asked, args.epochs, rate=2e-3)
+
+
+if __name__ == "__main__":
+    run_script(main)

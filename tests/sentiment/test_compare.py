@@ -1,0 +1,158 @@
+"""TF-IDF and ours on the same texts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from chargen.errors import ConfigError, CorpusError, MissingExtraError
+from chargen.sentiment import compare as comparison
+from chargen.sentiment import metrics
+from chargen.sentiment.compare import compare, tfidf
+from chargen.sentiment.config import TFIDF, CompareConfig
+from chargen.training.reporting import Reporter
+
+from .making import planted
+from .models import save_classifier, tiny_classifier
+
+TRAIN, TEST = planted(120), planted(40, seed=1)
+
+
+def test_one_row_a_system_from_the_labels_asked_for() -> None:
+    rows = compare(TRAIN, TEST, CompareConfig(labels=80))
+    assert [row.model for row in rows] == list(TFIDF)
+    for row in rows:
+        assert row.labels == 80
+        assert row.accuracy > 0.9
+        assert row.parameters > 0
+        assert row.train_seconds is not None
+        assert row.texts_per_second > 0
+
+
+@pytest.mark.parametrize("name", TFIDF)
+def test_test_texts_change_nothing_but_the_figures(name: str) -> None:
+    config = CompareConfig(models=name)
+    parts = [TEST, TEST.select(range(20)), TEST.select(range(20, 40))]
+    whole, first, second = (compare(TRAIN, part, config)[0] for part in parts)
+    assert whole.accuracy == pytest.approx((first.accuracy + second.accuracy) / 2)
+    assert whole.log_loss == pytest.approx((first.log_loss + second.log_loss) / 2)
+    assert whole.parameters == first.parameters
+
+
+def test_trained_classifiers_are_only_evaluated(tmp_path: Path) -> None:
+    saved = save_classifier(tiny_classifier(labels=("bad", "good")), tmp_path / "mood")
+    config = CompareConfig(models="tfidf", classifier=(str(saved),))
+    rows = compare(TRAIN, TEST, config)
+    assert [row.model for row in rows] == ["tfidf", str(saved)]
+    assert rows[1].labels is None
+    assert rows[1].train_seconds is None
+    assert rows[1].parameters > 0
+    other = save_classifier(tiny_classifier(labels=("no", "yes")), tmp_path / "other")
+    with pytest.raises(CorpusError, match=r"'bad', 'good'.*other.*'no', 'yes'"):
+        compare(TRAIN, TEST, CompareConfig(models="tfidf", classifier=(str(other),)))
+
+
+@dataclass
+class Run:
+    classifier: Any
+    seconds: float = 1.5
+    finished: bool = True
+
+
+def test_ours_are_given_the_same_labels_and_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[dict[str, Any]] = []
+
+    def finetune(data: Any, encoder: Any, out: Any, **options: Any) -> Run:
+        assert not Path(out).exists()
+        calls.append({"texts": data.texts, "encoder": encoder, **options})
+        return Run(tiny_classifier(labels=("bad", "good")))
+
+    monkeypatch.setattr(comparison, "finetune", finetune)
+    names = ("scratch", "probe", "finetuned")
+    budget = {"labels": 40, "valid_fraction": 0.2, "epochs": 2, "seed": 3, "device": "cpu"}
+    config = CompareConfig(models=",".join(names), encoder=("reviews",), unlabelled="u", **budget)
+    rows = compare(TRAIN, TEST, config)
+    assert [row.model for row in rows] == [f"ours, {name}" for name in names]
+    assert {(row.labels, row.train_seconds) for row in rows} == {(40, 1.5)}
+    assert [(c["method"], c["from_scratch"], c["unlabelled"]) for c in calls] == [
+        ("finetune", True, None),
+        ("probe", False, None),
+        ("finetune", False, "u"),
+    ]
+    for call in calls:
+        assert len(call["texts"]) == 40
+        assert call["encoder"] == ("reviews",)
+        assert (call["epochs"], call["minutes"], call["seed"]) == (2, None, 3)
+        assert (call["valid_fraction"], call["device"]) == (0.2, "cpu")
+        assert isinstance(call["reporter"], Reporter)
+
+
+def test_an_interrupted_run_of_ours_is_no_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparison, "finetune", lambda *_, **__: Run(None, finished=False))
+    with pytest.raises(KeyboardInterrupt):
+        compare(TRAIN, TEST, CompareConfig(models="probe", encoder=("reviews",)))
+
+
+def test_names_of_systems() -> None:
+    assert CompareConfig(models=" TFIDF-chars,tfidf,tfidf").systems == ("tfidf-chars", "tfidf")
+    assert CompareConfig(encoder=("dir",)).systems == (*TFIDF, "probe", "finetuned")
+    assert CompareConfig(models="scratch", encoder=("dir",)).systems == ("scratch",)
+    assert CompareConfig(models="", classifier=("dir",)).systems == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"models": "tfdif"}, "--models .*'tfdif'; did you mean tfidf"),
+        ({"models": "probe"}, "--models probe .* give --encoder DIR"),
+        ({"minutes": 1.0}, "--minutes helps only ours: give --encoder DIR"),
+        ({"epochs": 1, "minutes": 1.0}, "--minutes and --epochs"),
+        ({"epochs": 0}, "--epochs"),
+        ({"labels": 1}, "--labels"),
+        ({"seed": -1}, "--seed"),
+    ],
+)
+def test_impossible_options_are_named(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        CompareConfig(**options)
+
+
+@pytest.mark.parametrize("characters", [False, True])
+def test_tfidf_of_three_classes_and_texts_that_say_nothing(characters: bool) -> None:
+    train = planted(90, ("bad", "good", "odd"))
+    model = tfidf(train.texts, train.labels, characters=characters, seed=0)
+    assert list(model.classes_) == ["bad", "good", "odd"]
+    probabilities = model.predict_proba(["", "☃", "on the jq."])
+    np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-6)
+    assert probabilities[2].argmax() == 2
+
+
+@pytest.mark.parametrize(
+    ("texts", "labels"),
+    [
+        (["up", "in"], ["p", "n"]),  # no term in two texts, a class of one text
+        (["up", "in", "ok", "my"], ["p", "n", "p", "n"]),
+        (["!", "?"], ["p", "n"]),  # no letters
+        (["可", "不"], ["p", "n"]),
+    ],
+)
+@pytest.mark.parametrize("characters", [False, True])
+def test_tfidf_of_texts_without_a_common_term_keeps_all_of_them(
+    texts: list[str], labels: list[str], characters: bool
+) -> None:
+    model = tfidf(texts, labels, characters=characters, seed=0)
+    assert model.predict(texts).tolist() == labels
+
+
+def test_without_scikit_learn_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "find_spec", lambda name: None)
+    for work in (
+        lambda: tfidf(["a", "b"], ["p", "n"], characters=False, seed=0),
+        lambda: compare(TRAIN, TEST, CompareConfig()),
+    ):
+        with pytest.raises(MissingExtraError, match=r"pip install 'chargen\[sentiment\]'"):
+            work()

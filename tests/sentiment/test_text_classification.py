@@ -1,0 +1,605 @@
+"""The loop: it learns layer by layer, skips what is no number, and goes on as if never stopped."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load as read_tensors
+from safetensors.torch import save as write_tensors
+from torch import Tensor, nn
+
+from chargen.errors import TrainingError
+from chargen.sentiment import text_classification
+from chargen.sentiment.batching import EncodedTexts, Eye
+from chargen.sentiment.config import FinetuneConfig
+from chargen.sentiment.examples import Examples
+from chargen.sentiment.network import MOMENTUM
+from chargen.sentiment.storage import weights_of
+from chargen.sentiment.text_classification import Labelled, TextClassification
+from chargen.training import loop
+from chargen.training.loop import GIVE_UP_AFTER, Loop
+from chargen.training.reporting import Reporter
+
+from .making import CHARS, DROPOUTS, Ears, make_lm, make_network, planted, same
+
+DATA = planted(40)
+TWELVE = DATA.select(range(12))
+NOTHING = DATA.select([])
+
+Tuner = Loop[TextClassification]
+
+
+def labelled(examples: Examples) -> Labelled:
+    encoded = EncodedTexts(examples.texts, [Eye(CHARS, False)])
+    truth = torch.tensor([("bad", "good").index(label) for label in examples.labels], dtype=int)
+    return Labelled(
+        examples.texts, encoded, nn.functional.one_hot(truth, 2).float(), torch.ones(len(truth))
+    )
+
+
+def figures(truth: NDArray[np.int64], probabilities: NDArray[np.float32]) -> dict[str, Any]:
+    right = probabilities.argmax(-1) == truth
+    chances = probabilities[np.arange(len(truth)), truth]
+    return {
+        "accuracy": float(right.mean()),
+        "macro_f1": float(np.mean([right[truth == k].mean() for k in set(truth.tolist())])),
+        "log_loss": float(-np.log(chances.clip(1e-9)).mean()),
+    }
+
+
+def make(
+    *,
+    lm: dict[str, Any] | None = None,
+    train: Examples = DATA,
+    valid: Examples = TWELVE,
+    reporter: Reporter | None = None,
+    saved: list[int] | None = None,
+    seed: int = 0,
+    scores: Sequence[float] | None = None,
+    **options: Any,
+) -> Tuner:
+    chosen: dict[str, Any] = {"epochs": 4.0, "batch_size": 8, "learning_rate": 0.01} | options
+    network = make_network(make_lm(seed=seed, **(lm or {})), seed=seed)
+    torch.manual_seed(seed)
+    remaining = iter(scores or ())
+
+    def measure(*given: Any) -> dict[str, Any]:
+        return figures(*given) | ({"macro_f1": next(remaining, 0.0)} if scores else {})
+
+    def save(tuner: Tuner) -> None:
+        if saved is not None:
+            saved.append(tuner.progress.step)
+
+    config = FinetuneConfig(**chosen)
+    task = TextClassification(network, labelled(train), labelled(valid), config, "float32", measure)
+    return Loop(task, save, reporter)
+
+
+def averaged(tuner: Tuner) -> bool:
+    """Whether what is kept is the running average of the weights."""
+    assert tuner.average is not None
+    return all(torch.equal(tuner.best[k], value) for k, value in tuner.average.average.items())
+
+
+# ---------------------------------------------------------------- learning
+
+
+@pytest.mark.parametrize("from_scratch", [False, True])
+def test_overfits_twenty_texts(from_scratch: bool) -> None:
+    few = planted(20)
+    tuner = make(
+        lm={"hidden_size": 16},
+        train=few,
+        valid=few,
+        epochs=40.0,
+        batch_size=10,
+        learning_rate=0.02,
+        from_scratch=from_scratch,
+        ema=0.5,
+    )
+    tuner.run()
+    assert tuner.task.progress.best["valid_accuracy"] == 1
+    assert tuner.task.progress.best["valid_log_loss"] < 0.1
+    assert tuner.task.progress.texts == 40 * 20
+    assert tuner.progress.step == 80
+
+
+def test_a_step_tells_what_it_did() -> None:
+    tuner = make(unfreeze=0.0)
+    batch = [3, 4, 5]
+    row = tuner.step(batch)
+    assert row["step"] == 1
+    assert row["texts"] == 3
+    assert row["characters"] == sum(len(DATA.texts[i]) + 1 for i in batch)
+    assert row["loss"] > 0
+    assert row["lm_loss"] == pytest.approx(math.log(CHARS.size), abs=0.7)
+    assert 0 <= row["train_accuracy"] <= 1
+    assert row["gradient_norm"] > 0
+    assert 0 < row["learning_rate"] < 0.01
+
+
+def test_how_often_the_gradient_was_clipped_is_told() -> None:
+    for clip, share in ((1e-3, 1.0), (1e9, 0.0), (0.0, 0.0)):
+        ears = Ears()
+        make(clip=clip, epochs=1.0, reporter=ears).run()
+        assert [row["clipped_share"] for row in ears.steps] == [share] * 5
+
+
+def test_an_epoch_has_every_text_once() -> None:
+    tuner = make()
+    seen: Counter[int] = Counter()
+    epochs = []
+    for _ in range(3 * 5):
+        seen.update(tuner.task.next_batch())
+        epochs.append(tuner.task.progress.epoch)
+    assert set(seen.values()) == {3}
+    assert len(seen) == len(DATA)
+    assert epochs == [0] * 5 + [1] * 5 + [2] * 5
+
+
+def test_seeds_give_other_orders() -> None:
+    assert make().task.batches(0) == make().task.batches(0)
+    assert make().task.batches(0) != make().task.batches(1)
+    other = make()
+    other.task.config = replace(other.task.config, seed=5)
+    assert other.task.batches(0) != make().task.batches(0)
+
+
+def test_texts_count_as_much_as_their_weights_say() -> None:
+    results = []
+    for weights in ([1.0, 0.0], [5.0, 0.0], [1.0, 1.0]):
+        tuner = make(lm_weight=0.0, weight_decay=0.0)
+        tuner.task.train.weights[:2] = torch.tensor(weights)
+        results.append(tuner.step([0, 1])["loss"])
+    assert results[0] == pytest.approx(results[1])  # relative to one another
+    assert results[0] != pytest.approx(results[2], rel=1e-3)
+
+
+# ---------------------------------------------------------------- unfreezing
+
+
+class Watch(Ears):
+    """Which groups differ from their beginning, after each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tuner: Tuner | None = None
+        self.moved: list[set[str]] = []
+        self.averaged: list[set[str]] = []
+        self.before: dict[int, Tensor] = {}
+
+    def watch(self, tuner: Tuner) -> None:
+        self.tuner = tuner
+        self.before = {id(p): p.detach().clone() for g in tuner.task.groups for p in g.parameters}
+
+    def step(self, progress: float, metrics: Any) -> None:
+        super().step(progress, metrics)
+        assert self.tuner is not None
+        names = {id(p): name for name, p in self.tuner.task.model.named_parameters()}
+        average = self.tuner.average.average if self.tuner.average else {}
+        self.moved.append(set())
+        self.averaged.append(set())
+        for group in self.tuner.task.groups:
+            for p in group.parameters:
+                if not torch.equal(p, self.before[id(p)]):
+                    self.moved[-1].add(group.name)
+                if average and not torch.equal(average[names[id(p)]], self.before[id(p)]):
+                    self.averaged[-1].add(group.name)
+
+
+def test_what_is_frozen_is_bit_for_bit_what_it_was() -> None:
+    watch = Watch()
+    tuner = make(
+        lm={"num_layers": 2, **DROPOUTS},
+        unfreeze=0.2,
+        epochs=4.0,
+        evaluations=4,
+        weight_decay=0.5,
+        reporter=watch,
+    )
+    watch.watch(tuner)
+    tuner.run()
+    starts = {group.name: group.starts for group in tuner.task.groups}
+    assert list(starts) == ["head", "layer -1", "layer -2", "embedding"]
+    # The share of the run before each step decides; 20 steps.
+    shares = [0.0, *watch.progress[:-1]]
+    assert len(shares) == 20
+    for share, moved, averaged in zip(shares, watch.moved, watch.averaged, strict=True):
+        expected = {name for name, start in starts.items() if share >= start}
+        assert moved == expected
+        assert averaged == expected
+    assert watch.moved[0] == {"head"}
+    assert watch.moved[-1] == set(starts)
+
+
+def test_the_lm_loss_begins_with_the_encoder() -> None:
+    ears = Ears()
+    make(unfreeze=0.3, reporter=ears).run()
+    shares = [0.0, *ears.progress[:-1]]
+    for share, row in zip(shares, ears.steps, strict=True):
+        assert (row["lm_loss"] is None) == (share < 0.3)
+    ears = Ears()
+    make(unfreeze=0.0, lm_weight=0.0, reporter=ears).run()
+    assert {row["lm_loss"] for row in ears.steps} == {None}
+
+
+def test_from_scratch_all_move_at_once() -> None:
+    watch = Watch()
+    tuner = make(from_scratch=True, reporter=watch)
+    watch.watch(tuner)
+    tuner.run()
+    assert watch.moved[0] == {"head", "layer -1", "embedding"}
+
+
+# ---------------------------------------------------------------- budgets and stopping
+
+
+def test_a_budget_in_epochs_ends() -> None:
+    saved: list[int] = []
+    ears = Ears()
+    tuner = make(epochs=2.5, saved=saved, reporter=ears)
+    tuner.run()
+    assert tuner.progress.step == 13  # of 5 a pass
+    assert tuner.finished
+    assert saved == [13]
+    assert ears.progress == sorted(ears.progress)
+    assert ears.steps[-1]["learning_rate"] < 0.1 * max(r["learning_rate"] for r in ears.steps)
+
+
+def test_a_budget_in_minutes_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(10**6))
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: float(next(clock)))
+    ears = Ears()
+    tuner = make(epochs=None, minutes=1.0, reporter=ears)
+    tuner.run()
+    assert 20 < tuner.progress.step < 80
+    assert tuner.progress.seconds >= 60
+    assert len(ears.evaluations) == 5
+    assert ears.evaluations[-1]["step"] == tuner.progress.step
+
+
+def test_a_checkpoint_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(10**6))
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: 8.0 * next(clock))
+    saved: list[int] = []
+    make(epochs=6.0, saved=saved).run()
+    assert len(saved) > 3
+    assert max(np.diff([0, *saved])) <= 8
+    assert saved[-1] == 30
+
+
+def test_a_stop_that_is_asked_for_ends_after_the_step_and_saves() -> None:
+    saved: list[int] = []
+    ears = Ears()
+    tuner = make(reporter=ears, saved=saved, evaluations=1)
+
+    def stop(step: int) -> None:
+        tuner.stop_requested = step == 5
+
+    ears.at = stop
+    tuner.run()
+    assert tuner.progress.step == 5
+    assert saved == [5]
+    assert not tuner.finished
+    assert ears.evaluations == []
+
+
+@pytest.mark.parametrize(("epochs", "count"), [(0.5, 3), (1.0, 5), (4.0, 5), (0.1, 1)])
+def test_evaluations_of_a_run(epochs: float, count: int) -> None:
+    # No weights are measured twice, and the last are always.
+    ears = Ears()
+    tuner = make(epochs=epochs, reporter=ears, evaluations=5)
+    tuner.run()
+    steps = [row["step"] for row in ears.evaluations]
+    assert len(steps) == len(set(steps)) == count
+    assert steps[-1] == tuner.progress.step
+
+
+def test_evaluations_and_checkpoints_at_their_intervals() -> None:
+    ears, saved = Ears(), []
+    tuner = make(epochs=3.0, reporter=ears, saved=saved, eval_every=4, checkpoint_every=6)
+    tuner.run()
+    assert [row["step"] for row in ears.evaluations] == [4, 8, 12, 15]
+    assert saved == [6, 12, 15]
+
+
+@pytest.mark.parametrize("trusted", [1, 1000])
+def test_patience_waits_for_a_better_score_than_the_best(
+    trusted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_classification, "TRUSTED_VALIDATION", trusted)
+    ears = Ears()
+    scores = [0.5, 0.6, 0.3, 0.4, 0.45, 0.9, 0.9, 0.9, 0.9, 0.9]
+    tuner = make(patience=3, evaluations=10, scores=scores, reporter=ears)
+    tuner.run()
+    assert [row["valid_macro_f1"] for row in ears.evaluations] == scores[:5]
+    assert tuner.finished
+    assert tuner.share_done == pytest.approx(0.5)
+
+
+def test_without_validation_nothing_is_out_of_patience() -> None:
+    ears = Ears()
+    tuner = make(valid=NOTHING, patience=1, evaluations=10, reporter=ears)
+    tuner.run()
+    assert tuner.share_done == 1
+    assert averaged(tuner)
+    assert all("valid_macro_f1" not in row for row in ears.evaluations)
+
+
+# ---------------------------------------------------------------- evaluation
+
+
+@pytest.mark.parametrize(("trusted", "kept"), [(12, 2), (13, 4)])
+def test_the_best_are_kept_where_validation_can_be_trusted_else_the_last(
+    trusted: int, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_classification, "TRUSTED_VALIDATION", trusted)
+    seen: list[dict[str, Tensor]] = []
+    tuner = make(evaluations=4, scores=[0.5, 0.9, 0.7, 0.6])
+    measure = tuner.task.figures
+
+    def spy(*given: Any) -> dict[str, Any]:
+        seen.append({k: v.clone() for k, v in tuner.task.model.state_dict().items()})
+        return measure(*given)
+
+    tuner.task.figures = spy
+    tuner.run()
+    tuner.best["temperature"].fill_(1.0)  # calibrated at the end
+    assert same(tuner.best, seen[kept - 1])
+    assert tuner.progress.best_step == tuner.task.progress.best["step"] == 5 * kept
+
+
+def test_log_loss_decides_between_equal_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_classification, "TRUSTED_VALIDATION", 1)
+    tuner = make(evaluations=4, scores=[0.8, 0.8, 0.8, 0.8], learning_rate=0.02)
+    ears = tuner.reporter = Ears()
+    tuner.run()
+    losses = [row["valid_log_loss"] for row in ears.evaluations]
+    assert len(set(losses)) == 4
+    assert tuner.progress.best_step == 5 * (1 + losses.index(min(losses)))
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_evaluations_disturb_neither_weights_nor_generators(ema: float) -> None:
+    results = []
+    for evaluations in (1, 7):
+        tuner = make(lm=DROPOUTS, ema=ema, evaluations=evaluations)
+        tuner.run()
+        results.append(tuner)
+    once, often = results
+    assert same(once.best, often.best)
+    for group in ("model", "optimizer", "generators"):
+        assert same(once.state()[1][group], often.state()[1][group]), group
+
+
+def test_the_average_is_what_is_evaluated_and_kept() -> None:
+    tuner = make(ema=0.9)
+    tuner.run()
+    last = weights_of(tuner.task.model)
+    assert averaged(tuner)
+    assert not torch.equal(tuner.best["head.2.weight"], last["head.2.weight"])
+    plain = make(ema=0.0)
+    plain.run()
+    assert plain.average is None
+    own = weights_of(plain.task.model)
+    assert all(torch.equal(plain.best[name], own[name]) for name in own if "running" not in name)
+
+
+def test_figures_are_those_of_the_weights_that_are_kept() -> None:
+    tuner = make(ema=0.8, lm=DROPOUTS)
+    tuner.run()
+    network = make_network(make_lm(**DROPOUTS))
+    tuner.task.model = network
+    network.load_state_dict(tuner.best, strict=False)
+    network.eval()
+    truth = tuner.task.valid.targets.argmax(-1).numpy()
+    found = figures(truth, tuner.task.logits(tuner.task.valid.encoded).softmax(-1).numpy())
+    assert found["log_loss"] == pytest.approx(tuner.task.progress.best["valid_log_loss"], abs=1e-5)
+
+
+def test_statistics_equal_those_of_one_big_batch() -> None:
+    tuner = make(batch_size=100, lm=DROPOUTS)  # dropout is off while they are taken
+    norm = tuner.task.model.head[0]
+    assert isinstance(norm, nn.BatchNorm1d)
+    tuner.task.refresh_statistics()
+    tuner.task.model.eval()
+    with torch.no_grad():
+        features = tuner.task.model.features(
+            tuner.task.train.encoded.readings(range(len(DATA)), "cpu")
+        )
+    torch.testing.assert_close(norm.running_mean, features.mean(0), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        norm.running_var, features.var(0, correction=0), atol=1e-5, rtol=1e-3
+    )
+    assert norm.momentum == MOMENTUM
+
+
+def test_statistics_from_several_batches_are_nearly_those() -> None:
+    tuner = make(train=planted(200), batch_size=24)
+    norm = tuner.task.model.head[0]
+    assert isinstance(norm, nn.BatchNorm1d)
+    tuner.task.refresh_statistics()
+    tuner.task.model.eval()
+    with torch.no_grad():
+        features = tuner.task.model.features(tuner.task.train.encoded.readings(range(200), "cpu"))
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    deviation = features.std(0).clamp(min=1e-4)
+    assert ((norm.running_mean - features.mean(0)) / deviation).abs().max() < 0.2
+    assert (norm.running_var.sqrt() / deviation - 1).abs().mean() < 0.2
+
+
+def test_statistics_are_of_all_classes_also_in_a_sorted_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(text_classification, "STATISTICS_TEXTS", 12)
+    tuner = make(train=DATA.select(sorted(range(40), key=lambda i: DATA.labels[i])))
+    seen: list[int] = []
+    readings = tuner.task.train.encoded.readings
+
+    def spy(indices: Sequence[int], device: Any) -> Any:
+        assert len(indices) > 1
+        seen.extend(indices)
+        return readings(indices, device)
+
+    monkeypatch.setattr(tuner.task.train.encoded, "readings", spy)
+    tuner.task.refresh_statistics()
+    assert len(seen) == len(set(seen)) == 12
+    assert {int(tuner.task.train.targets[i].argmax()) for i in seen} == {0, 1}
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(2, 2), (3, 2), (9, 8), (17, 4)])
+def test_no_batch_is_of_a_single_text(count: int, batch_size: int) -> None:
+    tuner = make(train=planted(count), batch_size=batch_size, epochs=2.0)
+    tuner.run()
+    assert tuner.finished
+
+
+# ---------------------------------------------------------------- what is no number
+
+
+def test_a_text_that_spoils_the_loss_is_skipped() -> None:
+    ears = Ears()
+    tuner = make(reporter=ears, batch_size=10, ema=0.9)
+    tuner.task.train.weights[7] = math.nan
+    before = weights_of(tuner.task.model)
+    with_it = next(batch for batch in tuner.task.batches(0) if 7 in batch)
+    row = tuner.step(with_it)
+    assert math.isnan(row["loss"])
+    names = dict(tuner.task.model.named_parameters())
+    assert all(torch.equal(before[name], p) for name, p in names.items())
+    tuner.run()
+    assert tuner.progress.skipped == 4  # once an epoch
+    assert all(value.isfinite().all() for value in tuner.best.values())
+    assert ears.evaluations[-1]["valid_accuracy"] >= 0.5
+
+
+def test_too_many_in_a_row_end_the_run() -> None:
+    saved: list[int] = []
+    tuner = make(epochs=20.0, saved=saved, evaluations=1)
+    tuner.task.train.weights.fill_(math.inf)
+    with pytest.raises(TrainingError, match=r"10 steps in a row.*--learning-rate than 0.01"):
+        tuner.run()
+    assert tuner.progress.step == GIVE_UP_AFTER
+    assert saved == []
+
+
+def test_skips_in_a_row_begin_anew_with_every_good_step() -> None:
+    tuner = make()
+    tuner.task.train.weights[0] = math.nan
+    for _ in range(GIVE_UP_AFTER + 5):
+        tuner.step([0, 1])
+        tuner.step([2, 3])
+    assert tuner.progress.skipped == GIVE_UP_AFTER + 5
+
+
+def poison(tuner: Tuner) -> None:
+    with torch.no_grad():
+        tuner.task.model.head[-1].bias.fill_(math.nan)
+
+
+def test_weights_that_are_no_numbers_are_never_the_best() -> None:
+    ears = Ears()
+    tuner = make(reporter=ears, evaluations=2, ema=0.0, epochs=2.0)
+    ears.at = lambda step: poison(tuner) if step == 6 else None
+    tuner.run()  # too short for GIVE_UP_AFTER
+    assert tuner.finished
+    assert [row.get("step") for row in ears.evaluations] == [5, 10]
+    assert "valid_accuracy" not in ears.evaluations[1]
+    assert tuner.task.progress.best["step"] == 5
+    assert all(value.isfinite().all() for value in tuner.best.values())
+
+
+@pytest.mark.parametrize("valid", [NOTHING, DATA])
+def test_a_run_without_a_single_number_is_an_error(valid: Examples) -> None:
+    ears = Ears()
+    saved: list[int] = []
+    tuner = make(
+        reporter=ears, evaluations=2, ema=0.0, epochs=1.5, valid=valid, saved=saved, batch_size=10
+    )
+    ears.at = lambda step: poison(tuner) if step == 1 else None
+    with pytest.raises(TrainingError, match=r"not a finite number at any evaluation.*--learning"):
+        tuner.run()
+    assert saved == []
+
+
+def test_the_log_is_json_without_nan() -> None:
+    tuner = make(epochs=4.0, evaluations=4)
+    tuner.task.train.weights[tuner.task.batches(1)[-1]] = math.nan  # in the tenth step
+    tuner.run()
+    rows = [json.loads(row) for row in tuner.log.lines]
+    assert [row["step"] for row in rows if "loss" in row] == [10, 20]
+    assert [row["step"] for row in rows if "valid_accuracy" in row] == [5, 10, 15, 20]
+    assert rows[[row["step"] for row in rows].index(10)]["loss"] is None
+    for row in rows:
+        json.dumps(row, allow_nan=False)
+
+
+# ---------------------------------------------------------------- going on
+
+
+def travel(tuner: Tuner) -> tuple[Any, dict[str, dict[str, Tensor]], dict[str, Tensor]]:
+    """The training state as it comes back from files."""
+    document, tensors = tuner.state()
+    best = {name: value.clone() for name, value in tuner.best.items()}
+    best = best or weights_of(tuner.task.model)  # a checkpoint has some in any case
+    return (
+        json.loads(json.dumps(document, allow_nan=False)),
+        {name: read_tensors(write_tensors(group)) for name, group in tensors.items()},
+        best,
+    )
+
+
+CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "plain": ({}, {"ema": 0.0, "lm_weight": 0.0}),
+    "everything": (
+        {"num_layers": 2, "tied": True, "variational": True, **DROPOUTS},
+        {"ema": 0.9, "unfreeze": 0.2, "clip": 0.5, "weight_decay": 0.1},
+    ),
+    "gru": ({"cell": "gru", **DROPOUTS}, {"ema": 0.5, "from_scratch": True}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("stops", [[1], [3, 5, 9], [8]])
+def test_interrupted_training_equals_uninterrupted(case: str, stops: list[int]) -> None:
+    lm, options = CASES[case]
+    options = {"lm": lm, "epochs": 2.0, "evaluations": 4, **options}
+    whole = make(**options)
+    whole.run()
+
+    ears = Ears()
+    part = make(reporter=ears, **options)
+    for number, stop in enumerate(stops):
+
+        def ask(step: int, stop: int = stop, part: Tuner = part) -> None:
+            part.stop_requested = step >= stop
+
+        ears.at = ask
+        part.run()
+        assert part.progress.step == stop
+        kept = travel(part)
+        # Another process: other weights, other generators.
+        part = make(reporter=ears, seed=100 + number, **options)
+        part.restore(*kept)
+    ears.at = None
+    part.run()
+
+    wanted, wanted_tensors = whole.state()
+    found, found_tensors = part.state()
+    for state in (wanted, found):
+        state["progress"].pop("seconds")
+    assert found == wanted
+    assert found_tensors.keys() == wanted_tensors.keys()
+    for group in wanted_tensors:
+        assert same(found_tensors[group], wanted_tensors[group]), group
+    assert same(part.best, whole.best)
