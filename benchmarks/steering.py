@@ -94,7 +94,7 @@ def effect(
     texts = [sample.text for sample in written if sample.text]
     probabilities = judge.predict_proba(texts)
     column = judge.labels.index(label)
-    nats = sum(-float(lm.score(text).log_probs.sum()) for text in texts)
+    nats = sum(-float(lm.score(text, as_is=True).log_probs.sum()) for text in texts)
     return {
         "share": float((probabilities.argmax(-1) == column).mean()),
         "probability": float(probabilities[:, column].mean()),

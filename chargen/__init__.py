@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from chargen.sampling.generate import Sample
     from chargen.sentiment.classifier import Classifier
     from chargen.sentiment.config import ExamplesConfig, FinetuneConfig, NetworkConfig
+    from chargen.sentiment.examples import Examples
     from chargen.sentiment.finetune import finetune, resume_finetune
     from chargen.sentiment.session import FinetuneRun
     from chargen.text.config import CorpusConfig
@@ -44,6 +45,7 @@ _HOMES = {
     "Classifier": "sentiment.classifier",
     "CorpusConfig": "text.config",
     "CorpusError": "errors",
+    "Examples": "sentiment.examples",
     "ExamplesConfig": "sentiment.config",
     "FinetuneConfig": "sentiment.config",
     "FinetuneRun": "sentiment.session",
@@ -73,6 +75,7 @@ __all__ = [
     "ConfigError",
     "CorpusConfig",
     "CorpusError",
+    "Examples",
     "ExamplesConfig",
     "FinetuneConfig",
     "FinetuneRun",

@@ -71,7 +71,7 @@ class SamplingOptions(TypedDict, total=False):
     min_p: float | None
     repetition_penalty: float
     stop: Sequence[str]
-    seed: int
+    seed: int | None
     unknown: Literal["replace", "skip", "error"]
     ignore_end: bool
 

@@ -27,6 +27,11 @@ from chargen.sampling.decoder import Decoder
 from chargen.sampling.generate import Sample, encode_prompt, generate, stream, watch
 from chargen.sampling.steering import Steering
 from chargen.storage.checkpoint import Checkpoint
+from chargen.storage.outputs import save_model
+from chargen.text.config import CorpusConfig
+from chargen.text.given import given_text, given_texts
+from chargen.text.sources import from_texts, read
+from chargen.text.symbols import SEPARATOR
 from chargen.text.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -45,6 +50,7 @@ class Score:
     Attributes
     ----------
     text : str
+        As the model read it, a newline where a document ended.
     log_probs : (N,) float32
         Natural log-probability of each character given those before it. Of a character of several
         bytes, it is the sum over them.
@@ -157,12 +163,15 @@ class LanguageModel:
         config : SamplingConfig, optional
         **options
             Fields of `SamplingConfig`: max_chars, temperature, top_k, top_p, min_p, seed, ...; they
-            go before those of `config`.
+            go before those of `config`. Without a seed each call draws a new one; `sample` tells
+            it.
 
         Raises
         ------
         ConfigError
             Where an option has a value that cannot work.
+        CorpusError
+            Where the prompt is no text.
         """
         return self.sample(prompt, 1, config=config, **options)[0].text
 
@@ -179,7 +188,7 @@ class LanguageModel:
         Returns
         -------
         list of Sample
-            With the log-probability of each character.
+            With the log-probability of each character, and the seed that gives the text again.
         """
         (config,) = split_options(options, SamplingConfig, given=[config])
         ids, _ = self.encode_prompt(prompt, config)
@@ -197,13 +206,12 @@ class LanguageModel:
         config: SamplingConfig | None = None,
         **options: Unpack[SamplingOptions],
     ) -> Iterator[str]:
-        """The text of `generate` in pieces, as they are drawn."""
+        """The text of `generate` in pieces, as they are drawn; errors come at the call."""
         (config,) = split_options(options, SamplingConfig, given=[config])
-        if self.backward:
-            yield self.generate(prompt, config=config)
-            return
         ids, _ = self.encode_prompt(prompt, config)
-        yield from stream(self.decoder, self.vocabulary, ids, config)
+        if self.backward:  # all at once, when it is asked for
+            return (self.generate(prompt, config=config) for _ in range(1))
+        return stream(self.decoder, self.vocabulary, ids, config)
 
     def watch(
         self,
@@ -224,11 +232,10 @@ class LanguageModel:
             As for `generate`.
         """
         (config,) = split_options(options, SamplingConfig, given=[config])
-        if self.backward:
-            yield self.sample(prompt, config=config)[0]
-            return
         ids, _ = self.encode_prompt(prompt, config)
-        yield from watch(self.decoder, self.vocabulary, ids, config, seconds)
+        if self.backward:
+            return (self.sample(prompt, config=config)[0] for _ in range(1))
+        return watch(self.decoder, self.vocabulary, ids, config, seconds)
 
     def steered(self, steering: Steering, label: str, strength: float = 1.0) -> LanguageModel:
         """The same model, writing texts of a class; it reads and scores as before.
@@ -243,30 +250,38 @@ class LanguageModel:
         """Ids of a prompt in the order of reading, and the characters never seen in training."""
         if not self.can_write:
             raise ConfigError("a backward model of bytes scores text but cannot write it")
-        ids, unknown = encode_prompt(self.vocabulary, prompt, config)
+        ids, unknown = encode_prompt(self.vocabulary, given_text(prompt, "prompt"), config)
         array = np.asarray(ids)
         return (array[::-1] if self.backward else array), unknown
 
     # ---------------------------------------------------------------- reading
 
-    def score(self, text: str, *, dynamic: bool = False, streams: int = 1) -> Score:
-        """Log-probability of each character of a text.
+    def score(
+        self, text: str, *, dynamic: bool = False, streams: int = 1, as_is: bool = False
+    ) -> Score:
+        """Log-probability of each character of a text, as ``chargen evaluate`` finds it.
 
         Parameters
         ----------
         text : str
+            Read as a file of it would be: cleaned as in training, and where the model keeps
+            documents apart, their ends are scored too.
         dynamic : bool
             Let the parameters adapt to what was read (Krause et al. 2018).
         streams : int
             Read that many parts side by side: faster, and very nearly the same.
+        as_is : bool
+            Score these characters and no others, as of a text that may go on.
 
         Raises
         ------
         CorpusError
-            Where the text is empty.
+            Where it is no text, or an empty one.
         ChargenError
             Where the model's predictions are not numbers.
         """
+        text = given_text(text)
+        text = text if as_is else self._read(text)
         if not text:
             raise CorpusError("there is no text to score")
         ids = self.vocabulary.encode(text)
@@ -289,7 +304,38 @@ class LanguageModel:
         if self.vocabulary.level == "byte":
             scores = np.add.reduceat(scores, self.vocabulary.character_starts(ids))
         count = 0 if unknown is None else int((ids == unknown).sum())
-        return Score(text, scores, count)
+        return Score(text.replace(SEPARATOR, "\n"), scores, count)
+
+    @property
+    def trained_reading(self) -> dict[str, Any]:
+        """How the corpus of training was read: fields of `CorpusConfig`; empty if not known."""
+        corpus = self.checkpoint and self.checkpoint.document("config").get("corpus")
+        found = corpus.get("config") if isinstance(corpus, dict) else None
+        return found if isinstance(found, dict) else {}
+
+    def _read(self, text: str) -> str:
+        """The text as it would be read from a file of it."""
+        trained = self.trained_reading
+        documents = trained.get("documents")
+        config = CorpusConfig(
+            documents="files" if documents == "rows" else documents,
+            clean=trained.get("clean"),
+            errors="replace",
+        )
+        return "".join(read([from_texts([text])], config))
+
+    def save(self, directory: str | os.PathLike[str], *, force: bool = False) -> None:
+        """Write a checkpoint, whole or not at all, without what resuming needs.
+
+        With `force` it replaces one that stands there; what is no checkpoint is never replaced.
+
+        Raises
+        ------
+        ConfigError, CheckpointError
+            Where something stands there, or it cannot be written.
+        """
+        stored = storage.pack(self.model.config, self.model.state_dict(), self.vocabulary)
+        save_model(Path(directory), stored, self.checkpoint, force)
 
     @torch.no_grad()
     def encode(self, texts: Iterable[str]) -> NDArray[np.float32]:
@@ -304,7 +350,7 @@ class LanguageModel:
         (len(texts), 3 H) float32
             Last, mean and largest output over the text (concat pooling; Howard & Ruder 2018).
         """
-        rows = [self._encode_one(text) for text in texts]
+        rows = [self._encode_one(text) for text in given_texts(texts)]
         return np.stack(rows) if rows else np.empty((0, 3 * self._hidden_size), np.float32)
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,11 @@ import numpy as np
 import pytest
 
 import chargen
+
+from .sentiment.making import CHARS, make_lm
+from .sentiment.models import tiny_classifier
+
+SIZES = {"hidden_size": 24, "batch_size": 4, "window": 32, "precision": "float32"}
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +60,114 @@ def test_generate_and_stream_agree(lm: chargen.LanguageModel) -> None:
     config = chargen.SamplingConfig(max_chars=9, temperature=0.8, top_k=5, seed=1)
     assert lm.generate("It was", config=config) == text[:9]
     assert "".join(lm.stream("It was", config=config, max_chars=50)) == text
+
+
+def written(lm: chargen.LanguageModel, **options: Any) -> dict[str, Callable[[], Any]]:
+    """A call of everything that writes."""
+    return {
+        "generate": lambda: lm.generate("It was\t", **options),
+        "sample": lambda: lm.sample("It was\t", **options)[0].text,
+        "stream": lambda: lm.stream("It was\t", **options),
+        "watch": lambda: lm.watch("It was\t", **options),
+    }
+
+
+@pytest.mark.parametrize("name", ["generate", "sample", "stream", "watch"])
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"temprature": 1}, "'temprature'; did you mean temperature"),
+        ({"max_char": 1}, "'max_char'; did you mean max_chars"),
+        ({"top_k": 0}, "--top-k"),
+        ({"unknown": "error", "max_chars": 5}, "never seen"),
+    ],
+)
+def test_what_writes_refuses_options_at_the_call(
+    lm: chargen.LanguageModel, name: str, direction: str, options: dict[str, Any], words: str
+) -> None:
+    if direction == "backward":
+        lm = chargen.LanguageModel(make_lm(direction="backward"), CHARS)
+    with pytest.raises(chargen.ConfigError, match=words):
+        written(lm, **options)[name]()
+
+
+def test_without_a_seed_each_text_is_another_one_and_tells_its_own(
+    lm: chargen.LanguageModel,
+) -> None:
+    options = {"max_chars": 60, "temperature": 1.5}
+    for call in written(lm, **options).values():
+        first, second = call(), call()
+        if not isinstance(first, str):
+            first, second = list(first), list(second)
+        assert first != second
+    drawn = lm.sample("It was", 3, **options)
+    assert [one.seed - drawn[0].seed for one in drawn] == [0, 1, 2]
+    assert [lm.generate("It was", seed=one.seed, **options) for one in drawn] == [
+        one.text for one in drawn
+    ]
+    *_, watched = lm.watch("It was", **options)
+    assert lm.generate("It was", seed=watched.seed, **options) == watched.text
+
+
+def test_the_samples_of_training_follow_its_seed(tmp_path: Path) -> None:
+    texts = ["It was a dark and stormy night; the rain fell in torrents.\n" * 20]
+    for seed in (0, 5):
+        out = tmp_path / str(seed)
+        run = chargen.train(texts=texts, out=out, steps=3, seed=seed, **SIZES)
+        assert run.sample == chargen.load(out).generate(max_chars=200, seed=seed)
+
+
+# ---------------------------------------------------------------- saving
+
+
+def vocabulary_of(lm: chargen.LanguageModel) -> dict[str, Any]:
+    return lm.vocabulary.to_json()
+
+
+def test_a_language_model_is_saved_as_it_was_read(tmp_path: Path) -> None:
+    texts = [f"text {number}: it was a dark and stormy night\n" for number in range(40)]
+    chargen.train(texts=texts, out=tmp_path / "run", steps=3, tied=True, **SIZES)
+    lm = chargen.load(tmp_path / "run")
+    lm.save(tmp_path / "copy")
+    copy = chargen.load(tmp_path / "copy")
+    assert vocabulary_of(copy) == vocabulary_of(lm)
+    np.testing.assert_array_equal(copy.score("a\nb").log_probs, lm.score("a\nb").log_probs)
+    assert len(copy.score("night").log_probs) == 6  # the end of a document is still scored
+    assert copy.checkpoint is not None
+    assert copy.checkpoint.document("config") == lm.checkpoint.document("config")
+    with pytest.raises(chargen.CheckpointError, match="cannot be resumed"):
+        chargen.resume(tmp_path / "copy")
+    bare = chargen.LanguageModel(make_lm(), CHARS)
+    bare.save(tmp_path / "bare")
+    np.testing.assert_array_equal(
+        chargen.load(tmp_path / "bare").score("abc").log_probs, bare.score("abc").log_probs
+    )
+
+
+@pytest.mark.parametrize("kind", ["lm", "classifier"])
+def test_saving_replaces_a_checkpoint_on_request_and_nothing_else_ever(
+    kind: str, tmp_path: Path
+) -> None:
+    model = chargen.LanguageModel(make_lm(), CHARS) if kind == "lm" else tiny_classifier()
+    place = tmp_path / "new" / "model"
+    model.save(place)
+    before = {path.name: path.read_bytes() for path in place.iterdir()}
+    with pytest.raises(chargen.ConfigError, match="model exists.*force=True"):
+        model.save(place)
+    model.save(place, force=True)
+    assert {path.name: path.read_bytes() for path in place.iterdir()} == before
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "diary.txt").write_text("dear diary")
+    (tmp_path / "file").write_text("dear diary")
+    for other in ("mine", "file"):
+        with pytest.raises(
+            chargen.ConfigError, match=f"{other} (exists and is no check|is a file)"
+        ):
+            model.save(tmp_path / other, force=True)
+    assert (tmp_path / "mine" / "diary.txt").read_text() == "dear diary"
+    assert (tmp_path / "file").read_text() == "dear diary"
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["model"]  # nothing half-written
 
 
 def test_score_sums_to_the_text(lm: chargen.LanguageModel) -> None:

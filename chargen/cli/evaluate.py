@@ -62,7 +62,7 @@ def evaluate(
     from chargen.lm.evaluation import bits
     from chargen.text.statistics import xz_bits_per_char, zlib_bits_per_char
 
-    score = lm.score(text, streams=streams)
+    score = lm.score(text, streams=streams, as_is=True)
     figures: dict[str, Any] = {
         "chars": len(text),
         "nats_per_char": score.nats_per_char,
@@ -73,7 +73,7 @@ def evaluate(
         "zlib_bits_per_char": zlib_bits_per_char(text),
     }
     if dynamic:
-        nats = lm.score(text, dynamic=True).nats_per_char
+        nats = lm.score(text, dynamic=True, as_is=True).nats_per_char
         figures |= {"dynamic_nats_per_char": nats, "dynamic_bits_per_char": bits(nats)}
     if as_json:
         echo_json(figures)

@@ -22,11 +22,11 @@ def write_together(lm: Any, prompt: str, config: SamplingConfig) -> None:
     prompt : str
         What is there already.
     config : SamplingConfig
-        Each new proposal takes the next seed.
+        With a seed; each new proposal takes the next one.
     """
     text = prompt
     earlier: list[str] = []
-    seed = config.seed
+    seed = config.seed or 0
     click.echo(HELP, err=True)
     proposal = _propose(lm, text, config, seed)
     while True:

@@ -121,7 +121,7 @@ def reading_of(
     """
     from chargen.text.sources import are_tables
 
-    trained = lm.checkpoint.document("config").get("corpus", {}).get("config", {})
+    trained = lm.trained_reading
     asked = replace(asked, clean=asked.clean or trained.get("clean"))
     documents = trained.get("documents")
     if documents == "rows" and not are_tables(corpora, asked):

@@ -19,12 +19,14 @@ from chargen.cli.options import (
     model_argument,
     option,
     options_of,
+    quiet_option,
 )
 from chargen.cli.steering import SteeringConfig, steered
 from chargen.cli.terminal import echo_json, say, visible, write_flowing
 from chargen.errors import ConfigError, CorpusError
 from chargen.options import split_options
 from chargen.sampling.config import SamplingConfig
+from chargen.text.decoding import newlines
 
 
 @click.command(cls=Command, heading="Train and write")
@@ -59,6 +61,7 @@ from chargen.sampling.config import SamplingConfig
 )
 @options_of(MachineConfig)
 @json_option
+@quiet_option
 def sample(
     directory: str,
     prompt: str | None,
@@ -67,13 +70,14 @@ def sample(
     interactive: bool,
     raw: bool,
     as_json: bool,
+    quiet: bool,
     **options: Any,
 ) -> None:
     """Write text with a model.
 
     The prompt is printed first, then what continues it. The same seed gives the same text; text i
-    of several is that of seed + i. Several are drawn faster with --precision bfloat16 or auto; a
-    single one is float32 always.
+    of several is that of seed + i. Without --seed a new one is drawn and told on stderr. Several
+    are drawn faster with --precision bfloat16 or auto; a single one is float32 always.
 
     \b
     chargen sample checkpoints/mybook --prompt 'It was' --temperature 0.7
@@ -93,11 +97,17 @@ def sample(
     machine = machine if num_samples > 1 else replace(machine, precision="float32")
     lm = load_model(directory, machine)
     _, unknown = lm.encode_prompt(text, config)
-    lm = steered(lm, steering)
-    if unknown:
+    lm = steered(lm, steering, quiet)
+    if unknown and not quiet:
         deed = "left out" if config.unknown == "skip" else "read as the unknown symbol"
         shown = " ".join(visible(c) if c.isprintable() else ascii(c)[1:-1] for c in unknown)
         say(f"note: the model has never seen these characters of the prompt ({deed}): {shown}")
+    if config.seed is None:
+        from chargen.runtime.seeds import new_seed
+
+        config = replace(config, seed=new_seed())
+        if not quiet:
+            say(f"note: drawn with --seed {config.seed}")
     show = _shower(raw)
     if interactive:
         from chargen.cli.interactive import write_together
@@ -152,7 +162,7 @@ def _read_prompt(prompt: str | None, prompt_file: str | None) -> str:
         where = prompt_file or "stdin"
         raise CorpusError(f"{where} is not UTF-8 at byte {error.start}") from error
     # A file's last newline ends its last line; it is not what the text goes on after.
-    return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n")
+    return newlines(text).removesuffix("\n")
 
 
 def _shower(raw: bool) -> Callable[[str], str]:

@@ -79,11 +79,10 @@ def score(
     machine, reading = split_options(options, MachineConfig, CorpusConfig)
     written = {"--html": html_file, "--png": png_file}
     check_files(written, force, drawn=("--png",))
-    from chargen.text.symbols import SEPARATOR
-
     lm = load_model(directory, machine)
-    result = lm.score(read_text(files, reading_of(lm, files, reading)), streams=streams)
-    text = result.text.replace(SEPARATOR, "\n")
+    read = read_text(files, reading_of(lm, files, reading))
+    result = lm.score(read, streams=streams, as_is=True)
+    text = result.text
     surprise = [-value / math.log(2) for value in result.log_probs.tolist()]
     if html_file or png_file:
         _write(written, text, surprise, f"{', '.join(files)} under {directory}")

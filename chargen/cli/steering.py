@@ -50,7 +50,7 @@ class SteeringConfig(Options):
             )
 
 
-def steered(lm: Any, config: SteeringConfig) -> Any:
+def steered(lm: Any, config: SteeringConfig, quiet: bool = False) -> Any:
     """The language model as it is asked for; itself where nothing is.
 
     Returns
@@ -60,12 +60,13 @@ def steered(lm: Any, config: SteeringConfig) -> Any:
     if config.steer is None:
         return lm
     strength = STRENGTH if config.strength is None else config.strength
-    steering = _find(lm, config.steer, strength, config)
-    say(f"note: steered by {steering.source}")
+    steering = _find(lm, config.steer, strength, config, quiet)
+    if not quiet:
+        say(f"note: steered by {steering.source}")
     return lm.steered(steering, config.steer, strength)
 
 
-def _find(lm: Any, label: str, strength: float, config: SteeringConfig) -> Any:
+def _find(lm: Any, label: str, strength: float, config: SteeringConfig, quiet: bool) -> Any:
     from chargen.sampling.steering import check_arguments, stored_steering
 
     if config.steer_data is not None:
@@ -76,7 +77,7 @@ def _find(lm: Any, label: str, strength: float, config: SteeringConfig) -> Any:
         trained = lm.checkpoint.document("config").get("corpus", {}).get("config", {})
         reading = ExamplesConfig(clean=trained.get("clean"))
         examples = read_examples(config.steer_data, reading)
-        for note in examples.notes:
+        for note in () if quiet else examples.notes:
             say(f"note: {note}")
         check_arguments(label, strength, examples.classes)
         return fit_steering(lm, examples)

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
+
 import torch
+
+
+def new_seed() -> int:
+    """A seed that nobody chose, short enough to be typed again."""
+    return secrets.randbits(32)
 
 
 def seed_everything(seed: int, deterministic: bool = False) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from chargen.options import SEED, Options, option
+from chargen.options import SEED, Options, like, option
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,11 @@ class SamplingConfig(Options):
         1.0, "Above 1 makes characters that were just used less likely.", above=0
     )
     stop: tuple[str, ...] = option((), "End before this text; may be given several times.")
-    seed: int = SEED
+    seed: int | None = like(
+        SEED,
+        default=None,
+        help="Seed of every random choice (default: a new one, which is told).",
+    )
     unknown: str = option(
         "replace",
         "What to do with characters of the prompt that the model has never seen.",

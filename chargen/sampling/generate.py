@@ -19,6 +19,7 @@ import torch
 from numpy.typing import ArrayLike
 
 from chargen.errors import ConfigError
+from chargen.runtime.seeds import new_seed
 from chargen.sampling.config import SamplingConfig
 from chargen.sampling.decoder import Decoder
 from chargen.sampling.detokenizer import Detokenizer
@@ -98,7 +99,7 @@ def generate(
     prompt : array (T,) of ids
         What the texts continue; may be empty. Whole characters.
     num_samples : int
-        Text ``i`` has seed ``config.seed + i``.
+        Text ``i`` has seed ``config.seed + i``; without a seed there, a new one is drawn.
 
     Raises
     ------
@@ -109,7 +110,7 @@ def generate(
     """
     if num_samples < 1:
         raise ConfigError(f"--num-samples must be a whole number, 1 or more, got {num_samples}")
-    if config.seed + num_samples > 2**63:
+    if config.seed is not None and config.seed + num_samples > 2**63:
         raise ConfigError(f"--seed must leave room for {num_samples} seeds, got {config.seed}")
     outputs = _detokenizers(vocabulary, config, num_samples)
     for _ in _write(decoder, vocabulary, prompt, config, outputs):
@@ -155,7 +156,8 @@ def _detokenizers(vocabulary: Vocabulary, config: SamplingConfig, count: int) ->
     def character(i: int) -> str:
         return vocabulary.decode([i])
 
-    return [Detokenizer(vocabulary, config, config.seed + i, character) for i in range(count)]
+    seed = new_seed() if config.seed is None else config.seed
+    return [Detokenizer(vocabulary, config, seed + i, character) for i in range(count)]
 
 
 def _sample(output: Detokenizer) -> Sample:

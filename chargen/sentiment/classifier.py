@@ -5,21 +5,27 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from chargen.errors import ChargenError
+from chargen.errors import ChargenError, CorpusError
 from chargen.runtime.device import choose_device
 from chargen.runtime.precision import reading_precision
 from chargen.sentiment import storage
 from chargen.sentiment.batching import BATCH_SYMBOLS, EncodedTexts, eyes_of, read_all
+from chargen.sentiment.config import ExamplesConfig
+from chargen.sentiment.examples import read_examples
 from chargen.sentiment.explain import Explanation, explain
 from chargen.sentiment.network import ClassifierNetwork
 from chargen.sentiment.ngrams import NgramModel
 from chargen.storage import checkpoint
 from chargen.storage.checkpoint import Checkpoint
+from chargen.storage.outputs import save_model
+from chargen.text.given import given_text, given_texts
 from chargen.text.html import clean_html
 from chargen.text.vocabulary import Vocabulary
 
@@ -101,6 +107,14 @@ class Classifier:
         classifier.precision = reading_precision(precision, place)
         return classifier
 
+    def save(self, directory: str | os.PathLike[str], *, force: bool = False) -> None:
+        """Write a checkpoint, as `LanguageModel.save` does."""
+        weights = storage.weights_of(self.network)
+        stored = storage.pack(
+            self.network, weights, self.vocabularies, self.labels, self.clean, self.ngrams
+        )
+        save_model(Path(directory), stored, self.checkpoint, force)
+
     @property
     def device(self) -> torch.device:
         """Where the weights lie."""
@@ -110,6 +124,7 @@ class Classifier:
 
     def cleaned(self, text: str) -> str:
         """The text as the network is to read it."""
+        text = given_text(text)
         return clean_html(text) if self.clean == "html" else text
 
     def unknown_characters(self, text: str) -> str:
@@ -119,27 +134,57 @@ class Classifier:
 
     # ---------------------------------------------------------------- verdicts
 
+    @property
+    def classes_(self) -> NDArray[np.str_]:
+        """The labels as scikit-learn names them, in the order of the probabilities."""
+        return np.array(self.labels)
+
     def predict(self, texts: Iterable[str]) -> list[str]:
-        """The likeliest label of each text."""
+        """The likeliest label of each text; see `predict_batches` for what is refused."""
         return [self.labels[i] for i in self.predict_proba(texts).argmax(-1)]
 
-    def predict_proba(self, texts: Iterable[str]) -> NDArray[np.float32]:
-        """Probabilities of the labels, (N, C); each row sums to 1.
+    def predict_proba(self, texts: Iterable[str], *, cleaned: bool = False) -> NDArray[np.float32]:
+        """Probabilities of the labels, (N, C); each row sums to 1. See `predict_batches`.
 
         A text's row does not depend on the other texts (but for the rounding of a sum).
         """
-        chunks = list(self.predict_batches(texts))
+        chunks = list(self.predict_batches(texts, cleaned=cleaned))
         return np.concatenate(chunks) if chunks else np.empty((0, len(self.labels)), np.float32)
 
+    def score(self, texts: Iterable[str], labels: Iterable[Any]) -> float:
+        """Share of the texts whose likeliest label is the given one; each must be known."""
+        texts = list(given_texts(texts))
+        given = read_examples((texts, labels), ExamplesConfig(), self.labels)
+        found = self.predict(texts)
+        return float(np.mean(np.array(found) == np.array(given.labels)))
+
     def predict_batches(
-        self, texts: Iterable[str], chunk: int = CHUNK
+        self, texts: Iterable[str], chunk: int = CHUNK, *, cleaned: bool = False
     ) -> Iterator[NDArray[np.float32]]:
         """Probabilities of `chunk` texts at a time, in their order.
 
         Texts are taken from the iterable as they are needed: any number fits in memory.
+
+        With `cleaned` they are as `cleaned` gives them, and empty ones among them are judged too.
+
+        Raises
+        ------
+        CorpusError
+            For a single text in the place of several; when it comes up, for what is empty or no
+            text, with its position.
         """
-        remaining = iter(texts)
-        while some := [self.cleaned(text) for text in islice(remaining, chunk)]:
+        found = given_texts(texts)
+        return self._batches(found if cleaned else self._each_cleaned(found), chunk)
+
+    def _each_cleaned(self, texts: Iterable[str]) -> Iterator[str]:
+        for place, text in enumerate(texts):
+            clean = self.cleaned(text)
+            if not clean.strip():
+                raise CorpusError(f"texts[{place}] is empty: there is nothing to judge")
+            yield clean
+
+    def _batches(self, texts: Iterator[str], chunk: int) -> Iterator[NDArray[np.float32]]:
+        while some := list(islice(texts, chunk)):
             yield self._probabilities(some)
 
     def _probabilities(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -156,15 +201,15 @@ class Classifier:
         return probabilities
 
     @torch.no_grad()
-    def trace(self, text: str) -> NDArray[np.float32]:
+    def trace(self, text: str, *, cleaned: bool = False) -> NDArray[np.float32]:
         """Probabilities had the text ended after each of its characters.
 
         Returns
         -------
         (N + 1, C) float32
-            Of the N characters of the text as cleaned; row 0 has read nothing.
+            Of the N characters of the text as cleaned, here or before; row 0 has read nothing.
         """
-        text = self.cleaned(text)
+        text = given_text(text) if cleaned else self.cleaned(text)
         if any(eye.backward for eye in self.eyes):
             # Read from the end, every beginning of the text is another text.
             return self._prefixes(text)

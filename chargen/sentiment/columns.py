@@ -92,25 +92,36 @@ class TableFile:
         CorpusError
             Which lists the columns there are.
         """
-        return self._column(self.config.text_column, TEXT_COLUMNS, "text")
+        return _column(self.columns, self.name, self.config.text_column, TEXT_COLUMNS, "text")
 
-    def label_column(self) -> str:
-        """The column of the labels, in the same way."""
-        return self._column(self.config.label_column, LABEL_COLUMNS, "label")
 
-    def _column(self, wanted: str | None, usual: Sequence[str], what: str) -> str:
-        if not self.columns:
-            raise CorpusError(f"{self.name} is empty: it has no columns")
-        there = f"its columns are {listed(self.columns)}: choose one with --{what}-column"
-        if wanted is not None:
-            if wanted not in self.columns:
-                raise CorpusError(f"{self.name} has no column {wanted!r}; {there}")
-            return wanted
-        for name in usual:
-            for column in self.columns:
-                if column.strip().casefold() == name:
-                    return column
-        raise CorpusError(f"{self.name} has no {what} column with a usual name; {there}")
+def text_and_label(columns: Sequence[str], name: str, config: ExamplesConfig) -> tuple[str, str]:
+    """The columns of the texts and of the labels, as `TableFile.text_column` finds them."""
+    text = _column(columns, name, config.text_column, TEXT_COLUMNS, "text")
+    label = _column(columns, name, config.label_column, LABEL_COLUMNS, "label")
+    if text == label:
+        raise CorpusError(
+            f"{name}: text and label would both be read from {text!r}: choose with "
+            "--text-column and --label-column"
+        )
+    return text, label
+
+
+def _column(
+    columns: Sequence[str], name: str, wanted: str | None, usual: Sequence[str], what: str
+) -> str:
+    if not columns:
+        raise CorpusError(f"{name} is empty: it has no columns")
+    there = f"its columns are {listed(columns)}: choose one with --{what}-column"
+    if wanted is not None:
+        if wanted not in columns:
+            raise CorpusError(f"{name} has no column {wanted!r}; {there}")
+        return wanted
+    for one in usual:
+        for column in columns:
+            if column.strip().casefold() == one:
+                return column
+    raise CorpusError(f"{name} has no {what} column with a usual name; {there}")
 
 
 def cell(row: Row, column: str) -> Any:
@@ -140,14 +151,19 @@ def label_in(row: Row, column: str, table: TableFile) -> str | None:
     CorpusError
         Where something else than a label stands there.
     """
-    value = cell(row, column)
     where = f"{table.name}, line {row.line}"
-    if value is None or value in _NOT_A_NUMBER:
-        return None
-    if isinstance(value, float) and math.isnan(value):
+    return label_of(cell(row, column), f"{where}: {column!r}", where, table.config.errors)
+
+
+def label_of(value: Any, name: str, where: str, errors: str) -> str | None:
+    """A value as a label, as `label_in` reads it; `name` and `where` are for the errors."""
+    if callable(getattr(value, "item", None)):  # a number of numpy's
+        value = value.item()
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, str):
-        return clean(value, table.config.errors, lambda _: where) if value.strip() else None
+        empty = not value.strip() or value in _NOT_A_NUMBER
+        return None if empty else clean(value, errors, lambda _: where)
     if isinstance(value, bool | int | float):
         return json.dumps(value)
-    raise CorpusError(f"{where}: {column!r} is not a label, but {type(value).__name__}")
+    raise CorpusError(f"{name} is not a label, but {type(value).__name__}")

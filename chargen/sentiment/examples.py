@@ -6,13 +6,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 from chargen.errors import CorpusError, shown
 from chargen.sentiment.config import ExamplesConfig
-from chargen.sentiment.gathering import Gathered, gather, gather_texts, named
+from chargen.sentiment.gathering import Gathered, gather, gather_given, gather_texts, named
 from chargen.sentiment.splitting import split, subset, warn_shared
+from chargen.text.given import given_texts
 
 __all__ = ["Examples", "read_examples", "read_texts", "split", "subset", "warn_shared"]
 
@@ -27,7 +30,7 @@ class Examples:
         Labels as they are in the data, numbers and booleans of JSON as JSON writes them.
     rows : tuple of int
         Of each text, the line of the file where its row starts; in a folder the number of its
-        file in the order of the paths, from 1 on.
+        file in the order of the paths, from 1 on; of given texts the position, from 0 on.
     source : str
         As shown to people.
     notes : tuple of str
@@ -39,6 +42,16 @@ class Examples:
     rows: tuple[int, ...]
     source: str
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "texts", tuple(given_texts(self.texts)))
+        if not len(self.texts) == len(self.labels) == len(self.rows):
+            raise CorpusError(f"{self.source}: each text needs a label and a row")
+
+    @classmethod
+    def of(cls, texts: Iterable[str], labels: Iterable[Any]) -> Examples:
+        """Texts and labels from Python, such as two lists, checked as those of a table are."""
+        return read_examples((texts, labels), ExamplesConfig())
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -62,15 +75,15 @@ class Examples:
 
 
 def read_examples(
-    path: str, config: ExamplesConfig, classes: Sequence[str] | None = None
+    data: Any, config: ExamplesConfig, classes: Sequence[str] | None = None
 ) -> Examples:
     """Read labelled texts.
 
     Parameters
     ----------
-    path : str
+    data : path, (texts, labels), or data frame
         A .csv, .tsv or .jsonl file, compressed or not, or a folder that holds one folder of .txt
-        files per class.
+        files per class; or from Python two lists, or columns by name.
     config : ExamplesConfig
     classes : sequence of str, optional
         The labels that may occur; without them there must be at least two.
@@ -86,9 +99,10 @@ def read_examples(
         For what cannot be read, columns that are not there, rows that are broken, labels that are
         missing or not among `classes`, and data of a single class.
     ConfigError
-        Where `path` is standard input.
+        Where `data` is standard input.
     """
-    gathered = gather(str(path), config)
+    on_disk = isinstance(data, str | Path)
+    gathered = gather(str(data), config) if on_disk else gather_given(data, config)
     examples = _filled(gathered)
     if classes is not None:
         _refuse_strangers(examples, gathered, classes)

@@ -10,7 +10,6 @@ verdict on the whole text is another question, which `leave_out` answers.
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -213,8 +212,10 @@ def explain(classifier: Classifier, text: str, label: str | None = None) -> Expl
             "give a part of it"
         )
     spans = word_spans(text)
-    plain = _uncleaning(classifier)
-    trace = _word_by_word(plain, text, spans) if backward else plain.trace(text)
+    if backward:
+        trace = _word_by_word(classifier, text, spans)
+    else:
+        trace = classifier.trace(text, cleaned=True)
     if label is None:
         two = len(classifier.labels) == 2
         label = classifier.labels[1 if two else int(trace[-1].argmax())]
@@ -247,7 +248,7 @@ def leave_out(classifier: Classifier, explanation: Explanation) -> Explanation:
     without = [text[: word.start] + text[word.end :] for word in words]
     column = explanation.labels.index(explanation.label)
     # The whole text in the same batch: what the rounding of another batch adds is no word's doing.
-    odds = _log_odds(_uncleaning(classifier).predict_proba([text, *without])[:, column])
+    odds = _log_odds(classifier.predict_proba([text, *without], cleaned=True)[:, column])
     return replace(
         explanation,
         words=tuple(
@@ -276,16 +277,9 @@ def _word_by_word(
 ) -> NDArray[np.float32]:
     """The trace, taken at the end of each word and held until the next."""
     ends = [0, *(end for _, end in spans)]
-    found = classifier.predict_proba(text[:end] for end in ends)
+    found = classifier.predict_proba((text[:end] for end in ends), cleaned=True)
     trace: NDArray[np.float32] = np.repeat(found, np.diff([*ends, len(text) + 1]), axis=0)
     return trace
-
-
-def _uncleaning(classifier: Classifier) -> Classifier:
-    """The same for texts that have been cleaned: twice could find entities that were text."""
-    plain = copy.copy(classifier)
-    plain.clean = None
-    return plain
 
 
 def _log_odds(probabilities: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -54,9 +55,9 @@ MOST_NGRAM_TEXTS = 20_000
 
 
 def finetune(
-    data: str | Path | Examples,
+    data: str | Path | Examples | tuple[Any, Any] | Any,
     encoder: str | Path | Sequence[str | Path],
-    out: str | Path,
+    out: str | Path | None = None,
     *,
     config: FinetuneConfig | None = None,
     network: NetworkConfig | None = None,
@@ -70,12 +71,13 @@ def finetune(
 
     Parameters
     ----------
-    data : path or Examples
-        Labelled texts: a table, or a folder with one sub-folder a class.
+    data : path, Examples, (texts, labels), or data frame
+        Labelled texts: the path of a table, or of a folder with one sub-folder a class; two lists;
+        or columns by name, of which those of the texts and the labels are found as in a table.
     encoder : path, or two of them
         Checkpoints of language models: one, or a forward and a backward one.
-    out : path
-        The classifier's directory.
+    out : path, optional
+        The classifier's directory; without it nothing is kept but the result.
     config, network, reading : FinetuneConfig, NetworkConfig, ExamplesConfig, optional
         How to train, what, and how the data is read; `options` go before their fields.
     force : bool
@@ -96,27 +98,31 @@ def finetune(
     >>> run = chargen.finetune("reviews.csv", "checkpoints/reviews", "mood")  # doctest: +SKIP
     >>> run.classifier.predict(["A quiet, wonderful film."])  # doctest: +SKIP
     ['pos']
+    >>> run = chargen.finetune((frame["body"], frame["stars"]), "reviews")  # doctest: +SKIP
     """
     one_process_only("chargen sentiment train")
     owners = (FinetuneConfig, NetworkConfig, ExamplesConfig)
     config, sizes, reading = split_options(options, *owners, given=(config, network, reading))
     metrics.require("fine-tuning")
-    directory = Path(out)
     encoders = [encoder] if isinstance(encoder, str | Path) else list(encoder)
-    _check_encoders(encoders, directory)
+    _check_encoders(encoders, out)
     if tensorboard is not None and config.method == "probe":
         raise ConfigError("--tensorboard shows steps, and --method probe takes none: leave it out")
-    refuse_to_overwrite(directory, force)
-    with writing_lock(directory), ExitStack() as stack:
-        checkpoint.check_writable(directory)
+    with ExitStack() as stack:
+        if out is None:
+            directory = Path(stack.enter_context(TemporaryDirectory())) / "classifier"
+        else:
+            directory = Path(out)
+            refuse_to_overwrite(directory, force)
+            stack.enter_context(writing_lock(directory))
+            checkpoint.check_writable(directory)
         reporter, log = reporter or Reporter(), Log()
         stack.enter_context(followed(log, tensorboard, directory.name))
         loaded = [lm_storage.load(path)[:2] for path in encoders]
         texts = read_material(data, config, reading, reporter)
         config = _with_budget(config, len(texts.train), reporter)
         documents: dict[str, Any] = {"encoder": [str(path) for path in encoders]}
-        if not isinstance(data, Examples):
-            documents["data"] = [str(data)]
+        documents["data"] = [str(data)] if isinstance(data, str | Path) else []
         device = device_of(config)
         precision = _precision(config, device)
         seed_everything(config.seed, config.deterministic)
@@ -130,17 +136,19 @@ def finetune(
             directory, texts, config, reading, vocabularies, precision.name, reporter, log,
             documents,
         )  # fmt: skip
-        return session.probe(classifier) if config.method == "probe" else session.train(classifier)
+        probed = config.method == "probe"
+        run = session.probe(classifier) if probed else session.train(classifier)
+        return run if out is not None else replace(run, directory=None)
 
 
-def _check_encoders(encoders: Sequence[str | Path], directory: Path) -> None:
+def _check_encoders(encoders: Sequence[str | Path], out: str | Path | None) -> None:
     if not 1 <= len(encoders) <= 2:
         raise ConfigError("--encoder takes one language model, or a forward and a backward one")
     places = {real_path(path) for path in encoders}
     if len(places) < len(encoders):
         raise ConfigError(f"--encoder {encoders[0]} is given twice: give two different ones")
-    if real_path(directory) in places:
-        raise ConfigError(f"--out {directory} is the encoder itself: choose another folder")
+    if out is not None and real_path(out) in places:
+        raise ConfigError(f"--out {out} is the encoder itself: choose another folder")
 
 
 def _with_budget(config: FinetuneConfig, labels: int, reporter: Reporter) -> FinetuneConfig:
@@ -215,6 +223,7 @@ def _note_unknown(vocabulary: Vocabulary, texts: Material, reporter: Reporter) -
 def resume_finetune(
     directory: str | Path,
     *,
+    data: Any = None,
     reporter: Reporter | None = None,
     tensorboard: str | Path | None = None,
     **budget: float | None,
@@ -227,6 +236,8 @@ def resume_finetune(
     Parameters
     ----------
     directory : path
+    data : optional
+        The same labelled texts again, where they came from Python and not from a path.
     reporter : Reporter, optional
     tensorboard : path, optional
         As for `chargen.finetune`.
@@ -255,7 +266,7 @@ def resume_finetune(
             FinetuneConfig, document.get("finetune"), f"{directory}: config.json"
         )
         longer = extended(config, budget)
-        session, loop = _as_it_was(directory, stored, config, reporter)
+        session, loop = _as_it_was(directory, stored, config, data, reporter)
         if any(value is not None for value in budget.values()):
             loop.take_budget(longer)
         if loop.finished:
@@ -271,7 +282,11 @@ def resume_finetune(
 
 
 def _as_it_was(
-    directory: Path, stored: checkpoint.Checkpoint, config: FinetuneConfig, reporter: Reporter
+    directory: Path,
+    stored: checkpoint.Checkpoint,
+    config: FinetuneConfig,
+    data: Any,
+    reporter: Reporter,
 ) -> tuple[Session, Loop[TextClassification]]:
     """The loop where it was saved, and the rest of the run.
 
@@ -285,13 +300,21 @@ def _as_it_was(
         ExamplesConfig, document.get("examples"), f"{directory}: config.json"
     )
     with lm_storage.fitting(directory):
-        state, (data, *_) = _state(stored), document["data"]
+        state = _state(stored)
         documents = {name: document[name] for name in ("encoder", "data")}
         log = Log(checkpoint.read_metrics(directory, state["progress"]["step"]))
+        saved = [str(name) for name in document["data"]]
+    if data is None and not saved:
+        raise CorpusError(
+            f"the labelled texts of {directory} came from Python and are not kept: go on with "
+            "chargen.resume_finetune(directory, data=...)"
+        )
+    data = saved[0] if data is None else data
     texts = read_material(data, config, reading, Reporter())
     if texts.digest != document.get("digest"):
+        name = f" ({data})" if isinstance(data, str | Path) else ""
         raise CorpusError(
-            f"the labelled texts of {directory} ({data}) have changed since: "
+            f"the labelled texts of {directory}{name} have changed since: "
             "a run can only go on with the same texts"
         )
     network, vocabularies, _, _ = storage.unpack(stored)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from chargen.errors import ConfigError, CorpusError, shown
-from chargen.sentiment.columns import TableFile, label_in, text_in
+from chargen.errors import ConfigError, CorpusError, brief, shown
+from chargen.sentiment.columns import TableFile, label_in, label_of, text_and_label, text_in
 from chargen.sentiment.config import ExamplesConfig
-from chargen.text.decoding import decode
+from chargen.text.decoding import clean, decode
 from chargen.text.fetching import asked, labelled_path, paths
-from chargen.text.files import byte_blocks, from_path, unreadable
+from chargen.text.files import byte_blocks, from_path, refuse_text, unreadable
+from chargen.text.given import given_list, given_texts, is_table
 from chargen.text.html import clean_html
 from chargen.text.tables import Row, broken
 
@@ -34,10 +36,12 @@ class Gathered:
     labels : list of str or None
         None where there is no label.
     rows : list of int
-        Line of the file, or number of the file in a folder.
+        Line of the file, number of the file in a folder, or position among given texts.
     notes : list of str
     files : list of str or None
         Of a folder, by row - 1.
+    word : str
+        What a row is a number of.
     """
 
     source: str
@@ -46,6 +50,7 @@ class Gathered:
     rows: list[int] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     files: list[str] | None = None
+    word: str = "line"
 
     def add(self, row: int, text: str, label: str | None) -> None:
         """Append one text."""
@@ -56,7 +61,7 @@ class Gathered:
     def named(self, rows: Sequence[int]) -> str:
         """The first of some rows, as people would look for them."""
         if self.files is None:
-            return named(rows)
+            return named(rows, self.word)
         return named([self.files[row - 1] for row in rows], "file")
 
 
@@ -82,6 +87,28 @@ def gather(path: str, config: ExamplesConfig) -> Gathered:
     return _from_folder(path, config) if _is_folder(path) else _from_table(path, config)
 
 
+def gather_given(data: Any, config: ExamplesConfig) -> Gathered:
+    """The same of a pair (texts, labels) or a table from Python, such as a data frame."""
+    if is_table(data):
+        names = {str(name): name for name in getattr(data, "columns", data)}
+        text_column, label_column = text_and_label(list(names), "the given table", config)
+        data = data[names[text_column]], data[names[label_column]]
+    elif not (isinstance(data, tuple) and len(data) == 2):
+        raise CorpusError(
+            "labelled texts must be a path, a pair (texts, labels), or a table with columns, "
+            f"got {brief(data)}"
+        )
+    texts, labels = list(given_texts(data[0])), list(given_list(data[1], "labels"))
+    if len(texts) != len(labels):
+        raise CorpusError(f"{len(texts):,} texts and {len(labels):,} labels: one each is needed")
+    gathered = Gathered("the given data", word="position")
+    for place, (text, label) in enumerate(zip(texts, labels, strict=True)):
+        sound = clean(text, config.errors, lambda _: f"texts[{place}]")  # noqa: B023
+        where = f"labels[{place}]"
+        gathered.add(place, _cleaned(sound, config), label_of(label, where, where, config.errors))
+    return gathered
+
+
 def gather_texts(path: str, config: ExamplesConfig) -> Iterator[str]:
     """All texts, without labels, of plain text, a table, or the .txt files of a folder."""
     if reference := asked(path):
@@ -100,6 +127,7 @@ def gather_texts(path: str, config: ExamplesConfig) -> Iterator[str]:
 def _is_folder(path: str) -> bool:
     if path == "-":
         raise ConfigError("texts to learn from are read from a file or a folder, not from -")
+    refuse_text(path)
     try:
         return Path(path).is_dir()
     except (OSError, ValueError) as error:
@@ -113,12 +141,7 @@ def _from_table(path: str, config: ExamplesConfig) -> Gathered:
             f"{table.name} has no labels: labelled texts are a .csv, .tsv or .jsonl file, or a "
             "folder that holds one folder of .txt files per class"
         )
-    text_column, label_column = table.text_column(), table.label_column()
-    if text_column == label_column:
-        raise CorpusError(
-            f"{table.name}: text and label would both be read from {text_column!r}: choose with "
-            "--text-column and --label-column"
-        )
+    text_column, label_column = text_and_label(table.columns, table.name, config)
     gathered = Gathered(table.name)
     for row in _whole(table):
         text = _cleaned(text_in(row, text_column, table), config)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,7 +58,7 @@ class Material:
 
 
 def read_material(
-    data: str | Path | Examples,
+    data: Any,
     config: FinetuneConfig,
     reading: ExamplesConfig,
     reporter: Reporter,
@@ -70,7 +70,7 @@ def read_material(
     ConfigError, CorpusError
         Where they cannot be read, or there is nothing to tell apart.
     """
-    examples = data if isinstance(data, Examples) else read_examples(str(data), reading)
+    examples = data if isinstance(data, Examples) else read_examples(data, reading)
     for note in examples.notes:
         reporter.note(note)
     classes = examples.classes

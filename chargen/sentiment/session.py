@@ -47,8 +47,8 @@ class FinetuneRun:
 
     Attributes
     ----------
-    directory : Path
-        The checkpoint.
+    directory : Path or None
+        The checkpoint, if one was to be kept.
     classifier : Classifier
     labels_used : int
         Labelled texts learnt from.
@@ -63,7 +63,7 @@ class FinetuneRun:
         False where it was interrupted: `resume_finetune` goes on.
     """
 
-    directory: Path
+    directory: Path | None
     classifier: Classifier
     labels_used: int
     steps: int

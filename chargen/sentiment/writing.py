@@ -11,6 +11,7 @@ from typing import Any
 
 from chargen.errors import ConfigError, shown
 from chargen.storage.directories import real_path
+from chargen.text.decoding import newlines
 from chargen.text.files import COMPRESSIONS, TABLES
 from chargen.text.tables import Row
 
@@ -152,7 +153,7 @@ def _as_text(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, str):
-        return value.replace("\r\n", "\n").replace("\r", "\n")
+        return newlines(value)
     return json.dumps(value, ensure_ascii=False)
 
 

@@ -6,12 +6,14 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from chargen.errors import CheckpointError, ConfigError
 from chargen.storage import checkpoint
+from chargen.storage.checkpoint import Checkpoint
 from chargen.storage.directories import cache_folder, real_path
 
 
@@ -31,6 +33,24 @@ def refuse_to_overwrite(directory: Path, force: bool) -> None:
         raise ConfigError(f"{directory} is a file: --out is the folder of a checkpoint")
     if directory.exists() and not checkpoint.exists(directory) and any(directory.iterdir()):
         raise ConfigError(f"{directory} exists and is no checkpoint: choose another --out")
+
+
+def save_model(directory: Path, model: Checkpoint, origin: Checkpoint | None, force: bool) -> None:
+    """Write a model by itself, with what the checkpoint that it came from tells of it.
+
+    Raises
+    ------
+    ConfigError, CheckpointError
+        Where something stands at `directory`, or it cannot be written.
+    """
+    if checkpoint.exists(directory) and not force:
+        raise ConfigError(f"{directory} exists: choose another folder, or replace it by force=True")
+    refuse_to_overwrite(directory, force)
+    told = {} if origin is None else origin.documents
+    config = told.get("config", {}) | model.documents["config"]
+    with writing_lock(directory):
+        documents = told | model.documents | {"config": config}
+        checkpoint.save(directory, replace(model, documents=documents))
 
 
 @contextmanager

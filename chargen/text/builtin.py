@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from chargen.errors import CorpusError
+from chargen.text.decoding import newlines
 from chargen.text.files import Source, from_path
 
 NAMES = ("python-docs", "python-stdlib")
@@ -50,7 +51,7 @@ def topics() -> list[str]:
     except ImportError as error:
         raise CorpusError("python-docs: this Python comes without pydoc_data.topics") from error
     # Some versions keep markup that breaks lines with carriage returns.
-    return [found[name].replace("\r\n", "\n").replace("\r", "\n") for name in sorted(found)]
+    return [newlines(found[name]) for name in sorted(found)]
 
 
 def decode_python(blocks: Iterable[bytes], name: str, notes: list[str]) -> str:
@@ -65,4 +66,4 @@ def decode_python(blocks: Iterable[bytes], name: str, notes: list[str]) -> str:
     except (SyntaxError, ValueError, LookupError) as error:
         notes.append(f"{name} was skipped: {error}")
         return ""
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    return newlines(text)

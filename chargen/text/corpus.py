@@ -23,7 +23,7 @@ from chargen.text.cache import publish, workspace
 from chargen.text.config import CorpusConfig
 from chargen.text.eviction import held, hold, note_use, trim
 from chargen.text.files import TABLES
-from chargen.text.sources import corpus_name, resolve, spool
+from chargen.text.sources import corpus_name, from_texts, resolve, spool
 from chargen.text.vocabulary import Vocabulary, vocabulary_from_json
 
 MINIMUM_CHARACTERS = 64
@@ -64,6 +64,7 @@ def load_corpus(
     corpora: Sequence[str],
     config: CorpusConfig,
     *,
+    texts: Any = None,
     cache_dir: Path | None = None,
     vocabulary: Vocabulary | None = None,
     reverse: bool = False,
@@ -81,6 +82,8 @@ def load_corpus(
         See `chargen.text.sources.resolve`.
     config : CorpusConfig
         How to read and split.
+    texts : iterable of str, optional
+        To read in the place of `corpora`; see `chargen.text.sources.from_texts`.
     cache_dir : Path, optional
         Default: $CHARGEN_CACHE_DIR, else the user's cache folder.
     vocabulary : Vocabulary, optional
@@ -104,13 +107,15 @@ def load_corpus(
         raise ConfigError("--documents: the vocabulary was made without a document separator")
     limit = cache_limit()
     notes: list[str] = []
-    sources = resolve(corpora, config, notes)
+    sources = resolve(corpora, config, notes) if texts is None else [from_texts(texts)]
     valid = [] if config.valid is None else resolve([config.valid], config, notes)
     if config.text_column and not any(s.form in TABLES.values() for s in sources + valid):
         raise ConfigError("--text-column needs .csv, .tsv or .jsonl files")
     folder = cache_folder(cache_dir) / "corpora"
     name = corpus_name(corpora)
-    label = ", ".join("standard input" if one == "-" else shown(one) for one in corpora)
+    label = ", ".join(
+        "standard input" if one == "-" else shown(one) for one in corpora or ("the given text",)
+    )
     with contextlib.ExitStack() as stack:
         if any(source.stream for source in sources + valid):
             place = stack.enter_context(workspace(folder))

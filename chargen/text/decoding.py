@@ -83,6 +83,11 @@ def decode(
             yield text
 
 
+def newlines(text: str) -> str:
+    """The text with newlines of any convention as ``"\\n"``."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 def clean(text: str, errors: str, place: Callable[[int], str]) -> str:
     """Replace what is no text (NUL, lone surrogates) by U+FFFD, or refuse it when strict.
 

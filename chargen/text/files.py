@@ -42,16 +42,18 @@ class Source:
     path : Path or None
         The file; None for standard input and for text that Python carries in itself.
     form : str
-        "plain", "jsonl", "csv", "tsv", "python" (a source file with its own coding line) or
-        "topics" (`pydoc_data.topics`).
+        "plain", "jsonl", "csv", "tsv", "python" (a source file with its own coding line),
+        "topics" (`pydoc_data.topics`) or "texts".
     compression : str
         "", ".gz", ".bz2", ".xz" or ".zst".
     size : int
-        Bytes on disk; 0 where that is not known.
+        Bytes on disk, characters of given texts; 0 where that is not known.
     stamp : tuple or None
         Inode, size and time of change when it was found: a file that differs later has changed.
     stream : bool
         Standard input or a pipe, which can be read once only.
+    texts : tuple of str, or None
+        What is read in the place of a file: one text as "plain", several as the rows of "texts".
     """
 
     name: str
@@ -61,6 +63,20 @@ class Source:
     size: int = 0
     stamp: tuple[int, int, int] | None = None
     stream: bool = False
+    texts: tuple[str, ...] | None = None
+
+
+def refuse_text(name: str) -> None:
+    """Raise `CorpusError` where a text was given in the place of a file's name."""
+    suffix = Path(name).suffix
+    words = len(name.split()) > 3 and (suffix in ("", ".") or any(map(str.isspace, suffix)))
+    long = len(name) > 255 and "://" not in name
+    if (words or long or "\n" in name) and not os.path.lexists(name):
+        cut = f"{name[:30]}..." if len(name) > 33 else name
+        raise CorpusError(
+            f"'{shown(cut)}' looks like a text, not like the name of a file: write it to one, or "
+            "in Python give chargen.train(texts=[...]), chargen.finetune((texts, labels), ...)"
+        )
 
 
 def from_path(path: Path, name: str | None = None) -> Source:

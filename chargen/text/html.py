@@ -9,6 +9,8 @@ from __future__ import annotations
 import html
 import re
 
+from chargen.text.decoding import newlines
+
 _BREAKS = {
     *("address", "article", "blockquote", "br", "dd", "div", "dl", "dt", "footer", "header", "hr"),
     *("h1", "h2", "h3", "h4", "h5", "h6", "li", "ol", "p", "pre", "section", "table", "tr", "ul"),
@@ -30,7 +32,7 @@ def clean_html(text: str) -> str:
     """
     if not _MARKUP.search(text):
         return text
-    plain = "".join(_pieces(text)).replace("\r\n", "\n").replace("\r", "\n")  # from &#13;
+    plain = newlines("".join(_pieces(text)))  # from &#13;
     return re.sub(r"\n{3,}", "\n\n", plain).strip()
 
 

@@ -13,11 +13,12 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from chargen.errors import ConfigError, CorpusError, nearest, shown
 from chargen.text import builtin, datasets, fetching
 from chargen.text.config import CorpusConfig
-from chargen.text.decoding import decode, normalized
+from chargen.text.decoding import clean, decode, normalized
 from chargen.text.files import (
     COMPRESSIONS,
     TABLES,
@@ -26,10 +27,12 @@ from chargen.text.files import (
     byte_blocks,
     from_path,
     raw_blocks,
+    refuse_text,
     spool,
     unreadable,
 )
 from chargen.text.folders import text_files
+from chargen.text.given import given_texts
 from chargen.text.html import clean_html
 from chargen.text.symbols import SEPARATOR
 from chargen.text.tables import lines, rows
@@ -77,6 +80,13 @@ def resolve(
     return sources
 
 
+def from_texts(texts: Any) -> Source:
+    """Texts from Python as a source: one is read as a file of it, several as rows of a table."""
+    found = tuple(given_texts(texts))
+    form = "plain" if len(found) == 1 else "texts"
+    return Source("the given text", form=form, size=sum(map(len, found)), texts=found)
+
+
 def is_there(argument: str) -> bool:
     """Whether a corpus lies here to be read again: no pipe, and nothing that is to be fetched."""
     if argument == "-" or argument in builtin.NAMES:
@@ -100,6 +110,7 @@ def _resolve_one(argument: str, config: CorpusConfig, notes: list[str]) -> list[
         return builtin.resolve_builtin(argument)
     if not argument:
         raise CorpusError("the name of the corpus is empty")
+    refuse_text(argument)
     if reference := fetching.asked(argument):
         found = fetching.paths(reference, notes.append)
         return [source for path in found for source in _from_path(path, path.name, config, notes)]
@@ -135,7 +146,7 @@ def _missing(argument: str) -> CorpusError:
 
 def corpus_name(corpora: Sequence[str]) -> str:
     """A short name for the corpus that can be the name of a folder."""
-    first = corpora[0] if corpora else ""
+    first = corpora[0] if corpora else "texts"
     if reference := fetching.asked(first):
         first = reference.name
     name = "stdin" if first == "-" else Path(os.path.abspath(first)).name  # noqa: PTH100
@@ -159,9 +170,13 @@ def fingerprint(
     cleaning = () if config.clean is None else (config.clean,)  # an option of later versions
     digest = hashlib.sha256(repr((*options, config.documents, version, *cleaning)).encode())
     for source in sources:
-        content = hashlib.sha256(f"{source.form} {source.compression}\n".encode())
+        kind = "" if source.texts is None else "given "
+        content = hashlib.sha256(f"{kind}{source.form} {source.compression}\n".encode())
         if source.form == "topics":
             content.update(repr(builtin.topics()).encode())
+        elif source.texts is not None:
+            for text in source.texts:
+                content.update(f"{len(text)} {text}".encode("utf-8", "surrogatepass"))
         else:
             for block in raw_blocks(source, advance):
                 content.update(block)
@@ -246,6 +261,13 @@ def _pieces(
         if advance is not None:
             advance(source.size)
         return
+    if source.texts is not None:
+        sound = _sound(source.texts, config.errors)
+        apart = config.documents in ("rows", "files")
+        yield from _plain(sound, config) if source.form == "plain" else _rows(sound, config, apart)
+        if advance is not None:
+            advance(source.size)
+        return
     blocks = byte_blocks(source, advance, config.max_bytes)
     if source.form == "python":
         if text := builtin.decode_python(blocks, source.name, notes):
@@ -253,14 +275,28 @@ def _pieces(
         return
     text_blocks = decode(blocks, source.name, config.encoding, config.errors, notes)
     if source.form == "plain":
-        by_line = _cleaned_by_line(source, config)
-        yield from _cleaned_lines(text_blocks, config.documents) if by_line else text_blocks
+        yield from _plain(text_blocks, config)
         return
-    between = SEPARATOR if config.documents == "rows" else "\n"
-    for row in rows(text_blocks, source.name, source.form, config.text_column, config.errors):
+    found = rows(text_blocks, source.name, source.form, config.text_column, config.errors)
+    yield from _rows(found, config, config.documents == "rows")
+
+
+def _sound(texts: Iterable[str], errors: str) -> Iterator[str]:
+    """The texts that are not empty, without what is no text."""
+    for place, text in enumerate(texts):
+        if text:
+            yield clean(text, errors, lambda at: f"texts[{place}], character {at},")  # noqa: B023
+
+
+def _plain(pieces: Iterable[str], config: CorpusConfig) -> Iterable[str]:
+    return _cleaned_lines(pieces, config.documents) if config.clean == "html" else pieces
+
+
+def _rows(texts: Iterable[str], config: CorpusConfig, apart: bool) -> Iterator[str]:
+    for row in texts:
         if text := clean_html(row) if config.clean == "html" else row:
             yield text
-            yield between
+            yield SEPARATOR if apart else "\n"
 
 
 def _cleaned_by_line(source: Source, config: CorpusConfig) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from chargen.errors import CorpusError, shown
-from chargen.text.decoding import clean
+from chargen.text.decoding import clean, newlines
 
 DEFAULT_COLUMN = "text"
 # An unclosed quote must not read the rest of the file into memory.
@@ -119,7 +119,7 @@ def text_of(row: Row, column: str, name: str, errors: str) -> str:
     if not isinstance(value, str):
         raise CorpusError(f"{where}: {column!r} is not text, but {type(value).__name__}")
     # Escapes of JSON can spell what no decoder yields.
-    return clean(value, errors, lambda _: where).replace("\r\n", "\n").replace("\r", "\n")
+    return newlines(clean(value, errors, lambda _: where))
 
 
 def broken(row: Row, name: str) -> CorpusError:

@@ -51,7 +51,8 @@ def corpus_resumed(
 ) -> Corpus:
     """The text that a run began with; see `chargen.resume` on one that was edited."""
     names, config = saved["arguments"], _saved_config(directory, saved)
-    gone = [name for name in (*names, config.valid) if name is not None and not is_there(name)]
+    gone = [] if names else ["the given text"]
+    gone += [name for name in (*names, config.valid) if name is not None and not is_there(name)]
     if gone and (text := cached_corpus(saved["key"])):
         shown = ", ".join("standard input" if name == "-" else name for name in gone)
         reporter.note(f"{shown} cannot be read again: going on with its encoding in the cache")
@@ -68,9 +69,10 @@ def corpus_again(where: str, saved: dict[str, Any], reverse: bool, reporter: Rep
     text = cached_corpus(saved["key"])
     if text is not None:
         return text
-    if "-" in saved["arguments"]:
+    if not saved["arguments"] or "-" in saved["arguments"]:
+        origin = "a pipe" if saved["arguments"] else "Python"
         raise CorpusError(
-            f"the text that {where} was reading came from a pipe and is no longer in the cache"
+            f"the text that {where} was reading came from {origin} and is no longer in the cache"
         )
     text = load_corpus(
         saved["arguments"], _saved_config(where, saved), reverse=reverse, progress=reporter.stage

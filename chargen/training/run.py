@@ -6,7 +6,7 @@ How a run begins and goes on; what it is made of stands in `session.py`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -34,6 +34,8 @@ from chargen.storage.outputs import refuse_to_overwrite, writing_lock
 from chargen.text.config import CorpusConfig
 from chargen.text.corpus import Corpus, load_corpus
 from chargen.text.fetching import valid_part
+from chargen.text.files import refuse_text
+from chargen.text.given import given_texts
 from chargen.text.sources import corpus_name
 from chargen.training.corpora import corpus_on_all_ranks
 from chargen.training.language_modelling import LanguageModelling
@@ -48,9 +50,10 @@ if TYPE_CHECKING:
 
 
 def train(
-    corpus: str | Path | Sequence[str | Path],
+    corpus: str | Path | Sequence[str | Path] | None = None,
     out: str | Path | None = None,
     *,
+    texts: Iterable[str] | None = None,
     config: TrainConfig | None = None,
     model: ModelConfig | None = None,
     reading: CorpusConfig | None = None,
@@ -67,6 +70,10 @@ def train(
         As on the command line: a file, a folder, ``python-docs``, ``-``.
     out : path, optional
         The checkpoint's directory; ``checkpoints/<corpus name>`` by default.
+    texts : iterable of str, optional
+        In the place of `corpus`. Several are kept apart as the rows of a table are, unless
+        `documents` says otherwise; a single one is read as a file of it. Such a run can be resumed
+        as long as its encoding is in the cache.
     config, model, reading : TrainConfig, ModelConfig, CorpusConfig, optional
         How to train, what, and how the text is read; `options` go before their fields.
     force : bool
@@ -86,8 +93,16 @@ def train(
     --------
     >>> run = chargen.train("mybook.txt", "checkpoints/mybook", minutes=5)  # doctest: +SKIP
     """
-    names = [corpus] if isinstance(corpus, str | Path) else list(corpus)
+    if (corpus is None) == (texts is None):
+        raise ConfigError("give either a corpus (a file, a folder, a name) or texts=[...]")
+    names = [corpus] if isinstance(corpus, str | Path) else list(corpus or ())
     arguments = tuple(str(name) for name in names)
+    for argument in arguments:
+        refuse_text(argument)
+    if texts is not None:
+        texts = list(given_texts(texts))
+        if len(texts) > 1 and getattr(reading, "documents", None) is None:
+            options.setdefault("documents", "rows")
     directory = Path(out) if out is not None else Path("checkpoints") / corpus_name(arguments)
     with joined() as ranks, ExitStack() as stack:
         reporter = reporter if reporter and ranks.leads else Reporter()
@@ -105,7 +120,7 @@ def train(
         events = followed(log, tensorboard if ranks.leads else None, directory.name)
         stack.enter_context(events)
         reverse = model_config.direction == "backward"
-        text, corpus_saved = _read(arguments, corpus_config, reverse, ranks, reporter)
+        text, corpus_saved = _read(arguments, texts, corpus_config, reverse, ranks, reporter)
         model_config = replace(model_config, vocabulary_size=text.vocabulary.size)
         device = device_of(train_config, ranks)
         plan, precision = _plan(model_config, train_config, text, device, ranks, reporter)
@@ -121,6 +136,7 @@ def train(
 
 def _read(
     arguments: Sequence[str],
+    texts: Iterable[str] | None,
     config: CorpusConfig,
     reverse: bool,
     ranks: Ranks,
@@ -133,7 +149,9 @@ def _read(
     saved = {"arguments": arguments, "config": asdict(config)}
     text = corpus_on_all_ranks(
         ranks,
-        lambda: load_corpus(arguments, config, reverse=reverse, progress=reporter.stage),
+        lambda: load_corpus(
+            arguments, config, texts=texts, reverse=reverse, progress=reporter.stage
+        ),
         saved,
         reverse,
     )

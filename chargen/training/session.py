@@ -95,7 +95,7 @@ class Session:
             self.text.valid,
             self.text.vocabulary.start_id,
             self.documents["precision"],
-            self._draw if plan.train.samples else None,
+            (lambda model: self._draw(model, plan.train.seed)) if plan.train.samples else None,
             self.ranks,
             self.text.vocabulary.separator_id,
         )
@@ -144,7 +144,7 @@ class Session:
             nats,
             None if nats is None else bits(nats),
             loop.finished,
-            self._draw(loop.task.model.eval()),
+            self._draw(loop.task.model.eval(), loop.task.config.seed),
         )
 
     @cached_property
@@ -157,9 +157,9 @@ class Session:
             return None
         return nats * len(self.text.valid) / self._valid_characters
 
-    def _draw(self, model: CharLM) -> str:
+    def _draw(self, model: CharLM, seed: int) -> str:
         lm = LanguageModel(model, self.text.vocabulary)
-        return lm.generate(max_chars=SAMPLE_CHARACTERS) if lm.can_write else ""
+        return lm.generate(max_chars=SAMPLE_CHARACTERS, seed=seed) if lm.can_write else ""
 
     def _save(self, loop: Loop[LanguageModelling]) -> None:
         document, tensors = loop.state()  # every rank has a part of it

@@ -15,6 +15,7 @@ import pandas as pd
 
 from chargen.errors import ChargenError, ConfigError
 from chargen.lm.recipes import DEFAULT_MINUTES
+from chargen.options import SEED
 from chargen.sampling.config import SamplingConfig
 from chargen.text.config import AUTO_ENCODING, CorpusConfig
 from chargen.web import views
@@ -95,7 +96,7 @@ def _write(shelf: Shelf) -> gr.Dropdown:
             with gr.Accordion("More", open=False):
                 top_k = gr.Slider(0, TOP_K, DRAWING.top_k or 0, step=1, label="Top-k (0: off)")
                 top_p = gr.Slider(0.05, 1, DRAWING.top_p or 1, step=0.05, label="Top-p (1: off)")
-                seed = gr.Number(DRAWING.seed, label="Seed", precision=0, minimum=0, maximum=2**53)
+                seed = gr.Number(SEED.default, label="Seed", precision=0, minimum=0, maximum=2**53)
             painted = gr.Checkbox(label="Show how surprising each character was")
         with gr.Column(scale=3):
             text = gr.HTML(views.written("", "", (), False), elem_id="written", container=True)
@@ -120,7 +121,7 @@ def _write(shelf: Shelf) -> gr.Dropdown:
                 "temperature": temperature,
                 "top_k": int(top_k) or None,
                 "top_p": top_p if top_p < 1 else None,
-                "seed": DRAWING.seed if seed is None else int(seed),
+                "seed": SEED.default if seed is None else int(seed),
             }
             started = time.monotonic()
             yield views.written(prompt, "", (), painted, lm.backward), ""
@@ -133,7 +134,7 @@ def _write(shelf: Shelf) -> gr.Dropdown:
     inputs = [model, prompt, length, temperature, top_k, top_p, seed, painted]
     begun = gr.on([write.click, prompt.submit], run, inputs, [text, note], **_QUIET)
     moved = another.click(
-        lambda value: 1 + (DRAWING.seed if value is None else int(value)), seed, seed, **_QUIET
+        lambda value: 1 + (SEED.default if value is None else int(value)), seed, seed, **_QUIET
     )
     again = moved.then(run, inputs, [text, note], **_QUIET)
     stop.click(None, cancels=[begun, again], api_visibility="private")

@@ -144,6 +144,11 @@ class Trigrams:
         return sum(math.log((counts[gram] + 1) / total) for gram in self.grams(text))
 
 
+def log_likelihood(lm: chargen.LanguageModel, text: str) -> float:
+    """Log-probability of a tagged text behind its first tag, which may go on."""
+    return float(lm.score(text, as_is=True).log_probs[1:].sum())
+
+
 def likeliest(scores: dict[str, float]) -> str:
     """The name with the highest score."""
     return max(scores, key=lambda name: scores[name])
@@ -181,7 +186,7 @@ def identify(
         found: Counter[str] = Counter()
         for piece in pieces:
             by_model = {
-                n: float(lm.score(tagged(other.tag, piece, args.tag_once)).log_probs[1:].sum())
+                n: log_likelihood(lm, tagged(other.tag, piece, args.tag_once))
                 for n, other in languages.items()
             }
             by_trigrams = {n: trigrams.log_likelihood(n, piece) for n in languages}

@@ -19,7 +19,7 @@ import chargen
 from chargen.cli.progress import TerminalReporter
 from chargen.cli.scripts import add_training_options, run_script, training_options
 from chargen.cli.terminal import visible
-from chargen.text.sources import SEPARATOR, read_all
+from chargen.text.sources import read_all
 
 VILLAGES = Path(__file__).with_name("villages.txt")
 FEWEST = 75
@@ -84,7 +84,7 @@ def train(args: argparse.Namespace, learnt: list[str], held_back: list[str]) -> 
 
 def bits_per_char(lm: chargen.LanguageModel, name: str) -> float:
     """Of a name and its end, which counts as a character: else Ann is as good a guess as Anna."""
-    return lm.score(name + SEPARATOR).bits_per_char
+    return lm.score(name).bits_per_char
 
 
 def draw(lm: chargen.LanguageModel, args: argparse.Namespace, names: list[str]) -> None:

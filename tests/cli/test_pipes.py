@@ -28,7 +28,7 @@ COMMANDS = {
     "list as JSON": ["corpus", "list", "--json"],
     "corpus info": ["corpus", "info", "CORPUS"],
     "info": ["info", "MODEL"],
-    "sample": ["sample", "MODEL", "--length", "5000"],
+    "sample": ["sample", "MODEL", "--length", "5000", "-q"],
     "predict lines": ["sentiment", "predict", "CLASSIFIER"],
     "predict a table": ["sentiment", "predict", "CLASSIFIER", "--input", "LINES", "-q"],
 }

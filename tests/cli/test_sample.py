@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -18,6 +19,22 @@ def test_the_same_seed_gives_the_same_text(chargen: Command, trained: Path) -> N
     assert streamed == chargen(*arguments).out
     assert json.loads(chargen(*arguments, "--json").out)["text"] + "\n" == streamed
     assert chargen("sample", trained, "--length", 80, "--temperature", 1.5).out != streamed
+
+
+@pytest.mark.parametrize("options", [(), ("--num-samples", 3), ("--json",), ("--prompt", "the ")])
+def test_without_a_seed_the_one_that_was_drawn_is_told(
+    chargen: Command, trained: Path, options: tuple[object, ...]
+) -> None:
+    arguments = ("sample", trained, "--length", 60, "--temperature", 1.5, *options)
+    first, second = chargen(*arguments), chargen(*arguments)
+    assert first.out != second.out
+    found = re.fullmatch(r"note: drawn with --seed (\d+)\n", first.err)
+    assert found
+    again = chargen(*arguments, "--seed", found[1])
+    assert (again.out, again.err) == (first.out, "")
+    quiet = chargen(*arguments, "--quiet")
+    assert quiet.err == ""
+    assert quiet.out != first.out
 
 
 def test_each_text_of_a_batch_is_that_of_its_seed_alone(chargen: Command, trained: Path) -> None:
@@ -89,7 +106,7 @@ def test_missing_checkpoints_are_named(chargen: Command, tmp_path: Path) -> None
 
 
 def test_a_closed_pipe_is_no_error(trained: Path) -> None:
-    command = [sys.executable, "-m", "chargen", "sample", str(trained), "--length", "20000"]
+    command = [sys.executable, "-m", "chargen", "sample", str(trained), "--length", "20000", "-q"]
     script = f"{shlex.join(command)} | head -c 10; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", script], capture_output=True, check=False)
     assert done.stderr == b""

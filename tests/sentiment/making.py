@@ -36,6 +36,16 @@ QUICK: dict[str, Any] = {
 }
 """Options of a run that takes a fraction of a second."""
 
+LEARNING: dict[str, Any] = {
+    "epochs": 12,
+    "learning_rate": 0.05,
+    "detectors": 16,
+    "lm_weight": 0.0,
+    "unfreeze": 0.0,
+    "encoder_rate": 1.0,
+}
+"""Of an encoder that was never trained, all must be learnt at once."""
+
 
 def make_lm(vocabulary: Vocabulary = CHARS, seed: int = 0, **changes: Any) -> CharLM:
     """An untrained language model; like a trained one, in evaluation mode."""

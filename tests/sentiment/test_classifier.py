@@ -17,6 +17,7 @@ from chargen.sentiment import batching as batching_module
 from chargen.sentiment import classifier as classifier_module
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.ngrams import NgramModel
+from chargen.storage import checkpoint
 from chargen.text.vocabulary import ByteVocabulary, Vocabulary
 
 from .making import BYTES, CHARS, make_lm, make_network, planted
@@ -67,12 +68,14 @@ def with_ngrams() -> Classifier:
 @given(texts=st.lists(st.text(max_size=30), max_size=6))
 def test_a_text_alone_equals_it_in_any_batch(kind: str, texts: list[str]) -> None:
     classifier = MADE[kind]
-    together = classifier.predict_proba(texts)
+    together = classifier.predict_proba(texts, cleaned=True)
     assert together.shape == (len(texts), 3)
     assert together.dtype == np.float32
     np.testing.assert_allclose(together.sum(-1), 1, atol=1e-5)
     for text, row in zip(texts, together, strict=True):
-        np.testing.assert_allclose(classifier.predict_proba([text])[0], row, atol=1e-5)
+        np.testing.assert_allclose(
+            classifier.predict_proba([text], cleaned=True)[0], row, atol=1e-5
+        )
 
 
 def test_the_order_is_kept_and_labels_are_the_likeliest(
@@ -81,16 +84,16 @@ def test_the_order_is_kept_and_labels_are_the_likeliest(
     classifier = made()
     texts = [TEXT[:k] * (1 + k % 5) for k in range(20)]
     with torch.no_grad():  # so that no label is always the likeliest
-        usual = np.log(classifier.predict_proba(texts)).mean(0)
+        usual = np.log(classifier.predict_proba(texts, cleaned=True)).mean(0)
         classifier.network.head[-1].bias -= torch.from_numpy(usual)
-    alone = np.concatenate([classifier.predict_proba([text]) for text in texts])
+    alone = np.concatenate([classifier.predict_proba([text], cleaned=True) for text in texts])
     monkeypatch.setattr(batching_module, "BATCH_SIZE", 3)
-    np.testing.assert_allclose(classifier.predict_proba(texts), alone, atol=1e-5)
+    np.testing.assert_allclose(classifier.predict_proba(texts, cleaned=True), alone, atol=1e-5)
     monkeypatch.setattr(batching_module, "BATCH_SYMBOLS", 60)
-    found = classifier.predict_proba(iter(texts))
+    found = classifier.predict_proba(iter(texts), cleaned=True)
     np.testing.assert_allclose(found, alone, atol=1e-5)
-    assert classifier.predict(texts) == ["xyz"[i] for i in alone.argmax(-1)]
-    assert len(set(classifier.predict(texts))) > 1
+    assert classifier.predict(texts[1:]) == ["xyz"[i] for i in alone[1:].argmax(-1)]
+    assert len(set(classifier.predict(texts[1:]))) > 1
 
 
 def test_nothing_to_predict() -> None:
@@ -103,7 +106,7 @@ def test_nothing_to_predict() -> None:
 def test_odd_texts(kind: str) -> None:
     classifier = MADE[kind]
     texts = ["", "\0", "\ud800", "★" * 9, "\n\n", "a\r\n\tb", "e\u0301", "👩‍👩‍👧", "\ufeff"]
-    found = classifier.predict_proba(texts)
+    found = classifier.predict_proba(texts, cleaned=True)
     assert np.isfinite(found).all()
     np.testing.assert_allclose(found.sum(-1), 1, atol=1e-5)
 
@@ -112,9 +115,11 @@ def test_odd_texts(kind: str) -> None:
 def test_a_long_text_beside_short_ones(kind: str) -> None:
     classifier = MADE[kind]
     long = "the river and the day. " * 4348  # 100,004 characters
-    found = classifier.predict_proba(["a", long, ""])
+    found = classifier.predict_proba(["a", long, ""], cleaned=True)
     for text, row in zip(["a", "", long], found[[0, 2, 1]], strict=True):
-        np.testing.assert_allclose(classifier.predict_proba([text])[0], row, atol=1e-5)
+        np.testing.assert_allclose(
+            classifier.predict_proba([text], cleaned=True)[0], row, atol=1e-5
+        )
 
 
 def test_texts_are_taken_as_they_are_needed() -> None:
@@ -140,12 +145,16 @@ def test_texts_are_taken_as_they_are_needed() -> None:
 
 
 def test_ngrams_vote_beside_the_network(with_ngrams: Classifier) -> None:
-    network = MADE["characters"].predict_proba([TEXT, ""])
+    network = MADE["characters"].predict_proba([TEXT, ""], cleaned=True)
     assert with_ngrams.ngrams is not None
     summed = np.log(network) + with_ngrams.ngrams.logits([TEXT, ""])
     wanted = np.exp(summed) / np.exp(summed).sum(-1, keepdims=True)
-    np.testing.assert_allclose(with_ngrams.predict_proba([TEXT, ""]), wanted, atol=1e-5)
-    np.testing.assert_allclose(with_ngrams.predict_proba([""])[0], wanted[1], atol=1e-5)
+    np.testing.assert_allclose(
+        with_ngrams.predict_proba([TEXT, ""], cleaned=True), wanted, atol=1e-5
+    )
+    np.testing.assert_allclose(
+        with_ngrams.predict_proba([""], cleaned=True)[0], wanted[1], atol=1e-5
+    )
 
 
 # ---------------------------------------------------------------- what is done to texts first
@@ -192,7 +201,9 @@ def test_a_trace_has_the_verdict_on_every_beginning(kind: str, text: str) -> Non
     trace = classifier.trace(text)
     assert trace.shape == (len(text) + 1, 3)
     assert trace.dtype == np.float32
-    beginnings = classifier.predict_proba(text[:end] for end in range(len(text) + 1))
+    beginnings = classifier.predict_proba(
+        [text[:end] for end in range(len(text) + 1)], cleaned=True
+    )
     np.testing.assert_allclose(trace, beginnings, atol=1e-5)
     np.testing.assert_allclose(trace.sum(-1), 1, atol=1e-5)
 
@@ -206,7 +217,9 @@ def test_long_texts_are_traced_in_parts(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_trace_with_ngrams(with_ngrams: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
     text = planted(1, "xyz").texts[0] + TEXT
-    beginnings = with_ngrams.predict_proba(text[:end] for end in range(len(text) + 1))
+    beginnings = with_ngrams.predict_proba(
+        [text[:end] for end in range(len(text) + 1)], cleaned=True
+    )
     np.testing.assert_allclose(with_ngrams.trace(text), beginnings, atol=1e-5)
     monkeypatch.setattr(classifier_module, "TRACED", 7)  # of a long text not every beginning
     rough = with_ngrams.trace(text)
@@ -233,5 +246,51 @@ def test_bfloat16_differs_little(tiny_classifier: Path, monkeypatch: pytest.Monk
     single = Classifier.load(tiny_classifier)
     half = Classifier.load(tiny_classifier, precision="bfloat16")
     assert half.precision == "bfloat16"
-    texts = [TEXT, "", "a day"]
+    texts = [TEXT, ".", "a day"]
     np.testing.assert_allclose(half.predict_proba(texts), single.predict_proba(texts), atol=0.05)
+
+
+# ---------------------------------------------------------------- saving, and scikit-learn's words
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_saving_keeps_all_of_it(kind: str, with_ngrams: Classifier, tmp_path: Path) -> None:
+    classifier = MADE[kind]
+    classifier.save(tmp_path / "saved")
+    loaded = Classifier.load(tmp_path / "saved")
+    assert loaded.labels == classifier.labels
+    assert loaded.vocabularies == classifier.vocabularies
+    np.testing.assert_array_equal(loaded.predict_proba([TEXT]), classifier.predict_proba([TEXT]))
+    with_ngrams.save(tmp_path / "saved", force=True)
+    loaded = Classifier.load(tmp_path / "saved")
+    assert loaded.ngrams is not None
+    np.testing.assert_allclose(
+        loaded.predict_proba([TEXT]), with_ngrams.predict_proba([TEXT]), rtol=1e-5
+    )
+    loaded.ngrams = None
+    loaded.save(tmp_path / "alone")
+    assert Classifier.load(tmp_path / "alone").ngrams is None
+    made(clean="html").save(tmp_path / "cleaning")
+    assert Classifier.load(tmp_path / "cleaning").clean == "html"
+
+
+def test_what_a_run_tells_is_saved_too(tiny_classifier: Path, tmp_path: Path) -> None:
+    stored = checkpoint.load(tiny_classifier)
+    stored.documents["config"]["results"] = {"steps": 3}
+    checkpoint.save(tmp_path / "run", stored)
+    Classifier.load(tmp_path / "run").save(tmp_path / "copy")
+    assert checkpoint.load(tmp_path / "copy").document("config")["results"] == {"steps": 3}
+
+
+def test_score_is_the_share_that_is_right() -> None:
+    classifier = MADE["characters"]
+    texts = [TEXT[k:] for k in range(8)]
+    found = classifier.predict(texts)
+    assert classifier.classes_.tolist() == ["x", "y", "z"]
+    assert [classifier.classes_[i] for i in classifier.predict_proba(texts).argmax(-1)] == found
+    assert classifier.score(iter(texts), iter(found)) == 1
+    other = {"x": "y", "y": "z", "z": "x"}
+    assert classifier.score(texts, [other[found[0]], *found[1:]]) == pytest.approx(7 / 8)
+    numbered = Classifier(classifier.network, classifier.vocabularies, ("0", "1", "2"))
+    indices = ["xyz".index(label) for label in found]
+    assert numbered.score(texts, indices) == numbered.score(texts, np.array(indices)) == 1

@@ -42,7 +42,9 @@ def test_the_trace_ends_in_the_verdict_and_the_moves_add_up(backward: bool, voti
     found = explain(judge, TEXT)
     expected = judge.predict_proba([TEXT])[0]
     np.testing.assert_allclose(found.trace[-1], expected, atol=1e-5)
-    np.testing.assert_allclose(found.trace[0], judge.predict_proba([""])[0], atol=1e-5)
+    np.testing.assert_allclose(
+        found.trace[0], judge.predict_proba([""], cleaned=True)[0], atol=1e-5
+    )
     assert found.verdict == judge.predict([TEXT])[0]
     assert found.probability == pytest.approx(expected.max(), abs=1e-5)
     assert found.trace.shape == (len(TEXT) + 1, 2)
@@ -55,7 +57,7 @@ def test_the_trace_ends_in_the_verdict_and_the_moves_add_up(backward: bool, voti
 def test_what_stands_at_a_words_end_is_the_verdict_on_the_text_up_to_there(backward: bool) -> None:
     judge = classifier(backward=backward)
     found = explain(judge, TEXT)
-    prefixes = judge.predict_proba([TEXT[:end] for end in found.word_ends])
+    prefixes = judge.predict_proba([TEXT[:end] for end in found.word_ends], cleaned=True)
     np.testing.assert_allclose(found.trace[found.word_ends], prefixes, atol=1e-5)
 
 
@@ -64,7 +66,7 @@ def test_bytes_of_one_character_move_together() -> None:
     judge = Classifier(network, [BYTES], ("bad", "good"))
     text = "café ☃!"
     found = explain(judge, text)
-    prefixes = judge.predict_proba([text[:end] for end in range(len(text) + 1)])
+    prefixes = judge.predict_proba([text[:end] for end in range(len(text) + 1)], cleaned=True)
     np.testing.assert_allclose(found.trace, prefixes, atol=1e-5)
 
 

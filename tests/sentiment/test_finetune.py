@@ -25,19 +25,9 @@ from chargen.sentiment.finetune import finetune, resume_finetune
 from chargen.sentiment.session import FinetuneRun
 from chargen.storage import checkpoint
 
-from .making import QUICK, Ears, planted, same, save_lm, weights_in, write_csv
+from .making import LEARNING, QUICK, Ears, planted, same, save_lm, weights_in, write_csv
 
 Start = Callable[..., FinetuneRun]
-
-LEARNING: dict[str, Any] = {
-    "epochs": 12,
-    "learning_rate": 0.05,
-    "detectors": 16,
-    "lm_weight": 0.0,
-    "unfreeze": 0.0,
-    "encoder_rate": 1.0,
-}
-"""Of an encoder that was never trained, all must be learnt at once."""
 
 
 @pytest.fixture
@@ -78,7 +68,7 @@ def test_a_run_leaves_a_classifier(start: Start, planted_csv: Path, tiny_lm: Pat
     assert np.mean([a == b for a, b in zip(found, unseen.labels, strict=True)]) > 0.9
     loaded = Classifier.load(run.directory)
     assert loaded.labels == run.classifier.labels == ("bad", "good")
-    texts = ["a wow day", "the zap lamp", ""]
+    texts = ["a wow day", "the zap lamp", "."]
     np.testing.assert_array_equal(loaded.predict_proba(texts), run.classifier.predict_proba(texts))
     config = document(run.directory)
     assert config["encoder"] == [str(tiny_lm)]
@@ -146,8 +136,8 @@ def test_three_classes_with_labels_kept_as_they_are(start: Start, tmp_path: Path
 def test_examples_instead_of_a_file(start: Start) -> None:
     run = start(planted(30))
     assert run.finished
-    assert "data" not in document(run.directory)
-    with pytest.raises(CheckpointError, match="cannot be resumed"):
+    assert document(run.directory)["data"] == []
+    with pytest.raises(CorpusError, match="came from Python"):
         resume_finetune(run.directory)
 
 
@@ -220,7 +210,7 @@ def test_without_validation(start: Start) -> None:
     assert run.labels_used == 60
     assert run.valid == {}
     assert run.classifier.ngrams is not None
-    assert np.isfinite(Classifier.load(run.directory).predict_proba(["a", ""])).all()
+    assert np.isfinite(Classifier.load(run.directory).predict_proba(["a", "."])).all()
 
 
 def test_class_weights(start: Start) -> None:

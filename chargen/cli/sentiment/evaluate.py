@@ -68,8 +68,7 @@ def evaluate(
     check_files(drawn, force, drawn=tuple(drawn))
     config, machine = split_options(options, ExamplesConfig, MachineConfig)
     classifier = load_classifier(directory, machine)
-    if classifier.clean is not None:
-        config = replace(config, clean=None)  # the classifier does it
+    config = replace(config, clean=classifier.clean or config.clean)
     from chargen.sentiment.examples import read_examples
     from chargen.sentiment.metrics import evaluate as figures_of
 
@@ -114,7 +113,7 @@ def _probabilities(classifier: Any, texts: tuple[str, ...], quiet: bool) -> Any:
     found = []
     done = 0
     try:
-        for chunk in classifier.predict_batches(texts):
+        for chunk in classifier.predict_batches(texts, cleaned=True):
             found.append(chunk)
             done += len(chunk)
             if progress is not None:

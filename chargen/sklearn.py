@@ -1,0 +1,101 @@
+"""`chargen.finetune` as an estimator of scikit-learn, for pipelines and cross-validation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chargen.errors import MissingExtraError
+from chargen.sentiment.classifier import Classifier
+from chargen.sentiment.columns import label_of
+from chargen.sentiment.examples import Examples
+from chargen.sentiment.finetune import finetune
+
+try:
+    from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.utils.multiclass import check_classification_targets
+    from sklearn.utils.validation import check_is_fitted
+except ImportError as error:
+    raise MissingExtraError("chargen.sklearn", "sentiment") from error
+
+
+class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A classifier of texts on a language model.
+
+    Parameters
+    ----------
+    encoder : path, or two of them
+        Checkpoints of language models, as for `chargen.finetune`; ``reviews`` is shipped.
+    method, minutes, epochs, ngrams, seed
+        Options of `chargen.finetune`.
+    options : mapping, optional
+        Further ones by their names.
+
+    Attributes
+    ----------
+    classes_ : (C,) array
+        The labels as they were given, sorted.
+    classifier_ : Classifier
+        What was trained; ``classifier_.save(directory)`` keeps it.
+
+    Examples
+    --------
+    >>> cross_val_score(TextClassifier("reviews", method="probe"), X, y)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        encoder: str | Path | Sequence[str | Path] = "reviews",
+        *,
+        method: str = "finetune",
+        minutes: float | None = None,
+        epochs: float | None = None,
+        ngrams: bool = True,
+        seed: int = 0,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.encoder = encoder
+        self.method = method
+        self.minutes = minutes
+        self.epochs = epochs
+        self.ngrams = ngrams
+        self.seed = seed
+        self.options = options
+
+    def fit(self, X: Iterable[str], y: Any) -> TextClassifier:
+        """Learn from texts and their labels; errors are those of `chargen.finetune`."""
+        check_classification_targets(y)
+        classes, indices = np.unique(np.asarray(y), return_inverse=True)
+        names = [label_of(one, "y", "y", "strict") for one in classes]
+        options = self.get_params(deep=False)
+        further = options.pop("options") or {}
+        examples = Examples.of(X, [names[i] for i in indices])
+        run = finetune(examples, **options, **further)
+        if not run.finished:
+            raise KeyboardInterrupt
+        self.classifier_: Classifier = run.classifier
+        order = [names.index(label) for label in self.classifier_.labels]
+        self._columns = np.argsort(order)  # ours are sorted as values, the classifier's as names
+        self.classes_ = classes[np.sort(order)]  # not the one that had nothing but empty texts
+        return self
+
+    def predict_proba(self, X: Iterable[str]) -> NDArray[np.float32]:
+        """Probabilities of the labels, (N, C), in the order of `classes_`."""
+        check_is_fitted(self, "classifier_")
+        return self.classifier_.predict_proba(X)[:, self._columns]
+
+    def predict(self, X: Iterable[str]) -> NDArray[Any]:
+        """The likeliest label of each text, (N,)."""
+        chosen = self.predict_proba(X).argmax(-1)
+        found: NDArray[Any] = self.classes_[chosen]
+        return found
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.two_d_array = False
+        return tags
