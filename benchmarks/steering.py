@@ -91,7 +91,7 @@ def effect(
         temperature=arguments.temperature,
         seed=arguments.seed,
     )
-    texts = [sample.text for sample in written if sample.text]
+    texts = [sample.text for sample in written if sample.text.strip()]
     probabilities = judge.predict_proba(texts)
     column = judge.labels.index(label)
     nats = sum(-float(lm.score(text, as_is=True).log_probs.sum()) for text in texts)
