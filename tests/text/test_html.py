@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -13,10 +12,13 @@ from hypothesis import strategies as st
 
 from chargen.cli.options import reading_of
 from chargen.errors import ConfigError
+from chargen.language_model import LanguageModel
 from chargen.storage.checkpoint import Checkpoint
 from chargen.text.config import CorpusConfig
 from chargen.text.html import clean_html
 from chargen.text.sources import SEPARATOR, fingerprint, read_all, resolve
+
+from ..sentiment.making import CHARS, make_lm
 
 HTML = CorpusConfig(clean="html")
 
@@ -127,6 +129,6 @@ class TestCorpora:
             ({"clean": None, "documents": "rows"}, "html", "html"),
         ):
             stored = Checkpoint("language-model", {"config": {"corpus": {"config": trained}}})
-            model = SimpleNamespace(checkpoint=stored)
+            model = LanguageModel(make_lm(), CHARS, stored)
             config = reading_of(model, (str(table),), CorpusConfig(clean=asked))
             assert config == CorpusConfig(clean=expected, documents="rows")
