@@ -72,7 +72,7 @@ def refuse_text(name: str) -> None:
     words = len(name.split()) > 3 and (suffix in ("", ".") or any(map(str.isspace, suffix)))
     long = len(name) > 255 and "://" not in name
     if (words or long or "\n" in name) and not os.path.lexists(name):
-        cut = f"{name[:30]}..." if len(name) > 33 else name
+        cut = f"{name[:30]}..." if len(name) > 255 else name
         raise CorpusError(
             f"'{shown(cut)}' looks like a text, not like the name of a file: write it to one, or "
             "in Python give chargen.train(texts=[...]), chargen.finetune((texts, labels), ...)"

@@ -21,9 +21,9 @@ TEXT = "η γρήγορη αλεπού, 素早い狐 и быстрая лиса 
 
 COMMANDS = {
     "train": f"train CORPUS --out OUT --steps 2 -q {' '.join(SMALL)}",
-    "sample": "sample MODEL --prompt 狐🦊 --length 300",
-    "samples": "sample MODEL --num-samples 2 --length 300",
-    "sample as JSON": "sample MODEL --prompt 狐🦊 --length 300 --json",
+    "sample": "sample MODEL --prompt 狐🦊 --length 300 --seed 1",
+    "samples": "sample MODEL --num-samples 2 --length 300 --seed 1",
+    "sample as JSON": "sample MODEL --prompt 狐🦊 --length 300 --seed 1 --json",
     "score": "score MODEL CORPUS --no-color",
     "painted": "score MODEL CORPUS --color",
     "score as JSON": "score MODEL CORPUS --json",

@@ -68,13 +68,13 @@ def test_it_begins_with_the_defaults_of_the_command_line(folder: Path) -> None:
         ("Temperature", "--temperature", None),
         ("Top-k (0: off)", "--top-k", 0),
         ("Top-p (1: off)", "--top-p", 1),
-        ("Seed", "--seed", None),
     ):
         default = defaults[option]
         assert page.values[label] == (off if default is None else default)
     values = [page.values[label] for label in ("Length in characters", "Temperature")]
-    *_, (shown, _) = page.press("Write")("fox", "", *values, 0, 1, None, False)
-    assert chargen.load(folder / "fox").generate() in shown
+    *_, (shown, _) = page.press("Write")("fox", "", *values, 0, 1, 0, False)
+    assert page.values["Seed"] == 0  # shown, and counted on by "Another"
+    assert chargen.load(folder / "fox").generate(seed=0) in shown
 
 
 def _remove(path: Path) -> None:
