@@ -71,7 +71,9 @@ def refuse_text(name: str) -> None:
     suffix = Path(name).suffix
     words = len(name.split()) > 3 and (suffix in ("", ".") or any(map(str.isspace, suffix)))
     long = len(name) > 255 and "://" not in name
-    if (words or long or "\n" in name) and not os.path.lexists(name):
+    folder = os.path.dirname(name)  # noqa: PTH120  Path has no answer for names that are too long
+    in_a_folder = bool(folder) and os.path.isdir(folder)  # noqa: PTH112
+    if (words or long or "\n" in name) and not in_a_folder and not os.path.lexists(name):
         cut = f"{name[:30]}..." if len(name) > 255 else name
         raise CorpusError(
             f"'{shown(cut)}' looks like a text, not like the name of a file: write it to one, or "
