@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -129,3 +131,24 @@ def test_what_cannot_be_learnt_from_or_judged(made: TextClassifier, tmp_path: Pa
     assert made.classes_.tolist() == ["bad", "good"]  # there is nothing to learn the third by
     with pytest.raises(chargen.CorpusError, match=r"texts\[1\] is empty"):
         made.predict(["a", ""])
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import chargen.sentiment.finetune; print('sklearn' in sys.modules)", "False"),
+        (
+            "sys.modules['sklearn.base'] = None\ntry: import chargen.sklearn\n"
+            "except chargen.MissingExtraError as error: print(error)",
+            "chargen.sklearn needs the extra: pip install 'chargen[sentiment]'",
+        ),
+    ],
+)
+def test_scikit_learn_is_asked_for_only_here(code: str, said: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys, chargen\n{code}"],
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    assert done.stdout.strip() == said
