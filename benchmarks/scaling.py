@@ -1,8 +1,8 @@
 """Which size, batch, window and decay read a large text best in a given processor time.
 
-    python benchmarks/scaling.py run reviews.jsonl runs.jsonl --minutes 2 8 \\
+    python benchmarks/scaling.py run reviews.jsonl runs.jsonl --minutes 2 --minutes 8 \\
         hidden_size=512 hidden_size=768 hidden_size=1024 hidden_size=512,num_layers=2
-    python benchmarks/scaling.py fit runs.jsonl --hours 5 10 20
+    python benchmarks/scaling.py fit runs.jsonl --hours 5 --hours 10 --hours 20
 
 `run` trains each configuration on one core for the given minutes of processor time (steps are timed
 first; the budget is then in steps, with its own cosine) and appends a line of JSON for each run.
@@ -17,7 +17,6 @@ and says what each size should come to in some core-hours at the measured speeds
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -77,9 +76,7 @@ def train(corpus: Path, steps: int, options: dict[str, Any]) -> tuple[chargen.Ru
         run = chargen.train(
             corpus, out, steps=steps, eval_every=steps, reporter=watch, **RECIPE | options
         )
-        weights = sum(p.numel() for p in chargen.load(out).model.parameters())
-        shutil.rmtree(out)
-    return run, watch, weights
+        return run, watch, chargen.load(out).model.num_parameters()
 
 
 def typed(value: str) -> int | float | str:

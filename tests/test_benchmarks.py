@@ -209,3 +209,46 @@ def test_the_word_readers_loss_and_bits_are_those_of_the_whole_softmax(
     bits, share = word_reader.held_out(model.eval(), held, words, "float32")
     assert bits == pytest.approx(nats / math.log(2) / characters, rel=1e-5)
     assert share == counted / (9 + 2 + 2)
+
+
+def scaling(*arguments: object) -> str:
+    command = [sys.executable, str(ROOT / "benchmarks" / "scaling.py"), *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command, env=environment, check=True, capture_output=True, text=True
+    ).stdout
+
+
+def test_scaling_trains_each_configuration_for_its_steps(tmp_path: Path) -> None:
+    reviews, runs = tmp_path / "reviews.jsonl", tmp_path / "runs.jsonl"
+    line = json.dumps({"text": "the quick brown fox jumps over the lazy dog " * 20})
+    reviews.write_text(f"{line}\n" * 200)
+    quick = "hidden_size=8,steps=2,batch_size=4,window=16,precision=float32"
+    scaling("run", reviews, runs, quick, f"{quick},num_layers=2,schedule=constant-cooldown")
+    one, two = map(json.loads, runs.read_text().splitlines())
+    for row in (one, two):
+        assert row["steps"] == 2
+        assert row["characters"] == 2 * 4 * 16
+        assert row["bits"] > 1
+    assert two["weights"] > one["weights"]
+    assert two["options"]["num_layers"] == 2
+
+
+def test_scaling_fits_the_law_that_runs_follow(tmp_path: Path) -> None:
+    recipe = {"batch_size": 64, "window": 128, "weight_decay": 0.01, "num_layers": 1}
+    rows = [
+        {
+            "options": {**recipe, "hidden_size": size},
+            "weights": weights * 1e6,
+            "processor_minutes": read / 10,
+            "characters": read * 1e6,
+            "bits": 1.2 + 0.3 / weights**0.5 + 0.8 / read**0.4,
+        }
+        for size, weights in ((512, 1.2), (768, 2.6), (1024, 4.6))
+        for read in (4, 16, 64)
+    ]
+    (tmp_path / "runs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    printed = scaling("fit", tmp_path / "runs.jsonl", "--hours", "10")
+    assert float(printed.split("largest miss ")[1].split()[0]) < 1e-3
+    last = printed.splitlines()[-1].split("|")
+    assert float(last[-2]) == pytest.approx(1.2 + 0.3 / 4.6**0.5 + 0.8 / 6000**0.4, abs=2e-3)

@@ -43,10 +43,14 @@ class ShuffledDocuments:
             self._movable = len(ends)
         self._starts = np.concatenate([[0], ends[:-1]])
         self._lengths = ends - self._starts
+        self._epoch = -1
         self.draw(0)
 
     def draw(self, epoch: int) -> None:
         """Take the order of this pass; the same pass has the same order each time."""
+        if epoch == self._epoch:
+            return
+        self._epoch = epoch
         # SeedSequence mixes the two numbers well, and torch's generator draws alike everywhere.
         mixed = int(np.random.SeedSequence([self.seed, epoch]).generate_state(1, np.uint64)[0])
         generator = torch.Generator().manual_seed(mixed >> 1)

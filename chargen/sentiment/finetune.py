@@ -50,9 +50,6 @@ if TYPE_CHECKING:
 
 FEWEST_EPOCHS, MOST_EPOCHS = 2.0, 20.0
 
-MOST_NGRAM_TEXTS = 20_000
-"""Texts that n-grams are counted in, unless more are labelled: some 30 KB of memory each."""
-
 
 def finetune(
     data: str | Path | Examples | tuple[Any, Any] | Any,

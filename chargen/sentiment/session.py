@@ -35,8 +35,6 @@ from chargen.text.vocabulary import Vocabulary
 from chargen.training.loop import Loop
 from chargen.training.reporting import Log, Reporter
 
-FEWEST_EPOCHS, MOST_EPOCHS = 2.0, 20.0
-
 MOST_NGRAM_TEXTS = 20_000
 """Texts that n-grams are counted in, unless more are labelled: some 30 KB of memory each."""
 
