@@ -90,7 +90,6 @@ class MissingExtraError(ChargenError):
     ----------
     what : str
         What needs it.
-    extra : str
     """
 
     def __init__(self, what: str, extra: str) -> None:

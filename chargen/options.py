@@ -52,7 +52,6 @@ def option(default: Any, help: str = "", **facts: Unpack[Facts]) -> Any:
 
     Parameters
     ----------
-    default : object
     help : str
         A field without it is checked and stored, but is nobody's option.
     **facts
@@ -109,10 +108,7 @@ def flag(of: Field[Any]) -> str:
 class Options:
     """Base of the configuration dataclasses: each field is checked on construction.
 
-    Raises
-    ------
-    ConfigError
-        Where a value cannot work; the message names the option.
+    Raises `ConfigError` where a value cannot work; the message names the option.
     """
 
     heading: ClassVar[str]
@@ -189,11 +185,8 @@ def split_options(
         For each of the owners, one whose values stand where there is no option, in place of the
         defaults.
 
-    Raises
-    ------
-    ConfigError
-        Where an option belongs to none; the nearest name is suggested. Where what is given is of
-        another type.
+    Raises `ConfigError` where an option belongs to none; the nearest name is suggested. Where what
+    is given is of another type.
     """
     names = {
         each.name: owner for owner in owners for each, _ in owner.kinds() if each.metadata["help"]
@@ -213,10 +206,7 @@ def split_options(
 def extended(config: Any, budget: Mapping[str, float | None]) -> Any:
     """The configuration of a run with another budget, if one is given.
 
-    Raises
-    ------
-    ConfigError
-        Where the run knows no such budget, or the value cannot be.
+    Raises `ConfigError` where the run knows no such budget, or the value cannot be.
     """
     given = {name: value for name, value in budget.items() if value is not None}
     if not given:

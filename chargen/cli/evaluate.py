@@ -88,10 +88,7 @@ def evaluate(
 def read_text(files: tuple[str, ...], config: CorpusConfig) -> str:
     """The text of some sources as one string.
 
-    Raises
-    ------
-    CorpusError
-        Where one cannot be read, or there is no text.
+    Raises `CorpusError` where one cannot be read, or there is no text.
     """
     from chargen.text.sources import read_all
 

@@ -25,9 +25,7 @@ def check_files(
     drawn : collection of str
         The options whose files matplotlib draws.
 
-    Raises
-    ------
-    ConfigError, MissingExtraError
+    Raises `ConfigError` or `MissingExtraError`.
     """
     given = [(option, Path(name)) for option, name in files.items() if name is not None]
     for option, path in given:

@@ -18,7 +18,6 @@ def write_together(lm: Any, prompt: str, config: SamplingConfig) -> None:
 
     Parameters
     ----------
-    lm : chargen.language_model.LanguageModel
     prompt : str
         What is there already.
     config : SamplingConfig

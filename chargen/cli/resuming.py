@@ -16,9 +16,7 @@ def resume_budget(context: click.Context, also: Collection[str] = ()) -> dict[st
     """The new budget, where one is given; every other option is refused but those of the output
     and those named in `also`.
 
-    Raises
-    ------
-    ConfigError
+    Raises `ConfigError`.
     """
     allowed = {"resumed", "as_json", "quiet", "tensorboard", *also, *BUDGETS}
     for parameter in context.command.params:

@@ -49,9 +49,7 @@ def add_training_options(parser: ArgumentParser) -> None:
 def training_options(args: Namespace) -> dict[str, Any]:
     """Options of `chargen.train` from what `add_training_options` added, checked before the work.
 
-    Raises
-    ------
-    ConfigError
+    Raises `ConfigError`.
     """
     if args.out and Path(args.out).exists():
         raise ConfigError(f"{args.out} exists: choose another --out")
@@ -96,9 +94,7 @@ def above_zero(text: str) -> float:
 def check_plot(path: str | None) -> None:
     """Find out before the work that ``--plot`` cannot be drawn; an older picture is replaced.
 
-    Raises
-    ------
-    ConfigError, MissingExtraError
+    Raises `ConfigError` or `MissingExtraError`.
     """
     if path is None:
         return

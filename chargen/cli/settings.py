@@ -25,10 +25,7 @@ def read_settings(path: Path, root: click.Group) -> dict[str, Any]:
     root : click.Group
         The commands.
 
-    Raises
-    ------
-    ConfigError
-        Where it cannot be read, or names a command or an option that there is not.
+    Raises `ConfigError` where it cannot be read, or names a command or an option that there is not.
     """
     if sys.version_info >= (3, 11):
         import tomllib

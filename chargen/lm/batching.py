@@ -56,7 +56,6 @@ class Streams:
         B, streams.
     window : int
         T, time steps.
-    seed : int
     jitter : bool
         Draw each window's length around T (or, one time in twenty, T / 2), as AWD-LSTM does
         (Merity et al. 2018, https://arxiv.org/abs/1708.02182).
@@ -144,10 +143,7 @@ class Streams:
     def restore(self, state: dict[str, int], generator_state: Tensor) -> None:
         """Go on exactly where `state` was taken.
 
-        Raises
-        ------
-        ValueError
-            For a place that is not in the text.
+        Raises `ValueError` for a place that is not in the text.
         """
         for name, most in (
             ("epoch", math.inf),

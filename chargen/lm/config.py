@@ -23,10 +23,7 @@ Value = TypeVar("Value")
 def settled(value: Value | None) -> Value:
     """The value, which a recipe or the user must have chosen by now.
 
-    Raises
-    ------
-    ConfigError
-        Where it is None.
+    Raises `ConfigError` where it is None.
     """
     if value is None:
         raise ConfigError("a size was left open: fill it in with chargen.lm.recipes.plan")

@@ -22,7 +22,6 @@ class ShuffledDocuments:
     ids : (N,) integers
         May be memory-mapped. A document ends with `separator`; what follows the last separator
         stays at the end, so that no two documents grow together.
-    separator : int
     seed : int
         With the number of a pass it decides the order of that pass.
     """

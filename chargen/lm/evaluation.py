@@ -42,7 +42,6 @@ def log_probs(
 
     Parameters
     ----------
-    model : CharLM
     ids : (N,) integers
         May be memory-mapped.
     start_id : int
@@ -149,8 +148,6 @@ def dynamic_log_probs(
     model : CharLM
         Left as it is; a copy adapts.
     ids : (N,) integers
-    start_id : int
-    learning_rate, decay : float
     window : int
         T, symbols between two updates.
 

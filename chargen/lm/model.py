@@ -24,7 +24,6 @@ class CharLM(nn.Module):
     Attributes
     ----------
     embedding : nn.Embedding, (V, E)
-    layers : RecurrentLayers
     projection : nn.Linear, H -> E, or None
         Only with tied weights, so that H and E may differ.
     output : nn.Linear, H (or E when tied) -> V

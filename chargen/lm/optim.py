@@ -58,10 +58,7 @@ def optimizer_tensors(*optimizers: torch.optim.Optimizer) -> dict[str, Tensor]:
 def load_optimizer_tensors(tensors: dict[str, Tensor], *optimizers: torch.optim.Optimizer) -> None:
     """Put back what `optimizer_tensors` gave.
 
-    Raises
-    ------
-    ValueError
-        Where they are not of these parameters.
+    Raises `ValueError` where they are not of these parameters.
     """
     entries: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
@@ -105,7 +102,6 @@ def learning_rate_factor(
         As `schedule_factor` takes them.
     step : int
         Steps done.
-    warmup_steps : int
     """
     rise = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
     return rise * schedule_factor(progress, schedule, cooldown)
@@ -121,7 +117,6 @@ def schedule_factor(progress: float, schedule: str, cooldown: float) -> float:
     schedule : {"cosine", "constant-cooldown"}
         A cosine to zero (Loshchilov & Hutter 2017), or a constant rate that falls linearly to zero
         over the last share `cooldown` of the budget (Zhai et al. 2022; Hägele et al. 2024).
-    cooldown : float
     """
     if schedule == "cosine":
         return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
@@ -146,7 +141,6 @@ class WeightAverage:
 
     Parameters
     ----------
-    model : nn.Module
     decay : float
         Share of the old average that is kept at each step.
     """

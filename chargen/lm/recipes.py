@@ -67,8 +67,6 @@ class Plan:
 
     Attributes
     ----------
-    model : ModelConfig
-    train : TrainConfig
     reading : float
         Characters that will be read, repeats included (an estimate for a budget in minutes).
     reasons : tuple of str
@@ -121,7 +119,6 @@ def plan(
     ----------
     model : ModelConfig
         With `vocabulary_size`.
-    train : TrainConfig
     characters : int
         Length of the training text.
     flops_per_second : float, optional

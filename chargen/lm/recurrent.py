@@ -76,7 +76,6 @@ class RecurrentLayers(nn.ModuleList):
         E.
     hidden_size : int
         H.
-    num_layers : int
     dropout : float
         Between layers.
     weight_dropout : float

@@ -35,10 +35,8 @@ FLOATS = {
 def config_from_json(cls: type[ConfigT], value: Any, where: str) -> ConfigT:
     """A configuration dataclass from its JSON object, strictly.
 
-    Raises
-    ------
-    CheckpointError
-        Where a field is unknown (then a newer chargen may have written it) or impossible.
+    Raises `CheckpointError` where a field is unknown (then a newer chargen may have written it) or
+    impossible.
     """
     if not isinstance(value, dict):
         raise CheckpointError(f"{where} is not an object")
@@ -59,9 +57,7 @@ def config_from_json(cls: type[ConfigT], value: Any, where: str) -> ConfigT:
 def fitting(directory: Path) -> Iterator[None]:
     """What goes wrong while a training state is put back is the fault of its checkpoint.
 
-    Raises
-    ------
-    CheckpointError
+    Raises `CheckpointError`.
     """
     try:
         yield
@@ -90,10 +86,7 @@ def pack(
 def unpack(stored: Checkpoint) -> tuple[CharLM, Vocabulary]:
     """The model (float32, on the CPU, in evaluation mode) and the vocabulary of a checkpoint.
 
-    Raises
-    ------
-    CheckpointError
-        Where configuration, vocabulary and tensors do not fit together.
+    Raises `CheckpointError` where configuration, vocabulary and tensors do not fit together.
     """
     path = stored.path
     config = config_from_json(
@@ -128,9 +121,7 @@ def unpack(stored: Checkpoint) -> tuple[CharLM, Vocabulary]:
 def read_vocabulary(stored: Checkpoint, name: str, config: ModelConfig) -> Vocabulary:
     """The vocabulary in NAME.json, checked to have the size that the model expects.
 
-    Raises
-    ------
-    CheckpointError
+    Raises `CheckpointError`.
     """
     try:
         vocabulary = vocabulary_from_json(stored.document(name))
@@ -154,10 +145,7 @@ def complete_weights(config: ModelConfig, weights: dict[str, Tensor]) -> dict[st
 def check_weights(where: str, expected: dict[str, Tensor], weights: dict[str, Tensor]) -> None:
     """Refuse weights that are not the expected ones: other names, shapes, types, or no numbers.
 
-    Raises
-    ------
-    CheckpointError
-        Beginning with `where`.
+    Raises `CheckpointError` beginning with `where`.
     """
     for name in sorted(expected.keys() ^ weights.keys()):
         state = "lacks" if name in expected else "has the unknown"

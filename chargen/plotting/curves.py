@@ -27,7 +27,6 @@ class Curves:
 
     Attributes
     ----------
-    name : str
     steps : (N,)
         At which the rows of training were written.
     rows : dict of str to (N,)
@@ -73,10 +72,7 @@ def read(directory: str | os.PathLike[str]) -> Curves:
     directory : path
         Of a checkpoint, or a ``metrics.jsonl``.
 
-    Raises
-    ------
-    CheckpointError
-        Where there is no log, nothing in it to draw, or a line that is none.
+    Raises `CheckpointError` where there is no log, nothing in it to draw, or a line that is none.
     """
     path = Path(directory)
     if not path.is_file():

@@ -21,12 +21,8 @@ class Events:
     first_step : int
         Of a run that goes on: what an earlier try wrote from there on counts no more.
 
-    Raises
-    ------
-    MissingExtraError
-        Without tensorboard.
-    ConfigError
-        Where the folder cannot be written.
+    Raises `MissingExtraError` without tensorboard; `ConfigError` where the folder cannot be
+    written.
     """
 
     def __init__(self, directory: Path, first_step: int = 0) -> None:

@@ -32,7 +32,6 @@ def picture(
 
     Parameters
     ----------
-    runs : sequence of Curves
     form : {"png", "svg", "pdf"}
     axis : {"characters", "seconds", "steps", "epochs"}
         Of all panels but the second, which is by time.
@@ -41,11 +40,8 @@ def picture(
     smooth : float, optional
         How slowly the line of the training loss moves, from 0 (not smoothed) to below 1; by
         default as the length of the run asks.
-    title : str, optional
 
-    Raises
-    ------
-    ConfigError, MissingExtraError
+    Raises `ConfigError` or `MissingExtraError`.
     """
     if form not in FORMATS:
         raise ConfigError(f"a picture is a .png, .svg or .pdf file, not .{form}")

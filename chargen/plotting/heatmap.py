@@ -73,10 +73,7 @@ def page(text: str, bits: Sequence[float], title: str) -> str:
 def picture(text: str, bits: Sequence[float], title: str) -> bytes:
     """The text as a PNG.
 
-    Raises
-    ------
-    MissingExtraError
-        Without matplotlib.
+    Raises `MissingExtraError` without matplotlib.
     """
     painted = PaintedText(text, [step_of(value) for value in bits], FEWEST_LINES, MOST_LINES)
     mean = sum(bits) / len(bits)

@@ -115,7 +115,6 @@ class PaintedText:
 
     Parameters
     ----------
-    text : str
     steps : sequence of int
         Of each character.
     fewest_lines, most_lines : int
@@ -123,7 +122,6 @@ class PaintedText:
 
     Attributes
     ----------
-    lines : int
     cut : str
         What a title says of a text that was cut.
     """

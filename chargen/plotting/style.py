@@ -56,10 +56,7 @@ def drawing(
     fonts : tuple of str
         The ones to try first.
 
-    Raises
-    ------
-    MissingExtraError
-        Without matplotlib.
+    Raises `MissingExtraError` without matplotlib.
     """
     try:
         import matplotlib

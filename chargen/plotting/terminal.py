@@ -29,7 +29,6 @@ def drawn(
 
     Parameters
     ----------
-    runs : sequence of Curves
     width, height : int
         Columns and lines of the whole, and of the drawing.
     axis, nats, smooth
@@ -37,10 +36,7 @@ def drawn(
     colour : bool
         Tell runs apart by colour; without it, each has a drawing of its own.
 
-    Raises
-    ------
-    MissingExtraError
-        Without plotille.
+    Raises `MissingExtraError` without plotille.
     """
     try:
         import plotille

@@ -16,10 +16,7 @@ from chargen.errors import ConfigError
 def choose_device(name: str = "auto") -> torch.device:
     """The device called `name`; auto is cuda where there is one, else cpu.
 
-    Raises
-    ------
-    ConfigError
-        Where torch does not know the name or has no such device.
+    Raises `ConfigError` where torch does not know the name or has no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

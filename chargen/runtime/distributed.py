@@ -39,10 +39,7 @@ def leads() -> bool:
 def one_process_only(what: str) -> None:
     """Refuse to run under torchrun.
 
-    Raises
-    ------
-    ConfigError
-        On rank 0; `FollowerError` on the others.
+    Raises `ConfigError` on rank 0; `FollowerError` on the others.
     """
     if world_size() > 1:
         if leads():
@@ -51,12 +48,7 @@ def one_process_only(what: str) -> None:
 
 
 class Ranks:
-    """One process alone; every exchange with the others gives back what it was given.
-
-    Attributes
-    ----------
-    rank, size : int
-    """
+    """One process alone; every exchange with the others gives back what it was given."""
 
     rank = 0
     size = 1
@@ -69,10 +61,7 @@ class Ranks:
     def columns(self, streams: int) -> range:
         """Which of B streams are this rank's: a contiguous part, as equal as can be.
 
-        Raises
-        ------
-        ConfigError
-            Where there are fewer streams than ranks.
+        Raises `ConfigError` where there are fewer streams than ranks.
         """
         if streams < self.size:
             raise ConfigError(
@@ -93,7 +82,6 @@ class Ranks:
 
         Parameters
         ----------
-        model : nn.Module
         *example
             Arguments of a call that gives (tensor, anything).
         """
@@ -110,21 +98,16 @@ class Ranks:
     def shared(self, make: Callable[[], Value]) -> Value:
         """What `make` gives on rank 0, on all ranks; it is called there only.
 
-        Raises
-        ------
-        ChargenError, OSError, MemoryError
-            As `make` does, on rank 0; `FollowerError` on the others.
+        Raises `ChargenError` or `OSError` or `MemoryError` as `make` does, on rank 0;
+        `FollowerError` on the others.
         """
         return make()
 
     def together(self, make: Callable[[], Value]) -> Value:
         """What `make` gives on this rank, unless it fails on any of them.
 
-        Raises
-        ------
-        ChargenError, OSError
-            As `make` does; where it failed elsewhere, rank 0 names the rank and the others raise
-            `FollowerError`.
+        Raises `ChargenError` or `OSError` as `make` does; where it failed elsewhere, rank 0 names
+        the rank and the others raise `FollowerError`.
         """
         return make()
 

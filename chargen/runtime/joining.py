@@ -13,12 +13,8 @@ from chargen.runtime.distributed import Ranks, world_size
 def joined() -> Iterator[Ranks]:
     """The ranks of this run: those that torchrun started, or this process alone.
 
-    Raises
-    ------
-    ConfigError
-        Where torch was built without torch.distributed.
-    TrainingError
-        Where the ranks do not find each other, or one of them stops answering.
+    Raises `ConfigError` where torch was built without torch.distributed; `TrainingError` where the
+    ranks do not find each other, or one of them stops answering.
     """
     if world_size() == 1:
         yield Ranks()

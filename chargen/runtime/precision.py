@@ -50,16 +50,12 @@ def choose_precision(
     Parameters
     ----------
     requested : {"auto", "float32", "bfloat16"}
-    device : torch.device
     trial_step : callable
         One training step on throw-away gradients.
     repeats : int
         Timed steps for each precision; the fastest counts.
 
-    Raises
-    ------
-    ConfigError
-        Where bfloat16 was demanded and does not work here.
+    Raises `ConfigError` where bfloat16 was demanded and does not work here.
     """
 
     def fastest(precision: str) -> float:

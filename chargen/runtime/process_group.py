@@ -179,10 +179,7 @@ class JoinedRanks(Ranks):
     def _lost(self) -> list[int] | None:
         """The ranks that do not answer a roll call; None where nobody can be asked.
 
-        Raises
-        ------
-        FollowerError
-            Where a rank before this one answers: that one tells.
+        Raises `FollowerError` where a rank before this one answers: that one tells.
         """
         missing = list(range(self.size))
         try:

@@ -24,9 +24,6 @@ class Detokenizer:
 
     Parameters
     ----------
-    vocabulary : Vocabulary
-    config : SamplingConfig
-    seed : int
     character : callable
         The text of an id; shared by all streams, so that each id is looked up once.
 

@@ -56,10 +56,7 @@ def exclude(logits: Logits, excluded: Mask) -> Logits:
 def require_finite(logits: Logits) -> Logits:
     """Refuse logits from which nothing can be drawn; ``+inf`` wins over everything finite.
 
-    Raises
-    ------
-    ChargenError
-        If a row has a NaN, or no candidate is left in it.
+    Raises `ChargenError` if a row has a NaN, or no candidate is left in it.
     """
     largest = _largest(logits)  # a NaN in the row is its maximum
     if np.logical_and.reduce(np.isfinite(largest), axis=None):

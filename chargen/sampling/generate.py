@@ -66,10 +66,7 @@ def encode_prompt(
     ids, unknown
         `unknown` holds the distinct characters that the model has never seen, for a note.
 
-    Raises
-    ------
-    ConfigError
-        If there are such characters and ``config.unknown`` is ``"error"``.
+    Raises `ConfigError` if there are such characters and ``config.unknown`` is ``"error"``.
     """
     if config.unknown != "error":
         ids, unknown = vocabulary.encode_prompt(text, config.unknown)
@@ -101,12 +98,8 @@ def generate(
     num_samples : int
         Text ``i`` has seed ``config.seed + i``; without a seed there, a new one is drawn.
 
-    Raises
-    ------
-    ConfigError
-        If `num_samples` is below 1.
-    ChargenError
-        If the model's predictions are not numbers.
+    Raises `ConfigError` if `num_samples` is below 1; `ChargenError` if the model's predictions are
+    not numbers.
     """
     if num_samples < 1:
         raise ConfigError(f"--num-samples must be a whole number, 1 or more, got {num_samples}")

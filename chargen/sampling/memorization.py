@@ -59,15 +59,11 @@ def memorization(
 
     Parameters
     ----------
-    model : CharLM
     ids : (N,) integers
     config : MemorizationConfig, optional
         Of ids where it says characters.
 
-    Raises
-    ------
-    CorpusError
-        Where the text is shorter than a context and a passage.
+    Raises `CorpusError` where the text is shorter than a context and a passage.
     """
     config = config or MemorizationConfig()
     length, context = config.length, config.context

@@ -40,7 +40,6 @@ class Steering:
 
     Attributes
     ----------
-    classes : tuple of str, C of them
     vectors : (C, H) float32
         Each of length 1.
     targets : (C,) float32
@@ -63,7 +62,6 @@ class Steering:
 
         Parameters
         ----------
-        decoder : Decoder
         label : str
             The class.
         strength : float
@@ -71,11 +69,8 @@ class Steering:
             the way there from wherever the output is, 0 leaves it alone, and below 0 it is held on
             the other side.
 
-        Raises
-        ------
-        ConfigError
-            Where there is no such class, the strength is no number, or the vectors are those of
-            another model.
+        Raises `ConfigError` where there is no such class, the strength is no number, or the vectors
+        are those of another model.
         """
         check_arguments(label, strength, self.classes)
         size = self.vectors.shape[1]
@@ -114,10 +109,7 @@ class Steering:
     def from_document(cls, document: Any, where: str) -> Steering:
         """Read what `to_document` gave.
 
-        Raises
-        ------
-        CheckpointError
-            Beginning with `where`, for anything else.
+        Raises `CheckpointError` beginning with `where`, for anything else.
         """
         fields = {"labels", "source", "values", "neutral", "directions"}
         if not isinstance(document, dict) or document.keys() != fields:
@@ -159,7 +151,6 @@ def fit_vectors(
         Two or more, each the label of some text.
     features : (N, H) float32
         The mean output over each text.
-    labels : sequence of str, N
     outputs : iterable of (T, H)
         Outputs at each step of some texts, to see how they vary from character to character.
     source : str
@@ -187,10 +178,7 @@ def fit_vectors(
 def stored_steering(stored: Checkpoint | None) -> Steering | None:
     """The steering in a language model's checkpoint, if there is one.
 
-    Raises
-    ------
-    CheckpointError
-        Where it is damaged.
+    Raises `CheckpointError` where it is damaged.
     """
     if stored is None or DOCUMENT not in stored.documents:
         return None
@@ -200,9 +188,7 @@ def stored_steering(stored: Checkpoint | None) -> Steering | None:
 def store_steering(directory: str | Path, steering: Steering) -> None:
     """Put a steering into a language model's checkpoint, so that it can be used without data.
 
-    Raises
-    ------
-    CheckpointError
+    Raises `CheckpointError`.
     """
     path = Path(directory)
     with writing_lock(path):
@@ -215,9 +201,7 @@ def store_steering(directory: str | Path, steering: Steering) -> None:
 def check_arguments(label: str, strength: float, classes: Sequence[str]) -> None:
     """Refuse a class that is not there and a strength that is no number.
 
-    Raises
-    ------
-    ConfigError
+    Raises `ConfigError`.
     """
     if label not in classes:
         known = ", ".join(map(repr, classes))

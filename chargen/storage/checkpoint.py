@@ -105,15 +105,11 @@ def save(directory: Path, checkpoint: Checkpoint, *, metrics: Sequence[str] = ()
 
     Parameters
     ----------
-    directory : Path
-    checkpoint : Checkpoint
     metrics : sequence of str
         Lines of `metrics.jsonl`, a JSON object each.
 
-    Raises
-    ------
-    CheckpointError
-        Where the folder cannot be written or the disk is full; what stood there is untouched.
+    Raises `CheckpointError` where the folder cannot be written or the disk is full; what stood
+    there is untouched.
     """
     directory = real_path(directory)  # a link stays one, and what it points to is replaced
     writing = _sibling(directory, "writing")
@@ -153,9 +149,7 @@ def _keep_other_files(old: Path, new: Path) -> None:
 def check_writable(directory: Path) -> None:
     """Find out before the work, not after it, that a checkpoint could not be written.
 
-    Raises
-    ------
-    CheckpointError
+    Raises `CheckpointError`.
     """
     directory = real_path(directory)
     if directory.is_symlink():  # still: links that go round in a circle
@@ -227,11 +221,8 @@ def load(
     training : bool
         Also read what only resuming needs, the files under `training/`.
 
-    Raises
-    ------
-    CheckpointError
-        Where it is missing, incomplete, changed since it was written, of another kind, or of a
-        format that this version does not know.
+    Raises `CheckpointError` where it is missing, incomplete, changed since it was written, of
+    another kind, or of a format that this version does not know.
     """
     path = shipped.resolve(Path(directory))
     previous = _sibling(real_path(path), "previous")
@@ -316,10 +307,7 @@ def _read_files(
 def listed_files(directory: Path) -> dict[str, int]:
     """Size in bytes of each file that a folder's manifest names, itself not among them.
 
-    Raises
-    ------
-    CheckpointError
-        Where there is none, or it names what is no file of a checkpoint.
+    Raises `CheckpointError` where there is none, or it names what is no file of a checkpoint.
     """
     return {
         name: _size(directory, name, entry)

@@ -38,10 +38,7 @@ def real_path(path: str | Path) -> Path:
 def cache_limit() -> float:
     """Most bytes that encoded corpora may take: $CHARGEN_CACHE_GB times 10**9, else ten of them.
 
-    Raises
-    ------
-    ConfigError
-        Where the variable is no number from 0 on ("inf" is one).
+    Raises `ConfigError` where the variable is no number from 0 on ("inf" is one).
     """
     given = os.environ.get("CHARGEN_CACHE_GB") or "10"
     try:
@@ -84,10 +81,7 @@ def replace_directory(new: Path, target: Path, previous: Path) -> None:
     new, target, previous : Path
         Siblings. Only `target` exists afterwards.
 
-    Raises
-    ------
-    OSError
-        `target` is then what it was.
+    Raises `OSError` `target` is then what it was.
     """
     if target.exists() and not _exchange(new, target):
         shutil.rmtree(previous, ignore_errors=True)

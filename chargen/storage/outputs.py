@@ -20,9 +20,7 @@ from chargen.storage.directories import cache_folder, real_path
 def refuse_to_overwrite(directory: Path, force: bool) -> None:
     """Let a run replace a checkpoint only where it was asked to, and nothing else ever.
 
-    Raises
-    ------
-    ConfigError
+    Raises `ConfigError`.
     """
     if checkpoint.exists(directory) and not force:
         raise ConfigError(
@@ -38,10 +36,8 @@ def refuse_to_overwrite(directory: Path, force: bool) -> None:
 def save_model(directory: Path, model: Checkpoint, origin: Checkpoint | None, force: bool) -> None:
     """Write a model by itself, with what the checkpoint that it came from tells of it.
 
-    Raises
-    ------
-    ConfigError, CheckpointError
-        Where something stands at `directory`, or it cannot be written.
+    Raises `ConfigError` or `CheckpointError` where something stands at `directory`, or it cannot be
+    written.
     """
     if checkpoint.exists(directory) and not force:
         raise ConfigError(f"{directory} exists: choose another folder, or replace it by force=True")
@@ -57,10 +53,7 @@ def save_model(directory: Path, model: Checkpoint, origin: Checkpoint | None, fo
 def writing_lock(directory: Path) -> Iterator[None]:
     """Hold `directory` for one run; the system lets go when the process ends, however it ends.
 
-    Raises
-    ------
-    CheckpointError
-        Where another run holds it.
+    Raises `CheckpointError` where another run holds it.
     """
     name = hashlib.sha256(os.fsencode(real_path(directory))).hexdigest()[:16]
     folder = cache_folder() / "locks"

@@ -22,10 +22,7 @@ def whole_file(output: str) -> Iterator[IO[bytes]]:
     Written to a hidden sibling that takes its place by one rename; after an error nothing is left
     of it.
 
-    Raises
-    ------
-    CorpusError
-        Where it cannot be written.
+    Raises `CorpusError` where it cannot be written.
     """
     path = real_path(output)  # a link stays one, and what it points to is replaced
     hidden = path.with_name(f".{path.name}.{os.getpid()}.writing")
@@ -46,10 +43,7 @@ def whole_file(output: str) -> Iterator[IO[bytes]]:
 def write_file(output: str, data: bytes) -> None:
     """Write a file whole.
 
-    Raises
-    ------
-    CorpusError
-        Where it cannot be written.
+    Raises `CorpusError` where it cannot be written.
     """
     with whole_file(output) as file:
         file.write(data)

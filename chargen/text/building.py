@@ -83,12 +83,8 @@ class Builder:
     def build(self, folder: Path) -> None:
         """Write `IDS` and `META` into `folder`.
 
-        Raises
-        ------
-        CorpusError
-            For text that cannot be read, is too small or changes meanwhile.
-        OSError
-            When the folder cannot be written.
+        Raises `CorpusError` for text that cannot be read, is too small or changes meanwhile;
+        `OSError` when the folder cannot be written.
         """
         notes: list[str] = []
         counted, vocabulary = self._vocabulary(notes)

@@ -31,10 +31,7 @@ def workspace(folder: Path, what: str = "the encoded corpus") -> Iterator[Path]:
 
     `what` is built there, for the message.
 
-    Raises
-    ------
-    CorpusError
-        When nothing can be written there, now or in the body of the ``with``.
+    Raises `CorpusError` when nothing can be written there, now or in the body of the ``with``.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

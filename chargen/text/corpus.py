@@ -37,7 +37,6 @@ class Corpus:
     ----------
     name : str
         Short, fit for the name of a folder.
-    vocabulary : Vocabulary
     train, valid : numpy.ndarray
         Ids, 1-D, `vocabulary.dtype`, read-only and memory-mapped; `valid` may be empty.
     key : str
@@ -96,12 +95,9 @@ def load_corpus(
         ``progress(stage, bytes_done, bytes_total)`` with the stages "reading", "counting" and
         "encoding".
 
-    Raises
-    ------
-    CorpusError
-        For text that is missing, unreadable or too small, and a cache that cannot be written.
-    ConfigError, VocabularyError
-        For options or a vocabulary that do not fit the text.
+    Raises `CorpusError` for text that is missing, unreadable or too small, and a cache that cannot
+    be written; `ConfigError` or `VocabularyError` for options or a vocabulary that do not fit the
+    text.
     """
     if vocabulary is not None and config.documents and vocabulary.separator_id is None:
         raise ConfigError("--documents: the vocabulary was made without a document separator")
@@ -152,10 +148,7 @@ def current_key(
     corpora, config, reverse, progress
         As for `load_corpus`; all of it `chargen.text.sources.is_there`.
 
-    Raises
-    ------
-    CorpusError, ConfigError
-        As `load_corpus`.
+    Raises `CorpusError` or `ConfigError` as `load_corpus`.
     """
     sources = resolve(corpora, config)
     valid = [] if config.valid is None else resolve([config.valid], config)

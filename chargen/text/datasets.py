@@ -23,7 +23,6 @@ class Remote:
 
     Attributes
     ----------
-    url : str
     known_hash : str or None
         ``algorithm:hex``; None where nobody publishes one.
     member_hash : str or None
@@ -222,10 +221,8 @@ class Reference:
 
     Attributes
     ----------
-    dataset : Dataset
     key : str
         Names its folder in the cache.
-    part : str or None
     """
 
     dataset: Dataset
@@ -251,10 +248,7 @@ def parse(argument: str, sha256: str | None = None) -> Reference | None:
     sha256 : str, optional
         The same.
 
-    Raises
-    ------
-    CorpusError
-        For a part or a number that cannot be, and a hash that is none.
+    Raises `CorpusError` for a part or a number that cannot be, and a hash that is none.
     """
     scheme = urlsplit(argument).scheme.lower() if "://" in argument else ""
     if scheme:

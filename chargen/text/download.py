@@ -55,10 +55,7 @@ class Downloader:
     def __call__(self, url: str, output_file: Any, pooch: Any = None) -> None:
         """Fetch `url` into `output_file`.
 
-        Raises
-        ------
-        CorpusError
-            Where it cannot be had; what came so far is kept.
+        Raises `CorpusError` where it cannot be had; what came so far is kept.
         """
         if urlsplit(url).scheme.lower() == "file":
             _copy(url, Path(output_file))

@@ -28,8 +28,6 @@ class Encoding:
 
     Attributes
     ----------
-    path : Path
-    bytes : int
     used : float
         When it was used last, in seconds since the epoch.
     """

@@ -34,8 +34,6 @@ class Fetched:
 
     Attributes
     ----------
-    dataset : Dataset
-    folder : Path
     sha256 : tuple of str
         Of the files as they were fetched.
     bytes : int
@@ -64,10 +62,7 @@ def asked(argument: str) -> Reference | None:
 def paths(reference: Reference, say: Say | None = None) -> list[Path]:
     """The files and folders that a language model reads, fetched if need be.
 
-    Raises
-    ------
-    CorpusError, MissingExtraError
-        Where they cannot be had.
+    Raises `CorpusError` or `MissingExtraError` where they cannot be had.
     """
     found = fetch(reference, say=say)
     wanted = (reference.part,) if reference.part else reference.dataset.reading
@@ -77,10 +72,7 @@ def paths(reference: Reference, say: Say | None = None) -> list[Path]:
 def labelled_path(argument: str) -> str:
     """The file or folder of labelled texts behind a name; every other argument is itself.
 
-    Raises
-    ------
-    CorpusError, MissingExtraError
-        Where it cannot be had, or has no labels.
+    Raises `CorpusError` or `MissingExtraError` where it cannot be had, or has no labels.
     """
     reference = asked(argument)
     if reference is None:
@@ -135,7 +127,6 @@ def fetch(
 
     Parameters
     ----------
-    reference : Reference
     again : bool
         Fetch it though it is there.
     cache_dir : Path, optional
@@ -145,13 +136,9 @@ def fetch(
     downloader : callable
         Makes the `Downloader`.
 
-    Raises
-    ------
-    CorpusError
-        Where it cannot be reached, is not what it should be, or cannot be written. The cache is
-        then what it was.
-    MissingExtraError
-        Without pooch, where there is something to fetch.
+    Raises `CorpusError` where it cannot be reached, is not what it should be, or cannot be written.
+    The cache is then what it was; `MissingExtraError` without pooch, where there is something to
+    fetch.
     """
     shipped = reference.dataset.unpack == "shipped"
     if (shipped or not again) and (found := cached(reference, cache_dir)):

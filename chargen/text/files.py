@@ -84,10 +84,7 @@ def refuse_text(name: str) -> None:
 def from_path(path: Path, name: str | None = None) -> Source:
     """Describe the file (or pipe) at `path`.
 
-    Raises
-    ------
-    CorpusError
-        When there is nothing, or something that is not a file.
+    Raises `CorpusError` when there is nothing, or something that is not a file.
     """
     name = shown(path) if name is None else name
     try:
@@ -160,11 +157,8 @@ def byte_blocks(
 
     `advance` hears of the bytes consumed on disk.
 
-    Raises
-    ------
-    CorpusError
-        Where the source cannot be read, or unpacks to more than `max_bytes`; without `max_bytes`,
-        to more than a text is likely to (see `MOST_TIMES`).
+    Raises `CorpusError` where the source cannot be read, or unpacks to more than `max_bytes`;
+    without `max_bytes`, to more than a text is likely to (see `MOST_TIMES`).
     """
     done = 0
     # Of a pipe the size is not known.

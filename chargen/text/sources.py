@@ -58,12 +58,8 @@ def resolve(
     notes : list of str, optional
         Gets a sentence about files that were passed over.
 
-    Raises
-    ------
-    CorpusError
-        For what is missing, empty or unreadable.
-    ConfigError
-        When documents are rows and a source has none.
+    Raises `CorpusError` for what is missing, empty or unreadable; `ConfigError` when documents are
+    rows and a source has none.
     """
     notes = [] if notes is None else notes
     if not corpora:
@@ -209,10 +205,8 @@ def read(
         At most 1,048,576 characters. When documents are kept apart each is followed by exactly
         one `SEPARATOR`; otherwise a newline stands between sources.
 
-    Raises
-    ------
-    CorpusError
-        For bytes or rows that are not text, damaged archives, and files that change meanwhile.
+    Raises `CorpusError` for bytes or rows that are not text, damaged archives, and files that
+    change meanwhile.
     """
     return _gathered(_stream(sources, config, [] if notes is None else notes, advance))
 
@@ -220,10 +214,7 @@ def read(
 def read_all(corpora: Sequence[str], config: CorpusConfig, notes: list[str] | None = None) -> str:
     """All the text of some sources, pipes among them, as one string.
 
-    Raises
-    ------
-    CorpusError, ConfigError
-        As `resolve` and `read`.
+    Raises `CorpusError` or `ConfigError` as `resolve` and `read`.
     """
     return "".join(read(resolve(corpora, config, notes), config, notes))
 

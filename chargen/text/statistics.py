@@ -31,7 +31,6 @@ class Statistics:
 
     Attributes
     ----------
-    characters, lines : int
     distinct : int
         Different characters.
     rarest : tuple of (str, int)
@@ -69,10 +68,7 @@ def statistics(pieces: Iterable[str]) -> Statistics:
     pieces : iterable of str
         A `SEPARATOR` ends a document; it is no character of the text.
 
-    Raises
-    ------
-    CorpusError
-        Where there is no text.
+    Raises `CorpusError` where there is no text.
     """
     counts: npt.NDArray[np.int64] = np.zeros(0x110000, np.int64)
     head: list[str] = []

@@ -33,12 +33,8 @@ MOST_FILES = 1_000_000
 def unpack(dataset: Dataset, fetched: list[Path], folder: Path) -> None:
     """Write the parts of a data set into an empty folder.
 
-    Raises
-    ------
-    CorpusError
-        For an archive that is damaged, too large, or does not hold what it should.
-    OSError
-        Where `folder` cannot be written.
+    Raises `CorpusError` for an archive that is damaged, too large, or does not hold what it should;
+    `OSError` where `folder` cannot be written.
     """
     try:
         if dataset.unpack == "splits":

@@ -97,10 +97,7 @@ class CharVocabulary(Vocabulary):
     ) -> CharVocabulary:
         """From how often each character occurs: a mapping, or an array indexed by code point.
 
-        Raises
-        ------
-        VocabularyError
-            When no character occurs `min_count` times.
+        Raises `VocabularyError` when no character occurs `min_count` times.
         """
         totals = np.zeros(CODE_POINTS, dtype=np.int64)
         if isinstance(counts, Mapping):
@@ -206,10 +203,7 @@ class ByteVocabulary(Vocabulary):
 def vocabulary_from_json(data: object) -> Vocabulary:
     """The vocabulary that `to_json` described.
 
-    Raises
-    ------
-    VocabularyError
-        Naming the field that is missing, of the wrong type or impossible.
+    Raises `VocabularyError` naming the field that is missing, of the wrong type or impossible.
     """
     if not isinstance(data, dict):
         raise VocabularyError(f"a vocabulary is a JSON object, not {type(data).__name__}")

@@ -21,7 +21,6 @@ def corpus_on_all_ranks(
 
     Parameters
     ----------
-    ranks : Ranks
     load : callable
         Called on rank 0.
     saved : dict
@@ -29,10 +28,7 @@ def corpus_on_all_ranks(
     reverse : bool
         Whether the ids are those of the text read backward.
 
-    Raises
-    ------
-    CorpusError
-        Where a rank finds another text than rank 0 did.
+    Raises `CorpusError` where a rank finds another text than rank 0 did.
     """
     loaded: list[Corpus] = []
 

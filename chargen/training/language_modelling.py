@@ -59,7 +59,6 @@ class LanguageModelling(Task):
     ----------
     model : CharLM
         On its device; its weights are trained in place.
-    plan : Plan
     train_ids, valid_ids : (N,) integers
         Validation may be empty: then the last weights count as the best.
     start_id : int

@@ -42,10 +42,8 @@ class Loop(Generic[AnyTask]):
 
     Parameters
     ----------
-    task : Task
     save : callable
         Called with this loop when a checkpoint is due; on every rank.
-    reporter : Reporter, optional
     log : Log, optional
         What the run was until now.
 
@@ -83,11 +81,8 @@ class Loop(Generic[AnyTask]):
     def run(self) -> None:
         """Train until the budget is used, patience ends, or `stop_requested` is set.
 
-        Raises
-        ------
-        TrainingError
-            Where `GIVE_UP_AFTER` steps in a row had no finite loss, or no evaluation found
-            numbers; the last checkpoint stays.
+        Raises `TrainingError` where `GIVE_UP_AFTER` steps in a row had no finite loss, or no
+        evaluation found numbers; the last checkpoint stays.
         """
         began = time.perf_counter() - self.progress.seconds
         due = self._evaluations_due
@@ -291,10 +286,8 @@ class Loop(Generic[AnyTask]):
     def restore(self, document: dict[str, Any], tensors: Tensors, best: dict[str, Tensor]) -> None:
         """Go on where `state` was taken, with the best weights so far.
 
-        Raises
-        ------
-        ValueError, LookupError, TypeError, RuntimeError
-            Where it was taken from another run (see `chargen.lm.storage.fitting`).
+        Raises `ValueError` or `LookupError` or `TypeError` or `RuntimeError` where it was taken
+        from another run (see `chargen.lm.storage.fitting`).
         """
         task = self.task
         task.progress = type(task.progress)(**document["progress"])

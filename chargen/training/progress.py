@@ -27,10 +27,8 @@ class Progress:
     clipped, skipped, skipped_in_row : int
         Steps whose gradient was clipped; steps without a finite loss or gradient.
 
-    Raises
-    ------
-    ValueError
-        For what is no number that it could be, naming the field: it may come from a file.
+    Raises `ValueError` for what is no number that it could be, naming the field: it may come from a
+    file.
     """
 
     step: int = 0

@@ -64,7 +64,6 @@ def followed(log: Log, folder: str | Path | None, name: str, first_step: int = 0
 
     Parameters
     ----------
-    log : Log
     folder : path, optional
         None writes nothing.
     name : str
@@ -72,12 +71,8 @@ def followed(log: Log, folder: str | Path | None, name: str, first_step: int = 0
     first_step : int
         Of a run that goes on (see `chargen.plotting.events.Events`).
 
-    Raises
-    ------
-    MissingExtraError
-        Without tensorboard.
-    ConfigError
-        Where the folder cannot be written.
+    Raises `MissingExtraError` without tensorboard; `ConfigError` where the folder cannot be
+    written.
     """
     if folder is None:
         yield

@@ -308,10 +308,7 @@ def _rate_factor(loop: Loop[LanguageModelling]) -> float:
 def cooling(loop: Loop[LanguageModelling], minutes: float) -> TrainConfig:
     """The settings with which a run falls from the rate that it has to zero in some minutes.
 
-    Raises
-    ------
-    ConfigError
-        Where the rate is zero already, or for minutes that are none.
+    Raises `ConfigError` where the rate is zero already, or for minutes that are none.
     """
     if not 0 < minutes < math.inf:
         raise ConfigError(f"--cool-down must be minutes above 0, got {minutes}")

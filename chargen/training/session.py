@@ -68,10 +68,6 @@ class Session:
     ----------
     directory : Path
         Where the checkpoint goes.
-    text : Corpus
-    device : torch.device
-    ranks : Ranks
-    reporter : Reporter
     log : Log
         Of what was done before, and then of all.
     documents : dict
@@ -104,10 +100,7 @@ class Session:
     def run(self, loop: Loop[LanguageModelling]) -> Run:
         """Train, and tell what came of it.
 
-        Raises
-        ------
-        TrainingError
-            Where the loss stays without a number, or a rank stops answering.
+        Raises `TrainingError` where the loss stays without a number, or a rank stops answering.
         """
         try:
             with stopping_softly(loop), self.ranks.watching(lambda: self._kept(loop)):
@@ -198,12 +191,8 @@ class SavedRun:
 
     Attributes
     ----------
-    directory : Path
-    stored : Checkpoint
-    config : TrainConfig
     model : CharLM
         With the best weights so far.
-    vocabulary : Vocabulary
     """
 
     directory: Path
@@ -234,12 +223,8 @@ class SavedRun:
     def text(self, ranks: Ranks, reporter: Reporter) -> Corpus:
         """The corpus of the run, on each rank.
 
-        Raises
-        ------
-        CorpusError
-            Where it cannot be read any more, or has changed.
-        CheckpointError
-            Where it cannot be that of the run.
+        Raises `CorpusError` where it cannot be read any more, or has changed; `CheckpointError`
+        where it cannot be that of the run.
         """
         where, saved = str(self.directory), self.documents["corpus"]
         reverse = self.model.config.direction == "backward"
@@ -260,10 +245,7 @@ class SavedRun:
 def read_run(directory: Path) -> SavedRun:
     """Read the checkpoint of a run.
 
-    Raises
-    ------
-    CheckpointError
-        Where there is no run to go on with.
+    Raises `CheckpointError` where there is no run to go on with.
     """
     stored = checkpoint.load(directory, storage.KIND, training=True)
     settings = stored.document("config").get("train")

@@ -38,7 +38,6 @@ class Settings:
         Evaluations without a better one that end the run.
     eval_every : int or None
         Steps between evaluations; None spreads `evaluations` over the budget.
-    evaluations : int
     checkpoint_every : int or None
         Steps between checkpoints; None is every minute.
     """
@@ -87,7 +86,6 @@ class Task(ABC):
         Over parameters of `model`.
     config : dataclass
         What `settings` come from.
-    progress : Progress
     ranks : Ranks
         The processes that train this model together; this one alone by default.
     """
@@ -164,8 +162,6 @@ class Task(ABC):
     def restore(self, document: dict[str, Any], tensors: Tensors) -> None:
         """Go on where `state` was taken.
 
-        Raises
-        ------
-        ValueError, LookupError, TypeError, RuntimeError
-            Where it was taken from another run (see `chargen.lm.storage.fitting`).
+        Raises `ValueError` or `LookupError` or `TypeError` or `RuntimeError` where it was taken
+        from another run (see `chargen.lm.storage.fitting`).
         """

@@ -71,12 +71,8 @@ def served(folder: str | Path, port: int | None = None) -> Iterator[str]:
     str
         The page's address.
 
-    Raises
-    ------
-    MissingExtraError
-        Without Gradio.
-    ConfigError
-        Where the port is not free, or `folder` is a file.
+    Raises `MissingExtraError` without Gradio; `ConfigError` where the port is not free, or `folder`
+    is a file.
     """
     # Gradio would tell its makers of each start, and ask them for its newest version.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"

@@ -48,10 +48,7 @@ class Shelf:
     def writer(self, name: str | None) -> LanguageModel:
         """A language model by its name.
 
-        Raises
-        ------
-        CheckpointError
-            Where there is none, or it cannot be read.
+        Raises `CheckpointError` where there is none, or it cannot be read.
         """
         from chargen.language_model import LanguageModel
 

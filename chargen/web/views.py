@@ -75,10 +75,7 @@ def verdict(classifier: Classifier, text: str) -> str:
 
     Of a text longer than `MOST_JUDGED` characters the beginning is judged, which is said.
 
-    Raises
-    ------
-    ConfigError
-        Where there is no text.
+    Raises `ConfigError` where there is no text.
     """
     if not text.strip():
         raise ConfigError("there is no text: paste one")

@@ -38,7 +38,6 @@ class Job:
 
     Attributes
     ----------
-    name : str
     state : str
         "preparing", "training", "finished", "stopped" (with a checkpoint to go on with), "failed".
     progress : float
@@ -120,12 +119,8 @@ class Workshop:
         **options
             Of `chargen.train`.
 
-        Raises
-        ------
-        ConfigError
-            Where the name is taken or cannot be one, there is no text, or another run goes on.
-        CorpusError
-            Where the text cannot be kept.
+        Raises `ConfigError` where the name is taken or cannot be one, there is no text, or another
+        run goes on; `CorpusError` where the text cannot be kept.
         """
         name = name.strip()
         if not _NAME.fullmatch(name) or name.endswith("."):
