@@ -39,11 +39,7 @@ from chargen.text.config import CorpusConfig
 @options_of(MachineConfig, leave_out=("precision",))
 @json_option
 def memorization(
-    directory: str,
-    corpora: tuple[str, ...],
-    show: int,
-    as_json: bool,
-    **options: Any,
+    directory: str, corpora: tuple[str, ...], show: int, as_json: bool, **options: Any
 ) -> None:
     """How much of its text a model gives back word for word.
 

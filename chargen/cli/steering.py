@@ -26,8 +26,7 @@ class SteeringConfig(Options):
         metavar="LABEL",
     )
     strength: float | None = option(
-        None,
-        "How far: 1 is one standard deviation to the class's side, 0 not at all (default: 2).",
+        None, "How far: 1 is one standard deviation to the class's side, 0 not at all (default: 2)."
     )
     steer_data: str | None = option(
         None,

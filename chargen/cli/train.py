@@ -94,12 +94,7 @@ def train(
         )
     else:
         result = runs.train(
-            corpora,
-            out,
-            force=force,
-            reporter=reporter,
-            tensorboard=tensorboard,
-            **options,
+            corpora, out, force=force, reporter=reporter, tensorboard=tensorboard, **options
         )
     if not distributed.leads():
         return 0  # torchrun would end the others at the first code that is not 0

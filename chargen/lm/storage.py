@@ -75,10 +75,7 @@ def pack(
         weights.pop("output.weight", None)  # the same tensor as the embedding
     return Checkpoint(
         KIND,
-        documents={
-            "config": {"model": asdict(model_config)},
-            "vocabulary": vocabulary.to_json(),
-        },
+        documents={"config": {"model": asdict(model_config)}, "vocabulary": vocabulary.to_json()},
         tensors={"model": weights},
     )
 

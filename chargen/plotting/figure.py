@@ -108,13 +108,7 @@ def _draw_gradient(
         )
 
 
-def _finish(
-    figure: Any,
-    panels: Any,
-    axis: str,
-    second: str,
-    title: str | None,
-) -> None:
+def _finish(figure: Any, panels: Any, axis: str, second: str, title: str | None) -> None:
     for axes, along in zip(panels, (axis, second, axis, axis), strict=True):
         axes.set_xlabel(LABELS[along])
         axes.set_xlim(left=0)

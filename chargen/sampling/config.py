@@ -40,9 +40,7 @@ class SamplingConfig(Options):
     )
     stop: tuple[str, ...] = option((), "End before this text; may be given several times.")
     seed: int | None = like(
-        SEED,
-        default=None,
-        help="Seed of every random choice (default: a new one, which is told).",
+        SEED, default=None, help="Seed of every random choice (default: a new one, which is told)."
     )
     unknown: str = option(
         "replace",

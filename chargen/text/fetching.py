@@ -205,11 +205,7 @@ def _make(
 
 
 def _download(
-    file: datasets.Remote,
-    part: Path,
-    work: Path,
-    name: str,
-    downloader: Callable[..., Downloader],
+    file: datasets.Remote, part: Path, work: Path, name: str, downloader: Callable[..., Downloader]
 ) -> tuple[Path, str]:
     """The file that was fetched, and its SHA-256."""
     try:

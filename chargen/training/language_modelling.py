@@ -193,11 +193,7 @@ class LanguageModelling(Task):
         # the run (`conclude`) is float32.
         with autocast(self.device, self.precision):
             nats = mean_nats(self.model, ids, self.start_id, EVALUATION_STREAMS)
-        row = {
-            "valid_nats": nats,
-            "valid_bits": bits(nats),
-            "valid_characters": len(ids),
-        }
+        row = {"valid_nats": nats, "valid_bits": bits(nats), "valid_characters": len(ids)}
         if not math.isfinite(nats):
             return Evaluation(row, False, False)
         better = progress.best_nats is None or nats < progress.best_nats

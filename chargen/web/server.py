@@ -22,10 +22,7 @@ _POLICY = (
     "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
     "connect-src 'self' data: blob:; worker-src 'self' blob:; frame-ancestors 'none'"
 )
-_HEADERS = {
-    b"content-security-policy": _POLICY.encode(),
-    b"referrer-policy": b"no-referrer",
-}
+_HEADERS = {b"content-security-policy": _POLICY.encode(), b"referrer-policy": b"no-referrer"}
 
 
 class _Guarded:
