@@ -24,21 +24,12 @@ from chargen.lm.documents import ShuffledDocuments
 
 @dataclass(frozen=True)
 class Window:
-    """One step's worth of text.
+    """One step's worth of text."""
 
-    Attributes
-    ----------
-    inputs : (T, B) int64
-        Or as many columns as were asked for; (T, B, ...) float32 of numbers.
-    targets : as inputs
-        What follows each input.
-    starts_epoch : bool
-        The streams begin anew: the state that was carried belongs elsewhere.
-    """
-
+    # (T, B) int64: or as many columns as were asked for; (T, B, ...) float32 of numbers
     inputs: Tensor
-    targets: Tensor
-    starts_epoch: bool
+    targets: Tensor  # what follows each input
+    starts_epoch: bool  # the streams begin anew: the state that was carried belongs elsewhere
 
 
 class Streams:

@@ -63,20 +63,13 @@ EVALUATIONS = 12
 
 @dataclass(frozen=True)
 class Plan:
-    """A run with every choice made.
-
-    Attributes
-    ----------
-    reading : float
-        Characters that will be read, repeats included (an estimate for a budget in minutes).
-    reasons : tuple of str
-        What was chosen and why, a sentence each.
-    """
+    """A run with every choice made."""
 
     model: ModelConfig
     train: TrainConfig
+    # characters that will be read, repeats included (an estimate for a budget in minutes)
     reading: float
-    reasons: tuple[str, ...]
+    reasons: tuple[str, ...]  # what was chosen and why, a sentence each
 
     @property
     def evaluation_characters(self) -> int:

@@ -23,29 +23,17 @@ _KEYS = {"characters": "characters", "seconds": "seconds", "steps": "step", "epo
 
 @dataclass(frozen=True)
 class Curves:
-    """A run.
-
-    Attributes
-    ----------
-    steps : (N,)
-        At which the rows of training were written.
-    rows : dict of str to (N,)
-        ``loss`` in nats, ``learning_rate``, ``gradient_norm``, ``clipped_share``, ``characters``,
-        ``seconds``, ``epoch``; NaN where a row has none.
-    valid_steps, valid : (M,)
-        Evaluations, in nats.
-    clip : float or None
-        Where gradients are clipped.
-    of_text : bool
-        Whether the loss is that of a character, so that bits per character are its name.
-    """
+    """A run."""
 
     name: str
-    steps: Array
+    steps: Array  # (N,): at which the rows of training were written
+    # dict of str to (N,): ``loss`` in nats, ``learning_rate``, ``gradient_norm``,
+    # ``clipped_share``, ``characters``, ``seconds``, ``epoch``; NaN where a row has none
     rows: dict[str, Array] = field(repr=False)
-    valid_steps: Array = field(repr=False)
+    valid_steps: Array = field(repr=False)  # (M,): evaluations, in nats
     valid: Array = field(repr=False)
-    clip: float | None = None
+    clip: float | None = None  # where gradients are clipped
+    # whether the loss is that of a character, so that bits per character are its name
     of_text: bool = True
 
     def along(self, axis: str, steps: Array) -> Array:

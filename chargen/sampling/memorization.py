@@ -21,21 +21,13 @@ STREAMS = 64
 
 @dataclass(frozen=True)
 class Memorization:
-    """What greedy sampling gave back.
+    """What greedy sampling gave back."""
 
-    Attributes
-    ----------
-    starts : (N,) int64
-        Where in the text each passage begins, after its context.
-    agreeing : (N,) int64
-        How many ids of each passage came before the first that was another.
-    length : int
-        Ids of a passage.
-    """
-
+    # (N,) int64: where in the text each passage begins, after its context
     starts: NDArray[np.int64]
+    # (N,) int64: how many ids of each passage came before the first that was another
     agreeing: NDArray[np.int64]
-    length: int
+    length: int  # ids of a passage
 
     @property
     def share(self) -> float:

@@ -36,26 +36,15 @@ DOCUMENT = "steering"
 
 @dataclass(frozen=True, eq=False)
 class Steering:
-    """A steering vector for each class, and where its texts lie along it.
-
-    Attributes
-    ----------
-    vectors : (C, H) float32
-        Each of length 1.
-    targets : (C,) float32
-        Where the last layer's output is held at strength 1: its product with the vector, one
-        standard deviation (from character to character) to the class's side of the mean.
-    means : (C,) float32
-        The mean of that product over texts of all classes.
-    source : str
-        What the vectors were fitted on, in words.
-    """
+    """A steering vector for each class, and where its texts lie along it."""
 
     classes: tuple[str, ...]
-    vectors: NDArray[np.float32]
+    vectors: NDArray[np.float32]  # (C, H) float32: each of length 1
+    # (C,) float32: where the last layer's output is held at strength 1: its product with the
+    # vector, one standard deviation (from character to character) to the class's side of the mean
     targets: NDArray[np.float32]
-    means: NDArray[np.float32]
-    source: str
+    means: NDArray[np.float32]  # (C,) float32: the mean of that product over texts of all classes
+    source: str  # what the vectors were fitted on, in words
 
     def steered(self, decoder: Decoder, label: str, strength: float = 1.0) -> Decoder:
         """A decoder of the same model that writes texts of a class.

@@ -51,24 +51,14 @@ _UNREADABLE = (
 
 @dataclass
 class Checkpoint:
-    """What a checkpoint directory holds.
+    """What a checkpoint directory holds."""
 
-    Attributes
-    ----------
-    kind : str
-        "language-model" or another kind of model.
-    documents : dict of str to JSON value
-        By path without suffix: "config", "vocabulary", "training/state".
-    tensors : dict of str to dict of str to Tensor
-        By path without suffix: "model", "training/optimizer". On the CPU.
-    path : Path or None
-        Where it was read.
-    """
-
-    kind: str
+    kind: str  # "language-model" or another kind of model
+    # by path without suffix: "config", "vocabulary", "training/state"
     documents: dict[str, Any] = field(default_factory=dict)
+    # by path without suffix: "model", "training/optimizer". On the CPU
     tensors: dict[str, dict[str, Tensor]] = field(default_factory=dict)
-    path: Path | None = None
+    path: Path | None = None  # where it was read
 
     def document(self, name: str) -> dict[str, Any]:
         """A JSON document, checked to be an object."""

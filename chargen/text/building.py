@@ -42,23 +42,14 @@ _BLOCK = 1 << 20  # ids turned around at a time
 
 @dataclass
 class Builder:
-    """The work behind one `chargen.text.corpus.load_corpus`, stage by stage.
+    """The work behind one `chargen.text.corpus.load_corpus`, stage by stage."""
 
-    Attributes
-    ----------
-    name, label : str
-        The corpus as a folder and as a person would call it.
-    sources, valid : list of Source
-        The text, and the text to validate on if that is another; neither a stream.
-    config, vocabulary, reverse, minimum, progress
-        As `load_corpus` takes them.
-    """
-
-    name: str
+    name: str  # the corpus as a folder and as a person would call it
     label: str
+    # the text, and the text to validate on if that is another; neither a stream
     sources: list[Source]
     valid: list[Source]
-    config: CorpusConfig
+    config: CorpusConfig  # as `load_corpus` takes them
     vocabulary: Vocabulary | None
     reverse: bool
     minimum: int

@@ -31,32 +31,17 @@ MINIMUM_CHARACTERS = 64
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """An encoded text.
+    """An encoded text."""
 
-    Attributes
-    ----------
-    name : str
-        Short, fit for the name of a folder.
-    train, valid : numpy.ndarray
-        Ids, 1-D, `vocabulary.dtype`, read-only and memory-mapped; `valid` may be empty.
-    key : str
-        Names the encoding in the cache.
-    characters : int
-        Of training and validation text together, separators not counted.
-    sources : tuple of str
-        What was read, as shown to people.
-    notes : tuple of str
-        Sentences about what was skipped, guessed or left unknown.
-    """
-
-    name: str
+    name: str  # short, fit for the name of a folder
     vocabulary: Vocabulary
+    # ids, 1-D, `vocabulary.dtype`, read-only and memory-mapped; `valid` may be empty
     train: npt.NDArray[Any]
     valid: npt.NDArray[Any]
-    key: str
-    characters: int
-    sources: tuple[str, ...]
-    notes: tuple[str, ...]
+    key: str  # names the encoding in the cache
+    characters: int  # of training and validation text together, separators not counted
+    sources: tuple[str, ...]  # what was read, as shown to people
+    notes: tuple[str, ...]  # sentences about what was skipped, guessed or left unknown
 
 
 def load_corpus(

@@ -19,57 +19,31 @@ GUTENBERG = "gutenberg"
 
 @dataclass(frozen=True)
 class Remote:
-    """A file to fetch.
-
-    Attributes
-    ----------
-    known_hash : str or None
-        ``algorithm:hex``; None where nobody publishes one.
-    member_hash : str or None
-        The same of the one file inside it, where it is an archive of one.
-    """
+    """A file to fetch."""
 
     url: str
-    known_hash: str | None = None
+    known_hash: str | None = None  # ``algorithm:hex``; None where nobody publishes one
+    # the same of the one file inside it, where it is an archive of one
     member_hash: str | None = None
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """An entry of the catalogue.
+    """An entry of the catalogue."""
 
-    Attributes
-    ----------
-    name, about, language, licence : str
-        For people.
-    size : int
-        Bytes to fetch, about; 0 where that is not known.
-    files : tuple of Remote
-        None of them where the texts come with the package.
-    unpack : str
-        How the files become the parts: "text", "splits", "gutenberg", "reviews", "tables" or
-        "archive" (see `unpacking`), or "shipped".
-    parts : dict of str to str
-        File of each part that a name can ask for, as in ``enwik8:test``.
-    reading : tuple of str
-        The parts that are read where no part is asked for.
-    valid : str or None
-        The part to validate on where the name stands alone.
-    labelled : str or None
-        The part to learn labels from where no part is asked for.
-    """
-
-    name: str
+    name: str  # for people
     about: str
     language: str
     licence: str
-    size: int
-    files: tuple[Remote, ...]
+    size: int  # bytes to fetch, about; 0 where that is not known
+    files: tuple[Remote, ...]  # none of them where the texts come with the package
+    # how the files become the parts: "text", "splits", "gutenberg", "reviews", "tables" or
+    # "archive" (see `unpacking`), or "shipped"
     unpack: str
-    parts: dict[str, str]
-    reading: tuple[str, ...]
-    valid: str | None = None
-    labelled: str | None = None
+    parts: dict[str, str]  # file of each part that a name can ask for, as in ``enwik8:test``
+    reading: tuple[str, ...]  # the parts that are read where no part is asked for
+    valid: str | None = None  # the part to validate on where the name stands alone
+    labelled: str | None = None  # the part to learn labels from where no part is asked for
 
 
 _SPLITS = {"train": "train.txt", "valid": "valid.txt", "test": "test.txt"}
@@ -217,16 +191,10 @@ CATALOGUE = {
 
 @dataclass(frozen=True)
 class Reference:
-    """What an argument asks for.
-
-    Attributes
-    ----------
-    key : str
-        Names its folder in the cache.
-    """
+    """What an argument asks for."""
 
     dataset: Dataset
-    key: str
+    key: str  # names its folder in the cache
     part: str | None = None
 
     @property

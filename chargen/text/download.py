@@ -28,29 +28,17 @@ _RETRIED = {408, 425, 429, 500, 502, 503, 504}
 
 @dataclass
 class Downloader:
-    """Fetches a file into a folder; ``Downloader(...)(url, output_file, pooch)`` is for pooch.
+    """Fetches a file into a folder; ``Downloader(...)(url, output_file, pooch)`` is for pooch."""
 
-    Parameters
-    ----------
-    part : Path
-        Where the bytes are gathered; they stay there when the network fails, and the next try asks
-        for the rest (RFC 9110, sections 13.1.5 and 14.2).
-    trusted : bool
-        Whether a hash will tell what came. Only then may a redirect lead to another host, or from
-        https to http.
-    timeout : float
-        Seconds without a byte after which a server is taken for dead.
-    pause : float
-        Seconds before the second try; doubled with each that brings nothing.
-    progress : bool
-        Show a bar, where stderr is a terminal.
-    """
-
+    # where the bytes are gathered; they stay there when the network fails, and the next try asks
+    # for the rest (RFC 9110, sections 13.1.5 and 14.2)
     part: Path
+    # whether a hash will tell what came. Only then may a redirect lead to another host, or from
+    # https to http
     trusted: bool
-    timeout: float = 30.0
-    pause: float = 1.0
-    progress: bool = True
+    timeout: float = 30.0  # seconds without a byte after which a server is taken for dead
+    pause: float = 1.0  # seconds before the second try; doubled with each that brings nothing
+    progress: bool = True  # show a bar, where stderr is a terminal
 
     def __call__(self, url: str, output_file: Any, pooch: Any = None) -> None:
         """Fetch `url` into `output_file`.

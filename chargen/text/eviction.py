@@ -24,17 +24,11 @@ from chargen.text.cache import workspace
 
 @dataclass(frozen=True)
 class Encoding:
-    """A folder of the cache.
-
-    Attributes
-    ----------
-    used : float
-        When it was used last, in seconds since the epoch.
-    """
+    """A folder of the cache."""
 
     path: Path
     bytes: int
-    used: float
+    used: float  # when it was used last, in seconds since the epoch
 
     @property
     def name(self) -> str:

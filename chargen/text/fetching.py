@@ -30,20 +30,12 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Fetched:
-    """A data set that lies in the cache.
-
-    Attributes
-    ----------
-    sha256 : tuple of str
-        Of the files as they were fetched.
-    bytes : int
-        Of the parts.
-    """
+    """A data set that lies in the cache."""
 
     dataset: Dataset
     folder: Path
-    sha256: tuple[str, ...]
-    bytes: int
+    sha256: tuple[str, ...]  # of the files as they were fetched
+    bytes: int  # of the parts
 
     def path(self, part: str) -> Path:
         """Where a part lies."""

@@ -33,36 +33,20 @@ MOST_TIMES = 1000
 
 @dataclass(frozen=True)
 class Source:
-    """One thing to read text from.
+    """One thing to read text from."""
 
-    Attributes
-    ----------
-    name : str
-        As shown to people: printable, one line.
-    path : Path or None
-        The file; None for standard input and for text that Python carries in itself.
-    form : str
-        "plain", "jsonl", "csv", "tsv", "python" (a source file with its own coding line),
-        "topics" (`pydoc_data.topics`) or "texts".
-    compression : str
-        "", ".gz", ".bz2", ".xz" or ".zst".
-    size : int
-        Bytes on disk, characters of given texts; 0 where that is not known.
-    stamp : tuple or None
-        Inode, size and time of change when it was found: a file that differs later has changed.
-    stream : bool
-        Standard input or a pipe, which can be read once only.
-    texts : tuple of str, or None
-        What is read in the place of a file: one text as "plain", several as the rows of "texts".
-    """
-
-    name: str
+    name: str  # as shown to people: printable, one line
+    # the file; None for standard input and for text that Python carries in itself
     path: Path | None = None
+    # "plain", "jsonl", "csv", "tsv", "python" (a source file with its own coding line), "topics"
+    # (`pydoc_data.topics`) or "texts"
     form: str = "plain"
-    compression: str = ""
-    size: int = 0
+    compression: str = ""  # "", ".gz", ".bz2", ".xz" or ".zst"
+    size: int = 0  # bytes on disk, characters of given texts; 0 where that is not known
+    # inode, size and time of change when it was found: a file that differs later has changed
     stamp: tuple[int, int, int] | None = None
-    stream: bool = False
+    stream: bool = False  # standard input or a pipe, which can be read once only
+    # what is read in the place of a file: one text as "plain", several as the rows of "texts"
     texts: tuple[str, ...] | None = None
 
 

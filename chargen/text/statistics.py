@@ -27,37 +27,22 @@ _MOJIBAKE = re.compile("[\u00c2\u00c3][\u0080-\u00bf]|\u00e2\u20ac[\u0098-\u2122
 
 @dataclass(frozen=True)
 class Statistics:
-    """Figures of a text.
-
-    Attributes
-    ----------
-    distinct : int
-        Different characters.
-    rarest : tuple of (str, int)
-        The rarest characters and how often they occur.
-    once : int
-        Characters that occur once.
-    looked_at : int
-        Characters behind the figures that follow; fewer than `characters` in a large corpus.
-    entropy : tuple of float
-        Bits per character by the counts of order 0, 1, 2 and 3: of a character where so many
-        before it are known (Shannon 1948). What was counted is also what is asked, so high orders
-        are too low for short texts.
-    xz : float
-        See `xz_bits_per_char`.
-    suspicions : tuple of str
-        Sentences about what looks like a wrong encoding.
-    """
+    """Figures of a text."""
 
     characters: int
     lines: int
-    distinct: int
+    distinct: int  # different characters
+    # tuple of (str, int): the rarest characters and how often they occur
     rarest: tuple[tuple[str, int], ...]
-    once: int
+    once: int  # characters that occur once
+    # characters behind the figures that follow; fewer than `characters` in a large corpus
     looked_at: int
+    # bits per character by the counts of order 0, 1, 2 and 3: of a character where so many before
+    # it are known (Shannon 1948). What was counted is also what is asked, so high orders are too
+    # low for short texts
     entropy: tuple[float, ...]
-    xz: float
-    suspicions: tuple[str, ...]
+    xz: float  # see `xz_bits_per_char`
+    suspicions: tuple[str, ...]  # sentences about what looks like a wrong encoding
 
 
 def statistics(pieces: Iterable[str]) -> Statistics:

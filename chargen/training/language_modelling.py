@@ -33,17 +33,11 @@ EVALUATION_STREAMS = 32
 
 @dataclass
 class ReadingProgress(Progress):
-    """Where the training of a language model stands.
+    """Where the training of a language model stands."""
 
-    Attributes
-    ----------
-    best_nats : float or None
-        Of the best evaluation so far; nats per symbol of the same text each time.
-    final_nats : float or None
-        Of the best weights, over up to 20 times as much text, once the run has ended.
-    """
-
+    # of the best evaluation so far; nats per symbol of the same text each time
     best_nats: float | None = None
+    # of the best weights, over up to 20 times as much text, once the run has ended
     final_nats: float | None = None
 
     @property

@@ -16,27 +16,16 @@ class Progress:
 
     Attributes
     ----------
-    step, characters : int
-        Optimizer steps done and symbols learnt from, repeats included.
-    seconds : float
-        Time spent in the loop, over all resumptions.
-    best_step : int
-        Of the evaluation whose weights are kept; 0 before there is any.
-    stale : int
-        Evaluations since the best one.
-    clipped, skipped, skipped_in_row : int
-        Steps whose gradient was clipped; steps without a finite loss or gradient.
-
     Raises `ValueError` for what is no number that it could be, naming the field: it may come from a
     file.
     """
 
-    step: int = 0
+    step: int = 0  # optimizer steps done and symbols learnt from, repeats included
     characters: int = 0
-    seconds: float = 0.0
-    best_step: int = 0
-    stale: int = 0
-    clipped: int = 0
+    seconds: float = 0.0  # time spent in the loop, over all resumptions
+    best_step: int = 0  # of the evaluation whose weights are kept; 0 before there is any
+    stale: int = 0  # evaluations since the best one
+    clipped: int = 0  # steps whose gradient was clipped; steps without a finite loss or gradient
     skipped: int = 0
     skipped_in_row: int = 0
 

@@ -62,25 +62,15 @@ class Run:
 
 @dataclass
 class Session:
-    """The parts of a run that are settled before its sizes are.
+    """The parts of a run that are settled before its sizes are."""
 
-    Attributes
-    ----------
-    directory : Path
-        Where the checkpoint goes.
-    log : Log
-        Of what was done before, and then of all.
-    documents : dict
-        What the checkpoint says of "corpus", "plan" and "precision".
-    """
-
-    directory: Path
+    directory: Path  # where the checkpoint goes
     text: Corpus
     device: torch.device
     ranks: Ranks
     reporter: Reporter
-    log: Log
-    documents: dict[str, Any]
+    log: Log  # of what was done before, and then of all
+    documents: dict[str, Any]  # what the checkpoint says of "corpus", "plan" and "precision"
 
     def loop(self, plan: recipes.Plan) -> Loop[LanguageModelling]:
         """A loop over a model with fresh weights, whose checkpoints go to `directory`."""
@@ -187,18 +177,12 @@ class Session:
 
 @dataclass(frozen=True)
 class SavedRun:
-    """A run that can go on.
-
-    Attributes
-    ----------
-    model : CharLM
-        With the best weights so far.
-    """
+    """A run that can go on."""
 
     directory: Path
     stored: checkpoint.Checkpoint
     config: TrainConfig
-    model: CharLM
+    model: CharLM  # with the best weights so far
     vocabulary: Vocabulary
 
     @property

@@ -19,60 +19,30 @@ Tensors = dict[str, dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class Settings:
-    """How long a loop runs, and what it does on the way.
+    """How long a loop runs, and what it does on the way."""
 
-    Attributes
-    ----------
-    budget : (str, float)
-        A count of `Progress` and where it ends: ("step", 60), ("seconds", 300.0).
-    schedule : callable
-        The used share of the budget, 0 to 1, and the steps done, to the share of the highest
-        learning rate.
-    learning_rate : float
-        The highest, for the advice to those whose loss is not finite.
-    clip : float
-        Largest norm of the gradient; 0 turns clipping off.
-    ema : float or None
-        Decay of the average of the weights that is evaluated; 0 or None is off.
-    patience : int or None
-        Evaluations without a better one that end the run.
-    eval_every : int or None
-        Steps between evaluations; None spreads `evaluations` over the budget.
-    checkpoint_every : int or None
-        Steps between checkpoints; None is every minute.
-    """
-
+    # (str, float): A count of `Progress` and where it ends: ("step", 60), ("seconds", 300.0)
     budget: tuple[str, float]
+    # the used share of the budget, 0 to 1, and the steps done, to the share of the highest learning
+    # rate
     schedule: Callable[[float, int], float]
-    learning_rate: float
-    clip: float
-    ema: float | None
-    patience: int | None
-    eval_every: int | None
+    learning_rate: float  # the highest, for the advice to those whose loss is not finite
+    clip: float  # largest norm of the gradient; 0 turns clipping off
+    ema: float | None  # decay of the average of the weights that is evaluated; 0 or None is off
+    patience: int | None  # evaluations without a better one that end the run
+    eval_every: int | None  # steps between evaluations; None spreads `evaluations` over the budget
     evaluations: int
-    checkpoint_every: int | None
+    checkpoint_every: int | None  # steps between checkpoints; None is every minute
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found.
+    """What an evaluation found."""
 
-    Attributes
-    ----------
-    row : dict
-        Figures for the log.
-    better : bool
-        Than all before: patience begins anew.
-    keep : bool
-        Whether these weights are the ones of the run until others are.
-    text : str or None
-        A sample, for people.
-    """
-
-    row: dict[str, Any]
-    better: bool
-    keep: bool
-    text: str | None = None
+    row: dict[str, Any]  # figures for the log
+    better: bool  # than all before: patience begins anew
+    keep: bool  # whether these weights are the ones of the run until others are
+    text: str | None = None  # A sample, for people
 
 
 class Task(ABC):

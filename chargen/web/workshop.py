@@ -34,34 +34,19 @@ _NAME = re.compile(r"[\w][\w .-]{0,79}")
 
 @dataclass
 class Job:
-    """A run, as the page shows it. Changed by the thread that listens to it.
-
-    Attributes
-    ----------
-    state : str
-        "preparing", "training", "finished", "stopped" (with a checkpoint to go on with), "failed".
-    progress : float
-        The used share of the time, 0 to 1.
-    training, validation : list of (characters read, bits per character)
-    sample : str
-        The last text that was drawn.
-    notes : list of str
-        What was chosen, and why.
-    message : str
-        How it ended, a sentence.
-    news : int
-        How often something was heard.
-    """
+    """A run, as the page shows it. Changed by the thread that listens to it."""
 
     name: str
+    # "preparing", "training", "finished", "stopped" (with a checkpoint to go on with), "failed"
     state: str = "preparing"
-    progress: float = 0.0
+    progress: float = 0.0  # the used share of the time, 0 to 1
+    # list of (characters read, bits per character)
     training: list[tuple[int, float]] = field(default_factory=list)
     validation: list[tuple[int, float]] = field(default_factory=list)
-    sample: str = ""
-    notes: list[str] = field(default_factory=list)
-    message: str = ""
-    news: int = 0
+    sample: str = ""  # the last text that was drawn
+    notes: list[str] = field(default_factory=list)  # what was chosen, and why
+    message: str = ""  # how it ended, a sentence
+    news: int = 0  # how often something was heard
 
     @property
     def over(self) -> bool:
