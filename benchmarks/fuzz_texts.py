@@ -38,7 +38,8 @@ from typing import Any
 from chargen.errors import ChargenError
 from chargen.text.config import CorpusConfig, is_text_encoding
 from chargen.text.files import shown
-from chargen.text.sources import SEPARATOR, read, resolve
+from chargen.text.sources import read, resolve
+from chargen.text.symbols import SEPARATOR
 from chargen.text.vocabulary import ByteVocabulary, CharVocabulary
 
 ALPHABETS = [

@@ -186,12 +186,12 @@ def clean(everything: bool, older_than: float | None, as_json: bool) -> None:
     chargen corpus clean --all --json
     """
     from chargen.storage.directories import cache_folder, cache_limit
-    from chargen.text import eviction
+    from chargen.text import cache
 
     if everything and older_than is not None:
         raise ConfigError("--all and --older-than say what to remove: give one of them")
     folder, limit = cache_folder() / "corpora", cache_limit()
-    found = eviction.encodings(folder)
+    found = cache.encodings(folder)
     rows: list[dict[str, Any]] = [
         {
             "name": one.name,
@@ -204,8 +204,8 @@ def clean(everything: bool, older_than: float | None, as_json: bool) -> None:
     ]
     chosen = found if everything else []
     if older_than is not None:
-        chosen = eviction.older_than(found, older_than)
-    removed = eviction.remove(chosen)
+        chosen = cache.older_than(found, older_than)
+    removed = cache.remove(chosen)
     for row, one in zip(rows, found, strict=True):
         row["removed"] = one in removed
     facts = {

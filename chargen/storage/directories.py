@@ -21,13 +21,10 @@ _RENAME_EXCHANGE = 2
 _UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EPERM}
 
 
-def cache_folder(cache_dir: Path | None = None) -> Path:
-    """Where encoded corpora and locks lie: `cache_dir`, $CHARGEN_CACHE_DIR or the user's cache."""
-    if cache_dir is not None:
-        return Path(cache_dir)
-    if chosen := os.environ.get("CHARGEN_CACHE_DIR"):
-        return Path(chosen)
-    return user_cache_path("chargen")
+def cache_folder() -> Path:
+    """Where encoded corpora and locks lie: $CHARGEN_CACHE_DIR, else the user's cache."""
+    chosen = os.environ.get("CHARGEN_CACHE_DIR")
+    return Path(chosen) if chosen else user_cache_path("chargen")
 
 
 def real_path(path: str | Path) -> Path:
@@ -36,10 +33,7 @@ def real_path(path: str | Path) -> Path:
 
 
 def cache_limit() -> float:
-    """Most bytes that encoded corpora may take: $CHARGEN_CACHE_GB times 10**9, else ten of them.
-
-    Raises `ConfigError` where the variable is no number from 0 on ("inf" is one).
-    """
+    """Most bytes that encoded corpora may take: $CHARGEN_CACHE_GB times 10**9, else ten of them."""
     given = os.environ.get("CHARGEN_CACHE_GB") or "10"
     try:
         gigabytes = float(given)
@@ -72,16 +66,10 @@ def sync_directory(path: Path) -> None:
 def replace_directory(new: Path, target: Path, previous: Path) -> None:
     """Let `new` take the place of `target`.
 
-    On Linux one system call exchanges the two, so that `target` always exists. Elsewhere two
-    renames do it, and a crash between them leaves the old directory at `previous`, where readers
-    look for it.
-
-    Parameters
-    ----------
-    new, target, previous : Path
-        Siblings. Only `target` exists afterwards.
-
-    Raises `OSError` `target` is then what it was.
+    All three are siblings, and only `target` exists afterwards. On Linux one system call exchanges
+    the two, so that `target` always exists. Elsewhere two renames do it, and a crash between them
+    leaves the old directory at `previous`, where readers look for it. After an `OSError` `target`
+    is what it was.
     """
     if target.exists() and not _exchange(new, target):
         shutil.rmtree(previous, ignore_errors=True)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -17,9 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from chargen.errors import CorpusError
+from chargen.storage.directories import sync_file
+from chargen.text import builtin
+from chargen.text.cache import IDS, META
 from chargen.text.config import CorpusConfig
-from chargen.text.files import Advance
-from chargen.text.sources import Source, fingerprint, read
+from chargen.text.files import Advance, Source, raw_blocks
+from chargen.text.sources import read
 from chargen.text.splitting import split_point
 from chargen.text.symbols import SEPARATOR
 from chargen.text.vocabulary import (
@@ -31,11 +34,9 @@ from chargen.text.vocabulary import (
 )
 
 FORMAT = 1
-IDS = "ids.bin"
-META = "meta.json"
 
-#: Called with what is being done, the bytes done and the bytes in all.
 Progress = Callable[[str, int, int], None]
+"""Called with what is being done, the bytes done and the bytes in all."""
 
 _BLOCK = 1 << 20  # ids turned around at a time
 
@@ -95,7 +96,7 @@ class Builder:
                 more, more_length = _encode(file, vocabulary, texts, valid, notes)
                 if not more:
                     raise CorpusError(f"{valid} is empty: there is nothing to validate on")
-            _to_disk(file)
+            sync_file(file)
         ids = np.memmap(path, dtype=vocabulary.dtype, mode="r")
         split = length if self.valid else split_point(ids, vocabulary, self.config)
         if self.reverse:
@@ -112,7 +113,7 @@ class Builder:
         }
         with (folder / META).open("w", encoding="utf-8") as out:
             json.dump(meta, out)
-            _to_disk(out)
+            sync_file(out)
 
     def check_size(self, characters: int) -> None:
         """Refuse a text with fewer characters than `minimum`."""
@@ -156,8 +157,34 @@ class Builder:
         return total, CharVocabulary.build(counts, self.config.min_count, documents)
 
 
+def fingerprint(
+    sources: Iterable[Source], config: CorpusConfig, advance: Advance | None = None
+) -> str:
+    """SHA-256 over the sources' bytes and all that decides how they are read; names do not count.
+
+    `advance` hears of the bytes read. Streams must have been spooled.
+    """
+    options = (config.encoding, config.errors, config.text_column, config.normalize)
+    version = unicodedata.unidata_version if config.normalize else None
+    cleaning = () if config.clean is None else (config.clean,)  # an option of later versions
+    digest = hashlib.sha256(repr((*options, config.documents, version, *cleaning)).encode())
+    for source in sources:
+        kind = "" if source.texts is None else "given "
+        content = hashlib.sha256(f"{kind}{source.form} {source.compression}\n".encode())
+        if source.form == "topics":
+            content.update(repr(builtin.topics()).encode())
+        elif source.texts is not None:
+            for text in source.texts:
+                content.update(f"{len(text)} {text}".encode("utf-8", "surrogatepass"))
+        else:
+            for block in raw_blocks(source, advance):
+                content.update(block)
+        digest.update(content.digest())
+    return digest.hexdigest()
+
+
 def _encode(
-    file: IO[bytes], vocabulary: Vocabulary, texts: Any, label: str, notes: list[str]
+    file: IO[bytes], vocabulary: Vocabulary, texts: Iterable[str], label: str, notes: list[str]
 ) -> tuple[int, int]:
     """Append the ids; how many characters (without separators) and ids that were."""
     characters = length = unknown = 0
@@ -184,10 +211,5 @@ def _turn_around(path: Path, ids: npt.NDArray[Any], split: int) -> None:
             for stop in range(end, first, -_BLOCK):
                 block = ids[max(stop - _BLOCK, first) : stop]
                 file.write(np.ascontiguousarray(block[::-1]).data)
-        _to_disk(file)
+        sync_file(file)
     turned.replace(path)
-
-
-def _to_disk(file: IO[Any]) -> None:
-    file.flush()
-    os.fsync(file.fileno())

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import mmap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,15 @@ import numpy.typing as npt
 
 from chargen.errors import ConfigError, CorpusError, VocabularyError, shown
 from chargen.storage.directories import cache_folder, cache_limit
-from chargen.text.building import FORMAT, IDS, META, Builder, Progress
-from chargen.text.cache import publish, workspace
+from chargen.text.building import FORMAT, Builder, Progress
+from chargen.text.cache import IDS, META, held, hold, note_use, publish, trim, workspace
 from chargen.text.config import CorpusConfig
-from chargen.text.eviction import held, hold, note_use, trim
-from chargen.text.files import TABLES
-from chargen.text.sources import corpus_name, from_texts, resolve, spool
+from chargen.text.files import TABLES, Source, spool
+from chargen.text.sources import corpus_name, from_texts, resolve
 from chargen.text.vocabulary import Vocabulary, vocabulary_from_json
 
 MINIMUM_CHARACTERS = 64
+_GIVEN = ("the given text",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,6 @@ def load_corpus(
     config: CorpusConfig,
     *,
     texts: Any = None,
-    cache_dir: Path | None = None,
     vocabulary: Vocabulary | None = None,
     reverse: bool = False,
     minimum: int = MINIMUM_CHARACTERS,
@@ -64,12 +63,8 @@ def load_corpus(
     ----------
     corpora : sequence of str
         See `chargen.text.sources.resolve`.
-    config : CorpusConfig
-        How to read and split.
     texts : iterable of str, optional
         To read in the place of `corpora`; see `chargen.text.sources.from_texts`.
-    cache_dir : Path, optional
-        Default: $CHARGEN_CACHE_DIR, else the user's cache folder.
     vocabulary : Vocabulary, optional
         To encode with; otherwise one is made from the corpus (without ``config.valid``).
     reverse : bool
@@ -81,42 +76,63 @@ def load_corpus(
         "encoding".
 
     Raises `CorpusError` for text that is missing, unreadable or too small, and a cache that cannot
-    be written; `ConfigError` or `VocabularyError` for options or a vocabulary that do not fit the
-    text.
+    be written; `ConfigError` or `VocabularyError` for options or a vocabulary that do not fit.
     """
     if vocabulary is not None and config.documents and vocabulary.separator_id is None:
         raise ConfigError("--documents: the vocabulary was made without a document separator")
     limit = cache_limit()
     notes: list[str] = []
-    sources = resolve(corpora, config, notes) if texts is None else [from_texts(texts)]
-    valid = [] if config.valid is None else resolve([config.valid], config, notes)
-    if config.text_column and not any(s.form in TABLES.values() for s in sources + valid):
-        raise ConfigError("--text-column needs .csv, .tsv or .jsonl files")
-    folder = cache_folder(cache_dir) / "corpora"
-    name = corpus_name(corpora)
-    label = ", ".join(
-        "standard input" if one == "-" else shown(one) for one in corpora or ("the given text",)
-    )
-    with contextlib.ExitStack() as stack:
-        if any(source.stream for source in sources + valid):
-            place = stack.enter_context(workspace(folder))
-            sources = [
-                spool(s, place, f"text-{i}", config.max_bytes) for i, s in enumerate(sources)
-            ]
-            valid = [spool(s, place, f"valid-{i}", config.max_bytes) for i, s in enumerate(valid)]
+    sources, valid = _sources(corpora, texts, config, notes)
+    folder = cache_folder() / "corpora"
+    named = ("standard input" if one == "-" else shown(one) for one in corpora or _GIVEN)
+    with _spooled(folder, sources, valid, config.max_bytes) as (sources, valid):
+        name, label = corpus_name(corpora), ", ".join(named)
         builder = Builder(
             name, label, sources, valid, config, vocabulary, reverse, minimum, progress
         )
         corpus = _built(folder, builder)
-    if removed := trim(folder, limit):
-        freed = sum(one.bytes for one in removed)
-        notes.append(
-            f"{freed / 1e6:,.1f} MB of earlier corpora were removed from the cache, which may have"
-            f" {limit / 1e9:g} GB (CHARGEN_CACHE_GB)"
-        )
+    notes += _trimmed(folder, limit)
     # The same text may have had other names when it was encoded.
     names = tuple(source.name for source in sources + valid)
     return replace(corpus, name=name, sources=names, notes=(*notes, *corpus.notes))
+
+
+def _sources(
+    corpora: Sequence[str], texts: Any, config: CorpusConfig, notes: list[str]
+) -> tuple[list[Source], list[Source]]:
+    """What is read, and what is validated on where that is another text."""
+    sources = resolve(corpora, config, notes) if texts is None else [from_texts(texts)]
+    valid = [] if config.valid is None else resolve([config.valid], config, notes)
+    if config.text_column and not any(s.form in TABLES.values() for s in sources + valid):
+        raise ConfigError("--text-column needs .csv, .tsv or .jsonl files")
+    return sources, valid
+
+
+@contextlib.contextmanager
+def _spooled(
+    folder: Path, sources: list[Source], valid: list[Source], most: int | None
+) -> Iterator[tuple[list[Source], list[Source]]]:
+    """The same sources, with copies of pipes, which last as long as the block."""
+    if not any(source.stream for source in sources + valid):
+        yield sources, valid
+        return
+    with workspace(folder) as place:
+        yield (
+            [spool(source, place, f"text-{i}", most) for i, source in enumerate(sources)],
+            [spool(source, place, f"valid-{i}", most) for i, source in enumerate(valid)],
+        )
+
+
+def _trimmed(folder: Path, limit: float) -> list[str]:
+    """Sentences about earlier corpora that had to go."""
+    removed = trim(folder, limit)
+    if not removed:
+        return []
+    freed = sum(one.bytes for one in removed)
+    return [
+        f"{freed / 1e6:,.1f} MB of earlier corpora were removed from the cache, which may have"
+        f" {limit / 1e9:g} GB (CHARGEN_CACHE_GB)"
+    ]
 
 
 def current_key(
@@ -126,28 +142,22 @@ def current_key(
     reverse: bool = False,
     progress: Progress | None = None,
 ) -> str:
-    """The key under which the text is encoded as it is now; nothing of it is encoded.
+    """The key of the text as it is now, with arguments and errors as `load_corpus` has them.
 
-    Parameters
-    ----------
-    corpora, config, reverse, progress
-        As for `load_corpus`; all of it `chargen.text.sources.is_there`.
-
-    Raises `CorpusError` or `ConfigError` as `load_corpus`.
+    Nothing of it is encoded; all of it must be there (`chargen.text.sources.is_there`).
     """
-    sources = resolve(corpora, config)
-    valid = [] if config.valid is None else resolve([config.valid], config)
+    sources, valid = _sources(corpora, None, config, [])
     return Builder("", "", sources, valid, config, None, reverse, 0, progress).key()
 
 
-def cached_corpus(key: str, cache_dir: Path | None = None) -> Corpus | None:
+def cached_corpus(key: str) -> Corpus | None:
     """The corpus that was encoded under this key, or None when it is not there (any more).
 
     The key tells the direction too: what was encoded in reverse comes in reverse.
     """
     if not key.isalnum():  # never a path out of the cache
         return None
-    return _open(cache_folder(cache_dir) / "corpora" / key)
+    return _open(cache_folder() / "corpora" / key)
 
 
 def release_memory(ids: npt.NDArray[Any]) -> None:

@@ -19,174 +19,147 @@ GUTENBERG = "gutenberg"
 
 @dataclass(frozen=True)
 class Remote:
-    """A file to fetch."""
+    """A file to fetch; a hash is ``algorithm:hex``, or None where nobody publishes one."""
 
     url: str
-    known_hash: str | None = None  # ``algorithm:hex``; None where nobody publishes one
-    # the same of the one file inside it, where it is an archive of one
-    member_hash: str | None = None
+    known_hash: str | None = None
+    member_hash: str | None = None  # of the one file inside it, where it is an archive of one
 
 
 @dataclass(frozen=True)
 class Dataset:
     """An entry of the catalogue."""
 
-    name: str  # for people
+    name: str
     about: str
-    language: str
-    licence: str
-    size: int  # bytes to fetch, about; 0 where that is not known
-    files: tuple[Remote, ...]  # none of them where the texts come with the package
-    # how the files become the parts: "text", "splits", "gutenberg", "reviews", "tables" or
-    # "archive" (see `unpacking`), or "shipped"
-    unpack: str
     parts: dict[str, str]  # file of each part that a name can ask for, as in ``enwik8:test``
-    reading: tuple[str, ...]  # the parts that are read where no part is asked for
+    licence: str
+    # how the files become the parts: "text", "splits", "gutenberg", "reviews", "tables" or
+    # "archive" (see `unpacking`); "shipped" where the texts come with the package
+    unpack: str = "shipped"
+    size: int = 0  # bytes to fetch, about; 0 where that is not known
+    files: tuple[Remote, ...] = ()
+    language: str = "English"
+    reading: tuple[str, ...] = ("train",)  # the parts that are read where no part is asked for
     valid: str | None = None  # the part to validate on where the name stands alone
     labelled: str | None = None  # the part to learn labels from where no part is asked for
 
 
+_ALL = ("all",)
+_OURS = "CC0-1.0"
 _SPLITS = {"train": "train.txt", "valid": "valid.txt", "test": "test.txt"}
 _WIKIPEDIA = "text of Wikipedia: CC BY-SA 3.0 and GFDL"
-_SST2 = "https://raw.githubusercontent.com/openai/generating-reviews-discovering-sentiment/master"
+_GITHUB = "https://raw.githubusercontent.com"
+_SST2 = f"{_GITHUB}/openai/generating-reviews-discovering-sentiment/master/data"
 
-CATALOGUE = {
-    dataset.name: dataset
-    for dataset in (
-        Dataset(
-            name="essays",
-            about="five familiar essays, written for this project",
-            language="English",
-            licence="CC0-1.0",
-            size=0,
-            files=(),
-            unpack="shipped",
-            parts={"all": "essays.txt"},
-            reading=("all",),
-        ),
-        Dataset(
-            name="prose",
-            about="those essays, tales with two plays and some verse, and a novella, 390 KB "
-            "written for this project",
-            language="English",
-            licence="CC0-1.0",
-            size=0,
-            files=(),
-            unpack="shipped",
-            parts={"essays": "essays.txt", "tales": "tales.txt", "novella": "novella.txt"},
-            reading=("essays", "tales", "novella"),
-        ),
-        Dataset(
-            name="opinions",
-            about="240 and 60 labelled opinions about films, kettles, hotels and more, written for "
-            "this project",
-            language="English",
-            licence="CC0-1.0",
-            size=0,
-            files=(),
-            unpack="shipped",
-            parts={"train": "opinions.csv", "test": "opinions-heldback.csv"},
-            reading=("train",),
-            labelled="train",
-        ),
-        Dataset(
-            name="shakespeare",
-            about="40,000 lines of Shakespeare's plays, as char-rnn and nanoGPT use them",
-            language="English",
-            licence="public domain",
-            size=1_115_394,
-            files=(
-                Remote(
-                    "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/"
-                    "tinyshakespeare/input.txt",
-                    "sha256:86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
-                ),
+_DATASETS = (
+    Dataset(
+        "essays",
+        "five familiar essays, written for this project",
+        parts={"all": "essays.txt"},
+        licence=_OURS,
+        reading=_ALL,
+    ),
+    Dataset(
+        "prose",
+        "those essays, tales with two plays and some verse, and a novella, 390 KB written for this "
+        "project",
+        parts={"essays": "essays.txt", "tales": "tales.txt", "novella": "novella.txt"},
+        licence=_OURS,
+        reading=("essays", "tales", "novella"),
+    ),
+    Dataset(
+        "opinions",
+        "240 and 60 labelled opinions about films, kettles, hotels and more, written for this "
+        "project",
+        parts={"train": "opinions.csv", "test": "opinions-heldback.csv"},
+        licence=_OURS,
+        labelled="train",
+    ),
+    Dataset(
+        "shakespeare",
+        "40,000 lines of Shakespeare's plays, as char-rnn and nanoGPT use them",
+        parts={"all": "shakespeare.txt"},
+        licence="public domain",
+        unpack="text",
+        size=1_115_394,
+        files=(
+            Remote(
+                f"{_GITHUB}/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
+                "sha256:86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
             ),
-            unpack="text",
-            parts={"all": "shakespeare.txt"},
-            reading=("all",),
         ),
-        Dataset(
-            name="text8",
-            about="Wikipedia of 2006 in 27 letters, with the 90/5/5 split that papers use",
-            language="English",
-            licence=_WIKIPEDIA,
-            size=31_344_016,
-            files=(
-                Remote(
-                    "https://mattmahoney.net/dc/text8.zip",
-                    "sha256:a6640522afe85d1963ad56c05b0ede0a0c000dddc9671758a6cc09b7a38e5232",
-                    "md5:3bea1919949baf155f99411df5fada7e",
-                ),
+        reading=_ALL,
+    ),
+    Dataset(
+        "text8",
+        "Wikipedia of 2006 in 27 letters, with the 90/5/5 split that papers use",
+        parts=_SPLITS,
+        licence=_WIKIPEDIA,
+        unpack="splits",
+        size=31_344_016,
+        files=(
+            Remote(
+                "https://mattmahoney.net/dc/text8.zip",
+                "sha256:a6640522afe85d1963ad56c05b0ede0a0c000dddc9671758a6cc09b7a38e5232",
+                "md5:3bea1919949baf155f99411df5fada7e",
             ),
-            unpack="splits",
-            parts=_SPLITS,
-            reading=("train",),
-            valid="valid",
         ),
-        Dataset(
-            name="enwik8",
-            about="100 MB of Wikipedia's XML of 2006, with the 90/5/5 split that papers use",
-            language="English and traces of many",
-            licence=_WIKIPEDIA,
-            size=36_445_475,
-            files=(
-                Remote(
-                    "https://mattmahoney.net/dc/enwik8.zip",
-                    "sha256:547994d9980ebed1288380d652999f38a14fe291a6247c157c3d33d4932534bc",
-                    "md5:a1fa5ffddb56f4953e226637dabbb36a",
-                ),
+        valid="valid",
+    ),
+    Dataset(
+        "enwik8",
+        "100 MB of Wikipedia's XML of 2006, with the 90/5/5 split that papers use",
+        parts=_SPLITS,
+        licence=_WIKIPEDIA,
+        unpack="splits",
+        size=36_445_475,
+        files=(
+            Remote(
+                "https://mattmahoney.net/dc/enwik8.zip",
+                "sha256:547994d9980ebed1288380d652999f38a14fe291a6247c157c3d33d4932534bc",
+                "md5:a1fa5ffddb56f4953e226637dabbb36a",
             ),
-            unpack="splits",
-            parts=_SPLITS,
-            reading=("train",),
-            valid="valid",
         ),
-        Dataset(
-            name="imdb",
-            about="Large Movie Review Dataset (Maas et al. 2011): 50,000 labelled film reviews and "
-            "50,000 without label; a language model reads all but the test reviews",
-            language="English",
-            licence="for research; the reviews belong to their authors",
-            size=84_125_825,
-            files=(
-                Remote(
-                    "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz",
-                    "md5:7c2ac02c03563afcf9b574c7e56c153a",
-                ),
+        language="English and traces of many",
+        valid="valid",
+    ),
+    Dataset(
+        "imdb",
+        "Large Movie Review Dataset (Maas et al. 2011): 50,000 labelled film reviews and 50,000 "
+        "without label; a language model reads all but the test reviews",
+        parts={"train": "train.csv", "test": "test.csv", "unsup": "unsup.csv"},
+        licence="for research; the reviews belong to their authors",
+        unpack="reviews",
+        size=84_125_825,
+        files=(
+            Remote(
+                "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz",
+                "md5:7c2ac02c03563afcf9b574c7e56c153a",
             ),
-            unpack="reviews",
-            parts={"train": "train.csv", "test": "test.csv", "unsup": "unsup.csv"},
-            reading=("unsup", "train"),
-            labelled="train",
         ),
-        Dataset(
-            name="sst2",
-            about="Stanford Sentiment Treebank (Socher et al. 2013): 9,613 labelled sentences",
-            language="English",
-            licence="for research; the sentences belong to their authors",
-            size=1_035_000,
-            files=(
-                Remote(
-                    f"{_SST2}/data/train_binary_sent.csv",
-                    "sha256:6003623bcb35aad3a446a265b8931b7ccab61fcc10f2e9c1fec916ff67c7be35",
-                ),
-                Remote(
-                    f"{_SST2}/data/dev_binary_sent.csv",
-                    "sha256:f34c4987fea208fefc2d62a1b42c83a766cbfc7ce58c2a878ef953cf91f01729",
-                ),
-                Remote(
-                    f"{_SST2}/data/test_binary_sent.csv",
-                    "sha256:519cea7ed4d22fe7ec4eccbb3d5ba6d88902a3b15ce129f476aa8364463a9fc7",
-                ),
-            ),
-            unpack="tables",
-            parts={"train": "train.csv", "dev": "dev.csv", "test": "test.csv"},
-            reading=("train",),
-            labelled="train",
+        reading=("unsup", "train"),
+        labelled="train",
+    ),
+    Dataset(
+        "sst2",
+        "Stanford Sentiment Treebank (Socher et al. 2013): 9,613 labelled sentences",
+        parts={"train": "train.csv", "dev": "dev.csv", "test": "test.csv"},
+        licence="for research; the sentences belong to their authors",
+        unpack="tables",
+        size=1_035_000,
+        files=tuple(
+            Remote(f"{_SST2}/{part}_binary_sent.csv", f"sha256:{sha256}")
+            for part, sha256 in (
+                ("train", "6003623bcb35aad3a446a265b8931b7ccab61fcc10f2e9c1fec916ff67c7be35"),
+                ("dev", "f34c4987fea208fefc2d62a1b42c83a766cbfc7ce58c2a878ef953cf91f01729"),
+                ("test", "519cea7ed4d22fe7ec4eccbb3d5ba6d88902a3b15ce129f476aa8364463a9fc7"),
+            )
         ),
-    )
-}
+        labelled="train",
+    ),
+)
+CATALOGUE = {dataset.name: dataset for dataset in _DATASETS}
 
 
 @dataclass(frozen=True)
@@ -207,16 +180,9 @@ class Reference:
 def parse(argument: str, sha256: str | None = None) -> Reference | None:
     """What `argument` names, or None where it can only be a file.
 
-    Parameters
-    ----------
-    argument : str
-        A name of the catalogue, alone or with a part (``enwik8:test``), ``gutenberg:NUMBER``, or
-        an address that begins with http, https or file; ``#sha256=...`` at its end is what its
-        SHA-256 must be.
-    sha256 : str, optional
-        The same.
-
-    Raises `CorpusError` for a part or a number that cannot be, and a hash that is none.
+    A name of the catalogue, alone or with a part (``enwik8:test``), ``gutenberg:NUMBER``, or an
+    address that begins with http, https or file, perhaps with ``#sha256=...`` at its end.
+    Raises `CorpusError` for a part, a number or a hash that cannot be.
     """
     scheme = urlsplit(argument).scheme.lower() if "://" in argument else ""
     if scheme:
@@ -244,33 +210,23 @@ def _address(argument: str, scheme: str, sha256: str | None) -> Reference:
     stem = urlsplit(url).path.rstrip("/").rpartition("/")[2]
     name = re.sub(r"[^\w.-]+", "-", stem).strip("-.")[-80:] or "text"
     kind = "archive" if re.search(r"\.(zip|tar|tgz|tar\.(gz|bz2|xz))$", name.lower()) else "text"
-    dataset = Dataset(
-        name=name,
-        about=url,
-        language="",
-        licence="",
-        size=0,
-        files=(Remote(url),),
-        unpack=kind,
-        parts={"all": name if kind == "text" else "files"},
-        reading=("all",),
-        labelled="all",
-    )
+    parts = {"all": name if kind == "text" else "files"}
+    files = (Remote(url),)
+    dataset = Dataset(name, url, parts, "", kind, 0, files, "", reading=_ALL, labelled="all")
     key = "address-" + hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     return Reference(_with_hash(dataset, sha256), key)
 
 
 def _book(number: str) -> Dataset:
     return Dataset(
-        name=f"{GUTENBERG}-{number}",
-        about=f"book {number} of Project Gutenberg, without its header and licence",
-        language="",
-        licence="public domain in the USA (see the book's own header)",
-        size=0,
+        f"{GUTENBERG}-{number}",
+        f"book {number} of Project Gutenberg, without its header and licence",
+        {"all": f"gutenberg-{number}.txt"},
+        "public domain in the USA (see the book's own header)",
+        GUTENBERG,
         files=(Remote(f"https://www.gutenberg.org/cache/epub/{number}/pg{number}.txt"),),
-        unpack=GUTENBERG,
-        parts={"all": f"gutenberg-{number}.txt"},
-        reading=("all",),
+        language="",
+        reading=_ALL,
     )
 
 

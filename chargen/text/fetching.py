@@ -52,10 +52,7 @@ def asked(argument: str) -> Reference | None:
 
 
 def paths(reference: Reference, say: Say | None = None) -> list[Path]:
-    """The files and folders that a language model reads, fetched if need be.
-
-    Raises `CorpusError` or `MissingExtraError` where they cannot be had.
-    """
+    """The files and folders that a language model reads, fetched if need be; errors as `fetch`."""
     found = fetch(reference, say=say)
     wanted = (reference.part,) if reference.part else reference.dataset.reading
     return [found.path(part) for part in wanted]
@@ -64,7 +61,7 @@ def paths(reference: Reference, say: Say | None = None) -> list[Path]:
 def labelled_path(argument: str) -> str:
     """The file or folder of labelled texts behind a name; every other argument is itself.
 
-    Raises `CorpusError` or `MissingExtraError` where it cannot be had, or has no labels.
+    Raises `CorpusError` where it has no labels, and what `fetch` raises.
     """
     reference = asked(argument)
     if reference is None:
@@ -83,12 +80,12 @@ def valid_part(corpora: Sequence[str]) -> str | None:
     return f"{reference.dataset.name}:{reference.dataset.valid}"
 
 
-def cached(reference: Reference, cache_dir: Path | None = None) -> Fetched | None:
+def cached(reference: Reference) -> Fetched | None:
     """What lies in the cache, or None where it is not there or not whole."""
     dataset = reference.dataset
     if dataset.unpack == "shipped":
         return _shipped(dataset)
-    folder = _home(cache_dir) / reference.key
+    folder = _home() / reference.key
     try:
         record = json.loads((folder / _RECORD).read_text("utf-8"))
         sizes, hashes = dict(record["bytes"]), tuple(map(str, record["sha256"]))
@@ -111,46 +108,34 @@ def fetch(
     reference: Reference,
     *,
     again: bool = False,
-    cache_dir: Path | None = None,
     say: Say | None = None,
     downloader: Callable[..., Downloader] = Downloader,
 ) -> Fetched:
-    """A data set, from the cache or from where it is published.
+    """A data set, from the cache unless it is to be fetched `again`, or from where it is published.
 
-    Parameters
-    ----------
-    again : bool
-        Fetch it though it is there.
-    cache_dir : Path, optional
-        Default: $CHARGEN_CACHE_DIR, else the user's cache folder.
-    say : callable, optional
-        Hears what is being fetched.
-    downloader : callable
-        Makes the `Downloader`.
-
-    Raises `CorpusError` where it cannot be reached, is not what it should be, or cannot be written.
-    The cache is then what it was; `MissingExtraError` without pooch, where there is something to
-    fetch.
+    `say` hears what is being fetched; `downloader` makes the `Downloader`. Raises `CorpusError`
+    where it cannot be reached, is not what it should be, or cannot be written: the cache is then
+    what it was. Without pooch a fetch is a `MissingExtraError`.
     """
     shipped = reference.dataset.unpack == "shipped"
-    if (shipped or not again) and (found := cached(reference, cache_dir)):
+    if (shipped or not again) and (found := cached(reference)):
         return found
     if shipped:
         raise CorpusError(f"{reference.dataset.name} is not in this installation of chargen")
     from filelock import FileLock, Timeout
 
-    home, name = _home(cache_dir), reference.dataset.name
+    home, name = _home(), reference.dataset.name
     try:
         home.mkdir(parents=True, exist_ok=True)
         with FileLock(home / f"{reference.key}.lock", timeout=_WAIT):
-            if not again and (found := cached(reference, cache_dir)):  # meanwhile
+            if not again and (found := cached(reference)):  # meanwhile
                 return found
             _make(reference, home, say, downloader)
     except Timeout as error:
         raise CorpusError(f"another process is fetching {name}: wait for it") from error
     except OSError as error:
         raise not_writable(name, home, error) from error
-    made = cached(reference, cache_dir)
+    made = cached(reference)
     if made is None:
         raise CorpusError(f"{name} cannot be read back from {home}; try again")
     return made
@@ -221,5 +206,5 @@ def _bytes_of(path: Path) -> int:
     return sum(one.stat().st_size for one in files)
 
 
-def _home(cache_dir: Path | None) -> Path:
-    return cache_folder(cache_dir) / "datasets"
+def _home() -> Path:
+    return cache_folder() / "datasets"

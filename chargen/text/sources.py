@@ -6,10 +6,8 @@ Knows nothing about ids; it hands over strings of bounded length.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -26,9 +24,7 @@ from chargen.text.files import (
     Source,
     byte_blocks,
     from_path,
-    raw_blocks,
     refuse_text,
-    spool,
     unreadable,
 )
 from chargen.text.folders import text_files
@@ -36,8 +32,6 @@ from chargen.text.given import given_texts
 from chargen.text.html import clean_html
 from chargen.text.symbols import SEPARATOR
 from chargen.text.tables import lines, rows
-
-__all__ = ["SEPARATOR", "Source", "corpus_name", "fingerprint", "read", "resolve", "spool"]
 
 CHUNK = 1 << 20  # characters handed over at a time, at most
 
@@ -152,32 +146,6 @@ def corpus_name(corpora: Sequence[str]) -> str:
             name = stem if ending.lower() in endings and stem else name
     name = re.sub(r"[^\w.-]+", "-", name).strip("-.")[:80] or "corpus"
     return name if len(corpora) < 2 else f"{name}-and-{len(corpora) - 1}-more"
-
-
-def fingerprint(
-    sources: Iterable[Source], config: CorpusConfig, advance: Advance | None = None
-) -> str:
-    """SHA-256 over the sources' bytes and all that decides how they are read; names do not count.
-
-    `advance` hears of the bytes read. Streams must have been spooled.
-    """
-    options = (config.encoding, config.errors, config.text_column, config.normalize)
-    version = unicodedata.unidata_version if config.normalize else None
-    cleaning = () if config.clean is None else (config.clean,)  # an option of later versions
-    digest = hashlib.sha256(repr((*options, config.documents, version, *cleaning)).encode())
-    for source in sources:
-        kind = "" if source.texts is None else "given "
-        content = hashlib.sha256(f"{kind}{source.form} {source.compression}\n".encode())
-        if source.form == "topics":
-            content.update(repr(builtin.topics()).encode())
-        elif source.texts is not None:
-            for text in source.texts:
-                content.update(f"{len(text)} {text}".encode("utf-8", "surrogatepass"))
-        else:
-            for block in raw_blocks(source, advance):
-                content.update(block)
-        digest.update(content.digest())
-    return digest.hexdigest()
 
 
 def read(

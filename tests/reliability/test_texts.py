@@ -79,7 +79,7 @@ def test_the_limit_is_no_part_of_the_encoding(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     path.write_text("some text\n" * 1000)
     keys = {
-        load_corpus([str(path)], CorpusConfig(max_bytes=most), cache_dir=tmp_path / "cache").key
+        load_corpus([str(path)], CorpusConfig(max_bytes=most)).key
         for most in (None, 10_000, 20_000)
     }
     assert len(keys) == 1

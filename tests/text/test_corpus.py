@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from chargen.errors import ConfigError, CorpusError
 from chargen.storage.directories import cache_folder
-from chargen.text import building, cache, corpus, eviction, sources
+from chargen.text import building, cache, corpus, sources
 from chargen.text.config import CorpusConfig
 from chargen.text.corpus import Corpus, cached_corpus, load_corpus, release_memory
 from chargen.text.vocabulary import ByteVocabulary, CharVocabulary
@@ -34,12 +34,14 @@ def book(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def load(tmp_path: Path) -> Callable[..., Corpus]:
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Corpus]:
+    monkeypatch.setenv("CHARGEN_CACHE_DIR", str(tmp_path / "cache"))
+
     def load(*paths: Path | str, **options: Any) -> Corpus:
         names = set(asdict(CorpusConfig()))
         config = CorpusConfig(**{k: v for k, v in options.items() if k in names})
         rest = {k: v for k, v in options.items() if k not in names}
-        return load_corpus([str(p) for p in paths], config, cache_dir=tmp_path / "cache", **rest)
+        return load_corpus([str(p) for p in paths], config, **rest)
 
     return load
 
@@ -184,20 +186,19 @@ class TestCache:
         keys.append(load(book).key)
         assert len(set(keys)) == len(keys)
 
-    def test_by_key(self, book: Path, tmp_path: Path, load: Callable[..., Corpus]) -> None:
-        folder = tmp_path / "cache"
+    def test_by_key(self, book: Path, load: Callable[..., Corpus]) -> None:
         for reverse in (False, True):
             found = load(book, reverse=reverse)
-            again = cached_corpus(found.key, folder)
+            again = cached_corpus(found.key)
             assert again is not None
             assert np.array_equal(again.train, found.train)
             assert np.array_equal(again.valid, found.valid)
             assert again.vocabulary == found.vocabulary
-        assert cached_corpus("0" * 64, folder) is None
-        assert cached_corpus("../corpora", folder) is None
-        assert cached_corpus("", folder) is None
+        assert cached_corpus("0" * 64) is None
+        assert cached_corpus("../corpora") is None
+        assert cached_corpus("") is None
 
-    @pytest.mark.parametrize("name", [building.IDS, building.META])
+    @pytest.mark.parametrize("name", [cache.IDS, cache.META])
     @pytest.mark.parametrize("damage", [b"", b"{}", None])
     def test_a_damaged_one_is_made_again(
         self,
@@ -212,7 +213,7 @@ class TestCache:
             (place / name).unlink()
         else:
             (place / name).write_bytes(damage)
-        assert cached_corpus(place.name, tmp_path / "cache") is None
+        assert cached_corpus(place.name) is None
         assert whole(load(book)) == TEXT
         assert not left_over(tmp_path)
 
@@ -237,13 +238,16 @@ class TestCache:
         assert whole(inside[0]) == TEXT
         assert not left_over(tmp_path)
 
-    def test_runs_that_start_together(self, book: Path, tmp_path: Path) -> None:
+    def test_runs_that_start_together(
+        self, book: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("CHARGEN_CACHE_DIR", str(tmp_path / "cache"))
         code = (
-            "import sys; from pathlib import Path; from chargen.text.corpus import load_corpus;"
+            "import sys; from chargen.text.corpus import load_corpus;"
             "from chargen.text.config import CorpusConfig;"
-            "print(load_corpus([sys.argv[1]], CorpusConfig(), cache_dir=Path(sys.argv[2])).key)"
+            "print(load_corpus([sys.argv[1]], CorpusConfig()).key)"
         )
-        command = [sys.executable, "-c", code, str(book), str(tmp_path / "cache")]
+        command = [sys.executable, "-c", code, str(book)]
         runs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
         keys = {run.communicate(timeout=60)[0] for run in runs}
         assert [run.returncode for run in runs] == [0, 0, 0]
@@ -272,24 +276,24 @@ class TestCache:
     ) -> None:
         place = tmp_path / "cache" / "corpora" / load(book).key
         code = (
-            "import sys; from pathlib import Path; from chargen.text.corpus import cached_corpus;"
-            "ids = cached_corpus(sys.argv[1], Path(sys.argv[2])).train;"
+            "import sys; from chargen.text.corpus import cached_corpus;"
+            "ids = cached_corpus(sys.argv[1]).train;"
             "print(len(ids), flush=True); sys.stdin.read(); print(int(ids[-1]))"
         )
-        command = [sys.executable, "-c", code, place.name, str(tmp_path / "cache")]
+        command = [sys.executable, "-c", code, place.name]
         with subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as run:
             assert run.stdout is not None
             assert run.stdout.readline() == f"{int(len(TEXT) * 0.9)}\n"
-            (encoding,) = eviction.encodings(place.parent)
+            (encoding,) = cache.encodings(place.parent)
             assert encoding.in_use
-            assert eviction.trim(place.parent, 0) == []
+            assert cache.trim(place.parent, 0) == []
             assert place.exists()
             run.communicate("", timeout=60)
         assert run.returncode == 0
         assert not encoding.in_use
-        assert eviction.trim(place.parent, 0) == [encoding]
+        assert cache.trim(place.parent, 0) == [encoding]
         assert not place.exists()
         assert not left_over(tmp_path)
 
@@ -299,10 +303,10 @@ class TestCache:
         folder = tmp_path / "cache" / "corpora"
         first, second = (folder / load(book, level=level).key for level in ("char", "byte"))
         for age, place in enumerate((first, second)):
-            os.utime(place / building.META, (1e9 + age, 1e9 + age))
-        cached_corpus(first.name, tmp_path / "cache")
-        assert [one.path for one in eviction.encodings(folder)] == [second, first]
-        assert [one.path for one in eviction.trim(folder, 2000)] == [second]
+            os.utime(place / cache.META, (1e9 + age, 1e9 + age))
+        cached_corpus(first.name)
+        assert [one.path for one in cache.encodings(folder)] == [second, first]
+        assert [one.path for one in cache.trim(folder, 2000)] == [second]
 
     def test_the_environment_names_the_folder(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -363,14 +367,15 @@ class TestRefusals:
         def full(_: Any) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(building, "_to_disk", full)
+        monkeypatch.setattr(building, "sync_file", full)
         with pytest.raises(CorpusError, match=r"corpora: No space left.*CHARGEN_CACHE_DIR"):
             load(book)
         assert not left_over(tmp_path)
 
-    def test_a_cache_that_is_a_file(self, book: Path) -> None:
+    def test_a_cache_that_is_a_file(self, book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("CHARGEN_CACHE_DIR", str(book))
         with pytest.raises(CorpusError, match="CHARGEN_CACHE_DIR"):
-            load_corpus([str(book)], CorpusConfig(), cache_dir=book)
+            load_corpus([str(book)], CorpusConfig())
 
     def test_options_that_do_not_fit(self, book: Path, load: Callable[..., Corpus]) -> None:
         with pytest.raises(ConfigError, match="--text-column"):
@@ -388,7 +393,7 @@ def test_standard_input_is_read_once_and_kept(
         assert whole(found) == TEXT
         assert (found.name, found.sources) == ("stdin", ("standard input",))
         assert not left_over(tmp_path)
-    assert cached_corpus(found.key, tmp_path / "cache") is not None
+    assert cached_corpus(found.key) is not None
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
     with pytest.raises(CorpusError, match="standard input is empty"):
         load("-")

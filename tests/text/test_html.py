@@ -14,9 +14,11 @@ from chargen.cli.options import reading_of
 from chargen.errors import ConfigError
 from chargen.language_model import LanguageModel
 from chargen.storage.checkpoint import Checkpoint
+from chargen.text.building import fingerprint
 from chargen.text.config import CorpusConfig
 from chargen.text.html import clean_html
-from chargen.text.sources import SEPARATOR, fingerprint, read_all, resolve
+from chargen.text.sources import read_all, resolve
+from chargen.text.symbols import SEPARATOR
 
 from ..sentiment.making import CHARS, make_lm
 

@@ -19,8 +19,10 @@ from hypothesis import strategies as st
 
 from chargen.errors import ConfigError, CorpusError
 from chargen.text import builtin, sources
+from chargen.text.building import fingerprint
 from chargen.text.config import CorpusConfig
-from chargen.text.sources import SEPARATOR, corpus_name, fingerprint, read, read_all, resolve
+from chargen.text.sources import corpus_name, read, read_all, resolve
+from chargen.text.symbols import SEPARATOR
 
 PLAIN = CorpusConfig()
 TEXT = "To be, or not to be: été, 日本, 😀\n" * 100
