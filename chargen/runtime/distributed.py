@@ -37,10 +37,7 @@ def leads() -> bool:
 
 
 def one_process_only(what: str) -> None:
-    """Refuse to run under torchrun.
-
-    Raises `ConfigError` on rank 0; `FollowerError` on the others.
-    """
+    """Refuse to run under torchrun: a `ConfigError` on rank 0, a `FollowerError` on the others."""
     if world_size() > 1:
         if leads():
             raise ConfigError(f"{what} runs in one process: start it without torchrun")
@@ -61,7 +58,7 @@ class Ranks:
     def columns(self, streams: int) -> range:
         """Which of B streams are this rank's: a contiguous part, as equal as can be.
 
-        Raises `ConfigError` where there are fewer streams than ranks.
+        Fewer streams than ranks are a `ConfigError`.
         """
         if streams < self.size:
             raise ConfigError(
@@ -78,12 +75,9 @@ class Ranks:
         """Give every rank but the first random numbers of its own, for dropout."""
 
     def wrapped(self, model: nn.Module, *example: Any) -> nn.Module:
-        """The model to learn with: its gradients are the mean over the ranks.
+        """The model to learn with, whose gradients are the mean over the ranks.
 
-        Parameters
-        ----------
-        *example
-            Arguments of a call that gives (tensor, anything).
+        `example` are arguments of a call that gives (tensor, anything).
         """
         return model
 
@@ -98,16 +92,14 @@ class Ranks:
     def shared(self, make: Callable[[], Value]) -> Value:
         """What `make` gives on rank 0, on all ranks; it is called there only.
 
-        Raises `ChargenError` or `OSError` or `MemoryError` as `make` does, on rank 0;
-        `FollowerError` on the others.
+        Its `ChargenError`, OSError or MemoryError is raised on rank 0, a `FollowerError` on the others.
         """
         return make()
 
     def together(self, make: Callable[[], Value]) -> Value:
         """What `make` gives on this rank, unless it fails on any of them.
 
-        Raises `ChargenError` or `OSError` as `make` does; where it failed elsewhere, rank 0 names
-        the rank and the others raise `FollowerError`.
+        Where it failed elsewhere, rank 0 names that rank and the others raise `FollowerError`.
         """
         return make()
 
@@ -123,9 +115,6 @@ class Ranks:
     def watching(self, kept: Callable[[], str] = str) -> Iterator[None]:
         """Turn a connection that breaks into a `TrainingError` that names the rank.
 
-        Parameters
-        ----------
-        kept : callable
-            A clause on what is left of the run.
+        `kept` gives a clause on what is left of the run.
         """
         yield

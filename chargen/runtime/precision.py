@@ -45,17 +45,10 @@ class PrecisionChoice:
 def choose_precision(
     requested: str, device: torch.device, trial_step: Callable[[], object], repeats: int = 5
 ) -> PrecisionChoice:
-    """Settle --precision by trying.
+    """Settle --precision ("auto", "float32", "bfloat16") by timing `trial_step`, a step of training.
 
-    Parameters
-    ----------
-    requested : {"auto", "float32", "bfloat16"}
-    trial_step : callable
-        One training step on throw-away gradients.
-    repeats : int
-        Timed steps for each precision; the fastest counts.
-
-    Raises `ConfigError` where bfloat16 was demanded and does not work here.
+    The fastest of some repeats counts. Raises `ConfigError` where bfloat16 was demanded and does
+    not work here.
     """
 
     def fastest(precision: str) -> float:

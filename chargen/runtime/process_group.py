@@ -166,10 +166,7 @@ class JoinedRanks(Ranks):
         return isinstance(error, dist.DistError) or any(word in text for word in words)
 
     def _answer_roll_calls(self) -> None:
-        """Say that this rank is there, from a thread of its own.
-
-        The main thread may wait in a sum for a rank that is alive and has learnt of the dead one.
-        """
+        """Say that this rank is there, from a thread: the main one may wait in a sum."""
         with contextlib.suppress(RuntimeError):
             while not self._left.wait(ROLL_CALL_SECONDS / 10):
                 if self._store.check(["roll call"]):
@@ -177,10 +174,7 @@ class JoinedRanks(Ranks):
                     return
 
     def _lost(self) -> list[int] | None:
-        """The ranks that do not answer a roll call; None where nobody can be asked.
-
-        Raises `FollowerError` where a rank before this one answers: that one tells.
-        """
+        """The ranks that do not answer a roll call; None where nobody can be asked."""
         missing = list(range(self.size))
         try:
             self._store.set(f"here/{self.rank}", "")

@@ -88,18 +88,10 @@ class Checkpoint:
 
 
 def save(directory: Path, checkpoint: Checkpoint, *, metrics: Sequence[str] = ()) -> None:
-    """Write a checkpoint: whole or not at all.
+    """Write a checkpoint, with the lines of its log, whole or not at all.
 
     Everything is written to a hidden sibling, synced, and put in the place of `directory` by one
-    rename; what stood there is removed only then.
-
-    Parameters
-    ----------
-    metrics : sequence of str
-        Lines of `metrics.jsonl`, a JSON object each.
-
-    Raises `CheckpointError` where the folder cannot be written or the disk is full; what stood
-    there is untouched.
+    rename; what stood there is removed only then, and stays where there is a `CheckpointError`.
     """
     directory = real_path(directory)  # a link stays one, and what it points to is replaced
     writing = _sibling(directory, "writing")
@@ -137,10 +129,7 @@ def _keep_other_files(old: Path, new: Path) -> None:
 
 
 def check_writable(directory: Path) -> None:
-    """Find out before the work, not after it, that a checkpoint could not be written.
-
-    Raises `CheckpointError`.
-    """
+    """Find out before the work that a checkpoint could not be written: a `CheckpointError`."""
     directory = real_path(directory)
     if directory.is_symlink():  # still: links that go round in a circle
         raise CheckpointError(f"cannot write {directory}: {os.strerror(errno.ELOOP)}")
@@ -295,10 +284,7 @@ def _read_files(
 
 
 def listed_files(directory: Path) -> dict[str, int]:
-    """Size in bytes of each file that a folder's manifest names, itself not among them.
-
-    Raises `CheckpointError` where there is none, or it names what is no file of a checkpoint.
-    """
+    """Size in bytes of each file that a folder's manifest names, itself not among them."""
     return {
         name: _size(directory, name, entry)
         for name, entry in _listed(directory, _read_manifest(directory)).items()

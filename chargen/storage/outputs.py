@@ -18,10 +18,7 @@ from chargen.storage.directories import cache_folder, real_path
 
 
 def refuse_to_overwrite(directory: Path, force: bool) -> None:
-    """Let a run replace a checkpoint only where it was asked to, and nothing else ever.
-
-    Raises `ConfigError`.
-    """
+    """Let a run replace a checkpoint only where it was asked to, and nothing else (`ConfigError`)."""
     if checkpoint.exists(directory) and not force:
         raise ConfigError(
             f"{directory} exists: choose another --out, go on with --resume {directory}, "
@@ -34,11 +31,7 @@ def refuse_to_overwrite(directory: Path, force: bool) -> None:
 
 
 def save_model(directory: Path, model: Checkpoint, origin: Checkpoint | None, force: bool) -> None:
-    """Write a model by itself, with what the checkpoint that it came from tells of it.
-
-    Raises `ConfigError` or `CheckpointError` where something stands at `directory`, or it cannot be
-    written.
-    """
+    """Write a model by itself, with what the checkpoint that it came from tells of it."""
     if checkpoint.exists(directory) and not force:
         raise ConfigError(f"{directory} exists: choose another folder, or replace it by force=True")
     refuse_to_overwrite(directory, force)
@@ -51,9 +44,9 @@ def save_model(directory: Path, model: Checkpoint, origin: Checkpoint | None, fo
 
 @contextmanager
 def writing_lock(directory: Path) -> Iterator[None]:
-    """Hold `directory` for one run; the system lets go when the process ends, however it ends.
+    """Hold `directory` for one run, or raise `CheckpointError` where another one holds it.
 
-    Raises `CheckpointError` where another run holds it.
+    The system lets go when the process ends, however it ends.
     """
     name = hashlib.sha256(os.fsencode(real_path(directory))).hexdigest()[:16]
     folder = cache_folder() / "locks"

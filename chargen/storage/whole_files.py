@@ -19,10 +19,7 @@ from chargen.storage.directories import real_path, sync_directory, sync_file
 def whole_file(output: str) -> Iterator[IO[bytes]]:
     """A file to write bytes to, compressed as its name says; it appears when the block ends.
 
-    Written to a hidden sibling that takes its place by one rename; after an error nothing is left
-    of it.
-
-    Raises `CorpusError` where it cannot be written.
+    After an error, which leaves as a `CorpusError`, nothing is left of it.
     """
     path = real_path(output)  # a link stays one, and what it points to is replaced
     hidden = path.with_name(f".{path.name}.{os.getpid()}.writing")
@@ -41,10 +38,7 @@ def whole_file(output: str) -> Iterator[IO[bytes]]:
 
 
 def write_file(output: str, data: bytes) -> None:
-    """Write a file whole.
-
-    Raises `CorpusError` where it cannot be written.
-    """
+    """Write a file whole, or raise `CorpusError`."""
     with whole_file(output) as file:
         file.write(data)
 

@@ -75,8 +75,7 @@ class Builder:
     def build(self, folder: Path) -> None:
         """Write `IDS` and `META` into `folder`.
 
-        Raises `CorpusError` for text that cannot be read, is too small or changes meanwhile;
-        `OSError` when the folder cannot be written.
+        Raises `CorpusError` for text that cannot be read, is too small or changes meanwhile.
         """
         notes: list[str] = []
         counted, vocabulary = self._vocabulary(notes)
@@ -160,10 +159,7 @@ class Builder:
 def fingerprint(
     sources: Iterable[Source], config: CorpusConfig, advance: Advance | None = None
 ) -> str:
-    """SHA-256 over the sources' bytes and all that decides how they are read; names do not count.
-
-    `advance` hears of the bytes read. Streams must have been spooled.
-    """
+    """SHA-256 over the sources' bytes and all that decides how they are read; names do not count."""
     options = (config.encoding, config.errors, config.text_column, config.normalize)
     version = unicodedata.unidata_version if config.normalize else None
     cleaning = () if config.clean is None else (config.clean,)  # an option of later versions

@@ -41,10 +41,7 @@ class Downloader:
     progress: bool = True  # show a bar, where stderr is a terminal
 
     def __call__(self, url: str, output_file: Any, pooch: Any = None) -> None:
-        """Fetch `url` into `output_file`.
-
-        Raises `CorpusError` where it cannot be had; what came so far is kept.
-        """
+        """Fetch `url` into `output_file`, or raise `CorpusError` and keep what came so far."""
         if urlsplit(url).scheme.lower() == "file":
             _copy(url, Path(output_file))
             return

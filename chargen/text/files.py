@@ -66,10 +66,7 @@ def refuse_text(name: str) -> None:
 
 
 def from_path(path: Path, name: str | None = None) -> Source:
-    """Describe the file (or pipe) at `path`.
-
-    Raises `CorpusError` when there is nothing, or something that is not a file.
-    """
+    """Describe the file (or pipe) at `path`; `CorpusError` for anything else."""
     name = shown(path) if name is None else name
     try:
         info = path.stat()
@@ -139,10 +136,8 @@ def byte_blocks(
 ) -> Iterator[bytes]:
     """The bytes of the text, decompressed, in blocks of about `BLOCK` whatever they unpack to.
 
-    `advance` hears of the bytes consumed on disk.
-
-    Raises `CorpusError` where the source cannot be read, or unpacks to more than `max_bytes`;
-    without `max_bytes`, to more than a text is likely to (see `MOST_TIMES`).
+    `advance` hears of the bytes consumed on disk. Raises `CorpusError` where the source cannot be
+    read, or unpacks to more than `max_bytes`, else to more than a text does (see `MOST_TIMES`).
     """
     done = 0
     # Of a pipe the size is not known.
@@ -237,11 +232,7 @@ def _unpack_zstd(source: Source, file: IO[bytes]) -> Iterator[bytes]:
 
 
 def spool(source: Source, folder: Path, name: str, max_bytes: int | None = None) -> Source:
-    """Copy what can be read only once into `folder` and describe the copy; others stay.
-
-    More than `max_bytes` are a `CorpusError`.
-    OSErrors while writing are the caller's: it knows what to advise.
-    """
+    """Copy what can be read only once into `folder` and describe the copy; others stay."""
     if not source.stream:
         return source
     path = folder / name

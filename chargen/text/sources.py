@@ -154,36 +154,23 @@ def read(
     notes: list[str] | None = None,
     advance: Advance | None = None,
 ) -> Iterator[str]:
-    """Read the sources as one stream of text.
+    """Read the sources that `resolve` found as one stream of text.
 
-    Parameters
-    ----------
-    sources : iterable of Source
-        From `resolve`.
-    config : CorpusConfig
-        `encoding`, `errors`, `text_column`, `normalize`, `clean` and `documents` matter here.
-    notes : list of str, optional
-        Gets a sentence about whatever was read otherwise than asked.
-    advance : callable, optional
-        Hears of the bytes consumed on disk.
+    When documents are kept apart each is followed by exactly one `SEPARATOR`; otherwise a newline
+    stands between sources. `notes` gets a sentence about whatever was read otherwise than asked, and
+    `advance` hears of the bytes consumed on disk. Raises `CorpusError` for bytes or rows that are
+    not text, damaged archives, and files that change meanwhile.
 
     Yields
     ------
     str
-        At most 1,048,576 characters. When documents are kept apart each is followed by exactly
-        one `SEPARATOR`; otherwise a newline stands between sources.
-
-    Raises `CorpusError` for bytes or rows that are not text, damaged archives, and files that
-    change meanwhile.
+        At most 1,048,576 characters.
     """
     return _gathered(_stream(sources, config, [] if notes is None else notes, advance))
 
 
 def read_all(corpora: Sequence[str], config: CorpusConfig, notes: list[str] | None = None) -> str:
-    """All the text of some sources, pipes among them, as one string.
-
-    Raises `CorpusError` or `ConfigError` as `resolve` and `read`.
-    """
+    """All the text of some sources, pipes among them, as one string; see `resolve` and `read`."""
     return "".join(read(resolve(corpora, config, notes), config, notes))
 
 

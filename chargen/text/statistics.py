@@ -46,14 +46,9 @@ class Statistics:
 
 
 def statistics(pieces: Iterable[str]) -> Statistics:
-    """Count a text that comes in pieces.
+    """Count a text that comes in pieces; a `SEPARATOR` in it ends a document and is no character.
 
-    Parameters
-    ----------
-    pieces : iterable of str
-        A `SEPARATOR` ends a document; it is no character of the text.
-
-    Raises `CorpusError` where there is no text.
+    Without text there is a `CorpusError`.
     """
     counts: npt.NDArray[np.int64] = np.zeros(0x110000, np.int64)
     head: list[str] = []
@@ -89,15 +84,10 @@ def statistics(pieces: Iterable[str]) -> Statistics:
 
 
 def xz_bits_per_char(text: str) -> float:
-    """Size of a text in UTF-8 as xz compresses it (preset 9, extreme): a yardstick for a model.
+    """Bits per character of a text in UTF-8 as xz compresses it (preset 9, extreme): a yardstick.
 
     The end of a document reads as a newline and counts as a character, since a model predicts it
-    too. A text of which nothing is apart is thus the bytes of its files, a newline between them.
-
-    Returns
-    -------
-    float
-        Bits per character; the header and index of the format, some 60 bytes, are counted.
+    too. The header and index of the format, some 60 bytes, are counted.
     """
     return _bits_per_char(text, lambda data: lzma.compress(data, preset=9 | lzma.PRESET_EXTREME))
 

@@ -55,14 +55,14 @@ class Vocabulary(ABC):
     def encode(self, text: str) -> Ids:
         """Ids of `text`, 1-D of `self.dtype`; `SEPARATOR` becomes `separator_id` if there is one.
 
-        Raises `VocabularyError` At byte level, for lone surrogates: they have no bytes.
+        At byte level lone surrogates are a `VocabularyError`: they have no bytes.
         """
 
     @abstractmethod
     def decode(self, ids: npt.ArrayLike) -> str:
         """The text of 1-D `ids`: a separator reads as a newline, an unknown as U+FFFD.
 
-        Raises `VocabularyError` for ids that are not whole numbers from 0 to ``size - 1``.
+        Ids that are not whole numbers from 0 to ``size - 1`` are a `VocabularyError`.
         """
 
     @abstractmethod

@@ -33,8 +33,7 @@ MOST_FILES = 1_000_000
 def unpack(dataset: Dataset, fetched: list[Path], folder: Path) -> None:
     """Write the parts of a data set into an empty folder.
 
-    Raises `CorpusError` for an archive that is damaged, too large, or does not hold what it should;
-    `OSError` where `folder` cannot be written.
+    Raises `CorpusError` for an archive that is damaged, too large, or does not hold what it should.
     """
     try:
         if dataset.unpack == "splits":
