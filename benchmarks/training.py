@@ -46,7 +46,7 @@ import torch
 from torch import nn
 
 from chargen.lm import recipes
-from chargen.lm.config import OPTIMIZERS, ModelConfig, TrainConfig, settled
+from chargen.lm.config import OPTIMIZERS, ModelConfig, TrainConfig, required
 from chargen.lm.model import CharLM
 from chargen.runtime.device import set_threads
 from chargen.runtime.precision import autocast
@@ -137,7 +137,7 @@ class BareStep:
     """What the docstring above says, in the fewest lines."""
 
     def __init__(self, model: ModelConfig, sizes: Sizes, batch_size: int) -> None:
-        embedding = settled(model.embedding_size)
+        embedding = required(model.embedding_size)
         self.lstm = nn.LSTM(embedding, sizes.hidden_size, sizes.num_layers)
         self.output = nn.Linear(sizes.hidden_size, sizes.vocabulary_size)
         self.optimizer = torch.optim.SGD(

@@ -13,8 +13,8 @@ import numpy as np
 
 from chargen.errors import ChargenError, CheckpointError, ConfigError, MissingExtraError
 from chargen.language_model import LanguageModel
+from chargen.lm.cells import CELLS
 from chargen.lm.evaluation import log_probs
-from chargen.lm.recurrent import STATE_NAMES
 from chargen.storage.directories import replace_directory, sync_file
 
 FORMAT = "chargen-onnx"
@@ -80,7 +80,7 @@ def describe(lm: LanguageModel) -> dict[str, Any]:
     """What a program must know to use the graphs, as a JSON object."""
     vocabulary, config = lm.vocabulary, lm.model.config
     state = ["num_layers", "B", "hidden_size"]
-    states = {name: {"type": "float32", "shape": state} for name in STATE_NAMES[config.cell]}
+    states = {name: {"type": "float32", "shape": state} for name in CELLS[config.cell].states}
     after = {f"{name}_out": value for name, value in states.items()}
     return {
         "format": FORMAT,
@@ -163,7 +163,7 @@ def check(folder: str | os.PathLike[str], lm: LanguageModel, text: str) -> float
         for name in ("score", "step")
     }
     zeros = [part.cpu().numpy() for part in lm.model.initial_state(1)]
-    state = dict(zip(STATE_NAMES[lm.model.config.cell], zeros, strict=True))
+    state = dict(zip(CELLS[lm.model.config.cell].states, zeros, strict=True))
     found = sessions["score"].run(
         ["log_probs"], {"ids": begun[:, None], "next_ids": ids[:, None], **state}
     )[0][:, 0]

@@ -14,17 +14,19 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
+from chargen.lm.cells import CELLS, gate_order
 from chargen.lm.model import CharLM
-from chargen.lm.recurrent import STATE_NAMES
 
 OPSET = 17
 IR_VERSION = 8
 """Of 2022: every onnxruntime since 1.12 reads it."""
 
-_OPERATORS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
-# ONNX's gates in terms of torch's: input, output, forget, cell of i, f, g, o; update, reset, new
-# of r, z, n.
-_GATES = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "rnn": (0,)}
+# ONNX's order
+_GATES = {
+    "lstm": ("input", "output", "forget", "candidate"),
+    "gru": ("update", "reset", "candidate"),
+    "rnn": ("candidate",),
+}
 
 
 def step_model(model: CharLM) -> onnx.ModelProto:
@@ -65,7 +67,7 @@ class _Graph:
         self.model = model
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[onnx.TensorProto] = []
-        self.states = STATE_NAMES[model.config.cell]
+        self.states = CELLS[model.config.cell].states
 
     def add(self, operator: str, *inputs: str, output: str = "", **attributes: Any) -> str:
         output = output or f"{operator.lower()}_{len(self.nodes)}"
@@ -112,7 +114,7 @@ class _Graph:
         more: dict[str, Any] = {"linear_before_reset": 1} if cell == "gru" else {}
         self.nodes.append(
             helper.make_node(
-                _OPERATORS[cell],
+                CELLS[cell].module,
                 [inputs, *weights, "", *before],
                 places,
                 hidden_size=self.model.hidden_size,
@@ -154,4 +156,4 @@ def _array(tensor: Tensor) -> NDArray[np.float32]:
 def _gates(tensor: Tensor, cell: str) -> NDArray[np.float32]:
     """Weights with their gates in ONNX's order, and one direction in front."""
     gates = np.split(_array(tensor), len(_GATES[cell]))
-    return np.concatenate([gates[place] for place in _GATES[cell]])[None]
+    return np.concatenate([gates[place] for place in gate_order(cell, _GATES[cell])])[None]

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
 from chargen.errors import ConfigError
+from chargen.lm.cells import CELLS
 from chargen.options import DETERMINISTIC, DEVICE, PRECISION, SEED, THREADS, Options, option
 
-CELLS = ("lstm", "gru", "rnn")
 DIRECTIONS = ("forward", "backward")
 OPTIMIZERS = ("muon", "adamw")
 SCHEDULES = ("cosine", "constant-cooldown")
@@ -20,11 +20,8 @@ seconds."""
 Value = TypeVar("Value")
 
 
-def settled(value: Value | None) -> Value:
-    """The value, which a recipe or the user must have chosen by now.
-
-    Raises `ConfigError` where it is None.
-    """
+def required(value: Value | None) -> Value:
+    """The value, which a recipe or the user must have chosen by now: None is a `ConfigError`."""
     if value is None:
         raise ConfigError("a size was left open: fill it in with chargen.lm.recipes.plan")
     return value
@@ -37,7 +34,7 @@ class ModelConfig(Options):
     heading: ClassVar[str] = "Model"
 
     vocabulary_size: int | None = option(None, low=1)
-    cell: str = option("lstm", "Recurrent cell.", choices=CELLS)
+    cell: str = option("lstm", "Recurrent cell.", choices=tuple(CELLS))
     hidden_size: int | None = option(None, "Units of each recurrent layer (H).", low=1)
     num_layers: int | None = option(None, "Recurrent layers.", low=1, below=MOST_LAYERS + 1)
     embedding_size: int | None = option(None, "Width of the character embedding (E).", low=1)

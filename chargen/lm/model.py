@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from chargen.lm.config import ModelConfig, settled
+from chargen.lm.config import ModelConfig, required
 from chargen.lm.recurrent import Dropout, RecurrentLayers, State
 
 
@@ -42,21 +42,21 @@ class CharLM(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        vocabulary = settled(config.vocabulary_size)
-        embedding = settled(config.embedding_size)
-        hidden = self.hidden_size = settled(config.hidden_size)
+        vocabulary = required(config.vocabulary_size)
+        embedding = required(config.embedding_size)
+        hidden = self.hidden_size = required(config.hidden_size)
         self.embedding = nn.Embedding(vocabulary, embedding)
-        self.embedding_dropout = Dropout(settled(config.embedding_dropout), config.variational)
+        self.embedding_dropout = Dropout(required(config.embedding_dropout), config.variational)
         self.layers = RecurrentLayers(
             config.cell,
             embedding,
             hidden,
-            settled(config.num_layers),
-            dropout=settled(config.dropout),
-            weight_dropout=settled(config.weight_dropout),
+            required(config.num_layers),
+            dropout=required(config.dropout),
+            weight_dropout=required(config.weight_dropout),
             variational=config.variational,
         )
-        self.dropout = Dropout(settled(config.dropout), config.variational)
+        self.dropout = Dropout(required(config.dropout), config.variational)
         self.projection = nn.Linear(hidden, embedding) if config.tied else None
         self.output = nn.Linear(embedding if config.tied else hidden, vocabulary)
         if config.tied:

@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from chargen.lm.config import ModelConfig, TrainConfig, settled
-from chargen.lm.muon import ITERATIONS
+from chargen.lm.cells import CELLS
+from chargen.lm.config import ModelConfig, TrainConfig, required
+from chargen.lm.optim import ITERATIONS
 
 DEFAULT_MINUTES = 10.0
 
@@ -55,8 +56,6 @@ FEWEST = ((0, 16), (513, 32), (1025, 64))
 WINDOW = 128
 """Time steps of truncated BPTT, where the text is long enough."""
 
-_GATES = {"lstm": 4, "gru": 3, "rnn": 1}
-
 EVALUATIONS = 12
 """Evaluations in a run; with `evaluation_characters` they take some 5 % of the time."""
 
@@ -82,7 +81,7 @@ class Plan:
 
 def flops_per_character(model: ModelConfig) -> float:
     """Floating-point operations to learn from one character: 6 for each weight of a product."""
-    gates = _GATES[model.cell]
+    gates = len(CELLS[model.cell].gates)
     hidden, embedding = model.hidden_size or 0, model.embedding_size or 0
     layers = model.num_layers or 1
     recurrent = gates * hidden * (embedding + hidden + (layers - 1) * 2 * hidden)
@@ -100,7 +99,7 @@ def flops_of_muon(model: ModelConfig) -> float:
     for shape in matrices:
         small, large = sorted(shape)
         products += 2 * small * small * large + small**3
-    return 2.0 * _GATES[model.cell] * ITERATIONS * products
+    return 2.0 * len(CELLS[model.cell].gates) * ITERATIONS * products
 
 
 def plan(
@@ -130,7 +129,7 @@ def plan(
     model = _choose_regularisation(model, passes, reasons)
     train = _choose_batch(train, characters, reading, model.hidden_size or 0, reasons)
     rate = next(r for _, h, r in reversed(SIZES) if h <= max(128, model.hidden_size or 0))
-    batch = settled(train.batch_size) * settled(train.window)
+    batch = required(train.batch_size) * required(train.window)
     steps = train.steps or max(1, int(reading / batch))
     every = max(1, steps // EVALUATIONS)
     train = _fill(
@@ -215,7 +214,7 @@ def _reading(
         flops += flops_of_muon(model) / 1.5 / _characters_a_step(train, model)
     # Small layers do not reach the speed of the reference step: a fixed cost for each character.
     seconds = flops / (flops_per_second or 1e11) + 4e-6
-    return settled(train.minutes) * 60 / seconds
+    return required(train.minutes) * 60 / seconds
 
 
 def _characters_a_step(train: TrainConfig, model: ModelConfig) -> int:

@@ -5,29 +5,15 @@ They never keep a state: it goes in and comes out.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
+from chargen.lm.cells import CELLS
+
 State = tuple[Tensor, ...]
-"""(h, c) for an LSTM, (h,) for a GRU or RNN; each (num_layers, B, H), float32."""
+"""(h, c) for an LSTM, (h,) for the other `CELLS`; each (num_layers, B, H), float32."""
 
-STATE_NAMES = {"lstm": ("h", "c"), "gru": ("h",), "rnn": ("h",)}
-"""Names of the parts of a `State`, by cell."""
-
-_CELL_CLASSES: dict[str, Callable[[int, int], nn.RNNBase]] = {
-    "lstm": nn.LSTM,
-    "gru": nn.GRU,
-    "rnn": nn.RNN,
-}
-_FUSED: dict[str, Callable[..., tuple[Tensor, ...]]] = {
-    "lstm": torch.lstm,
-    "gru": torch.gru,
-    "rnn": torch.rnn_tanh,
-}
 _WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-_GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 
 
 class Dropout(nn.Module):
@@ -102,22 +88,23 @@ class RecurrentLayers(nn.ModuleList):
         weight_dropout: float = 0.0,
         variational: bool = False,
     ) -> None:
+        module = getattr(nn, CELLS[cell].module)
         super().__init__(
-            _CELL_CLASSES[cell](input_size if layer == 0 else hidden_size, hidden_size)
+            module(input_size if layer == 0 else hidden_size, hidden_size)
             for layer in range(num_layers)
         )
         self.cell = cell
         self.hidden_size = hidden_size
-        self.gates = _GATES[cell]
+        self.gates = len(CELLS[cell].gates)
         self.dropout = dropout
         self.weight_dropout = weight_dropout
         self.variational = variational
         for layer in self:
             for name in ("bias_ih_l0", "bias_hh_l0"):
                 nn.init.zeros_(layer.get_parameter(name))
-            if cell == "lstm":
-                # Gates are stacked as input, forget, cell, output.
-                layer.get_parameter("bias_ih_l0").data[hidden_size : 2 * hidden_size] = 1
+            if "forget" in CELLS[cell].gates:
+                biases = layer.get_parameter("bias_ih_l0").data.chunk(self.gates)
+                biases[CELLS[cell].gates.index("forget")].fill_(1)
 
     def make_orthogonal(self) -> None:
         """Draw the recurrent matrices anew, orthogonal gate by gate (Saxe et al. 2014)."""
@@ -135,7 +122,7 @@ class RecurrentLayers(nn.ModuleList):
         """
         device = next(self.parameters()).device
         shape = (len(self), batch_size, self.hidden_size)
-        return tuple(torch.zeros(shape, device=device) for _ in STATE_NAMES[self.cell])
+        return tuple(torch.zeros(shape, device=device) for _ in CELLS[self.cell].states)
 
     def forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
         """Read a window.
@@ -170,19 +157,11 @@ class RecurrentLayers(nn.ModuleList):
             weights[1] = nn.functional.dropout(weights[1], self.weight_dropout)
         # The call that nn.LSTM.forward ends in, made here because weights can then be dropped
         # without re-registering parameters at each step.
-        hidden = state if self.cell == "lstm" else state[0]
+        hidden = state if len(state) > 1 else state[0]
+        kernel = getattr(torch, CELLS[self.cell].kernel)
         has_biases, num_layers, between, bidirectional, batch_first = True, 1, 0.0, False, False
-        outputs, *after = _FUSED[self.cell](
-            inputs,
-            hidden,
-            weights,
-            has_biases,
-            num_layers,
-            between,
-            self.training,
-            bidirectional,
-            batch_first,
-        )
+        settings = has_biases, num_layers, between, self.training, bidirectional, batch_first
+        outputs, *after = kernel(inputs, hidden, weights, *settings)
         return outputs, tuple(after)
 
 

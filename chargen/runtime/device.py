@@ -14,7 +14,7 @@ from chargen.errors import ConfigError
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device called `name`; auto is cuda where there is one, else cpu. `ConfigError` if it fails."""
+    """The device called `name`; auto is cuda where there is one, else cpu."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

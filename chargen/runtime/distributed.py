@@ -92,7 +92,7 @@ class Ranks:
     def shared(self, make: Callable[[], Value]) -> Value:
         """What `make` gives on rank 0, on all ranks; it is called there only.
 
-        Its `ChargenError`, OSError or MemoryError is raised on rank 0, a `FollowerError` on the others.
+        What it raises is raised on rank 0, and a `FollowerError` on the others.
         """
         return make()
 

@@ -45,7 +45,7 @@ class PrecisionChoice:
 def choose_precision(
     requested: str, device: torch.device, trial_step: Callable[[], object], repeats: int = 5
 ) -> PrecisionChoice:
-    """Settle --precision ("auto", "float32", "bfloat16") by timing `trial_step`, a step of training.
+    """Settle --precision ("auto", "float32", "bfloat16") by timing some training steps.
 
     The fastest of some repeats counts. Raises `ConfigError` where bfloat16 was demanded and does
     not work here.

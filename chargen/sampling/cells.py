@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from chargen.lm.cells import CELLS, gate_order
+
 if TYPE_CHECKING:
     from chargen.lm.model import CharLM
 
@@ -80,6 +82,9 @@ class StepWeights:
         )
 
 
+_STEP_ORDER = {"lstm": ("input", "forget", "output", "candidate"), "rnn": ("candidate",)}
+
+
 def _blocks(matrix: Tensor, order: list[int], size: int) -> Tensor:
     parts = torch.split(matrix, size)
     return torch.cat([parts[i] for i in order])
@@ -95,7 +100,7 @@ def _gates(cell: str, layer: torch.nn.RNNBase, size: int) -> tuple[Tensor, Tenso
         both = b_ih + b_hh
         bias = torch.cat([b_ih[2 * size :], both[: 2 * size], b_hh[2 * size :]])
         return _blocks(w_ih, [2, 0, 1], size), w_hh, bias  # W_ih [n, r, z], W_hh [r, z, n]
-    order = [0, 1, 3, 2] if cell == "lstm" else [0]
+    order = gate_order(cell, _STEP_ORDER[cell])
     return (
         _blocks(w_ih, order, size),
         _blocks(w_hh, order, size),
@@ -183,7 +188,9 @@ class StepBuffers:
         self.hidden = [
             self._outputs[..., inputs + i * size : inputs + (i + 1) * size] for i in range(count)
         ]
-        self.cells = [zeros(size) for _ in range(count)] if weights.cell == "lstm" else []
+        self.cells = (
+            [zeros(size) for _ in range(count)] if "c" in CELLS[weights.cell].states else []
+        )
         self._gates = zeros(len(weights.layers[0].bias))
         self._read = [zeros(len(weight)) for weight, _ in weights.readout]
         self.logits = self._read[-1].view(self.rows, -1)[:batch_size]
@@ -215,7 +222,7 @@ class StepBuffers:
     def advance(self) -> None:
         """Read `ids`: state and outputs become those after them."""
         weights = self.weights
-        advance = _CELLS[weights.cell]
+        advance = getattr(self, weights.cell)
         for i, layer in enumerate(self._layers):
             if i == 0 and weights.table is not None:
                 torch.index_select(weights.table, 0, self.ids, out=self._gates_rows)
@@ -226,7 +233,7 @@ class StepBuffers:
                 self._gates.copy_(layer.bias)
             for add in self._products[i]:
                 add()
-            advance(self, i)
+            advance(i)
 
     def read_out(self) -> Tensor:
         """The logits of what comes next, (B, V), valid until next time."""
@@ -257,9 +264,6 @@ class StepBuffers:
     def rnn(self, i: int) -> None:
         """``h = tanh(W x + U h + b)`` (Elman 1990)."""
         torch.tanh(self._gates, out=self.hidden[i])
-
-
-_CELLS = {"lstm": StepBuffers.lstm, "gru": StepBuffers.gru, "rnn": StepBuffers.rnn}
 
 
 def _product(out: Tensor, matrix: Tensor, source: Tensor) -> Callable[[], object]:

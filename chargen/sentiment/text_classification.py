@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from chargen.lm.config import settled
+from chargen.lm.config import required
 from chargen.runtime.precision import autocast
 from chargen.runtime.seeds import generator_states, restore_generators
 from chargen.sentiment.batching import EncodedTexts, read_all, shuffled_batches
@@ -150,7 +150,7 @@ class TextClassification(Task):
         if config.minutes is not None:
             budget = ("seconds", config.minutes * 60)
         else:
-            budget = ("texts", settled(config.epochs) * len(self.train.texts))
+            budget = ("texts", required(config.epochs) * len(self.train.texts))
         return Settings(
             budget,
             lambda share_done, _: slanted_triangle(share_done),

@@ -18,7 +18,7 @@ from chargen.storage.directories import cache_folder, real_path
 
 
 def refuse_to_overwrite(directory: Path, force: bool) -> None:
-    """Let a run replace a checkpoint only where it was asked to, and nothing else (`ConfigError`)."""
+    """Let a run replace a checkpoint only where it was asked to; all else is a `ConfigError`."""
     if checkpoint.exists(directory) and not force:
         raise ConfigError(
             f"{directory} exists: choose another --out, go on with --resume {directory}, "

@@ -159,7 +159,7 @@ class Builder:
 def fingerprint(
     sources: Iterable[Source], config: CorpusConfig, advance: Advance | None = None
 ) -> str:
-    """SHA-256 over the sources' bytes and all that decides how they are read; names do not count."""
+    """SHA-256 over the sources' bytes and how they are read; their names do not count."""
     options = (config.encoding, config.errors, config.text_column, config.normalize)
     version = unicodedata.unidata_version if config.normalize else None
     cleaning = () if config.clean is None else (config.clean,)  # an option of later versions

@@ -157,7 +157,7 @@ def read(
     """Read the sources that `resolve` found as one stream of text.
 
     When documents are kept apart each is followed by exactly one `SEPARATOR`; otherwise a newline
-    stands between sources. `notes` gets a sentence about whatever was read otherwise than asked, and
+    stands between sources. `notes` gets a sentence about what was read otherwise than asked, and
     `advance` hears of the bytes consumed on disk. Raises `CorpusError` for bytes or rows that are
     not text, damaged archives, and files that change meanwhile.
 

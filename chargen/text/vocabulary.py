@@ -201,7 +201,7 @@ class ByteVocabulary(Vocabulary):
 
 
 def vocabulary_from_json(data: object) -> Vocabulary:
-    """The vocabulary that `to_json` described; a `VocabularyError` names the field that is wrong."""
+    """The vocabulary that `to_json` described; a `VocabularyError` names a wrong field."""
     if not isinstance(data, dict):
         raise VocabularyError(f"a vocabulary is a JSON object, not {type(data).__name__}")
     version = data.get("format")

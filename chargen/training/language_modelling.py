@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from chargen.lm.batching import Streams, Window
-from chargen.lm.config import settled
+from chargen.lm.config import required
 from chargen.lm.evaluation import bits, mean_nats
 from chargen.lm.model import CharLM
 from chargen.lm.optim import learning_rate_factor, make_optimizers
@@ -100,11 +100,11 @@ class LanguageModelling(Task):
         self.device = model.embedding.weight.device
         self.streams = Streams(
             train_ids,
-            settled(config.batch_size),
-            settled(config.window),
+            required(config.batch_size),
+            required(config.window),
             config.seed,
             config.window_jitter,
-            self.ranks.columns(settled(config.batch_size)),
+            self.ranks.columns(required(config.batch_size)),
             separator_id if config.shuffle_documents else None,
         )
         self.optimizers = make_optimizers(model, config, precision)
@@ -117,7 +117,7 @@ class LanguageModelling(Task):
         config = self.config
 
         def schedule(share_done: float, step: int) -> float:
-            warmup_steps = settled(config.warmup_steps)
+            warmup_steps = required(config.warmup_steps)
             return learning_rate_factor(
                 share_done, step, warmup_steps, config.schedule, config.cooldown
             )
@@ -125,11 +125,11 @@ class LanguageModelling(Task):
         return Settings(
             self._budget(),
             schedule,
-            settled(config.learning_rate),
+            required(config.learning_rate),
             config.clip,
             config.ema,
             config.patience,
-            settled(config.eval_every),
+            required(config.eval_every),
             0,
             config.checkpoint_every,
         )
@@ -140,7 +140,7 @@ class LanguageModelling(Task):
             return "step", config.steps
         if config.epochs is not None:
             return "step", max(1, round(config.epochs * self.streams.windows_per_epoch))
-        return "seconds", settled(config.minutes) * 60
+        return "seconds", required(config.minutes) * 60
 
     # ---------------------------------------------------------------- a step
 
@@ -156,7 +156,7 @@ class LanguageModelling(Task):
         if batch.starts_epoch:
             self.hidden = self._fresh_state()
         # A shorter window is a smaller sample of the gradient (Merity et al. 2018).
-        rate = settled(self.config.learning_rate) * factor * len(inputs) / self.streams.window
+        rate = required(self.config.learning_rate) * factor * len(inputs) / self.streams.window
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate

@@ -16,7 +16,7 @@ import torch
 
 from chargen.errors import ConfigError
 from chargen.lm import recipes, storage
-from chargen.lm.config import ModelConfig, TrainConfig, settled
+from chargen.lm.config import ModelConfig, TrainConfig, required
 from chargen.lm.optim import schedule_factor
 from chargen.options import extended, split_options
 from chargen.runtime.device import choose_device, set_threads
@@ -181,7 +181,7 @@ def _plan(
 
     def choose() -> recipes.Plan:
         plan = recipes.plan(model_config, train_config, len(text.train), speed)
-        ranks.columns(settled(plan.train.batch_size))  # refuses too few
+        ranks.columns(required(plan.train.batch_size))  # refuses too few
         return plan
 
     plan = ranks.shared(choose)

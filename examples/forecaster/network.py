@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from chargen import TrainConfig
 from chargen.lm.batching import Streams
-from chargen.lm.config import settled
+from chargen.lm.config import required
 from chargen.lm.optim import clip_gradient, learning_rate_factor, make_optimizers
 from chargen.lm.recurrent import Dropout, RecurrentLayers, State, detach
 
@@ -87,8 +87,8 @@ def fit(
     error : callable
         Of the model as it is, on other days.
     """
-    total, batch = settled(config.steps), settled(config.batch_size)
-    streams = Streams(data, batch, settled(config.window), config.seed)
+    total, batch = required(config.steps), required(config.batch_size)
+    streams = Streams(data, batch, required(config.window), config.seed)
     optimizers = make_optimizers(model, config, "float32")
     state = model.layers.initial_state(batch)
     best, kept = float("inf"), model.state_dict()
@@ -96,16 +96,16 @@ def fit(
         window = streams.next()
         if window.starts_epoch:
             state = model.layers.initial_state(batch)
-        factor = learning_rate_factor(step / total, step, settled(config.warmup_steps))
+        factor = learning_rate_factor(step / total, step, required(config.warmup_steps))
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-            group["lr"] = settled(config.learning_rate) * factor
+            group["lr"] = required(config.learning_rate) * factor
         found, state = model(window.inputs[..., :INPUTS], detach(state))
         model.zero_grad()
         torch.autograd.backward(nn.functional.mse_loss(found, window.targets[..., INPUTS - 1 :]))
         clip_gradient(model.parameters(), config.clip)
         for optimizer in optimizers:
             optimizer.step()
-        if (step + 1) % settled(config.eval_every) == 0 or step + 1 == total:
+        if (step + 1) % required(config.eval_every) == 0 or step + 1 == total:
             now = error()
             if now < best:
                 best, kept = now, {k: v.clone() for k, v in model.state_dict().items()}

@@ -21,7 +21,7 @@ from typing import Any
 
 from chargen import ModelConfig, Reporter, train
 from chargen.cli.scripts import above_zero, at_least, run_script
-from chargen.lm.config import CELLS
+from chargen.lm.cells import CELLS
 from chargen.lm.model import CharLM
 from chargen.runtime.device import shapes_only
 from chargen.text.config import CorpusConfig

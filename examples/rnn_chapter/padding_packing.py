@@ -29,7 +29,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from chargen import Classifier, ExamplesConfig, ModelConfig
 from chargen.cli.scripts import at_least, run_script
-from chargen.lm.config import CELLS
+from chargen.lm.cells import CELLS
 from chargen.lm.model import CharLM
 from chargen.sentiment.batching import EncodedTexts
 from chargen.sentiment.examples import read_texts

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from chargen import LanguageModel, load, train
 from chargen.cli.scripts import at_least, run_script
 from chargen.lm.batching import Streams, Window
-from chargen.lm.config import CELLS
+from chargen.lm.cells import CELLS
 from chargen.lm.evaluation import bits
 from chargen.lm.model import CharLM
 from chargen.lm.recurrent import detach

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chargen.lm.batching import Streams
-from chargen.lm.documents import ShuffledDocuments
+from chargen.lm.batching import ShuffledDocuments, Streams
 
 SEPARATOR = 0
 DOCUMENTS = st.lists(st.lists(st.integers(1, 9), max_size=6), min_size=1, max_size=30)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from chargen.errors import ConfigError
-from chargen.lm.config import CELLS, ModelConfig
+from chargen.lm.cells import CELLS
+from chargen.lm.config import ModelConfig
 from chargen.lm.model import CharLM
 from chargen.lm.recurrent import Dropout, State, detach
 

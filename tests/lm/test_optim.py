@@ -13,14 +13,15 @@ from torch import nn
 
 from chargen.lm.config import SCHEDULES, ModelConfig, TrainConfig
 from chargen.lm.model import CharLM
-from chargen.lm.muon import Muon, orthogonalized
 from chargen.lm.optim import (
+    Muon,
     WeightAverage,
     clip_gradient,
     learning_rate_factor,
     load_optimizer_tensors,
     make_optimizers,
     optimizer_tensors,
+    orthogonalized,
 )
 
 

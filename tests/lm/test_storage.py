@@ -11,7 +11,8 @@ import torch
 
 from chargen.errors import CheckpointError
 from chargen.lm import storage
-from chargen.lm.config import CELLS, ModelConfig, TrainConfig
+from chargen.lm.cells import CELLS
+from chargen.lm.config import ModelConfig, TrainConfig
 from chargen.lm.model import CharLM
 from chargen.storage import checkpoint
 from chargen.storage.checkpoint import Checkpoint
