@@ -43,10 +43,8 @@ class Streams:
     ids : (N,) integers, or numbers (N, ...)
         May be memory-mapped; only the windows are read. Floating-point numbers, such as the rows of
         a time series, stay what they are, in float32.
-    batch_size : int
-        B, streams.
-    window : int
-        T, time steps.
+    batch_size, window : int
+        B streams and T time steps.
     jitter : bool
         Draw each window's length around T (or, one time in twenty, T / 2), as AWD-LSTM does
         (Merity et al. 2018, https://arxiv.org/abs/1708.02182).
@@ -132,10 +130,7 @@ class Streams:
         return {"epoch": self.epoch, "offset": self.offset, "position": self.position}
 
     def restore(self, state: dict[str, int], generator_state: Tensor) -> None:
-        """Go on exactly where `state` was taken.
-
-        Raises `ValueError` for a place that is not in the text.
-        """
+        """Go on exactly where `state` was taken; a place beyond the text is a ValueError."""
         for name, most in (
             ("epoch", math.inf),
             ("offset", self.window),
@@ -152,15 +147,9 @@ class ShuffledDocuments:
     """Reads ids as if their documents stood in another order.
 
     Neighbouring documents of a folder or table are often alike; a random order makes each batch a
-    sample of the whole. Only the places of the documents are held in memory.
-
-    Parameters
-    ----------
-    ids : (N,) integers
-        May be memory-mapped. A document ends with `separator`; what follows the last separator
-        stays at the end, so that no two documents grow together.
-    seed : int
-        With the number of a pass it decides the order of that pass.
+    sample of the whole. Only the places of the documents are held in memory. A document ends with
+    `separator`; what follows the last one stays at the end, so that no two documents grow together.
+    `seed` and the number of a pass decide the order of that pass.
     """
 
     def __init__(self, ids: NDArray[Any], separator: int, seed: int) -> None:

@@ -38,22 +38,11 @@ def bits(nats: float) -> float:
 def log_probs(
     model: CharLM, ids: NDArray[np.integer], start_id: int, streams: int = 1
 ) -> NDArray[np.float32]:
-    """Log-probability of each symbol given all before it.
+    """Log-probability of each symbol of `ids`, (N,), given all before it: (N,) float32, nats.
 
-    Parameters
-    ----------
-    ids : (N,) integers
-        May be memory-mapped.
-    start_id : int
-        What is read before the first symbol.
-    streams : int
-        With 1 the state is carried through the whole text: exact. With more, the text is read in
-        that many parts side by side, each after the `WARM_UP` symbols before it: many times
-        faster, and the same to about three decimals of a nat.
-
-    Returns
-    -------
-    (N,) float32, nats
+    `start_id` is read before the first symbol. With one stream the state is carried through the
+    whole text: exact. With more, the text is read in that many parts side by side, each after the
+    `WARM_UP` symbols before it: many times faster, and the same to about three decimals of a nat.
     """
     reader = _Reader(model, ids, start_id, max(1, min(streams, len(ids) // WARM_UP)))
     was_training = model.training
@@ -69,13 +58,7 @@ def log_probs(
 
 
 def mean_nats(model: CharLM, ids: NDArray[np.integer], start_id: int, streams: int = 1) -> float:
-    """Mean negative log-probability of a symbol; see `log_probs`.
-
-    Returns
-    -------
-    float
-        Nats per symbol.
-    """
+    """Mean negative log-probability of a symbol, in nats; see `log_probs`."""
     return -float(log_probs(model, ids, start_id, streams).mean(dtype=np.float64))
 
 
@@ -136,24 +119,13 @@ def dynamic_log_probs(
     decay: float = 0.002,
     window: int = 32,
 ) -> NDArray[np.float32]:
-    """Log-probabilities while the parameters keep adapting to the text that was read.
+    """As `log_probs`, while the parameters of a copy keep adapting to the text that was read.
 
-    Dynamic evaluation (Krause et al. 2018, https://arxiv.org/abs/1709.07432): each window is
-    scored first and learnt from afterwards. Gradients are divided by the root of their running
-    mean square, as in the paper's RMS variant, with statistics gathered from the text itself; the
-    parameters are drawn back to the trained ones by `decay` of their distance at each step.
-
-    Parameters
-    ----------
-    model : CharLM
-        Left as it is; a copy adapts.
-    ids : (N,) integers
-    window : int
-        T, symbols between two updates.
-
-    Returns
-    -------
-    (N,) float32, nats
+    Dynamic evaluation (Krause et al. 2018, https://arxiv.org/abs/1709.07432): each window of T
+    symbols is scored first and learnt from afterwards. Gradients are divided by the root of their
+    running mean square, as in the paper's RMS variant, with statistics gathered from the text
+    itself; the parameters are drawn back to the trained ones by `decay` of their distance at each
+    step.
     """
     device = model.embedding.weight.device
     adapting = CharLM(

@@ -16,18 +16,6 @@ from chargen.lm.recurrent import Dropout, RecurrentLayers, State
 class CharLM(nn.Module):
     """A character-level recurrent language model (Mikolov et al. 2010; Graves 2013).
 
-    Parameters
-    ----------
-    config : ModelConfig
-        With every size set.
-
-    Attributes
-    ----------
-    embedding : nn.Embedding, (V, E)
-    projection : nn.Linear, H -> E, or None
-        Only with tied weights, so that H and E may differ.
-    output : nn.Linear, H (or E when tied) -> V
-
     Examples
     --------
     >>> import torch
@@ -71,20 +59,7 @@ class CharLM(nn.Module):
         return self.layers.initial_state(batch_size)
 
     def features(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
-        """Outputs of the last recurrent layer, before dropout.
-
-        Parameters
-        ----------
-        ids : (T, B) int64
-        state : State
-            As `initial_state` or an earlier call gave it; it is not changed.
-
-        Returns
-        -------
-        outputs : (T, B, H)
-        state : State
-            After the last time step, float32 also under autocast.
-        """
+        """The last layer's outputs (T, B, H), before dropout, and the new state, for ids (T, B)."""
         found: tuple[Tensor, State] = self.layers(
             self.embedding_dropout(self.embedding(ids)), state
         )
@@ -99,19 +74,14 @@ class CharLM(nn.Module):
         return logits
 
     def forward(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
-        """Read a window.
-
-        Parameters
-        ----------
-        ids : (T, B) int64
-        state : State
-            Each tensor (num_layers, B, H).
+        """Read a window of ids (T, B) from a state, which is not changed.
 
         Returns
         -------
         logits : (T, B, V)
             Of the character that follows each one read.
         state : State
+            After the last time step, float32 also under autocast.
         """
         outputs, state = self.features(ids, state)
         return self.logits(outputs), state

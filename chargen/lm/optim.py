@@ -63,16 +63,14 @@ def make_optimizers(
 class Muon(torch.optim.Optimizer):
     """Momentum orthogonalised by Newton-Schulz iterations (Jordan et al. 2024).
 
-    A step is scaled so that its numbers are as large as AdamW's would be (Liu et al. 2025), so
-    that both go by one learning rate.
+    A step is scaled so that its numbers are as large as AdamW's would be (Liu et al. 2025), so that
+    both go by one learning rate. Decay is decoupled: a step shrinks weights by rate times decay.
 
     Parameters
     ----------
     matrices : iterable of Parameter, (gates * H, ...)
     gates : int
         Matrices that are stacked in each parameter; each is made orthogonal by itself.
-    learning_rate, weight_decay : float
-        Decay is decoupled: a step shrinks weights by their product.
     precision : torch.dtype
         Of the iterations' products.
     """
@@ -110,13 +108,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalized(matrices: Tensor) -> Tensor:
-    """The nearest matrices with orthonormal rows or columns, roughly: singular values near 1.
-
-    Parameters
-    ----------
-    matrices : Tensor (N, rows, columns)
-        Zeros stay zeros.
-    """
+    """The nearest (N, rows, columns) with orthonormal rows or columns, roughly."""
     a, b, c = _QUINTIC
     x = matrices.mT if matrices.shape[-2] > matrices.shape[-1] else matrices
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
@@ -137,10 +129,7 @@ def optimizer_tensors(*optimizers: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def load_optimizer_tensors(tensors: dict[str, Tensor], *optimizers: torch.optim.Optimizer) -> None:
-    """Put back what `optimizer_tensors` gave.
-
-    Raises `ValueError` where they are not of these parameters.
-    """
+    """Put back what `optimizer_tensors` gave; what is not of these parameters is a ValueError."""
     entries: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, name = key.split(".", 1)
@@ -175,29 +164,16 @@ def _numbered(
 def learning_rate_factor(
     progress: float, step: int, warmup_steps: int, schedule: str = "cosine", cooldown: float = 0.2
 ) -> float:
-    """Share of the highest learning rate: a linear rise over the first steps, then the schedule.
-
-    Parameters
-    ----------
-    progress, schedule, cooldown
-        As `schedule_factor` takes them.
-    step : int
-        Steps done.
-    """
+    """Share of the highest learning rate: a linear rise over the first steps, then the schedule."""
     rise = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
     return rise * schedule_factor(progress, schedule, cooldown)
 
 
 def schedule_factor(progress: float, schedule: str, cooldown: float) -> float:
-    """Share of the highest learning rate after the warm-up.
+    """Share of the highest learning rate after the warm-up, at a used share of the budget (0 to 1).
 
-    Parameters
-    ----------
-    progress : float
-        Share of the budget that is used, 0 to 1; of time, of epochs or of steps.
-    schedule : {"cosine", "constant-cooldown"}
-        A cosine to zero (Loshchilov & Hutter 2017), or a constant rate that falls linearly to zero
-        over the last share `cooldown` of the budget (Zhai et al. 2022; Hägele et al. 2024).
+    A cosine to zero (Loshchilov & Hutter 2017), or "constant-cooldown": a constant rate that falls
+    linearly to zero over the last share `cooldown` (Zhai et al. 2022; Hägele et al. 2024).
     """
     if schedule == "cosine":
         return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
@@ -207,10 +183,7 @@ def schedule_factor(progress: float, schedule: str, cooldown: float) -> float:
 def clip_gradient(parameters: Iterable[nn.Parameter], limit: float) -> Tensor:
     """Scale the gradient down to norm `limit` where it is longer (Pascanu et al. 2013).
 
-    Returns
-    -------
-    Tensor, ()
-        The norm before clipping; a limit of 0 only measures.
+    The norm before clipping, (), is returned; a limit of 0 only measures.
     """
     return nn.utils.clip_grad_norm_(parameters, limit if limit > 0 else math.inf)
 
@@ -218,12 +191,8 @@ def clip_gradient(parameters: Iterable[nn.Parameter], limit: float) -> Tensor:
 class WeightAverage:
     """Exponential moving average of a model's weights (Polyak & Juditsky 1992).
 
-    Early on the average is over what there was: its decay at step t is at most (1 + t) / (10 + t).
-
-    Parameters
-    ----------
-    decay : float
-        Share of the old average that is kept at each step.
+    A share `decay` of the old average is kept at each step; early on the average is over what there
+    was: at step t it keeps at most (1 + t) / (10 + t).
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:

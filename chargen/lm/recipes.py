@@ -115,10 +115,6 @@ def plan(
         Length of the training text.
     flops_per_second : float, optional
         Measured speed of a training step; needed for a budget in minutes.
-
-    Returns
-    -------
-    Plan
     """
     reasons: list[str] = []
     if train.minutes is None and train.epochs is None and train.steps is None:
@@ -144,14 +140,9 @@ def plan(
 
 
 def suggestion(characters: int, flops_per_second: float = 2.5e11) -> tuple[float, int]:
-    """Minutes with which to begin, and the hidden size that a run of them takes.
+    """Minutes with which to begin on a corpus, and the hidden size that a run of them takes.
 
-    Parameters
-    ----------
-    characters : int
-        Length of the corpus.
-    flops_per_second : float
-        Of a training step; two cores of an ordinary processor by default.
+    The speed is that of a training step on two cores of an ordinary processor.
     """
     training = max(1, int(0.9 * characters))
     chosen = 1.0, 128

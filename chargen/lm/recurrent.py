@@ -19,13 +19,8 @@ _WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 class Dropout(nn.Module):
     """Dropout on (T, B, features), element by element or one mask for the whole window.
 
-    Parameters
-    ----------
-    rate : float
-        Probability that a value is zeroed while training.
-    variational : bool
-        The mask is drawn once for a window and holds for each of its time steps
-        (Gal & Ghahramani 2016, https://arxiv.org/abs/1512.05287).
+    A `variational` mask holds for each time step of a window (Gal & Ghahramani 2016,
+    https://arxiv.org/abs/1512.05287). `rate` is the share of values that are zeroed while training.
     """
 
     def __init__(self, rate: float, variational: bool = False) -> None:
@@ -49,25 +44,12 @@ def dropped(values: Tensor, rate: float, variational: bool) -> Tensor:
 
 
 class RecurrentLayers(nn.ModuleList):
-    """Layers of one recurrent cell, one on the other.
+    """Layers of one recurrent cell, E to H units, one on the other.
 
     Each is a module of its own, not one of many layers: dropout between them is then ours to
     choose. The forget gate's bias starts at 1 (Jozefowicz et al. 2015), other biases at 0, and
-    matrices in torch's own ranges.
-
-    Parameters
-    ----------
-    cell : {"lstm", "gru", "rnn"}
-    input_size : int
-        E.
-    hidden_size : int
-        H.
-    dropout : float
-        Between layers.
-    weight_dropout : float
-        On the recurrent weights (DropConnect; Merity et al. 2018).
-    variational : bool
-        As for `Dropout`.
+    matrices in torch's own ranges. Weight dropout is on the recurrent weights (DropConnect; Merity
+    et al. 2018).
 
     Examples
     --------
@@ -113,25 +95,13 @@ class RecurrentLayers(nn.ModuleList):
                 nn.init.orthogonal_(gate)
 
     def initial_state(self, batch_size: int) -> State:
-        """Zeros: the state before anything was read.
-
-        Returns
-        -------
-        State
-            Each tensor (num_layers, B, H), on the layers' device, float32.
-        """
+        """Zeros on the layers' device: the state before anything was read."""
         device = next(self.parameters()).device
         shape = (len(self), batch_size, self.hidden_size)
         return tuple(torch.zeros(shape, device=device) for _ in CELLS[self.cell].states)
 
     def forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
-        """Read a window.
-
-        Parameters
-        ----------
-        inputs : (T, B, E)
-        state : State
-            As `initial_state` or an earlier call gave it; it is not changed.
+        """Read a window (T, B, E) from a state, which is not changed.
 
         Returns
         -------

@@ -33,11 +33,7 @@ FLOATS = {
 
 
 def config_from_json(cls: type[ConfigT], value: Any, where: str) -> ConfigT:
-    """A configuration dataclass from its JSON object, strictly.
-
-    Raises `CheckpointError` where a field is unknown (then a newer chargen may have written it) or
-    impossible.
-    """
+    """A configuration from its JSON object, strictly: other fields are a `CheckpointError`."""
     if not isinstance(value, dict):
         raise CheckpointError(f"{where} is not an object")
     names = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
@@ -55,10 +51,7 @@ def config_from_json(cls: type[ConfigT], value: Any, where: str) -> ConfigT:
 
 @contextlib.contextmanager
 def fitting(directory: Path) -> Iterator[None]:
-    """What goes wrong while a training state is put back is the fault of its checkpoint.
-
-    Raises `CheckpointError`.
-    """
+    """What goes wrong while a training state is put back is a `CheckpointError`."""
     try:
         yield
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
@@ -116,10 +109,7 @@ def unpack(stored: Checkpoint) -> tuple[CharLM, Vocabulary]:
 
 
 def read_vocabulary(stored: Checkpoint, name: str, config: ModelConfig) -> Vocabulary:
-    """The vocabulary in NAME.json, checked to have the size that the model expects.
-
-    Raises `CheckpointError`.
-    """
+    """The vocabulary in NAME.json, checked to have the size that the model expects."""
     try:
         vocabulary = vocabulary_from_json(stored.document(name))
     except VocabularyError as error:
@@ -140,10 +130,7 @@ def complete_weights(config: ModelConfig, weights: dict[str, Tensor]) -> dict[st
 
 
 def check_weights(where: str, expected: dict[str, Tensor], weights: dict[str, Tensor]) -> None:
-    """Refuse weights that are not the expected ones: other names, shapes, types, or no numbers.
-
-    Raises `CheckpointError` beginning with `where`.
-    """
+    """Refuse weights that are not the expected ones: other names, shapes, types, or no numbers."""
     for name in sorted(expected.keys() ^ weights.keys()):
         state = "lacks" if name in expected else "has the unknown"
         raise CheckpointError(f"{where} {state} tensor {brief(name)}")

@@ -53,12 +53,7 @@ class Curves:
 
 
 def read(directory: str | os.PathLike[str]) -> Curves:
-    """Read the log of a checkpoint, of a finished run or one that goes on.
-
-    Parameters
-    ----------
-    directory : path
-        Of a checkpoint, or a ``metrics.jsonl``.
+    """Read the log of a checkpoint, of a finished run or one that goes on, or a ``metrics.jsonl``.
 
     Raises `CheckpointError` where there is no log, nothing in it to draw, or a line that is none.
     """

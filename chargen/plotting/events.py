@@ -14,15 +14,7 @@ _PLACE = ("step", "epoch", "characters", "seconds", "valid_characters", "final_c
 class Events:
     """Writes each row as scalars at its step; give it to `chargen.training.reporting.Log.follow`.
 
-    Parameters
-    ----------
-    directory : path
-        Of this run; `tensorboard --logdir` takes the folder above it too.
-    first_step : int
-        Of a run that goes on: what an earlier try wrote from there on counts no more.
-
-    Raises `MissingExtraError` without tensorboard; `ConfigError` where the folder cannot be
-    written.
+    Of a run that goes on, what an earlier try wrote from `first_step` on counts no more.
     """
 
     def __init__(self, directory: Path, first_step: int = 0) -> None:

@@ -40,8 +40,6 @@ def picture(
     smooth : float, optional
         How slowly the line of the training loss moves, from 0 (not smoothed) to below 1; by
         default as the length of the run asks.
-
-    Raises `ConfigError` or `MissingExtraError`.
     """
     if form not in FORMATS:
         raise ConfigError(f"a picture is a .png, .svg or .pdf file, not .{form}")

@@ -71,10 +71,7 @@ def page(text: str, bits: Sequence[float], title: str) -> str:
 
 
 def picture(text: str, bits: Sequence[float], title: str) -> bytes:
-    """The text as a PNG.
-
-    Raises `MissingExtraError` without matplotlib.
-    """
+    """The text as a PNG."""
     painted = PaintedText(text, [step_of(value) for value in bits], FEWEST_LINES, MOST_LINES)
     mean = sum(bits) / len(bits)
     with drawing("--png", fonts=MONOSPACED) as figures:

@@ -111,19 +111,9 @@ def whole_page(title: str, style: str, body: str) -> str:
 
 
 class PaintedText:
-    """The first lines of a text, for a figure.
+    """The first lines of a text, at most `most_lines`, for a figure, with the steps to paint it in.
 
-    Parameters
-    ----------
-    steps : sequence of int
-        Of each character.
-    fewest_lines, most_lines : int
-        Fewest is 1 or more; a longer text is cut.
-
-    Attributes
-    ----------
-    cut : str
-        What a title says of a text that was cut.
+    `cut` is what a title says of a text that was cut.
     """
 
     def __init__(self, text: str, steps: Sequence[int], fewest_lines: int, most_lines: int) -> None:

@@ -47,16 +47,8 @@ def drawing(
 ) -> Iterator[Any]:
     """matplotlib's class of figures, with letters from whichever of the usual fonts are installed.
 
-    Parameters
-    ----------
-    what : str
-        The option or command that draws, for the message.
-    style : mapping, optional
-        Of matplotlib's settings.
-    fonts : tuple of str
-        The ones to try first.
-
-    Raises `MissingExtraError` without matplotlib.
+    `what` is the option or command that draws, for a `MissingExtraError` without matplotlib;
+    `style` are settings of matplotlib, and `fonts` the ones to try first.
     """
     try:
         import matplotlib

@@ -25,18 +25,9 @@ def drawn(
     smooth: float | None = None,
     colour: bool = True,
 ) -> str:
-    """The training loss of runs as lines of text.
+    """The training loss of runs as lines of text; see `chargen.plotting.figure.picture`.
 
-    Parameters
-    ----------
-    width, height : int
-        Columns and lines of the whole, and of the drawing.
-    axis, nats, smooth
-        As for `chargen.plotting.figure.picture`.
-    colour : bool
-        Tell runs apart by colour; without it, each has a drawing of its own.
-
-    Raises `MissingExtraError` without plotille.
+    Runs are told apart by colour; without it, each has a drawing of its own.
     """
     try:
         import plotille

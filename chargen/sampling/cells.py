@@ -267,11 +267,7 @@ class StepBuffers:
 
 
 def _product(out: Tensor, matrix: Tensor, source: Tensor) -> Callable[[], object]:
-    """What adds ``matrix (N, K) @ source`` to `out`: of a vector (K,), or of each of its rows.
-
-    torch multiplies a matrix with a vector on one thread. Cut into blocks, as a batch of products,
-    each thread gets one.
-    """
+    """What adds ``matrix (N, K) @ source`` to `out`: of a vector (K,), or of each of its rows."""
     if out.dim() > 1:
         if matrix.dtype == out.dtype:
             return partial(out.addmm_, source, matrix.T)

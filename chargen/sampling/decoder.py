@@ -32,14 +32,10 @@ Move = Callable[[Tensor], None]
 class Decoder:
     """Steps a character language model, exact to it within rounding (in bfloat16, three digits).
 
-    Parameters
-    ----------
-    model : CharLM
-        Its weights are laid out anew for stepping (see `chargen.sampling.cells`); after more
-        training, make another decoder.
-    precision : {"float32", "bfloat16"}
-        Of the layers' products where there are several streams. One stream is float32 always: its
-        time goes into reading the weights, and bfloat16 has no fast matrix-vector product.
+    The weights are laid out anew for stepping (see `chargen.sampling.cells`): after more training,
+    make another decoder. `precision` is that of the layers' products where there are several
+    streams. One stream is float32 always: its time goes into reading the weights, and bfloat16 has
+    no fast matrix-vector product.
 
     Examples
     --------
@@ -104,18 +100,10 @@ class Decoder:
         self.state = tuple(part[:, list(rows)] for part in self.state)
 
     def prefill(self, ids: Tensor, state: tuple[Tensor, ...] | None = None) -> Tensor:
-        """Read ids through the model's fused kernel, from `state` or the model's initial one.
+        """Read ids, (T,) or (T, B), by the model's fused kernel, from a state or its first one.
 
-        Of a prompt much longer than `_TAIL` only the end is read where that settles the state.
-
-        Parameters
-        ----------
-        ids : Tensor (T,) or (T, B) of integers, T >= 1
-
-        Returns
-        -------
-        Tensor (B, V) float32
-            Logits of what comes after the last id.
+        Of a prompt much longer than `_TAIL` only the end is read where that settles the state. The
+        logits (B, V) float32 of what comes after the last id are returned.
         """
         ids = ids if ids.dim() == 2 else ids.unsqueeze(1)
         if len(ids) == 0:
@@ -144,12 +132,7 @@ class Decoder:
         return features[-1], state
 
     def _settled_tail(self, ids: Tensor, state: State) -> tuple[Tensor, State] | None:
-        """What `_read` gives, from the last ids alone; None where more must be read.
-
-        A recurrent network forgets. The tail is read from two states that the model can be in, the
-        first one and that after the prompt's beginning; where both have become the same, what lay
-        before the tail no longer matters. Two streams take hardly longer than one.
-        """
+        """What `_read` gives, from the last ids alone; None where more must be read."""
         length = _TAIL
         if ids.shape[1] != 1 or len(ids) < 4 * length:
             return None
@@ -163,16 +146,9 @@ class Decoder:
         return None
 
     def step(self, ids: Tensor) -> Tensor:
-        """Read the next id of each stream.
+        """Read the next id of each stream, (B,).
 
-        Parameters
-        ----------
-        ids : Tensor (B,) of integers
-
-        Returns
-        -------
-        Tensor (B, V) float32
-            Logits of what comes next; the next step writes over them.
+        The logits (B, V) float32 of what comes next are returned; the next step writes over them.
         """
         buffers = self._buffers
         if buffers.rows == 1:

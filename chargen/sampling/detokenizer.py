@@ -22,17 +22,12 @@ ENDED_STOP = "stop"
 class Detokenizer:
     """Takes a stream's ids one by one and gives out whole characters.
 
-    Parameters
-    ----------
-    character : callable
-        The text of an id; shared by all streams, so that each id is looked up once.
+    `character` gives the text of an id; streams share it, so that each id is looked up once.
 
     Attributes
     ----------
     seed : int
         Of the random numbers that draw its ids.
-    text : str
-        What has been given out.
     utf8_state : int
         Byte level: where the automaton of `chargen.sampling.utf8` stands.
     ended : str or None

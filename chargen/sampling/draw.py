@@ -47,17 +47,10 @@ class Uniforms:
 
 
 def draw(logits: Logits, uniforms: NDArray[np.float64]) -> Ids:
-    """Draw one id a row by inverting the cumulative distribution.
+    """Draw one id a row, (B,), by inverting the cumulative distribution.
 
-    Parameters
-    ----------
-    logits : array (B, V) float64
-        As `build_filter`'s filters return them: the largest of each row 0, ``-inf`` never drawn.
-    uniforms : array (B, 1) float64
-
-    Returns
-    -------
-    array (B,) int64
+    `logits` (B, V) are as filters return them: the largest of each row 0, ``-inf`` never drawn;
+    `uniforms` is (B, 1).
     """
     cumulative = np.add.accumulate(np.exp(logits), axis=-1)
     # The first id whose cumulative weight exceeds u: an id of weight 0 adds nothing to the one

@@ -59,14 +59,9 @@ class Sample:
 def encode_prompt(
     vocabulary: Vocabulary, text: str, config: SamplingConfig
 ) -> tuple[ArrayLike, str]:
-    """Encode a prompt as ``config.unknown`` says.
+    """Ids of a prompt as ``config.unknown`` says, and the characters that the model has never seen.
 
-    Returns
-    -------
-    ids, unknown
-        `unknown` holds the distinct characters that the model has never seen, for a note.
-
-    Raises `ConfigError` if there are such characters and ``config.unknown`` is ``"error"``.
+    Such characters are a `ConfigError` where ``config.unknown`` is ``"error"``.
     """
     if config.unknown != "error":
         ids, unknown = vocabulary.encode_prompt(text, config.unknown)
@@ -87,19 +82,10 @@ def generate(
     config: SamplingConfig,
     num_samples: int = 1,
 ) -> list[Sample]:
-    """Write `num_samples` texts as one batch.
+    """Write `num_samples` texts as one batch; text ``i`` has seed ``config.seed + i`` or a new one.
 
-    Parameters
-    ----------
-    decoder : Decoder
-        Its own state is neither used nor changed.
-    prompt : array (T,) of ids
-        What the texts continue; may be empty. Whole characters.
-    num_samples : int
-        Text ``i`` has seed ``config.seed + i``; without a seed there, a new one is drawn.
-
-    Raises `ConfigError` if `num_samples` is below 1; `ChargenError` if the model's predictions are
-    not numbers.
+    `prompt` are the ids (T,) of whole characters, perhaps none. The state of the decoder is neither
+    used nor changed. Raises `ChargenError` where the model's predictions are not numbers.
     """
     if num_samples < 1:
         raise ConfigError(f"--num-samples must be a whole number, 1 or more, got {num_samples}")
@@ -210,10 +196,7 @@ def _write(
 
 
 def _credit(outputs: Sequence[Detokenizer], steps: list[tuple[Logits, Ids]]) -> None:
-    """Tell each stream the log-probabilities of the ids (B,) of some steps, and forget the steps.
-
-    For many steps at once: for each by itself they took as long as the draw.
-    """
+    """Tell each stream the log-probabilities of its ids in some steps, and forget the steps."""
     logits = np.concatenate([logits for logits, _ in steps])
     ids = np.concatenate([ids for _, ids in steps])
     log_probs = log_probability(logits, ids).reshape(len(steps), len(outputs))

@@ -43,19 +43,12 @@ class Memorization:
 def memorization(
     model: CharLM, ids: NDArray[np.integer], config: MemorizationConfig | None = None
 ) -> Memorization:
-    """Let a model go on after pieces of `ids`, and compare with what stands there.
+    """Let a model go on after pieces of `ids`, (N,), and compare with what stands there.
 
     Each passage is drawn at random; the model reads the context before it from its initial
     state and then always takes the likeliest id (Carlini et al. 2023, "Quantifying memorization
-    across neural language models").
-
-    Parameters
-    ----------
-    ids : (N,) integers
-    config : MemorizationConfig, optional
-        Of ids where it says characters.
-
-    Raises `CorpusError` where the text is shorter than a context and a passage.
+    across neural language models"). A text that is shorter than a context and a passage is a
+    `CorpusError`.
     """
     config = config or MemorizationConfig()
     length, context = config.length, config.context

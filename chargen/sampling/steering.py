@@ -49,17 +49,10 @@ class Steering:
     def steered(self, decoder: Decoder, label: str, strength: float = 1.0) -> Decoder:
         """A decoder of the same model that writes texts of a class.
 
-        Parameters
-        ----------
-        label : str
-            The class.
-        strength : float
-            1 holds the output at the class's target, 2 twice as far from the mean; 0.5 goes half
-            the way there from wherever the output is, 0 leaves it alone, and below 0 it is held on
-            the other side.
-
-        Raises `ConfigError` where there is no such class, the strength is no number, or the vectors
-        are those of another model.
+        Strength 1 holds the output at the class's target, 2 twice as far from the mean; 0.5 goes
+        half the way there from wherever the output is, 0 leaves it alone, and below 0 it is held on
+        the other side. Raises `ConfigError` where there is no such class, the strength is no
+        number, or the vectors are those of another model.
         """
         check_arguments(label, strength, self.classes)
         size = self.vectors.shape[1]
@@ -96,10 +89,7 @@ class Steering:
 
     @classmethod
     def from_document(cls, document: Any, where: str) -> Steering:
-        """Read what `to_document` gave.
-
-        Raises `CheckpointError` beginning with `where`, for anything else.
-        """
+        """Read what `to_document` gave; anything else is a `CheckpointError`."""
         fields = {"labels", "source", "values", "neutral", "directions"}
         if not isinstance(document, dict) or document.keys() != fields:
             raise CheckpointError(f"{where} must be an object with {', '.join(sorted(fields))}")
@@ -165,20 +155,14 @@ def fit_vectors(
 
 
 def stored_steering(stored: Checkpoint | None) -> Steering | None:
-    """The steering in a language model's checkpoint, if there is one.
-
-    Raises `CheckpointError` where it is damaged.
-    """
+    """The steering in a language model's checkpoint, if there is one."""
     if stored is None or DOCUMENT not in stored.documents:
         return None
     return Steering.from_document(stored.documents[DOCUMENT], f"{stored.path}: {DOCUMENT}.json")
 
 
 def store_steering(directory: str | Path, steering: Steering) -> None:
-    """Put a steering into a language model's checkpoint, so that it can be used without data.
-
-    Raises `CheckpointError`.
-    """
+    """Put a steering into a language model's checkpoint, so that it can be used without data."""
     path = Path(directory)
     with writing_lock(path):
         stored = checkpoint.load(path, KIND, training=True)
@@ -188,10 +172,7 @@ def store_steering(directory: str | Path, steering: Steering) -> None:
 
 
 def check_arguments(label: str, strength: float, classes: Sequence[str]) -> None:
-    """Refuse a class that is not there and a strength that is no number.
-
-    Raises `ConfigError`.
-    """
+    """Refuse a class that is not there and a strength that is no number, by a `ConfigError`."""
     if label not in classes:
         known = ", ".join(map(repr, classes))
         hint = did_you_mean(label, classes)

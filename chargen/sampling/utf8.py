@@ -52,17 +52,9 @@ TRANSITIONS: list[list[int]] = _transitions().tolist()
 
 
 def forbidden(size: int) -> NDArray[np.bool_]:
-    """Which ids may not come next, in each state.
+    """Which ids of a vocabulary may not come next, in each state: (states, size).
 
-    Parameters
-    ----------
-    size : int
-        Size of the vocabulary: the 256 bytes, then symbols such as a separator.
-
-    Returns
-    -------
-    array (states, size) of bool
-        Symbols that are not bytes are forbidden inside a character.
+    Symbols that are not bytes are forbidden inside a character.
     """
     mask = np.ones((8, size), dtype=np.bool_)
     mask[:, :256] = _transitions() == INVALID

@@ -19,16 +19,8 @@ def corpus_on_all_ranks(
 ) -> Corpus:
     """The corpus that rank 0 loads, on each rank: through the cache, or encoded once a machine.
 
-    Parameters
-    ----------
-    load : callable
-        Called on rank 0.
-    saved : dict
-        The "arguments" and the "config" of the corpus.
-    reverse : bool
-        Whether the ids are those of the text read backward.
-
-    Raises `CorpusError` where a rank finds another text than rank 0 did.
+    `saved` has its "arguments" and its "config", `reverse` says whether the ids are those of the
+    text read backward. Raises `CorpusError` where a rank finds another text than rank 0 did.
     """
     loaded: list[Corpus] = []
 

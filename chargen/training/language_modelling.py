@@ -51,8 +51,6 @@ class LanguageModelling(Task):
 
     Parameters
     ----------
-    model : CharLM
-        On its device; its weights are trained in place.
     train_ids, valid_ids : (N,) integers
         Validation may be empty: then the last weights count as the best.
     start_id : int
@@ -60,9 +58,6 @@ class LanguageModelling(Task):
     precision : {"float32", "bfloat16"}
     sample : callable, optional
         Draws a short text from a model for people to see.
-    ranks : Ranks, optional
-        The processes that train this model together, each its own streams; this one alone by
-        default.
     separator_id : int, optional
         What ends a document, where documents are kept apart.
 

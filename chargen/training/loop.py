@@ -33,14 +33,7 @@ CHECKPOINT_SECONDS = 60.0
 
 
 class Loop(Generic[AnyTask]):
-    """One training run.
-
-    Parameters
-    ----------
-    save : callable
-        Called with this loop when a checkpoint is due; on every rank.
-    log : Log, optional
-        What the run was until now.
+    """One training run of a task; `save` is called with it when a checkpoint is due, on every rank.
 
     Attributes
     ----------
@@ -106,14 +99,7 @@ class Loop(Generic[AnyTask]):
         return not stop and not self.finished
 
     def step(self, batch: Any) -> dict[str, Any]:
-        """Learn from one batch.
-
-        Returns
-        -------
-        dict
-            Loss in nats, learning rate, norm of the gradient before clipping, counts, and what
-            the task adds: of all ranks together.
-        """
+        """Learn from one batch, and tell of it what the log keeps: of all ranks together."""
         task, progress, clip = self.task, self.progress, self.settings.clip
         share = self.share_done
         task.model.train()
@@ -262,15 +248,7 @@ class Loop(Generic[AnyTask]):
         self._saved_at = (self.progress.step, self.progress.seconds)
 
     def state(self) -> tuple[dict[str, Any], Tensors]:
-        """Everything that going on exactly needs; each rank gives its part to rank 0.
-
-        Returns
-        -------
-        document : dict
-            JSON values.
-        tensors : dict of str to dict of str to Tensor
-            "model", "optimizer", with EMA "average", and those of the task.
-        """
+        """What going on exactly needs, as JSON and tensors; each rank gives its part to rank 0."""
         document, tensors = self.task.state()
         tensors["model"] = _copied(self.task.model)
         tensors["optimizer"] = optimizer_tensors(*self.task.optimizers)
@@ -281,8 +259,8 @@ class Loop(Generic[AnyTask]):
     def restore(self, document: dict[str, Any], tensors: Tensors, best: dict[str, Tensor]) -> None:
         """Go on where `state` was taken, with the best weights so far.
 
-        Raises `ValueError` or `LookupError` or `TypeError` or `RuntimeError` where it was taken
-        from another run (see `chargen.lm.storage.fitting`).
+        What was taken from another run raises an error that `chargen.lm.storage.fitting` turns into
+        one.
         """
         task = self.task
         task.progress = type(task.progress)(**document["progress"])

@@ -19,11 +19,6 @@ class Log:
     Where there are too many, every second of the rows with a loss goes, and of the others if that
     is not enough: what is long ago is told in larger steps. What goes depends on the rows alone, so
     that a run that was interrupted keeps the same.
-
-    Parameters
-    ----------
-    lines : iterable of str
-        Of the run so far.
     """
 
     def __init__(self, lines: Iterable[str] = ()) -> None:
@@ -60,20 +55,7 @@ class Log:
 
 @contextlib.contextmanager
 def followed(log: Log, folder: str | Path | None, name: str, first_step: int = 0) -> Iterator[None]:
-    """Write the rows that come as event files of TensorBoard too.
-
-    Parameters
-    ----------
-    folder : path, optional
-        None writes nothing.
-    name : str
-        Of the run's own folder in it.
-    first_step : int
-        Of a run that goes on (see `chargen.plotting.events.Events`).
-
-    Raises `MissingExtraError` without tensorboard; `ConfigError` where the folder cannot be
-    written.
-    """
+    """Write the rows that come as event files of TensorBoard too, in a folder NAME of `folder`."""
     if folder is None:
         yield
         return

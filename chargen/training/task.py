@@ -46,19 +46,7 @@ class Evaluation:
 
 
 class Task(ABC):
-    """What a `Loop` trains.
-
-    Attributes
-    ----------
-    model : nn.Module
-        On its device; trained in place.
-    optimizers : sequence of torch.optim.Optimizer
-        Over parameters of `model`.
-    config : dataclass
-        What `settings` come from.
-    ranks : Ranks
-        The processes that train this model together; this one alone by default.
-    """
+    """What a `Loop` trains: a model on its device, in place, with the ranks that share it."""
 
     model: nn.Module
     optimizers: Sequence[torch.optim.Optimizer]
@@ -80,8 +68,6 @@ class Task(ABC):
 
         Parameters
         ----------
-        batch
-            As `next_batch` gives it.
         share_done : float
             Used share of the budget, 0 to 1.
         factor : float
@@ -110,28 +96,17 @@ class Task(ABC):
     def conclude(self, best: dict[str, Tensor]) -> dict[str, Any]:
         """Say what the run came to; a row for the log, or an empty one. On rank 0 only.
 
-        Parameters
-        ----------
-        best : dict of str to Tensor
-            The weights of the run, which `model` has too, in evaluation mode; changes to them
-            are kept.
+        `best` are the weights of the run, which `model` has too, in evaluation mode; changes to
+        them are kept.
         """
 
     @abstractmethod
     def state(self) -> tuple[dict[str, Any], Tensors]:
-        """What going on exactly needs besides model, optimizers and progress. On every rank.
+        """What going on exactly needs besides model, optimizers and progress, as JSON and tensors.
 
-        Returns
-        -------
-        document : dict
-            JSON values.
-        tensors : dict of str to dict of str to Tensor
+        It is asked on every rank.
         """
 
     @abstractmethod
     def restore(self, document: dict[str, Any], tensors: Tensors) -> None:
-        """Go on where `state` was taken.
-
-        Raises `ValueError` or `LookupError` or `TypeError` or `RuntimeError` where it was taken
-        from another run (see `chargen.lm.storage.fitting`).
-        """
+        """Go on where `state` was taken."""

@@ -254,10 +254,7 @@ def _read(files: Sequence[str]) -> str:
 
 
 def _frame(job: Job | None) -> pd.DataFrame:
-    """The curve. Gradio takes types and colours from the first frame that it is given.
-
-    So each line has a point without a value from the beginning.
-    """
+    """The curve. Gradio takes types and colours from the first frame that it is given."""
     lines = {"training": job.training, "validation": job.validation} if job else {}
     rows = [
         (float(characters), bits, name)

@@ -26,10 +26,7 @@ _HEADERS = {b"content-security-policy": _POLICY.encode(), b"referrer-policy": b"
 
 
 class _Guarded:
-    """Adds `_HEADERS` to each answer, and answers only whoever calls this machine by its name.
-
-    A page of another site whose name was made to point here (DNS rebinding) has another `Host`.
-    """
+    """Adds `_HEADERS` to each answer, and answers only whoever calls this machine by its name."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -54,22 +51,9 @@ class _Guarded:
 
 @contextmanager
 def served(folder: str | Path, port: int | None = None) -> Iterator[str]:
-    """Serve the page while the block runs.
+    """Serve the page of a folder's checkpoints, into which it trains too; its address.
 
-    Parameters
-    ----------
-    folder : path
-        Of checkpoints: the page offers them and trains into it.
-    port : int, optional
-        A free one from 7860 on by default.
-
-    Yields
-    ------
-    str
-        The page's address.
-
-    Raises `MissingExtraError` without Gradio; `ConfigError` where the port is not free, or `folder`
-    is a file.
+    Raises `ConfigError` where the port is not free, or `folder` is a file.
     """
     # Gradio would tell its makers of each start, and ask them for its newest version.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"

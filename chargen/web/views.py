@@ -74,8 +74,6 @@ def verdict(classifier: Classifier, text: str) -> str:
     """A verdict, its probabilities, and how it moved along the text.
 
     Of a text longer than `MOST_JUDGED` characters the beginning is judged, which is said.
-
-    Raises `ConfigError` where there is no text.
     """
     if not text.strip():
         raise ConfigError("there is no text: paste one")
