@@ -98,13 +98,13 @@ def _run(arguments: list[str] | None) -> int:
         leave_closed_pipe()
         return 0
     except click.ClickException as error:
-        if distributed.leads():  # every rank has the same arguments
+        if distributed.is_main():  # every rank has the same arguments
             error.show()
-        return error.exit_code if distributed.leads() else 0
+        return error.exit_code if distributed.is_main() else 0
     except (click.exceptions.Abort, KeyboardInterrupt):
         return 128 + signal.SIGINT
     except (ChargenError, MemoryError, OSError) as error:
         if not isinstance(error, FollowerError):
-            who = "" if distributed.leads() else f"rank {distributed.rank()}: "
+            who = "" if distributed.is_main() else f"rank {distributed.rank()}: "
             say(f"chargen: {who}{sentence(error)}")
         return error.exit_code if isinstance(error, ChargenError) else 1

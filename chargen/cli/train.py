@@ -96,7 +96,7 @@ def train(
         result = runs.train(
             corpora, out, force=force, reporter=reporter, tensorboard=tensorboard, **options
         )
-    if not distributed.leads():
+    if not distributed.is_main():
         return 0  # torchrun would end the others at the first code that is not 0
     _tell(result, as_json, quiet)
     return 0 if result.finished else 128 + signal.SIGINT

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.errors import CheckpointError
-from chargen.storage.shipped import METRICS, meant, resolve
+from chargen.storage.shipped import METRICS, nearest_checkpoint, resolve
 
 Array = NDArray[np.float64]
 
@@ -64,7 +64,9 @@ def read(directory: str | os.PathLike[str]) -> Curves:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError as error:
         if not path.parent.exists():
-            raise CheckpointError(f"there is no run {directory}{meant(path.parent)}") from error
+            raise CheckpointError(
+                f"there is no run {directory}{nearest_checkpoint(path.parent)}"
+            ) from error
         raise CheckpointError(
             f"{directory} holds no {METRICS}: name the folder of a run (--out of chargen train)"
         ) from error

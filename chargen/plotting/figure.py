@@ -11,7 +11,7 @@ from chargen.errors import ConfigError
 from chargen.plotting.curves import Array, Curves, loss_unit, smoothed
 from chargen.plotting.style import COLOURS, DASHES, FORMATS, LINES, drawing, image
 
-LABELS = {
+AXIS_NAMES = {
     "characters": "characters read",
     "seconds": "seconds",
     "steps": "steps",
@@ -108,7 +108,7 @@ def _draw_gradient(
 
 def _finish(figure: Any, panels: Any, axis: str, second: str, title: str | None) -> None:
     for axes, along in zip(panels, (axis, second, axis, axis), strict=True):
-        axes.set_xlabel(LABELS[along])
+        axes.set_xlabel(AXIS_NAMES[along])
         axes.set_xlim(left=0)
         if along == "characters":
             axes.xaxis.set_major_formatter(_engineering())

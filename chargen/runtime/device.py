@@ -11,6 +11,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from chargen.errors import ConfigError
+from chargen.runtime.distributed import Ranks
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -53,6 +54,13 @@ def set_threads(threads: int | None) -> None:
     """Let torch use this many processor threads; None leaves its own choice."""
     if threads is not None:
         torch.set_num_threads(threads)
+
+
+def device_of(config: Any, ranks: Ranks | None = None) -> torch.device:
+    """The device of a run, or of this rank of it, with its threads set."""
+    set_threads(config.threads)
+    ranks = ranks or Ranks()
+    return ranks.together(lambda: choose_device(ranks.device_name(config.device)))
 
 
 def versions() -> dict[str, str]:

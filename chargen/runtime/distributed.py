@@ -2,8 +2,7 @@
 
 Each rank runs the same program and asks this module what is its own, what is shared and who tells.
 It knows neither models nor checkpoints, and imports no torch: the command line asks `rank` and
-`leads` before anything else. What torchrun started talks through `process_group.py`; `joining.py`
-chooses between the two.
+`is_main` before anything else. What torchrun started talks through `process_group.py`.
 """
 
 from __future__ import annotations
@@ -31,15 +30,15 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
 
 
-def leads() -> bool:
-    """Whether this process is the one that writes and tells."""
+def is_main() -> bool:
+    """Whether this is the main process, which writes and tells."""
     return rank() == 0
 
 
 def one_process_only(what: str) -> None:
     """Refuse to run under torchrun: a `ConfigError` on rank 0, a `FollowerError` on the others."""
     if world_size() > 1:
-        if leads():
+        if is_main():
             raise ConfigError(f"{what} runs in one process: start it without torchrun")
         raise FollowerError
 
@@ -51,7 +50,7 @@ class Ranks:
     size = 1
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is rank 0, which alone writes, evaluates and tells."""
         return self.rank == 0
 

@@ -17,11 +17,9 @@ from typing import Any
 import torch
 import torch.distributed
 from torch import Tensor, nn
-from torch.distributed.rendezvous import rendezvous
-from torch.nn.parallel import DistributedDataParallel
 
 from chargen.errors import ChargenError, ConfigError, FollowerError, TrainingError
-from chargen.runtime.distributed import Ranks, Value, rank
+from chargen.runtime.distributed import Ranks, Value, rank, world_size
 
 dist: Any = torch.distributed  # much of it has no types
 
@@ -37,10 +35,33 @@ ROLL_CALL_SECONDS = 3.0
 _numbers = itertools.count()
 
 
+@contextlib.contextmanager
+def joined() -> Iterator[Ranks]:
+    """The ranks of this run: those that torchrun started, or this process alone.
+
+    Raises `TrainingError` where they do not find each other, or one of them stops answering.
+    """
+    if world_size() == 1:
+        yield Ranks()
+        return
+    if not dist.is_available():
+        raise ConfigError("this build of torch has no torch.distributed: start without torchrun")
+    ranks = JoinedRanks()
+    try:
+        with ranks.watching():
+            yield ranks
+            # Not after an error: whoever waits for a dead rank waits here too.
+            ranks.close()
+    finally:
+        ranks.silence()
+
+
 class JoinedRanks(Ranks):
-    """This process among those that torchrun started; see `joining.joined`."""
+    """This process among those that torchrun started; see `joined`."""
 
     def __init__(self) -> None:
+        from torch.distributed.rendezvous import rendezvous  # not in every build of torch
+
         self.local_rank = int(os.environ.get("LOCAL_RANK", rank()))
         nccl = torch.cuda.is_available() and dist.is_nccl_available()
         try:
@@ -76,6 +97,8 @@ class JoinedRanks(Ranks):
             torch.manual_seed((seed + 0x9E3779B97F4A7C15 * self.rank) % 2**63)
 
     def wrapped(self, model: nn.Module, *example: Any) -> nn.Module:
+        from torch.nn.parallel import DistributedDataParallel
+
         device = next(model.parameters()).device
         on_gpu = device.type == "cuda"
         if on_gpu:
@@ -96,13 +119,13 @@ class JoinedRanks(Ranks):
         return values / self.size
 
     def agree(self, seconds: float, stop: bool) -> tuple[float, bool]:
-        values = torch.tensor([seconds if self.leads else 0.0, float(stop)], dtype=torch.float64)
+        values = torch.tensor([seconds if self.is_main else 0.0, float(stop)], dtype=torch.float64)
         dist.all_reduce(values)
         return float(values[0]), bool(values[1])
 
     def shared(self, make: Callable[[], Value]) -> Value:
         box: list[Any] = [None, False]
-        if self.leads:
+        if self.is_main:
             try:
                 box = [make(), True]
             except (ChargenError, OSError, MemoryError):
@@ -128,7 +151,7 @@ class JoinedRanks(Ranks):
         failed = [number for number, reason in enumerate(reasons) if reason is not None]
         if not failed:
             return value
-        if not self.leads:
+        if not self.is_main:
             raise FollowerError from failure
         if failure is not None:
             raise failure
@@ -144,7 +167,7 @@ class JoinedRanks(Ranks):
         return made[0]
 
     def gathered(self, value: Value) -> list[Value]:
-        values: list[Any] | None = [None] * self.size if self.leads else None
+        values: list[Any] | None = [None] * self.size if self.is_main else None
         dist.gather_object(value, values, group=self._patient)
         return [value] if values is None else values
 

@@ -18,7 +18,7 @@ from chargen.errors import CheckpointError, ConfigError, CorpusError
 from chargen.lm import storage as lm_storage
 from chargen.lm.model import CharLM
 from chargen.options import extended, split_options
-from chargen.runtime.device import choose_device, set_threads
+from chargen.runtime.device import device_of
 from chargen.runtime.distributed import one_process_only
 from chargen.runtime.precision import (
     REFERENCE_FLOPS,
@@ -155,12 +155,6 @@ def _with_budget(config: FinetuneConfig, labels: int, reporter: Reporter) -> Fin
     epochs = float(round(min(MOST_EPOCHS, max(FEWEST_EPOCHS, 400 / labels**0.5))))
     reporter.note(f"no budget was given: {epochs:g} passes over {labels:,} labelled texts")
     return replace(config, epochs=epochs)
-
-
-def device_of(config: FinetuneConfig) -> torch.device:
-    """The device of a run, with its threads set."""
-    set_threads(config.threads)
-    return choose_device(config.device)
 
 
 def _precision(config: FinetuneConfig, device: torch.device) -> PrecisionChoice:

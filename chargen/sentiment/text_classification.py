@@ -23,9 +23,8 @@ from chargen.sentiment.network import ClassifierNetwork
 from chargen.sentiment.ngrams import NgramModel, summed
 from chargen.sentiment.schedule import layer_groups, make_optimizer, set_rates, slanted_triangle
 from chargen.sentiment.voting import trust, vote_weights
-from chargen.training.progress import Progress
 from chargen.training.reporting import Reporter
-from chargen.training.task import Evaluation, Settings, Task, Tensors
+from chargen.training.task import Evaluation, Progress, Settings, Task, Tensors
 
 STATISTICS_TEXTS = 512
 """Texts from which batch renormalisation's statistics are taken before an evaluation."""

@@ -242,7 +242,7 @@ def kind_of(directory: Path) -> str | None:
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     if not path.exists():
-        raise CheckpointError(f"there is no checkpoint {path}{shipped.meant(path)}")
+        raise CheckpointError(f"there is no checkpoint {path}{shipped.nearest_checkpoint(path)}")
     if not path.is_dir():
         raise CheckpointError(f"{path} is not a checkpoint: a checkpoint is a directory")
     if not (path / MANIFEST).exists():

@@ -42,7 +42,7 @@ def resolve(directory: Path) -> Path:
     return directory
 
 
-def meant(directory: Path) -> str:
+def nearest_checkpoint(directory: Path) -> str:
     """The end of a sentence about a checkpoint that there is not: the nearest that there is.
 
     Looked for beside `directory`, in ``checkpoints/`` and among the shipped models.

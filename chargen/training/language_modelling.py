@@ -24,9 +24,8 @@ from chargen.lm.recipes import Plan
 from chargen.lm.recurrent import State, detach
 from chargen.runtime.distributed import Ranks
 from chargen.runtime.precision import autocast
-from chargen.training import carried
-from chargen.training.progress import Progress
-from chargen.training.task import Evaluation, Settings, Task, Tensors
+from chargen.runtime.seeds import generator_states, restore_generators
+from chargen.training.task import Evaluation, Progress, Settings, Task, Tensors
 
 EVALUATION_STREAMS = 32
 
@@ -209,7 +208,7 @@ class LanguageModelling(Task):
         document: dict[str, Any] = {"streams": self.streams.state()}
         if self.ranks.size > 1:
             document["ranks"] = self.ranks.size
-        states, generators = carried.merged(self.ranks, self.hidden, self.device)
+        states, generators = gather_states(self.ranks, self.hidden, self.device)
         generators["streams"] = self.streams.generator.get_state()
         return document, {"generators": generators, "state": states}
 
@@ -220,10 +219,48 @@ class LanguageModelling(Task):
         other random numbers.
         """
         fresh_state = self._fresh_state()
-        self.hidden = carried.dealt(tensors["state"], self.streams.columns, self.device)
+        self.hidden = scatter_states(tensors["state"], self.streams.columns, self.device)
         if [(p.shape, p.dtype) for p in self.hidden] != [(p.shape, p.dtype) for p in fresh_state]:
             raise ValueError("the states of the streams have another shape or type")
         self.streams.restore(document["streams"], tensors["generators"]["streams"])
         # A rank that is new does not draw the numbers again that the run began with.
         fresh = self.config.seed + self.progress.step
-        carried.restore_own_generators(self.ranks, tensors["generators"], self.device, fresh)
+        restore_generators_of(self.ranks, tensors["generators"], self.device, fresh)
+
+
+def gather_states(
+    ranks: Ranks, state: State, device: torch.device
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The states and generators of all ranks, on rank 0; on the others only their own.
+
+    States are "0" and, for an LSTM, "1": each (num_layers, B, H) with all B streams in order, so
+    that a run can go on with any number of ranks. The generators of rank N are "rankN.name", those
+    of rank 0 have their own names.
+    """
+    own = tuple(part.cpu() for part in state), generator_states(device)
+    states, generators = zip(*ranks.gathered(own), strict=True)
+    kept = dict(generators[0])
+    for number, others in enumerate(generators[1:], start=1):
+        kept |= {f"rank{number}.{name}": value for name, value in others.items()}
+    parts = zip(*states, strict=True)
+    return {str(index): torch.cat(part, dim=1) for index, part in enumerate(parts)}, kept
+
+
+def scatter_states(states: dict[str, Tensor], columns: range, device: torch.device) -> State:
+    """A rank's part of the states that `gather_states` gave: those of its streams."""
+    return tuple(
+        states[str(index)][:, columns.start : columns.stop].contiguous().to(device)
+        for index in range(len(states))
+    )
+
+
+def restore_generators_of(
+    ranks: Ranks, generators: dict[str, Tensor], device: torch.device, seed: int
+) -> None:
+    """Put a rank's generators back; one that had no such rank begins with `seed` and its number."""
+    start = f"rank{ranks.rank}." if ranks.rank else ""
+    own = {k.removeprefix(start): v for k, v in generators.items() if k.startswith(start)}
+    if own:
+        restore_generators(own, device)
+    else:
+        ranks.seed_own(seed)

@@ -17,9 +17,8 @@ from torch import Tensor, nn
 
 from chargen.errors import TrainingError
 from chargen.lm.optim import WeightAverage, clip_gradient, load_optimizer_tensors, optimizer_tensors
-from chargen.training.progress import Progress
 from chargen.training.reporting import Log, Reporter
-from chargen.training.task import Task, Tensors
+from chargen.training.task import Progress, Task, Tensors
 
 AnyTask = TypeVar("AnyTask", bound=Task)
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from chargen.errors import ConfigError, MissingExtraError
+
 MAX_ROWS = 20_000
 """Rows that a run's log keeps, however long the run."""
 
@@ -53,14 +55,45 @@ class Log:
         self.lines = kept
 
 
+_PLACE = ("step", "epoch", "characters", "seconds", "valid_characters", "final_characters")
+
+
+class Events:
+    """Writes each row as scalars at its step; give it to `Log.follow`.
+
+    Of a run that goes on, what an earlier try wrote from `first_step` on counts no more.
+    """
+
+    def __init__(self, directory: Path, first_step: int = 0) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise MissingExtraError("--tensorboard", "tensorboard") from error
+        try:
+            self._writer: Any = SummaryWriter(str(directory), purge_step=first_step or None)
+        except OSError as error:
+            raise ConfigError(f"--tensorboard: {directory}: {error.strerror}") from error
+
+    def __call__(self, row: Mapping[str, Any]) -> None:
+        """Write a row."""
+        for key, value in row.items():
+            if key in _PLACE or isinstance(value, bool) or not isinstance(value, int | float):
+                continue
+            kind, _, rest = key.partition("_")
+            tag = f"{kind}/{rest}" if kind in ("valid", "final", "train") else f"train/{key}"
+            self._writer.add_scalar(tag, value, row["step"])
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._writer.close()
+
+
 @contextlib.contextmanager
 def followed(log: Log, folder: str | Path | None, name: str, first_step: int = 0) -> Iterator[None]:
     """Write the rows that come as event files of TensorBoard too, in a folder NAME of `folder`."""
     if folder is None:
         yield
         return
-    from chargen.plotting.events import Events
-
     with contextlib.closing(Events(Path(folder) / name, first_step)) as events:
         log.follow(events)
         yield

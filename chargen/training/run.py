@@ -19,15 +19,15 @@ from chargen.lm import recipes, storage
 from chargen.lm.config import ModelConfig, TrainConfig, required
 from chargen.lm.optim import schedule_factor
 from chargen.options import extended, split_options
-from chargen.runtime.device import choose_device, set_threads
+from chargen.runtime.device import device_of
 from chargen.runtime.distributed import Ranks
-from chargen.runtime.joining import joined
 from chargen.runtime.precision import (
     REFERENCE_FLOPS,
     asked_precision,
     choose_precision,
     reference_step,
 )
+from chargen.runtime.process_group import joined
 from chargen.runtime.seeds import seed_everything
 from chargen.storage import checkpoint
 from chargen.storage.outputs import refuse_to_overwrite, writing_lock
@@ -105,7 +105,7 @@ def train(
             options.setdefault("documents", "rows")
     directory = Path(out) if out is not None else Path("checkpoints") / corpus_name(arguments)
     with joined() as ranks, ExitStack() as stack:
-        reporter = reporter if reporter and ranks.leads else Reporter()
+        reporter = reporter if reporter and ranks.is_main else Reporter()
 
         def ready() -> tuple[TrainConfig, ModelConfig, CorpusConfig]:
             owners = (TrainConfig, ModelConfig, CorpusConfig)
@@ -117,7 +117,7 @@ def train(
 
         train_config, model_config, corpus_config = ranks.shared(ready)
         log = Log()
-        events = followed(log, tensorboard if ranks.leads else None, directory.name)
+        events = followed(log, tensorboard if ranks.is_main else None, directory.name)
         stack.enter_context(events)
         reverse = model_config.direction == "backward"
         text, corpus_saved = _read(arguments, texts, corpus_config, reverse, ranks, reporter)
@@ -158,12 +158,6 @@ def _read(
     for note in text.notes:
         reporter.note(note)
     return text, {**saved, "key": text.key}
-
-
-def device_of(config: TrainConfig, ranks: Ranks) -> torch.device:
-    """The device of this rank, with its threads set."""
-    set_threads(config.threads)
-    return ranks.together(lambda: choose_device(ranks.device_name(config.device)))
 
 
 def _plan(
@@ -243,7 +237,7 @@ def resume(
         raise ConfigError("--cool-down is the budget of the copy: leave the other budget out")
     target = directory if out is None else Path(out)
     with joined() as ranks, ExitStack() as stack:
-        reporter = reporter if reporter and ranks.leads else Reporter()
+        reporter = reporter if reporter and ranks.is_main else Reporter()
 
         def read() -> tuple[SavedRun, TrainConfig]:
             if out is not None:
@@ -263,7 +257,7 @@ def resume(
             reporter.note(f"{directory} has used its budget: nothing is left to do")
             return session.outcome(loop)
         first_step = loop.progress.step + 1
-        events = followed(loop.log, tensorboard if ranks.leads else None, target.name, first_step)
+        events = followed(loop.log, tensorboard if ranks.is_main else None, target.name, first_step)
         stack.enter_context(events)
         loop.task.progress.final_nats = None
         _announce(saved, loop, reporter)
@@ -277,7 +271,7 @@ def _as_it_was(
     text = saved.text(ranks, reporter)
     device = device_of(saved.config, ranks)
     step = saved.state["progress"]["step"]
-    log = Log(checkpoint.read_metrics(saved.directory, step) if ranks.leads else ())
+    log = Log(checkpoint.read_metrics(saved.directory, step) if ranks.is_main else ())
     session = Session(target, text, device, ranks, reporter, log, saved.documents)
     seed_everything(saved.config.seed, saved.config.deterministic)
     loop = session.loop(saved.plan)

@@ -25,9 +25,8 @@ from chargen.text.vocabulary import Vocabulary
 from chargen.training.corpora import corpus_on_all_ranks, corpus_resumed
 from chargen.training.language_modelling import LanguageModelling
 from chargen.training.loop import Loop
-from chargen.training.progress import LARGEST
 from chargen.training.reporting import Log, Reporter
-from chargen.training.task import Tensors
+from chargen.training.task import LARGEST, Tensors
 
 SAMPLE_CHARACTERS = 200
 

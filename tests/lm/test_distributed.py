@@ -31,7 +31,7 @@ from torch import Tensor
 from chargen.errors import ChargenError, ConfigError, FollowerError, TrainingError
 from chargen.lm.model import CharLM
 from chargen.runtime.distributed import Ranks
-from chargen.runtime.joining import joined
+from chargen.runtime.process_group import joined
 from chargen.training.language_modelling import LanguageModelling
 from chargen.training.loop import GIVE_UP_AFTER, Loop
 

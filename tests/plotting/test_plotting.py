@@ -118,7 +118,7 @@ def test_event_files_have_the_rows(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="needs the extra chargen[tensorboard]")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from chargen.plotting.events import Events
+    from chargen.training.reporting import Events
 
     for first, rows in ((0, ROWS), (201, [{**row, "loss": 9.0} for row in ROWS[20:]])):
         events = Events(tmp_path / "events", first)
