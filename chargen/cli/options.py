@@ -1,15 +1,21 @@
-"""Command-line options made from the fields of configuration dataclasses."""
+"""Options made from the fields of configurations, those of several commands, and their checks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import Field, dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, ClassVar
 
 import click
+from click.core import ParameterSource
 
 from chargen.cli.groups import Option
-from chargen.options import DEVICE, PRECISION, THREADS, Kind, Options, flag, like
+from chargen.cli.terminal import visible
+from chargen.errors import ConfigError, MissingExtraError
+from chargen.options import BUDGETS, DEVICE, PRECISION, THREADS, Kind, Options, flag, like
+from chargen.storage.directories import real_path
 from chargen.text.config import CorpusConfig
 
 Command = Callable[..., Any]
@@ -158,3 +164,53 @@ def load_classifier(directory: str, machine: MachineConfig) -> Any:
 
     set_threads(machine.threads)
     return Classifier.load(directory, machine.device, machine.precision)
+
+
+def check_files(
+    files: Mapping[str, str | None], force: bool, *, drawn: Collection[str] = ()
+) -> None:
+    """Find out before the work that a file must not or cannot be written: a `ConfigError`.
+
+    `files` are by option, None where it was not given; those of the options `drawn` are drawn by
+    matplotlib.
+    """
+    given = [(option, Path(name)) for option, name in files.items() if name is not None]
+    for option, path in given:
+        try:
+            if path.is_dir():
+                raise ConfigError(f"{option} {path} is a folder: name a file")
+            if path.exists() and not force:
+                raise ConfigError(f"{path} exists: choose another {option}, or give --force")
+            if not real_path(path).parent.is_dir():
+                raise ConfigError(f"{option} {path}: there is no folder to write it into")
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"{option} {visible(str(path))} cannot be written: {error}"
+            ) from error
+    names = [real_path(path) for _, path in given]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"{' and '.join(option for option, _ in given)} need a file each")
+    for option, _ in given:
+        if option in drawn and find_spec("matplotlib") is None:
+            raise MissingExtraError(option, "plot")
+
+
+def resume_budget(context: click.Context, also: Collection[str] = ()) -> dict[str, Any]:
+    """The new budget of `--resume`, where one is given.
+
+    Every other option is a `ConfigError`, but those of the output and those named in `also`.
+    """
+    allowed = {"resumed", "as_json", "quiet", "tensorboard", *also, *BUDGETS}
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        # click 8.1 takes a CORPUS that is not there as given on the command line.
+        there = context.params.get(name) != ()
+        if name not in allowed and there and source is ParameterSource.COMMANDLINE:
+            argument = (parameter.metavar or name).rstrip(".")
+            given = parameter.opts[0] if isinstance(parameter, click.Option) else argument
+            raise ConfigError(f"--resume goes on with the saved options: leave {given} out")
+    # A budget in a file or a variable is for runs that begin: a run that goes on keeps its own.
+    source_of = context.get_parameter_source
+    names = [name for name in BUDGETS if source_of(name) is ParameterSource.COMMANDLINE]
+    return {name: context.params[name] for name in names}

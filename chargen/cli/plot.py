@@ -8,9 +8,8 @@ from typing import Any
 
 import click
 
-from chargen.cli.files import check_files
 from chargen.cli.groups import Command
-from chargen.cli.options import json_option, option, quiet_option
+from chargen.cli.options import check_files, json_option, option, quiet_option
 from chargen.cli.terminal import colourful, echo_json, say, visible
 from chargen.errors import ConfigError
 

@@ -110,9 +110,7 @@ def sample(
             say(f"note: drawn with --seed {config.seed}")
     show = _shower(raw)
     if interactive:
-        from chargen.cli.interactive import write_together
-
-        write_together(lm, text, config)
+        _write_together(lm, text, config)
     elif as_json:
         for drawn in lm.sample(text, num_samples, config=config):
             row = {
@@ -168,3 +166,79 @@ def _read_prompt(prompt: str | None, prompt_file: str | None) -> str:
 def _shower(raw: bool) -> Callable[[str], str]:
     """How text is printed: on a terminal without what would drive it, into a pipe as it is."""
     return visible if sys.stdout.isatty() and not raw else str
+
+
+# ---------------------------------------------------------------- --interactive
+
+_KEYS = "[Enter] accept   r draw again   e edit   t type   u undo   w FILE save   q end"
+
+
+def _write_together(lm: Any, prompt: str, config: SamplingConfig) -> None:
+    """Ask in turns until the writer ends; the whole text goes to stdout then.
+
+    Each new proposal takes the next seed.
+    """
+    text = prompt
+    earlier: list[str] = []
+    seed = config.seed or 0
+    click.echo(_KEYS, err=True)
+    proposal = _propose(lm, text, config, seed)
+    while True:
+        _show(text, proposal)
+        try:
+            answer = click.prompt(
+                ">", default="", show_default=False, prompt_suffix=" ", err=True
+            ).strip()
+        except click.Abort:
+            answer = "q"
+        command, _, argument = answer.partition(" ")
+        if command == "q":
+            break
+        if command == "w":
+            _save(argument, text)
+            continue
+        if command not in ("", "r", "e", "t", "u"):
+            click.echo(_KEYS, err=True)
+            continue
+        if command == "u":
+            text = earlier.pop() if earlier else text
+        elif command != "r":
+            earlier.append(text)
+            text += _addition(command, proposal)
+        seed += 1
+        proposal = _propose(lm, text, config, seed)
+    click.echo(visible(text))
+
+
+def _propose(lm: Any, text: str, config: SamplingConfig, seed: int) -> str:
+    proposal: str = lm.generate(text, config=config, seed=seed)
+    return proposal
+
+
+def _addition(command: str, proposal: str) -> str:
+    """What joins the text: the proposal, the proposal as edited, or what the writer types."""
+    if command == "":
+        return proposal
+    if command == "e":
+        edited = click.edit(proposal)
+        return proposal if edited is None else edited.removesuffix("\n")
+    typed: str = click.prompt("text", default="", show_default=False, err=True)
+    return typed.replace("\\n", "\n")
+
+
+def _save(path: str, text: str) -> None:
+    if not path:
+        click.echo("w needs the name of a file", err=True)
+        return
+    try:
+        with Path(path).open("x", encoding="utf-8") as file:
+            file.write(text + "\n")
+    except OSError as error:
+        click.echo(f"cannot write {path}: {error.strerror}", err=True)
+    else:
+        click.echo(f"saved to {path}", err=True)
+
+
+def _show(text: str, proposal: str) -> None:
+    tail = visible(text[-400:])
+    click.echo(tail + click.style(visible(proposal), fg="cyan"), err=True)

@@ -9,10 +9,10 @@ from typing import Any
 import click
 
 from chargen.cli.evaluate import READING, read_text
-from chargen.cli.files import check_files
 from chargen.cli.groups import Command
 from chargen.cli.options import (
     MachineConfig,
+    check_files,
     json_option,
     load_model,
     model_argument,

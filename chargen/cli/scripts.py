@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from chargen.cli.files import check_files
+from chargen.cli.options import check_files
 from chargen.cli.terminal import leave_closed_pipe, prepare_streams, say, sentence
 from chargen.errors import ChargenError, ConfigError
 from chargen.lm.config import TrainConfig

@@ -64,9 +64,8 @@ def read(directory: str | os.PathLike[str]) -> Curves:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError as error:
         if not path.parent.exists():
-            raise CheckpointError(
-                f"there is no run {directory}{nearest_checkpoint(path.parent)}"
-            ) from error
+            hint = nearest_checkpoint(path.parent)
+            raise CheckpointError(f"there is no run {directory}{hint}") from error
         raise CheckpointError(
             f"{directory} holds no {METRICS}: name the folder of a run (--out of chargen train)"
         ) from error

@@ -1,14 +1,17 @@
-"""Ids become text: one stream's characters, their log-probabilities, and where it ends."""
+"""Ids become text: one stream's characters, their log-probabilities, and where it ends.
+
+Of bytes only well-formed UTF-8 passes (The Unicode Standard, table 3-7): no overlong forms, no
+surrogates, nothing above U+10FFFF.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from chargen.sampling.config import SamplingConfig
-from chargen.sampling.stopping import StopMatcher
-from chargen.sampling.utf8 import BOUNDARY, TRANSITIONS
 from chargen.text.vocabulary import Vocabulary
 
 ENDED_LENGTH = "length"
@@ -17,6 +20,51 @@ ENDED_DOCUMENT = "end"
 """`Sample.ended` of a text whose document the model ended."""
 ENDED_STOP = "stop"
 """`Sample.ended` of a text before a stop text."""
+
+
+class StopMatcher:
+    """Passes text on, holds back what may be the beginning of a stop text, and notices whole ones.
+
+    Examples
+    --------
+    >>> matcher = StopMatcher(["END"])
+    >>> [matcher.feed(c) for c in "an EN."]
+    ['a', 'n', ' ', '', '', 'EN.']
+    >>> matcher.feed("END"), matcher.stopped
+    ('', True)
+    """
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = tuple(stops)
+        self._held = ""
+        self.stopped = False
+
+    def feed(self, text: str) -> str:
+        """Take the next text; return what is now certain to come before any stop text."""
+        if not self._stops:
+            return text
+        held = self._held + text
+        found = [at for at in (held.find(stop) for stop in self._stops) if at >= 0]
+        if found:
+            self.stopped = True
+            self._held = ""
+            return held[: min(found)]
+        keep = self._possible_beginning(held)
+        self._held = held[len(held) - keep :]
+        return held[: len(held) - keep]
+
+    def flush(self) -> str:
+        """What was held back, once no more text will come."""
+        held, self._held = self._held, ""
+        return held
+
+    def _possible_beginning(self, text: str) -> int:
+        """Length of the longest end of `text` with which a stop text begins."""
+        longest = max(map(len, self._stops)) - 1
+        for length in range(min(longest, len(text)), 0, -1):
+            if any(stop.startswith(text[-length:]) for stop in self._stops):
+                return length
+        return 0
 
 
 class Detokenizer:
@@ -29,7 +77,7 @@ class Detokenizer:
     seed : int
         Of the random numbers that draw its ids.
     utf8_state : int
-        Byte level: where the automaton of `chargen.sampling.utf8` stands.
+        Byte level: where in a character of UTF-8 it stands.
     ended : str or None
         Why no more is to be drawn.
     """
@@ -103,3 +151,66 @@ class Detokenizer:
         if text:
             self._given.append(text)
         return text
+
+
+# ---------------------------------------------------------------- UTF-8
+
+BOUNDARY = 0
+"""The state between two characters: text may end here."""
+
+INVALID = -1
+
+# States 1, 2, 3: that many continuation bytes (80..BF) are still due. The four others follow a
+# first byte after which the second has a narrower range.
+_AFTER_E0, _AFTER_ED, _AFTER_F0, _AFTER_F4 = 4, 5, 6, 7
+_ROWS = [
+    # state, first byte, last byte, next state
+    (BOUNDARY, 0x00, 0x7F, BOUNDARY),
+    (BOUNDARY, 0xC2, 0xDF, 1),
+    (BOUNDARY, 0xE0, 0xE0, _AFTER_E0),
+    (BOUNDARY, 0xE1, 0xEC, 2),
+    (BOUNDARY, 0xED, 0xED, _AFTER_ED),
+    (BOUNDARY, 0xEE, 0xEF, 2),
+    (BOUNDARY, 0xF0, 0xF0, _AFTER_F0),
+    (BOUNDARY, 0xF1, 0xF3, 3),
+    (BOUNDARY, 0xF4, 0xF4, _AFTER_F4),
+    (1, 0x80, 0xBF, BOUNDARY),
+    (2, 0x80, 0xBF, 1),
+    (3, 0x80, 0xBF, 2),
+    (_AFTER_E0, 0xA0, 0xBF, 1),
+    (_AFTER_ED, 0x80, 0x9F, 1),
+    (_AFTER_F0, 0x90, 0xBF, 2),
+    (_AFTER_F4, 0x80, 0x8F, 2),
+]
+
+
+def _transitions() -> NDArray[np.int8]:
+    table = np.full((8, 256), INVALID, dtype=np.int8)
+    for state, first, last, following in _ROWS:
+        table[state, first : last + 1] = following
+    return table
+
+
+TRANSITIONS: list[list[int]] = _transitions().tolist()
+"""``TRANSITIONS[state][byte]`` is the next state, or `INVALID`."""
+
+
+def forbidden(size: int) -> NDArray[np.bool_]:
+    """Which ids of a vocabulary may not come next, in each state: (states, size).
+
+    Symbols that are not bytes are forbidden inside a character.
+    """
+    mask = np.ones((8, size), dtype=np.bool_)
+    mask[:, :256] = _transitions() == INVALID
+    mask[BOUNDARY, 256:] = False
+    return mask
+
+
+def state_after(ids: Iterable[int]) -> int:
+    """State after `ids`; a symbol that is not a byte, or an invalid byte, starts afresh."""
+    state = BOUNDARY
+    for i in ids:
+        state = TRANSITIONS[state][i] if i < 256 else BOUNDARY
+        if state == INVALID:
+            state = max(TRANSITIONS[BOUNDARY][i], BOUNDARY)
+    return state

@@ -22,10 +22,17 @@ from chargen.errors import ConfigError
 from chargen.runtime.seeds import new_seed
 from chargen.sampling.config import SamplingConfig
 from chargen.sampling.decoder import Decoder
-from chargen.sampling.detokenizer import Detokenizer
-from chargen.sampling.draw import Uniforms, draw, log_probability
-from chargen.sampling.filters import REPETITION_WINDOW, Ids, Logits, Mask, build_filter
-from chargen.sampling.utf8 import forbidden, state_after
+from chargen.sampling.detokenizer import Detokenizer, forbidden, state_after
+from chargen.sampling.filters import (
+    REPETITION_WINDOW,
+    Ids,
+    Logits,
+    Mask,
+    Uniforms,
+    build_filter,
+    draw,
+    log_probability,
+)
 from chargen.text.vocabulary import Vocabulary
 
 _UNCREDITED = 2**14

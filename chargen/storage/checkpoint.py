@@ -17,36 +17,22 @@ import json
 import os
 import shutil
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import safetensors.torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from chargen.errors import CheckpointError, brief
 from chargen.storage import shipped
 from chargen.storage.directories import real_path, replace_directory, sync_directory, sync_file
+from chargen.storage.untrusted import parse_json, read_plain_file, read_tensors
 
 FORMAT_VERSION = 1
 MANIFEST, METRICS = shipped.MANIFEST, shipped.METRICS
 _SUFFIXES = {".json", ".safetensors"}
-
-# What is read of a stranger's file, so that it cannot unfold to many times its size: a vocabulary
-# of all characters has 5 MB, and the header of a thousand tensors 100 KB.
-MOST_JSON = 8 << 20
-MOST_BRACKETS = 100_000
-MOST_DEPTH = 32
-MOST_HEADER = 1 << 20
-
-# What safetensors and torch raise for types and shapes that do not go together.
-_UNREADABLE = (
-    *(SafetensorError, ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError),
-    ValueError,
-)
 
 
 @dataclass
@@ -247,7 +233,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is not a checkpoint: a checkpoint is a directory")
     if not (path / MANIFEST).exists():
         raise CheckpointError(f"{path} is not a checkpoint: it has no {MANIFEST}")
-    manifest = _parse(path / MANIFEST, _read(path / MANIFEST, limit=1 << 20))
+    manifest = parse_json(path / MANIFEST, read_plain_file(path / MANIFEST, limit=1 << 20))
     if not isinstance(manifest, dict):
         raise CheckpointError(f"{path / MANIFEST} is not a JSON object")
     version = manifest.get("format_version")
@@ -277,9 +263,9 @@ def _read_files(
         data = _read_verified(path, name, entry)
         stem = str(pure.with_suffix(""))
         if pure.suffix == ".json":
-            checkpoint.documents[stem] = _parse(path / name, data)
+            checkpoint.documents[stem] = parse_json(path / name, data)
         else:
-            checkpoint.tensors[stem] = _tensors(path / name, data)
+            checkpoint.tensors[stem] = read_tensors(path / name, data)
     return checkpoint
 
 
@@ -321,21 +307,11 @@ def _size(path: Path, name: str, entry: Any) -> int:
     return size
 
 
-def _tensors(path: Path, data: bytes) -> dict[str, Tensor]:
-    if int.from_bytes(data[:8], "little") > MOST_HEADER:
-        raise CheckpointError(f"{path}: its header states more than {MOST_HEADER:,} bytes")
-    try:
-        return safetensors.torch.load(data)
-    except _UNREADABLE as e:
-        reason = str(e).split("\n")[0][:200]
-        raise CheckpointError(f"{path} is not safetensors: {reason}") from e
-
-
 def _read_verified(path: Path, name: str, entry: Any) -> bytes:
     size = _size(path, name, entry)
     if (path / name).is_symlink() or ((path / name).parent.is_symlink() and "/" in name):
         raise CheckpointError(f"{path / name} is a symbolic link; a checkpoint holds plain files")
-    data = _read(path / name, limit=size + 1)
+    data = read_plain_file(path / name, limit=size + 1)
     if len(data) != size:
         raise CheckpointError(
             f"{path / name} is truncated or changed: it does not have the "
@@ -344,51 +320,6 @@ def _read_verified(path: Path, name: str, entry: Any) -> bytes:
     if hashlib.sha256(data).hexdigest() != entry.get("sha256"):
         raise CheckpointError(f"{path / name} was changed: its SHA-256 is not that of {MANIFEST}")
     return data
-
-
-def _read(path: Path, limit: int) -> bytes:
-    """At most `limit` bytes of a file, without allocating more than the file holds."""
-    try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for
-            raise CheckpointError(f"cannot read {path}: it is not a plain file")
-        with path.open("rb") as file:
-            return file.read(max(0, min(limit, os.fstat(file.fileno()).st_size)))
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
-
-
-def _parse(path: Path, data: bytes) -> Any:
-    """The value in a JSON file: strictly, no field twice, of a size and depth that ours have."""
-    if len(data) > MOST_JSON or data.count(b"[") + data.count(b"{") > MOST_BRACKETS:
-        raise CheckpointError(f"{path} is larger than any such file of a checkpoint")
-    try:
-        value = json.loads(data, object_pairs_hook=_object, parse_constant=_no_constant)
-        _check_depth(value, MOST_DEPTH)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not JSON: {error}") from error
-    return value
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"the field {brief(twice)} is there twice")
-    return found
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no number")
-
-
-def _check_depth(value: Any, left: int) -> None:
-    if not isinstance(value, (dict, list)):
-        return
-    if not left:
-        raise ValueError(f"it is nested more than {MOST_DEPTH} deep")
-    for inner in value.values() if isinstance(value, dict) else value:
-        if isinstance(inner, (dict, list)):
-            _check_depth(inner, left - 1)
 
 
 def read_metrics(directory: Path, step: int) -> list[str]:

@@ -1,13 +1,13 @@
 """The page as Gradio draws it: what stands where, and what happens at each press.
 
-The work is done by `shelf`, `workshop` and `views`; errors become sentences on the page.
+The work is done by `models`, `jobs` and `views`; errors become sentences on the page.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import gradio as gr
@@ -19,8 +19,8 @@ from chargen.options import SEED
 from chargen.sampling.config import SamplingConfig
 from chargen.text.config import AUTO_ENCODING, CorpusConfig
 from chargen.web import views
-from chargen.web.shelf import Shelf
-from chargen.web.workshop import Job, Workshop
+from chargen.web.jobs import Job, JobRunner
+from chargen.web.models import Models
 
 REFRESH_SECONDS = 1.0
 """Between two looks at a run."""
@@ -38,33 +38,34 @@ TITLE = "chargen"
 TOP_K = 200  # the slider's end; 0 is off
 
 
-def build(shelf: Shelf, workshop: Workshop) -> gr.Blocks:
+def build(models: Models, runner: JobRunner) -> gr.Blocks:
     """The page, for `server` to launch."""
     page: gr.Blocks
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 24 * 3600)) as page:
         gr.Markdown(f"# {TITLE}\nWrite with a model, ask one for a verdict, or train your own.")
         with gr.Tabs() as tabs:
             with gr.Tab("Write", id="write") as write_tab:
-                writer = _write(shelf)
+                writer = _write(models)
             with gr.Tab("Sentiment", id="sentiment") as sentiment_tab:
-                judge = _sentiment(shelf)
+                judge = _sentiment(models)
             with gr.Tab("Train", id="train"):
-                _train(workshop, shelf, tabs, writer)
+                _train(runner, models, tabs, writer)
 
         # What another person has trained meanwhile is offered too.
-        def refreshed(chosen: str | None) -> Any:
-            return _choices(shelf.writers(), chosen)
-
-        def judges(chosen: str | None) -> Any:
-            return _choices(shelf.judges(), chosen)
-
-        gr.on([page.load, write_tab.select], refreshed, writer, writer, **_QUIET)
-        gr.on([page.load, sentiment_tab.select], judges, judge, judge, **_QUIET)
+        for tab, dropdown, names in (
+            (write_tab, writer, models.language_models),
+            (sentiment_tab, judge, models.classifiers),
+        ):
+            gr.on([page.load, tab.select], _refreshed(names), dropdown, dropdown, **_QUIET)
     return page
 
 
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 _AT_ONCE: dict[str, Any] = {**_QUIET, "queue": False}
+
+
+def _refreshed(names: Callable[[], list[str]]) -> Callable[[str | None], Any]:
+    return lambda chosen: _choices(names(), chosen)
 
 
 def _choices(names: list[str], chosen: str | None) -> Any:
@@ -74,8 +75,8 @@ def _choices(names: list[str], chosen: str | None) -> Any:
 # ---------------------------------------------------------------- Write
 
 
-def _write(shelf: Shelf) -> gr.Dropdown:
-    names = shelf.writers()
+def _write(models: Models) -> gr.Dropdown:
+    names = models.language_models()
     with gr.Row():
         with gr.Column(scale=2):
             model = gr.Dropdown(names, value=next(iter(names), None), label="Model")
@@ -115,7 +116,7 @@ def _write(shelf: Shelf) -> gr.Dropdown:
         try:
             if not 0 < length <= MOST_CHARACTERS:
                 raise ConfigError(f"the length must be at most {MOST_CHARACTERS:,} characters")
-            lm = shelf.writer(name)
+            lm = models.language_model(name)
             options: dict[str, Any] = {
                 "max_chars": int(length),
                 "temperature": temperature,
@@ -154,8 +155,8 @@ def _written_note(found: Any, seconds: float) -> str:
 # ---------------------------------------------------------------- Sentiment
 
 
-def _sentiment(shelf: Shelf) -> gr.Dropdown:
-    names = shelf.judges()
+def _sentiment(models: Models) -> gr.Dropdown:
+    names = models.classifiers()
     with gr.Row():
         with gr.Column(scale=2):
             model = gr.Dropdown(names, value=next(iter(names), None), label="Model")
@@ -168,7 +169,7 @@ def _sentiment(shelf: Shelf) -> gr.Dropdown:
 
     def run(name: str | None, text: str) -> str:
         try:
-            return views.verdict(shelf.judge(name), text)
+            return views.verdict(models.classifier(name), text)
         except TOLD as error:
             return views.problem(error)
 
@@ -179,7 +180,7 @@ def _sentiment(shelf: Shelf) -> gr.Dropdown:
 # ---------------------------------------------------------------- Train
 
 
-def _train(workshop: Workshop, shelf: Shelf, tabs: gr.Tabs, writer: gr.Dropdown) -> None:
+def _train(runner: JobRunner, models: Models, tabs: gr.Tabs, writer: gr.Dropdown) -> None:
     with gr.Row():
         with gr.Column(scale=2):
             text = gr.Textbox(label="Text", lines=6, max_lines=12, placeholder="Paste a text here")
@@ -194,11 +195,11 @@ def _train(workshop: Workshop, shelf: Shelf, tabs: gr.Tabs, writer: gr.Dropdown)
                 cancel = gr.Button("Cancel", variant="stop", min_width=80)
             problem = gr.HTML(elem_id="train-problem")
         with gr.Column(scale=3):
-            state = gr.HTML(views.state(workshop.job), elem_id="train-state")
+            state = gr.HTML(views.state(runner.job), elem_id="train-state")
             gr.HTML(views.said("Bits per character: training (blue) and validation (orange)"))
             # With a label or a legend of its own Gradio cuts the axes off.
             curve = gr.LinePlot(
-                _frame(workshop.job),
+                _frame(runner.job),
                 x="characters read",
                 y="bits per character",
                 y_title=" ",
@@ -220,13 +221,13 @@ def _train(workshop: Workshop, shelf: Shelf, tabs: gr.Tabs, writer: gr.Dropdown)
             options: dict[str, Any] = {"documents": "lines"} if lines else {}
             if not minutes or not 0 < minutes <= 24 * 60:
                 raise ConfigError("the minutes must be above 0, and a day at most")
-            workshop.start(name, _read(files) if files else text, minutes=minutes, **options)
+            runner.start(name, _read(files) if files else text, minutes=minutes, **options)
         except TOLD as error:
             return views.problem(error)
         return ""
 
     def look(seen: tuple[Any, ...]) -> tuple[Any, ...]:
-        job = workshop.job
+        job = runner.job
         now = (job and id(job), job and job.news)
         if seen == now:
             return tuple(gr.skip() for _ in range(5))
@@ -237,11 +238,13 @@ def _train(workshop: Workshop, shelf: Shelf, tabs: gr.Tabs, writer: gr.Dropdown)
     told = gr.State(())
     gr.Timer(REFRESH_SECONDS).tick(look, told, [told, state, curve, sample, use], **_AT_ONCE)
     start.click(begin, [text, files, lines, name, minutes], problem, **_QUIET)
-    cancel.click(workshop.cancel, **_AT_ONCE)
+    cancel.click(runner.cancel, **_AT_ONCE)
 
     def write_with_it() -> tuple[Any, Any]:
-        job = workshop.job
-        return gr.Tabs(selected="write"), _choices(shelf.writers(), job.name if job else None)
+        job = runner.job
+        return gr.Tabs(selected="write"), _choices(
+            models.language_models(), job.name if job else None
+        )
 
     use.click(write_with_it, None, [tabs, writer], **_QUIET)
 

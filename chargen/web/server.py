@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from chargen.errors import ConfigError, MissingExtraError
-from chargen.web.shelf import Shelf
-from chargen.web.workshop import Workshop
+from chargen.web.jobs import JobRunner
+from chargen.web.models import Models
 
 HOST = "127.0.0.1"
 
@@ -68,8 +68,8 @@ def served(folder: str | Path, port: int | None = None) -> Iterator[str]:
 
     if Path(folder).exists() and not Path(folder).is_dir():
         raise ConfigError(f"{folder} is a file: name the folder of your checkpoints")
-    workshop = Workshop(folder)
-    page = build(Shelf(folder), workshop)
+    runner = JobRunner(folder)
+    page = build(Models(folder), runner)
     page.queue(default_concurrency_limit=4, api_open=False)
     theme = gr.themes.Base(
         primary_hue="slate",
@@ -101,7 +101,7 @@ def served(folder: str | Path, port: int | None = None) -> Iterator[str]:
         yield address
     finally:
         page.close(verbose=False)
-        workshop.close()
+        runner.close()
 
 
 def serve(folder: str | Path, port: int | None, ready: Callable[[str], None]) -> None:

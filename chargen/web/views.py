@@ -10,7 +10,7 @@ from chargen.plotting import heatmap
 from chargen.plotting.painting import safe
 from chargen.sentiment import explain, html_page
 from chargen.sentiment.classifier import Classifier
-from chargen.web.workshop import Job
+from chargen.web.jobs import Job
 
 SHOWN_PROMPT = 2000
 """Characters of a prompt that stand before what was written; of a longer one its end."""

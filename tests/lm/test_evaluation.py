@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from chargen.lm import evaluation
-from chargen.lm.config import CELLS, ModelConfig
+from chargen.lm.cells import CELLS
+from chargen.lm.config import ModelConfig
 from chargen.lm.evaluation import bits, dynamic_log_probs, log_probs, mean_nats
 from chargen.lm.model import CharLM
 

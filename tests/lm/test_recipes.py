@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chargen.lm.batching import Streams
-from chargen.lm.config import CELLS, ModelConfig, TrainConfig
+from chargen.lm.cells import CELLS
+from chargen.lm.config import ModelConfig, TrainConfig
 from chargen.lm.recipes import Plan, flops_per_character, plan
 
 MODEL = ModelConfig(vocabulary_size=65)
@@ -126,7 +127,7 @@ def test_more_passes_never_mean_less_dropout() -> None:
 user_model = st.fixed_dictionaries(
     {},
     optional={
-        "cell": st.sampled_from(CELLS),
+        "cell": st.sampled_from(tuple(CELLS)),
         "hidden_size": st.integers(1, 3000),
         "num_layers": st.integers(1, 4),
         "embedding_size": st.integers(1, 500),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from chargen.errors import ChargenError
 from chargen.sampling import filters
 from chargen.sampling.config import SamplingConfig
-from chargen.sampling.draw import Uniforms, draw
+from chargen.sampling.filters import Uniforms, draw
 
 finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
 small = st.sampled_from([-2.0, -1.0, 0.0, 0.5, 3.0])  # many ties

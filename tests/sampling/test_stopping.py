@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from chargen.sampling.stopping import StopMatcher
+from chargen.sampling.detokenizer import StopMatcher
 
 letters = st.text(alphabet="ab", max_size=40)
 stops_of = st.lists(st.text(alphabet="ab", min_size=1, max_size=5), max_size=3)

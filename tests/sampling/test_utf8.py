@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chargen.sampling.utf8 import BOUNDARY, INVALID, TRANSITIONS, forbidden, state_after
+from chargen.sampling.detokenizer import BOUNDARY, INVALID, TRANSITIONS, forbidden, state_after
 
 
 def accepted(data: bytes) -> bool:

@@ -15,8 +15,8 @@ from chargen.cli.main import cli
 from chargen.language_model import LanguageModel
 from chargen.sentiment.classifier import Classifier
 from chargen.storage import checkpoint
-from chargen.web.shelf import Shelf
-from chargen.web.workshop import Workshop
+from chargen.web.jobs import JobRunner
+from chargen.web.models import Models
 from tests.sentiment.models import save_classifier, tiny_classifier
 
 gradio = pytest.importorskip("gradio", reason="needs chargen[web]")
@@ -28,7 +28,7 @@ class Page:
     def __init__(self, folder: Path) -> None:
         from chargen.web.page import build
 
-        self.blocks: Any = build(Shelf(folder), Workshop(folder))
+        self.blocks: Any = build(Models(folder), JobRunner(folder))
         named = [b for b in self.blocks.blocks.values() if getattr(b, "label", None)]
         self.values = {block.label: block.value for block in named if hasattr(block, "value")}
 
@@ -152,7 +152,7 @@ def test_a_checkpoint_that_was_harmed_is_a_sentence(
         monkeypatch.undo()
     page.press("Write with it")()
     other = Page(folder)  # and whoever comes then sees the others
-    assert "reviews" in Shelf(folder).writers()
+    assert "reviews" in Models(folder).language_models()
     assert is_one_sentence(other.write("fox"))
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import chargen
 from chargen.plotting.heatmap import step_of
-from chargen.web.workshop import Job
+from chargen.web.jobs import Job
 
 from .conftest import TEXT, Person
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from chargen.cli.files import check_files
 from chargen.cli.groups import Command
 from chargen.cli.options import (
     MachineConfig,
+    check_files,
     json_option,
     load_classifier,
     model_argument,

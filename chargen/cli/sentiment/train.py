@@ -8,9 +8,15 @@ from typing import Any
 import click
 
 from chargen.cli.groups import Command
-from chargen.cli.options import json_option, option, options_of, quiet_option, resume_option
+from chargen.cli.options import (
+    json_option,
+    option,
+    options_of,
+    quiet_option,
+    resume_budget,
+    resume_option,
+)
 from chargen.cli.progress import reporter_for
-from chargen.cli.resuming import resume_budget
 from chargen.cli.terminal import echo_json, say
 from chargen.sentiment.config import ExamplesConfig, FinetuneConfig, NetworkConfig
 

@@ -74,14 +74,8 @@ class Job:
         self.news += 1
 
 
-class Workshop:
-    """Runs trainings into a folder, one at a time.
-
-    Parameters
-    ----------
-    folder : path
-        Gets a checkpoint for each run, and beside it its text.
-    """
+class JobRunner:
+    """Runs trainings into a folder, one at a time, each a checkpoint with its text beside it."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
@@ -93,16 +87,7 @@ class Workshop:
         self._listener: threading.Thread | None = None
 
     def start(self, name: str, text: str, **options: Any) -> Job:
-        """Begin a run.
-
-        Parameters
-        ----------
-        name : str
-            Of the model.
-        text : str
-            What to train on; kept as ``NAME.txt`` beside the checkpoint, for going on later.
-        **options
-            Of `chargen.train`.
+        """Begin a run on a text, which is kept as ``NAME.txt``, with options of `chargen.train`.
 
         Raises `ConfigError` where the name is taken or cannot be one, there is no text, or another
         run goes on; `CorpusError` where the text cannot be kept.

@@ -13,14 +13,14 @@ import pytest
 
 import chargen
 from chargen.errors import ConfigError
-from chargen.web.workshop import MOST_POINTS, Job, Workshop
+from chargen.web.jobs import MOST_POINTS, Job, JobRunner
 
 from .conftest import SMALL, TEXT
 
 
 @pytest.fixture
-def workshop(tmp_path: Path) -> Iterator[Workshop]:
-    shop = Workshop(tmp_path / "models")
+def runner(tmp_path: Path) -> Iterator[JobRunner]:
+    shop = JobRunner(tmp_path / "models")
     yield shop
     shop.close()
 
@@ -32,38 +32,38 @@ def until(job: Job, holds: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def test_a_run_tells_its_curve_and_leaves_a_checkpoint(workshop: Workshop) -> None:
-    job = workshop.start(" fox ", TEXT, steps=400, **SMALL)
+def test_a_run_tells_its_curve_and_leaves_a_checkpoint(runner: JobRunner) -> None:
+    job = runner.start(" fox ", TEXT, steps=400, **SMALL)
     until(job, lambda: job.over)
     assert (job.state, job.progress) == ("finished", 1.0)
     assert "400 steps" in job.message
     assert job.sample
     assert job.validation[-1][1] < job.validation[0][1] < 5
     assert job.notes
-    lm = chargen.load(workshop.folder / "fox")
+    lm = chargen.load(runner.folder / "fox")
     assert lm.checkpoint is not None
     assert lm.checkpoint.document("config")["results"]["steps"] == 400
     with pytest.raises(ConfigError, match="something called fox"):
-        workshop.start("fox", TEXT)
+        runner.start("fox", TEXT)
 
 
-def test_a_cancelled_run_can_go_on(workshop: Workshop) -> None:
-    job = workshop.start("fox", TEXT, steps=100_000, **SMALL)
+def test_a_cancelled_run_can_go_on(runner: JobRunner) -> None:
+    job = runner.start("fox", TEXT, steps=100_000, **SMALL)
     with pytest.raises(ConfigError, match="fox is being trained"):
-        workshop.start("other", TEXT)
+        runner.start("other", TEXT)
     until(job, lambda: len(job.training) > 1)
-    workshop.cancel()
+    runner.cancel()
     until(job, lambda: job.over)
     assert job.state == "stopped"
     assert "chargen train --resume" in job.message
     before = len(job.training)
     assert before <= MOST_POINTS
-    run = chargen.resume(workshop.folder / "fox", steps=1)
+    run = chargen.resume(runner.folder / "fox", steps=1)
     assert run.finished
 
 
-def test_a_run_that_dies_is_told(workshop: Workshop) -> None:
-    job = workshop.start("fox", TEXT, steps=100_000, **SMALL)
+def test_a_run_that_dies_is_told(runner: JobRunner) -> None:
+    job = runner.start("fox", TEXT, steps=100_000, **SMALL)
     until(job, lambda: len(job.training) > 0)
     (child,) = multiprocessing.active_children()
     assert child.pid is not None
@@ -73,19 +73,19 @@ def test_a_run_that_dies_is_told(workshop: Workshop) -> None:
     assert "exit code -9" in job.message
 
 
-def test_what_cannot_be_learnt_is_told(workshop: Workshop) -> None:
-    job = workshop.start("short", "ab", steps=10)
+def test_what_cannot_be_learnt_is_told(runner: JobRunner) -> None:
+    job = runner.start("short", "ab", steps=10)
     until(job, lambda: job.over)
     assert job.state == "failed"
     assert "characters" in job.message
-    workshop.close()
-    assert list(workshop.folder.iterdir()) == []  # the name is free again
+    runner.close()
+    assert list(runner.folder.iterdir()) == []  # the name is free again
 
 
 @pytest.mark.parametrize("name", ["", "  ", "../x", "a/b", ".hidden", "a\\b", "x" * 81, "a."])
-def test_refuses_names_that_are_none(workshop: Workshop, name: str) -> None:
+def test_refuses_names_that_are_none(runner: JobRunner, name: str) -> None:
     with pytest.raises(ConfigError, match="the name of a model"):
-        workshop.start(name, TEXT)
+        runner.start(name, TEXT)
 
 
 def test_a_long_curve_is_thinned() -> None:

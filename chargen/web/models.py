@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chargen.errors import CheckpointError
-from chargen.lm.storage import KIND as WRITER
-from chargen.sentiment.storage import KIND as JUDGE
+from chargen.lm.storage import KIND as LANGUAGE_MODEL
+from chargen.sentiment.storage import KIND as CLASSIFIER
 from chargen.storage import checkpoint, shipped
 
 if TYPE_CHECKING:
@@ -21,15 +21,10 @@ MOST_LOADED = 4
 """Models that stay in memory; the one that was used longest ago goes first."""
 
 
-class Shelf:
+class Models:
     """Finds models by name and keeps the last ones that were used in memory.
 
-    Only names that it found itself are ever opened: what a browser sends is no path.
-
-    Parameters
-    ----------
-    folder : path
-        Whose folders are looked through.
+    Only names that it found itself in the folder are ever opened: what a browser sends is no path.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -37,29 +32,29 @@ class Shelf:
         self._lock = threading.Lock()
         self._loaded: OrderedDict[Path, tuple[tuple[int, int], Any]] = OrderedDict()
 
-    def writers(self) -> list[str]:
+    def language_models(self) -> list[str]:
         """Names of the language models, those of the folder first."""
-        return self._names(WRITER)
+        return self._names(LANGUAGE_MODEL)
 
-    def judges(self) -> list[str]:
+    def classifiers(self) -> list[str]:
         """Names of the classifiers."""
-        return self._names(JUDGE)
+        return self._names(CLASSIFIER)
 
-    def writer(self, name: str | None) -> LanguageModel:
+    def language_model(self, name: str | None) -> LanguageModel:
         """A language model by its name.
 
         Raises `CheckpointError` where there is none, or it cannot be read.
         """
         from chargen.language_model import LanguageModel
 
-        lm: LanguageModel = self._model(name, WRITER, LanguageModel.load)
+        lm: LanguageModel = self._model(name, LANGUAGE_MODEL, LanguageModel.load)
         return lm
 
-    def judge(self, name: str | None) -> Classifier:
-        """A classifier by its name; see `writer`."""
+    def classifier(self, name: str | None) -> Classifier:
+        """A classifier by its name; see `language_model`."""
         from chargen.sentiment.classifier import Classifier
 
-        classifier: Classifier = self._model(name, JUDGE, Classifier.load)
+        classifier: Classifier = self._model(name, CLASSIFIER, Classifier.load)
         return classifier
 
     def _names(self, kind: str) -> list[str]:

@@ -9,43 +9,43 @@ import pytest
 
 import chargen
 from chargen.errors import CheckpointError
-from chargen.web.shelf import MOST_LOADED, Shelf
+from chargen.web.models import MOST_LOADED, Models
 
 from .conftest import SMALL, TEXT
 
 
 def test_offers_the_models_of_the_folder_and_the_shipped_ones(models: Path) -> None:
-    shelf = Shelf(models)
-    assert shelf.writers()[0] == "fox"
-    assert "reviews" in shelf.writers()
-    assert shelf.judges() == ["sentiment"]
-    assert Shelf(models / "nowhere").judges() == ["sentiment"]
+    offered = Models(models)
+    assert offered.language_models()[0] == "fox"
+    assert "reviews" in offered.language_models()
+    assert offered.classifiers() == ["sentiment"]
+    assert Models(models / "nowhere").classifiers() == ["sentiment"]
 
 
 @pytest.mark.parametrize("name", ["", None, "nothing", "../fox", "/etc", ".", "sentiment"])
 def test_opens_only_what_it_offers(models: Path, name: str | None) -> None:
     with pytest.raises(CheckpointError):
-        Shelf(models / "fox").writer(name)
+        Models(models / "fox").language_model(name)
 
 
 def test_reads_a_model_once_until_it_changes(models: Path, tmp_path: Path) -> None:
     shutil.copytree(models, tmp_path / "models")
-    shelf = Shelf(tmp_path / "models")
-    first = shelf.writer("fox")
-    assert shelf.writer("fox") is first
+    offered = Models(tmp_path / "models")
+    first = offered.language_model("fox")
+    assert offered.language_model("fox") is first
     (tmp_path / "text").write_text(TEXT)
     chargen.train(tmp_path / "text", tmp_path / "models" / "fox", force=True, steps=5, **SMALL)
-    assert shelf.writer("fox") is not first
+    assert offered.language_model("fox") is not first
 
 
 def test_keeps_few_in_memory(models: Path, tmp_path: Path) -> None:
     for number in range(MOST_LOADED + 1):
         shutil.copytree(models / "fox", tmp_path / f"fox{number}")
-    shelf = Shelf(tmp_path)
-    first = shelf.writer("fox0")
+    offered = Models(tmp_path)
+    first = offered.language_model("fox0")
     for number in range(1, MOST_LOADED):
-        shelf.writer(f"fox{number}")
-    assert shelf.writer("fox0") is first
+        offered.language_model(f"fox{number}")
+    assert offered.language_model("fox0") is first
     for number in range(1, MOST_LOADED + 1):
-        shelf.writer(f"fox{number}")
-    assert shelf.writer("fox0") is not first
+        offered.language_model(f"fox{number}")
+    assert offered.language_model("fox0") is not first

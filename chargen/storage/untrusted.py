@@ -1,0 +1,86 @@
+"""Files of a checkpoint that a stranger may have made: read within limits of size and depth.
+
+Nothing here unpickles.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from chargen.errors import CheckpointError, brief
+
+# What is read of a stranger's file, so that it cannot unfold to many times its size: a vocabulary
+# of all characters has 5 MB, and the header of a thousand tensors 100 KB.
+MOST_JSON = 8 << 20
+MOST_BRACKETS = 100_000
+MOST_DEPTH = 32
+MOST_HEADER = 1 << 20
+
+# What safetensors and torch raise for types and shapes that do not go together.
+_UNREADABLE = (
+    *(SafetensorError, ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError),
+    ValueError,
+)
+
+
+def read_plain_file(path: Path, limit: int) -> bytes:
+    """At most `limit` bytes of a file, without allocating more than the file holds."""
+    try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise CheckpointError(f"cannot read {path}: it is not a plain file")
+        with path.open("rb") as file:
+            return file.read(max(0, min(limit, os.fstat(file.fileno()).st_size)))
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
+
+
+def parse_json(path: Path, data: bytes) -> Any:
+    """The value in a JSON file: strictly, no field twice, of a size and depth that ours have."""
+    if len(data) > MOST_JSON or data.count(b"[") + data.count(b"{") > MOST_BRACKETS:
+        raise CheckpointError(f"{path} is larger than any such file of a checkpoint")
+    try:
+        value = json.loads(data, object_pairs_hook=_object, parse_constant=_no_constant)
+        _check_depth(value, MOST_DEPTH)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not JSON: {error}") from error
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"the field {brief(twice)} is there twice")
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number")
+
+
+def _check_depth(value: Any, left: int) -> None:
+    if not isinstance(value, (dict, list)):
+        return
+    if not left:
+        raise ValueError(f"it is nested more than {MOST_DEPTH} deep")
+    for inner in value.values() if isinstance(value, dict) else value:
+        if isinstance(inner, (dict, list)):
+            _check_depth(inner, left - 1)
+
+
+def read_tensors(path: Path, data: bytes) -> dict[str, Tensor]:
+    if int.from_bytes(data[:8], "little") > MOST_HEADER:
+        raise CheckpointError(f"{path}: its header states more than {MOST_HEADER:,} bytes")
+    try:
+        return safetensors.torch.load(data)
+    except _UNREADABLE as e:
+        reason = str(e).split("\n")[0][:200]
+        raise CheckpointError(f"{path} is not safetensors: {reason}") from e
