@@ -38,35 +38,24 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "ChargenError": "errors",
-    "CheckpointError": "errors",
-    "ConfigError": "errors",
-    "Classifier": "sentiment.classifier",
-    "CorpusConfig": "text.config",
-    "CorpusError": "errors",
-    "Examples": "sentiment.examples",
-    "ExamplesConfig": "sentiment.config",
-    "FinetuneConfig": "sentiment.config",
-    "FinetuneRun": "sentiment.session",
-    "LanguageModel": "language_model",
-    "MissingExtraError": "errors",
-    "ModelConfig": "lm.config",
-    "NetworkConfig": "sentiment.config",
-    "Reporter": "training.reporting",
-    "Run": "training.session",
-    "Sample": "sampling.generate",
-    "SamplingConfig": "sampling.config",
-    "Score": "language_model",
-    "TrainConfig": "lm.config",
-    "TrainingError": "errors",
-    "VocabularyError": "errors",
-    "finetune": "sentiment.finetune",
-    "load": "language_model",
-    "resume": "training.run",
-    "resume_finetune": "sentiment.finetune",
-    "train": "training.run",
+_NAMES = {
+    "errors": "ChargenError CheckpointError ConfigError CorpusError MissingExtraError "
+    "TrainingError VocabularyError",
+    "language_model": "LanguageModel Score load",
+    "lm.config": "ModelConfig TrainConfig",
+    "sampling.config": "SamplingConfig",
+    "sampling.generate": "Sample",
+    "sentiment.classifier": "Classifier",
+    "sentiment.config": "ExamplesConfig FinetuneConfig NetworkConfig",
+    "sentiment.examples": "Examples",
+    "sentiment.finetune": "finetune resume_finetune",
+    "sentiment.session": "FinetuneRun",
+    "text.config": "CorpusConfig",
+    "training.reporting": "Reporter",
+    "training.run": "resume train",
+    "training.session": "Run",
 }
+_HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
 
 __all__ = [
     "ChargenError",

@@ -6,7 +6,7 @@ import copy
 import math
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -281,7 +281,9 @@ class LanguageModel:
             Where the model's predictions are not numbers.
         """
         text = given_text(text)
-        text = text if as_is else self._read(text)
+        if not as_is:
+            config = self.reading(CorpusConfig(errors="replace"))
+            text = "".join(read([from_texts([text])], config))
         if not text:
             raise CorpusError("there is no text to score")
         ids = self.vocabulary.encode(text)
@@ -313,16 +315,19 @@ class LanguageModel:
         found = corpus.get("config") if isinstance(corpus, dict) else None
         return found if isinstance(found, dict) else {}
 
-    def _read(self, text: str) -> str:
-        """The text as it would be read from a file of it."""
+    def reading(self, asked: CorpusConfig, *, tables: bool = False) -> CorpusConfig:
+        """How to read text for this model: as asked, else as in training where that matters.
+
+        Documents are apart as they were, or files where they were rows and the text is no table;
+        text is cleaned as it was, unless `asked` says how.
+        """
         trained = self.trained_reading
         documents = trained.get("documents")
-        config = CorpusConfig(
-            documents="files" if documents == "rows" else documents,
-            clean=trained.get("clean"),
-            errors="replace",
+        return replace(
+            asked,
+            documents="files" if documents == "rows" and not tables else documents,
+            clean=asked.clean or trained.get("clean"),
         )
-        return "".join(read([from_texts([text])], config))
 
     def save(self, directory: str | os.PathLike[str], *, force: bool = False) -> None:
         """Write a checkpoint, whole or not at all, without what resuming needs.

@@ -119,51 +119,42 @@ quiet_option = option(
 def reading_of(
     lm: Any, corpora: tuple[str, ...], asked: CorpusConfig, *, split: bool = False
 ) -> CorpusConfig:
-    """How to read text for a model: as asked, else as in training where that matters.
+    """How to read these corpora for a model; with `split`, their end is validation text as it was.
 
-    Documents are apart as they were, or files where they were rows and `corpora` are no tables;
-    text is cleaned as it was unless it is `asked` for; with `split`, the end of the text is kept
-    for validation as it was.
+    See `chargen.LanguageModel.reading`.
     """
     from chargen.text.sources import are_tables
 
-    trained = lm.trained_reading
-    asked = replace(asked, clean=asked.clean or trained.get("clean"))
-    documents = trained.get("documents")
-    if documents == "rows" and not are_tables(corpora, asked):
-        documents = None if split else "files"  # one document cannot be split
-    kept = trained.get("valid_fraction", asked.valid_fraction)
-    return replace(
-        asked, documents=documents, valid_fraction=kept if split else asked.valid_fraction
-    )
+    rows = lm.trained_reading.get("documents") == "rows"
+    tables = rows and are_tables(corpora, asked)
+    config: CorpusConfig = lm.reading(asked, tables=tables)
+    if not split:
+        return config
+    kept = lm.trained_reading.get("valid_fraction", asked.valid_fraction)
+    # One document cannot be split.
+    documents = None if rows and not tables else config.documents
+    return replace(config, documents=documents, valid_fraction=kept)
 
 
 def load_model(directory: str, machine: MachineConfig) -> Any:
-    """Read a language model, here rather than at the top of a module since torch is slow to import.
-
-    Returns
-    -------
-    chargen.language_model.LanguageModel
-    """
+    """A `chargen.LanguageModel`, read here since torch is slow to import at the top of a module."""
     from chargen.language_model import LanguageModel
-    from chargen.runtime.device import set_threads
 
-    set_threads(machine.threads)
-    return LanguageModel.load(directory, machine.device, machine.precision)
+    return _load(LanguageModel, directory, machine)
 
 
 def load_classifier(directory: str, machine: MachineConfig) -> Any:
-    """Read a classifier, in the same way.
-
-    Returns
-    -------
-    chargen.sentiment.classifier.Classifier
-    """
-    from chargen.runtime.device import set_threads
+    """A `chargen.Classifier`, read in the same way."""
     from chargen.sentiment.classifier import Classifier
 
+    return _load(Classifier, directory, machine)
+
+
+def _load(kind: Any, directory: str, machine: MachineConfig) -> Any:
+    from chargen.runtime.device import set_threads
+
     set_threads(machine.threads)
-    return Classifier.load(directory, machine.device, machine.precision)
+    return kind.load(directory, machine.device, machine.precision)
 
 
 def check_files(

@@ -33,6 +33,10 @@ def asked_precision(precision: str, deterministic: bool) -> str:
     return "float32" if deterministic and precision == "auto" else precision
 
 
+REPEATS = 5
+"""Timed steps for each precision; the fastest counts."""
+
+
 @dataclass(frozen=True)
 class PrecisionChoice:
     """The precision settled on, why (a clause for people), and how long a trial step took."""
@@ -43,17 +47,16 @@ class PrecisionChoice:
 
 
 def choose_precision(
-    requested: str, device: torch.device, trial_step: Callable[[], object], repeats: int = 5
+    requested: str, device: torch.device, trial_step: Callable[[], object]
 ) -> PrecisionChoice:
     """Settle --precision ("auto", "float32", "bfloat16") by timing some training steps.
 
-    The fastest of some repeats counts. Raises `ConfigError` where bfloat16 was demanded and does
-    not work here.
+    Where bfloat16 was demanded and does not work here, that is a `ConfigError`.
     """
 
     def fastest(precision: str) -> float:
         best = float("inf")
-        for _ in range(1 + repeats):  # the first call also pays for set-up
+        for _ in range(1 + REPEATS):  # the first call also pays for set-up
             started = time.perf_counter()
             with autocast(device, precision):
                 trial_step()
@@ -87,25 +90,16 @@ def reading_precision(requested: str, device: torch.device) -> str:
     return choose_precision(requested, device, reference_step(device)).name
 
 
-_REFERENCE = {"hidden": 512, "embedding": 128, "batch": 32, "window": 64}
-REFERENCE_FLOPS = (
-    6.0
-    * 4
-    * _REFERENCE["hidden"]
-    * (_REFERENCE["hidden"] + _REFERENCE["embedding"])
-    * _REFERENCE["batch"]
-    * _REFERENCE["window"]
-)
+_HIDDEN, _EMBEDDING, _BATCH, _WINDOW = 512, 128, 32, 64
+REFERENCE_FLOPS = 6.0 * 4 * _HIDDEN * (_HIDDEN + _EMBEDDING) * _BATCH * _WINDOW
+"""Of a reference step: 6 for each weight of the four gates and each character."""
 
 
 def reference_step(device: torch.device) -> Callable[[], None]:
     """A forward and backward pass of one LSTM layer, for measuring the machine."""
-    sizes = _REFERENCE
     generator = torch.Generator().manual_seed(0)
-    layer = nn.LSTM(sizes["embedding"], sizes["hidden"]).to(device)
-    inputs = torch.randn(
-        sizes["window"], sizes["batch"], sizes["embedding"], generator=generator
-    ).to(device)
+    layer = nn.LSTM(_EMBEDDING, _HIDDEN).to(device)
+    inputs = torch.randn(_WINDOW, _BATCH, _EMBEDDING, generator=generator).to(device)
 
     def step() -> None:
         layer.zero_grad()
