@@ -15,11 +15,19 @@ from typing import Any
 import pytest
 import torch
 
-ROOT = Path(__file__).parent.parent
+from tests.scripts import ROOT, run_script
 
 
 def benchmark(name: str, *arguments: str) -> dict[str, Any]:
     """The object that a benchmark prints with --json."""
+    done = run_script(f"benchmarks/{name}", "--json", *arguments)
+    assert done.returncode == 0, done.stderr
+    printed: dict[str, Any] = json.loads(done.stdout)
+    return printed
+
+
+def alone(name: str, *arguments: str) -> dict[str, Any]:
+    """The same of one that looks at its own process."""
     found = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / name), "--json", *arguments],
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
@@ -34,7 +42,7 @@ def benchmark(name: str, *arguments: str) -> dict[str, Any]:
 def test_training_prints_rates_shares_and_memory() -> None:
     sizes = ("--hidden-size", "16", "--num-layers", "2", "--window", "8", "--batch-sizes", "2", "4")
     quick = ("--repeats", "2", "--seconds", "0.01", "--threads", "1", "--precision", "float32")
-    found = benchmark("training.py", *sizes, *quick, "--profile")
+    found = alone("training.py", *sizes, *quick, "--profile")
     assert found["precision"] == "float32"
     assert found["threads"] == 1
     assert set(found["peak_gflops"]) == {"float32", "bfloat16"}
@@ -60,7 +68,7 @@ def test_cost_has_a_row_for_each_corpus_and_size(tmp_path: Path) -> None:
     corpora = ("--megabytes", "0.02", "0.05", "--folder", str(tmp_path))
     sizes = ("--hidden-sizes", "8", "--num-layers", "1", "2", "--batch-size", "2", "--window", "8")
     quick = ("--steps", "20", "--threads", "1", "--precision", "float32")
-    found = benchmark("cost.py", *corpora, *sizes, *quick)
+    found = alone("cost.py", *corpora, *sizes, *quick)
     cases = [(r["megabytes"], r["hidden_size"], r["num_layers"]) for r in found["cases"]]
     assert cases == [(0.02, 8, 1), (0.05, 8, 1), (0.02, 8, 2)]
     for row in found["cases"]:
@@ -98,7 +106,7 @@ def test_scoring_has_a_row_for_each_way(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 def test_soak_tells_how_memory_went() -> None:
     sleep = "import time; kept = bytearray(10**7); time.sleep(2)"
-    found = benchmark("soak.py", "--", sys.executable, "-c", sleep)
+    found = alone("soak.py", "--", sys.executable, "-c", sleep)
     assert found["exit_code"] == 0
     assert found["largest_megabytes"] >= found["end_megabytes"] > 10
     assert found["end_over_start"] > 0
@@ -107,7 +115,7 @@ def test_soak_tells_how_memory_went() -> None:
 @pytest.mark.skipif(os.name != "posix", reason="needs fork and signals")
 @pytest.mark.slow
 def test_runs_that_are_killed_lose_nothing() -> None:
-    found = benchmark("kills.py", "--kills", "5", "--seed", "3")
+    found = alone("kills.py", "--kills", "5", "--seed", "3")
     assert found["losses"] == []
     assert found["kills"] == 5
     assert found["largest_loss_of_steps"] <= found["steps_between_checkpoints"]
@@ -212,11 +220,9 @@ def test_the_word_readers_loss_and_bits_are_those_of_the_whole_softmax(
 
 
 def scaling(*arguments: object) -> str:
-    command = [sys.executable, str(ROOT / "benchmarks" / "scaling.py"), *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        command, env=environment, check=True, capture_output=True, text=True
-    ).stdout
+    done = run_script("benchmarks/scaling.py", *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_scaling_trains_each_configuration_for_its_steps(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import inspect
 import itertools
 import math
 import runpy
+from collections.abc import Callable
 from dataclasses import MISSING, Field, FrozenInstanceError, fields
 from pathlib import Path
 from typing import Any
@@ -32,11 +33,24 @@ BESIDE: dict[str, dict[str, Any]] = {"CompareConfig": {"encoder": ("reviews",)}}
 Owner = type[Options]
 
 
-def every(which: Any) -> pytest.MarkDecorator:
-    """For every field of every configuration of which this is true."""
-    found = [each for each in OPTIONS if which(each[1].metadata, each[2])]
-    names = [f"{config.__name__}.{field.name}" for config, field, _ in found]
-    return pytest.mark.parametrize(("config", "field", "kind"), found, ids=names)
+Test = Callable[[Owner, Field[Any], Kind], None]
+
+
+def every(which: Any) -> Callable[[Test], Any]:
+    """For each configuration: every field of which this is true, one after the other."""
+
+    def decorate(test: Test) -> Any:
+        owners = {config for config, field, kind in OPTIONS if which(field.metadata, kind)}
+
+        @pytest.mark.parametrize("config", sorted(owners, key=lambda owner: owner.__name__))
+        def of_each(config: Owner) -> None:
+            for field, kind in config.kinds():
+                if which(field.metadata, kind):
+                    test(config, field, kind)
+
+        return of_each
+
+    return decorate
 
 
 def number(_facts: Any, kind: Kind) -> bool:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 from textwrap import indent
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "code" / "python_code.py"
+from tests.scripts import ROOT, run_script
+
+SCRIPT = ROOT / "examples" / "code" / "python_code.py"
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+def run(*arguments: object) -> CompletedProcess[str]:
+    return run_script(SCRIPT, *arguments)
 
 
 def test_simple_code_is_learnt_and_parses(tmp_path: Path) -> None:

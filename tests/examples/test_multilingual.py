@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "multilingual" / "languages.py"
+from tests.scripts import ROOT, run_script
+
+SCRIPT = ROOT / "examples" / "multilingual" / "languages.py"
 TEXTS = SCRIPT.with_name("texts")
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
-    env = {**os.environ, "PYTHONIOENCODING": "utf-8"}
-    return subprocess.run(command, capture_output=True, encoding="utf-8", check=False, env=env)
+def run(*arguments: object) -> CompletedProcess[str]:
+    return run_script(SCRIPT, *arguments)
 
 
 def test_languages_are_written_on_demand_and_found_again(tmp_path: Path) -> None:

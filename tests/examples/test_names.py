@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import itertools
 import re
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "names" / "new_names.py"
+from tests.scripts import ROOT, run_script
+
+SCRIPT = ROOT / "examples" / "names" / "new_names.py"
 VILLAGES = SCRIPT.with_name("villages.txt")
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+def run(*arguments: object) -> CompletedProcess[str]:
+    return run_script(SCRIPT, *arguments)
 
 
 def test_names_are_new_and_begin_as_asked_and_ratings_are_in_order() -> None:
