@@ -14,7 +14,7 @@ from click.core import ParameterSource
 from chargen.cli.groups import Option
 from chargen.cli.terminal import visible
 from chargen.errors import ConfigError, MissingExtraError
-from chargen.options import BUDGETS, DEVICE, PRECISION, THREADS, Kind, Options, flag, like
+from chargen.options import BUDGETS, DEVICE, PRECISION, SEED, THREADS, Kind, Options, flag, like
 from chargen.storage.directories import real_path
 from chargen.text.config import CorpusConfig
 
@@ -60,11 +60,14 @@ def _option(field: Field[Any], kind: Kind, heading: str) -> Decorator:
 def _type(plain: type[Any], facts: Mapping[str, Any]) -> Any:
     if not {"low", "above", "below", "most"} & facts.keys():
         return plain
+    most = facts.get("below", facts.get("most"))
+    if most == SEED.metadata["below"]:
+        most = None  # nobody types such a number: it would only blow up the help
     return (_Whole if plain is int else _Real)(
         min=facts.get("low", facts.get("above")),
-        max=facts.get("below", facts.get("most")),
+        max=most,
         min_open="above" in facts,
-        max_open="below" in facts,
+        max_open="below" in facts and most is not None,
     )
 
 
