@@ -61,7 +61,7 @@ class Run:
 
 @dataclass
 class Session:
-    """The parts of a run that are settled before its sizes are."""
+    """What a run is made of besides its sizes."""
 
     directory: Path  # where the checkpoint goes
     text: Corpus
