@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from chargen.sentiment.session import FinetuneRun
     from chargen.text.config import CorpusConfig
     from chargen.training.reporting import Reporter
-    from chargen.training.run import resume, train
+    from chargen.training.resume import resume
+    from chargen.training.run import train
     from chargen.training.session import Run
 
 __version__ = "0.1.0"
@@ -52,7 +53,8 @@ _NAMES = {
     "sentiment.session": "FinetuneRun",
     "text.config": "CorpusConfig",
     "training.reporting": "Reporter",
-    "training.run": "resume train",
+    "training.resume": "resume",
+    "training.run": "train",
     "training.session": "Run",
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}

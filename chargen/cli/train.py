@@ -86,22 +86,13 @@ def train(
         budget = resume_budget(click.get_current_context(), copied)
     elif cool_down is not None:
         raise click.UsageError("--cool-down needs --resume DIR")
-    reporter = reporter_for(quiet)
-    from chargen.training import run as runs
+    import chargen
 
+    told: dict[str, Any] = {"reporter": reporter_for(quiet), "tensorboard": tensorboard}
     if resumed is not None:
-        result = runs.resume(
-            resumed,
-            cool_down=cool_down,
-            out=out,
-            reporter=reporter,
-            tensorboard=tensorboard,
-            **budget,
-        )
+        result = chargen.resume(resumed, cool_down=cool_down, out=out, **told, **budget)
     else:
-        result = runs.train(
-            corpora, out, force=force, reporter=reporter, tensorboard=tensorboard, **options
-        )
+        result = chargen.train(corpora, out, force=force, **told, **options)
     if not distributed.is_main():
         return 0  # torchrun would end the others at the first code that is not 0
     _tell(result, as_json, quiet)

@@ -1,4 +1,4 @@
-"""What a training run is made of: text, loop and checkpoint, which is written and read again."""
+"""What a training run is made of: text, loop and the checkpoint that it writes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from typing import Any
 
 import torch
 
-from chargen.errors import CheckpointError, brief
+from chargen.errors import CheckpointError
 from chargen.language_model import LanguageModel
 from chargen.lm import recipes, storage
-from chargen.lm.config import TrainConfig
 from chargen.lm.evaluation import bits
 from chargen.lm.model import CharLM
 from chargen.runtime.device import versions
@@ -21,12 +20,10 @@ from chargen.runtime.distributed import Ranks
 from chargen.runtime.signals import stopping_softly
 from chargen.storage import checkpoint
 from chargen.text.corpus import Corpus, release_memory
-from chargen.text.vocabulary import Vocabulary
-from chargen.training.corpora import corpus_on_all_ranks, corpus_resumed
 from chargen.training.language_modelling import LanguageModelling
 from chargen.training.loop import Loop
 from chargen.training.reporting import Log, Reporter
-from chargen.training.task import LARGEST, Tensors
+from chargen.training.task import Tensors
 
 SAMPLE_CHARACTERS = 200
 
@@ -172,96 +169,3 @@ class Session:
         }
         stored.keep_training(document, tensors)
         checkpoint.save(self.directory, stored, metrics=self.log.lines)
-
-
-@dataclass(frozen=True)
-class SavedRun:
-    """A run that can go on."""
-
-    directory: Path
-    stored: checkpoint.Checkpoint
-    config: TrainConfig
-    model: CharLM  # with the best weights so far
-    vocabulary: Vocabulary
-
-    @property
-    def documents(self) -> dict[str, Any]:
-        """What a later checkpoint repeats: "corpus", "plan" and "precision"."""
-        config = self.stored.document("config")
-        return {name: config[name] for name in ("corpus", "plan", "precision")}
-
-    @property
-    def state(self) -> dict[str, Any]:
-        """Where the loop stood."""
-        return self.stored.document("training/state")
-
-    @property
-    def plan(self) -> recipes.Plan:
-        """The choices of the run."""
-        saved = self.documents["plan"]
-        return recipes.Plan(
-            self.model.config, self.config, saved["reading"], tuple(saved["reasons"])
-        )
-
-    def text(self, ranks: Ranks, reporter: Reporter) -> Corpus:
-        """The corpus of the run, on each rank.
-
-        Raises `CorpusError` where it cannot be read any more, or has changed; `CheckpointError`
-        where it cannot be that of the run.
-        """
-        where, saved = str(self.directory), self.documents["corpus"]
-        reverse = self.model.config.direction == "backward"
-        text = corpus_on_all_ranks(
-            ranks, lambda: corpus_resumed(where, saved, reverse, reporter), saved, reverse
-        )
-        if text.vocabulary != self.vocabulary:
-            raise CheckpointError(f"{where}: vocabulary.json is not that of the corpus")
-        streams = self.config.batch_size or 0
-        if not 0 < 2 * streams <= len(text.train):
-            raise CheckpointError(
-                f"{where}: config.json: train.batch_size is {brief(self.config.batch_size)}, and "
-                f"the text has {len(text.train):,} symbols"
-            )
-        return text
-
-
-def read_run(directory: Path) -> SavedRun:
-    """Read the checkpoint of a run.
-
-    Raises `CheckpointError` where there is no run to go on with.
-    """
-    stored = checkpoint.load(directory, storage.KIND, training=True)
-    settings = stored.document("config").get("train")
-    if "training/state" not in stored.documents:
-        raise CheckpointError(f"{directory} holds no training state: it cannot be resumed")
-    with storage.fitting(directory):
-        _check(stored.document("config"), stored.document("training/state"))
-    if isinstance(settings, dict):  # runs of earlier versions, which knew less
-        settings = {"optimizer": "adamw", "shuffle_documents": False, **settings}
-    config = storage.config_from_json(TrainConfig, settings, f"{directory}: config.json")
-    return SavedRun(directory, stored, config, *storage.unpack(stored))
-
-
-def _check(config: dict[str, Any], state: dict[str, Any]) -> None:
-    """Raise where what a run needs to go on is missing or of another type."""
-    corpus, plan = config["corpus"], config["plan"]
-    fields: dict[str, tuple[Any, Any]] = {
-        "corpus.arguments": (corpus["arguments"], list),
-        "corpus.config": (corpus["config"], dict),
-        "corpus.key": (corpus["key"], str),
-        "plan.reading": (plan["reading"], (int, float)),
-        "plan.reasons": (plan["reasons"], list),
-        "progress": (state["progress"], dict),
-        "progress.step": (state["progress"]["step"], int),
-        "streams": (state["streams"], dict),
-        "ranks": (state.get("ranks", 1), int),
-    }
-    for name, (value, kind) in fields.items():
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise ValueError(f"{name} is {brief(value)}")
-    if not all(isinstance(name, str) for name in corpus["arguments"]):
-        raise ValueError("corpus.arguments are not names")
-    if not 0 < plan["reading"] < LARGEST:
-        raise ValueError(f"plan.reading is {brief(plan['reading'])}")
-    if config["precision"] not in ("float32", "bfloat16"):
-        raise ValueError(f"precision is {brief(config['precision'])}")

@@ -1,0 +1,280 @@
+"""How a training run goes on: `chargen.resume`, the run that a checkpoint holds, another budget."""
+
+from __future__ import annotations
+
+import math
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from chargen.errors import CheckpointError, ConfigError, brief
+from chargen.lm import recipes, storage
+from chargen.lm.config import TrainConfig
+from chargen.lm.model import CharLM
+from chargen.lm.optim import schedule_factor
+from chargen.options import extended
+from chargen.runtime.device import device_of
+from chargen.runtime.distributed import Ranks
+from chargen.runtime.process_group import joined
+from chargen.runtime.seeds import seed_everything
+from chargen.storage import checkpoint
+from chargen.storage.outputs import refuse_to_overwrite, writing_lock
+from chargen.text.corpus import Corpus
+from chargen.text.vocabulary import Vocabulary
+from chargen.training.corpora import corpus_on_all_ranks, corpus_resumed
+from chargen.training.language_modelling import LanguageModelling
+from chargen.training.loop import Loop
+from chargen.training.reporting import Log, Reporter, followed
+from chargen.training.session import Run, Session
+from chargen.training.task import LARGEST
+
+
+def resume(
+    directory: str | Path,
+    *,
+    cool_down: float | None = None,
+    out: str | Path | None = None,
+    reporter: Reporter | None = None,
+    tensorboard: str | Path | None = None,
+    **budget: float | None,
+) -> Run:
+    """Go on with a run where its last checkpoint was written, or cool down a copy of it.
+
+    On a CPU, with a budget in steps or epochs, the result equals that of a run that was never
+    interrupted, bit by bit.
+
+    A corpus that was edited meanwhile is refused, whatever the cache still has of it. Where the
+    text is no longer there to compare (removed, or read from a pipe), its encoding in the cache is used,
+    which is said.
+
+    Parameters
+    ----------
+    directory : path
+    cool_down : float, optional
+        Minutes in which the learning rate falls from where it is to zero, in a copy of the run at
+        `out`. The run itself stays as it is, and may be going on meanwhile.
+    out : path, optional
+        Where the copy goes.
+    reporter : Reporter, optional
+    tensorboard : path, optional
+        As for `train`.
+    **budget
+        One of `minutes`, `epochs` and `steps`: the new length of the whole run, what is done
+        counted. The learning rate follows the schedule of that length from here on, so a run that
+        had finished, or that `patience` had ended, can go on.
+
+    Raises
+    ------
+    CheckpointError
+        Where there is no run to go on with.
+    ConfigError
+        For a budget that cannot be.
+    CorpusError
+        Where the corpus cannot be read any more, or is another than the one that was trained on.
+    """
+    directory = Path(directory)
+    lengthened = any(value is not None for value in budget.values())
+    if (cool_down is None) != (out is None):
+        raise ConfigError("--cool-down makes a copy: give --cool-down MINUTES and --out together")
+    if cool_down is not None and lengthened:
+        raise ConfigError("--cool-down is the budget of the copy: leave the other budget out")
+    target = directory if out is None else Path(out)
+    with joined() as ranks, ExitStack() as stack:
+        reporter = reporter if reporter and ranks.is_main else Reporter()
+
+        def claim_and_read() -> tuple[SavedRun, TrainConfig]:
+            if out is not None:
+                refuse_to_overwrite(target, force=False)
+                checkpoint.check_writable(target)
+            stack.enter_context(writing_lock(target))
+            saved = read_run(directory)
+            return saved, extended(saved.config, budget)
+
+        saved, longer = ranks.shared(claim_and_read)
+        session, loop = _as_it_was(saved, target, ranks, reporter)
+        if lengthened:
+            _lengthen(loop, longer, reporter)
+        elif cool_down is not None:
+            loop.take_budget(cooling(loop, cool_down))
+        if loop.finished:
+            reporter.note(f"{directory} has used its budget: nothing is left to do")
+            return session.outcome(loop)
+        first_step = loop.progress.step + 1
+        events = followed(loop.log, tensorboard if ranks.is_main else None, target.name, first_step)
+        stack.enter_context(events)
+        loop.task.progress.final_nats = None
+        _announce(saved, loop, reporter)
+        return session.run(loop)
+
+
+def _as_it_was(
+    saved: SavedRun, target: Path, ranks: Ranks, reporter: Reporter
+) -> tuple[Session, Loop[LanguageModelling]]:
+    """The loop where it was saved, and the rest of the run."""
+    text = saved.text(ranks, reporter)
+    device = device_of(saved.config, ranks)
+    step = saved.state["progress"]["step"]
+    log = Log(checkpoint.read_metrics(saved.directory, step) if ranks.is_main else ())
+    session = Session(target, text, device, ranks, reporter, log, saved.documents)
+    seed_everything(saved.config.seed, saved.config.deterministic)
+    loop = session.loop(saved.plan)
+    best = {name: value.clone() for name, value in saved.model.state_dict().items()}
+    with storage.fitting(saved.directory):
+        loop.restore(saved.state, saved.stored.folder("training"), best)
+    return session, loop
+
+
+def _announce(saved: SavedRun, loop: Loop[LanguageModelling], reporter: Reporter) -> None:
+    """Say from where the run goes on, and what is not as it was."""
+    reporter.note(f"going on from step {loop.progress.step}")
+    before, now = saved.state.get("ranks", 1), loop.task.ranks.size
+    if before != now:
+        reporter.note(
+            f"the run had {_processes(before)} and goes on with {_processes(now)}: each "
+            "stream of text goes on where it was; dropout draws other random numbers from here"
+        )
+
+
+def _processes(count: int) -> str:
+    return "one process" if count == 1 else f"{count} ranks"
+
+
+# ---------------------------------------------------------------- another budget
+
+
+def _lengthen(loop: Loop[LanguageModelling], config: TrainConfig, reporter: Reporter) -> None:
+    """Give the run the budget of `config`, and tell where its rate rises again."""
+    before = _rate_factor(loop)
+    loop.take_budget(config)
+    now = _rate_factor(loop)
+    if now > before + 1e-3:
+        reporter.note(
+            f"the learning rate rises again, from {before:.0%} to {now:.0%} of its highest:"
+            " it had begun to fall towards the end of the shorter budget (see --schedule)"
+        )
+
+
+def _rate_factor(loop: Loop[LanguageModelling]) -> float:
+    """Share of the highest learning rate that the schedule gives now, warm-up aside."""
+    config = loop.task.config
+    return schedule_factor(loop.share_done, config.schedule, config.cooldown)
+
+
+def cooling(loop: Loop[LanguageModelling], minutes: float) -> TrainConfig:
+    """The settings with which a run falls from the rate that it has to zero in some minutes.
+
+    Raises `ConfigError` where the rate is zero already, or for minutes that are none.
+    """
+    if not 0 < minutes < math.inf:
+        raise ConfigError(f"--cool-down must be minutes above 0, got {minutes}")
+    factor = _rate_factor(loop)
+    if not factor > 0:
+        raise ConfigError("--cool-down: the learning rate of this run has come to zero already")
+    done = loop.progress.seconds / 60
+    config: TrainConfig = loop.task.config
+    return replace(
+        config,
+        minutes=done + minutes,
+        epochs=None,
+        steps=None,
+        schedule="constant-cooldown",
+        cooldown=minutes / (done + minutes),
+        learning_rate=loop.settings.learning_rate * factor,
+    )
+
+
+# ---------------------------------------------------------------- the saved run
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """A run that can go on."""
+
+    directory: Path
+    stored: checkpoint.Checkpoint
+    config: TrainConfig
+    model: CharLM  # with the best weights so far
+    vocabulary: Vocabulary
+
+    @property
+    def documents(self) -> dict[str, Any]:
+        """What a later checkpoint repeats: "corpus", "plan" and "precision"."""
+        config = self.stored.document("config")
+        return {name: config[name] for name in ("corpus", "plan", "precision")}
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Where the loop stood."""
+        return self.stored.document("training/state")
+
+    @property
+    def plan(self) -> recipes.Plan:
+        """The choices of the run."""
+        saved = self.documents["plan"]
+        return recipes.Plan(
+            self.model.config, self.config, saved["reading"], tuple(saved["reasons"])
+        )
+
+    def text(self, ranks: Ranks, reporter: Reporter) -> Corpus:
+        """The corpus of the run, on each rank.
+
+        Raises `CorpusError` where it cannot be read any more, or has changed; `CheckpointError`
+        where it cannot be that of the run.
+        """
+        where, saved = str(self.directory), self.documents["corpus"]
+        reverse = self.model.config.direction == "backward"
+        text = corpus_on_all_ranks(
+            ranks, lambda: corpus_resumed(where, saved, reverse, reporter), saved, reverse
+        )
+        if text.vocabulary != self.vocabulary:
+            raise CheckpointError(f"{where}: vocabulary.json is not that of the corpus")
+        streams = self.config.batch_size or 0
+        if not 0 < 2 * streams <= len(text.train):
+            raise CheckpointError(
+                f"{where}: config.json: train.batch_size is {brief(self.config.batch_size)}, and "
+                f"the text has {len(text.train):,} symbols"
+            )
+        return text
+
+
+def read_run(directory: Path) -> SavedRun:
+    """Read the checkpoint of a run.
+
+    Raises `CheckpointError` where there is no run to go on with.
+    """
+    stored = checkpoint.load(directory, storage.KIND, training=True)
+    settings = stored.document("config").get("train")
+    if "training/state" not in stored.documents:
+        raise CheckpointError(f"{directory} holds no training state: it cannot be resumed")
+    with storage.fitting(directory):
+        _check(stored.document("config"), stored.document("training/state"))
+    if isinstance(settings, dict):  # runs of earlier versions, which knew less
+        settings = {"optimizer": "adamw", "shuffle_documents": False, **settings}
+    config = storage.config_from_json(TrainConfig, settings, f"{directory}: config.json")
+    return SavedRun(directory, stored, config, *storage.unpack(stored))
+
+
+def _check(config: dict[str, Any], state: dict[str, Any]) -> None:
+    """Raise where what a run needs to go on is missing or of another type."""
+    corpus, plan = config["corpus"], config["plan"]
+    fields: dict[str, tuple[Any, Any]] = {
+        "corpus.arguments": (corpus["arguments"], list),
+        "corpus.config": (corpus["config"], dict),
+        "corpus.key": (corpus["key"], str),
+        "plan.reading": (plan["reading"], (int, float)),
+        "plan.reasons": (plan["reasons"], list),
+        "progress": (state["progress"], dict),
+        "progress.step": (state["progress"]["step"], int),
+        "streams": (state["streams"], dict),
+        "ranks": (state.get("ranks", 1), int),
+    }
+    for name, (value, kind) in fields.items():
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise ValueError(f"{name} is {brief(value)}")
+    if not all(isinstance(name, str) for name in corpus["arguments"]):
+        raise ValueError("corpus.arguments are not names")
+    if not 0 < plan["reading"] < LARGEST:
+        raise ValueError(f"plan.reading is {brief(plan['reading'])}")
+    if config["precision"] not in ("float32", "bfloat16"):
+        raise ValueError(f"precision is {brief(config['precision'])}")
