@@ -46,7 +46,7 @@ def resume(
 
     A corpus that was edited meanwhile is refused, whatever the cache still has of it. Where the
     text is no longer there to compare (removed, or read from a pipe), its encoding in the cache is used,
-    which is said.
+    used, which is said.
 
     Parameters
     ----------
