@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -190,14 +190,11 @@ class LanguageModel:
         list of Sample
             With the log-probability of each character, and the seed that gives the text again.
         """
-        (config,) = split_options(options, SamplingConfig, given=[config])
-        ids, _ = self.encode_prompt(prompt, config)
+        ids, config = self._asked(prompt, config, options)
         samples = generate(self.decoder, self.vocabulary, ids, config, num_samples)
-        if not self.backward:
-            return samples
-        return [
-            Sample(s.text[::-1], tuple(reversed(s.log_probs)), s.seed, s.ended) for s in samples
-        ]
+        if self.backward:
+            return [replace(s, text=s.text[::-1], log_probs=s.log_probs[::-1]) for s in samples]
+        return samples
 
     def stream(
         self,
@@ -207,8 +204,7 @@ class LanguageModel:
         **options: Unpack[SamplingOptions],
     ) -> Iterator[str]:
         """The text of `generate` in pieces, as they are drawn; errors come at the call."""
-        (config,) = split_options(options, SamplingConfig, given=[config])
-        ids, _ = self.encode_prompt(prompt, config)
+        ids, config = self._asked(prompt, config, options)
         if self.backward:  # all at once, when it is asked for
             return (self.generate(prompt, config=config) for _ in range(1))
         return stream(self.decoder, self.vocabulary, ids, config)
@@ -231,8 +227,7 @@ class LanguageModel:
         config, **options
             As for `generate`.
         """
-        (config,) = split_options(options, SamplingConfig, given=[config])
-        ids, _ = self.encode_prompt(prompt, config)
+        ids, config = self._asked(prompt, config, options)
         if self.backward:
             return (self.sample(prompt, config=config)[0] for _ in range(1))
         return watch(self.decoder, self.vocabulary, ids, config, seconds)
@@ -245,6 +240,12 @@ class LanguageModel:
         other = copy.copy(self)
         other.decoder = steering.steered(self.decoder, label, strength)
         return other
+
+    def _asked(
+        self, prompt: str, config: SamplingConfig | None, options: Mapping[str, Any]
+    ) -> tuple[NDArray[Any], SamplingConfig]:
+        (config,) = split_options(options, SamplingConfig, given=[config])
+        return self.encode_prompt(prompt, config)[0], config
 
     def encode_prompt(self, prompt: str, config: SamplingConfig) -> tuple[NDArray[Any], str]:
         """Ids of a prompt in the order of reading, and the characters never seen in training."""
@@ -356,11 +357,7 @@ class LanguageModel:
             Last, mean and largest output over the text (concat pooling; Howard & Ruder 2018).
         """
         rows = [self._encode_one(text) for text in given_texts(texts)]
-        return np.stack(rows) if rows else np.empty((0, 3 * self._hidden_size), np.float32)
-
-    @property
-    def _hidden_size(self) -> int:
-        return self.model.hidden_size
+        return np.stack(rows) if rows else np.empty((0, 3 * self.model.hidden_size), np.float32)
 
     def _encode_one(self, text: str) -> NDArray[np.float32]:
         device = self.model.embedding.weight.device
@@ -368,7 +365,7 @@ class LanguageModel:
         order = order[::-1] if self.backward else order
         ids = np.concatenate([[self.vocabulary.start_id], order]).astype(np.int64)
         state = self.model.initial_state(1)
-        total = torch.zeros(self._hidden_size, device=device)
+        total = torch.zeros(self.model.hidden_size, device=device)
         largest = torch.full_like(total, -torch.inf)
         last = total
         for first in range(0, len(ids), ENCODE_WINDOW):

@@ -58,7 +58,8 @@ def picture(
             }
             _draw_loss(panels[0], run, axis, unit, smooth, line)
             _draw_loss(panels[1], run, second, unit, smooth, line)
-            _draw_rate(panels[2], run, axis, line)
+            rates = run.rows["learning_rate"]
+            panels[2].plot(run.along(axis, run.steps), rates, linewidth=1.4, **line)
             _draw_gradient(panels[3], run, axis, smooth, line)
         for axes in panels[:2]:
             axes.set_ylabel(f"loss, {name}")
@@ -87,10 +88,6 @@ def _draw_loss(
         )
 
 
-def _draw_rate(axes: Any, run: Curves, axis: str, line: dict[str, Any]) -> None:
-    axes.plot(run.along(axis, run.steps), run.rows["learning_rate"], linewidth=1.4, **line)
-
-
 def _draw_gradient(
     axes: Any, run: Curves, axis: str, smooth: float | None, line: dict[str, Any]
 ) -> None:
@@ -107,35 +104,25 @@ def _draw_gradient(
 
 
 def _finish(figure: Any, panels: Any, axis: str, second: str, title: str | None) -> None:
+    from matplotlib.ticker import EngFormatter, FuncFormatter
+
+    # 0.3 for 0.3, where a logarithmic axis would say 3 times 10 to the -1; and of ten numbers of a
+    # decade, as many as do not run into each other.
+    plain = FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "1235" else "")
     for axes, along in zip(panels, (axis, second, axis, axis), strict=True):
         axes.set_xlabel(AXIS_NAMES[along])
         axes.set_xlim(left=0)
         if along == "characters":
-            axes.xaxis.set_major_formatter(_engineering())
+            axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
     panels[2].set_ylabel("learning rate")
     panels[3].set_ylabel("gradient norm")
     panels[3].set_yscale("log")
     for ticks in (panels[3].yaxis.set_major_formatter, panels[3].yaxis.set_minor_formatter):
-        ticks(_plain_numbers())
+        ticks(plain)
     for axes, size in ((panels[0], 9), (panels[3], 8)):
         axes.legend(fontsize=size)
     if title:
         figure.suptitle(title)
-
-
-def _engineering() -> Any:
-    from matplotlib.ticker import EngFormatter
-
-    return EngFormatter(sep=" ")
-
-
-def _plain_numbers() -> Any:
-    """0.3 for 0.3, where a logarithmic axis would say 3 times 10 to the -1."""
-    from matplotlib.ticker import FuncFormatter
-
-    # Of ten numbers of a decade, as many as do not run into each other.
-    shown = ("1", "2", "3", "5")
-    return FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in shown else "")
 
 
 def _limit(axes: Any, runs: Sequence[Curves], unit: float) -> None:

@@ -1,11 +1,11 @@
-"""Ctrl-C and SIGTERM end a loop after its step."""
+"""What Ctrl-C and SIGTERM do while a job runs."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 
@@ -16,20 +16,26 @@ class Stoppable(Protocol):
 
 
 @contextlib.contextmanager
-def stopping_softly(job: Stoppable) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the run after the step; a second one ends it at once."""
+def interrupts(handle: Callable[[], None]) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM call `handle` while the block runs; in the main thread alone."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-
-    def stop(number: int, frame: object) -> None:
-        if job.stop_requested:
-            raise KeyboardInterrupt
-        job.stop_requested = True
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda *_: handle()) for number in numbers}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def stopping_softly(job: Stoppable) -> contextlib.AbstractContextManager[None]:
+    """Let Ctrl-C and SIGTERM end the run after the step; a second one ends it at once."""
+
+    def stop() -> None:
+        if job.stop_requested:
+            raise KeyboardInterrupt
+        job.stop_requested = True
+
+    return interrupts(stop)

@@ -271,10 +271,8 @@ def _read_files(
 
 def listed_files(directory: Path) -> dict[str, int]:
     """Size in bytes of each file that a folder's manifest names, itself not among them."""
-    return {
-        name: _size(directory, name, entry)
-        for name, entry in _listed(directory, _read_manifest(directory)).items()
-    }
+    entries = _listed(directory, _read_manifest(directory))
+    return {name: _size(directory, name, entry) for name, entry in entries.items()}
 
 
 def _listed(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:

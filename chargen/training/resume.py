@@ -45,7 +45,7 @@ def resume(
     interrupted, bit by bit.
 
     A corpus that was edited meanwhile is refused, whatever the cache still has of it. Where the
-    text is no longer there to compare (removed, or read from a pipe), its encoding in the cache is used,
+    text is no longer there to compare (removed, or read from a pipe), its encoding in the cache is
     used, which is said.
 
     Parameters

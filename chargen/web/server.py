@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from chargen.errors import ConfigError, MissingExtraError
+from chargen.runtime.signals import interrupts
 from chargen.web.jobs import JobRunner
 from chargen.web.models import Models
 
@@ -107,15 +107,7 @@ def served(folder: str | Path, port: int | None = None) -> Iterator[str]:
 def serve(folder: str | Path, port: int | None, ready: Callable[[str], None]) -> None:
     """Serve until Ctrl-C or SIGTERM; a training that goes on then keeps its checkpoint."""
     asked = threading.Event()
-    before = {
-        number: signal.signal(number, lambda *_: asked.set())
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        with served(folder, port) as address:
-            ready(address)
-            while not asked.wait(0.5):  # with a timeout, so that signals are heard everywhere
-                pass
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with interrupts(asked.set), served(folder, port) as address:
+        ready(address)
+        while not asked.wait(0.5):  # with a timeout, so that signals are heard everywhere
+            pass
