@@ -84,7 +84,6 @@ for command in (
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run the command line and exit."""
     prepare_streams()
     logging.basicConfig(format="chargen: %(message)s", level=logging.WARNING)
     sys.exit(_run(arguments))

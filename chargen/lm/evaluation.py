@@ -30,7 +30,6 @@ WARM_UP = 256
 
 
 def bits(nats: float) -> float:
-    """Nats as bits."""
     return nats / math.log(2)
 
 

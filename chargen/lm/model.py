@@ -55,7 +55,6 @@ class CharLM(nn.Module):
             self.layers.make_orthogonal()
 
     def initial_state(self, batch_size: int) -> State:
-        """Zeros: the state before anything was read; see `RecurrentLayers.initial_state`."""
         return self.layers.initial_state(batch_size)
 
     def features(self, ids: Tensor, state: State) -> tuple[Tensor, State]:

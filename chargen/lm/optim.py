@@ -89,7 +89,6 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Change the weights that have a gradient."""
         for group in self.param_groups:
             rate, decay = group["lr"], group["weight_decay"]
             for matrix in group["params"]:
@@ -201,14 +200,12 @@ class WeightAverage:
         self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
 
     def update(self, step: int) -> None:
-        """Take in the weights after `step` steps."""
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(
             list(self.average.values()), [p.detach() for p in self.parameters.values()], 1 - decay
         )
 
     def load(self, average: dict[str, Tensor]) -> None:
-        """Put back an `average` that was saved."""
         for name, value in self.average.items():
             value.copy_(average[name])
 

@@ -91,7 +91,7 @@ def flops_per_character(model: ModelConfig) -> float:
 
 
 def flops_of_muon(model: ModelConfig) -> float:
-    """Floating-point operations of one step of Muon (see `chargen.lm.muon`)."""
+    """Floating-point operations of one step of `chargen.lm.optim.Muon`."""
     hidden, embedding = model.hidden_size or 0, model.embedding_size or 0
     layers = model.num_layers or 1
     matrices = [(hidden, embedding), *[(hidden, hidden)] * (2 * layers - 1)]
@@ -156,7 +156,6 @@ def suggestion(characters: int, flops_per_second: float = 2.5e11) -> tuple[float
 
 
 def _fill(config: Any, **defaults: Any) -> Any:
-    """The config with `defaults` where it has None."""
     return replace(config, **{k: v for k, v in defaults.items() if getattr(config, k) is None})
 
 

@@ -25,7 +25,6 @@ FEWEST_LINES, MOST_LINES = 4, 60
 
 
 def step_of(bits: float) -> int:
-    """The step of a surprise, from 0 to 5."""
     return next(step for step, (end, _) in enumerate(STEPS) if bits < end or end == math.inf)
 
 
@@ -71,7 +70,6 @@ def page(text: str, bits: Sequence[float], title: str) -> str:
 
 
 def picture(text: str, bits: Sequence[float], title: str) -> bytes:
-    """The text as a PNG."""
     painted = PaintedText(text, [step_of(value) for value in bits], FEWEST_LINES, MOST_LINES)
     mean = sum(bits) / len(bits)
     with drawing("--png", fonts=MONOSPACED) as figures:

@@ -64,5 +64,4 @@ def device_of(config: Any, ranks: Ranks | None = None) -> torch.device:
 
 
 def versions() -> dict[str, str]:
-    """Of what a checkpoint was made with."""
     return {"python": platform.python_version(), "torch": str(torch.__version__)}

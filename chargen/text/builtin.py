@@ -23,7 +23,6 @@ _LEFT_OUT = {"site-packages", "dist-packages", "__pycache__", "test", "tests", "
 
 
 def resolve_builtin(name: str) -> list[Source]:
-    """The sources behind one of `NAMES`."""
     if name == "python-docs":
         return [Source(name, form="topics", size=sum(len(text) for text in topics()))]
     root = Path(sysconfig.get_paths()["stdlib"])

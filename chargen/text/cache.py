@@ -150,13 +150,11 @@ def trim(folder: Path, limit: float) -> list[Encoding]:
 
 
 def older_than(some: Iterable[Encoding], days: float) -> list[Encoding]:
-    """Those that were not used for some days."""
     now = time.time()
     return [one for one in some if now - one.used > days * 86400]
 
 
 def note_use(place: Path) -> None:
-    """Let an encoding count as used now."""
     with contextlib.suppress(OSError):  # a cache may be read-only
         os.utime(place / META)
 

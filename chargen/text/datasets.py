@@ -172,7 +172,6 @@ class Reference:
 
     @property
     def name(self) -> str:
-        """Short, fit for the name of a folder."""
         stem = self.dataset.name
         return stem if self.part is None else f"{stem}-{self.part}"
 

@@ -50,7 +50,6 @@ class Downloader:
         self._discard()
 
     def _discard(self) -> None:
-        """Forget what came so far."""
         self.part.unlink(missing_ok=True)
         self._note.unlink(missing_ok=True)
 

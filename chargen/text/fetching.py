@@ -38,7 +38,6 @@ class Fetched:
     bytes: int  # of the parts
 
     def path(self, part: str) -> Path:
-        """Where a part lies."""
         return self.folder / self.dataset.parts[part]
 
 

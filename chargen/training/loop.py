@@ -62,7 +62,6 @@ class Loop(Generic[AnyTask]):
 
     @property
     def progress(self) -> Progress:
-        """Where the run stands."""
         return self.task.progress
 
     def run(self) -> None:
@@ -131,7 +130,6 @@ class Loop(Generic[AnyTask]):
         }
 
     def _skip(self) -> None:
-        """Leave the weights alone."""
         self.progress.skipped += 1
         self.progress.skipped_in_row += 1
         self.task.skipped()
@@ -242,7 +240,6 @@ class Loop(Generic[AnyTask]):
         return self._saved_at[0]
 
     def save_now(self) -> None:
-        """Write a checkpoint of this step."""
         self.save(self)
         self._saved_at = (self.progress.step, self.progress.seconds)
 

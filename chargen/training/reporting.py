@@ -75,7 +75,6 @@ class Events:
             raise ConfigError(f"--tensorboard: {directory}: {error.strerror}") from error
 
     def __call__(self, row: Mapping[str, Any]) -> None:
-        """Write a row."""
         for key, value in row.items():
             if key in _PLACE or isinstance(value, bool) or not isinstance(value, int | float):
                 continue
@@ -84,7 +83,6 @@ class Events:
             self._writer.add_scalar(tag, value, row["step"])
 
     def close(self) -> None:
-        """Write what is left."""
         self._writer.close()
 
 

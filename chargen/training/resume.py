@@ -205,12 +205,10 @@ class SavedRun:
 
     @property
     def state(self) -> dict[str, Any]:
-        """Where the loop stood."""
         return self.stored.document("training/state")
 
     @property
     def plan(self) -> recipes.Plan:
-        """The choices of the run."""
         saved = self.documents["plan"]
         return recipes.Plan(
             self.model.config, self.config, saved["reading"], tuple(saved["reasons"])

@@ -50,7 +50,6 @@ class Job:
 
     @property
     def over(self) -> bool:
-        """Whether nothing more will happen."""
         return self.state in ("finished", "stopped", "failed")
 
     def hear(self, kind: str, values: Mapping[str, Any]) -> None:
@@ -142,7 +141,6 @@ class JobRunner:
 
 
 def _listen(pipe: Connection, process: Any, job: Job) -> None:
-    """Take what the run tells until it is gone."""
     while True:
         try:
             kind, values = pipe.recv()
@@ -206,7 +204,6 @@ class _Telling(Reporter):
 
 
 def _run(pipe: Connection, stop: Any, corpus: str, out: str, options: dict[str, Any]) -> None:
-    """Train, and tell how it ended."""
     reporter = _Telling(pipe, stop)
     state, message, sample = "failed", "", ""
     try:

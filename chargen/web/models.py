@@ -37,7 +37,6 @@ class Models:
         return self._names(LANGUAGE_MODEL)
 
     def classifiers(self) -> list[str]:
-        """Names of the classifiers."""
         return self._names(CLASSIFIER)
 
     def language_model(self, name: str | None) -> LanguageModel:

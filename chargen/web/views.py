@@ -43,13 +43,11 @@ th, td { border-bottom-width: 1px !important; padding: .25rem .5rem .25rem 0 !im
 
 
 def problem(error: Exception | str) -> str:
-    """A sentence that says what went wrong."""
     words = "there is not enough memory" if isinstance(error, MemoryError) else str(error)
     return f'<p class="problem" role="alert">{safe(words)}</p>'
 
 
 def said(text: str) -> str:
-    """A sentence."""
     return f"<p>{safe(text)}</p>" if text else ""
 
 
@@ -102,7 +100,6 @@ _STATES = {
 
 
 def state(job: Job | None) -> str:
-    """How far a run is."""
     if job is None:
         return "<p>Nothing has been trained here yet.</p>"
     heading = f"<p><strong>{safe(job.name)}</strong> {_STATES[job.state]}"
