@@ -6,12 +6,14 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
 import pytest
 
 from chargen.cli import progress
+from chargen.cli.main import main
 from chargen.cli.sentiment import verdicts
 from tests.sentiment.models import save_classifier, tiny_classifier
 
@@ -65,12 +67,49 @@ def ended(process: subprocess.Popen[bytes]) -> tuple[int, str]:
     return process.returncode, error.decode()
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_a_reader_who_is_gone(name: str, places: dict[str, str]) -> None:
+PROCESSES = ["help", "predict lines"]
+"""Those that are also run in a process of their own, where Python itself ends."""
+
+Here = Callable[[str, IO[str]], tuple[int, str]]
+
+
+@pytest.fixture
+def here(
+    places: dict[str, str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Here:
+    """Run a command in this process, with another stdout: its exit code and what it said."""
+
+    def run(name: str, stdout: IO[str]) -> tuple[int, str]:
+        capfd.readouterr()
+        with Path(places["LINES"]).open(encoding="utf-8") as lines:
+            monkeypatch.setattr(sys, "stdin", lines)
+            monkeypatch.setattr(sys, "stdout", stdout)
+            with pytest.raises(SystemExit) as stopped:
+                main([places.get(word, word) for word in COMMANDS[name]])
+        code = stopped.value.code
+        assert isinstance(code, int)
+        return code, capfd.readouterr().err
+
+    return run
+
+
+def gone() -> int:
+    """A pipe that nobody reads, to write into."""
     reading, writing = os.pipe()
     os.close(reading)
-    process = start(name, places, writing)
-    os.close(writing)
+    return writing
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_reader_who_is_gone(name: str, here: Here) -> None:
+    with os.fdopen(gone(), "w", encoding="utf-8") as writing:
+        assert here(name, writing) == (0, "")
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_a_process_whose_reader_is_gone(name: str, places: dict[str, str]) -> None:
+    with os.fdopen(gone(), "wb") as writing:
+        process = start(name, places, writing)
     assert ended(process) == (0, "")
 
 
@@ -86,11 +125,18 @@ def test_a_reader_who_has_enough(name: str, places: dict[str, str]) -> None:
 
 @pytest.mark.skipif(not FULL.exists(), reason="the system has no /dev/full")
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_full_disk(name: str, places: dict[str, str]) -> None:
+def test_a_full_disk(name: str, here: Here) -> None:
+    full = FULL.open("w", encoding="utf-8")  # closing it would write again
+    assert here(name, full) == (1, "chargen: No space left on device\n")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())
+    full.close()
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="the system has no /dev/full")
+@pytest.mark.parametrize("name", PROCESSES)
+def test_a_process_on_a_full_disk(name: str, places: dict[str, str]) -> None:
     with FULL.open("wb") as full:
-        code, error = ended(start(name, places, full))
-    assert code == 1
-    assert error == "chargen: No space left on device\n"
+        assert ended(start(name, places, full)) == (1, "chargen: No space left on device\n")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sh closes the streams")
