@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -33,9 +34,11 @@ Command = Callable[..., Result]
 def chargen(capfd: pytest.CaptureFixture[str]) -> Command:
     """Run a command in this process."""
 
-    def run(*arguments: object) -> Result:
+    def run(*arguments: object, stdin: str | bytes = b"") -> Result:
+        data = stdin.encode() if isinstance(stdin, str) else stdin
         capfd.readouterr()
-        with pytest.raises(SystemExit) as stopped:
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stopped:
+            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), encoding="utf-8"))
             main([str(argument) for argument in arguments])
         captured = capfd.readouterr()
         code = stopped.value.code

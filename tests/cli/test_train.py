@@ -14,9 +14,9 @@ STEPS = ("--steps", "20", *SMALL)
 
 
 def test_ends_with_bits_per_character_and_a_sample(
-    chargen_process: Command, corpus: Path, tmp_path: Path
+    chargen: Command, corpus: Path, tmp_path: Path
 ) -> None:
-    result = chargen_process("train", corpus, "--out", tmp_path / "m", *STEPS)
+    result = chargen("train", corpus, "--out", tmp_path / "m", *STEPS)
     assert result.code == 0, result.err
     assert "bits per character" in result.out
     assert "sample:" in result.out
@@ -74,7 +74,7 @@ def test_a_folder_that_is_no_checkpoint_is_not_replaced(
 
 @pytest.mark.parametrize("kind", ["stdin", "xz", "jsonl", "folder", "bytes", "names"])
 def test_every_kind_of_corpus_trains_evaluates_and_samples(
-    chargen: Command, chargen_process: Command, tmp_path: Path, kind: str
+    chargen: Command, tmp_path: Path, kind: str
 ) -> None:
     out = tmp_path / "model"
     path, extra, stdin = tmp_path / "text.txt", [], ""
@@ -100,7 +100,7 @@ def test_every_kind_of_corpus_trains_evaluates_and_samples(
     elif kind == "names":
         extra = ["--documents", "lines"]
     arguments = ("train", argument, "--out", out, *STEPS, *extra)
-    trained = chargen_process(*arguments, stdin=stdin) if stdin else chargen(*arguments)
+    trained = chargen(*arguments, stdin=stdin)
     assert trained.code == 0, trained.err
     evaluated = chargen("evaluate", out, path, "--json")
     assert evaluated.code == 0, evaluated.err
@@ -214,9 +214,9 @@ def test_an_enormous_learning_rate_ends_in_advice_or_a_usable_model(
         assert "--learning-rate" in result.err
 
 
-def test_an_endless_pipe_ends_at_the_limit(chargen_process: Command, tmp_path: Path) -> None:
+def test_an_endless_pipe_ends_at_the_limit(chargen: Command, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    result = chargen_process(
+    result = chargen(
         *("train", "-", "--out", out, "--max-bytes", 100_000), stdin="endless text\n" * 10_000
     )
     assert result.code == 1
