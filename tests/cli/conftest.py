@@ -37,9 +37,10 @@ def chargen(capfd: pytest.CaptureFixture[str]) -> Command:
     def run(*arguments: object, stdin: str | bytes = b"") -> Result:
         data = stdin.encode() if isinstance(stdin, str) else stdin
         capfd.readouterr()
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stopped:
+        with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), encoding="utf-8"))
-            main([str(argument) for argument in arguments])
+            with pytest.raises(SystemExit) as stopped:
+                main([str(argument) for argument in arguments])
         captured = capfd.readouterr()
         code = stopped.value.code
         assert isinstance(code, int)
