@@ -66,7 +66,7 @@ WATCHED = (
     (os, "fsync"),
     (os, "rename"),
     (os, "mkdir"),
-    (directories, "_exchange"),
+    (directories, "exchange"),
     (shutil, "rmtree"),
 )
 """The calls by which a checkpoint comes about."""

@@ -518,7 +518,7 @@ def test_a_reader_never_sees_half_of_one(
     exchange: bool, saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not exchange:
-        monkeypatch.setattr(directories, "_exchange", lambda *_: False)
+        monkeypatch.setattr(directories, "exchange", lambda *_: False)
     done = threading.Event()
     found: list[int] = []
     failures: list[BaseException] = []

@@ -28,7 +28,7 @@ def folder(path: Path, content: str) -> Path:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways of replacing; the first only where the system has it."""
     if request.param == "two renames":
-        monkeypatch.setattr(directories, "_exchange", lambda *_: False)
+        monkeypatch.setattr(directories, "exchange", lambda *_: False)
     return str(request.param)
 
 
@@ -58,7 +58,7 @@ def test_leftovers_of_a_crash_are_cleared(way: str, target_exists: bool, tmp_pat
 
 def test_target_always_exists_while_it_is_exchanged(tmp_path: Path) -> None:
     new, target = folder(tmp_path / "new", "new"), folder(tmp_path / "target", "old")
-    if not directories._exchange(new, target):
+    if not directories.exchange(new, target):
         pytest.skip("this system cannot exchange two names")
     assert (target / "file").read_text() == "new"
     assert (new / "file").read_text() == "old"
@@ -67,7 +67,7 @@ def test_target_always_exists_while_it_is_exchanged(tmp_path: Path) -> None:
 def test_a_failing_rename_leaves_the_target(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(directories, "_exchange", lambda *_: False)
+    monkeypatch.setattr(directories, "exchange", lambda *_: False)
     new, target = folder(tmp_path / "new", "new"), folder(tmp_path / "target", "old")
     rename = Path.rename
 
@@ -86,7 +86,7 @@ def test_a_failing_rename_leaves_the_target(
 def test_an_exchange_that_fails_is_an_error(tmp_path: Path) -> None:
     folder(tmp_path / "target", "old")
     with pytest.raises(FileNotFoundError):
-        directories._exchange(tmp_path / "missing", tmp_path / "target")
+        directories.exchange(tmp_path / "missing", tmp_path / "target")
     assert (tmp_path / "target" / "file").read_text() == "old"
 
 
@@ -95,7 +95,7 @@ def test_other_systems_do_not_try_to_exchange(
 ) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     new, target = folder(tmp_path / "new", "new"), folder(tmp_path / "target", "old")
-    assert not directories._exchange(new, target)
+    assert not directories.exchange(new, target)
     assert (target / "file").read_text() == "old"
 
 

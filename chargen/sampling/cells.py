@@ -31,7 +31,7 @@ MAX_TABLE_BYTES = 256 * 2**20
 MIN_ROWS = 8
 """Fewest rows of a product for several streams (see `StepBuffers`)."""
 
-_LARGE = 2**16
+LARGE = 2**16
 """Weights from which threads share a product with one vector: fewer are read before they wake."""
 
 
@@ -274,7 +274,7 @@ def _product(out: Tensor, matrix: Tensor, source: Tensor) -> Callable[[], object
         # the sum stays in float32
         return lambda: out.add_(torch.nn.functional.linear(source.to(matrix.dtype), matrix))
     count = math.gcd(torch.get_num_threads(), len(matrix))
-    if out.device.type != "cpu" or matrix.numel() < _LARGE or count == 1:
+    if out.device.type != "cpu" or matrix.numel() < LARGE or count == 1:
         return partial(out.addmv_, matrix, source)
     blocks = matrix.view(count, -1, matrix.shape[1]).mT  # (blocks, K, N / blocks)
     return partial(out.view(count, 1, -1).baddbmm_, source.expand(count, 1, -1), blocks)

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from chargen.lm.model import CharLM
     from chargen.lm.recurrent import State
 
-_PREFILL_WINDOW = 1024
+PREFILL_WINDOW = 1024
 
-_TAIL = 8192
+TAIL = 8192
 """Ids at the end of a long prompt that are tried first (see `Decoder._settled_tail`)."""
 
 _SETTLED = 1e-6
@@ -46,8 +46,8 @@ class Decoder:
 
     def __init__(self, model: CharLM, precision: str = "float32") -> None:
         self.model = model
-        self._weights = prepare(model, getattr(torch, precision))
-        self._buffers = StepBuffers(self._weights, 1)
+        self.weights = prepare(model, getattr(torch, precision))
+        self._buffers = StepBuffers(self.weights, 1)
         self._move: Move | None = None
 
     @property
@@ -58,12 +58,12 @@ class Decoder:
     @property
     def device(self) -> torch.device:
         """Where the weights lie."""
-        return self._weights.embedding.device
+        return self.weights.embedding.device
 
     def clone(self) -> Decoder:
         """Return a decoder on the same weights with its own copy of the state."""
         other = object.__new__(type(self))
-        other.model, other._weights, other._move = self.model, self._weights, self._move
+        other.model, other.weights, other._move = self.model, self.weights, self._move
         other.state = self.state
         return other
 
@@ -81,14 +81,14 @@ class Decoder:
     def state(self) -> tuple[Tensor, ...]:
         """A copy of the state, as the model has it: (h, c) or (h,), each (layers, B, H)."""
         buffers = self._buffers
-        shape = (len(buffers.hidden), buffers.rows, self._weights.hidden_size)
+        shape = (len(buffers.hidden), buffers.rows, self.weights.hidden_size)
         parts = [buffers.hidden, buffers.cells] if buffers.cells else [buffers.hidden]
         return tuple(torch.stack(p).view(shape)[:, : buffers.batch_size].clone() for p in parts)
 
     @state.setter
     def state(self, state: tuple[Tensor, ...]) -> None:
         batch_size = state[0].shape[1]
-        buffers = StepBuffers(self._weights, batch_size)
+        buffers = StepBuffers(self.weights, batch_size)
         parts = [buffers.hidden, buffers.cells] if buffers.cells else [buffers.hidden]
         for part, values in zip(parts, state, strict=True):
             for buffer, value in zip(part, values, strict=True):
@@ -102,7 +102,7 @@ class Decoder:
     def prefill(self, ids: Tensor, state: tuple[Tensor, ...] | None = None) -> Tensor:
         """Read ids, (T,) or (T, B), by the model's fused kernel, from a state or its first one.
 
-        Of a prompt much longer than `_TAIL` only the end is read where that settles the state. The
+        Of a prompt much longer than `TAIL` only the end is read where that settles the state. The
         logits (B, V) float32 of what comes after the last id are returned.
         """
         ids = ids if ids.dim() == 2 else ids.unsqueeze(1)
@@ -127,16 +127,16 @@ class Decoder:
 
     def _read(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
         """The outputs (B, H) after the last of ids (T, B), and the state."""
-        for window in torch.split(ids, _PREFILL_WINDOW):
+        for window in torch.split(ids, PREFILL_WINDOW):
             features, state = self.model.features(window, state)
         return features[-1], state
 
     def _settled_tail(self, ids: Tensor, state: State) -> tuple[Tensor, State] | None:
         """What `_read` gives, from the last ids alone; None where more must be read."""
-        length = _TAIL
+        length = TAIL
         if ids.shape[1] != 1 or len(ids) < 4 * length:
             return None
-        _, other = self._read(ids[:_PREFILL_WINDOW], state)
+        _, other = self._read(ids[:PREFILL_WINDOW], state)
         both = tuple(torch.cat(parts, 1) for parts in zip(state, other, strict=True))
         while 4 * length <= len(ids):
             outputs, after = self._read(ids[-length:].expand(-1, 2), both)

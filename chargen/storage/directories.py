@@ -71,7 +71,7 @@ def replace_directory(new: Path, target: Path, previous: Path) -> None:
     leaves the old directory at `previous`, where readers look for it. After an `OSError` `target`
     is what it was.
     """
-    if target.exists() and not _exchange(new, target):
+    if target.exists() and not exchange(new, target):
         shutil.rmtree(previous, ignore_errors=True)
         target.rename(previous)
         try:
@@ -86,7 +86,7 @@ def replace_directory(new: Path, target: Path, previous: Path) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _exchange(first: Path, second: Path) -> bool:
+def exchange(first: Path, second: Path) -> bool:
     """Exchange two names in one step; False where the system cannot."""
     if not sys.platform.startswith("linux"):
         return False

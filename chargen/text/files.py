@@ -143,7 +143,7 @@ def byte_blocks(
     # Of a pipe the size is not known.
     guarded = source.compression and source.size
     likely = max(UNPACKED_BYTES, MOST_TIMES * source.size) if guarded else None
-    for block in _byte_blocks(source, advance):
+    for block in unpacked_blocks(source, advance):
         done += len(block)
         if max_bytes is not None:
             if done > max_bytes:
@@ -156,7 +156,7 @@ def byte_blocks(
         yield block
 
 
-def _byte_blocks(source: Source, advance: Advance | None) -> Iterator[bytes]:
+def unpacked_blocks(source: Source, advance: Advance | None) -> Iterator[bytes]:
     if not source.compression:
         yield from raw_blocks(source, advance)
         return

@@ -166,7 +166,7 @@ def read(
     str
         At most 1,048,576 characters.
     """
-    return _gathered(_stream(sources, config, [] if notes is None else notes, advance))
+    return gathered(_stream(sources, config, [] if notes is None else notes, advance))
 
 
 def read_all(corpora: Sequence[str], config: CorpusConfig, notes: list[str] | None = None) -> str:
@@ -187,7 +187,7 @@ def _stream(
         if config.normalize:
             pieces = normalized(pieces, config.normalize)
         if config.documents == "lines" and not _cleaned_by_line(source, config):
-            pieces = _lines_apart(pieces)
+            pieces = lines_apart(pieces)
         for piece in pieces:
             last = piece[-1]
             yield piece
@@ -262,7 +262,7 @@ def _cleaned_lines(pieces: Iterable[str], documents: str | None) -> Iterator[str
             yield text + end
 
 
-def _lines_apart(pieces: Iterable[str]) -> Iterator[str]:
+def lines_apart(pieces: Iterable[str]) -> Iterator[str]:
     """Every newline ends a document; lines without a character are none."""
     inside = False
     for piece in pieces:
@@ -274,7 +274,7 @@ def _lines_apart(pieces: Iterable[str]) -> Iterator[str]:
             yield text
 
 
-def _gathered(pieces: Iterable[str]) -> Iterator[str]:
+def gathered(pieces: Iterable[str]) -> Iterator[str]:
     """Join small pieces and cut large ones: a folder of many small files is no slower."""
     held: list[str] = []
     length = 0

@@ -199,7 +199,7 @@ def _train(runner: JobRunner, models: Models, tabs: gr.Tabs, writer: gr.Dropdown
             gr.HTML(views.said("Bits per character: training (blue) and validation (orange)"))
             # With a label or a legend of its own Gradio cuts the axes off.
             curve = gr.LinePlot(
-                _frame(runner.job),
+                curve_frame(runner.job),
                 x="characters read",
                 y="bits per character",
                 y_title=" ",
@@ -232,7 +232,7 @@ def _train(runner: JobRunner, models: Models, tabs: gr.Tabs, writer: gr.Dropdown
         if seen == now:
             return tuple(gr.skip() for _ in range(5))
         ready = gr.Button(visible=job is not None and job.state in ("finished", "stopped"))
-        return now, views.state(job), _frame(job), views.sample(job), ready
+        return now, views.state(job), curve_frame(job), views.sample(job), ready
 
     # Each page looks by itself: it also sees what another person began, and goes on after a sleep.
     told = gr.State(())
@@ -256,7 +256,7 @@ def _read(files: Sequence[str]) -> str:
     return sources.read_all(list(files), CorpusConfig(encoding=AUTO_ENCODING))
 
 
-def _frame(job: Job | None) -> pd.DataFrame:
+def curve_frame(job: Job | None) -> pd.DataFrame:
     """The curve. Gradio takes types and colours from the first frame that it is given."""
     lines = {"training": job.training, "validation": job.validation} if job else {}
     rows = [

@@ -46,8 +46,8 @@ def test_a_bomb_is_defused_unless_it_is_allowed(
             unpacked += len(block)
             yield block
 
-    real = files._byte_blocks
-    monkeypatch.setattr(files, "_byte_blocks", count)
+    real = files.unpacked_blocks
+    monkeypatch.setattr(files, "unpacked_blocks", count)
     limit = max(1_000_000, 500 * path.stat().st_size)
     if limit < 8_000_000:  # gzip packs a thousand times at most
         with pytest.raises(CorpusError, match=rf"bomb\.txt\{suffix} unpacks.*--max-bytes"):

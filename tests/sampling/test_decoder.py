@@ -42,7 +42,7 @@ def check_against_the_model(*shape: Any) -> None:
     cell, layers, tied, table, batch_size = shape
     model = small_model(SIZE, cell=cell, layers=layers, tied=tied)
     decoder = Decoder(model)
-    assert (decoder._weights.table is not None) == table
+    assert (decoder.weights.table is not None) == table
     ids = torch.randint(SIZE, (40, batch_size))
     expected = model_log_probs(model, ids)
     got = [decoder.prefill(ids[:10])]
@@ -67,7 +67,7 @@ def two_threads() -> Iterator[None]:
 def test_threads_share_the_products_of_one_stream(
     cell: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cells, "_LARGE", 1)
+    monkeypatch.setattr(cells, "LARGE", 1)
     check_against_the_model(cell, 2, False, True, 1)
     monkeypatch.setattr(cells, "MAX_TABLE_BYTES", 0)
     check_against_the_model(cell, 2, False, False, 1)
@@ -147,8 +147,8 @@ def test_empty_prompt_is_refused() -> None:
 
 def long_prompt(model: CharLM, monkeypatch: pytest.MonkeyPatch) -> tuple[torch.Tensor, list[int]]:
     """40 tails' worth of ids, and a list that learns how many steps the model takes."""
-    monkeypatch.setattr(decoder_module, "_TAIL", 50)
-    monkeypatch.setattr(decoder_module, "_PREFILL_WINDOW", 20)
+    monkeypatch.setattr(decoder_module, "TAIL", 50)
+    monkeypatch.setattr(decoder_module, "PREFILL_WINDOW", 20)
     steps: list[int] = []
     features = model.features
 

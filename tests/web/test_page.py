@@ -104,11 +104,11 @@ def test_trains_on_an_uploaded_file_and_writes_with_it(
 
 def test_the_curve_has_types_and_both_lines_from_the_beginning() -> None:
     pytest.importorskip("gradio", reason="needs chargen[web]")
-    from chargen.web.page import _frame
+    from chargen.web.page import curve_frame
 
     job = Job("fox", training=[(100, 4.0), (200, 3.0)], validation=[(150, 3.5)])
     for found in (None, Job("fox"), job):
-        frame = _frame(found)
+        frame = curve_frame(found)
         assert list(frame.dtypes[:2]) == ["float64", "float64"]
         assert set(frame["text"]) == {"training", "validation"}
     assert frame["bits per character"].dropna().tolist() == [4.0, 3.0, 3.5]
