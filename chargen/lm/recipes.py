@@ -66,17 +66,17 @@ class Plan:
 
     model: ModelConfig
     train: TrainConfig
-    # characters that will be read, repeats included (an estimate for a budget in minutes)
-    reading: float
+    # repeats included; an estimate for a budget in minutes
+    characters_read: float
     reasons: tuple[str, ...]  # what was chosen and why, a sentence each
 
     @property
     def evaluation_characters(self) -> int:
         """Validation characters for each evaluation on the way.
 
-        Reading without learning costs a third of learning: 12 x reading / 80 / 3 is 5 % of it.
+        Reading without learning costs a third of learning: 12 x characters / 80 / 3 is 5 % of it.
         """
-        return max(25_000, int(self.reading / 80))
+        return max(25_000, int(self.characters_read / 80))
 
 
 def flops_per_character(model: ModelConfig) -> float:
@@ -150,7 +150,7 @@ def suggestion(characters: int, flops_per_second: float = 2.5e11) -> tuple[float
         model = ModelConfig(vocabulary_size=100)
         made = plan(model, TrainConfig(minutes=minutes), training, flops_per_second)
         chosen = float(minutes), made.model.hidden_size or 0
-        if made.reading >= ENOUGH * training:
+        if made.characters_read >= ENOUGH * training:
             break
     return chosen
 
@@ -176,10 +176,13 @@ def _choose_sizes(
         for _, hidden, _ in SIZES
     ]
     if model.hidden_size is not None:
-        return candidates[0], _reading(train, characters, candidates[0], flops_per_second)
-    chosen, reading = candidates[0], _reading(train, characters, candidates[0], flops_per_second)
+        return candidates[0], _characters_read(train, characters, candidates[0], flops_per_second)
+    chosen, reading = (
+        candidates[0],
+        _characters_read(train, characters, candidates[0], flops_per_second),
+    )
     for (needed, _, _), candidate in zip(SIZES, candidates, strict=True):
-        would_read = _reading(train, characters, candidate, flops_per_second)
+        would_read = _characters_read(train, characters, candidate, flops_per_second)
         too_often = train.minutes is not None and reading > OFTEN * characters
         weights = flops_per_character(candidate) / 6
         if would_read >= needed or (too_often and weights <= WEIGHTS_A_CHARACTER * characters):
@@ -191,7 +194,7 @@ def _choose_sizes(
     return chosen, reading
 
 
-def _reading(
+def _characters_read(
     train: TrainConfig, characters: int, model: ModelConfig, flops_per_second: float | None
 ) -> float:
     if train.epochs is not None:

@@ -59,37 +59,19 @@ def _splits(dataset: Dataset, path: Path, folder: Path) -> None:
         member = next((one for one in archive.infolist() if one.filename == dataset.name), None)
         if member is None:
             raise CorpusError(f"{dataset.name}: the archive holds no file of that name")
-        whole = folder / "whole"
-        limit = _limit(path)
-        algorithm, _, published = (dataset.files[0].member_hash or "sha256:").partition(":")
-        digest = hashlib.new(algorithm)
-        with archive.open(member) as source, whole.open("wb") as target:
-            for block in _blocks(source, dataset.name, limit):
-                digest.update(block)
-                target.write(block)
-    if published and digest.hexdigest() != published:
+        with archive.open(member) as source:
+            data = b"".join(_blocks(source, dataset.name, _limit(path)))
+    algorithm, _, published = (dataset.files[0].member_hash or "sha256:").partition(":")
+    if published and hashlib.new(algorithm, data).hexdigest() != published:
         raise CorpusError(f"{dataset.name}: the text in the archive is not the published one")
-    size = whole.stat().st_size
-    with whole.open("rb") as file:
-        ends = [_character_begin(file, int(size * share)) for share in CUTS] + [size]
-        file.seek(0)
-        for name, end in zip(dataset.parts.values(), ends, strict=True):
-            with (folder / name).open("wb") as target:
-                while (left := end - file.tell()) > 0:
-                    block = file.read(min(BLOCK, left))
-                    if not block:
-                        raise CorpusError(f"{dataset.name}: the text changed while it was cut")
-                    target.write(block)
-    whole.unlink()
+    ends = [_character_begin(data, int(len(data) * share)) for share in CUTS]
+    for name, begin, end in zip(dataset.parts.values(), [0, *ends], [*ends, None], strict=True):
+        (folder / name).write_bytes(data[begin:end])
 
 
-def _character_begin(file: IO[bytes], place: int) -> int:
+def _character_begin(data: bytes, place: int) -> int:
     """The last place up to `place` where a character of UTF-8 begins: three bytes off at most."""
-    while place > 0:
-        file.seek(place)
-        byte = file.read(1)
-        if not byte or not 0x80 <= byte[0] < 0xC0:
-            break
+    while 0 < place < len(data) and 0x80 <= data[place] < 0xC0:
         place -= 1
     return place
 

@@ -113,7 +113,7 @@ def train(
         seed_everything(plan.train.seed, plan.train.deterministic)
         documents = {
             "corpus": corpus_saved,
-            "plan": {"reading": plan.reading, "reasons": plan.reasons},
+            "plan": {"reading": plan.characters_read, "reasons": plan.reasons},
             "precision": precision,
         }
         session = Session(directory, text, device, ranks, reporter, log, documents)

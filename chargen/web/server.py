@@ -25,22 +25,13 @@ _POLICY = (
 _HEADERS = {b"content-security-policy": _POLICY.encode(), b"referrer-policy": b"no-referrer"}
 
 
-class _Guarded:
-    """Adds `_HEADERS` to each answer, and answers only whoever calls this machine by its name."""
+class _WithHeaders:
+    """Adds `_HEADERS` to each answer."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        host = dict(scope["headers"]).get(b"host", b"").decode("latin-1").partition(":")[0]
-        if host not in (HOST, "localhost"):
-            await send({"type": "http.response.start", "status": 421, "headers": []})
-            await send({"type": "http.response.body", "body": b"this page is for this machine"})
-            return
-
         async def sent(message: Any) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message.get("headers", ()), *_HEADERS.items()]
@@ -61,6 +52,7 @@ def served(folder: str | Path, port: int | None = None) -> Iterator[str]:
     try:
         import gradio as gr
         from starlette.middleware import Middleware
+        from starlette.middleware.trustedhost import TrustedHostMiddleware
     except ImportError as error:
         raise MissingExtraError("chargen web", "web") from error
     from chargen.web import views
@@ -71,6 +63,8 @@ def served(folder: str | Path, port: int | None = None) -> Iterator[str]:
     runner = JobRunner(folder)
     page = build(Models(folder), runner)
     page.queue(default_concurrency_limit=4, api_open=False)
+    # A page of another site whose name was made to point here (DNS rebinding) has another Host.
+    guard = Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
     theme = gr.themes.Base(
         primary_hue="slate",
         font=["system-ui", "sans-serif"],  # a name in a list is a font of the reader's machine
@@ -92,7 +86,7 @@ def served(folder: str | Path, port: int | None = None) -> Iterator[str]:
             theme=theme,
             css=views.STYLE,
             max_file_size="1gb",
-            app_kwargs={"middleware": [Middleware(_Guarded)]},
+            app_kwargs={"middleware": [Middleware(_WithHeaders), guard]},
         )
     except OSError as error:
         what = f"--port {port} is" if port else "the ports from 7860 on are"

@@ -46,7 +46,7 @@ def test_everything_is_chosen_and_fits_the_text(
     assert batch >= 1
     assert window >= 2
     assert batch * window <= count - 1  # a window fits into each stream
-    assert made.reading > 0
+    assert made.characters_read > 0
     assert made.evaluation_characters >= 10_000
     for name in ("learning_rate", "weight_decay", "ema", "eval_every"):
         assert getattr(made.train, name) is not None, name
@@ -101,7 +101,7 @@ def test_a_longer_budget_never_chooses_a_smaller_model(
         assert second.model.hidden_size >= first.model.hidden_size
         # A larger model may read less in the longer time.
         if second.model.hidden_size == first.model.hidden_size:
-            assert second.reading >= first.reading
+            assert second.characters_read >= first.characters_read
 
 
 @quick

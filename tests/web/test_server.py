@@ -34,7 +34,7 @@ def test_answers_only_by_the_name_of_this_machine(address: str) -> None:
     assert status == 200
     assert "default-src 'self'" in headers["content-security-policy"]
     assert _get(address, f"localhost:{port}")[0] == 200
-    assert _get(address, f"evil.example:{port}")[0] == 421
+    assert _get(address, f"evil.example:{port}")[0] == 400
 
 
 def test_a_taken_port_and_a_file_are_told(tmp_path: Path) -> None:
