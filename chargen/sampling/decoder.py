@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from chargen.sampling.cells import StepBuffers, prepare
+from chargen.sampling.stepping import StepBuffers, prepare
 
 if TYPE_CHECKING:
     from chargen.lm.model import CharLM
@@ -32,7 +32,7 @@ Move = Callable[[Tensor], None]
 class Decoder:
     """Steps a character language model, exact to it within rounding (in bfloat16, three digits).
 
-    The weights are laid out anew for stepping (see `chargen.sampling.cells`): after more training,
+    The weights are laid out anew for stepping (see `chargen.sampling.stepping`): after more training,
     make another decoder. `precision` is that of the layers' products where there are several
     streams. One stream is float32 always: its time goes into reading the weights, and bfloat16 has
     no fast matrix-vector product.

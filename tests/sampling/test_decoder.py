@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from chargen.lm.model import CharLM
-from chargen.sampling import cells
 from chargen.sampling import decoder as decoder_module
+from chargen.sampling import stepping
 from chargen.sampling.decoder import Decoder
 
 from .models import CELLS, small_model
@@ -33,7 +33,7 @@ def model_log_probs(model: CharLM, ids: torch.Tensor) -> torch.Tensor:
 def test_equals_the_model(cell: str, layers: int, tied: bool, table: bool) -> None:
     with pytest.MonkeyPatch.context() as patch:
         if not table:
-            patch.setattr(cells, "MAX_TABLE_BYTES", 0)
+            patch.setattr(stepping, "MAX_TABLE_BYTES", 0)
         for batch_size in (1, 3, 9):
             check_against_the_model(cell, layers, tied, table, batch_size)
 
@@ -67,9 +67,9 @@ def two_threads() -> Iterator[None]:
 def test_threads_share_the_products_of_one_stream(
     cell: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cells, "LARGE", 1)
+    monkeypatch.setattr(stepping, "LARGE", 1)
     check_against_the_model(cell, 2, False, True, 1)
-    monkeypatch.setattr(cells, "MAX_TABLE_BYTES", 0)
+    monkeypatch.setattr(stepping, "MAX_TABLE_BYTES", 0)
     check_against_the_model(cell, 2, False, False, 1)
 
 
@@ -204,7 +204,7 @@ def test_bfloat16_is_for_several_streams_and_close(
     cell: str, table: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not table:
-        monkeypatch.setattr(cells, "MAX_TABLE_BYTES", 0)
+        monkeypatch.setattr(stepping, "MAX_TABLE_BYTES", 0)
     model = small_model(SIZE, cell=cell, layers=2)
     exact, rough = Decoder(model), Decoder(model, "bfloat16")
     ids = torch.randint(SIZE, (9, 5))
