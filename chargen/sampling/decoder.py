@@ -32,10 +32,10 @@ Move = Callable[[Tensor], None]
 class Decoder:
     """Steps a character language model, exact to it within rounding (in bfloat16, three digits).
 
-    The weights are laid out anew for stepping (see `chargen.sampling.stepping`): after more training,
-    make another decoder. `precision` is that of the layers' products where there are several
-    streams. One stream is float32 always: its time goes into reading the weights, and bfloat16 has
-    no fast matrix-vector product.
+    The weights are laid out anew for stepping (see `chargen.sampling.stepping`): after more
+    training, make another decoder. `precision` is that of the layers' products where there are
+    several streams. One stream is float32 always: its time goes into reading the weights, and
+    bfloat16 has no fast matrix-vector product.
 
     Examples
     --------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
@@ -18,6 +19,7 @@ from chargen.runtime.device import device_of
 from chargen.runtime.distributed import Ranks
 from chargen.runtime.precision import (
     REFERENCE_FLOPS,
+    PrecisionChoice,
     asked_precision,
     choose_precision,
     reference_step,
@@ -167,8 +169,7 @@ def _plan(
     reporter: Reporter,
 ) -> tuple[recipes.Plan, str]:
     """Every choice that was left open, and the precision, made on rank 0 for all."""
-    requested = asked_precision(train_config.precision, train_config.deterministic)
-    precision = ranks.shared(lambda: choose_precision(requested, device, reference_step(device)))
+    precision = ranks.shared(lambda: _precision(train_config, device))
     speed = ranks.size * REFERENCE_FLOPS / precision.seconds_per_step
 
     def choose() -> recipes.Plan:
@@ -180,3 +181,11 @@ def _plan(
     for reason in (*plan.reasons, f"{precision.name}: {precision.reason}"):
         reporter.note(reason)
     return plan, precision.name
+
+
+def _precision(config: TrainConfig, device: torch.device) -> PrecisionChoice:
+    """As asked, or by the stopwatch, which takes a second and so only where something is chosen."""
+    requested = asked_precision(config.precision, config.deterministic)
+    if requested == "float32" and (config.steps or config.epochs):  # sizes go by minutes alone
+        return PrecisionChoice("float32", "as asked", math.inf)
+    return choose_precision(requested, device, reference_step(device))
