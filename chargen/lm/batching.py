@@ -26,9 +26,8 @@ _BLOCK = 1 << 24  # ids looked at together
 class Window:
     """One step's worth of text."""
 
-    # (T, B) int64: or as many columns as were asked for; (T, B, ...) float32 of numbers
-    inputs: Tensor
-    targets: Tensor  # what follows each input
+    inputs: Tensor  # (T, B) int64, or as many columns as were asked for; (T, B, ...) of numbers
+    targets: Tensor  # what follows each input, in the same shape
     starts_epoch: bool  # the streams begin anew: the state that was carried belongs elsewhere
 
 

@@ -23,18 +23,17 @@ _KEYS = {"characters": "characters", "seconds": "seconds", "steps": "step", "epo
 
 @dataclass(frozen=True)
 class Curves:
-    """A run."""
+    """A run, by the N rows of its training and its M evaluations."""
 
     name: str
-    steps: Array  # (N,): at which the rows of training were written
-    # dict of str to (N,): ``loss`` in nats, ``learning_rate``, ``gradient_norm``,
-    # ``clipped_share``, ``characters``, ``seconds``, ``epoch``; NaN where a row has none
+    steps: Array  # (N,)
+    # "loss" in nats, "learning_rate", "gradient_norm", "clipped_share", "characters", "seconds" and
+    # "epoch", each (N,); NaN where a row has none
     rows: dict[str, Array] = field(repr=False)
-    valid_steps: Array = field(repr=False)  # (M,): evaluations, in nats
-    valid: Array = field(repr=False)
+    valid_steps: Array = field(repr=False)  # (M,)
+    valid: Array = field(repr=False)  # (M,), nats
     clip: float | None = None  # where gradients are clipped
-    # whether the loss is that of a character, so that bits per character are its name
-    of_text: bool = True
+    of_text: bool = True  # whether the loss is that of a character
 
     def along(self, axis: str, steps: Array) -> Array:
         """Where some steps lie on an axis: characters, seconds, steps or epochs."""

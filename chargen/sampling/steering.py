@@ -39,11 +39,11 @@ class Steering:
     """A steering vector for each class, and where its texts lie along it."""
 
     classes: tuple[str, ...]
-    vectors: NDArray[np.float32]  # (C, H) float32: each of length 1
-    # (C,) float32: where the last layer's output is held at strength 1: its product with the
-    # vector, one standard deviation (from character to character) to the class's side of the mean
+    vectors: NDArray[np.float32]  # (C, H), each of length 1
+    # (C,): where the last layer's output is held at strength 1: its product with the vector, one
+    # standard deviation (from character to character) to the class's side of the mean
     targets: NDArray[np.float32]
-    means: NDArray[np.float32]  # (C,) float32: the mean of that product over texts of all classes
+    means: NDArray[np.float32]  # (C,): the mean of that product over texts of all classes
     source: str  # what the vectors were fitted on, in words
 
     def steered(self, decoder: Decoder, label: str, strength: float = 1.0) -> Decoder:

@@ -45,12 +45,11 @@ _BLOCK = 1 << 20  # ids turned around at a time
 class Builder:
     """The work behind one `chargen.text.corpus.load_corpus`, stage by stage."""
 
-    name: str  # the corpus as a folder and as a person would call it
-    label: str
-    # the text, and the text to validate on if that is another; neither a stream
-    sources: list[Source]
-    valid: list[Source]
-    config: CorpusConfig  # as `load_corpus` takes them
+    name: str  # fit for a folder
+    label: str  # for people
+    sources: list[Source]  # none of them a stream
+    valid: list[Source]  # what to validate on, if that is another text
+    config: CorpusConfig  # this and the rest as `load_corpus` takes them
     vocabulary: Vocabulary | None
     reverse: bool
     minimum: int

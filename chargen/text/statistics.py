@@ -32,8 +32,7 @@ class Statistics:
     characters: int
     lines: int
     distinct: int  # different characters
-    # tuple of (str, int): the rarest characters and how often they occur
-    rarest: tuple[tuple[str, int], ...]
+    rarest: tuple[tuple[str, int], ...]  # the rarest characters and how often they occur
     once: int  # characters that occur once
     # characters behind the figures that follow; fewer than `characters` in a large corpus
     looked_at: int

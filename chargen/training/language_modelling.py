@@ -34,10 +34,8 @@ EVALUATION_STREAMS = 32
 class ReadingProgress(Progress):
     """Where the training of a language model stands."""
 
-    # of the best evaluation so far; nats per symbol of the same text each time
-    best_nats: float | None = None
-    # of the best weights, over up to 20 times as much text, once the run has ended
-    final_nats: float | None = None
+    best_nats: float | None = None  # per symbol, of the best evaluation so far
+    final_nats: float | None = None  # of the best weights, over more text, once the run has ended
 
     @property
     def figure(self) -> float | None:

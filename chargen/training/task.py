@@ -25,19 +25,16 @@ LARGEST = 2.0**63
 class Progress:
     """Where a run stands; all of it goes into the checkpoint. A `Task` may count more.
 
-    Attributes
-    ----------
-    Raises `ValueError` for what is no number that it could be, naming the field: it may come from a
-    file.
+    It may come from a file: what is no number that it could be is a ValueError.
     """
 
-    step: int = 0  # optimizer steps done and symbols learnt from, repeats included
-    characters: int = 0
+    step: int = 0  # of the optimizer
+    characters: int = 0  # symbols learnt from, repeats included
     seconds: float = 0.0  # time spent in the loop, over all resumptions
     best_step: int = 0  # of the evaluation whose weights are kept; 0 before there is any
     stale: int = 0  # evaluations since the best one
-    clipped: int = 0  # steps whose gradient was clipped; steps without a finite loss or gradient
-    skipped: int = 0
+    clipped: int = 0  # steps whose gradient was clipped
+    skipped: int = 0  # steps without a finite loss or gradient
     skipped_in_row: int = 0
 
     def __post_init__(self) -> None:
@@ -55,10 +52,8 @@ class Progress:
 class Settings:
     """How long a loop runs, and what it does on the way."""
 
-    # (str, float): A count of `Progress` and where it ends: ("step", 60), ("seconds", 300.0)
-    budget: tuple[str, float]
-    # the used share of the budget, 0 to 1, and the steps done, to the share of the highest learning
-    # rate
+    budget: tuple[str, float]  # a count of `Progress` and its end: ("step", 60), ("seconds", 300.0)
+    # (used share of the budget, steps done) -> share of the highest learning rate
     schedule: Callable[[float, int], float]
     learning_rate: float  # the highest, for the advice to those whose loss is not finite
     clip: float  # largest norm of the gradient; 0 turns clipping off

@@ -40,7 +40,7 @@ class Job:
     # "preparing", "training", "finished", "stopped" (with a checkpoint to go on with), "failed"
     state: str = "preparing"
     progress: float = 0.0  # the used share of the time, 0 to 1
-    # list of (characters read, bits per character)
+    # (characters read, bits per character)
     training: list[tuple[int, float]] = field(default_factory=list)
     validation: list[tuple[int, float]] = field(default_factory=list)
     sample: str = ""  # the last text that was drawn
