@@ -22,8 +22,9 @@ if TYPE_CHECKING:
         TrainingError,
         VocabularyError,
     )
-    from chargen.language_model import LanguageModel, Score, load
+    from chargen.language_model import LanguageModel, load
     from chargen.lm.config import ModelConfig, TrainConfig
+    from chargen.lm.evaluation import Score
     from chargen.sampling.config import SamplingConfig
     from chargen.sampling.generate import Sample
     from chargen.sentiment.classifier import Classifier
@@ -42,8 +43,9 @@ __version__ = "0.1.0"
 _NAMES = {
     "errors": "ChargenError CheckpointError ConfigError CorpusError MissingExtraError "
     "TrainingError VocabularyError",
-    "language_model": "LanguageModel Score load",
+    "language_model": "LanguageModel load",
     "lm.config": "ModelConfig TrainConfig",
+    "lm.evaluation": "Score",
     "sampling.config": "SamplingConfig",
     "sampling.generate": "Sample",
     "sentiment.classifier": "Classifier",

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import copy
-import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from chargen.errors import ChargenError, ConfigError, CorpusError
 from chargen.lm import storage
-from chargen.lm.evaluation import bits, dynamic_log_probs, log_probs
+from chargen.lm.evaluation import Score, dynamic_log_probs, log_probs, pooled_outputs
 from chargen.lm.model import CharLM
 from chargen.options import split_options
 from chargen.runtime.device import choose_device
@@ -38,44 +36,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from chargen.keywords import SamplingOptions
-
-ENCODE_WINDOW = 1024
-"""Time steps per call while encoding; bounds the memory."""
-
-
-@dataclass(frozen=True)
-class Score:
-    """How a model finds a text.
-
-    Attributes
-    ----------
-    text : str
-        As the model read it, a newline where a document ended.
-    log_probs : (N,) float32
-        Natural log-probability of each character given those before it. Of a character of several
-        bytes, it is the sum over them.
-    unknown_chars : int
-        Characters that the model has never seen; each is scored as the unknown symbol.
-    """
-
-    text: str
-    log_probs: NDArray[np.float32]
-    unknown_chars: int = 0
-
-    @property
-    def nats_per_char(self) -> float:
-        """Mean negative log-probability."""
-        return -float(self.log_probs.mean(dtype=np.float64))
-
-    @property
-    def bits_per_char(self) -> float:
-        """Mean negative base-2 logarithm of the probability."""
-        return bits(self.nats_per_char)
-
-    @property
-    def perplexity(self) -> float:
-        """Per character: e to the power of `nats_per_char`."""
-        return math.exp(self.nats_per_char)
 
 
 class LanguageModel:
@@ -343,7 +303,6 @@ class LanguageModel:
         stored = storage.pack(self.model.config, self.model.state_dict(), self.vocabulary)
         save_model(Path(directory), stored, self.checkpoint, force)
 
-    @torch.no_grad()
     def encode(self, texts: Iterable[str]) -> NDArray[np.float32]:
         """Texts as features: what the last layer holds of them.
 
@@ -356,27 +315,14 @@ class LanguageModel:
         (len(texts), 3 H) float32
             Last, mean and largest output over the text (concat pooling; Howard & Ruder 2018).
         """
-        rows = [self._encode_one(text) for text in given_texts(texts)]
+        rows = [self._pooled(text) for text in given_texts(texts)]
         return np.stack(rows) if rows else np.empty((0, 3 * self.model.hidden_size), np.float32)
 
-    def _encode_one(self, text: str) -> NDArray[np.float32]:
-        device = self.model.embedding.weight.device
-        order = self.vocabulary.encode(text)
-        order = order[::-1] if self.backward else order
-        ids = np.concatenate([[self.vocabulary.start_id], order]).astype(np.int64)
-        state = self.model.initial_state(1)
-        total = torch.zeros(self.model.hidden_size, device=device)
-        largest = torch.full_like(total, -torch.inf)
-        last = total
-        for first in range(0, len(ids), ENCODE_WINDOW):
-            window = torch.from_numpy(ids[first : first + ENCODE_WINDOW]).to(device)[:, None]
-            outputs, state = self.model.features(window, state)  # (T, 1, H)
-            outputs = outputs[:, 0]
-            total = total + outputs.sum(0)
-            largest = torch.maximum(largest, outputs.amax(0))
-            last = outputs[-1]
-        pooled: NDArray[np.float32] = torch.cat([last, total / len(ids), largest]).cpu().numpy()
-        return pooled
+    def _pooled(self, text: str) -> NDArray[np.float32]:
+        ids = self.vocabulary.encode(text)
+        return pooled_outputs(
+            self.model, ids[::-1] if self.backward else ids, self.vocabulary.start_id
+        )
 
 
 def load(directory: str | Path, device: str = "cpu", precision: str = "float32") -> LanguageModel:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -25,12 +25,50 @@ WINDOW = 8192
 WINDOW_LOGITS = 2**22
 """Logits per call: a large vocabulary has shorter windows."""
 
+POOLING_WINDOW = 1024
+"""Time steps per call while outputs are pooled; bounds the memory."""
+
 WARM_UP = 256
 """Symbols that each parallel stream reads before its part, to have a state."""
 
 
 def bits(nats: float) -> float:
     return nats / math.log(2)
+
+
+@dataclass(frozen=True)
+class Score:
+    """How a model finds a text.
+
+    Attributes
+    ----------
+    text : str
+        As the model read it, a newline where a document ended.
+    log_probs : (N,) float32
+        Natural log-probability of each character given those before it. Of a character of several
+        bytes, it is the sum over them.
+    unknown_chars : int
+        Characters that the model has never seen; each is scored as the unknown symbol.
+    """
+
+    text: str
+    log_probs: NDArray[np.float32]
+    unknown_chars: int = 0
+
+    @property
+    def nats_per_char(self) -> float:
+        """Mean negative log-probability."""
+        return -float(self.log_probs.mean(dtype=np.float64))
+
+    @property
+    def bits_per_char(self) -> float:
+        """Mean negative base-2 logarithm of the probability."""
+        return bits(self.nats_per_char)
+
+    @property
+    def perplexity(self) -> float:
+        """Per character: e to the power of `nats_per_char`."""
+        return math.exp(self.nats_per_char)
 
 
 @torch.no_grad()
@@ -107,6 +145,26 @@ class _Reader:
                 reduction="none",
             )
             yield positions, -losses.view(positions.shape).cpu().numpy()
+
+
+@torch.no_grad()
+def pooled_outputs(model: CharLM, ids: NDArray[np.integer], start_id: int) -> NDArray[np.float32]:
+    """Last, mean and largest output of the last layer over a text: (3 H,), of ids (N,)."""
+    device = model.embedding.weight.device
+    order = np.concatenate([[start_id], ids]).astype(np.int64)
+    state = model.initial_state(1)
+    total = torch.zeros(model.hidden_size, device=device)
+    largest = torch.full_like(total, -torch.inf)
+    last = total
+    for first in range(0, len(order), POOLING_WINDOW):
+        window = torch.from_numpy(order[first : first + POOLING_WINDOW]).to(device)[:, None]
+        outputs, state = model.features(window, state)  # (T, 1, H)
+        outputs = outputs[:, 0]
+        total = total + outputs.sum(0)
+        largest = torch.maximum(largest, outputs.amax(0))
+        last = outputs[-1]
+    pooled: NDArray[np.float32] = torch.cat([last, total / len(order), largest]).cpu().numpy()
+    return pooled
 
 
 def dynamic_log_probs(

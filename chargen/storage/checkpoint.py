@@ -17,7 +17,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -28,11 +28,18 @@ from torch import Tensor
 from chargen.errors import CheckpointError, brief
 from chargen.storage import shipped
 from chargen.storage.directories import real_path, replace_directory, sync_directory, sync_file
-from chargen.storage.untrusted import parse_json, read_plain_file, read_tensors
+from chargen.storage.verified import (
+    FORMAT_VERSION,
+    SUFFIXES,
+    listed_entries,
+    parse_json,
+    read_manifest,
+    read_tensors,
+    read_verified,
+    stated_size,
+)
 
-FORMAT_VERSION = 1
 MANIFEST, METRICS = shipped.MANIFEST, shipped.METRICS
-_SUFFIXES = {".json", ".safetensors"}
 
 
 @dataclass
@@ -109,7 +116,7 @@ def _keep_other_files(old: Path, new: Path) -> None:
     if not old.is_dir():
         return
     for path in old.iterdir():
-        ours = path.suffix in _SUFFIXES or path.name == METRICS
+        ours = path.suffix in SUFFIXES or path.name == METRICS
         if not ours and path.is_file() and not path.is_symlink():
             shutil.copy2(path, new / path.name)
 
@@ -198,7 +205,7 @@ def load(
         source = previous if spare else path
         manifest = None
         try:
-            manifest = _read_manifest(source)
+            manifest = read_manifest(source)
             return _read_files(source, manifest, kind, training)
         except CheckpointError as error:
             # A run may just have put a newer checkpoint in its place: then read that one.
@@ -220,31 +227,10 @@ def exists(directory: Path) -> bool:
 def kind_of(directory: Path) -> str | None:
     """What kind of model a checkpoint holds by its own word; None where none can be read."""
     try:
-        kind = _read_manifest(directory).get("kind")
+        kind = read_manifest(directory).get("kind")
     except (CheckpointError, OSError):
         return None
     return kind if isinstance(kind, str) else None
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        raise CheckpointError(f"there is no checkpoint {path}{shipped.nearest_checkpoint(path)}")
-    if not path.is_dir():
-        raise CheckpointError(f"{path} is not a checkpoint: a checkpoint is a directory")
-    if not (path / MANIFEST).exists():
-        raise CheckpointError(f"{path} is not a checkpoint: it has no {MANIFEST}")
-    manifest = parse_json(path / MANIFEST, read_plain_file(path / MANIFEST, limit=1 << 20))
-    if not isinstance(manifest, dict):
-        raise CheckpointError(f"{path / MANIFEST} is not a JSON object")
-    version = manifest.get("format_version")
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        raise CheckpointError(
-            f"{path} has format {brief(version)}, newer than this chargen reads "
-            f"({FORMAT_VERSION}): update chargen"
-        )
-    if version != FORMAT_VERSION:
-        raise CheckpointError(f"{path / MANIFEST}: format_version is {brief(version)}")
-    return manifest
 
 
 def _read_files(
@@ -256,11 +242,11 @@ def _read_files(
     if kind is not None and found != kind:
         raise CheckpointError(f"{path} is a {found} checkpoint; a {kind} one is needed here")
     checkpoint = Checkpoint(found, path=path)
-    for name, entry in _listed(path, manifest).items():
+    for name, entry in listed_entries(path, manifest).items():
         pure = PurePosixPath(name)
         if len(pure.parts) == 2 and not training:
             continue
-        data = _read_verified(path, name, entry)
+        data = read_verified(path, name, entry)
         stem = str(pure.with_suffix(""))
         if pure.suffix == ".json":
             checkpoint.documents[stem] = parse_json(path / name, data)
@@ -271,53 +257,8 @@ def _read_files(
 
 def listed_files(directory: Path) -> dict[str, int]:
     """Size in bytes of each file that a folder's manifest names, itself not among them."""
-    entries = _listed(directory, _read_manifest(directory))
-    return {name: _size(directory, name, entry) for name, entry in entries.items()}
-
-
-def _listed(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
-    """The manifest's entries by name, each of which can be a checkpoint's file."""
-    files = manifest.get("files")
-    if not isinstance(files, dict):
-        raise CheckpointError(f"{path / MANIFEST}: files is missing")
-    for name in files:
-        pure = PurePosixPath(name)
-        if (
-            pure.suffix not in _SUFFIXES
-            or str(pure) != name  # the same file by other names would be read again and again
-            or not 1 <= len(pure.parts) <= 2
-            or ".." in pure.parts
-            or pure.is_absolute()
-            or "\\" in name
-            or not name.isprintable()
-            or len(name) > 200
-        ):
-            raise CheckpointError(
-                f"{path / MANIFEST}: {brief(name)} is no name of a checkpoint's file"
-            )
-    return files
-
-
-def _size(path: Path, name: str, entry: Any) -> int:
-    size = entry.get("bytes") if isinstance(entry, Mapping) else None
-    if not isinstance(size, int):
-        raise CheckpointError(f"{path / MANIFEST}: the entry of {name} has no size")
-    return size
-
-
-def _read_verified(path: Path, name: str, entry: Any) -> bytes:
-    size = _size(path, name, entry)
-    if (path / name).is_symlink() or ((path / name).parent.is_symlink() and "/" in name):
-        raise CheckpointError(f"{path / name} is a symbolic link; a checkpoint holds plain files")
-    data = read_plain_file(path / name, limit=size + 1)
-    if len(data) != size:
-        raise CheckpointError(
-            f"{path / name} is truncated or changed: it does not have the "
-            f"{brief(size)} bytes that {MANIFEST} states"
-        )
-    if hashlib.sha256(data).hexdigest() != entry.get("sha256"):
-        raise CheckpointError(f"{path / name} was changed: its SHA-256 is not that of {MANIFEST}")
-    return data
+    entries = listed_entries(directory, read_manifest(directory))
+    return {name: stated_size(directory, name, entry) for name, entry in entries.items()}
 
 
 def read_metrics(directory: Path, step: int) -> list[str]:

@@ -1,0 +1,158 @@
+"""A checkpoint that a stranger may have made: read as its manifest states it, within limits.
+
+Nothing here unpickles.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from chargen.errors import CheckpointError, brief
+from chargen.storage.shipped import MANIFEST, nearest_checkpoint
+
+FORMAT_VERSION = 1
+SUFFIXES = {".json", ".safetensors"}
+
+# What is read of a stranger's file, so that it cannot unfold to many times its size: a vocabulary
+# of all characters has 5 MB, and the header of a thousand tensors 100 KB.
+MOST_JSON = 8 << 20
+MOST_BRACKETS = 100_000
+MOST_DEPTH = 32
+MOST_HEADER = 1 << 20
+
+# What safetensors and torch raise for types and shapes that do not go together.
+_UNREADABLE = (
+    *(SafetensorError, ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError),
+    ValueError,
+)
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise CheckpointError(f"there is no checkpoint {path}{nearest_checkpoint(path)}")
+    if not path.is_dir():
+        raise CheckpointError(f"{path} is not a checkpoint: a checkpoint is a directory")
+    if not (path / MANIFEST).exists():
+        raise CheckpointError(f"{path} is not a checkpoint: it has no {MANIFEST}")
+    manifest = parse_json(path / MANIFEST, read_plain_file(path / MANIFEST, limit=1 << 20))
+    if not isinstance(manifest, dict):
+        raise CheckpointError(f"{path / MANIFEST} is not a JSON object")
+    version = manifest.get("format_version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} has format {brief(version)}, newer than this chargen reads "
+            f"({FORMAT_VERSION}): update chargen"
+        )
+    if version != FORMAT_VERSION:
+        raise CheckpointError(f"{path / MANIFEST}: format_version is {brief(version)}")
+    return manifest
+
+
+def listed_entries(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+    """The manifest's entries by name, each of which can be a checkpoint's file."""
+    files = manifest.get("files")
+    if not isinstance(files, dict):
+        raise CheckpointError(f"{path / MANIFEST}: files is missing")
+    for name in files:
+        pure = PurePosixPath(name)
+        if (
+            pure.suffix not in SUFFIXES
+            or str(pure) != name  # the same file by other names would be read again and again
+            or not 1 <= len(pure.parts) <= 2
+            or ".." in pure.parts
+            or pure.is_absolute()
+            or "\\" in name
+            or not name.isprintable()
+            or len(name) > 200
+        ):
+            raise CheckpointError(
+                f"{path / MANIFEST}: {brief(name)} is no name of a checkpoint's file"
+            )
+    return files
+
+
+def stated_size(path: Path, name: str, entry: Any) -> int:
+    size = entry.get("bytes") if isinstance(entry, Mapping) else None
+    if not isinstance(size, int):
+        raise CheckpointError(f"{path / MANIFEST}: the entry of {name} has no size")
+    return size
+
+
+def read_verified(path: Path, name: str, entry: Any) -> bytes:
+    size = stated_size(path, name, entry)
+    if (path / name).is_symlink() or ((path / name).parent.is_symlink() and "/" in name):
+        raise CheckpointError(f"{path / name} is a symbolic link; a checkpoint holds plain files")
+    data = read_plain_file(path / name, limit=size + 1)
+    if len(data) != size:
+        raise CheckpointError(
+            f"{path / name} is truncated or changed: it does not have the "
+            f"{brief(size)} bytes that {MANIFEST} states"
+        )
+    if hashlib.sha256(data).hexdigest() != entry.get("sha256"):
+        raise CheckpointError(f"{path / name} was changed: its SHA-256 is not that of {MANIFEST}")
+    return data
+
+
+def read_plain_file(path: Path, limit: int) -> bytes:
+    """At most `limit` bytes of a file, without allocating more than the file holds."""
+    try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise CheckpointError(f"cannot read {path}: it is not a plain file")
+        with path.open("rb") as file:
+            return file.read(max(0, min(limit, os.fstat(file.fileno()).st_size)))
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
+
+
+def parse_json(path: Path, data: bytes) -> Any:
+    """The value in a JSON file: strictly, no field twice, of a size and depth that ours have."""
+    if len(data) > MOST_JSON or data.count(b"[") + data.count(b"{") > MOST_BRACKETS:
+        raise CheckpointError(f"{path} is larger than any such file of a checkpoint")
+    try:
+        value = json.loads(data, object_pairs_hook=_object, parse_constant=_no_constant)
+        _check_depth(value, MOST_DEPTH)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not JSON: {error}") from error
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"the field {brief(twice)} is there twice")
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number")
+
+
+def _check_depth(value: Any, left: int) -> None:
+    if not isinstance(value, (dict, list)):
+        return
+    if not left:
+        raise ValueError(f"it is nested more than {MOST_DEPTH} deep")
+    for inner in value.values() if isinstance(value, dict) else value:
+        if isinstance(inner, (dict, list)):
+            _check_depth(inner, left - 1)
+
+
+def read_tensors(path: Path, data: bytes) -> dict[str, Tensor]:
+    if int.from_bytes(data[:8], "little") > MOST_HEADER:
+        raise CheckpointError(f"{path}: its header states more than {MOST_HEADER:,} bytes")
+    try:
+        return safetensors.torch.load(data)
+    except _UNREADABLE as e:
+        reason = str(e).split("\n")[0][:200]
+        raise CheckpointError(f"{path} is not safetensors: {reason}") from e
