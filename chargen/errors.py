@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 _BRIEF = reprlib.Repr()
 _BRIEF.maxlevel = 2
@@ -18,9 +18,13 @@ def brief(value: object) -> str:
 
 def shown(name: str | os.PathLike[str]) -> str:
     """The name with every character that is not printable escaped, so that it fits a line."""
-    text = os.fspath(name)
+    return escaped(os.fspath(name), lambda character: not character.isprintable())
+
+
+def escaped(text: str, which: Callable[[str], bool]) -> str:
+    """The text with the characters of which that is true as Python's escapes of them."""
     return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text
+        c.encode("unicode_escape", "surrogatepass").decode("ascii") if which(c) else c for c in text
     )
 
 

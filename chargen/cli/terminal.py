@@ -15,6 +15,8 @@ from typing import Any, TextIO
 
 import click
 
+from chargen.errors import escaped
+
 _PLAIN = {"\n", "\t"}
 # Format characters that join or shape letters; the others turn the direction of the text around.
 _SHAPING = {"\u200c", "\u200d", "\u00ad"}
@@ -27,10 +29,7 @@ def visible(text: str) -> str:
     """
     if text.isprintable():
         return text
-    return "".join(
-        character if character in _PLAIN or not _drives(character) else _escape(character)
-        for character in text
-    )
+    return escaped(text, lambda character: character not in _PLAIN and _drives(character))
 
 
 def visible_json(text: str) -> str:
@@ -48,10 +47,6 @@ def echo_json(value: Any) -> None:
 def _drives(character: str) -> bool:
     category = unicodedata.category(character)
     return category in ("Cc", "Cs") or (category == "Cf" and character not in _SHAPING)
-
-
-def _escape(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
 
 
 REFRESH_SECONDS = 1 / 60

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from chargen.errors import escaped
+
 STEPS = 5
 """Shades on each side of the middle, 1 to `STEPS`; 0 is not painted."""
 
@@ -204,12 +206,7 @@ def width_of(character: str) -> int:
 
 def harmless(text: str, keep: str = "\n\t") -> str:
     """The text with whatever is not drawn but acts (control, direction, line) as an escape."""
-    return "".join(
-        character
-        if character in keep or character == " " or not _acts(character)
-        else character.encode("unicode_escape", "surrogatepass").decode("ascii")
-        for character in text
-    )
+    return escaped(text, lambda character: character not in keep + " " and _acts(character))
 
 
 def safe(text: str) -> str:
