@@ -68,7 +68,8 @@ class Score:
     @property
     def perplexity(self) -> float:
         """Per character: e to the power of `nats_per_char`."""
-        return math.exp(self.nats_per_char)
+        with np.errstate(over="ignore"):
+            return float(np.exp(self.nats_per_char))
 
 
 @torch.no_grad()
