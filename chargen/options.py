@@ -50,14 +50,10 @@ class Facts(TypedDict, total=False):
 def option(default: Any, help: str = "", **facts: Unpack[Facts]) -> Any:
     """A field of a configuration dataclass.
 
-    Parameters
-    ----------
-    help : str
-        A field without it is checked and stored, but is nobody's option.
-    **facts
-        `low`, `above`, `below` and `most` bound a number. A text is one of `choices`, or any that
-        is not empty, unless it may be `empty`. On the command line it is called `option` (else by
-        its own name), takes a `metavar`, and stands under a `heading` (else the dataclass's).
+    Without a help it is checked and stored, but is nobody's option. `low`, `above`, `below` and
+    `most` bound a number. A text is one of `choices`, or any that is not empty, unless it may be
+    `empty`. On the command line it is called `option` (else by its own name), takes a `metavar`,
+    and stands under a `heading` (else the dataclass's).
     """
     return field(default=default, metadata={"help": help, **facts})
 
@@ -173,20 +169,11 @@ def _finite(value: float) -> bool:
 def split_options(
     options: Mapping[str, Any], *owners: type[Options], given: Sequence[Options | None] = ()
 ) -> tuple[Any, ...]:
-    """Sort keyword options into the configurations whose fields they are.
+    """Sort keyword options into the configurations (`owners`) whose fields they are.
 
-    Parameters
-    ----------
-    options : mapping
-        By field name.
-    *owners : types of configurations
-        With no field in common.
-    given : sequence of Options or None
-        For each of the owners, one whose values stand where there is no option, in place of the
-        defaults.
-
-    Raises `ConfigError` where an option belongs to none; the nearest name is suggested. Where what
-    is given is of another type.
+    `given` has a configuration for some of the owners, whose values stand where there is no option,
+    in place of the defaults. An option that belongs to none is a `ConfigError` with the nearest
+    name.
     """
     names = {
         each.name: owner for owner in owners for each, _ in owner.kinds() if each.metadata["help"]

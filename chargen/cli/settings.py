@@ -17,15 +17,8 @@ from chargen.errors import ConfigError, did_you_mean
 def read_settings(path: Path, root: click.Group) -> dict[str, Any]:
     """The options of a file by command, as `click.Context.default_map` wants them.
 
-    Parameters
-    ----------
-    path : Path
-        A table for each command, such as ``[train]`` and ``[sentiment.train]``; keys are options
-        without their dashes, with ``-`` or ``_`` inside.
-    root : click.Group
-        The commands.
-
-    Raises `ConfigError` where it cannot be read, or names a command or an option that there is not.
+    The file has a table for each command, such as ``[train]`` and ``[sentiment.train]``; keys are
+    options without their dashes, with ``-`` or ``_`` inside. What is none is a `ConfigError`.
     """
     if sys.version_info >= (3, 11):
         import tomllib

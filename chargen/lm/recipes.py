@@ -105,16 +105,10 @@ def flops_of_muon(model: ModelConfig) -> float:
 def plan(
     model: ModelConfig, train: TrainConfig, characters: int, flops_per_second: float | None = None
 ) -> Plan:
-    """Fill in every size, rate and interval that is None.
+    """Fill in every size, rate and interval that is None, for a training text of so many characters.
 
-    Parameters
-    ----------
-    model : ModelConfig
-        With `vocabulary_size`.
-    characters : int
-        Length of the training text.
-    flops_per_second : float, optional
-        Measured speed of a training step; needed for a budget in minutes.
+    The model's vocabulary size must be known. A budget in minutes needs the measured speed of a
+    training step.
     """
     reasons: list[str] = []
     if train.minutes is None and train.epochs is None and train.steps is None:
@@ -139,7 +133,7 @@ def plan(
     return Plan(model, train, reading, tuple(reasons))
 
 
-def suggestion(characters: int, flops_per_second: float = 2.5e11) -> tuple[float, int]:
+def suggestion(characters: int) -> tuple[float, int]:
     """Minutes with which to begin on a corpus, and the hidden size that a run of them takes.
 
     The speed is that of a training step on two cores of an ordinary processor.
@@ -148,7 +142,7 @@ def suggestion(characters: int, flops_per_second: float = 2.5e11) -> tuple[float
     chosen = 1.0, 128
     for minutes in (1, 3, 10, 30, 60, 120, 480):
         model = ModelConfig(vocabulary_size=100)
-        made = plan(model, TrainConfig(minutes=minutes), training, flops_per_second)
+        made = plan(model, TrainConfig(minutes=minutes), training, 2.5e11)
         chosen = float(minutes), made.model.hidden_size or 0
         if made.characters_read >= ENOUGH * training:
             break

@@ -11,6 +11,7 @@ from chargen.plotting.curves import Curves, loss_unit, smoothed
 
 _COLOURS = ("blue", "yellow", "green", "magenta", "cyan", "red", "white")
 _SMALLEST = 20
+_LINES = 20
 _BESIDE = 19
 """Columns that plotille needs for numbers, arrow and brackets."""
 
@@ -19,7 +20,6 @@ def drawn(
     runs: Sequence[Curves],
     *,
     width: int,
-    height: int = 20,
     axis: str = "characters",
     nats: bool = False,
     smooth: float | None = None,
@@ -38,7 +38,7 @@ def drawn(
     for group in groups:
         figure = plotille.Figure()
         figure.width = max(_SMALLEST, width - _BESIDE - len(axis))
-        figure.height = height
+        figure.height = _LINES
         figure.color_mode = "names"
         figure.with_colors = colour
         figure.set_x_limits(min_=0.0)

@@ -182,19 +182,10 @@ def _sibling(directory: Path, role: str) -> Path:
 def load(
     directory: str | os.PathLike[str], kind: str | None = None, *, training: bool = False
 ) -> Checkpoint:
-    """Read and verify a checkpoint.
+    """Read and verify a checkpoint, or a shipped model by its name (see `chargen.storage.shipped`).
 
-    Parameters
-    ----------
-    directory : path
-        Or the name of a model that is shipped (see `chargen.storage.shipped`).
-    kind : str, optional
-        What it must be.
-    training : bool
-        Also read what only resuming needs, the files under `training/`.
-
-    Raises `CheckpointError` where it is missing, incomplete, changed since it was written, of
-    another kind, or of a format that this version does not know.
+    With `training` the files that only resuming needs are read too. Raises `CheckpointError` where
+    it is missing, incomplete, changed since it was written, of another kind, or of a newer format.
     """
     path = shipped.resolve(Path(directory))
     previous = _sibling(real_path(path), "previous")

@@ -41,16 +41,10 @@ def resolve(
 ) -> list[Source]:
     """Find what the corpus arguments name, in the order in which it will be read.
 
-    Parameters
-    ----------
-    corpora : sequence of str
-        ``python-docs``, ``python-stdlib``, files, folders, or ``-`` for standard input. These
-        names win over a file in the current folder; ``./python-docs`` is the file. Names and
-        addresses of `chargen.text.datasets`, which may have to be fetched, do not.
-    config : CorpusConfig
-        `glob`, `encoding` and `documents` matter here.
-    notes : list of str, optional
-        Gets a sentence about files that were passed over.
+    They are ``python-docs``, ``python-stdlib``, files, folders, or ``-`` for standard input. These
+    names win over a file in the current folder; ``./python-docs`` is the file. Names and addresses
+    of `chargen.text.datasets`, which may have to be fetched, do not. `notes` gets a sentence about
+    files that were passed over.
 
     Raises `CorpusError` for what is missing, empty or unreadable; `ConfigError` when documents are
     rows and a source has none.
