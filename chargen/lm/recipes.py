@@ -105,7 +105,7 @@ def flops_of_muon(model: ModelConfig) -> float:
 def plan(
     model: ModelConfig, train: TrainConfig, characters: int, flops_per_second: float | None = None
 ) -> Plan:
-    """Fill in every size, rate and interval that is None, for a training text of so many characters.
+    """Fill in every size, rate and interval that is None, for a text of so many characters.
 
     The model's vocabulary size must be known. A budget in minutes needs the measured speed of a
     training step.
