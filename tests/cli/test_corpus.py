@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import re
@@ -12,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from chargen.text.corpus import cached_corpus
+from chargen.text.config import CorpusConfig
+from chargen.text.corpus import cached_corpus, load_corpus
 from tests.text.serving import Site, serving
 
 from .conftest import SMALL, TEXT, Command
@@ -102,22 +102,18 @@ def corpora(tmp_path: Path) -> Path:
     return tmp_path / "cache" / "corpora"
 
 
-def encode(chargen: Command, tmp_path: Path, name: str, characters: int = 1000) -> Path:
-    """Train on a text of its own, and give the folder of the encoding."""
-    (tmp_path / f"{name}.txt").write_text((name + TEXT)[:characters])
-    out = tmp_path / name
-    result = chargen("train", tmp_path / f"{name}.txt", "--steps", 1, "--out", out, "-q", *SMALL)
-    assert result.code == 0, result.err
-    gc.collect()  # a run in this process may leave its mapping to the collector
-    key: str = json.loads((out / "config.json").read_text())["corpus"]["key"]
-    return corpora(tmp_path) / key
+def encode(tmp_path: Path, name: str) -> Path:
+    """Encode a text of its own as training does, and give the folder of the encoding."""
+    path = tmp_path / f"{name}.txt"
+    path.write_text((name + TEXT)[:1000])
+    return corpora(tmp_path) / load_corpus([str(path)], CorpusConfig()).key
 
 
 def test_clean_shows_what_it_would_free_and_removes_what_it_is_told(
     chargen: Command, tmp_path: Path
 ) -> None:
     assert json.loads(chargen("corpus", "clean", "--json").out)["encodings"] == []
-    old, young = (encode(chargen, tmp_path, name) for name in ("old", "young"))
+    old, young = (encode(tmp_path, name) for name in ("old", "young"))
     os.utime(old / "meta.json", (1e9, 1e9))
     both = sum(file.stat().st_size for place in (old, young) for file in place.iterdir())
 
@@ -145,7 +141,7 @@ def test_clean_shows_what_it_would_free_and_removes_what_it_is_told(
 def test_clean_leaves_what_a_run_uses_and_what_is_not_ours(
     chargen: Command, tmp_path: Path
 ) -> None:
-    used, other = (encode(chargen, tmp_path, name) for name in ("used", "other"))
+    used, other = (encode(tmp_path, name) for name in ("used", "other"))
     (corpora(tmp_path) / "notes").mkdir()
     (other / "meta.json").write_text("{")  # damaged
     mapped = cached_corpus(used.name)
@@ -163,14 +159,14 @@ def test_clean_leaves_what_a_run_uses_and_what_is_not_ours(
 def test_the_cache_has_a_bound(
     chargen: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    places = [encode(chargen, tmp_path, name) for name in ("one", "two", "three")]
+    places = [encode(tmp_path, name) for name in ("one", "two", "three")]
     for age, place in enumerate(places):
         os.utime(place / "meta.json", (1e9 - age, 1e9 - age))  # the last one is the oldest
     size = sum(file.stat().st_size for file in places[0].iterdir())
     mapped = cached_corpus(places[2].name)
     os.utime(places[2] / "meta.json", (1e9 - 2, 1e9 - 2))
     monkeypatch.setenv("CHARGEN_CACHE_GB", str(3.5 * size / 1e9))
-    newest = encode(chargen, tmp_path, "newest")
+    newest = encode(tmp_path, "newest")
     assert mapped is not None  # the oldest, and in use
     assert set(corpora(tmp_path).iterdir()) == {places[0], places[2], newest}
     del mapped
