@@ -168,27 +168,25 @@ def check_files(
     `files` are by option, None where it was not given; those of the options `drawn` are drawn by
     matplotlib.
     """
-    given = [(option, Path(name)) for option, name in files.items() if name is not None]
-    for option, path in given:
+    given = [(by, Path(name)) for by, name in files.items() if name is not None]
+    for by, path in given:
         try:
             if path.is_dir():
-                raise ConfigError(f"{option} {path} is a folder: name a file")
+                raise ConfigError(f"{by} {path} is a folder: name a file")
             if path.exists() and not path.is_file():
-                raise ConfigError(f"{option} {path} is not a plain file")
+                raise ConfigError(f"{by} {path} is not a plain file")
             if path.exists() and not force:
-                raise ConfigError(f"{path} exists: choose another {option}, or give --force")
+                raise ConfigError(f"{path} exists: choose another {by}, or give --force")
             if not real_path(path).parent.is_dir():
-                raise ConfigError(f"{option} {path}: there is no folder to write it into")
+                raise ConfigError(f"{by} {path}: there is no folder to write it into")
         except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"{option} {visible(str(path))} cannot be written: {error}"
-            ) from error
+            raise ConfigError(f"{by} {visible(str(path))} cannot be written: {error}") from error
     names = [real_path(path) for _, path in given]
     if len(set(names)) < len(names):
-        raise ConfigError(f"{' and '.join(option for option, _ in given)} need a file each")
-    for option, _ in given:
-        if option in drawn and find_spec("matplotlib") is None:
-            raise MissingExtraError(option, "plot")
+        raise ConfigError(f"{' and '.join(by for by, _ in given)} need a file each")
+    for by, _ in given:
+        if by in drawn and find_spec("matplotlib") is None:
+            raise MissingExtraError(by, "plot")
 
 
 def resume_budget(context: click.Context, also: Collection[str] = ()) -> dict[str, Any]:
