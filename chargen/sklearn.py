@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from chargen.errors import MissingExtraError
 from chargen.sentiment.classifier import Classifier
-from chargen.sentiment.columns import label_of
-from chargen.sentiment.examples import Examples
+from chargen.sentiment.examples import Examples, label_of
 from chargen.sentiment.finetune import finetune
 
 try:
@@ -70,7 +69,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Learn from texts and their labels; errors are those of `chargen.finetune`."""
         check_classification_targets(y)
         classes, indices = np.unique(np.asarray(y), return_inverse=True)
-        names = [label_of(one, "y", "y", "strict") for one in classes]
+        names = [label_of(one, "y") for one in classes]
         options = self.get_params(deep=False)
         further = options.pop("options") or {}
         examples = Examples.of(X, [names[i] for i in indices])

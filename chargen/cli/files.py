@@ -34,6 +34,8 @@ def check_files(
         try:
             if path.is_dir():
                 raise ConfigError(f"{option} {path} is a folder: name a file")
+            if path.exists() and not path.is_file():
+                raise ConfigError(f"{option} {path} is not a plain file")
             if path.exists() and not force:
                 raise ConfigError(f"{path} exists: choose another {option}, or give --force")
             if not real_path(path).parent.is_dir():

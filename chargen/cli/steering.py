@@ -67,28 +67,25 @@ def steered(lm: Any, config: SteeringConfig, quiet: bool = False) -> Any:
 
 
 def _find(lm: Any, label: str, strength: float, config: SteeringConfig, quiet: bool) -> Any:
-    from chargen.sampling.steering import check_arguments, stored_steering
+    from chargen.sampling import steering as vectors
 
     if config.steer_data is not None:
         from chargen.sentiment.config import ExamplesConfig
         from chargen.sentiment.examples import read_examples
-        from chargen.sentiment.steering_data import fit_steering
 
         trained = lm.checkpoint.document("config").get("corpus", {}).get("config", {})
         reading = ExamplesConfig(clean=trained.get("clean"))
         examples = read_examples(config.steer_data, reading)
         for note in () if quiet else examples.notes:
             say(f"note: {note}")
-        check_arguments(label, strength, examples.classes)
-        return fit_steering(lm, examples)
+        vectors.check_arguments(label, strength, examples.classes)
+        return vectors.fit_steering(lm, examples.texts, examples.labels, examples.source)
     if config.steer_with is not None:
-        from chargen.sentiment.steering_data import fit_with_classifier
-
         machine = MachineConfig(device=str(lm.decoder.device))
         classifier = load_classifier(config.steer_with, machine)
-        check_arguments(label, strength, classifier.labels)
-        return fit_with_classifier(lm, classifier)
-    steering = stored_steering(lm.checkpoint)
+        vectors.check_arguments(label, strength, classifier.labels)
+        return vectors.fit_with_classifier(lm, classifier.predict, classifier.labels)
+    steering = vectors.stored_steering(lm.checkpoint)
     if steering is None:
         raise ConfigError(
             "--steer needs to know the classes, and the checkpoint has no steering stored: give "

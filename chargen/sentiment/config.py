@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from chargen.errors import ConfigError, did_you_mean
 from chargen.options import DETERMINISTIC, DEVICE, PRECISION, SEED, THREADS, Options, like, option
-from chargen.text.config import ENCODING, ERRORS, check_encoding
+from chargen.text.config import TableConfig
 
 TFIDF = ("tfidf", "tfidf-chars")
 OURS = ("scratch", "probe", "finetuned")
@@ -17,26 +17,15 @@ encoder's features, and of the encoder."""
 
 
 @dataclass(frozen=True)
-class ExamplesConfig(Options):
+class ExamplesConfig(TableConfig):
     """How texts and labels are read from tables and folders."""
 
-    heading: ClassVar[str] = "Text"
-
-    text_column: str | None = option(
-        None, "Column that holds the text (default: found by its usual names).", metavar="NAME"
-    )
     label_column: str | None = option(
         None, "Column that holds the label (default: found by its usual names).", metavar="NAME"
     )
     clean: str | None = option(
         None, "Turn tags and entities into text before anything else.", choices=("html",)
     )
-    encoding: str = ENCODING
-    errors: str = ERRORS
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_encoding(self.encoding)
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from chargen.errors import CorpusError
 from chargen.sentiment.classifier import Classifier
-from chargen.sentiment.columns import TableFile, text_in
-from chargen.sentiment.gathering import NAMED
-from chargen.sentiment.writing import TableWriter, free_names
+from chargen.sentiment.examples import NAMED
 from chargen.storage.whole_files import whole_file
-from chargen.text.tables import Row, broken
+from chargen.text.table_rows import Row
+from chargen.text.table_writer import TableWriter, free_names
+from chargen.text.tables import Table
 
 CHUNK_ROWS = 1024
 CHUNK_CHARACTERS = 1 << 23
@@ -100,14 +100,14 @@ class Tally:
 
 
 def verdicts(
-    classifier: Classifier, table: TableFile, tally: Tally, progress: Progress | None = None
+    classifier: Classifier, table: Table, tally: Tally, progress: Progress | None = None
 ) -> Iterator[Verdict]:
     """Classify the rows of a table in their order, reading it as they are needed.
 
     Parameters
     ----------
     classifier : Classifier
-    table : TableFile
+    table : Table
     tally : Tally
         Counts the rows.
     progress : callable, optional
@@ -117,19 +117,18 @@ def verdicts(
     CorpusError
         Where the file is damaged or not text; a row that is broken stops nothing.
     """
-    column = table.text_column()
     read = 0
 
     def advance(count: int) -> None:
         nonlocal read
         read += count
 
-    for chunk in _chunks(_texts(table, column, advance)):
+    for chunk in _chunks(_texts(table, advance)):
         for verdict in classify(classifier, chunk, tally):
             tally.add(verdict)
             yield verdict
         if progress is not None:
-            progress(tally.rows, min(1.0, read / table.source.size) if table.source.size else 0.0)
+            progress(tally.rows, min(1.0, read / table.size) if table.size else 0.0)
 
 
 def classify(classifier: Classifier, chunk: list[Verdict], tally: Tally) -> Iterator[Verdict]:
@@ -152,7 +151,7 @@ def classify(classifier: Classifier, chunk: list[Verdict], tally: Tally) -> Iter
 
 def predict_table(
     classifier: Classifier,
-    table: TableFile,
+    table: Table,
     output: IO[bytes] | str,
     form: str,
     progress: Progress | None = None,
@@ -165,7 +164,7 @@ def predict_table(
     Parameters
     ----------
     classifier : Classifier
-    table : TableFile
+    table : Table
     output : str or binary file
         A path is written as a whole or not at all, in UTF-8, compressed as its name says.
     form : {"csv", "tsv", "jsonl"}
@@ -181,10 +180,9 @@ def predict_table(
     CorpusError
         Where the table has no column of texts, is damaged, or cannot be written.
     """
-    column = table.text_column()
     names = [PREDICTED, *(f"p_{label}" for label in classifier.labels)]
     added = free_names(names, table.columns)
-    writer = TableWriter(table.columns, table.source.form, form, added, column)
+    writer = TableWriter(table.columns, table.form, form, added, table.text_column)
     tally = Tally()
     opened: AbstractContextManager[IO[bytes]] = (
         whole_file(output) if isinstance(output, str) else nullcontext(output)
@@ -217,13 +215,13 @@ def _values(classifier: Classifier, verdict: Verdict) -> list[str | float | None
     return [label_of(classifier, verdict), *map(rounded, verdict.probabilities)]
 
 
-def _texts(table: TableFile, column: str, advance: Callable[[int], None]) -> Iterator[Verdict]:
+def _texts(table: Table, advance: Callable[[int], None]) -> Iterator[Verdict]:
     for row in table.rows(advance):
         text = problem = ""
         try:
             if row.problem:
-                raise broken(row, table.name)
-            text = text_in(row, column, table)
+                raise table.broken(row)
+            text = table.text(row)
         except CorpusError as error:
             problem = str(error)
         yield Verdict(f"{table.name}, line {row.line}", row, text, None, problem)

@@ -13,13 +13,6 @@ AUTO_ENCODING = "auto"
 # Codecs of host names, and one that refuses everything.
 _NOT_OF_FILES = ("idna", "punycode", "undefined")
 
-ENCODING = option("utf-8", "Encoding of the files; 'auto' guesses it (needs chargen[detect]).")
-ERRORS = option(
-    "strict",
-    "Stop at bytes that cannot be decoded, or read them as U+FFFD.",
-    choices=("strict", "replace"),
-)
-
 
 def is_text_encoding(name: str) -> bool:
     """Whether Python can decode bytes to text with the codec of this name."""
@@ -43,10 +36,31 @@ def check_encoding(name: str) -> None:
 
 
 @dataclass(frozen=True)
-class CorpusConfig(Options):
-    """Options of a corpus."""
+class TableConfig(Options):
+    """How tables of texts are read."""
 
     heading: ClassVar[str] = "Text"
+
+    text_column: str | None = option(
+        None, "Column that holds the text (default: found by its usual names).", metavar="NAME"
+    )
+    encoding: str = option(
+        "utf-8", "Encoding of the files; 'auto' guesses it (needs chargen[detect])."
+    )
+    errors: str = option(
+        "strict",
+        "Stop at bytes that cannot be decoded, or read them as U+FFFD.",
+        choices=("strict", "replace"),
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_encoding(self.encoding)
+
+
+@dataclass(frozen=True)
+class CorpusConfig(TableConfig):
+    """Options of a corpus."""
 
     level: str = option(
         "char", "Read Unicode characters, or UTF-8 bytes (no unknowns).", choices=("char", "byte")
@@ -60,13 +74,8 @@ class CorpusConfig(Options):
     valid_fraction: float = option(
         0.1, "Share of the text, at its end, kept for validation.", low=0, below=1
     )
-    encoding: str = ENCODING
-    errors: str = ERRORS
     glob: str | None = option(
         None, "In folders, read only the files that match, e.g. '*.txt'.", metavar="PATTERN"
-    )
-    text_column: str | None = option(
-        None, "Column or field that holds the text in .csv, .tsv and .jsonl files.", metavar="NAME"
     )
     normalize: str | None = option(
         None, "Unicode normalization form of the text.", choices=("NFC",)
@@ -91,6 +100,5 @@ class CorpusConfig(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_encoding(self.encoding)
         if self.valid == "-":
             raise ConfigError("--valid must be a file, a folder or a name, got '-'")

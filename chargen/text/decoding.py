@@ -53,7 +53,7 @@ def decode(
     """
     blocks = iter(blocks)
     head, blocks = _peek(blocks, SAMPLE if encoding == AUTO_ENCODING else 4)
-    encoding = _settle(head, name, encoding, notes)
+    encoding = _choose_encoding(head, name, encoding, notes)
     codec = codecs.lookup(encoding).name
     inner = codecs.getincrementaldecoder(encoding)(errors)
     decoder = io.IncrementalNewlineDecoder(inner, translate=True)
@@ -137,7 +137,7 @@ def _with_end(blocks: Iterator[bytes]) -> Iterator[bytes]:
     yield b""  # tells the decoder that nothing follows
 
 
-def _settle(head: bytes, name: str, encoding: str, notes: list[str]) -> str:
+def _choose_encoding(head: bytes, name: str, encoding: str, notes: list[str]) -> str:
     """The encoding to read with: a byte order mark goes before UTF-8 and before guessing."""
     if encoding != AUTO_ENCODING and codecs.lookup(encoding).name not in ("utf-8", "utf-8-sig"):
         return encoding

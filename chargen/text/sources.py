@@ -35,7 +35,8 @@ from chargen.text.folders import text_files
 from chargen.text.given import given_texts
 from chargen.text.html import clean_html
 from chargen.text.symbols import SEPARATOR
-from chargen.text.tables import lines, rows
+from chargen.text.table_rows import lines
+from chargen.text.tables import open_table
 
 __all__ = ["SEPARATOR", "Source", "corpus_name", "fingerprint", "read", "resolve", "spool"]
 
@@ -268,17 +269,16 @@ def _pieces(
         if advance is not None:
             advance(source.size)
         return
+    if source.form in TABLES.values():
+        table = open_table(source, config, notes, config.max_bytes)
+        yield from _rows(table.texts(advance), config, config.documents == "rows")
+        return
     blocks = byte_blocks(source, advance, config.max_bytes)
     if source.form == "python":
         if text := builtin.decode_python(blocks, source.name, notes):
             yield text
         return
-    text_blocks = decode(blocks, source.name, config.encoding, config.errors, notes)
-    if source.form == "plain":
-        yield from _plain(text_blocks, config)
-        return
-    found = rows(text_blocks, source.name, source.form, config.text_column, config.errors)
-    yield from _rows(found, config, config.documents == "rows")
+    yield from _plain(decode(blocks, source.name, config.encoding, config.errors, notes), config)
 
 
 def _sound(texts: Iterable[str], errors: str) -> Iterator[str]:

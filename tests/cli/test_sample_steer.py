@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from chargen import LanguageModel
-from chargen.sampling.steering import store_steering
-from chargen.sentiment.steering_data import fit_steering
+from chargen.sampling.steering import fit_steering, store_steering
 from tests.sentiment.making import CHARS, make_lm, planted, save_lm, write_csv
 from tests.sentiment.models import save_classifier
 from tests.sentiment.models import tiny_classifier as make_classifier
@@ -48,7 +47,9 @@ def test_a_stored_steering_needs_no_data(chargen: Command, data: Path, tmp_path:
     assert refused.code == 2
     assert "--steer-data" in refused.err
     assert "--steer-with" in refused.err
-    store_steering(directory, fit_steering(LanguageModel(make_lm(), CHARS), planted(40)))
+    moods = planted(40)
+    lm = LanguageModel(make_lm(), CHARS)
+    store_steering(directory, fit_steering(lm, moods.texts, moods.labels, moods.source))
     stored = chargen("sample", directory, *WRITING, "--steer", "good")
     fitted = chargen("sample", directory, *WRITING, "--steer", "good", "--steer-data", data)
     assert stored.code == 0

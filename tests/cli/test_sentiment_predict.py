@@ -147,7 +147,7 @@ class TestTables:
         assert found[0]["review"] == "a good, long film"
         again = chargen(*command)
         assert again.code == 2
-        assert "exists: choose another --output, or replace it with --force" in again.err
+        assert "exists: choose another --output, or give --force" in again.err
         assert chargen(*command, "--force").code == 0
 
     def test_to_stdout_in_the_format_of_the_input(

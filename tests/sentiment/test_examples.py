@@ -12,14 +12,8 @@ from hypothesis import strategies as st
 
 from chargen.errors import ConfigError, CorpusError
 from chargen.sentiment.config import ExamplesConfig
-from chargen.sentiment.examples import (
-    Examples,
-    read_examples,
-    read_texts,
-    split,
-    subset,
-    warn_shared,
-)
+from chargen.sentiment.examples import Examples, read_examples, read_texts
+from chargen.sentiment.splitting import split, subset, warn_shared
 
 PLAIN = ExamplesConfig()
 
@@ -144,7 +138,11 @@ class TestBadRows:
             ("t.jsonl", '{"label": 1, "text": "a"}\n{"label"', "line 2 is not JSON"),
             ("t.jsonl", '{"label": 1, "text": 5}', "line 1: 'text' is not text, but int"),
             ("t.jsonl", '{"label": [1], "text": "a"}', "line 1: 'label' is not a label, but list"),
-            ("t.jsonl", '{"label": "\\ud800", "text": "a"}', "line 1 holds a lone surrogate"),
+            (
+                "t.jsonl",
+                '{"label": "\\ud800", "text": "a"}',
+                "line 1: 'label' holds a lone surrogate",
+            ),
             ("t.csv", "label,text\na,x\na,y\n", "the only label is 'a'"),
             ("t.csv", "label,text\na,\n", "holds no text"),
             ("t.csv", "label,text\n", "holds no text"),

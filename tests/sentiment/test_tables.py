@@ -21,12 +21,12 @@ from hypothesis import strategies as st
 from chargen.errors import ConfigError, CorpusError
 from chargen.sentiment import tables
 from chargen.sentiment.classifier import Classifier
-from chargen.sentiment.columns import TableFile
 from chargen.sentiment.config import ExamplesConfig
 from chargen.sentiment.tables import Tally, predict_table
-from chargen.sentiment.writing import check_output, form_of, free_names
 from chargen.storage.whole_files import whole_file
 from chargen.text import files
+from chargen.text.table_writer import form_of, free_names
+from chargen.text.tables import Table, open_table
 
 from .models import tiny_classifier
 
@@ -39,10 +39,14 @@ def classifier() -> Classifier:
     return tiny_classifier()
 
 
-def table_of(tmp_path: Path, name: str, text: str, **options: Any) -> TableFile:
+def opened(path: Path, **options: Any) -> Table:
+    return open_table(files.from_path(path), ExamplesConfig(**options), [])
+
+
+def table_of(tmp_path: Path, name: str, text: str, **options: Any) -> Table:
     path = tmp_path / name
     path.write_text(text, encoding="utf-8", newline="")
-    return TableFile(str(path), ExamplesConfig(**options))
+    return opened(path, **options)
 
 
 def as_text(rows: list[list[str]], form: str) -> str:
@@ -62,7 +66,7 @@ def as_rows(text: str, form: str) -> list[list[Any]]:
     return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
 
 
-def predicted(classifier: Classifier, table: TableFile, form: str) -> tuple[str, Tally]:
+def predicted(classifier: Classifier, table: Table, form: str) -> tuple[str, Tally]:
     out = io.BytesIO()
     tally = predict_table(classifier, table, out, form)
     return out.getvalue().decode(), tally
@@ -251,7 +255,7 @@ class TestRowsThatCannotBeClassified:
 
 class TestFiles:
     @pytest.mark.parametrize(
-        ("ending", "opened"),
+        ("ending", "unpack"),
         [("", bytes), (".gz", gzip.decompress), (".bz2", bz2.decompress), (".xz", lzma.decompress)],
     )
     def test_compressed(
@@ -259,13 +263,13 @@ class TestFiles:
         classifier: Classifier,
         tmp_path: Path,
         ending: str,
-        opened: Callable[[bytes], bytes],
+        unpack: Callable[[bytes], bytes],
     ) -> None:
         table = table_of(tmp_path, "t.csv", "text\na\n")
         out = tmp_path / f"out.tsv{ending}"
         predict_table(classifier, table, str(out), form_of(str(out)))
-        assert opened(out.read_bytes()).startswith(b"text\tpredicted\tp_neg\tp_pos\na\t")
-        again = TableFile(str(out), ExamplesConfig())
+        assert unpack(out.read_bytes()).startswith(b"text\tpredicted\tp_neg\tp_pos\na\t")
+        again = opened(out)
         assert predicted(classifier, again, "csv")[1].failures == 0
         assert sorted(one.name for one in tmp_path.iterdir()) == sorted(["t.csv", out.name])
 
@@ -273,7 +277,7 @@ class TestFiles:
         pytest.importorskip("zstandard")
         out = tmp_path / "out.jsonl.zst"
         predict_table(classifier, table_of(tmp_path, "t.csv", "text\na\n"), str(out), "jsonl")
-        assert TableFile(str(out), ExamplesConfig()).columns[0] == "text"
+        assert opened(out).columns[0] == "text"
 
     def test_nothing_is_half_written(self, classifier: Classifier, tmp_path: Path) -> None:
         path = tmp_path / "t.csv"
@@ -281,14 +285,14 @@ class TestFiles:
         out = tmp_path / "out.csv"
         out.write_text("before")
         with pytest.raises(CorpusError, match="not utf-8"):
-            predict_table(classifier, TableFile(str(path), ExamplesConfig()), str(out), "csv")
+            predict_table(classifier, opened(path), str(out), "csv")
         assert out.read_text() == "before"
         assert len(list(tmp_path.iterdir())) == 2
 
     def test_a_table_may_replace_itself(self, classifier: Classifier, tmp_path: Path) -> None:
         table = table_of(tmp_path, "t.csv", "text\na\n")
         predict_table(classifier, table, str(tmp_path / "t.csv"), "csv")
-        assert TableFile(str(tmp_path / "t.csv"), ExamplesConfig()).columns[1] == "predicted"
+        assert opened(tmp_path / "t.csv").columns[1] == "predicted"
 
     def test_links_stay(self, tmp_path: Path) -> None:
         (tmp_path / "real.csv").write_text("x")
@@ -297,21 +301,6 @@ class TestFiles:
             file.write(b"new")
         assert (tmp_path / "link.csv").is_symlink()
         assert (tmp_path / "real.csv").read_text() == "new"
-
-    def test_outputs_that_cannot_be(self, tmp_path: Path) -> None:
-        (tmp_path / "there.csv").write_text("x")
-        check_output(str(tmp_path / "there.csv"), force=True)
-        check_output(str(tmp_path / "new.csv"), force=False)
-        for name, words in {
-            "there.csv": "exists: .* --force",
-            ".": "is a folder",
-            "none/new.csv": "no folder",
-            "a\0.csv": "cannot be written",
-        }.items():
-            with pytest.raises(ConfigError, match=words):
-                check_output(f"{tmp_path}/{name}", force=False)
-        with pytest.raises(ConfigError, match="not a plain file"):
-            check_output("/dev/null", force=True)
 
     @pytest.mark.parametrize(
         ("name", "form"),
@@ -328,10 +317,10 @@ class TestFiles:
 
 def test_columns(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="no text column .* 'a', 'b': .* --text-column"):
-        table_of(tmp_path, "t.csv", "a,b\n1,2\n").text_column()
-    assert table_of(tmp_path, "t.csv", "a,b\n1,2\n", text_column="b").text_column() == "b"
+        _ = table_of(tmp_path, "t.csv", "a,b\n1,2\n").text_column
+    assert table_of(tmp_path, "t.csv", "a,b\n1,2\n", text_column="b").text_column == "b"
     with pytest.raises(CorpusError, match="is empty"):
-        table_of(tmp_path, "t.csv", "").text_column()
+        _ = table_of(tmp_path, "t.csv", "").text_column
 
 
 def test_free_names() -> None:

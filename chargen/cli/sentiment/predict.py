@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from chargen.cli.files import check_files
 from chargen.cli.groups import Command
 from chargen.cli.options import (
     MachineConfig,
@@ -120,18 +121,20 @@ def _table(
     quiet: bool,
     config: ExamplesConfig,
 ) -> int:
-    from chargen.sentiment.columns import TableFile
-    from chargen.sentiment.writing import check_output, form_of
+    from chargen.text.files import from_path
+    from chargen.text.table_writer import form_of
+    from chargen.text.tables import open_table
 
     form = ""
     to_file = output is not None and output != "-"
     if output is not None and to_file:
         form = form_of(output)
-        check_output(output, force)
-    table = TableFile(source, config)
-    table.text_column()
-    if table.source.form == "plain" and config.text_column is not None:
+        check_files({"--output": output}, force)
+    notes: list[str] = []
+    table = open_table(from_path(Path(source)), config, notes)
+    if table.form == "plain" and config.text_column is not None:
         raise ConfigError(f"--text-column is for tables; {table.name} is read as plain text")
+    _ = table.text_column  # refused before anything is loaded
     classifier = load_classifier(directory, machine)
     from chargen.sentiment.tables import Tally, predict_table, verdicts
 
@@ -142,13 +145,13 @@ def _table(
             for verdict in verdicts(classifier, table, tally, progress):
                 show(classifier, verdict, as_json)
         else:
-            form = form or {"plain": "csv"}.get(table.source.form, table.source.form)
+            form = form or {"plain": "csv"}.get(table.form, table.form)
             place: Any = output if to_file else sys.stdout.buffer
             tally = predict_table(classifier, table, place, form, progress)
     finally:
         if progress is not None:
             progress.close()
-    for note in () if quiet else table.notes:
+    for note in () if quiet else notes:
         say(f"note: {note}")
     return tell(tally, "rows", quiet)
 
@@ -180,7 +183,7 @@ def _lines(config: ExamplesConfig) -> Iterator[list[str]]:
 
 def _classify(classifier: Any, texts: list[str], tally: Any) -> Iterator[Any]:
     from chargen.sentiment.tables import Verdict, classify
-    from chargen.text.tables import Row
+    from chargen.text.table_rows import Row
 
     chunk = []
     for number, text in enumerate(texts, tally.rows + 1):

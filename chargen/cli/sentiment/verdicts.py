@@ -16,7 +16,7 @@ from chargen.cli.terminal import say, visible, visible_json
 def show(classifier: Any, verdict: Any, as_json: bool) -> None:
     """Print one verdict on stdout."""
     from chargen.sentiment.tables import label_of, rounded
-    from chargen.sentiment.writing import json_line
+    from chargen.text.table_writer import json_line
 
     label = label_of(classifier, verdict)
     if as_json:

@@ -1,4 +1,4 @@
-"""Tables with columns added, and their formats."""
+"""Rows of a table written in another format, with columns added."""
 
 from __future__ import annotations
 
@@ -10,15 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from chargen.errors import ConfigError, shown
-from chargen.storage.directories import real_path
 from chargen.text.decoding import newlines
 from chargen.text.files import COMPRESSIONS, TABLES
-from chargen.text.tables import Row
+from chargen.text.table_rows import DELIMITERS, Row
 
 Added = Sequence[str | float | None]
 """Values of the new columns; None where there is none."""
-
-_DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 
 def form_of(output: str) -> str:
@@ -90,7 +87,7 @@ class TableWriter:
         self._names = free_names(columns, added)  # an object has no name twice
         self._buffer = io.StringIO()
         self._csv = csv.writer(
-            self._buffer, delimiter=_DELIMITERS.get(form, ","), lineterminator="\n"
+            self._buffer, delimiter=DELIMITERS.get(form, ","), lineterminator="\n"
         )
         if form != "jsonl":
             self._csv.writerow([*self._columns, *self._added])
@@ -132,7 +129,7 @@ class TableWriter:
             return ["" if i != place else row.raw for i in range(width)]
         values = list(row.values)
         if len(values) > width:
-            delimiter = _DELIMITERS.get(self._source, ",")
+            delimiter = DELIMITERS.get(self._source, ",")
             values[width - 1 :] = [delimiter.join(values[width - 1 :])]
         return values + [""] * (width - len(values))
 
@@ -155,29 +152,3 @@ def _as_text(value: Any) -> str:
     if isinstance(value, str):
         return newlines(value)
     return json.dumps(value, ensure_ascii=False)
-
-
-# ---------------------------------------------------------------- files
-
-
-def check_output(output: str, force: bool) -> None:
-    """Find out before the work that a file must not or cannot be written.
-
-    Raises
-    ------
-    ConfigError
-    """
-    path = Path(output)
-    try:
-        if path.is_dir():
-            raise ConfigError(f"--output {shown(output)} is a folder: name a file")
-        if path.exists() and not path.is_file():
-            raise ConfigError(f"--output {shown(output)} is not a plain file: use - for the pipe")
-        if path.exists() and not force:
-            raise ConfigError(
-                f"{shown(output)} exists: choose another --output, or replace it with --force"
-            )
-        if not real_path(path).parent.is_dir():
-            raise ConfigError(f"--output {shown(output)}: there is no folder to write it into")
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"--output {shown(output)} cannot be written: {error}") from error
