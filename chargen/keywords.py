@@ -47,7 +47,9 @@ class TrainOptions(TypedDict, total=False):
     tied: bool
     orthogonal: bool
     direction: Literal["forward", "backward"]
-    text_column: str | None
+    text_column: Sequence[str]
+    delimiter: str | None
+    header: bool
     encoding: str
     errors: Literal["strict", "replace"]
     level: Literal["char", "byte"]
@@ -113,8 +115,11 @@ class FinetuneOptions(TypedDict, total=False):
     detectors: int
     head_size: int
     head_dropout: float
-    text_column: str | None
+    text_column: Sequence[str]
+    delimiter: str | None
+    header: bool
     encoding: str
     errors: Literal["strict", "replace"]
     label_column: str | None
+    label_map: Sequence[str]
     clean: Literal["html"] | None

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.errors import MissingExtraError
+from chargen.errors import CorpusError, MissingExtraError, brief
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.examples import Examples, label_of
 from chargen.sentiment.finetune import finetune
@@ -70,6 +70,11 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_classification_targets(y)
         classes, indices = np.unique(np.asarray(y), return_inverse=True)
         names = [label_of(one, "y") for one in classes]
+        if len(set(names)) < len(names):
+            raise CorpusError(
+                "y has labels that are one without the blanks around them, or in another spelling "
+                f"of Unicode: {brief(classes.tolist())}"
+            )
         options = self.get_params(deep=False)
         further = options.pop("options") or {}
         examples = Examples.of(X, [names[i] for i in indices])

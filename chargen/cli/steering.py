@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from chargen.cli.options import MachineConfig, load_classifier
 from chargen.cli.terminal import say
 from chargen.errors import ConfigError
-from chargen.options import Options, option
+from chargen.options import Options, flag, option
+from chargen.sentiment.config import ExamplesConfig
 
 STRENGTH = 2.0
 """Where the effect is plain and the text still about as likely (benchmarks/results, sentiment)."""
@@ -31,7 +32,8 @@ class SteeringConfig(Options):
     )
     steer_data: str | None = option(
         None,
-        "Labelled texts to find the class's side by (default: what the checkpoint has stored).",
+        "Labelled texts to find the class's side by, read as `chargen sentiment train` reads them "
+        "(default: what the checkpoint has stored).",
         metavar="FILE",
     )
     steer_with: str | None = option(
@@ -50,31 +52,46 @@ class SteeringConfig(Options):
             )
 
 
-def steered(lm: Any, config: SteeringConfig, quiet: bool = False) -> Any:
+def steered(lm: Any, config: SteeringConfig, reading: ExamplesConfig, quiet: bool = False) -> Any:
     """The language model as it is asked for; itself where nothing is.
+
+    `reading` says how the labelled texts are read.
 
     Returns
     -------
     chargen.language_model.LanguageModel
     """
+    if config.steer_data is None and reading != ExamplesConfig():
+        given = next(
+            "--no-header" if each.name == "header" else flag(each)
+            for each, _ in reading.kinds()
+            if getattr(reading, each.name) != getattr(ExamplesConfig(), each.name)
+        )
+        raise ConfigError(f"{given} is for labelled texts: give them with --steer-data FILE")
     if config.steer is None:
         return lm
     strength = STRENGTH if config.strength is None else config.strength
-    steering = _find(lm, config.steer, strength, config, quiet)
+    steering = _find(lm, config.steer, strength, config, reading, quiet)
     if not quiet:
         say(f"note: steered by {steering.source}")
     return lm.steered(steering, config.steer, strength)
 
 
-def _find(lm: Any, label: str, strength: float, config: SteeringConfig, quiet: bool) -> Any:
+def _find(
+    lm: Any,
+    label: str,
+    strength: float,
+    config: SteeringConfig,
+    reading: ExamplesConfig,
+    quiet: bool,
+) -> Any:
     from chargen.sampling import steering as vectors
 
     if config.steer_data is not None:
-        from chargen.sentiment.config import ExamplesConfig
         from chargen.sentiment.examples import read_examples
 
         trained = lm.checkpoint.document("config").get("corpus", {}).get("config", {})
-        reading = ExamplesConfig(clean=trained.get("clean"))
+        reading = replace(reading, clean=trained.get("clean"))
         examples = read_examples(config.steer_data, reading)
         for note in () if quiet else examples.notes:
             say(f"note: {note}")

@@ -7,11 +7,12 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from chargen.errors import ConfigError, CorpusError, brief, shown
-from chargen.sentiment.config import ExamplesConfig
+from chargen.sentiment.config import SKIP, ExamplesConfig, normal_label
 from chargen.text.decoding import clean, decode
 from chargen.text.fetching import asked, labelled_path, paths
 from chargen.text.files import byte_blocks, from_path, refuse_text, unreadable
@@ -37,7 +38,7 @@ class Examples:
     Attributes
     ----------
     texts, labels : tuple of str
-        Labels as they are in the data, numbers and booleans of JSON as JSON writes them.
+        Labels as `label_of` reads them and `ExamplesConfig.label_map` calls them.
     rows : tuple of int
         Of each text, the line of the file where its row starts; in a folder the number of its
         file in the order of the paths, from 1 on; of given texts the position, from 0 on.
@@ -92,8 +93,8 @@ def read_examples(
     Parameters
     ----------
     data : path, (texts, labels), or data frame
-        A .csv, .tsv or .jsonl file, compressed or not, or a folder that holds one folder of .txt
-        files per class; or from Python two lists, or columns by name.
+        A .csv, .tsv, .jsonl or .json file, compressed or not, or a folder that holds one folder of
+        .txt files per class; or from Python two lists, or columns by name.
     config : ExamplesConfig
     classes : sequence of str, optional
         The labels that may occur; without them there must be at least two.
@@ -116,7 +117,7 @@ def read_examples(
     else:
         path = labelled_path(str(data))
         found = _folder_rows(path, config) if _is_folder(path) else _table_rows(path, config)
-    examples = _checked(found)
+    examples = _checked(found, config)
     if classes is not None:
         _refuse_unknown(examples, found, classes)
     elif len(examples.classes) < 2:
@@ -133,8 +134,8 @@ def read_texts(path: str, config: ExamplesConfig) -> list[str]:
     Parameters
     ----------
     path : str
-        Plain text with a text in each line, a .csv, .tsv or .jsonl file, compressed or not, or a
-        folder of .txt files.
+        Plain text with a text in each line, a .csv, .tsv, .jsonl or .json file, compressed or not,
+        or a folder of .txt files.
     config : ExamplesConfig
 
     Raises
@@ -148,7 +149,7 @@ def read_texts(path: str, config: ExamplesConfig) -> list[str]:
     if reference := asked(path):
         path = str(paths(reference)[0])
     if _is_folder(path):
-        files = sorted(one for one in Path(path).rglob("*.txt") if one.is_file())
+        files, _ = _text_files(Path(path))
         found: Iterator[str] = (_file_text(file, config) for file in files)
     else:
         table = open_table(from_path(Path(path)), config, [])
@@ -170,7 +171,9 @@ def named(rows: Sequence[object], word: str = "line") -> str:
 
 
 def label_of(value: Any, where: str, errors: str = "strict") -> str | None:
-    """A value as a label, numbers and booleans as JSON writes them; None where there is none.
+    """A value as a label; None where there is none.
+
+    Numbers and booleans are as JSON writes them, text as `normal_label` has it.
 
     Raises
     ------
@@ -183,7 +186,7 @@ def label_of(value: Any, where: str, errors: str = "strict") -> str | None:
         return None
     if isinstance(value, str):
         empty = not value.strip() or value in NOT_A_NUMBER
-        return None if empty else clean(value, errors, lambda _: where)
+        return None if empty else normal_label(clean(value, errors, lambda _: where))
     if isinstance(value, bool | int | float):
         return json.dumps(value)
     raise CorpusError(f"{where} is not a label, but {type(value).__name__}")
@@ -216,12 +219,13 @@ class _Rows:
 def _table_rows(path: str, config: ExamplesConfig) -> _Rows:
     found = _Rows(shown(path))
     table = open_table(from_path(Path(path)), config, found.notes)
-    if table.form == "plain":
+    if table.dialect.form == "plain":
         raise CorpusError(
-            f"{table.name} has no labels: labelled texts are a .csv, .tsv or .jsonl file, or a "
+            f"{table.name} has no labels: labelled texts are a .csv, .tsv, .jsonl or .json file, "
+            "or a "
             "folder that holds one folder of .txt files per class"
         )
-    label_column = _label_column(table.columns, table.name, table.text_column, config)
+    label_column = _label_column(table.columns, table.name, table.text_columns, config)
     for row in table.whole_rows():
         label = label_of(
             row.cell(label_column),
@@ -233,22 +237,58 @@ def _table_rows(path: str, config: ExamplesConfig) -> _Rows:
 
 
 def _folder_rows(path: str, config: ExamplesConfig) -> _Rows:
+    """Of the .txt files below each sub-folder, which is their label."""
     root = Path(path)
-    folders = sorted(
-        one
-        for one in root.iterdir()
-        if one.is_dir() and not one.name.startswith(".") and one.name != _UNLABELLED
-    )
-    files = [(one.name, file) for one in folders for file in sorted(one.glob("*.txt"))]
-    if not files:
+    files, others = _text_files(root)
+    labelled = [file for file in files if file.parent != root]
+    kept = [file for file in labelled if file.relative_to(root).parts[0] != _UNLABELLED]
+    if not kept:
         raise CorpusError(
             f"{shown(path)} holds no folders with .txt files: it should have one folder per class "
             "(as aclImdb/train has pos and neg)"
         )
-    found = _Rows(shown(path), files=[shown(f.relative_to(root).as_posix()) for _, f in files])
-    for number, (label, file) in enumerate(files, 1):
+    _refuse_parts(path, [file.relative_to(root).parts for file in kept])
+    names = [shown(file.relative_to(root).as_posix()) for file in kept]
+    found = _Rows(shown(path), files=names)
+    others += [file for file in files if file.parent == root]
+    if others:
+        some = [shown(file.relative_to(root).as_posix()) for file in sorted(others)]
+        found.notes.append(f"{shown(path)}: not read as texts of a class: {named(some, 'file')}")
+    if len(kept) < len(labelled):
+        found.notes.append(
+            f"{shown(path)}: {_UNLABELLED} holds texts without a label: left out "
+            f"{len(labelled) - len(kept):,}"
+        )
+    for number, file in enumerate(kept, 1):
+        label = label_of(file.relative_to(root).parts[0], names[number - 1])
         found.rows.append((number, _cleaned(_file_text(file, config), config), label))
     return found
+
+
+def _refuse_parts(path: str, files: Sequence[Sequence[str]]) -> None:
+    """Refuse folders of folders of classes, as aclImdb has train/pos and test/pos."""
+    above: dict[str, str] = {}
+    for label, *further in files:
+        if len(further) > 1 and above.setdefault(further[0], label) != label:
+            first = above[further[0]]
+            raise CorpusError(
+                f"{shown(path)}: {shown(first)} and {shown(label)} both hold a folder "
+                f"{shown(further[0])}: name the folder that holds one folder per class, such as "
+                f"{shown(str(Path(path) / first))}"
+            )
+
+
+def _text_files(root: Path) -> tuple[list[Path], list[Path]]:
+    """The .txt files of a folder and those below it in order, and the others; none is hidden."""
+    # Each sub-folder by itself, because a class's may be a link.
+    found = (one.rglob("*") if one.is_dir() else [one] for one in root.iterdir())
+    files = sorted(
+        file
+        for file in chain.from_iterable(found)
+        if file.is_file() and not any(p.startswith(".") for p in file.relative_to(root).parts)
+    )
+    texts = [file for file in files if file.suffix.lower() == ".txt"]
+    return texts, [file for file in files if file.suffix.lower() != ".txt"]
 
 
 def _given_rows(data: Any, config: ExamplesConfig) -> _Rows:
@@ -256,9 +296,12 @@ def _given_rows(data: Any, config: ExamplesConfig) -> _Rows:
     if is_table(data):
         names = {str(name): name for name in getattr(data, "columns", data)}
         table = "the given table"
-        text_column = find_column(list(names), table, config.text_column, TEXT_COLUMNS, "text")
-        label_column = _label_column(list(names), table, text_column, config)
-        data = data[names[text_column]], data[names[label_column]]
+        wanted = config.text_column or (None,)
+        text_columns = [find_column(list(names), table, w, TEXT_COLUMNS, "text") for w in wanted]
+        label_column = _label_column(list(names), table, text_columns, config)
+        columns = [given_texts(data[names[one]], one) for one in text_columns]
+        texts = ["\n".join(filter(None, parts)) for parts in zip(*columns, strict=True)]
+        data = texts, data[names[label_column]]
     elif not (isinstance(data, tuple) and len(data) == 2):
         raise CorpusError(
             "labelled texts must be a path, a pair (texts, labels), or a table with columns, "
@@ -275,11 +318,13 @@ def _given_rows(data: Any, config: ExamplesConfig) -> _Rows:
     return found
 
 
-def _label_column(columns: Sequence[str], name: str, text: str, config: ExamplesConfig) -> str:
+def _label_column(
+    columns: Sequence[str], name: str, texts: Sequence[str], config: ExamplesConfig
+) -> str:
     label = find_column(columns, name, config.label_column, LABEL_COLUMNS, "label")
-    if text == label:
+    if label in texts:
         raise CorpusError(
-            f"{name}: text and label would both be read from {text!r}: choose with "
+            f"{name}: text and label would both be read from {label!r}: choose with "
             "--text-column and --label-column"
         )
     return label
@@ -308,8 +353,42 @@ def _cleaned(text: str, config: ExamplesConfig) -> str:
 # ---------------------------------------------------------------- what is left out and refused
 
 
-def _checked(found: _Rows) -> Examples:
+def _renamed(found: _Rows, config: ExamplesConfig) -> _Rows:
+    """The rows with labels as `label_map` calls them, without those to skip."""
+    names = config.labels_by_old
+    if not names:
+        return found
+    if unknown := [row for row in found.rows if row[2] is not None and row[2] not in names]:
+        labels = list(dict.fromkeys(repr(label) for _, _, label in unknown))
+        raise CorpusError(
+            f"{found.source}: --label-map has no name for {named(labels, 'label')} in "
+            f"{found.named([number for number, _, _ in unknown])}: add {unknown[0][2]}=NAME, or "
+            f"{unknown[0][2]}={SKIP} to leave such rows out"
+        )
+    rows = [(number, text, names.get(label or "")) for number, text, label in found.rows]
+    kept = [row for row in rows if row[2] != SKIP]
+    notes = list(found.notes)
+    if len(kept) < len(rows):
+        count = len(rows) - len(kept)
+        some = f"{count:,} row{'s' * (count != 1)}"
+        notes.append(f"{found.source}: --label-map leaves out {some}")
+    return replace(found, rows=kept, notes=notes)
+
+
+def _alike(labels: Iterable[str]) -> list[str]:
+    """Labels that differ only in case or in blanks, each pair as a sentence names it."""
+    first: dict[str, str] = {}
+    pairs = []
+    for label in labels:
+        other = first.setdefault("".join(label.casefold().split()), label)
+        if other != label:
+            pairs.append(f"{other!r} and {label!r}")
+    return pairs
+
+
+def _checked(found: _Rows, config: ExamplesConfig) -> Examples:
     """What has a text; each of it must have a label."""
+    found = _renamed(found, config)
     kept = [row for row in found.rows if row[1].strip()]
     if not kept:
         raise CorpusError(f"{found.source} holds no text")
@@ -327,7 +406,11 @@ def _checked(found: _Rows) -> Examples:
         rows = found.named([number for number, text, _ in kept if text in odd])
         notes.append(f"{found.source}: one text has two different labels in {rows}")
     numbers, texts, labels = zip(*kept, strict=True)
-    return Examples(texts, labels, numbers, found.source, tuple(notes))
+    examples = Examples(texts, labels, numbers, found.source, tuple(notes))
+    if alike := _alike(examples.classes):
+        note = f"{found.source}: labels that differ only in case or blanks: {'; '.join(alike)}"
+        notes.append(f"{note} (--label-map gives them one name)")
+    return replace(examples, notes=tuple(notes))
 
 
 def _refuse_unknown(examples: Examples, found: _Rows, classes: Sequence[str]) -> None:

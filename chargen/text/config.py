@@ -41,8 +41,23 @@ class TableConfig(Options):
 
     heading: ClassVar[str] = "Text"
 
-    text_column: str | None = option(
-        None, "Column that holds the text (default: found by its usual names).", metavar="NAME"
+    advice: ClassVar[str] = ""
+    """What else can be done about a column that is not there."""
+
+    text_column: tuple[str, ...] = option(
+        (),
+        "Column that holds the text (default: found by its usual names); several are joined by "
+        "newlines.",
+        metavar="NAME",
+    )
+    delimiter: str | None = option(
+        None,
+        "What separates the fields of a table: one character, or 'tab' (default: found of , ; | "
+        "and tab).",
+        metavar="CHARACTER",
+    )
+    header: bool = option(
+        True, "Whether the first row of a table names its columns; without it they are 1, 2, 3."
     )
     encoding: str = option(
         "utf-8", "Encoding of the files; 'auto' guesses it (needs chargen[detect])."
@@ -54,13 +69,24 @@ class TableConfig(Options):
     )
 
     def __post_init__(self) -> None:
+        # None in checkpoints that were written before there could be several.
+        object.__setattr__(self, "text_column", self.text_column or ())
         super().__post_init__()
         check_encoding(self.encoding)
+        if self.delimiter is not None:
+            named = {"tab": "\t", "\\t": "\t"}
+            object.__setattr__(self, "delimiter", named.get(self.delimiter, self.delimiter))
+            if len(self.delimiter) != 1 or self.delimiter in '"\r\n\0':
+                raise ConfigError(
+                    f"--delimiter must be one character or 'tab', got {self.delimiter!r}"
+                )
 
 
 @dataclass(frozen=True)
 class CorpusConfig(TableConfig):
     """Options of a corpus."""
+
+    advice: ClassVar[str] = " (or read the file as plain text from standard input: - < file)"
 
     level: str = option(
         "char", "Read Unicode characters, or UTF-8 bytes (no unknowns).", choices=("char", "byte")

@@ -22,7 +22,7 @@ from chargen.errors import CorpusError, shown
 
 BLOCK = 1 << 20  # bytes read at a time
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
-TABLES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv"}
+TABLES = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json"}
 
 Advance = Callable[[int], None]
 
@@ -42,7 +42,7 @@ class Source:
     path : Path or None
         The file; None for standard input and for text that Python carries in itself.
     form : str
-        "plain", "jsonl", "csv", "tsv", "python" (a source file with its own coding line),
+        "plain", "csv", "tsv", "jsonl", "json", "python" (a source file with its own coding line),
         "topics" (`pydoc_data.topics`) or "texts".
     compression : str
         "", ".gz", ".bz2", ".xz" or ".zst".

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from chargen.errors import CorpusError, shown
@@ -36,7 +37,8 @@ def text_files(root: Path, config: CorpusConfig, notes: list[str]) -> list[Sourc
         among = f" that match {config.glob!r}" if config.glob else ""
         raise CorpusError(f"{shown(root)} holds no files{among}")
     sources = [from_path(path) for _, path in sorted(found)]
-    sources = [source for source in sources if source.size]
+    # Where JSON lies among other files it is settings as often as a table.
+    sources = [replace(s, form="plain") if s.form == "json" else s for s in sources if s.size]
     binary = [] if is_wide(config.encoding) else [s for s in sources if _looks_binary(s)]
     if binary:
         names = ", ".join(source.name for source in binary[:3])

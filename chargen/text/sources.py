@@ -35,7 +35,7 @@ from chargen.text.folders import text_files
 from chargen.text.given import given_texts
 from chargen.text.html import clean_html
 from chargen.text.symbols import SEPARATOR
-from chargen.text.table_rows import lines
+from chargen.text.table_rows import DELIMITERS, lines
 from chargen.text.tables import open_table
 
 __all__ = ["SEPARATOR", "Source", "corpus_name", "fingerprint", "read", "resolve", "spool"]
@@ -76,7 +76,8 @@ def resolve(
         for source in sources:
             if source.form not in TABLES.values():
                 raise ConfigError(
-                    f"--documents rows needs .csv, .tsv or .jsonl files; {source.name} is none"
+                    f"--documents rows needs .csv, .tsv, .jsonl or .json files; {source.name} is "
+                    "none"
                 )
     return sources
 
@@ -166,12 +167,16 @@ def fingerprint(
 
     `advance` hears of the bytes read. Streams must have been spooled.
     """
-    options = (config.encoding, config.errors, config.text_column, config.normalize)
+    column = config.text_column[0] if len(config.text_column) == 1 else config.text_column or None
+    options = (config.encoding, config.errors, column, config.normalize)
     version = unicodedata.unidata_version if config.normalize else None
     cleaning = () if config.clean is None else (config.clean,)  # an option of later versions
-    digest = hashlib.sha256(repr((*options, config.documents, version, *cleaning)).encode())
+    table = () if config.delimiter is None and config.header else (config.delimiter, config.header)
+    whole = (*options, config.documents, version, *cleaning, *table)
+    digest = hashlib.sha256(repr(whole).encode())
     for source in sources:
         kind = "" if source.texts is None else "given "
+        kind += "any dialect of " if source.form in DELIMITERS else ""  # once there was only one
         content = hashlib.sha256(f"{kind}{source.form} {source.compression}\n".encode())
         if source.form == "topics":
             content.update(repr(builtin.topics()).encode())

@@ -1,4 +1,4 @@
-"""Rows out of decoded text: JSON lines, CSV, TSV, and plain text as one column.
+"""Rows out of decoded text: CSV of any dialect, JSON, and plain text as a table of one column.
 
 The only place where csv and JSON are parsed. Knows nothing about files.
 """
@@ -7,15 +7,26 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from chargen.errors import shown
 
 DEFAULT_COLUMN = "text"
 DELIMITERS = {"csv": ",", "tsv": "\t"}
+"""What separates fields unless the file shows another."""
+
+_CANDIDATES = (",", ";", "\t", "|")
+_FIRST_LINES = 50
+"""Lines in which a file shows what separates its fields."""
+
 # An unclosed quote must not read the rest of the file into memory.
 _LARGEST_FIELD = 1 << 28
+_SEPARATOR_LINE = re.compile(r"sep=(.)\n?", re.IGNORECASE)  # Excel's, before the header
+_CLOSED = re.compile(r'"(?:[^"]|"")*"')
+_BLANKS = re.compile(r"[ \t\n]*")
 
 
 class Row(NamedTuple):
@@ -26,7 +37,7 @@ class Row(NamedTuple):
     line : int
         Of the file, where the row starts, counting from 1.
     names, values : sequences of the same length, unless the row is broken
-        Columns and what stands in them: text in CSV and TSV, any JSON value in JSON lines.
+        Columns and what stands in them: text in CSV and TSV, any value in JSON.
     raw : str
         The row as it stands in the file, without its last newline.
     problem : str
@@ -44,26 +55,169 @@ class Row(NamedTuple):
         return self.values[self.names.index(column)] if column in self.names else None
 
 
-def read_rows(pieces: Iterable[str], form: str) -> tuple[Row | None, Iterator[Row]]:
-    """The header of a table, None where it has none, and its rows, the broken ones among them.
+class Dialect(NamedTuple):
+    """How a table is written.
+
+    Attributes
+    ----------
+    form : {"csv", "tsv", "jsonl", "json", "plain"}
+        "json" is one array of objects, "jsonl" an object a line, whatever the file's name.
+    delimiter : str
+        Of CSV and TSV.
+    quoted : bool
+        Whether quotes hold fields together, or are part of the text.
+    header : bool
+        Whether the first row names the columns; else they are called 1, 2, 3, ...
+    skipped : int
+        Lines before the table.
+    problem : str
+        Why it cannot be read, as `Row.problem`; `skipped` is then the line.
+    """
+
+    form: str
+    delimiter: str = ""
+    quoted: bool = True
+    header: bool = False
+    skipped: int = 0
+    problem: str = ""
+
+
+def find_dialect(
+    read: Callable[[], Iterable[str]], form: str, delimiter: str | None = None, header: bool = True
+) -> Dialect:
+    """How a table is written, by what stands in it.
 
     Parameters
     ----------
-    pieces : iterable of str
-        The decoded file.
-    form : {"csv", "tsv", "jsonl", "plain"}
-        Each line of plain text is a row with the one column "text".
+    read : callable
+        Gives the decoded file from its beginning; tab-separated files are read to their end.
+    form : {"csv", "tsv", "jsonl", "json", "plain"}
+        By the file's name.
+    delimiter : str, optional
+        What separates the fields, where that is known. Otherwise it is the one of , ; tab and |
+        that gives all the first rows the same number of fields, two or more.
+    header : bool
+        Whether there is one.
     """
+    if form == "plain":
+        return Dialect(form)
+    if form in ("json", "jsonl"):
+        return _json_dialect(lines(read()), form)
+    if csv.field_size_limit() < _LARGEST_FIELD:
+        csv.field_size_limit(_LARGEST_FIELD)
+    first_lines = list(islice(lines(read()), _FIRST_LINES))
+    told = _SEPARATOR_LINE.fullmatch(first_lines[0]) if first_lines else None
+    skipped = 1 if told else 0
+    if delimiter is None:
+        found = [told[1]] if told else _delimiters(first_lines, DELIMITERS[form])
+        delimiter = found[0]
+        if len(found) > 1 and not header and form == "csv":
+            words = " or ".join("a tab" if one == "\t" else repr(one) for one in found)
+            problem = f"may be separated by {words}: choose with --delimiter"
+            return Dialect(form, delimiter, skipped=1, problem=problem)
+    if delimiter != "\t":
+        return Dialect(form, delimiter, True, header, skipped)
+    quoted, mixed = _tabs_and_quotes(lambda: islice(lines(read()), skipped, None))
+    problem = (
+        "has a quoted field with tabs and line breaks in it, or quotes that are part of the text: "
+        "write the table as .csv or .jsonl, or take the quotes out"
+    )
+    if mixed:
+        return Dialect(form, delimiter, skipped=mixed + skipped, problem=problem)
+    return Dialect(form, delimiter, quoted, header, skipped)
+
+
+def _json_dialect(fed: Iterator[str], form: str) -> Dialect:
+    number, first = next(((n, line) for n, line in enumerate(fed, 1) if line.strip()), (0, ""))
+    if first.lstrip().startswith("["):
+        return Dialect("json")
+    row = _json_row(number, first, json.loads)
+    if form == "json" and number and row.problem:
+        words = f"{row.problem}; a .json file holds an array of objects, or an object a line"
+        return Dialect(form, skipped=number, problem=words)
+    return Dialect("jsonl")
+
+
+def _delimiters(first_lines: Sequence[str], usual: str) -> list[str]:
+    """What may separate fields, the likeliest first: that of which all rows have as many.
+
+    Where none is so, that of which most rows have as many as the header.
+    """
+    shares = {}
+    for one in sorted(_CANDIDATES, key=lambda each: each != usual):
+        if one == "\t":
+            counts = [line.count(one) + 1 for line in first_lines if line.strip()]
+        else:
+            rows = [row for row in csv.reader(iter(first_lines), delimiter=one) if row]
+            # The last may go on in lines that were not looked at.
+            counts = [len(row) for row in rows[: -1 if len(first_lines) == _FIRST_LINES else None]]
+        if counts and counts[0] > 1:
+            shares[one] = counts.count(counts[0]) / len(counts)
+    best = max(shares.values(), default=0)
+    return [one for one, share in shares.items() if share == best] or [usual]
+
+
+def _tabs_and_quotes(read: Callable[[], Iterable[str]]) -> tuple[bool, int]:
+    """Whether the quotes of a tab-separated table hold fields together.
+
+    They do where each field that begins with one ends with one. A field may end some lines on, but
+    only where the lines by themselves are no rows: a stray quote must not make one row of several.
+
+    Returns
+    -------
+    quoted : bool
+    mixed : int
+        The row, by its line, that would be whole only with both tabs and line breaks in one field;
+        0 where there is none.
+    """
+    width = 0
+    alone = closed = True
+    for line in read():
+        fields = line.removesuffix("\n").split("\t")
+        if fields == [""]:
+            continue
+        width = width or len(fields)
+        alone = alone and len(fields) == width
+        if '"' in line:
+            opened = (each for each in fields if each.startswith('"'))
+            closed = closed and all(_CLOSED.fullmatch(each) for each in opened)
+    if closed or alone:
+        return closed, 0
+    mixed = 0
+    width = 0
+    for row in _csv(read(), "\t"):
+        width = width or len(row.values)
+        if row.problem or len(row.values) != width:
+            return False, 0
+        if not mixed and any("\t" in each and "\n" in each for each in row.values):
+            mixed = row.line
+    return True, mixed
+
+
+def read_rows(pieces: Iterable[str], dialect: Dialect) -> tuple[Row | None, Iterator[Row]]:
+    """The header of a table, None where it has none, and its rows, the broken ones among them."""
+    form = dialect.form
+    if form == "json":
+        return None, _json_array("".join(pieces))
     fed = lines(pieces)
     if form == "jsonl":
         return None, _jsonl(fed)
     if form == "plain":
         return None, _plain(fed)
-    if csv.field_size_limit() < _LARGEST_FIELD:
-        csv.field_size_limit(_LARGEST_FIELD)
-    found = _csv(fed, DELIMITERS[form])
-    header = next(found, None)
-    return header, found if header is None else _counted(found, header.values)
+    for _ in islice(fed, dialect.skipped):
+        pass
+    if dialect.quoted:
+        found = _csv(fed, dialect.delimiter, dialect.skipped)
+    else:
+        found = _unquoted(fed, dialect.delimiter, dialect.skipped)
+    first = next(found, None)
+    if first is None:
+        return None, found
+    if dialect.header:
+        return first, _counted(found, first.values, "the header")
+    names = [str(number) for number in range(1, len(first.values) + 1)]
+    header = Row(first.line, (), names, "", first.problem)
+    return header, _counted(chain([first], found), names, "the first row")
 
 
 def lines(pieces: Iterable[str]) -> Iterator[str]:
@@ -90,32 +244,77 @@ def _plain(fed: Iterable[str]) -> Iterator[Row]:
 
 def _jsonl(fed: Iterable[str]) -> Iterator[Row]:
     for number, line in enumerate(fed, 1):
-        if not line.strip():
+        if line.strip():
+            yield _json_row(number, line.removesuffix("\n"), json.loads)
+
+
+def _json_array(text: str) -> Iterator[Row]:
+    """The elements of an array, which begins the text; what is wrong with it is a broken row."""
+    decoder = json.JSONDecoder()
+    at = counted = 0
+    end = text.index("[") + 1
+
+    def element(_: str) -> Any:
+        nonlocal end
+        value, end = decoder.raw_decode(text, at)
+        return value
+
+    line, closed = 1, False
+    while True:
+        at = _after_blanks(text, end)
+        line += text.count("\n", counted, at)
+        counted = at
+        if closed or at == len(text):
+            break
+        if text[at] == "]":
+            closed, end = True, at + 1
             continue
-        names: Sequence[str] = ()
-        values: Sequence[Any] = ()
-        problem = ""
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            problem = f"is not JSON: {error.msg} at column {error.colno}"
-        except (ValueError, RecursionError) as error:
-            problem = f"is not JSON that can be read: {error}"
+        row = _json_row(line, "", element)
+        yield row._replace(raw=text[at:end].replace("\n", " "))
+        comma = _after_blanks(text, end)
+        if text[comma : comma + 1] not in (",", "]"):
+            if not row.problem.startswith("is not JSON"):
+                yield Row(line, (), (), "", "is not JSON: no , or ] follows the object")
+            return
+        end = comma + (text[comma] == ",")
+    if not closed or at < len(text):
+        words = "something follows the ]" if closed else "the ] of the array is missing"
+        yield Row(line, (), (), text[at:], f"is not JSON: {words}")
+
+
+def _after_blanks(text: str, at: int) -> int:
+    found = _BLANKS.match(text, at)
+    assert found is not None
+    return found.end()
+
+
+def _json_row(line: int, raw: str, parse: Callable[[str], Any]) -> Row:
+    """A row of what `parse` gives."""
+    names: Sequence[str] = ()
+    values: Sequence[Any] = ()
+    problem = ""
+    try:
+        value = parse(raw)
+    except json.JSONDecodeError as error:
+        there = f" of line {error.lineno}" if error.lineno > line else ""
+        problem = f"is not JSON: {error.msg} at column {error.colno}{there}"
+    except (ValueError, RecursionError) as error:
+        problem = f"is not JSON that can be read: {error}"
+    else:
+        if isinstance(value, dict):
+            names, values = list(value), list(value.values())
         else:
-            if isinstance(row, dict):
-                names, values = list(row), list(row.values())
-            else:
-                problem = f"is not a JSON object, but {type(row).__name__}"
-        yield Row(number, names, values, line.removesuffix("\n"), problem)
+            problem = f"is not a JSON object, but {type(value).__name__}"
+    return Row(line, names, values, raw, problem)
 
 
 class _Feed:
     """Lines for `csv.reader`, which remembers those of the row that is being read."""
 
-    def __init__(self, fed: Iterable[str]) -> None:
+    def __init__(self, fed: Iterable[str], done: int) -> None:
         self._fed = iter(fed)
         self._again: list[str] = []
-        self._done = 0
+        self._done = done
         self.row: list[str] = []
 
     def __iter__(self) -> _Feed:
@@ -142,13 +341,20 @@ class _Feed:
         del self.row[1:]
 
 
-def _csv(fed: Iterable[str], delimiter: str) -> Iterator[Row]:
-    """All rows, the header first.
+def _unquoted(fed: Iterable[str], delimiter: str, done: int) -> Iterator[Row]:
+    """All rows of a table in which a quote is a character like others, the header first."""
+    for number, line in enumerate(fed, done + 1):
+        if raw := line.removesuffix("\n"):
+            yield Row(number, (), raw.split(delimiter), raw)
+
+
+def _csv(fed: Iterable[str], delimiter: str, done: int = 0) -> Iterator[Row]:
+    """All rows, the header first, after `done` lines that are none.
 
     A quote that goes wrong breaks the line where the row starts and no other: one that is never
     closed would else swallow all that follows.
     """
-    feed = _Feed(fed)
+    feed = _Feed(fed, done)
     reader = csv.reader(feed, delimiter=delimiter, strict=True)
     while True:
         problem = ""
@@ -167,10 +373,11 @@ def _csv(fed: Iterable[str], delimiter: str) -> Iterator[Row]:
             yield Row(line, (), values, raw, problem)
 
 
-def _counted(found: Iterable[Row], header: Sequence[str]) -> Iterator[Row]:
+def _counted(found: Iterable[Row], names: Sequence[str], of: str) -> Iterator[Row]:
     """Rows with their names; those that have too few or too many fields are broken."""
     for row in found:
         problem = row.problem
-        if not problem and len(row.values) != len(header):
-            problem = f"has {len(row.values)} fields; the header has {len(header)}"
-        yield Row(row.line, header, row.values, row.raw, problem)
+        if not problem and len(row.values) != len(names):
+            count = len(row.values)
+            problem = f"has {count} field{'s' * (count != 1)}; {of} has {len(names)}"
+        yield Row(row.line, names, row.values, row.raw, problem)

@@ -9,7 +9,14 @@ from chargen.errors import CorpusError
 from chargen.text.config import TableConfig
 from chargen.text.decoding import clean, decode, newlines
 from chargen.text.files import Advance, Source, byte_blocks
-from chargen.text.table_rows import DEFAULT_COLUMN, Row, read_rows
+from chargen.text.table_rows import (
+    DEFAULT_COLUMN,
+    DELIMITERS,
+    Dialect,
+    Row,
+    find_dialect,
+    read_rows,
+)
 
 TEXT_COLUMNS = (
     *("text", "review", "sentence", "content", "comment", "body", "document", "message", "tweet"),
@@ -30,11 +37,14 @@ class Table:
     ----------
     name : str
         As shown to people.
-    form : {"csv", "tsv", "jsonl", "plain"}
+    form : {"csv", "tsv", "jsonl", "json", "plain"}
+        By the name of the file; plain text is a table where `config` has a delimiter.
     config : TableConfig
     pieces : callable
     size : int
         Bytes on disk, 0 where that is not known.
+    notes : list of str, optional
+        Gets a sentence about whatever was read otherwise than one may think.
 
     Raises
     ------
@@ -43,21 +53,51 @@ class Table:
     """
 
     def __init__(
-        self, name: str, form: str, config: TableConfig, pieces: Pieces, size: int = 0
+        self,
+        name: str,
+        form: str,
+        config: TableConfig,
+        pieces: Pieces,
+        size: int = 0,
+        notes: list[str] | None = None,
     ) -> None:
         self.name = name
-        self.form = form
         self.config = config
         self.size = size
+        self._form = "csv" if form == "plain" and config.delimiter else form
         self._pieces = pieces
+        self._notes = [] if notes is None else notes
+
+    @cached_property
+    def dialect(self) -> Dialect:
+        """How the file is written."""
+        config = self.config
+        found = find_dialect(
+            lambda: self._pieces(None), self._form, config.delimiter, config.header
+        )
+        if found.problem:
+            raise self.broken(Row(found.skipped, (), (), "", found.problem))
+        if found.delimiter != DELIMITERS.get(self._form, "") and not config.delimiter:
+            words = "tabs" if found.delimiter == "\t" else repr(found.delimiter)
+            self._notes.append(f"{self.name}: its fields are separated by {words}")
+        if not found.quoted:
+            self._notes.append(f"{self.name}: quotes are read as part of the text")
+        return found
 
     @cached_property
     def columns(self) -> list[str]:
-        """The header; of JSON lines, all names in the order in which they appear first."""
+        """The header; of JSON, all names in the order in which they appear first."""
         header, rows = self._open()
-        if self.form == "jsonl":
-            return list(dict.fromkeys(name for row in rows for name in row.names))
-        return [DEFAULT_COLUMN] if self.form == "plain" else header
+        if self.dialect.form not in ("json", "jsonl"):
+            return [DEFAULT_COLUMN] if self.dialect.form == "plain" else header
+        names: dict[str, None] = {}
+        problem = None
+        for row in rows:
+            names |= dict.fromkeys(row.names)
+            problem = problem or (row if row.problem else None)
+        if problem and not names:
+            raise self.broken(problem)
+        return list(names)
 
     def rows(self, advance: Advance | None = None) -> Iterator[Row]:
         """All rows, the broken ones among them."""
@@ -75,53 +115,61 @@ class Table:
         return CorpusError(f"{self.name}, line {row.line} {row.problem}")
 
     @cached_property
-    def text_column(self) -> str:
-        """The column of the texts: the one that is asked for, or the first usual name."""
-        return find_column(self.columns, self.name, self.config.text_column, TEXT_COLUMNS, "text")
+    def text_columns(self) -> list[str]:
+        """The columns of the texts: those that are asked for, or the first with a usual name."""
+        return self._text_columns(self.columns)
 
     def text(self, row: Row) -> str:
-        """The text of a whole row; "" where the cell says that there is none.
+        """The text of a whole row, of several columns with newlines between.
+
+        "" where the cells say that there is none.
 
         Raises
         ------
         CorpusError
             Where something else than text stands there.
         """
-        value = row.cell(self.text_column)
-        if value is None or (value in NOT_A_NUMBER and self.form != "plain"):
-            return ""
-        return self._text_of(row, self.text_column)
+        missing = () if self.dialect.form == "plain" else NOT_A_NUMBER
+        values = ((column, row.cell(column)) for column in self.text_columns)
+        there = [column for column, value in values if value is not None and value not in missing]
+        return self._joined(row, there)
 
     def texts(self, advance: Advance | None = None) -> Iterator[str]:
-        """The text of every row that has any; a row without the column is an error."""
-        column = self.config.text_column or DEFAULT_COLUMN
-        header, found = self._open(advance)
-        if header and column not in header:
-            raise self._lacks(self.name, column, header)
-        for row in found:
+        """The text of every row that has any; a row without its columns is an error."""
+        columns: list[str] = []
+        header, rows = self._open(advance)
+        if header:
+            columns = self._text_columns(header)
+        for row in rows:
             if row.problem:
                 raise self.broken(row)
-            if text := self._text_of(row, column):
+            columns = columns or self._text_columns(row.names, row)
+            if text := self._joined(row, columns):
                 yield text
+
+    def _text_columns(self, names: Sequence[str], row: Row | None = None) -> list[str]:
+        where = self.name if row is None else f"{self.name}, line {row.line}"
+        usual, advice = TEXT_COLUMNS, self.config.advice
+        wanted = self.config.text_column or (None,)
+        return [find_column(names, where, one, usual, "text", advice) for one in wanted]
+
+    def _joined(self, row: Row, columns: Iterable[str]) -> str:
+        return "\n".join(text for column in columns if (text := self._text_of(row, column)))
 
     def _text_of(self, row: Row, column: str) -> str:
         where = f"{self.name}, line {row.line}"
         if column not in row.names:
-            raise self._lacks(where, column, row.names)
+            find_column(row.names, where, column, (), "text", self.config.advice)
         value = row.cell(column)
         if not isinstance(value, str):
             raise CorpusError(f"{where}: {column!r} is not text, but {type(value).__name__}")
         # Escapes of JSON can spell what no decoder yields.
         return newlines(clean(value, self.config.errors, lambda _: where))
 
-    def _lacks(self, where: str, column: str, there: Iterable[str]) -> CorpusError:
-        return CorpusError(
-            f"{where} has no column {column!r}; its columns are {_listed(there)}: choose one with"
-            " --text-column (or read the file as plain text from standard input: - < file)"
-        )
-
     def _open(self, advance: Advance | None = None) -> tuple[list[str], Iterator[Row]]:
-        header, rows = read_rows(self._pieces(advance), self.form)
+        """The header, which JSON has not, and the rows."""
+        dialect = self.dialect
+        header, rows = read_rows(self._pieces(advance), dialect)
         if header is not None and header.problem:
             raise self.broken(header)
         return [] if header is None else list(header.values), rows
@@ -147,7 +195,7 @@ def open_table(
             decoded = iter(held)
         return _told(decoded, told, notes)
 
-    return Table(source.name, source.form, config, pieces, source.size)
+    return Table(source.name, source.form, config, pieces, source.size, notes)
 
 
 def _told(pieces: Iterable[str], told: list[str], notes: list[str]) -> Iterator[str]:
@@ -157,7 +205,12 @@ def _told(pieces: Iterable[str], told: list[str], notes: list[str]) -> Iterator[
 
 
 def find_column(
-    columns: Sequence[str], name: str, wanted: str | None, usual: Sequence[str], what: str
+    columns: Sequence[str],
+    name: str,
+    wanted: str | None,
+    usual: Sequence[str],
+    what: str,
+    advice: str = "",
 ) -> str:
     """The column that is `wanted`, or the first with a usual name.
 
@@ -166,9 +219,9 @@ def find_column(
     CorpusError
         Which lists the columns there are.
     """
-    if not columns:
+    if not columns and not wanted:
         raise CorpusError(f"{name} is empty: it has no columns")
-    there = f"its columns are {_listed(columns)}: choose one with --{what}-column"
+    there = f"its columns are {_listed(columns)}: choose one with --{what}-column{advice}"
     if wanted is not None:
         if wanted not in columns:
             raise CorpusError(f"{name} has no column {wanted!r}; {there}")
