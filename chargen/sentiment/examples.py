@@ -222,10 +222,12 @@ def _table_rows(path: str, config: ExamplesConfig) -> _Rows:
     if table.dialect.form == "plain":
         raise CorpusError(
             f"{table.name} has no labels: labelled texts are a .csv, .tsv, .jsonl or .json file, "
-            "or a "
-            "folder that holds one folder of .txt files per class"
+            "a folder that holds one folder of .txt files per class, or another file that "
+            "--delimiter makes a table of"
         )
-    label_column = _label_column(table.columns, table.name, table.text_columns, config)
+    label_column = _label_column(
+        table.columns, table.name, table.text_columns, config, table.advice
+    )
     for row in table.whole_rows():
         label = label_of(
             row.cell(label_column),
@@ -319,9 +321,13 @@ def _given_rows(data: Any, config: ExamplesConfig) -> _Rows:
 
 
 def _label_column(
-    columns: Sequence[str], name: str, texts: Sequence[str], config: ExamplesConfig
+    columns: Sequence[str],
+    name: str,
+    texts: Sequence[str],
+    config: ExamplesConfig,
+    advice: str = "",
 ) -> str:
-    label = find_column(columns, name, config.label_column, LABEL_COLUMNS, "label")
+    label = find_column(columns, name, config.label_column, LABEL_COLUMNS, "label", advice)
     if label in texts:
         raise CorpusError(
             f"{name}: text and label would both be read from {label!r}: choose with "

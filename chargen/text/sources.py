@@ -35,7 +35,7 @@ from chargen.text.folders import text_files
 from chargen.text.given import given_texts
 from chargen.text.html import clean_html
 from chargen.text.symbols import SEPARATOR
-from chargen.text.table_rows import DELIMITERS, lines
+from chargen.text.table_rows import DELIMITERS, Dialect, lines
 from chargen.text.tables import open_table
 
 __all__ = ["SEPARATOR", "Source", "corpus_name", "fingerprint", "read", "resolve", "spool"]
@@ -176,8 +176,11 @@ def fingerprint(
     digest = hashlib.sha256(repr(whole).encode())
     for source in sources:
         kind = "" if source.texts is None else "given "
-        kind += "any dialect of " if source.form in DELIMITERS else ""  # once there was only one
         content = hashlib.sha256(f"{kind}{source.form} {source.compression}\n".encode())
+        if source.form in DELIMITERS:
+            dialect = open_table(source, config, []).dialect
+            if dialect != Dialect(source.form, DELIMITERS[source.form], header=True):
+                content.update(repr(tuple(dialect)).encode())  # once there was only this one
         if source.form == "topics":
             content.update(repr(builtin.topics()).encode())
         elif source.texts is not None:

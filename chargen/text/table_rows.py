@@ -148,9 +148,9 @@ def _delimiters(first_lines: Sequence[str], usual: str) -> list[str]:
         if one == "\t":
             counts = [line.count(one) + 1 for line in first_lines if line.strip()]
         else:
-            rows = [row for row in csv.reader(iter(first_lines), delimiter=one) if row]
-            # The last may go on in lines that were not looked at.
-            counts = [len(row) for row in rows[: -1 if len(first_lines) == _FIRST_LINES else None]]
+            counts = [len(row.values) for row in _csv(first_lines, one)]
+            if len(first_lines) == _FIRST_LINES:
+                counts.pop()  # it may go on in lines that were not looked at
         if counts and counts[0] > 1:
             shares[one] = counts.count(counts[0]) / len(counts)
     best = max(shares.values(), default=0)

@@ -79,10 +79,21 @@ class Table:
             raise self.broken(Row(found.skipped, (), (), "", found.problem))
         if found.delimiter != DELIMITERS.get(self._form, "") and not config.delimiter:
             words = "tabs" if found.delimiter == "\t" else repr(found.delimiter)
-            self._notes.append(f"{self.name}: its fields are separated by {words}")
+            self._note(f"{self.name}: its fields are separated by {words}")
         if not found.quoted:
-            self._notes.append(f"{self.name}: quotes are read as part of the text")
+            self._note(f"{self.name}: quotes are read as part of the text")
         return found
+
+    def _note(self, note: str) -> None:
+        if note not in self._notes:
+            self._notes.append(note)
+
+    @property
+    def advice(self) -> str:
+        """What else can be done about a column that is not there."""
+        named = self.dialect.header and self.config.header
+        hint = " (with --no-header where the first row names none)" if named else ""
+        return hint + self.config.advice
 
     @cached_property
     def columns(self) -> list[str]:
@@ -149,7 +160,7 @@ class Table:
 
     def _text_columns(self, names: Sequence[str], row: Row | None = None) -> list[str]:
         where = self.name if row is None else f"{self.name}, line {row.line}"
-        usual, advice = TEXT_COLUMNS, self.config.advice
+        usual, advice = TEXT_COLUMNS, self.advice
         wanted = self.config.text_column or (None,)
         return [find_column(names, where, one, usual, "text", advice) for one in wanted]
 
@@ -159,7 +170,7 @@ class Table:
     def _text_of(self, row: Row, column: str) -> str:
         where = f"{self.name}, line {row.line}"
         if column not in row.names:
-            find_column(row.names, where, column, (), "text", self.config.advice)
+            find_column(row.names, where, column, (), "text", self.advice)
         value = row.cell(column)
         if not isinstance(value, str):
             raise CorpusError(f"{where}: {column!r} is not text, but {type(value).__name__}")
