@@ -121,5 +121,5 @@ class FinetuneOptions(TypedDict, total=False):
     encoding: str
     errors: Literal["strict", "replace"]
     label_column: str | None
-    label_map: Sequence[str]
+    label_map: str | None
     clean: Literal["html"] | None

@@ -33,8 +33,8 @@ class ExamplesConfig(TableConfig):
     label_column: str | None = option(
         None, "Column that holds the label (default: found by its usual names).", metavar="NAME"
     )
-    label_map: tuple[str, ...] = option(
-        (),
+    label_map: str | None = option(
+        None,
         f"Names for the labels, such as 0=neg,1=pos,2={SKIP}; rows whose label becomes {SKIP} are "
         "left out.",
         metavar="OLD=NEW,...",
@@ -57,7 +57,7 @@ class ExamplesConfig(TableConfig):
             Where it cannot be read.
         """
         found: dict[str, str] = {}
-        for pair in ",".join(self.label_map).split(",") if self.label_map else ():
+        for pair in self.label_map.split(",") if self.label_map else ():
             old, _, new = (normal_label(part) for part in pair.rpartition("="))
             if not old or not new:
                 raise ConfigError(f"--label-map must be OLD=NEW pairs with commas, got {pair!r}")

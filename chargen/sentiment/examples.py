@@ -301,9 +301,11 @@ def _given_rows(data: Any, config: ExamplesConfig) -> _Rows:
         wanted = config.text_column or (None,)
         text_columns = [find_column(list(names), table, w, TEXT_COLUMNS, "text") for w in wanted]
         label_column = _label_column(list(names), table, text_columns, config)
-        columns = [given_texts(data[names[one]], one) for one in text_columns]
-        texts = ["\n".join(filter(None, parts)) for parts in zip(*columns, strict=True)]
-        data = texts, data[names[label_column]]
+        columns = [list(given_texts(data[names[one]], one)) for one in text_columns]
+        if len(set(map(len, columns))) > 1:
+            raise CorpusError(f"{table}: its columns of texts are not of the same length")
+        joined = ["\n".join(filter(None, parts)) for parts in zip(*columns, strict=True)]
+        data = joined, data[names[label_column]]
     elif not (isinstance(data, tuple) and len(data) == 2):
         raise CorpusError(
             "labelled texts must be a path, a pair (texts, labels), or a table with columns, "
@@ -420,11 +422,9 @@ def _checked(found: _Rows, config: ExamplesConfig) -> Examples:
 
 
 def _refuse_unknown(examples: Examples, found: _Rows, classes: Sequence[str]) -> None:
-    unknown = [
-        (row, label)
-        for row, label in zip(examples.rows, examples.labels, strict=True)
-        if label not in set(classes)
-    ]
+    pairs = zip(examples.rows, examples.labels, strict=True)
+    known = set(classes)
+    unknown = [(row, label) for row, label in pairs if label not in known]
     if unknown:
         labels = list(dict.fromkeys(repr(label) for _, label in unknown))
         raise CorpusError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from chargen.errors import ConfigError
 from chargen.options import Options, option
@@ -69,8 +69,9 @@ class TableConfig(Options):
     )
 
     def __post_init__(self) -> None:
-        # None in checkpoints that were written before there could be several.
-        object.__setattr__(self, "text_column", self.text_column or ())
+        columns: Any = self.text_column
+        if columns is None:  # in checkpoints that were written before there could be several
+            object.__setattr__(self, "text_column", ())
         super().__post_init__()
         check_encoding(self.encoding)
         if self.delimiter is not None:
