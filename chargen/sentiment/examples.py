@@ -301,7 +301,7 @@ def _given_rows(data: Any, config: ExamplesConfig) -> _Rows:
         wanted = config.text_column or (None,)
         text_columns = [find_column(list(names), table, w, TEXT_COLUMNS, "text") for w in wanted]
         label_column = _label_column(list(names), table, text_columns, config)
-        columns = [list(given_texts(data[names[one]], one)) for one in text_columns]
+        columns = [list(given_texts(data[names[one]])) for one in text_columns]
         if len(set(map(len, columns))) > 1:
             raise CorpusError(f"{table}: its columns of texts are not of the same length")
         joined = ["\n".join(filter(None, parts)) for parts in zip(*columns, strict=True)]

@@ -95,7 +95,7 @@ def predict(
     chargen sentiment predict sentiment < lines.txt
     chargen sentiment predict sentiment --input reviews.csv.gz --output out.csv
     chargen sentiment predict sentiment --json "So so."
-    chargen sentiment predict sentiment --input reviews.csv --threshold 0.8 --otherwise unsure
+    chargen sentiment predict sentiment --input reviews.csv --threshold 0.8
     """
     config, asked, machine = split_options(options, ExamplesConfig, PredictConfig, MachineConfig)
     _check_options(texts, source, output, as_json, config)
