@@ -7,15 +7,15 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from chargen.errors import ConfigError, CorpusError, brief, shown
+from chargen.errors import ConfigError, CorpusError, brief, named, shown
 from chargen.sentiment.config import SKIP, ExamplesConfig, normal_label
 from chargen.text.decoding import clean, decode
 from chargen.text.fetching import asked, labelled_path, paths
 from chargen.text.files import byte_blocks, from_path, refuse_text, unreadable
+from chargen.text.folders import class_files, txt_files
 from chargen.text.given import given_list, given_texts, is_table
 from chargen.text.html import clean_html
 from chargen.text.tables import NOT_A_NUMBER, TEXT_COLUMNS, find_column, open_table
@@ -24,11 +24,6 @@ LABEL_COLUMNS = (
     *("label", "sentiment", "class", "category", "target", "polarity", "y", "stars", "rating"),
 )
 """Usual names, the likeliest first."""
-
-NAMED = 10
-"""Rows that a sentence names; of the others it says how many they are."""
-
-_UNLABELLED = "unsup"  # a folder of aclImdb
 
 
 @dataclass(frozen=True)
@@ -149,7 +144,7 @@ def read_texts(path: str, config: ExamplesConfig) -> list[str]:
     if reference := asked(path):
         path = str(paths(reference)[0])
     if _is_folder(path):
-        files, _ = _text_files(Path(path))
+        files, _ = txt_files(Path(path))
         found: Iterator[str] = (_file_text(file, config) for file in files)
     else:
         table = open_table(from_path(Path(path)), config, [])
@@ -158,16 +153,6 @@ def read_texts(path: str, config: ExamplesConfig) -> list[str]:
     if not texts:
         raise CorpusError(f"{shown(path)} holds no text")
     return texts
-
-
-def named(rows: Sequence[object], word: str = "line") -> str:
-    """``line 4``, ``lines 4, 5 and 7``, or the first ten and how many more there are."""
-    first = [str(row) for row in rows[:NAMED]]
-    if len(rows) > NAMED:
-        first.append(f"{len(rows) - NAMED:,} more")
-    *before, last = first
-    words = f"{', '.join(before)} and {last}" if before else last
-    return f"{word}{'s' if len(rows) > 1 else ''} {words}"
 
 
 def label_of(value: Any, where: str, errors: str = "strict") -> str | None:
@@ -239,58 +224,14 @@ def _table_rows(path: str, config: ExamplesConfig) -> _Rows:
 
 
 def _folder_rows(path: str, config: ExamplesConfig) -> _Rows:
-    """Of the .txt files below each sub-folder, which is their label."""
+    found = _Rows(shown(path))
     root = Path(path)
-    files, others = _text_files(root)
-    labelled = [file for file in files if file.parent != root]
-    kept = [file for file in labelled if file.relative_to(root).parts[0] != _UNLABELLED]
-    if not kept:
-        raise CorpusError(
-            f"{shown(path)} holds no folders with .txt files: it should have one folder per class "
-            "(as aclImdb/train has pos and neg)"
-        )
-    _refuse_parts(path, [file.relative_to(root).parts for file in kept])
-    names = [shown(file.relative_to(root).as_posix()) for file in kept]
-    found = _Rows(shown(path), files=names)
-    others += [file for file in files if file.parent == root]
-    if others:
-        some = [shown(file.relative_to(root).as_posix()) for file in sorted(others)]
-        found.notes.append(f"{shown(path)}: not read as texts of a class: {named(some, 'file')}")
-    if len(kept) < len(labelled):
-        found.notes.append(
-            f"{shown(path)}: {_UNLABELLED} holds texts without a label: left out "
-            f"{len(labelled) - len(kept):,}"
-        )
-    for number, file in enumerate(kept, 1):
-        label = label_of(file.relative_to(root).parts[0], names[number - 1])
+    files = class_files(root, found.notes)
+    found.files = [shown(file.relative_to(root).as_posix()) for _, file in files]
+    for number, (folder, file) in enumerate(files, 1):
+        label = label_of(folder, found.files[number - 1])
         found.rows.append((number, _cleaned(_file_text(file, config), config), label))
     return found
-
-
-def _refuse_parts(path: str, files: Sequence[Sequence[str]]) -> None:
-    """Refuse folders of folders of classes, as aclImdb has train/pos and test/pos."""
-    above: dict[str, str] = {}
-    for label, *further in files:
-        if len(further) > 1 and above.setdefault(further[0], label) != label:
-            first = above[further[0]]
-            raise CorpusError(
-                f"{shown(path)}: {shown(first)} and {shown(label)} both hold a folder "
-                f"{shown(further[0])}: name the folder that holds one folder per class, such as "
-                f"{shown(str(Path(path) / first))}"
-            )
-
-
-def _text_files(root: Path) -> tuple[list[Path], list[Path]]:
-    """The .txt files of a folder and those below it in order, and the others; none is hidden."""
-    # Each sub-folder by itself, because a class's may be a link.
-    found = (one.rglob("*") if one.is_dir() else [one] for one in root.iterdir())
-    files = sorted(
-        file
-        for file in chain.from_iterable(found)
-        if file.is_file() and not any(p.startswith(".") for p in file.relative_to(root).parts)
-    )
-    texts = [file for file in files if file.suffix.lower() == ".txt"]
-    return texts, [file for file in files if file.suffix.lower() != ".txt"]
 
 
 def _given_rows(data: Any, config: ExamplesConfig) -> _Rows:

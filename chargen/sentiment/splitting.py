@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from chargen.errors import ConfigError, CorpusError
+from chargen.errors import ConfigError, CorpusError, named
 from chargen.sentiment.config import ExamplesConfig, FinetuneConfig
-from chargen.sentiment.examples import Examples, named, read_examples, read_texts
+from chargen.sentiment.examples import Examples, read_examples, read_texts
 from chargen.training.reporting import Reporter
 
 

@@ -10,10 +10,9 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.errors import ConfigError, CorpusError
+from chargen.errors import NAMED, ConfigError, CorpusError
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.config import PredictConfig
-from chargen.sentiment.examples import NAMED
 from chargen.storage.whole_files import whole_file
 from chargen.text.table_rows import Row
 from chargen.text.table_writer import TableWriter, free_names

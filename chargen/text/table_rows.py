@@ -18,14 +18,8 @@ DEFAULT_COLUMN = "text"
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 """What separates fields unless the file shows another."""
 
-_CANDIDATES = (",", ";", "\t", "|")
-_FIRST_LINES = 50
-"""Lines in which a file shows what separates its fields."""
-
 # An unclosed quote must not read the rest of the file into memory.
 _LARGEST_FIELD = 1 << 28
-_SEPARATOR_LINE = re.compile(r"sep=(.)\n?", re.IGNORECASE)  # Excel's, before the header
-_CLOSED = re.compile(r'"(?:[^"]|"")*"')
 _BLANKS = re.compile(r"[ \t\n]*")
 
 
@@ -82,118 +76,6 @@ class Dialect(NamedTuple):
     problem: str = ""
 
 
-def find_dialect(
-    read: Callable[[], Iterable[str]], form: str, delimiter: str | None = None, header: bool = True
-) -> Dialect:
-    """How a table is written, by what stands in it.
-
-    Parameters
-    ----------
-    read : callable
-        Gives the decoded file from its beginning; tab-separated files are read to their end.
-    form : {"csv", "tsv", "jsonl", "json", "plain"}
-        By the file's name.
-    delimiter : str, optional
-        What separates the fields, where that is known. Otherwise it is the one of , ; tab and |
-        that gives all the first rows the same number of fields, two or more.
-    header : bool
-        Whether there is one.
-    """
-    if form == "plain":
-        return Dialect(form)
-    if form in ("json", "jsonl"):
-        return _json_dialect(lines(read()), form)
-    if csv.field_size_limit() < _LARGEST_FIELD:
-        csv.field_size_limit(_LARGEST_FIELD)
-    first_lines = list(islice(lines(read()), _FIRST_LINES))
-    told = _SEPARATOR_LINE.fullmatch(first_lines[0]) if first_lines else None
-    skipped = 1 if told else 0
-    if delimiter is None:
-        found = [told[1]] if told else _delimiters(first_lines, DELIMITERS[form])
-        delimiter = found[0]
-        if len(found) > 1 and not header and form == "csv":
-            words = " or ".join("a tab" if one == "\t" else repr(one) for one in found)
-            problem = f"may be separated by {words}: choose with --delimiter"
-            return Dialect(form, delimiter, skipped=1, problem=problem)
-    if delimiter != "\t":
-        return Dialect(form, delimiter, True, header, skipped)
-    quoted, mixed = _tabs_and_quotes(lambda: islice(lines(read()), skipped, None))
-    problem = (
-        "has a quoted field with tabs and line breaks in it, or quotes that are part of the text: "
-        "write the table as .csv or .jsonl, or take the quotes out"
-    )
-    if mixed:
-        return Dialect(form, delimiter, skipped=mixed + skipped, problem=problem)
-    return Dialect(form, delimiter, quoted, header, skipped)
-
-
-def _json_dialect(fed: Iterator[str], form: str) -> Dialect:
-    number, first = next(((n, line) for n, line in enumerate(fed, 1) if line.strip()), (0, ""))
-    if first.lstrip().startswith("["):
-        return Dialect("json")
-    row = _json_row(number, first, json.loads)
-    if form == "json" and number and row.problem:
-        words = f"{row.problem}; a .json file holds an array of objects, or an object a line"
-        return Dialect(form, skipped=number, problem=words)
-    return Dialect("jsonl")
-
-
-def _delimiters(first_lines: Sequence[str], usual: str) -> list[str]:
-    """What may separate fields, the likeliest first: that of which all rows have as many.
-
-    Where none is so, that of which most rows have as many as the header.
-    """
-    shares = {}
-    for one in sorted(_CANDIDATES, key=lambda each: each != usual):
-        if one == "\t":
-            counts = [line.count(one) + 1 for line in first_lines if line.strip()]
-        else:
-            counts = [len(row.values) for row in _csv(first_lines, one)]
-            if len(first_lines) == _FIRST_LINES:
-                counts.pop()  # it may go on in lines that were not looked at
-        if counts and counts[0] > 1:
-            shares[one] = counts.count(counts[0]) / len(counts)
-    best = max(shares.values(), default=0)
-    return [one for one, share in shares.items() if share == best] or [usual]
-
-
-def _tabs_and_quotes(read: Callable[[], Iterable[str]]) -> tuple[bool, int]:
-    """Whether the quotes of a tab-separated table hold fields together.
-
-    They do where each field that begins with one ends with one. A field may end some lines on, but
-    only where the lines by themselves are no rows: a stray quote must not make one row of several.
-
-    Returns
-    -------
-    quoted : bool
-    mixed : int
-        The row, by its line, that would be whole only with both tabs and line breaks in one field;
-        0 where there is none.
-    """
-    width = 0
-    alone = closed = True
-    for line in read():
-        fields = line.removesuffix("\n").split("\t")
-        if fields == [""]:
-            continue
-        width = width or len(fields)
-        alone = alone and len(fields) == width
-        if '"' in line:
-            opened = (each for each in fields if each.startswith('"'))
-            closed = closed and all(_CLOSED.fullmatch(each) for each in opened)
-    if closed or alone:
-        return closed, 0
-    mixed = 0
-    width = 0
-    for row in _csv(read(), "\t"):
-        width = width or len(row.values)
-        if row.problem or len(row.values) != width:
-            return False, 0
-        if not mixed and any("\t" in each and "\n" in each for each in row.values):
-            mixed = row.line
-    return True, mixed
-
-
 def read_rows(pieces: Iterable[str], dialect: Dialect) -> tuple[Row | None, Iterator[Row]]:
     """The header of a table, None where it has none, and its rows, the broken ones among them."""
     form = dialect.form
@@ -207,7 +89,7 @@ def read_rows(pieces: Iterable[str], dialect: Dialect) -> tuple[Row | None, Iter
     for _ in islice(fed, dialect.skipped):
         pass
     if dialect.quoted:
-        found = _csv(fed, dialect.delimiter, dialect.skipped)
+        found = separated(fed, dialect.delimiter, dialect.skipped)
     else:
         found = _unquoted(fed, dialect.delimiter, dialect.skipped)
     first = next(found, None)
@@ -245,7 +127,7 @@ def _plain(fed: Iterable[str]) -> Iterator[Row]:
 def _jsonl(fed: Iterable[str]) -> Iterator[Row]:
     for number, line in enumerate(fed, 1):
         if line.strip():
-            yield _json_row(number, line.removesuffix("\n"), json.loads)
+            yield json_row(number, line.removesuffix("\n"), json.loads)
 
 
 def _json_array(text: str) -> Iterator[Row]:
@@ -269,7 +151,7 @@ def _json_array(text: str) -> Iterator[Row]:
         if text[at] == "]":
             closed, end = True, at + 1
             continue
-        row = _json_row(line, "", element)
+        row = json_row(line, "", element)
         yield row._replace(raw=text[at:end].replace("\n", " "))
         comma = _after_blanks(text, end)
         if text[comma : comma + 1] not in (",", "]"):
@@ -288,7 +170,7 @@ def _after_blanks(text: str, at: int) -> int:
     return found.end()
 
 
-def _json_row(line: int, raw: str, parse: Callable[[str], Any]) -> Row:
+def json_row(line: int, raw: str, parse: Callable[[str], Any]) -> Row:
     """A row of what `parse` gives."""
     names: Sequence[str] = ()
     values: Sequence[Any] = ()
@@ -348,12 +230,14 @@ def _unquoted(fed: Iterable[str], delimiter: str, done: int) -> Iterator[Row]:
             yield Row(number, (), raw.split(delimiter), raw)
 
 
-def _csv(fed: Iterable[str], delimiter: str, done: int = 0) -> Iterator[Row]:
+def separated(fed: Iterable[str], delimiter: str, done: int = 0) -> Iterator[Row]:
     """All rows, the header first, after `done` lines that are none.
 
     A quote that goes wrong breaks the line where the row starts and no other: one that is never
     closed would else swallow all that follows.
     """
+    if csv.field_size_limit() < _LARGEST_FIELD:
+        csv.field_size_limit(_LARGEST_FIELD)
     feed = _Feed(fed, done)
     reader = csv.reader(feed, delimiter=delimiter, strict=True)
     while True:

@@ -8,13 +8,13 @@ from functools import cached_property
 from chargen.errors import CorpusError
 from chargen.text.config import TableConfig
 from chargen.text.decoding import clean, decode, newlines
+from chargen.text.dialects import find_dialect
 from chargen.text.files import Advance, Source, byte_blocks
 from chargen.text.table_rows import (
     DEFAULT_COLUMN,
     DELIMITERS,
     Dialect,
     Row,
-    find_dialect,
     read_rows,
 )
 
@@ -193,16 +193,17 @@ def open_table(
 
     `notes` gets a sentence about what was read otherwise than asked, once.
     """
-    held: list[str] = []
+    held: list[str] | None = None
 
     def pieces(advance: Advance | None = None) -> Iterable[str]:
-        if held:
+        nonlocal held
+        if held is not None:
             return held
         told: list[str] = []
         blocks = byte_blocks(source, advance, max_bytes)
         decoded = decode(blocks, source.name, config.encoding, config.errors, told)
         if source.stream and source.form != "plain":
-            held.extend(decoded)
+            held = list(decoded)
             decoded = iter(held)
         return _told(decoded, told, notes)
 

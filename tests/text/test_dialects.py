@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -262,6 +264,19 @@ def test_corpora_are_read_the_same(
 ) -> None:
     (tmp_path / name).write_text(text)
     assert read_all([str(tmp_path / name)], CorpusConfig(**options)) == expected
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize(("text", "expected"), [("label;text\n1;a, b\n", ["a, b"]), ("", [])])
+def test_tables_from_pipes(tmp_path: Path, text: str, expected: list[str]) -> None:
+    pipe = tmp_path / "t.csv"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=(text,))
+    writer.start()
+    table = open_table(from_path(pipe), TableConfig(), [])
+    assert list(table.texts()) == expected
+    assert len(list(table.rows())) == len(expected)
+    writer.join()
 
 
 def test_json_among_other_files_is_text(tmp_path: Path) -> None:
