@@ -147,7 +147,10 @@ def read_texts(path: str, config: ExamplesConfig) -> list[str]:
         files, _ = txt_files(Path(path))
         found: Iterator[str] = (_file_text(file, config) for file in files)
     else:
-        table = open_table(from_path(Path(path)), config, [])
+        source = from_path(Path(path))
+        if source.form == "plain":  # options of tables are for the labelled texts beside them
+            config = replace(config, text_column=(), delimiter=None, header=True)
+        table = open_table(source, config, [])
         found = (table.text(row) for row in table.whole_rows())
     texts = [text for each in found if (text := _cleaned(each, config)).strip()]
     if not texts:

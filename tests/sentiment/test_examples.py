@@ -299,6 +299,11 @@ class TestTexts:
         assert read_texts(made(tmp_path, "t.csv", "n,review\n1,x\n2,\n3,nan\n"), PLAIN) == ["x"]
         assert read_texts(made(tmp_path, "t.jsonl", '{"text": "x"}\n{"n": 1}'), PLAIN) == ["x"]
 
+    def test_plain_text_has_no_columns(self, tmp_path: Path) -> None:
+        asked = ExamplesConfig(text_column="2", delimiter=";", header=False)
+        assert read_texts(made(tmp_path, "t.txt", "a; b\nc\n"), asked) == ["a; b", "c"]
+        assert read_texts(made(tmp_path, "t.csv", "1;a\n2;b\n"), asked) == ["a", "b"]
+
     def test_folders(self, tmp_path: Path) -> None:
         made(tmp_path, "d/b.TXT", "two\nlines\n")
         made(tmp_path, "d/a.txt", "one")
