@@ -45,9 +45,10 @@ from chargen.lm.recurrent import State
 from chargen.runtime.device import set_threads
 from chargen.sentiment.batching import EncodedTexts, Eye, read_all
 from chargen.sentiment.config import ExamplesConfig
-from chargen.sentiment.examples import read_examples, subset
+from chargen.sentiment.examples import read_examples
 from chargen.sentiment.network import LIMIT, Reading
 from chargen.sentiment.pooling import LastState, Pooling
+from chargen.sentiment.splitting import subset
 from chargen.text.config import CorpusConfig
 from chargen.text.sources import read_all as read_text
 

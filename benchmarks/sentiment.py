@@ -29,9 +29,10 @@ from chargen.sentiment import metrics
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.compare import tfidf
 from chargen.sentiment.config import ExamplesConfig
-from chargen.sentiment.examples import Examples, read_examples, subset
+from chargen.sentiment.examples import Examples, read_examples
 from chargen.sentiment.finetune import finetune
 from chargen.sentiment.metrics import evaluate
+from chargen.sentiment.splitting import subset
 
 FILES = {
     "imdb": ("imdb_train.csv.xz", "imdb_test.csv.xz", "imdb_unsup.txt.xz", None),

@@ -18,11 +18,15 @@ from typing import Any
 import torch
 
 import chargen
-from chargen.sampling.steering import Steering, stored_steering
+from chargen.sampling.steering import (
+    Steering,
+    fit_steering,
+    fit_with_classifier,
+    stored_steering,
+)
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.config import ExamplesConfig
 from chargen.sentiment.examples import read_examples
-from chargen.sentiment.steering_data import fit_steering, fit_with_classifier
 
 
 def main() -> None:
@@ -73,8 +77,9 @@ def find(lm: chargen.LanguageModel, judge: Classifier, arguments: argparse.Names
         return steering
     if arguments.data:
         config = ExamplesConfig(clean=arguments.clean)
-        return fit_steering(lm, read_examples(arguments.data, config))
-    return fit_with_classifier(lm, judge, arguments.seed)
+        examples = read_examples(arguments.data, config)
+        return fit_steering(lm, examples.texts, examples.labels, examples.source)
+    return fit_with_classifier(lm, judge.predict, judge.labels, arguments.seed)
 
 
 def effect(

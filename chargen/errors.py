@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import reprlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 _BRIEF = reprlib.Repr()
 _BRIEF.maxlevel = 2
 _BRIEF.maxstring = _BRIEF.maxother = 80
+
+NAMED = 10
+"""Rows or files that a sentence names; of the others it says how many they are."""
 
 
 def brief(value: object) -> str:
@@ -26,6 +29,16 @@ def escaped(text: str, which: Callable[[str], bool]) -> str:
     return "".join(
         c.encode("unicode_escape", "surrogatepass").decode("ascii") if which(c) else c for c in text
     )
+
+
+def named(rows: Sequence[object], word: str = "line") -> str:
+    """``line 4``, ``lines 4, 5 and 7``, or the first ten and how many more there are."""
+    first = [str(row) for row in rows[:NAMED]]
+    if len(rows) > NAMED:
+        first.append(f"{len(rows) - NAMED:,} more")
+    *before, last = first
+    words = f"{', '.join(before)} and {last}" if before else last
+    return f"{word}{'s' if len(rows) > 1 else ''} {words}"
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:

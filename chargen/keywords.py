@@ -47,14 +47,16 @@ class TrainOptions(TypedDict, total=False):
     tied: bool
     orthogonal: bool
     direction: Literal["forward", "backward"]
+    text_column: Sequence[str]
+    delimiter: str | None
+    header: bool
+    encoding: str
+    errors: Literal["strict", "replace"]
     level: Literal["char", "byte"]
     min_count: int
     valid: str | None
     valid_fraction: float
-    encoding: str
-    errors: Literal["strict", "replace"]
     glob: str | None
-    text_column: str | None
     normalize: Literal["NFC"] | None
     documents: Literal["lines", "files", "rows"] | None
     clean: Literal["html"] | None
@@ -113,8 +115,11 @@ class FinetuneOptions(TypedDict, total=False):
     detectors: int
     head_size: int
     head_dropout: float
-    text_column: str | None
-    label_column: str | None
-    clean: Literal["html"] | None
+    text_column: Sequence[str]
+    delimiter: str | None
+    header: bool
     encoding: str
     errors: Literal["strict", "replace"]
+    label_column: str | None
+    label_map: str | None
+    clean: Literal["html"] | None

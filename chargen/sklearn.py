@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.errors import MissingExtraError
+from chargen.errors import CorpusError, MissingExtraError, brief
 from chargen.sentiment.classifier import Classifier
-from chargen.sentiment.columns import label_of
-from chargen.sentiment.examples import Examples
+from chargen.sentiment.examples import Examples, label_of
 from chargen.sentiment.finetune import finetune
 
 try:
@@ -70,7 +69,12 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Learn from texts and their labels; errors are those of `chargen.finetune`."""
         check_classification_targets(y)
         classes, indices = np.unique(np.asarray(y), return_inverse=True)
-        names = [label_of(one, "y", "y", "strict") for one in classes]
+        names = [label_of(one, "y") for one in classes]
+        if len(set(names)) < len(names):
+            raise CorpusError(
+                "y has labels that are one without the blanks around them, or in another spelling "
+                f"of Unicode: {brief(classes.tolist())}"
+            )
         options = self.get_params(deep=False)
         further = options.pop("options") or {}
         examples = Examples.of(X, [names[i] for i in indices])

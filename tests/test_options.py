@@ -25,7 +25,13 @@ from chargen.sampling.config import SamplingConfig
 from chargen.sentiment.config import ExamplesConfig, FinetuneConfig
 from chargen.text.config import CorpusConfig, is_text_encoding
 
-CONFIGS = sorted(Options.__subclasses__(), key=lambda config: config.__name__)
+
+def below(config: type[Options]) -> set[type[Options]]:
+    """The configurations that build on one."""
+    return set(config.__subclasses__()).union(*map(below, config.__subclasses__()))
+
+
+CONFIGS = sorted(below(Options), key=lambda config: config.__name__)
 OPTIONS = [(config, *each) for config in CONFIGS for each in config.kinds()]
 SHARED = ("device", "precision", "threads", "seed", "deterministic")
 BESIDE: dict[str, dict[str, Any]] = {"CompareConfig": {"encoder": ("reviews",)}}

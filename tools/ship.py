@@ -10,17 +10,15 @@ language model gets vectors for `chargen sample --steer` too. MODEL_CARD.md is w
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from chargen.language_model import LanguageModel
-from chargen.sampling.steering import store_steering
+from chargen.sampling.steering import fit_steering, store_steering
 from chargen.sentiment.config import ExamplesConfig
 from chargen.sentiment.examples import read_examples
-from chargen.sentiment.steering_data import fit_steering
 from chargen.storage import checkpoint
 from chargen.storage.checkpoint import Checkpoint
 
@@ -41,8 +39,8 @@ def main(source: str, target: str, labelled: str | None = None) -> None:
     checkpoint.save(Path(target), Checkpoint(stored.kind, documents, tensors))
     if labelled is not None:
         examples = read_examples(labelled, ExamplesConfig(clean="html"))
-        examples = replace(examples, source=Path(labelled).name)
-        store_steering(target, fit_steering(LanguageModel.load(target), examples))
+        lm, name = LanguageModel.load(target), Path(labelled).name
+        store_steering(target, fit_steering(lm, examples.texts, examples.labels, name))
     size = sum(path.stat().st_size for path in Path(target).rglob("*") if path.is_file())
     print(f"{target}: {size / 1e6:.2f} MB")
     if size > LARGEST:

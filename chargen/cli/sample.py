@@ -26,6 +26,7 @@ from chargen.cli.terminal import echo_json, say, visible, write_flowing
 from chargen.errors import ConfigError, CorpusError
 from chargen.options import split_options
 from chargen.sampling.config import SamplingConfig
+from chargen.sentiment.config import ExamplesConfig
 from chargen.text.decoding import newlines
 
 
@@ -47,6 +48,7 @@ from chargen.text.decoding import newlines
 )
 @options_of(SamplingConfig)
 @options_of(SteeringConfig)
+@options_of(ExamplesConfig, leave_out=("clean",))
 @option(
     "--interactive",
     heading="Output",
@@ -86,8 +88,8 @@ def sample(
     chargen sample checkpoints/mybook --interactive
     chargen sample reviews --prompt 'This film' --steer pos
     """
-    owners = (SamplingConfig, SteeringConfig, MachineConfig)
-    config, steering, machine = split_options(options, *owners)
+    owners = (SamplingConfig, SteeringConfig, ExamplesConfig, MachineConfig)
+    config, steering, reading, machine = split_options(options, *owners)
     if interactive and (as_json or num_samples > 1):
         raise ConfigError(
             "--interactive writes one text for people: leave --json, --num-samples out"
@@ -97,7 +99,7 @@ def sample(
     machine = machine if num_samples > 1 else replace(machine, precision="float32")
     lm = load_model(directory, machine)
     _, unknown = lm.encode_prompt(text, config)
-    lm = steered(lm, steering, quiet)
+    lm = steered(lm, steering, reading, quiet)
     if unknown and not quiet:
         deed = "left out" if config.unknown == "skip" else "read as the unknown symbol"
         shown = " ".join(visible(c) if c.isprintable() else ascii(c)[1:-1] for c in unknown)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from chargen.cli.options import MachineConfig, load_classifier
 from chargen.cli.terminal import say
 from chargen.errors import ConfigError
-from chargen.options import Options, option
+from chargen.options import Options, flag, option
+from chargen.sentiment.config import ExamplesConfig
 
 STRENGTH = 2.0
 """Where the effect is plain and the text still about as likely (benchmarks/results, sentiment)."""
@@ -30,7 +31,8 @@ class SteeringConfig(Options):
     )
     steer_data: str | None = option(
         None,
-        "Labelled texts to find the class's side by (default: what the checkpoint has stored).",
+        "Labelled texts to find the class's side by, read as `chargen sentiment train` reads them "
+        "(default: what the checkpoint has stored).",
         metavar="FILE",
     )
     steer_with: str | None = option(
@@ -49,45 +51,57 @@ class SteeringConfig(Options):
             )
 
 
-def steered(lm: Any, config: SteeringConfig, quiet: bool = False) -> Any:
+def steered(lm: Any, config: SteeringConfig, reading: ExamplesConfig, quiet: bool = False) -> Any:
     """The language model as it is asked for; itself where nothing is.
+
+    `reading` says how the labelled texts are read.
 
     Returns
     -------
     chargen.language_model.LanguageModel
     """
+    if config.steer_data is None and reading != ExamplesConfig():
+        given = next(
+            "--no-header" if each.name == "header" else flag(each)
+            for each, _ in reading.kinds()
+            if getattr(reading, each.name) != getattr(ExamplesConfig(), each.name)
+        )
+        raise ConfigError(f"{given} is for labelled texts: give them with --steer-data FILE")
     if config.steer is None:
         return lm
     strength = STRENGTH if config.strength is None else config.strength
-    steering = _find(lm, config.steer, strength, config, quiet)
+    steering = _find(lm, config.steer, strength, config, reading, quiet)
     if not quiet:
         say(f"note: steered by {steering.source}")
     return lm.steered(steering, config.steer, strength)
 
 
-def _find(lm: Any, label: str, strength: float, config: SteeringConfig, quiet: bool) -> Any:
-    from chargen.sampling.steering import check_arguments, stored_steering
+def _find(
+    lm: Any,
+    label: str,
+    strength: float,
+    config: SteeringConfig,
+    reading: ExamplesConfig,
+    quiet: bool,
+) -> Any:
+    from chargen.sampling import steering as vectors
 
     if config.steer_data is not None:
-        from chargen.sentiment.config import ExamplesConfig
         from chargen.sentiment.examples import read_examples
-        from chargen.sentiment.steering_data import fit_steering
 
         trained = lm.checkpoint.document("config").get("corpus", {}).get("config", {})
-        reading = ExamplesConfig(clean=trained.get("clean"))
+        reading = replace(reading, clean=trained.get("clean"))
         examples = read_examples(config.steer_data, reading)
         for note in () if quiet else examples.notes:
             say(f"note: {note}")
-        check_arguments(label, strength, examples.classes)
-        return fit_steering(lm, examples)
+        vectors.check_arguments(label, strength, examples.classes)
+        return vectors.fit_steering(lm, examples.texts, examples.labels, examples.source)
     if config.steer_with is not None:
-        from chargen.sentiment.steering_data import fit_with_classifier
-
         machine = MachineConfig(device=str(lm.decoder.device))
         classifier = load_classifier(config.steer_with, machine)
-        check_arguments(label, strength, classifier.labels)
-        return fit_with_classifier(lm, classifier)
-    steering = stored_steering(lm.checkpoint)
+        vectors.check_arguments(label, strength, classifier.labels)
+        return vectors.fit_with_classifier(lm, classifier.predict, classifier.labels)
+    steering = vectors.stored_steering(lm.checkpoint)
     if steering is None:
         raise ConfigError(
             "--steer needs to know the classes, and the checkpoint has no steering stored: give "

@@ -66,9 +66,9 @@ def train(
 ) -> int:
     """Train a language model on your text.
 
-    CORPUS is a file (plain, .gz, .bz2, .xz, .zst, .jsonl, .csv, .tsv), a folder, - for stdin, an
-    address, or a name (python-docs, ...; see `chargen corpus list`). Whatever is not given is
-    chosen from the size of the corpus and the budget, and said.
+    CORPUS is a file (plain, .gz, .bz2, .xz, .zst, .csv, .tsv, .jsonl, .json), a folder, - for
+    stdin, an address, or a name (python-docs, ...; see `chargen corpus list`). Whatever is not
+    given is chosen from the size of the corpus and the budget, and said.
 
     \b
     chargen train mybook.txt --minutes 10

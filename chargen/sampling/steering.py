@@ -13,25 +13,39 @@ the identity added to it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from chargen.errors import CheckpointError, ConfigError, did_you_mean
+from chargen.errors import CheckpointError, ConfigError, CorpusError, did_you_mean
 from chargen.lm.storage import KIND
 from chargen.sampling.decoder import Decoder
 from chargen.storage import checkpoint
 from chargen.storage.checkpoint import Checkpoint
 from chargen.storage.outputs import writing_lock
 
+if TYPE_CHECKING:
+    from chargen.language_model import LanguageModel
+
 DOCUMENT = "steering"
 """Name of the checkpoint's document."""
+
+MOST_TEXTS, MOST_CHARACTERS = 2_000, 500
+"""Labelled texts that are read, and characters at the beginning of each."""
+
+OWN_TEXTS, OWN_CHARACTERS = 400, 400
+"""Texts that a model writes to have them labelled, and their length."""
+
+_COVARIANCE_TEXTS = 64
+"""Texts from which it is taken how outputs vary from character to character."""
+
+_BATCH = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +127,111 @@ class Steering:
             _numbers(document[key], count, f"{where}: {key}") for key in ("values", "neutral")
         )
         return cls(tuple(labels), vectors, targets, means, document["source"])
+
+
+def fit_steering(
+    lm: LanguageModel, texts: Sequence[str], labels: Sequence[str], source: str
+) -> Steering:
+    """Fit a steering vector for each class on labelled texts.
+
+    Parameters
+    ----------
+    lm : LanguageModel
+    texts, labels : sequences of str of the same length
+        At most `MOST_TEXTS` are read, evenly spaced within each class, and `MOST_CHARACTERS` of
+        each.
+    source : str
+        What the texts are, in words.
+
+    Raises
+    ------
+    CorpusError
+        Where there is only one class, or a class has a single text.
+    """
+    classes = tuple(sorted(set(labels)))
+    chosen: list[int] = []
+    for label in classes:
+        own = [i for i, each in enumerate(labels) if each == label]
+        if len(own) < 2 or len(classes) < 2:
+            raise CorpusError(
+                f"{source}: steering needs two classes or more with two texts or more in "
+                f"each; {label!r} has {len(own)}"
+            )
+        count = min(len(own), max(2, MOST_TEXTS * len(own) // len(labels)))
+        chosen += [own[i] for i in np.linspace(0, len(own) - 1, count).astype(int)]
+    chosen.sort()
+    outputs = list(_outputs(lm, [texts[i][:MOST_CHARACTERS] for i in chosen]))
+    return fit_vectors(
+        classes,
+        np.stack([mean for mean, _ in outputs]),
+        [labels[i] for i in chosen],
+        [steps for _, steps in outputs if steps is not None],
+        source,
+    )
+
+
+def fit_with_classifier(
+    lm: LanguageModel,
+    predict: Callable[[list[str]], list[str]],
+    classes: Sequence[str],
+    seed: int = 0,
+) -> Steering:
+    """Fit steering vectors without labelled texts: a classifier labels what the model writes.
+
+    Parameters
+    ----------
+    lm : LanguageModel
+    predict : callable
+        Gives the labels of texts, such as ``Classifier.predict``.
+    classes : sequence of str
+        The labels it may give.
+    seed : int
+
+    Raises
+    ------
+    CorpusError
+        Where the model hardly ever writes texts of one of the labels.
+    """
+    drawn = lm.sample("", OWN_TEXTS, max_chars=OWN_CHARACTERS, temperature=1.0, seed=seed)
+    texts = [sample.text for sample in drawn if sample.text.strip()]
+    found = predict(texts)
+    for label in classes:
+        if found.count(label) < 2:
+            raise CorpusError(
+                f"of {len(texts)} texts that the model wrote, the classifier calls "
+                f"{found.count(label)} {label!r}: give labelled texts with --steer-data"
+            )
+    return fit_steering(lm, texts, found, "its own, as classified")
+
+
+@torch.no_grad()
+def _outputs(
+    lm: LanguageModel, texts: Sequence[str]
+) -> Iterable[tuple[NDArray[np.float32], Tensor | None]]:
+    """Of each text the last layer's mean output (H,), and of some the output at each step (T, H).
+
+    Texts are read in batches of like length.
+    """
+    device = lm.model.embedding.weight.device
+    ids = []
+    for text in texts:
+        order = lm.vocabulary.encode(text)
+        start = np.array([lm.vocabulary.start_id], np.int64)
+        ids.append(np.concatenate([start, order[::-1] if lm.backward else order]).astype(np.int64))
+    kept = set(range(0, len(ids), max(1, len(ids) // _COVARIANCE_TEXTS)))
+    found: dict[int, tuple[NDArray[np.float32], Tensor | None]] = {}
+    by_length = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+    for first in range(0, len(ids), _BATCH):
+        batch = by_length[first : first + _BATCH]
+        padded = np.zeros((len(ids[batch[-1]]), len(batch)), np.int64)  # (T, B)
+        for column, i in enumerate(batch):
+            padded[: len(ids[i]), column] = ids[i]
+        state = lm.model.initial_state(len(batch))
+        outputs, _ = lm.model.features(torch.from_numpy(padded).to(device), state)  # (T, B, H)
+        for column, i in enumerate(batch):
+            steps = outputs[: len(ids[i]), column].float().cpu()
+            found[i] = steps.mean(0).numpy(), steps if i in kept else None
+    return [found[i] for i in range(len(ids))]
 
 
 def fit_vectors(

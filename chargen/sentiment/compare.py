@@ -20,8 +20,9 @@ from chargen.errors import CorpusError
 from chargen.sentiment import metrics
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.config import OURS, CompareConfig
-from chargen.sentiment.examples import Examples, subset
+from chargen.sentiment.examples import Examples
 from chargen.sentiment.finetune import finetune
+from chargen.sentiment.splitting import subset
 from chargen.training.reporting import Reporter
 
 STRENGTH = 10.0

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from typing import ClassVar
 
 from chargen.errors import ConfigError, did_you_mean
 from chargen.options import DETERMINISTIC, DEVICE, PRECISION, SEED, THREADS, Options, like, option
-from chargen.text.config import ENCODING, ERRORS, check_encoding
+from chargen.text.config import TableConfig
 
 TFIDF = ("tfidf", "tfidf-chars")
 OURS = ("scratch", "probe", "finetuned")
@@ -16,27 +17,81 @@ SYSTEMS = (*TFIDF, *OURS)
 encoder's features, and of the encoder."""
 
 
+SKIP = "skip"
+"""In the place of a label's new name: rows with that label are left out."""
+
+
+def normal_label(label: str) -> str:
+    """A label without what nobody sees: blanks around it, and other spellings in Unicode (NFC)."""
+    return unicodedata.normalize("NFC", label.strip())
+
+
 @dataclass(frozen=True)
-class ExamplesConfig(Options):
+class ExamplesConfig(TableConfig):
     """How texts and labels are read from tables and folders."""
 
-    heading: ClassVar[str] = "Text"
-
-    text_column: str | None = option(
-        None, "Column that holds the text (default: found by its usual names).", metavar="NAME"
-    )
     label_column: str | None = option(
         None, "Column that holds the label (default: found by its usual names).", metavar="NAME"
+    )
+    label_map: str | None = option(
+        None,
+        f"Names for the labels, such as 0=neg,1=pos,2={SKIP}; rows whose label becomes {SKIP} are "
+        "left out.",
+        metavar="OLD=NEW,...",
     )
     clean: str | None = option(
         None, "Turn tags and entities into text before anything else.", choices=("html",)
     )
-    encoding: str = ENCODING
-    errors: str = ERRORS
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_encoding(self.encoding)
+        _ = self.labels_by_old
+
+    @property
+    def labels_by_old(self) -> dict[str, str]:
+        """The names of `label_map` by what stands in the data; empty where there is none.
+
+        Raises
+        ------
+        ConfigError
+            Where it cannot be read.
+        """
+        found: dict[str, str] = {}
+        for pair in self.label_map.split(",") if self.label_map else ():
+            old, _, new = (normal_label(part) for part in pair.rpartition("="))
+            if not old or not new:
+                raise ConfigError(f"--label-map must be OLD=NEW pairs with commas, got {pair!r}")
+            if found.setdefault(old, new) != new:
+                raise ConfigError(f"--label-map must name a label once: {old!r} has two names")
+        return found
+
+
+@dataclass(frozen=True)
+class PredictConfig(Options):
+    """What is said where no label is likely."""
+
+    heading: ClassVar[str] = "Output"
+
+    threshold: float | None = option(
+        None,
+        "Least probability of a label; a text whose likeliest one is below it gets the word of "
+        "--otherwise.",
+        above=0,
+        most=1,
+    )
+    otherwise: str | None = option(
+        None, "Word in the place of such a label (default: unsure).", metavar="WORD"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.otherwise is not None and self.threshold is None:
+            raise ConfigError("--otherwise is for labels below --threshold: give --threshold P")
+
+    @property
+    def word(self) -> str:
+        """What texts without a likely label are called."""
+        return "unsure" if self.otherwise is None else self.otherwise
 
 
 @dataclass(frozen=True)

@@ -1,23 +1,29 @@
-"""Labelled texts: read from tables and folders, checked, split.
-
-`split`, `subset` and `warn_shared` are those of `splitting`.
-"""
+"""Labelled and unlabelled texts, from tables, folders, data sets and Python: read and checked."""
 
 from __future__ import annotations
 
+import json
+import math
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from chargen.errors import CorpusError, shown
-from chargen.sentiment.config import ExamplesConfig
-from chargen.sentiment.gathering import Gathered, gather, gather_given, gather_texts, named
-from chargen.sentiment.splitting import split, subset, warn_shared
-from chargen.text.given import given_texts
+from chargen.errors import ConfigError, CorpusError, brief, named, shown
+from chargen.sentiment.config import SKIP, ExamplesConfig, normal_label
+from chargen.text.decoding import clean, decode
+from chargen.text.fetching import asked, labelled_path, paths
+from chargen.text.files import byte_blocks, from_path, refuse_text, unreadable
+from chargen.text.folders import class_files, txt_files
+from chargen.text.given import given_list, given_texts, is_table
+from chargen.text.html import clean_html
+from chargen.text.tables import NOT_A_NUMBER, TEXT_COLUMNS, find_column, open_table
 
-__all__ = ["Examples", "read_examples", "read_texts", "split", "subset", "warn_shared"]
+LABEL_COLUMNS = (
+    *("label", "sentiment", "class", "category", "target", "polarity", "y", "stars", "rating"),
+)
+"""Usual names, the likeliest first."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,7 @@ class Examples:
     Attributes
     ----------
     texts, labels : tuple of str
-        Labels as they are in the data, numbers and booleans of JSON as JSON writes them.
+        Labels as `label_of` reads them and `ExamplesConfig.label_map` calls them.
     rows : tuple of int
         Of each text, the line of the file where its row starts; in a folder the number of its
         file in the order of the paths, from 1 on; of given texts the position, from 0 on.
@@ -82,8 +88,8 @@ def read_examples(
     Parameters
     ----------
     data : path, (texts, labels), or data frame
-        A .csv, .tsv or .jsonl file, compressed or not, or a folder that holds one folder of .txt
-        files per class; or from Python two lists, or columns by name.
+        A .csv, .tsv, .jsonl or .json file, compressed or not, or a folder that holds one folder of
+        .txt files per class; or from Python two lists, or columns by name.
     config : ExamplesConfig
     classes : sequence of str, optional
         The labels that may occur; without them there must be at least two.
@@ -101,11 +107,14 @@ def read_examples(
     ConfigError
         Where `data` is standard input.
     """
-    on_disk = isinstance(data, str | Path)
-    gathered = gather(str(data), config) if on_disk else gather_given(data, config)
-    examples = _filled(gathered)
+    if not isinstance(data, str | Path):
+        found = _given_rows(data, config)
+    else:
+        path = labelled_path(str(data))
+        found = _folder_rows(path, config) if _is_folder(path) else _table_rows(path, config)
+    examples = _checked(found, config)
     if classes is not None:
-        _refuse_strangers(examples, gathered, classes)
+        _refuse_unknown(examples, found, classes)
     elif len(examples.classes) < 2:
         raise CorpusError(
             f"{examples.source}: the only label is {examples.labels[0]!r} "
@@ -120,8 +129,8 @@ def read_texts(path: str, config: ExamplesConfig) -> list[str]:
     Parameters
     ----------
     path : str
-        Plain text with a text in each line, a .csv, .tsv or .jsonl file, compressed or not, or a
-        folder of .txt files.
+        Plain text with a text in each line, a .csv, .tsv, .jsonl or .json file, compressed or not,
+        or a folder of .txt files.
     config : ExamplesConfig
 
     Raises
@@ -131,57 +140,239 @@ def read_texts(path: str, config: ExamplesConfig) -> list[str]:
     ConfigError
         Where `path` is standard input.
     """
-    texts = [text for text in gather_texts(str(path), config) if text.strip()]
+    path = str(path)
+    if reference := asked(path):
+        path = str(paths(reference)[0])
+    if _is_folder(path):
+        files, _ = txt_files(Path(path))
+        found: Iterator[str] = (_file_text(file, config) for file in files)
+    else:
+        source = from_path(Path(path))
+        if source.form == "plain":  # options of tables are for the labelled texts beside them
+            config = replace(config, text_column=(), delimiter=None, header=True)
+        table = open_table(source, config, [])
+        found = (table.text(row) for row in table.whole_rows())
+    texts = [text for each in found if (text := _cleaned(each, config)).strip()]
     if not texts:
         raise CorpusError(f"{shown(path)} holds no text")
     return texts
 
 
-def _filled(gathered: Gathered) -> Examples:
-    """What has a text; each of it must have a label."""
-    kept = [i for i, text in enumerate(gathered.texts) if text.strip()]
-    if not kept:
-        raise CorpusError(f"{gathered.source} holds no text")
-    unlabelled = [gathered.rows[i] for i in kept if gathered.labels[i] is None]
-    if unlabelled:
+def label_of(value: Any, where: str, errors: str = "strict") -> str | None:
+    """A value as a label; None where there is none.
+
+    Numbers and booleans are as JSON writes them, text as `normal_label` has it.
+
+    Raises
+    ------
+    CorpusError
+        Where something else than a label stands `where` it was found.
+    """
+    if callable(getattr(value, "item", None)):  # a number of numpy's
+        value = value.item()
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, str):
+        empty = not value.strip() or value in NOT_A_NUMBER
+        return None if empty else normal_label(clean(value, errors, lambda _: where))
+    if isinstance(value, bool | int | float):
+        return json.dumps(value)
+    raise CorpusError(f"{where} is not a label, but {type(value).__name__}")
+
+
+# ---------------------------------------------------------------- where rows come from
+
+
+@dataclass
+class _Rows:
+    """Texts and labels as they were found, before anything is left out or refused.
+
+    `rows` holds number, text and label (None where there is none); people look for a row as the
+    `word` and its number, or by its file where there are `files`.
+    """
+
+    source: str
+    rows: list[tuple[int, str, str | None]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    word: str = "line"
+    files: Sequence[str] = ()
+
+    def named(self, numbers: Sequence[int]) -> str:
+        """The first of some rows, as people would look for them."""
+        if self.files:
+            return named([self.files[number - 1] for number in numbers], "file")
+        return named(numbers, self.word)
+
+
+def _table_rows(path: str, config: ExamplesConfig) -> _Rows:
+    found = _Rows(shown(path))
+    table = open_table(from_path(Path(path)), config, found.notes)
+    if table.dialect.form == "plain":
         raise CorpusError(
-            f"{gathered.source}: the label is missing in {gathered.named(unlabelled)}: give each "
+            f"{table.name} has no labels: labelled texts are a .csv, .tsv, .jsonl or .json file, "
+            "a folder that holds one folder of .txt files per class, or another file that "
+            "--delimiter makes a table of"
+        )
+    label_column = _label_column(
+        table.columns, table.name, table.text_columns, config, table.advice
+    )
+    for row in table.whole_rows():
+        label = label_of(
+            row.cell(label_column),
+            f"{table.name}, line {row.line}: {label_column!r}",
+            config.errors,
+        )
+        found.rows.append((row.line, _cleaned(table.text(row), config), label))
+    return found
+
+
+def _folder_rows(path: str, config: ExamplesConfig) -> _Rows:
+    found = _Rows(shown(path))
+    root = Path(path)
+    files = class_files(root, found.notes)
+    found.files = [shown(file.relative_to(root).as_posix()) for _, file in files]
+    for number, (folder, file) in enumerate(files, 1):
+        label = label_of(folder, found.files[number - 1])
+        found.rows.append((number, _cleaned(_file_text(file, config), config), label))
+    return found
+
+
+def _given_rows(data: Any, config: ExamplesConfig) -> _Rows:
+    """Of a pair (texts, labels) or a table from Python, such as a data frame."""
+    if is_table(data):
+        names = {str(name): name for name in getattr(data, "columns", data)}
+        table = "the given table"
+        wanted = config.text_column or (None,)
+        text_columns = [find_column(list(names), table, w, TEXT_COLUMNS, "text") for w in wanted]
+        label_column = _label_column(list(names), table, text_columns, config)
+        columns = [list(given_texts(data[names[one]])) for one in text_columns]
+        if len(set(map(len, columns))) > 1:
+            raise CorpusError(f"{table}: its columns of texts are not of the same length")
+        joined = ["\n".join(filter(None, parts)) for parts in zip(*columns, strict=True)]
+        data = joined, data[names[label_column]]
+    elif not (isinstance(data, tuple) and len(data) == 2):
+        raise CorpusError(
+            "labelled texts must be a path, a pair (texts, labels), or a table with columns, "
+            f"got {brief(data)}"
+        )
+    texts, labels = list(given_texts(data[0])), list(given_list(data[1], "labels"))
+    if len(texts) != len(labels):
+        raise CorpusError(f"{len(texts):,} texts and {len(labels):,} labels: one each is needed")
+    found = _Rows("the given data", word="position")
+    for place, (text, value) in enumerate(zip(texts, labels, strict=True)):
+        sound = clean(text, config.errors, lambda _: f"texts[{place}]")  # noqa: B023
+        label = label_of(value, f"labels[{place}]", config.errors)
+        found.rows.append((place, _cleaned(sound, config), label))
+    return found
+
+
+def _label_column(
+    columns: Sequence[str],
+    name: str,
+    texts: Sequence[str],
+    config: ExamplesConfig,
+    advice: str = "",
+) -> str:
+    label = find_column(columns, name, config.label_column, LABEL_COLUMNS, "label", advice)
+    if label in texts:
+        raise CorpusError(
+            f"{name}: text and label would both be read from {label!r}: choose with "
+            "--text-column and --label-column"
+        )
+    return label
+
+
+def _is_folder(path: str) -> bool:
+    if path == "-":
+        raise ConfigError("texts to learn from are read from a file or a folder, not from -")
+    refuse_text(path)
+    try:
+        return Path(path).is_dir()
+    except (OSError, ValueError) as error:
+        raise unreadable(shown(path), error) from error
+
+
+def _file_text(file: Path, config: ExamplesConfig) -> str:
+    source = from_path(file)
+    pieces = decode(byte_blocks(source), source.name, config.encoding, config.errors, [])
+    return "".join(pieces).removesuffix("\n")
+
+
+def _cleaned(text: str, config: ExamplesConfig) -> str:
+    return clean_html(text) if config.clean == "html" else text
+
+
+# ---------------------------------------------------------------- what is left out and refused
+
+
+def _renamed(found: _Rows, config: ExamplesConfig) -> _Rows:
+    """The rows with labels as `label_map` calls them, without those to skip."""
+    names = config.labels_by_old
+    if not names:
+        return found
+    if unknown := [row for row in found.rows if row[2] is not None and row[2] not in names]:
+        labels = list(dict.fromkeys(repr(label) for _, _, label in unknown))
+        raise CorpusError(
+            f"{found.source}: --label-map has no name for {named(labels, 'label')} in "
+            f"{found.named([number for number, _, _ in unknown])}: add {unknown[0][2]}=NAME, or "
+            f"{unknown[0][2]}={SKIP} to leave such rows out"
+        )
+    rows = [(number, text, names.get(label or "")) for number, text, label in found.rows]
+    kept = [row for row in rows if row[2] != SKIP]
+    notes = list(found.notes)
+    if len(kept) < len(rows):
+        count = len(rows) - len(kept)
+        some = f"{count:,} row{'s' * (count != 1)}"
+        notes.append(f"{found.source}: --label-map leaves out {some}")
+    return replace(found, rows=kept, notes=notes)
+
+
+def _alike(labels: Iterable[str]) -> list[str]:
+    """Labels that differ only in case or in blanks, each pair as a sentence names it."""
+    first: dict[str, str] = {}
+    pairs = []
+    for label in labels:
+        other = first.setdefault("".join(label.casefold().split()), label)
+        if other != label:
+            pairs.append(f"{other!r} and {label!r}")
+    return pairs
+
+
+def _checked(found: _Rows, config: ExamplesConfig) -> Examples:
+    """What has a text; each of it must have a label."""
+    found = _renamed(found, config)
+    kept = [row for row in found.rows if row[1].strip()]
+    if not kept:
+        raise CorpusError(f"{found.source} holds no text")
+    if unlabelled := [number for number, _, label in kept if label is None]:
+        raise CorpusError(
+            f"{found.source}: the label is missing in {found.named(unlabelled)}: give each "
             "text one, or take the texts without one out"
         )
-    notes = list(gathered.notes)
-    if len(kept) < len(gathered.rows):
-        inside = set(kept)
-        empty = [row for i, row in enumerate(gathered.rows) if i not in inside]
-        notes.append(f"{gathered.source}: left out for want of text: {gathered.named(empty)}")
-    everything = Examples(
-        tuple(gathered.texts),
-        tuple(str(label) for label in gathered.labels),
-        tuple(gathered.rows),
-        gathered.source,
-    )
-    examples = everything.select(kept)
-    if odd := _contradictions(examples):
-        notes.append(
-            f"{gathered.source}: one text has two different labels in {gathered.named(odd)}"
-        )
+    notes = list(found.notes)
+    if empty := [number for number, text, _ in found.rows if not text.strip()]:
+        notes.append(f"{found.source}: left out for want of text: {found.named(empty)}")
+    first: dict[str, str | None] = {}
+    odd = {text for _, text, label in kept if first.setdefault(text, label) != label}
+    if odd:
+        rows = found.named([number for number, text, _ in kept if text in odd])
+        notes.append(f"{found.source}: one text has two different labels in {rows}")
+    numbers, texts, labels = zip(*kept, strict=True)
+    examples = Examples(texts, labels, numbers, found.source, tuple(notes))
+    if alike := _alike(examples.classes):
+        note = f"{found.source}: labels that differ only in case or blanks: {'; '.join(alike)}"
+        notes.append(f"{note} (--label-map gives them one name)")
     return replace(examples, notes=tuple(notes))
 
 
-def _contradictions(examples: Examples) -> list[int]:
-    """Rows of the texts that stand there with different labels."""
-    first: dict[str, str] = {}
-    pairs = list(zip(examples.texts, examples.labels, strict=True))
-    odd = {text for text, label in pairs if first.setdefault(text, label) != label}
-    return [row for text, row in zip(examples.texts, examples.rows, strict=True) if text in odd]
-
-
-def _refuse_strangers(examples: Examples, gathered: Gathered, classes: Sequence[str]) -> None:
+def _refuse_unknown(examples: Examples, found: _Rows, classes: Sequence[str]) -> None:
+    pairs = zip(examples.rows, examples.labels, strict=True)
     known = set(classes)
-    strange = [i for i, label in enumerate(examples.labels) if label not in known]
-    if strange:
-        labels = list(dict.fromkeys(examples.labels[i] for i in strange))
+    unknown = [(row, label) for row, label in pairs if label not in known]
+    if unknown:
+        labels = list(dict.fromkeys(repr(label) for _, label in unknown))
         raise CorpusError(
-            f"{examples.source}: unknown {named(list(map(repr, labels)), 'label')} in "
-            f"{gathered.named([examples.rows[i] for i in strange])}; the labels of training are "
+            f"{examples.source}: unknown {named(labels, 'label')} in "
+            f"{found.named([row for row, _ in unknown])}; the labels of training are "
             f"{', '.join(map(repr, classes))}"
         )

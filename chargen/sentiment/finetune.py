@@ -32,9 +32,9 @@ from chargen.sentiment import metrics, storage
 from chargen.sentiment.adapt import adapt
 from chargen.sentiment.config import ExamplesConfig, FinetuneConfig, NetworkConfig
 from chargen.sentiment.examples import Examples
-from chargen.sentiment.material import Material, read_material
 from chargen.sentiment.network import ClassifierNetwork
 from chargen.sentiment.session import FinetuneRun, Session
+from chargen.sentiment.splitting import TrainingTexts, read_training_texts
 from chargen.sentiment.text_classification import TextClassification
 from chargen.storage import checkpoint
 from chargen.storage.directories import real_path
@@ -116,7 +116,7 @@ def finetune(
         reporter, log = reporter or Reporter(), Log()
         stack.enter_context(followed(log, tensorboard, directory.name))
         loaded = [lm_storage.load(path)[:2] for path in encoders]
-        texts = read_material(data, config, reading, reporter)
+        texts = read_training_texts(data, config, reading, reporter)
         config = _with_budget(config, len(texts.train), reporter)
         documents: dict[str, Any] = {"encoder": [str(path) for path in encoders]}
         documents["data"] = [str(data)] if isinstance(data, str | Path) else []
@@ -169,7 +169,7 @@ def _precision(config: FinetuneConfig, device: torch.device) -> PrecisionChoice:
 def _encoders(
     loaded: Sequence[tuple[CharLM, Vocabulary]],
     config: FinetuneConfig,
-    texts: Material,
+    texts: TrainingTexts,
     device: torch.device,
     precision: PrecisionChoice,
     reporter: Reporter,
@@ -198,7 +198,7 @@ def _encoders(
     return models
 
 
-def _note_unknown(vocabulary: Vocabulary, texts: Material, reporter: Reporter) -> None:
+def _note_unknown(vocabulary: Vocabulary, texts: TrainingTexts, reporter: Reporter) -> None:
     if vocabulary.unknown_id is None:
         return
     _, unknown = vocabulary.encode_prompt("".join(texts.train.texts), "replace")
@@ -301,7 +301,7 @@ def _as_it_was(
             "chargen.resume_finetune(directory, data=...)"
         )
     data = saved[0] if data is None else data
-    texts = read_material(data, config, reading, Reporter())
+    texts = read_training_texts(data, config, reading, Reporter())
     if texts.digest != document.get("digest"):
         name = f" ({data})" if isinstance(data, str | Path) else ""
         raise CorpusError(

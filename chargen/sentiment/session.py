@@ -20,10 +20,10 @@ from chargen.sentiment.batching import EncodedTexts, eyes_of, read_all
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.config import ExamplesConfig, FinetuneConfig
 from chargen.sentiment.examples import Examples
-from chargen.sentiment.material import Material
 from chargen.sentiment.network import ClassifierNetwork
 from chargen.sentiment.ngrams import NgramModel
 from chargen.sentiment.probe import fit_probe
+from chargen.sentiment.splitting import TrainingTexts
 from chargen.sentiment.text_classification import (
     Labelled,
     LabelledProgress,
@@ -78,7 +78,7 @@ class Session:
     ----------
     directory : Path
         Where the checkpoint goes.
-    texts : Material
+    texts : TrainingTexts
     config : FinetuneConfig
     reading : ExamplesConfig
     vocabularies : tuple of Vocabulary
@@ -92,7 +92,7 @@ class Session:
     """
 
     directory: Path
-    texts: Material
+    texts: TrainingTexts
     config: FinetuneConfig
     reading: ExamplesConfig
     vocabularies: tuple[Vocabulary, ...]

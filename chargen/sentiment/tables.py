@@ -1,4 +1,4 @@
-"""A table in, and the same table out with labels and probabilities, whatever its length."""
+"""Predictions for the rows of a table, and the same table out with them, whatever its length."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.errors import CorpusError
+from chargen.errors import NAMED, ConfigError, CorpusError
 from chargen.sentiment.classifier import Classifier
-from chargen.sentiment.columns import TableFile, text_in
-from chargen.sentiment.gathering import NAMED
-from chargen.sentiment.writing import TableWriter, free_names
+from chargen.sentiment.config import PredictConfig
 from chargen.storage.whole_files import whole_file
-from chargen.text.tables import Row, broken
+from chargen.text.table_rows import Row
+from chargen.text.table_writer import TableWriter, free_names
+from chargen.text.tables import Table
 
 CHUNK_ROWS = 1024
 CHUNK_CHARACTERS = 1 << 23
@@ -44,8 +44,10 @@ class Verdict(NamedTuple):
     row : Row
     text : str
         "" where the row has none.
+    label : str or None
+        The likeliest label, or the word for rows whose label is not likely enough.
     probabilities : (C,) float32, or None
-        None where the row cannot be classified.
+        None, as the label, where the row cannot be classified.
     problem : str
         Why not, a sentence.
     """
@@ -53,110 +55,111 @@ class Verdict(NamedTuple):
     place: str
     row: Row
     text: str
+    label: str | None = None
     probabilities: NDArray[np.float32] | None = None
     problem: str = ""
 
 
 @dataclass
-class Tally:
-    """What is to be said of rows once all are done.
+class Predictor:
+    """Classifies rows as they come, and keeps what is to be said of them once all are done.
 
     Attributes
     ----------
-    rows : int
-    failures : int
-        Rows without a prediction.
+    classifier : Classifier
+    config : PredictConfig
+    rows, unlikely, failures : int
+        Rows that were seen, those whose label was not likely enough, those without a prediction.
     problems : list of str
         Why, of the first of them.
     unknown : str
         Distinct characters that the encoder has never seen, the first of them.
+
+    Raises
+    ------
+    ConfigError
+        Where the word for rows without a likely label is a label.
     """
 
+    classifier: Classifier
+    config: PredictConfig = field(default_factory=PredictConfig)
     rows: int = 0
+    unlikely: int = 0
     failures: int = 0
     problems: list[str] = field(default_factory=list)
     unknown: str = ""
     _seen: set[str] = field(default_factory=set)
 
-    def add(self, verdict: Verdict) -> None:
-        """Count a row."""
-        self.rows += 1
-        if verdict.probabilities is None:
-            self.fail(verdict.problem)
+    def __post_init__(self) -> None:
+        if self.config.threshold is not None and self.config.word in self.classifier.labels:
+            raise ConfigError(f"--otherwise {self.config.word!r} is a label: choose another word")
 
-    def fail(self, problem: str) -> None:
-        """Count a failure."""
+    def table(self, table: Table, progress: Progress | None = None) -> Iterator[Verdict]:
+        """Classify the rows of a table in their order, reading it as they are needed.
+
+        Raises
+        ------
+        CorpusError
+            Where the file is damaged or not text; a row that is broken stops nothing.
+        """
+        read = 0
+
+        def advance(count: int) -> None:
+            nonlocal read
+            read += count
+
+        for chunk in _chunks(_unclassified(table, advance)):
+            yield from self.classify(chunk)
+            if progress is not None:
+                progress(self.rows, min(1.0, read / table.size) if table.size else 0.0)
+
+    def classify(self, chunk: list[Verdict]) -> Iterator[Verdict]:
+        """Classify what has no problem yet and a text; the rest is given back with its problem."""
+        cleaned = ["" if one.problem else self.classifier.cleaned(one.text) for one in chunk]
+        sound = [i for i, text in enumerate(cleaned) if text.strip()]
+        for i in sound:
+            self._look_for_unknown(cleaned[i])
+        found = self.classifier.predict_proba([chunk[i].text for i in sound])
+        probabilities = dict(zip(sound, found, strict=True))
+        for i, verdict in enumerate(chunk):
+            self.rows += 1
+            chances = probabilities.get(i)
+            if chances is None:
+                yield self._failed(verdict, verdict.problem or f"{verdict.place} has no text")
+            elif not np.isfinite(chances).all():
+                yield self._failed(verdict, f"{verdict.place} gets no finite probabilities")
+            else:
+                yield verdict._replace(label=self._label(chances), probabilities=chances)
+
+    def _label(self, chances: NDArray[np.float32]) -> str:
+        best = int(chances.argmax())
+        if self.config.threshold is not None and rounded(chances[best]) < self.config.threshold:
+            self.unlikely += 1
+            return self.config.word
+        return self.classifier.labels[best]
+
+    def _failed(self, verdict: Verdict, problem: str) -> Verdict:
         self.failures += 1
         if len(self.problems) < NAMED:
             self.problems.append(problem)
+        return verdict._replace(problem=problem)
 
-    def look_at(self, text: str, classifier: Classifier) -> None:
+    def _look_for_unknown(self, text: str) -> None:
         """Note the characters of a cleaned text that the encoder has never seen."""
         new = [c for c in dict.fromkeys(text) if c not in self._seen and c not in "<&"]
         if new and len(self.unknown) < MOST_UNKNOWN:
             self._seen.update(new)
-            found = classifier.unknown_characters("".join(new))
+            found = self.classifier.unknown_characters("".join(new))
             self.unknown = (self.unknown + found)[:MOST_UNKNOWN]
 
 
-def verdicts(
-    classifier: Classifier, table: TableFile, tally: Tally, progress: Progress | None = None
-) -> Iterator[Verdict]:
-    """Classify the rows of a table in their order, reading it as they are needed.
-
-    Parameters
-    ----------
-    classifier : Classifier
-    table : TableFile
-    tally : Tally
-        Counts the rows.
-    progress : callable, optional
-
-    Raises
-    ------
-    CorpusError
-        Where the file is damaged or not text; a row that is broken stops nothing.
-    """
-    column = table.text_column()
-    read = 0
-
-    def advance(count: int) -> None:
-        nonlocal read
-        read += count
-
-    for chunk in _chunks(_texts(table, column, advance)):
-        for verdict in classify(classifier, chunk, tally):
-            tally.add(verdict)
-            yield verdict
-        if progress is not None:
-            progress(tally.rows, min(1.0, read / table.source.size) if table.source.size else 0.0)
-
-
-def classify(classifier: Classifier, chunk: list[Verdict], tally: Tally) -> Iterator[Verdict]:
-    """Classify what has no problem yet and a text; the rest is given back with its problem."""
-    cleaned = ["" if one.problem else classifier.cleaned(one.text) for one in chunk]
-    sound = [i for i, text in enumerate(cleaned) if text.strip()]
-    for i in sound:
-        tally.look_at(cleaned[i], classifier)
-    found = classifier.predict_proba([chunk[i].text for i in sound])
-    probabilities = dict(zip(sound, found, strict=True))
-    for i, verdict in enumerate(chunk):
-        chances = probabilities.get(i)
-        if chances is None:
-            yield verdict._replace(problem=verdict.problem or f"{verdict.place} has no text")
-        elif not np.isfinite(chances).all():
-            yield verdict._replace(problem=f"{verdict.place} gets no finite probabilities")
-        else:
-            yield verdict._replace(probabilities=chances)
-
-
 def predict_table(
-    classifier: Classifier,
-    table: TableFile,
+    predictor: Predictor,
+    table: Table,
     output: IO[bytes] | str,
     form: str,
     progress: Progress | None = None,
-) -> Tally:
+) -> None:
     """Write a table with ``predicted`` and a ``p_<label>`` for each label added to every row.
 
     All rows and columns stay, in their order. Rows that cannot be classified have no values in
@@ -164,46 +167,36 @@ def predict_table(
 
     Parameters
     ----------
-    classifier : Classifier
-    table : TableFile
+    predictor : Predictor
+        Counts the rows.
+    table : Table
     output : str or binary file
         A path is written as a whole or not at all, in UTF-8, compressed as its name says.
-    form : {"csv", "tsv", "jsonl"}
+    form : {"csv", "tsv", "jsonl", "json"}
     progress : callable, optional
         Hears of the rows done and the share of the file read.
-
-    Returns
-    -------
-    Tally
 
     Raises
     ------
     CorpusError
         Where the table has no column of texts, is damaged, or cannot be written.
     """
-    column = table.text_column()
-    names = [PREDICTED, *(f"p_{label}" for label in classifier.labels)]
-    added = free_names(names, table.columns)
-    writer = TableWriter(table.columns, table.source.form, form, added, column)
-    tally = Tally()
+    labels = predictor.classifier.labels
+    added = free_names([PREDICTED, *(f"p_{label}" for label in labels)], table.columns)
+    writer = TableWriter(table.columns, table.dialect, form, added, table.text_columns[0])
     opened: AbstractContextManager[IO[bytes]] = (
         whole_file(output) if isinstance(output, str) else nullcontext(output)
     )
     with opened as file:
-        for number, verdict in enumerate(verdicts(classifier, table, tally, progress), 1):
-            writer.add(verdict.row, _values(classifier, verdict))
+        for number, verdict in enumerate(predictor.table(table, progress), 1):
+            chances = verdict.probabilities
+            found = [None] * len(labels) if chances is None else map(rounded, chances)
+            writer.add(verdict.row, [verdict.label, *found])
             if number % WRITTEN_ROWS == 0:
                 file.write(writer.take())
+        writer.finish()
         file.write(writer.take())
         file.flush()
-    return tally
-
-
-def label_of(classifier: Classifier, verdict: Verdict) -> str | None:
-    """The likeliest label, or None."""
-    if verdict.probabilities is None:
-        return None
-    return classifier.labels[int(verdict.probabilities.argmax())]
 
 
 def rounded(probability: Any) -> float:
@@ -211,22 +204,16 @@ def rounded(probability: Any) -> float:
     return float(f"{float(probability):.7g}")
 
 
-def _values(classifier: Classifier, verdict: Verdict) -> list[str | float | None]:
-    if verdict.probabilities is None:
-        return [None] * (1 + len(classifier.labels))
-    return [label_of(classifier, verdict), *map(rounded, verdict.probabilities)]
-
-
-def _texts(table: TableFile, column: str, advance: Callable[[int], None]) -> Iterator[Verdict]:
+def _unclassified(table: Table, advance: Callable[[int], None]) -> Iterator[Verdict]:
     for row in table.rows(advance):
         text = problem = ""
         try:
             if row.problem:
-                raise broken(row, table.name)
-            text = text_in(row, column, table)
+                raise table.broken(row)
+            text = table.text(row)
         except CorpusError as error:
             problem = str(error)
-        yield Verdict(f"{table.name}, line {row.line}", row, text, None, problem)
+        yield Verdict(f"{table.name}, line {row.line}", row, text, problem=problem)
 
 
 def _chunks(found: Iterable[Verdict]) -> Iterator[list[Verdict]]:

@@ -25,6 +25,8 @@ from chargen.text.files import Advance, Source, raw_blocks
 from chargen.text.sources import read
 from chargen.text.splitting import split_point
 from chargen.text.symbols import SEPARATOR
+from chargen.text.table_rows import DELIMITERS, Dialect
+from chargen.text.tables import open_table
 from chargen.text.vocabulary import (
     CODE_POINTS,
     ByteVocabulary,
@@ -159,13 +161,20 @@ def fingerprint(
     sources: Iterable[Source], config: CorpusConfig, advance: Advance | None = None
 ) -> str:
     """SHA-256 over the sources' bytes and how they are read; their names do not count."""
-    options = (config.encoding, config.errors, config.text_column, config.normalize)
+    column = config.text_column[0] if len(config.text_column) == 1 else config.text_column or None
+    options = (config.encoding, config.errors, column, config.normalize)
     version = unicodedata.unidata_version if config.normalize else None
     cleaning = () if config.clean is None else (config.clean,)  # an option of later versions
-    digest = hashlib.sha256(repr((*options, config.documents, version, *cleaning)).encode())
+    table = () if config.delimiter is None and config.header else (config.delimiter, config.header)
+    whole = (*options, config.documents, version, *cleaning, *table)
+    digest = hashlib.sha256(repr(whole).encode())
     for source in sources:
         kind = "" if source.texts is None else "given "
         content = hashlib.sha256(f"{kind}{source.form} {source.compression}\n".encode())
+        if source.form in DELIMITERS:
+            dialect = open_table(source, config, []).dialect
+            if dialect != Dialect(source.form, DELIMITERS[source.form], header=True):
+                content.update(repr(tuple(dialect)).encode())  # once there was only this one
         if source.form == "topics":
             content.update(repr(builtin.topics()).encode())
         elif source.texts is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from chargen.errors import ConfigError
 from chargen.options import Options, option
@@ -12,13 +12,6 @@ from chargen.options import Options, option
 AUTO_ENCODING = "auto"
 # Codecs of host names, and one that refuses everything.
 _NOT_OF_FILES = ("idna", "punycode", "undefined")
-
-ENCODING = option("utf-8", "Encoding of the files; 'auto' guesses it (needs chargen[detect]).")
-ERRORS = option(
-    "strict",
-    "Stop at bytes that cannot be decoded, or read them as U+FFFD.",
-    choices=("strict", "replace"),
-)
 
 
 def is_text_encoding(name: str) -> bool:
@@ -43,10 +36,58 @@ def check_encoding(name: str) -> None:
 
 
 @dataclass(frozen=True)
-class CorpusConfig(Options):
-    """Options of a corpus."""
+class TableConfig(Options):
+    """How tables of texts are read."""
 
     heading: ClassVar[str] = "Text"
+
+    advice: ClassVar[str] = ""
+    """What else can be done about a column that is not there."""
+
+    text_column: tuple[str, ...] = option(
+        (),
+        "Column that holds the text (default: found by its usual names); several are joined by "
+        "newlines.",
+        metavar="NAME",
+    )
+    delimiter: str | None = option(
+        None,
+        "What separates the fields of a table: one character, or 'tab' (default: found of , ; | "
+        "and tab).",
+        metavar="CHARACTER",
+    )
+    header: bool = option(
+        True, "Whether the first row of a table names its columns; without it they are 1, 2, 3."
+    )
+    encoding: str = option(
+        "utf-8", "Encoding of the files; 'auto' guesses it (needs chargen[detect])."
+    )
+    errors: str = option(
+        "strict",
+        "Stop at bytes that cannot be decoded, or read them as U+FFFD.",
+        choices=("strict", "replace"),
+    )
+
+    def __post_init__(self) -> None:
+        columns: Any = self.text_column
+        if columns is None:  # in checkpoints that were written before there could be several
+            object.__setattr__(self, "text_column", ())
+        super().__post_init__()
+        check_encoding(self.encoding)
+        if self.delimiter is not None:
+            named = {"tab": "\t", "\\t": "\t"}
+            object.__setattr__(self, "delimiter", named.get(self.delimiter, self.delimiter))
+            if len(self.delimiter) != 1 or self.delimiter in '"\r\n\0':
+                raise ConfigError(
+                    f"--delimiter must be one character or 'tab', got {self.delimiter!r}"
+                )
+
+
+@dataclass(frozen=True)
+class CorpusConfig(TableConfig):
+    """Options of a corpus."""
+
+    advice: ClassVar[str] = " (or read the file as plain text from standard input: - < file)"
 
     level: str = option(
         "char", "Read Unicode characters, or UTF-8 bytes (no unknowns).", choices=("char", "byte")
@@ -60,13 +101,8 @@ class CorpusConfig(Options):
     valid_fraction: float = option(
         0.1, "Share of the text, at its end, kept for validation.", low=0, below=1
     )
-    encoding: str = ENCODING
-    errors: str = ERRORS
     glob: str | None = option(
         None, "In folders, read only the files that match, e.g. '*.txt'.", metavar="PATTERN"
-    )
-    text_column: str | None = option(
-        None, "Column or field that holds the text in .csv, .tsv and .jsonl files.", metavar="NAME"
     )
     normalize: str | None = option(
         None, "Unicode normalization form of the text.", choices=("NFC",)
@@ -91,6 +127,5 @@ class CorpusConfig(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_encoding(self.encoding)
         if self.valid == "-":
             raise ConfigError("--valid must be a file, a folder or a name, got '-'")

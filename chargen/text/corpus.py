@@ -103,8 +103,14 @@ def _sources(
     """What is read, and what is validated on where that is another text."""
     sources = resolve(corpora, config, notes) if texts is None else [from_texts(texts)]
     valid = [] if config.valid is None else resolve([config.valid], config, notes)
-    if config.text_column and not any(s.form in TABLES.values() for s in sources + valid):
-        raise ConfigError("--text-column needs .csv, .tsv or .jsonl files")
+    asked = {
+        "--text-column": bool(config.text_column),
+        "--delimiter": config.delimiter is not None,
+        "--no-header": not config.header,
+    }
+    if any(asked.values()) and not any(s.form in TABLES.values() for s in sources + valid):
+        given = next(name for name, there in asked.items() if there)
+        raise ConfigError(f"{given} needs .csv, .tsv, .jsonl or .json files")
     return sources, valid
 
 

@@ -52,8 +52,8 @@ def decode(
         Naming the byte offset, for bytes that are not text in this encoding.
     """
     blocks = iter(blocks)
-    head, blocks = _peek(blocks, SAMPLE if encoding == AUTO_ENCODING else 4)
-    encoding = _settle(head, name, encoding, notes)
+    head, blocks = _peek(blocks, SAMPLE if encoding == AUTO_ENCODING or is_wide(encoding) else 4)
+    encoding = _choose_encoding(head, name, encoding, notes)
     codec = codecs.lookup(encoding).name
     inner = codecs.getincrementaldecoder(encoding)(errors)
     decoder = io.IncrementalNewlineDecoder(inner, translate=True)
@@ -137,11 +137,33 @@ def _with_end(blocks: Iterator[bytes]) -> Iterator[bytes]:
     yield b""  # tells the decoder that nothing follows
 
 
-def _settle(head: bytes, name: str, encoding: str, notes: list[str]) -> str:
-    """The encoding to read with: a byte order mark goes before UTF-8 and before guessing."""
-    if encoding != AUTO_ENCODING and codecs.lookup(encoding).name not in ("utf-8", "utf-8-sig"):
-        return encoding
+def _choose_encoding(head: bytes, name: str, encoding: str, notes: list[str]) -> str:
+    """The encoding to read with: a byte order mark goes before UTF-8 and before guessing.
+
+    Raises
+    ------
+    CorpusError
+        Where the bytes show that it cannot be the one that was asked for.
+    """
     found = marked_encoding(head)
+    if encoding != AUTO_ENCODING and codecs.lookup(encoding).name not in ("utf-8", "utf-8-sig"):
+        if found is not None and not codecs.lookup(encoding).name.startswith(found):
+            raise CorpusError(
+                f"{name} begins with the byte order mark of {found}, so it is not {encoding}: "
+                "leave --encoding out"
+            )
+        if (
+            found is None
+            and is_wide(encoding)
+            and len(head) > 3
+            and 0 not in head
+            and _is_utf8(head)
+        ):
+            raise CorpusError(
+                f"{name} is not {encoding}: it reads as utf-8, without any NUL: leave --encoding "
+                "out"
+            )
+        return encoding
     if found is None and encoding == AUTO_ENCODING:
         found = _guess(head, name)
     if found is not None and found != "utf-8":
@@ -149,14 +171,18 @@ def _settle(head: bytes, name: str, encoding: str, notes: list[str]) -> str:
     return found or "utf-8"
 
 
-def _guess(head: bytes, name: str) -> str:
-    if len(head) == SAMPLE and b"\n" in head:
-        head = head[: head.rindex(b"\n")]  # do not judge by half a character
+def _is_utf8(head: bytes) -> bool:
     try:
         codecs.getincrementaldecoder("utf-8")("strict").decode(head, final=False)
     except UnicodeDecodeError:
-        pass
-    else:
+        return False
+    return True
+
+
+def _guess(head: bytes, name: str) -> str:
+    if len(head) == SAMPLE and b"\n" in head:
+        head = head[: head.rindex(b"\n")]  # do not judge by half a character
+    if _is_utf8(head):
         return "utf-8"
     try:
         from charset_normalizer import from_bytes

@@ -22,7 +22,7 @@ from chargen.errors import CorpusError, shown
 
 BLOCK = 1 << 20  # bytes read at a time
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
-TABLES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv"}
+TABLES = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json"}
 
 Advance = Callable[[int], None]
 
@@ -38,7 +38,7 @@ class Source:
     name: str  # as shown to people: printable, one line
     # the file; None for standard input and for text that Python carries in itself
     path: Path | None = None
-    # "plain", "jsonl", "csv", "tsv", "python" (a source file with its own coding line), "topics"
+    # "plain", "csv", "tsv", "jsonl", "json", "python" (a file with its own coding line), "topics"
     # (`pydoc_data.topics`) or "texts"
     form: str = "plain"
     compression: str = ""  # "", ".gz", ".bz2", ".xz" or ".zst"

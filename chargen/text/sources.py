@@ -31,7 +31,8 @@ from chargen.text.folders import text_files
 from chargen.text.given import given_texts
 from chargen.text.html import clean_html
 from chargen.text.symbols import SEPARATOR
-from chargen.text.tables import lines, rows
+from chargen.text.table_rows import lines
+from chargen.text.tables import open_table
 
 CHUNK = 1 << 20  # characters handed over at a time, at most
 
@@ -59,7 +60,8 @@ def resolve(
         for source in sources:
             if source.form not in TABLES.values():
                 raise ConfigError(
-                    f"--documents rows needs .csv, .tsv or .jsonl files; {source.name} is none"
+                    f"--documents rows needs .csv, .tsv, .jsonl or .json files; {source.name} is "
+                    "none"
                 )
     return sources
 
@@ -208,17 +210,16 @@ def _pieces(
         if advance is not None:
             advance(source.size)
         return
+    if source.form in TABLES.values():
+        table = open_table(source, config, notes, config.max_bytes)
+        yield from _rows(table.texts(advance), config, config.documents == "rows")
+        return
     blocks = byte_blocks(source, advance, config.max_bytes)
     if source.form == "python":
         if text := builtin.decode_python(blocks, source.name, notes):
             yield text
         return
-    text_blocks = decode(blocks, source.name, config.encoding, config.errors, notes)
-    if source.form == "plain":
-        yield from _plain(text_blocks, config)
-        return
-    found = rows(text_blocks, source.name, source.form, config.text_column, config.errors)
-    yield from _rows(found, config, config.documents == "rows")
+    yield from _plain(decode(blocks, source.name, config.encoding, config.errors, notes), config)
 
 
 def _sound(texts: Iterable[str], errors: str) -> Iterator[str]:

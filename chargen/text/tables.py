@@ -1,250 +1,249 @@
-"""Rows of tables, lazily: JSON lines, CSV, TSV, and plain text as a table of one column.
-
-The only place where csv and JSON are parsed. Knows nothing about files: decoded pieces come in.
-"""
+"""Tables of texts: files, the columns that are read of them, and what a cell says."""
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 
-from chargen.errors import CorpusError, shown
-from chargen.text.decoding import clean, newlines
+from chargen.errors import CorpusError
+from chargen.text.config import TableConfig
+from chargen.text.decoding import clean, decode, newlines
+from chargen.text.dialects import find_dialect
+from chargen.text.files import Advance, Source, byte_blocks
+from chargen.text.table_rows import (
+    DEFAULT_COLUMN,
+    DELIMITERS,
+    Dialect,
+    Row,
+    read_rows,
+)
 
-DEFAULT_COLUMN = "text"
-# An unclosed quote must not read the rest of the file into memory.
-_LARGEST_FIELD = 1 << 28
+TEXT_COLUMNS = (
+    *("text", "review", "sentence", "content", "comment", "body", "document", "message", "tweet"),
+)
+"""Usual names, the likeliest first."""
 
+NOT_A_NUMBER = ("nan", "NaN")
+"""What pandas and numpy write for a missing value where they are made to write text."""
 
-class Row(NamedTuple):
-    """A row of a table.
-
-    Attributes
-    ----------
-    line : int
-        Of the file, where the row starts, counting from 1.
-    names, values : sequences of the same length, unless the row is broken
-        Columns and what stands in them: text in CSV and TSV, any JSON value in JSON lines.
-    raw : str
-        The row as it stands in the file, without its last newline.
-    problem : str
-        What is wrong with a broken row, to be read after its line; "" where nothing is.
-    """
-
-    line: int
-    names: Sequence[str]
-    values: Sequence[Any]
-    raw: str
-    problem: str = ""
+Pieces = Callable[[Advance | None], Iterable[str]]
+"""Gives the decoded text of a file from its beginning; `Advance` hears of the bytes on disk."""
 
 
-def read_table(
-    pieces: Iterable[str], name: str, form: str
-) -> tuple[list[str] | None, Iterator[Row]]:
-    """The header of a table and its rows, the broken ones among them.
+class Table:
+    """A table (or text, one a line) that is read from its beginning as often as needed.
 
     Parameters
     ----------
-    pieces : iterable of str
-        The decoded file.
     name : str
         As shown to people.
-    form : {"csv", "tsv", "jsonl", "plain"}
-        Each line of plain text is a row with the one column "text".
-
-    Returns
-    -------
-    header : list of str or None
-        None for JSON lines, where each row has its own names; empty where the file is.
-    rows : iterator of Row
-
-    Raises
-    ------
-    CorpusError
-        Where the header itself is broken.
-    """
-    fed = lines(pieces)
-    if form == "jsonl":
-        return None, _jsonl(fed)
-    if form == "plain":
-        return [DEFAULT_COLUMN], _plain(fed)
-    if csv.field_size_limit() < _LARGEST_FIELD:
-        csv.field_size_limit(_LARGEST_FIELD)
-    found = _csv(fed, "\t" if form == "tsv" else ",")
-    first = next(found, None)
-    if first is None:
-        return [], found
-    if first.problem:
-        raise broken(first, name)
-    header = [str(value) for value in first.values]
-    return header, _counted(found, header)
-
-
-def rows(
-    pieces: Iterable[str], name: str, form: str, column: str | None, errors: str
-) -> Iterator[str]:
-    """The text of every row that has any; `pieces` is the decoded file, `form` its kind.
+    form : {"csv", "tsv", "jsonl", "json", "plain"}
+        By the name of the file; plain text is a table where `config` has a delimiter.
+    config : TableConfig
+    pieces : callable
+    size : int
+        Bytes on disk, 0 where that is not known.
+    notes : list of str, optional
+        Gets a sentence about whatever was read otherwise than one may think.
 
     Raises
     ------
     CorpusError
-        Naming the line of a row that is broken, or the columns there are when `column`
-        (or "text", the default) is not among them.
+        From every method, where the file is missing, damaged or not text, or its header is broken.
     """
-    wanted = DEFAULT_COLUMN if column is None else column
-    header, found = read_table(pieces, name, form)
-    if header and wanted not in header:
-        raise no_column(name, wanted, header)
-    for row in found:
-        if row.problem:
-            raise broken(row, name)
-        if text := text_of(row, wanted, name, errors):
-            yield text
 
+    def __init__(
+        self,
+        name: str,
+        form: str,
+        config: TableConfig,
+        pieces: Pieces,
+        size: int = 0,
+        notes: list[str] | None = None,
+    ) -> None:
+        self.name = name
+        self.config = config
+        self.size = size
+        self._form = "csv" if form == "plain" and config.delimiter else form
+        self._pieces = pieces
+        self._notes = [] if notes is None else notes
 
-def text_of(row: Row, column: str, name: str, errors: str) -> str:
-    """The text in a column of a whole row.
+    @cached_property
+    def dialect(self) -> Dialect:
+        """How the file is written."""
+        config = self.config
+        found = find_dialect(
+            lambda: self._pieces(None), self._form, config.delimiter, config.header
+        )
+        if found.problem:
+            raise self.broken(Row(found.skipped, (), (), "", found.problem))
+        if found.delimiter != DELIMITERS.get(self._form, "") and not config.delimiter:
+            words = "tabs" if found.delimiter == "\t" else repr(found.delimiter)
+            self._note(f"{self.name}: its fields are separated by {words}")
+        if not found.quoted:
+            self._note(f"{self.name}: quotes are read as part of the text")
+        return found
 
-    Raises
-    ------
-    CorpusError
-        Where the row has no such column, or something else than text stands there.
-    """
-    where = f"{name}, line {row.line}"
-    if column not in row.names:
-        raise no_column(where, column, row.names)
-    value = row.values[row.names.index(column)]
-    if not isinstance(value, str):
-        raise CorpusError(f"{where}: {column!r} is not text, but {type(value).__name__}")
-    # Escapes of JSON can spell what no decoder yields.
-    return newlines(clean(value, errors, lambda _: where))
-
-
-def broken(row: Row, name: str) -> CorpusError:
-    """The sentence for a broken row."""
-    return CorpusError(f"{name}, line {row.line} {row.problem}")
-
-
-def no_column(name: str, wanted: str, there: Iterable[str]) -> CorpusError:
-    """The sentence for a column that is not there, with those that are."""
-    return CorpusError(
-        f"{name} has no column {wanted!r}; its columns are {listed(there)}: choose one with"
-        " --text-column (or read the file as plain text from standard input: - < file)"
-    )
-
-
-def listed(columns: Iterable[str]) -> str:
-    """The names of the first columns, as a sentence lists them."""
-    return ", ".join(repr(str(one)) for one in list(columns)[:20]) or "none"
-
-
-def lines(pieces: Iterable[str]) -> Iterator[str]:
-    """Lines with their ends; only a newline ends one (str.splitlines knows many more)."""
-    held: list[str] = []
-    for piece in pieces:
-        *complete, rest = piece.split("\n")
-        for line in complete:
-            held.append(line)
-            yield "".join(held) + "\n"
-            held = []
-        if rest:
-            held.append(rest)
-    if held:
-        yield "".join(held)
-
-
-def _plain(fed: Iterable[str]) -> Iterator[Row]:
-    names = (DEFAULT_COLUMN,)
-    for number, line in enumerate(fed, 1):
-        text = line.removesuffix("\n")
-        yield Row(number, names, (text,), text)
-
-
-def _jsonl(fed: Iterable[str]) -> Iterator[Row]:
-    for number, line in enumerate(fed, 1):
-        if not line.strip():
-            continue
-        names: Sequence[str] = ()
-        values: Sequence[Any] = ()
-        problem = ""
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            problem = f"is not JSON: {error.msg} at column {error.colno}"
-        except (ValueError, RecursionError) as error:
-            problem = f"is not JSON that can be read: {error}"
-        else:
-            if isinstance(row, dict):
-                names, values = list(row), list(row.values())
-            else:
-                problem = f"is not a JSON object, but {type(row).__name__}"
-        yield Row(number, names, values, line.removesuffix("\n"), problem)
-
-
-class _Feed:
-    """Lines for `csv.reader`, which remembers those of the row that is being read."""
-
-    def __init__(self, fed: Iterable[str]) -> None:
-        self._fed = iter(fed)
-        self._again: list[str] = []
-        self._done = 0
-        self.row: list[str] = []
-
-    def __iter__(self) -> _Feed:
-        return self
-
-    def __next__(self) -> str:
-        line = self._again.pop() if self._again else next(self._fed)
-        self.row.append(line)
-        return line
+    def _note(self, note: str) -> None:
+        if note not in self._notes:
+            self._notes.append(note)
 
     @property
-    def line(self) -> int:
-        """Where the row starts."""
-        return self._done + 1
+    def advice(self) -> str:
+        """What else can be done about a column that is not there."""
+        named = self.dialect.header and self.config.header
+        hint = " (with --no-header where the first row names none)" if named else ""
+        return hint + self.config.advice
 
-    def next_row(self) -> None:
-        """The row ended with the last line that was given."""
-        self._done += len(self.row)
-        self.row = []
+    @cached_property
+    def columns(self) -> list[str]:
+        """The header; of JSON, all names in the order in which they appear first."""
+        header, rows = self._open()
+        if self.dialect.form not in ("json", "jsonl"):
+            return [DEFAULT_COLUMN] if self.dialect.form == "plain" else header
+        names: dict[str, None] = {}
+        problem = None
+        for row in rows:
+            names |= dict.fromkeys(row.names)
+            problem = problem or (row if row.problem else None)
+        if problem and not names:
+            raise self.broken(problem)
+        return list(names)
 
-    def retreat(self) -> None:
-        """Only the first line belonged to the row; give the others again."""
-        self._again += self.row[:0:-1]
-        del self.row[1:]
+    def rows(self, advance: Advance | None = None) -> Iterator[Row]:
+        """All rows, the broken ones among them."""
+        return self._open(advance)[1]
+
+    def whole_rows(self, advance: Advance | None = None) -> Iterator[Row]:
+        """All rows; the first broken one is a `CorpusError`."""
+        for row in self.rows(advance):
+            if row.problem:
+                raise self.broken(row)
+            yield row
+
+    def broken(self, row: Row) -> CorpusError:
+        """The sentence for a broken row."""
+        return CorpusError(f"{self.name}, line {row.line} {row.problem}")
+
+    @cached_property
+    def text_columns(self) -> list[str]:
+        """The columns of the texts: those that are asked for, or the first with a usual name."""
+        return self._text_columns(self.columns)
+
+    def text(self, row: Row) -> str:
+        """The text of a whole row, of several columns with newlines between.
+
+        "" where the cells say that there is none.
+
+        Raises
+        ------
+        CorpusError
+            Where something else than text stands there.
+        """
+        missing = () if self.dialect.form == "plain" else NOT_A_NUMBER
+        values = ((column, row.cell(column)) for column in self.text_columns)
+        there = [column for column, value in values if value is not None and value not in missing]
+        return self._joined(row, there)
+
+    def texts(self, advance: Advance | None = None) -> Iterator[str]:
+        """The text of every row that has any; a row without its columns is an error."""
+        columns: list[str] = []
+        header, rows = self._open(advance)
+        if header:
+            columns = self._text_columns(header)
+        for row in rows:
+            if row.problem:
+                raise self.broken(row)
+            columns = columns or self._text_columns(row.names, row)
+            if text := self._joined(row, columns):
+                yield text
+
+    def _text_columns(self, names: Sequence[str], row: Row | None = None) -> list[str]:
+        where = self.name if row is None else f"{self.name}, line {row.line}"
+        usual, advice = TEXT_COLUMNS, self.advice
+        wanted = self.config.text_column or (None,)
+        return [find_column(names, where, one, usual, "text", advice) for one in wanted]
+
+    def _joined(self, row: Row, columns: Iterable[str]) -> str:
+        return "\n".join(text for column in columns if (text := self._text_of(row, column)))
+
+    def _text_of(self, row: Row, column: str) -> str:
+        where = f"{self.name}, line {row.line}"
+        if column not in row.names:
+            find_column(row.names, where, column, (), "text", self.advice)
+        value = row.cell(column)
+        if not isinstance(value, str):
+            raise CorpusError(f"{where}: {column!r} is not text, but {type(value).__name__}")
+        # Escapes of JSON can spell what no decoder yields.
+        return newlines(clean(value, self.config.errors, lambda _: where))
+
+    def _open(self, advance: Advance | None = None) -> tuple[list[str], Iterator[Row]]:
+        """The header, which JSON has not, and the rows."""
+        dialect = self.dialect
+        header, rows = read_rows(self._pieces(advance), dialect)
+        if header is not None and header.problem:
+            raise self.broken(header)
+        return [] if header is None else list(header.values), rows
 
 
-def _csv(fed: Iterable[str], delimiter: str) -> Iterator[Row]:
-    """All rows, the header first.
+def open_table(
+    source: Source, config: TableConfig, notes: list[str], max_bytes: int | None = None
+) -> Table:
+    """The table in a file; one that comes from a pipe is held in memory.
 
-    A quote that goes wrong breaks the line where the row starts and no other: one that is never
-    closed would else swallow all that follows.
+    `notes` gets a sentence about what was read otherwise than asked, once.
     """
-    feed = _Feed(fed)
-    reader = csv.reader(feed, delimiter=delimiter, strict=True)
-    while True:
-        problem = ""
-        values: list[str] = []
-        try:
-            values = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            problem = f"is broken: {shown(str(error))}"  # it may quote a tab
-            feed.retreat()
-        raw = "".join(feed.row).removesuffix("\n")
-        line = feed.line
-        feed.next_row()
-        if values or problem:
-            yield Row(line, (), values, raw, problem)
+    held: list[str] | None = None
+
+    def pieces(advance: Advance | None = None) -> Iterable[str]:
+        nonlocal held
+        if held is not None:
+            return held
+        told: list[str] = []
+        blocks = byte_blocks(source, advance, max_bytes)
+        decoded = decode(blocks, source.name, config.encoding, config.errors, told)
+        if source.stream and source.form != "plain":
+            held = list(decoded)
+            decoded = iter(held)
+        return _told(decoded, told, notes)
+
+    return Table(source.name, source.form, config, pieces, source.size, notes)
 
 
-def _counted(found: Iterable[Row], header: list[str]) -> Iterator[Row]:
-    """Rows with their names; those that have too few or too many fields are broken."""
-    for row in found:
-        problem = row.problem
-        if not problem and len(row.values) != len(header):
-            problem = f"has {len(row.values)} fields; the header has {len(header)}"
-        yield Row(row.line, header, row.values, row.raw, problem)
+def _told(pieces: Iterable[str], told: list[str], notes: list[str]) -> Iterator[str]:
+    for piece in pieces:
+        notes += (note for note in told if note not in notes)
+        yield piece
+
+
+def find_column(
+    columns: Sequence[str],
+    name: str,
+    wanted: str | None,
+    usual: Sequence[str],
+    what: str,
+    advice: str = "",
+) -> str:
+    """The column that is `wanted`, or the first with a usual name.
+
+    Raises
+    ------
+    CorpusError
+        Which lists the columns there are.
+    """
+    if not columns and not wanted:
+        raise CorpusError(f"{name} is empty: it has no columns")
+    there = f"its columns are {_listed(columns)}: choose one with --{what}-column{advice}"
+    if wanted is not None:
+        if wanted not in columns:
+            raise CorpusError(f"{name} has no column {wanted!r}; {there}")
+        return wanted
+    for one in usual:
+        for column in columns:
+            if column.strip().casefold() == one:
+                return column
+    raise CorpusError(f"{name} has no {what} column with a usual name; {there}")
+
+
+def _listed(columns: Iterable[str]) -> str:
+    return ", ".join(repr(str(one)) for one in list(columns)[:20]) or "none"

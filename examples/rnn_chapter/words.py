@@ -18,7 +18,8 @@ from torch import Tensor
 
 from chargen import ExamplesConfig
 from chargen.cli.scripts import at_least
-from chargen.sentiment.examples import Examples, read_examples, subset
+from chargen.sentiment.examples import Examples, read_examples
+from chargen.sentiment.splitting import subset
 
 PAD, UNKNOWN = 0, 1
 """Numbers of no word: what fills a batch, and a word that the vocabulary does not have."""

@@ -89,6 +89,49 @@ class TestTexts:
         assert found[1][1]
 
 
+class TestTextsThatLookLikeSomethingElse:
+    @pytest.mark.parametrize("text", ["-bad film", "- a list of faults", "-5", "--too long a dash"])
+    def test_an_option(self, chargen: Command, mood: Path, text: str) -> None:
+        result = chargen(*PREDICT, mood, "good", text)
+        assert result.code == 2
+        assert f"goes behind --: chargen sentiment predict DIR -- {text!r}" in result.err
+        result = chargen(*PREDICT, mood, "--", "good", text)
+        assert result.code == 0
+        assert result.out.splitlines()[1].endswith(text)
+
+    def test_an_option_that_is_misspelt(self, chargen: Command, mood: Path) -> None:
+        result = chargen(*PREDICT, mood, "good", "--jsn")
+        assert result.code == 2
+        assert "goes behind" not in result.err
+
+    def test_long_texts_are_no_names(self, chargen: Command, mood: Path) -> None:
+        assert chargen(*PREDICT, mood, "long/" * 2000).code == 0
+
+
+class TestLabelsThatAreNotLikely:
+    def test_lines_and_objects(self, chargen: Command, mood: Path) -> None:
+        texts = ("a good film", "bad")
+        common = (*PREDICT, mood, *texts, "--threshold", 1)
+        result = chargen(*common)
+        assert [line.split()[0] for line in result.out.splitlines()] == ["unsure"] * 2
+        assert result.code == 0
+        assert "2 of 2 texts are 'unsure': no label reaches 1" in result.err
+        found = chargen(*common, "--otherwise", "hm", "--json").out.splitlines()
+        assert [json.loads(line)["label"] for line in found] == ["hm"] * 2
+        sure = chargen(*PREDICT, mood, *texts, "--threshold", 0.01)
+        assert "0 of 2 texts" in sure.err
+        assert sure.out == chargen(*PREDICT, mood, *texts).out
+
+    def test_tables(self, chargen: Command, mood: Path, reviews: Path, tmp_path: Path) -> None:
+        out = tmp_path / "out.csv"
+        asked = ("--input", reviews, "--output", out, "--threshold", 1, "--otherwise", "hm")
+        result = chargen(*PREDICT, mood, *asked)
+        assert "2 of 2 rows are 'hm'" in result.err
+        found = list(csv.DictReader(out.open()))
+        assert [row["predicted"] for row in found] == ["hm", "hm"]
+        assert all(0 < float(row["p_pos"]) < 1 for row in found)
+
+
 def type_in(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
 
@@ -147,7 +190,7 @@ class TestTables:
         assert found[0]["review"] == "a good, long film"
         again = chargen(*command)
         assert again.code == 2
-        assert "exists: choose another --output, or replace it with --force" in again.err
+        assert "exists: choose another --output, or give --force" in again.err
         assert chargen(*command, "--force").code == 0
 
     def test_to_stdout_in_the_format_of_the_input(
@@ -159,6 +202,24 @@ class TestTables:
         lines = tmp_path / "lines.txt"
         lines.write_text("good\nbad\n")
         assert chargen(*PREDICT, mood, "--input", lines).out.startswith("text,predicted,")
+
+    def test_of_any_dialect(self, chargen: Command, mood: Path, tmp_path: Path) -> None:
+        path = tmp_path / "t.csv"
+        path.write_bytes("id;text\r\n1;good, or so\r\n".encode("utf-8-sig"))
+        result = chargen(*PREDICT, mood, "--input", path)
+        assert result.out.startswith("id;text;predicted;p_neg;p_pos\n1;good, or so;")
+        assert "separated by ';'" in result.err
+        path = tmp_path / "t.json"
+        path.write_text('[{"text": "good"},\n{"text": "bad"}]')
+        found = json.loads(chargen(*PREDICT, mood, "--input", path).out)
+        assert [row["text"] for row in found] == ["good", "bad"]
+        out = tmp_path / "out.json"
+        assert chargen(*PREDICT, mood, "--input", path, "--output", out).code == 0
+        assert json.loads(out.read_text()) == found
+        path.write_text("plain\ntext\n")
+        result = chargen(*PREDICT, mood, "--input", path)
+        assert (result.code, result.out) == (1, "")
+        assert "t.json, line 1 is not JSON" in result.err
 
     def test_objects(self, chargen: Command, mood: Path, reviews: Path) -> None:
         out = chargen(*PREDICT, mood, "--input", reviews, "--json").out
@@ -201,6 +262,13 @@ class TestTables:
             (["--input", "nowhere.csv"], 1, "nowhere.csv does not exist"),
             (["--input", "IN", "--encoding", "x"], 2, "--encoding must"),
             (["a", "--device", "x"], 2, "--device"),
+            (["good", "IN"], 2, "is a file, and texts are given here: read it with --input"),
+            (["--delimiter", ";"], 2, "--delimiter is for the table of --input"),
+            (["--no-header"], 2, "--no-header is for the table of --input"),
+            (["--input", "IN", "--no-header"], 1, "its columns are '1', '2'"),
+            (["a", "--otherwise", "hm"], 2, "give --threshold P"),
+            (["a", "--threshold", "0.9", "--otherwise", "pos"], 2, "'pos' is a label"),
+            (["a", "--threshold", "1.5"], 2, "--threshold"),
         ],
     )
     def test_mistakes_are_one_sentence(

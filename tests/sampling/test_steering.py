@@ -11,9 +11,14 @@ from chargen import LanguageModel
 from chargen.errors import CheckpointError, ConfigError, CorpusError
 from chargen.lm import storage as lm_storage
 from chargen.lm.model import CharLM
-from chargen.sampling.steering import Steering, store_steering, stored_steering
+from chargen.sampling import steering as vectors
+from chargen.sampling.steering import (
+    Steering,
+    fit_with_classifier,
+    store_steering,
+    stored_steering,
+)
 from chargen.sentiment.examples import Examples
-from chargen.sentiment.steering_data import fit_steering, fit_with_classifier
 from chargen.storage import checkpoint
 from tests.sentiment.making import BYTES, CHARS, make_lm, save_lm
 
@@ -24,6 +29,10 @@ def lines(count: int = 40) -> Examples:
     """Texts that are all kind or all harsh."""
     texts = [text * (3 + i % 5) for i in range(count // 2) for text in MOODS.values()]
     return Examples(tuple(texts), ("good", "bad") * (count // 2), tuple(range(count)), "moods.csv")
+
+
+def fit_steering(lm: LanguageModel, examples: Examples) -> Steering:
+    return vectors.fit_steering(lm, examples.texts, examples.labels, examples.source)
 
 
 @pytest.fixture(scope="module")
@@ -158,22 +167,16 @@ def test_three_classes_bytes_and_models_that_read_from_the_end() -> None:
 # ---------------------------------------------------------------- what it is fitted on
 
 
-class Reader:
-    """A classifier that counts words."""
-
-    labels = ("bad", "good")
-
-    def predict(self, texts: list[str]) -> list[str]:
-        return [self.labels[text.count("good") > text.count("bad")] for text in texts]
+def count_words(texts: list[str]) -> list[str]:
+    """A classifier."""
+    return [("bad", "good")[text.count("good") > text.count("bad")] for text in texts]
 
 
 def test_a_classifier_may_label_what_the_model_writes(writer: LanguageModel) -> None:
-    steering = fit_with_classifier(writer, Reader())  # type: ignore[arg-type]
+    steering = fit_with_classifier(writer, count_words, ("bad", "good"))
     assert share(writer.steered(steering, "good"), "good") > 0.9
-    other = Reader()
-    other.labels = ("awful", "good")
     with pytest.raises(CorpusError, match="that the model wrote.*--steer-data"):
-        fit_with_classifier(LanguageModel(make_lm(), CHARS), other)  # type: ignore[arg-type]
+        fit_with_classifier(LanguageModel(make_lm(), CHARS), count_words, ("awful", "good"))
 
 
 def test_too_little_to_fit_on_is_said(writer: LanguageModel) -> None:

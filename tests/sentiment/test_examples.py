@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,14 +13,8 @@ from hypothesis import strategies as st
 
 from chargen.errors import ConfigError, CorpusError
 from chargen.sentiment.config import ExamplesConfig
-from chargen.sentiment.examples import (
-    Examples,
-    read_examples,
-    read_texts,
-    split,
-    subset,
-    warn_shared,
-)
+from chargen.sentiment.examples import Examples, read_examples, read_texts
+from chargen.sentiment.splitting import split, subset, warn_shared
 
 PLAIN = ExamplesConfig()
 
@@ -92,6 +87,37 @@ class TestTables:
         path = made(tmp_path, "t.jsonl", "\n".join(map(json.dumps, rows)))
         assert read_examples(path, PLAIN).labels == ("true", "false", "0.5")
 
+    def test_a_dialect_of_its_own(self, tmp_path: Path) -> None:
+        path = made(tmp_path, "t.csv", "sep=;\r\ntext;label\r\na, b;pos\r\nc;neg\r\n")
+        found = read_examples(path, PLAIN)
+        assert (found.texts, found.labels) == (("a, b", "c"), ("pos", "neg"))
+        assert found.rows == (3, 4)
+        path = made(tmp_path, "t.txt", "pos|a\nneg|b\n")
+        options = {"header": False, "text_column": "2", "label_column": "1"}
+        found = read_examples(path, ExamplesConfig(delimiter="|", **options))
+        assert (found.texts, found.labels) == (("a", "b"), ("pos", "neg"))
+
+    def test_following_the_advice_reads_every_row(self, tmp_path: Path) -> None:
+        rows = "".join(
+            f"film {i}, long{', and so on' * (i % 3)};{'np'[i % 2]}\n" for i in range(120)
+        )
+        path = made(tmp_path, "t.csv", "what was said;verdict\n" + rows)
+        with pytest.raises(CorpusError, match="'what was said', 'verdict': .* --text-column"):
+            read_examples(path, PLAIN)
+        asked = {"text_column": "what was said", "label_column": "verdict"}
+        assert len(read_examples(path, ExamplesConfig(**asked))) == 120
+
+    def test_texts_of_several_columns(self, tmp_path: Path) -> None:
+        path = made(tmp_path, "t.csv", "title,body,label\nA,b,1\n,c,0\n,,1\n")
+        config = ExamplesConfig(text_column=("title", "body"))
+        assert read_examples(path, config).texts == ("A\nb", "c")
+        with pytest.raises(CorpusError, match="both be read from 'body'"):
+            read_examples(path, ExamplesConfig(text_column=("title", "body"), label_column="body"))
+        given = {"title": ["A", ""], "body": ["b", "c"], "label": [1, 0]}
+        assert read_examples(given, config).texts == ("A\nb", "c")
+        with pytest.raises(CorpusError, match="not of the same length"):
+            read_examples(given | {"body": ["b"]}, config)
+
     def test_html(self, tmp_path: Path) -> None:
         path = made(tmp_path, "t.csv", "label,text\n1,a<br />b &amp; c\n0,<p>d</p>\n1,<br>\n")
         found = read_examples(path, ExamplesConfig(clean="html"))
@@ -144,13 +170,21 @@ class TestBadRows:
             ("t.jsonl", '{"label": 1, "text": "a"}\n{"label"', "line 2 is not JSON"),
             ("t.jsonl", '{"label": 1, "text": 5}', "line 1: 'text' is not text, but int"),
             ("t.jsonl", '{"label": [1], "text": "a"}', "line 1: 'label' is not a label, but list"),
-            ("t.jsonl", '{"label": "\\ud800", "text": "a"}', "line 1 holds a lone surrogate"),
+            (
+                "t.jsonl",
+                '{"label": "\\ud800", "text": "a"}',
+                "line 1: 'label' holds a lone surrogate",
+            ),
             ("t.csv", "label,text\na,x\na,y\n", "the only label is 'a'"),
             ("t.csv", "label,text\na,\n", "holds no text"),
             ("t.csv", "label,text\n", "holds no text"),
             ("t.csv", "", "is empty"),
             ("t.jsonl", "\n", "is empty"),
-            ("t.txt", "good\n", "has no labels: .* .csv, .tsv or .jsonl"),
+            ("t.json", "", "is empty"),
+            ("t.json", '{"text": "a",\n"label": "b"}', "line 1 is not JSON: .* a .json file holds"),
+            ("t.csv", "label;text\na;x\nb;y;z\n", "line 3 has 3 fields; the header has 2"),
+            ("t.tsv", 'n\tlabel\ttext\n1\ta\t"x\ny\tz"\n2\tb\tw\n', "line 2 has a quoted field"),
+            ("t.txt", "good\n", "has no labels: .* .csv, .tsv, .jsonl or .json"),
         ],
     )
     def test_what_cannot_be_learnt_from(
@@ -174,6 +208,39 @@ class TestBadRows:
         one = made(tmp_path, "one.csv", "label,text\na,x\n")
         assert read_examples(one, PLAIN, ("a", "b")).labels == ("a",)
 
+    def test_labels_that_look_the_same_are_the_same(self, tmp_path: Path) -> None:
+        labels = ["caf\u00e9", " cafe\u0301 ", "tea", "Tea", "green tea", "Green  Tea"]
+        table = "\n".join(f"{label},text {i}" for i, label in enumerate(labels))
+        path = made(tmp_path, "t.csv", f"label,text\n{table}\n")
+        for found in (
+            read_examples(path, PLAIN),
+            Examples.of([f"text {i}" for i in range(6)], labels),
+        ):
+            assert found.labels[:2] == ("caf\u00e9",) * 2
+            (note,) = found.notes
+            assert "'Green  Tea' and 'green tea'; 'Tea' and 'tea' (--label-map" in note
+
+    def test_labels_get_other_names(self, tmp_path: Path) -> None:
+        path = made(tmp_path, "t.csv", "label,text\n0,a\n1,b\n2,c\n1,d\n2,e\n")
+        found = read_examples(path, ExamplesConfig(label_map="0=neg, 1 =pos,2=skip"))
+        assert (found.labels, found.texts) == (("neg", "pos", "pos"), ("a", "b", "d"))
+        assert found.rows == (2, 3, 5)
+        assert "--label-map leaves out 2 rows" in found.notes[0]
+        with pytest.raises(CorpusError, match="no name for label '2' in lines 4 and 6: add 2=NAME"):
+            read_examples(path, ExamplesConfig(label_map="0=neg,1=pos"))
+        missing = made(tmp_path, "m.csv", "label,text\n0,a\n,b\n")
+        with pytest.raises(CorpusError, match="label is missing in line 3"):
+            read_examples(missing, ExamplesConfig(label_map="0=neg"))
+        with pytest.raises(CorpusError, match="the only label is 'x'"):
+            read_examples(path, ExamplesConfig(label_map="0=x,1=x,2=x"))
+        with pytest.raises(CorpusError, match="holds no text"):
+            read_examples(path, ExamplesConfig(label_map="0=skip,1=skip,2=skip"))
+
+    @pytest.mark.parametrize("given_map", ["0", "=neg", "0=", "0=a,,1=b", "0=a,0=b"])
+    def test_maps_that_are_none(self, given_map: str) -> None:
+        with pytest.raises(ConfigError, match="--label-map must"):
+            ExamplesConfig(label_map=given_map)
+
     def test_one_text_with_two_labels_is_said(self, tmp_path: Path) -> None:
         path = made(tmp_path, "t.csv", "label,text\na,x\nb,x\nb,z\nb,z\n")
         (note,) = read_examples(path, PLAIN).notes
@@ -183,8 +250,8 @@ class TestBadRows:
 class TestFolders:
     def test_one_folder_per_class(self, tmp_path: Path) -> None:
         for name, text in {
-            "pos/1.txt": "good\n",
-            "pos/0.txt": "fine",
+            "pos/1.TXT": "good\n",
+            "pos/deep/0.txt": "fine",
             "neg/0.txt": "bad",
             "unsup/0.txt": "never read",
             "neg/readme.md": "no",
@@ -193,9 +260,18 @@ class TestFolders:
         }.items():
             made(tmp_path, name, text)
         found = read_examples(str(tmp_path), PLAIN)
-        assert found.texts == ("bad", "fine", "good")
+        assert sorted(found.texts) == ["bad", "fine", "good"]
         assert found.labels == ("neg", "pos", "pos")
         assert found.rows == (1, 2, 3)
+        others, unlabelled = found.notes
+        assert others.endswith("not read as texts of a class: files neg/readme.md and urls.txt")
+        assert unlabelled.endswith("unsup holds texts without a label: left out 1")
+
+    def test_a_class_may_be_a_link(self, tmp_path: Path) -> None:
+        made(tmp_path, "elsewhere/1.txt", "x")
+        made(tmp_path, "d/b/1.txt", "y")
+        (tmp_path / "d" / "a").symlink_to(tmp_path / "elsewhere")
+        assert read_examples(str(tmp_path / "d"), PLAIN).labels == ("a", "b")
 
     def test_empty_files_are_named(self, tmp_path: Path) -> None:
         for name, text in {"a/1.txt": "x", "a/2.txt": "", "b/1.txt": "y"}.items():
@@ -203,8 +279,16 @@ class TestFolders:
         assert "file a/2.txt" in read_examples(str(tmp_path), PLAIN).notes[0]
 
     def test_folders_of_another_kind(self, tmp_path: Path) -> None:
-        made(tmp_path, "train/pos/1.txt", "x")
+        made(tmp_path, "1.txt", "x")
         with pytest.raises(CorpusError, match="one folder per class"):
+            read_examples(str(tmp_path), PLAIN)
+        for part in ("train/pos", "train/neg", "test/pos", "test/neg"):
+            made(tmp_path, f"{part}/1.txt", part)
+        made(tmp_path, "train/urls.txt", "x")
+        with pytest.raises(CorpusError, match="both hold a folder neg: name the folder .*test$"):
+            read_examples(str(tmp_path), PLAIN)
+        shutil.rmtree(tmp_path / "test")
+        with pytest.raises(CorpusError, match="the only label is 'train'"):
             read_examples(str(tmp_path), PLAIN)
 
 
@@ -215,8 +299,13 @@ class TestTexts:
         assert read_texts(made(tmp_path, "t.csv", "n,review\n1,x\n2,\n3,nan\n"), PLAIN) == ["x"]
         assert read_texts(made(tmp_path, "t.jsonl", '{"text": "x"}\n{"n": 1}'), PLAIN) == ["x"]
 
+    def test_plain_text_has_no_columns(self, tmp_path: Path) -> None:
+        asked = ExamplesConfig(text_column="2", delimiter=";", header=False)
+        assert read_texts(made(tmp_path, "t.txt", "a; b\nc\n"), asked) == ["a; b", "c"]
+        assert read_texts(made(tmp_path, "t.csv", "1;a\n2;b\n"), asked) == ["a", "b"]
+
     def test_folders(self, tmp_path: Path) -> None:
-        made(tmp_path, "d/b.txt", "two\nlines\n")
+        made(tmp_path, "d/b.TXT", "two\nlines\n")
         made(tmp_path, "d/a.txt", "one")
         assert read_texts(str(tmp_path / "d"), PLAIN) == ["one", "two\nlines"]
 

@@ -20,9 +20,10 @@ from chargen.sentiment import finetune as finetune_module
 from chargen.sentiment import metrics, text_classification
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.config import ExamplesConfig
-from chargen.sentiment.examples import Examples, read_examples, split
+from chargen.sentiment.examples import Examples, read_examples
 from chargen.sentiment.finetune import finetune, resume_finetune
 from chargen.sentiment.session import FinetuneRun
+from chargen.sentiment.splitting import split
 from chargen.storage import checkpoint
 
 from .making import LEARNING, QUICK, Ears, planted, same, save_lm, weights_in, write_csv

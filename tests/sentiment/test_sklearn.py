@@ -87,6 +87,11 @@ def test_labels_come_back_as_they_were_given(
     assert type(made.predict(examples.texts)[0].item()) is type(classes[0])
 
 
+def test_labels_that_look_the_same_are_refused(made: TextClassifier) -> None:
+    with pytest.raises(chargen.CorpusError, match="without the blanks around them.*'a', 'a '"):
+        made.fit(["x", "y", "z"], ["a", "a ", "b"])
+
+
 def test_the_seed_decides(made: TextClassifier) -> None:
     examples = planted(40)
     first = made.fit(examples.texts, examples.labels).predict_proba(examples.texts)

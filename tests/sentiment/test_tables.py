@@ -15,22 +15,22 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from chargen.errors import ConfigError, CorpusError
 from chargen.sentiment import tables
 from chargen.sentiment.classifier import Classifier
-from chargen.sentiment.columns import TableFile
-from chargen.sentiment.config import ExamplesConfig
-from chargen.sentiment.tables import Tally, predict_table
-from chargen.sentiment.writing import check_output, form_of, free_names
+from chargen.sentiment.config import ExamplesConfig, PredictConfig
+from chargen.sentiment.tables import Predictor, predict_table
 from chargen.storage.whole_files import whole_file
 from chargen.text import files
+from chargen.text.table_writer import form_of, free_names
+from chargen.text.tables import Table, open_table
 
 from .models import tiny_classifier
 
-FORMS = ("csv", "tsv", "jsonl")
+FORMS = ("csv", "tsv", "jsonl", "json")
 cells = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0\r"), max_size=12)
 
 
@@ -39,33 +39,44 @@ def classifier() -> Classifier:
     return tiny_classifier()
 
 
-def table_of(tmp_path: Path, name: str, text: str, **options: Any) -> TableFile:
+def opened(path: Path, **options: Any) -> Table:
+    return open_table(files.from_path(path), ExamplesConfig(**options), [])
+
+
+def table_of(tmp_path: Path, name: str, text: str, **options: Any) -> Table:
     path = tmp_path / name
     path.write_text(text, encoding="utf-8", newline="")
-    return TableFile(str(path), ExamplesConfig(**options))
+    return opened(path, **options)
 
 
 def as_text(rows: list[list[str]], form: str) -> str:
-    if form == "jsonl":
+    if form in ("jsonl", "json"):
         header, *body = rows
-        return "".join(json.dumps(dict(zip(header, row, strict=True))) + "\n" for row in body)
+        objects = [dict(zip(header, row, strict=True)) for row in body]
+        if form == "json":
+            return json.dumps(objects, indent=1)
+        return "".join(json.dumps(one) + "\n" for one in objects)
     out = io.StringIO()
     csv.writer(out, delimiter="\t" if form == "tsv" else ",").writerows(rows)
     return out.getvalue()
 
 
 def as_rows(text: str, form: str) -> list[list[Any]]:
-    if form == "jsonl":
-        found = [json.loads(line) for line in text.splitlines()]
+    if form in ("jsonl", "json"):
+        lines = text.splitlines() if form == "jsonl" else []
+        found = [json.loads(line) for line in lines] or json.loads(text)
         return [list(found[0]), *(list(row.values()) for row in found)]
     delimiter = "\t" if form == "tsv" else ","
     return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
 
 
-def predicted(classifier: Classifier, table: TableFile, form: str) -> tuple[str, Tally]:
+def predicted(
+    classifier: Classifier, table: Table, form: str, **options: Any
+) -> tuple[str, Predictor]:
     out = io.BytesIO()
-    tally = predict_table(classifier, table, out, form)
-    return out.getvalue().decode(), tally
+    predictor = Predictor(classifier, PredictConfig(**options))
+    predict_table(predictor, table, out, form)
+    return out.getvalue().decode(), predictor
 
 
 class TestEveryRowAndColumnStays:
@@ -81,6 +92,8 @@ class TestEveryRowAndColumnStays:
         target: str,
         rows: list[tuple[str, str, str]],
     ) -> None:
+        if form == "tsv":
+            assume(not any("\t" in cell and "\n" in cell for row in rows for cell in row))
         whole = [["a b", "text", ' "c'], *map(list, rows)]
         out, tally = predicted(
             classifier, table_of(tmp_path, f"t.{form}", as_text(whole, form)), target
@@ -107,7 +120,7 @@ class TestEveryRowAndColumnStays:
         heard: list[tuple[int, float]] = []
         out = io.BytesIO()
         table = table_of(tmp_path, "t.csv", as_text([["text"], *([t] for t in texts)], "csv"))
-        predict_table(classifier, table, out, "csv", lambda *now: heard.append(now))
+        predict_table(Predictor(classifier), table, out, "csv", lambda *now: heard.append(now))
         found = as_rows(out.getvalue().decode(), "csv")[1:]
         expected = [classifier.predict_proba([text])[0] for text in texts]
         chances = np.array([row[2:] for row in found], dtype=float)
@@ -249,9 +262,69 @@ class TestRowsThatCannotBeClassified:
         assert predicted(classifier, table, "csv")[1].unknown == "B猫"
 
 
+class TestOfADialect:
+    def test_fields_are_separated_as_in_the_source(
+        self, classifier: Classifier, tmp_path: Path
+    ) -> None:
+        table = table_of(tmp_path, "t.csv", "id;text\n1;a, b\n2;c;d\n")
+        out, predictor = predicted(classifier, table, "csv")
+        found = list(csv.reader(io.StringIO(out), delimiter=";"))
+        assert [row[:2] for row in found] == [["id", "text"], ["1", "a, b"], ["2", "c;d"]]
+        assert predictor.failures == 1
+        out, _ = predicted(classifier, table, "tsv")
+        assert out.splitlines()[1].startswith("1\ta, b\t")
+
+    def test_columns_without_names_are_numbered(
+        self, classifier: Classifier, tmp_path: Path
+    ) -> None:
+        text = '1\tgood film\n2\t"stray\n'
+        table = table_of(tmp_path, "t.tsv", text, header=False, text_column="2")
+        out, _ = predicted(classifier, table, "tsv")
+        header, first, second = as_rows(out, "tsv")
+        assert header == ["1", "2", "predicted", "p_neg", "p_pos"]
+        assert [row[:2] for row in (first, second)] == [["1", "good film"], ["2", '"stray']]
+
+    def test_arrays(self, classifier: Classifier, tmp_path: Path) -> None:
+        text = '[\n {"text": "a",\n  "x": 1.50},\n 5\n]'
+        out, predictor = predicted(classifier, table_of(tmp_path, "t.json", text), "json")
+        assert '"x": 1.50, "predicted": ' in out
+        first, second = json.loads(out)
+        assert first["predicted"] in ("neg", "pos")
+        assert second == {"text": "5", "predicted": None, "p_neg": None, "p_pos": None}
+        assert "line 4 is not a JSON object" in predictor.problems[0]
+        empty = table_of(tmp_path, "e.csv", "text\n")
+        assert json.loads(predicted(classifier, empty, "json")[0]) == []
+
+
+class TestLabelsThatAreNotLikely:
+    @pytest.mark.parametrize("form", FORMS)
+    def test_the_word_stands_for_them(
+        self, classifier: Classifier, tmp_path: Path, form: str
+    ) -> None:
+        texts = ["a good film", "bad", "x", "two hours i will never get back"]
+        best = classifier.predict_proba(texts).max(-1)
+        limit = float(f"{np.sort(best)[2]:.7g}")
+        table = table_of(tmp_path, "t.csv", "text\n" + "\n".join(texts))
+        out, predictor = predicted(classifier, table, form, threshold=limit, otherwise="hm")
+        labels = [row[1] for row in as_rows(out, form)[1:]]
+        assert labels == [
+            "hm" if float(f"{b:.7g}") < limit else label
+            for b, label in zip(best, classifier.predict(texts), strict=True)
+        ]
+        assert (predictor.unlikely, predictor.failures, predictor.rows) == (2, 0, 4)
+        sure, _ = predicted(classifier, table, form)
+        assert "hm" not in [row[1] for row in as_rows(sure, form)]
+
+    def test_the_word_is_no_label(self, classifier: Classifier) -> None:
+        with pytest.raises(ConfigError, match="--otherwise 'pos' is a label"):
+            Predictor(classifier, PredictConfig(threshold=0.9, otherwise="pos"))
+        with pytest.raises(ConfigError, match="give --threshold"):
+            PredictConfig(otherwise="hm")
+
+
 class TestFiles:
     @pytest.mark.parametrize(
-        ("ending", "opened"),
+        ("ending", "unpack"),
         [("", bytes), (".gz", gzip.decompress), (".bz2", bz2.decompress), (".xz", lzma.decompress)],
     )
     def test_compressed(
@@ -259,21 +332,23 @@ class TestFiles:
         classifier: Classifier,
         tmp_path: Path,
         ending: str,
-        opened: Callable[[bytes], bytes],
+        unpack: Callable[[bytes], bytes],
     ) -> None:
         table = table_of(tmp_path, "t.csv", "text\na\n")
         out = tmp_path / f"out.tsv{ending}"
-        predict_table(classifier, table, str(out), form_of(str(out)))
-        assert opened(out.read_bytes()).startswith(b"text\tpredicted\tp_neg\tp_pos\na\t")
-        again = TableFile(str(out), ExamplesConfig())
+        predict_table(Predictor(classifier), table, str(out), form_of(str(out)))
+        assert unpack(out.read_bytes()).startswith(b"text\tpredicted\tp_neg\tp_pos\na\t")
+        again = opened(out)
         assert predicted(classifier, again, "csv")[1].failures == 0
         assert sorted(one.name for one in tmp_path.iterdir()) == sorted(["t.csv", out.name])
 
     def test_zstandard(self, classifier: Classifier, tmp_path: Path) -> None:
         pytest.importorskip("zstandard")
         out = tmp_path / "out.jsonl.zst"
-        predict_table(classifier, table_of(tmp_path, "t.csv", "text\na\n"), str(out), "jsonl")
-        assert TableFile(str(out), ExamplesConfig()).columns[0] == "text"
+        predict_table(
+            Predictor(classifier), table_of(tmp_path, "t.csv", "text\na\n"), str(out), "jsonl"
+        )
+        assert opened(out).columns[0] == "text"
 
     def test_nothing_is_half_written(self, classifier: Classifier, tmp_path: Path) -> None:
         path = tmp_path / "t.csv"
@@ -281,14 +356,14 @@ class TestFiles:
         out = tmp_path / "out.csv"
         out.write_text("before")
         with pytest.raises(CorpusError, match="not utf-8"):
-            predict_table(classifier, TableFile(str(path), ExamplesConfig()), str(out), "csv")
+            predict_table(Predictor(classifier), opened(path), str(out), "csv")
         assert out.read_text() == "before"
         assert len(list(tmp_path.iterdir())) == 2
 
     def test_a_table_may_replace_itself(self, classifier: Classifier, tmp_path: Path) -> None:
         table = table_of(tmp_path, "t.csv", "text\na\n")
-        predict_table(classifier, table, str(tmp_path / "t.csv"), "csv")
-        assert TableFile(str(tmp_path / "t.csv"), ExamplesConfig()).columns[1] == "predicted"
+        predict_table(Predictor(classifier), table, str(tmp_path / "t.csv"), "csv")
+        assert opened(tmp_path / "t.csv").columns[1] == "predicted"
 
     def test_links_stay(self, tmp_path: Path) -> None:
         (tmp_path / "real.csv").write_text("x")
@@ -298,40 +373,25 @@ class TestFiles:
         assert (tmp_path / "link.csv").is_symlink()
         assert (tmp_path / "real.csv").read_text() == "new"
 
-    def test_outputs_that_cannot_be(self, tmp_path: Path) -> None:
-        (tmp_path / "there.csv").write_text("x")
-        check_output(str(tmp_path / "there.csv"), force=True)
-        check_output(str(tmp_path / "new.csv"), force=False)
-        for name, words in {
-            "there.csv": "exists: .* --force",
-            ".": "is a folder",
-            "none/new.csv": "no folder",
-            "a\0.csv": "cannot be written",
-        }.items():
-            with pytest.raises(ConfigError, match=words):
-                check_output(f"{tmp_path}/{name}", force=False)
-        with pytest.raises(ConfigError, match="not a plain file"):
-            check_output("/dev/null", force=True)
-
     @pytest.mark.parametrize(
         ("name", "form"),
-        [("a.csv", "csv"), ("a.TSV.gz", "tsv"), ("a.b.ndjson.zst", "jsonl"), ("a.jsonl", "jsonl")],
+        [("a.csv", "csv"), ("a.TSV.gz", "tsv"), ("a.b.ndjson.zst", "jsonl"), ("a.json", "json")],
     )
     def test_forms(self, name: str, form: str) -> None:
         assert form_of(name) == form
 
     @pytest.mark.parametrize("name", ["a", "a.txt", "a.gz", "a.csv.zip", ".csv", "a.csv.gz.gz"])
     def test_names_that_tell_no_form(self, name: str) -> None:
-        with pytest.raises(ConfigError, match="--output must end in .csv, .tsv or .jsonl"):
+        with pytest.raises(ConfigError, match="--output must end in .csv, .tsv, .jsonl or .json"):
             form_of(name)
 
 
 def test_columns(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="no text column .* 'a', 'b': .* --text-column"):
-        table_of(tmp_path, "t.csv", "a,b\n1,2\n").text_column()
-    assert table_of(tmp_path, "t.csv", "a,b\n1,2\n", text_column="b").text_column() == "b"
+        _ = table_of(tmp_path, "t.csv", "a,b\n1,2\n").text_columns
+    assert table_of(tmp_path, "t.csv", "a,b\n1,2\n", text_column="b").text_columns == ["b"]
     with pytest.raises(CorpusError, match="is empty"):
-        table_of(tmp_path, "t.csv", "").text_column()
+        _ = table_of(tmp_path, "t.csv", "").text_columns
 
 
 def test_free_names() -> None:
@@ -355,7 +415,7 @@ def test_memory_does_not_grow_with_the_table(
         table = table_of(tmp_path, "t.csv", "n,text\n" + "1,some words about a film\n" * count)
         tracemalloc.start()
         try:
-            predict_table(blind, table, str(tmp_path / "out.csv"), "csv")
+            predict_table(Predictor(blind), table, str(tmp_path / "out.csv"), "csv")
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()

@@ -51,7 +51,8 @@ def compare(train: str, test: str, as_json: bool, quiet: bool, **options: Any) -
     reporter = reporter_for(quiet)
     from chargen.runtime.device import set_threads
     from chargen.sentiment import compare as comparison
-    from chargen.sentiment.examples import read_examples, warn_shared
+    from chargen.sentiment.examples import read_examples
+    from chargen.sentiment.splitting import warn_shared
 
     set_threads(config.threads)
     learnt = read_examples(train, reading)

@@ -129,7 +129,7 @@ def explain(
         shown = " ".join(visible(c) if c.isprintable() else ascii(c)[1:-1] for c in unknown[:20])
         say(f"note: the encoder has never seen these characters (read as unknown): {shown}")
     if as_json:
-        from chargen.sentiment.writing import json_line
+        from chargen.text.table_writer import json_line
 
         found = explanation.to_dict()
         if unit is not None and values is not None:
@@ -152,8 +152,9 @@ def _read(text: str) -> str:
 def _find_unit(
     classifier: Any, explanation: Any, data: str, config: ExamplesConfig, quiet: bool
 ) -> tuple[Any, Any]:
-    from chargen.sentiment.examples import read_examples, subset
+    from chargen.sentiment.examples import read_examples
     from chargen.sentiment.sentiment_unit import encoder_features, find_unit, unit_trace
+    from chargen.sentiment.splitting import subset
 
     config = dataclasses.replace(config, clean=classifier.clean)
     examples = read_examples(data, config, classifier.labels)

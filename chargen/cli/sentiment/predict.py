@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import click
 from chargen.cli.groups import Command
 from chargen.cli.options import (
     MachineConfig,
+    check_files,
     json_option,
     load_classifier,
     model_argument,
@@ -21,14 +23,33 @@ from chargen.cli.options import (
 )
 from chargen.cli.sentiment.verdicts import RowProgress, show, tell
 from chargen.cli.terminal import say
-from chargen.errors import ConfigError
+from chargen.errors import ConfigError, shown
 from chargen.options import split_options
-from chargen.sentiment.config import ExamplesConfig
+from chargen.sentiment.config import ExamplesConfig, PredictConfig
 
 _BLOCK = 1 << 20  # bytes taken from a pipe at a time, at most; less when it has no more
 
 
-@click.command(cls=Command)
+class _Predict(Command):
+    """Knows that what looks like an option may be a text."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        given = list(args)  # click takes them out
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            dashed = (one for one in given if re.match("-[^-]", one) or " " in one)
+            text = next((one for one in dashed if one.startswith("-")), None)
+            if text is None or "--" in given:
+                raise
+            raise click.UsageError(
+                f"{error.format_message()} (a text that begins with - goes behind --: "
+                f"chargen sentiment predict DIR -- {shown(text)!r})",
+                ctx,
+            ) from error
+
+
+@click.command(cls=_Predict)
 @model_argument
 @click.argument("texts", nargs=-1, metavar="[TEXT...]")
 @option(
@@ -36,17 +57,19 @@ _BLOCK = 1 << 20  # bytes taken from a pipe at a time, at most; less when it has
     "source",
     heading="Text",
     metavar="FILE",
-    help="Table to classify: .csv, .tsv, .jsonl, or plain text, one a line; also compressed.",
+    help="Table to classify: .csv, .tsv, .jsonl, .json, or plain text, one a line; also "
+    "compressed.",
 )
 @option(
     "--output",
     heading="Output",
     metavar="FILE",
-    help="Where the table goes, with columns added: .csv, .tsv, .jsonl; also .gz, .bz2, .xz, .zst. "
-    "Default: stdout, in the format of the input.",
+    help="Where the table goes, with columns added: .csv, .tsv, .jsonl, .json; also compressed "
+    "(.gz, .bz2, .xz, .zst). Default: stdout, in the format of the input.",
 )
 @option("--force", heading="Output", is_flag=True, help="Replace an output that exists.")
-@options_of(ExamplesConfig, leave_out=("label_column", "clean"))
+@options_of(ExamplesConfig, leave_out=("label_column", "label_map", "clean"))
+@options_of(PredictConfig)
 @options_of(MachineConfig)
 @json_option
 @quiet_option
@@ -72,21 +95,22 @@ def predict(
     chargen sentiment predict sentiment < lines.txt
     chargen sentiment predict sentiment --input reviews.csv.gz --output out.csv
     chargen sentiment predict sentiment --json "So so."
+    chargen sentiment predict sentiment --input reviews.csv --threshold 0.8
     """
-    config, machine = split_options(options, ExamplesConfig, MachineConfig)
+    config, asked, machine = split_options(options, ExamplesConfig, PredictConfig, MachineConfig)
     _check_options(texts, source, output, as_json, config)
     if source is not None:
-        return _table(directory, source, output, force, machine, as_json, quiet, config)
+        return _table(directory, source, output, force, machine, as_json, quiet, config, asked)
     classifier = load_classifier(directory, machine)
-    from chargen.sentiment.tables import Tally
+    from chargen.sentiment.tables import Predictor
 
-    tally = Tally()
+    predictor = Predictor(classifier, asked)
     blocks = [_sound(texts)] if texts and texts != ("-",) else _lines(config)
     for block in blocks:
-        for verdict in _classify(classifier, block, tally):
+        for verdict in _classify(predictor, block):
             show(classifier, verdict, as_json)
         sys.stdout.flush()
-    return tell(tally, "texts", quiet)
+    return tell(predictor, "texts", quiet)
 
 
 def _check_options(
@@ -98,16 +122,34 @@ def _check_options(
 ) -> None:
     if texts and source is not None:
         raise ConfigError("texts come from the command line or from --input, not from both")
-    if source is None and output is not None:
-        raise ConfigError("--output is for the table of --input: give --input FILE")
-    if source is None and config.text_column is not None:
-        raise ConfigError("--text-column is for the table of --input: give --input FILE")
+    for text in texts:
+        if _is_file(text):
+            raise ConfigError(
+                f"{shown(text)} is a file, and texts are given here: read it with --input "
+                f"{shown(text)}"
+            )
+    if source is None:
+        for option_name, given in (
+            ("--output", output is not None),
+            ("--text-column", bool(config.text_column)),
+            ("--delimiter", config.delimiter is not None),
+            ("--no-header", not config.header),
+        ):
+            if given:
+                raise ConfigError(f"{option_name} is for the table of --input: give --input FILE")
     if as_json and output is not None:
         raise ConfigError("--json prints to stdout; for a file name --output something.jsonl")
     if source == "-":
         raise ConfigError("--input must be a file; lines on stdin are read without --input")
     if source is not None and Path(source).is_dir():
         raise ConfigError(f"--input must be a file, {source} is a folder")
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # too long for a name, or no name at all
+        return False
 
 
 def _table(
@@ -119,38 +161,42 @@ def _table(
     as_json: bool,
     quiet: bool,
     config: ExamplesConfig,
+    asked: PredictConfig,
 ) -> int:
-    from chargen.sentiment.columns import TableFile
-    from chargen.sentiment.writing import check_output, form_of
+    from chargen.text.files import from_path
+    from chargen.text.table_writer import form_of
+    from chargen.text.tables import open_table
 
     form = ""
     to_file = output is not None and output != "-"
     if output is not None and to_file:
         form = form_of(output)
-        check_output(output, force)
-    table = TableFile(source, config)
-    table.text_column()
-    if table.source.form == "plain" and config.text_column is not None:
-        raise ConfigError(f"--text-column is for tables; {table.name} is read as plain text")
+        check_files({"--output": output}, force)
+    notes: list[str] = []
+    table = open_table(from_path(Path(source)), config, notes)
+    if table.dialect.form == "plain" and (config.text_column or not config.header):
+        name = "--text-column" if config.text_column else "--no-header"
+        raise ConfigError(f"{name} is for tables; {table.name} is read as plain text")
+    _ = table.text_columns  # refused before anything is loaded
     classifier = load_classifier(directory, machine)
-    from chargen.sentiment.tables import Tally, predict_table, verdicts
+    from chargen.sentiment.tables import Predictor, predict_table
 
+    predictor = Predictor(classifier, asked)
     progress = None if quiet else RowProgress()
     try:
         if as_json:
-            tally = Tally()
-            for verdict in verdicts(classifier, table, tally, progress):
+            for verdict in predictor.table(table, progress):
                 show(classifier, verdict, as_json)
         else:
-            form = form or {"plain": "csv"}.get(table.source.form, table.source.form)
+            form = form or {"plain": "csv"}.get(table.dialect.form, table.dialect.form)
             place: Any = output if to_file else sys.stdout.buffer
-            tally = predict_table(classifier, table, place, form, progress)
+            predict_table(predictor, table, place, form, progress)
     finally:
         if progress is not None:
             progress.close()
-    for note in () if quiet else table.notes:
+    for note in () if quiet else notes:
         say(f"note: {note}")
-    return tell(tally, "rows", quiet)
+    return tell(predictor, "rows", quiet)
 
 
 def _sound(texts: Iterable[str]) -> list[str]:
@@ -178,14 +224,11 @@ def _lines(config: ExamplesConfig) -> Iterator[list[str]]:
         yield [last]
 
 
-def _classify(classifier: Any, texts: list[str], tally: Any) -> Iterator[Any]:
-    from chargen.sentiment.tables import Verdict, classify
-    from chargen.text.tables import Row
+def _classify(predictor: Any, texts: list[str]) -> Iterator[Any]:
+    from chargen.sentiment.tables import Verdict
+    from chargen.text.table_rows import Row
 
     chunk = []
-    for number, text in enumerate(texts, tally.rows + 1):
-        row = Row(number, ("text",), (text,), text)
-        chunk.append(Verdict(f"text {number}", row, text))
-    for verdict in classify(classifier, chunk, tally):
-        tally.add(verdict)
-        yield verdict
+    for number, text in enumerate(texts, predictor.rows + 1):
+        chunk.append(Verdict(f"text {number}", Row(number, ("text",), (text,), text), text))
+    yield from predictor.classify(chunk)

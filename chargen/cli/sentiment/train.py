@@ -58,8 +58,9 @@ def train(
 ) -> int:
     """Teach a language model to tell classes of texts apart.
 
-    DATA is a table with a text and a label column (.csv, .tsv, .jsonl, also compressed), or a
-    folder with one sub-folder of .txt files a class. There may be two or more classes, of any name.
+    DATA is a table with a text and a label column (.csv, .tsv, .jsonl, .json, also compressed),
+    or a folder with one sub-folder of .txt files a class. There may be two or more classes, of any
+    name.
 
     \b
     chargen sentiment train mine.csv --encoder reviews --out checkpoints/mood

@@ -15,10 +15,10 @@ from chargen.cli.terminal import say, visible, visible_json
 
 def show(classifier: Any, verdict: Any, as_json: bool) -> None:
     """Print one verdict on stdout."""
-    from chargen.sentiment.tables import label_of, rounded
-    from chargen.sentiment.writing import json_line
+    from chargen.sentiment.tables import rounded
+    from chargen.text.table_writer import json_line
 
-    label = label_of(classifier, verdict)
+    label = verdict.label
     if as_json:
         chances = verdict.probabilities
         probabilities = (
@@ -29,7 +29,7 @@ def show(classifier: Any, verdict: Any, as_json: bool) -> None:
         answer = {"text": verdict.text, "label": label, "probabilities": probabilities}
         click.echo(visible_json(json_line(answer)))
         return
-    width = max(len(visible(each)) for each in classifier.labels)
+    width = max(len(visible(each)) for each in (*classifier.labels, label or ""))
     best = "    -" if label is None else f"{verdict.probabilities.max():.3f}"
     columns = shutil.get_terminal_size().columns
     text = on_one_line(verdict.text, max(20, columns - width - 10))
@@ -44,27 +44,34 @@ def on_one_line(text: str, length: int) -> str:
     return shown[: length - 1].rstrip() + "…" if cut else shown
 
 
-def tell(tally: Any, what: str, quiet: bool) -> int:
-    """Say on stderr which rows have no prediction, and which characters are unknown.
+def tell(predictor: Any, what: str, quiet: bool) -> int:
+    """Say on stderr which rows have no prediction or no likely one, and what is unknown.
 
     Returns
     -------
     int
         The exit code: 1 where a row has no prediction.
     """
-    if tally.unknown and not quiet:
+    if predictor.unknown and not quiet:
         from chargen.sentiment.tables import MOST_UNKNOWN
 
-        shown = " ".join(visible(c) if c.isprintable() else ascii(c)[1:-1] for c in tally.unknown)
-        more = " ..." if len(tally.unknown) >= MOST_UNKNOWN else ""
+        shown = " ".join(
+            visible(c) if c.isprintable() else ascii(c)[1:-1] for c in predictor.unknown
+        )
+        more = " ..." if len(predictor.unknown) >= MOST_UNKNOWN else ""
         say(f"note: the encoder has never seen these characters (read as unknown): {shown}{more}")
-    if not tally.failures:
+    if predictor.config.threshold is not None and not quiet:
+        say(
+            f"note: {predictor.unlikely:,} of {predictor.rows:,} {what} are "
+            f"{visible(predictor.config.word)!r}: no label reaches {predictor.config.threshold:g}"
+        )
+    if not predictor.failures:
         return 0
-    say(f"chargen: no prediction for {tally.failures:,} of {tally.rows:,} {what}:")
-    for problem in tally.problems:
+    say(f"chargen: no prediction for {predictor.failures:,} of {predictor.rows:,} {what}:")
+    for problem in predictor.problems:
         say(f"  {problem}")
-    if tally.failures > len(tally.problems):
-        say(f"  and {tally.failures - len(tally.problems):,} more")
+    if predictor.failures > len(predictor.problems):
+        say(f"  and {predictor.failures - len(predictor.problems):,} more")
     return 1
 
 

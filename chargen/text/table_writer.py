@@ -1,4 +1,4 @@
-"""Tables with columns added, and their formats."""
+"""Rows of a table written in another format, with columns added."""
 
 from __future__ import annotations
 
@@ -10,19 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from chargen.errors import ConfigError, shown
-from chargen.storage.directories import real_path
 from chargen.text.decoding import newlines
 from chargen.text.files import COMPRESSIONS, TABLES
-from chargen.text.tables import Row
+from chargen.text.table_rows import DELIMITERS, Dialect, Row
 
 Added = Sequence[str | float | None]
 """Values of the new columns; None where there is none."""
 
-_DELIMITERS = {"csv": ",", "tsv": "\t"}
-
 
 def form_of(output: str) -> str:
-    """The format that the name of an output asks for: "csv", "tsv" or "jsonl".
+    """The format that the name of an output asks for, as `TABLES` has it.
 
     Raises
     ------
@@ -34,7 +31,7 @@ def form_of(output: str) -> str:
         suffixes.pop()
     if not suffixes or suffixes[-1] not in TABLES:
         raise ConfigError(
-            "--output must end in .csv, .tsv or .jsonl, and may go on with "
+            "--output must end in .csv, .tsv, .jsonl or .json, and may go on with "
             f"{', '.join(COMPRESSIONS)}; got {shown(output)}"
         )
     return TABLES[suffixes[-1]]
@@ -65,10 +62,10 @@ class TableWriter:
     Parameters
     ----------
     columns : sequence of str
-    source : {"csv", "tsv", "jsonl", "plain"}
-        Format the rows were read from.
-    form : {"csv", "tsv", "jsonl"}
-        Format to write.
+    source : Dialect
+        How the rows were written that are to be added.
+    form : {"csv", "tsv", "jsonl", "json"}
+        Format to write. Fields are separated as in the source where that has the same format.
     added : sequence of str
         Names of the new columns, none of them in `columns`.
     text_column : str
@@ -77,31 +74,40 @@ class TableWriter:
     def __init__(
         self,
         columns: Sequence[str],
-        source: str,
+        source: Dialect,
         form: str,
         added: Sequence[str],
         text_column: str,
     ) -> None:
         self._columns = list(columns)
         self._source = source
+        self._of_json = source.form in ("json", "jsonl")
         self._form = form
         self._added = list(added)
         self._text_column = text_column
         self._names = free_names(columns, added)  # an object has no name twice
         self._buffer = io.StringIO()
-        self._csv = csv.writer(
-            self._buffer, delimiter=_DELIMITERS.get(form, ","), lineterminator="\n"
-        )
-        if form != "jsonl":
+        self._between = "[\n"  # what stands before the next object of an array
+        delimiter = source.delimiter if source.form == form else DELIMITERS.get(form)
+        self._csv = csv.writer(self._buffer, delimiter=delimiter or ",", lineterminator="\n")
+        if form in DELIMITERS:
             self._csv.writerow([*self._columns, *self._added])
 
     def add(self, row: Row, values: Added) -> None:
         """Append a row and its new values."""
         if self._form == "jsonl":
             self._buffer.write(self._object(row, values) + "\n")
+        elif self._form == "json":
+            self._buffer.write(self._between + self._object(row, values))
+            self._between = ",\n"
         else:
             cells = [_as_text(value) for value in (*self._fields(row), *values)]
             self._csv.writerow(cells)
+
+    def finish(self) -> None:
+        """Append what ends the table."""
+        if self._form == "json":
+            self._buffer.write("\n]\n" if self._between == ",\n" else "[]\n")
 
     def take(self) -> bytes:
         """What was written since the last call, in UTF-8."""
@@ -113,17 +119,17 @@ class TableWriter:
 
     def _object(self, row: Row, values: Added) -> str:
         more = dict(zip(self._added, values, strict=True))
-        if self._source == "jsonl" and not row.problem:
+        if self._of_json and not row.problem:
             # The row's own text, so that its numbers and escapes stay what they are.
             inside = row.raw.strip()[1:-1].strip()
             between = ", " if inside else ""
             return one_line("{" + inside + between + json_line(more)[1:])
-        if self._source == "jsonl":
+        if self._of_json:
             return json_line({self._text_column: row.raw, **more})
         return json_line({**dict(zip(self._names, self._fields(row), strict=True)), **more})
 
     def _fields(self, row: Row) -> list[Any]:
-        if self._source == "jsonl" and not row.problem:
+        if self._of_json and not row.problem:
             cells = dict(zip(row.names, row.values, strict=True))
             return [cells.get(column) for column in self._columns]
         width = len(self._columns)
@@ -132,8 +138,7 @@ class TableWriter:
             return ["" if i != place else row.raw for i in range(width)]
         values = list(row.values)
         if len(values) > width:
-            delimiter = _DELIMITERS.get(self._source, ",")
-            values[width - 1 :] = [delimiter.join(values[width - 1 :])]
+            values[width - 1 :] = [self._source.delimiter.join(values[width - 1 :])]
         return values + [""] * (width - len(values))
 
 
@@ -155,29 +160,3 @@ def _as_text(value: Any) -> str:
     if isinstance(value, str):
         return newlines(value)
     return json.dumps(value, ensure_ascii=False)
-
-
-# ---------------------------------------------------------------- files
-
-
-def check_output(output: str, force: bool) -> None:
-    """Find out before the work that a file must not or cannot be written.
-
-    Raises
-    ------
-    ConfigError
-    """
-    path = Path(output)
-    try:
-        if path.is_dir():
-            raise ConfigError(f"--output {shown(output)} is a folder: name a file")
-        if path.exists() and not path.is_file():
-            raise ConfigError(f"--output {shown(output)} is not a plain file: use - for the pipe")
-        if path.exists() and not force:
-            raise ConfigError(
-                f"{shown(output)} exists: choose another --output, or replace it with --force"
-            )
-        if not real_path(path).parent.is_dir():
-            raise ConfigError(f"--output {shown(output)}: there is no folder to write it into")
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"--output {shown(output)} cannot be written: {error}") from error
