@@ -16,8 +16,10 @@ from chargen.storage.directories import real_path, sync_directory, sync_file
 
 
 @contextmanager
-def whole_file(output: str) -> Iterator[IO[bytes]]:
+def whole_file(output: str, *, as_is: bool = False) -> Iterator[IO[bytes]]:
     """A file to write bytes to, compressed as its name says; it appears when the block ends.
+
+    With `as_is` the bytes stay what they are, whatever the name.
 
     Written to a hidden sibling that takes its place by one rename; after an error nothing is left
     of it.
@@ -31,7 +33,7 @@ def whole_file(output: str) -> Iterator[IO[bytes]]:
     hidden = path.with_name(f".{path.name}.{os.getpid()}.writing")
     try:
         with hidden.open("wb") as file:
-            with _packed(file, path.suffix.lower()) as packed:
+            with _packed(file, "" if as_is else path.suffix.lower()) as packed:
                 yield packed
             sync_file(file)
         hidden.replace(path)
@@ -43,15 +45,15 @@ def whole_file(output: str) -> Iterator[IO[bytes]]:
         hidden.unlink(missing_ok=True)
 
 
-def write_file(output: str, data: bytes) -> None:
-    """Write a file whole.
+def write_file(output: str, data: bytes, *, as_is: bool = False) -> None:
+    """Write a file whole; see `whole_file`.
 
     Raises
     ------
     CorpusError
         Where it cannot be written.
     """
-    with whole_file(output) as file:
+    with whole_file(output, as_is=as_is) as file:
         file.write(data)
 
 
