@@ -51,7 +51,7 @@ def compress(
 
     \b
     chargen compress chapter9.txt --model checkpoints/mybook
-    chargen decompress chapter9.txt.chargen --model checkpoints/mybook --output again.txt
+    chargen decompress chapter9.txt.chargen --model checkpoints/mybook
     """
     output = output or ("-" if file == "-" else file + SUFFIX)
     _check(output, force)
