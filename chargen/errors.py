@@ -90,6 +90,10 @@ class TrainingError(ChargenError):
     """Training that cannot go on, such as one whose loss is no longer a number."""
 
 
+class CompressionError(ChargenError):
+    """A compressed file that is damaged, or that this model and machine cannot read."""
+
+
 class FollowerError(ChargenError):
     """Another rank of the same run ended it and tells why; this one ends quietly.
 

@@ -16,7 +16,7 @@ ROWS = (
     {"text"},
     {"lm"},
     {"language_model", "sampling"},
-    {"sentiment", "training", "plotting", "interchange", "sklearn"},
+    {"compression", "sentiment", "training", "plotting", "interchange", "sklearn"},
     {"cli", "web"},
     {"__main__"},
 )

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from chargen import __version__
+from chargen.cli.compress import compress, decompress
 from chargen.cli.corpus import corpus
 from chargen.cli.evaluate import evaluate
 from chargen.cli.export import export
@@ -72,6 +73,8 @@ for command in (
     evaluate,
     score,
     info,
+    compress,
+    decompress,
     memorization,
     plot,
     corpus,

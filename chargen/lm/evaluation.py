@@ -168,6 +168,71 @@ def pooled_outputs(model: CharLM, ids: NDArray[np.integer], start_id: int) -> ND
     return pooled
 
 
+class DynamicModel:
+    """A copy of a model whose parameters keep adapting to the text that was read.
+
+    Dynamic evaluation (Krause et al. 2018, https://arxiv.org/abs/1709.07432): each window is
+    predicted first and learnt from afterwards. Gradients are divided by the root of their running
+    mean square, as in the paper's RMS variant, with statistics gathered from the text itself; the
+    parameters are drawn back to the trained ones by `decay` of their distance at each step.
+
+    Parameters
+    ----------
+    model : CharLM
+        Left as it is.
+    start_id : int
+    learning_rate, decay : float
+
+    Attributes
+    ----------
+    model : CharLM
+        The copy.
+    state : State
+        After the windows that were learnt from.
+    before : int
+        The id that the next window follows.
+    """
+
+    def __init__(
+        self, model: CharLM, start_id: int, learning_rate: float = 3e-4, decay: float = 0.002
+    ) -> None:
+        without = replace(model.config, dropout=0.0, embedding_dropout=0.0, weight_dropout=0.0)
+        self.model = CharLM(without).to(model.embedding.weight.device)
+        self.model.load_state_dict(model.state_dict())
+        self.model.train()  # without dropout this only tells cuDNN to keep what backward needs
+        self.state = self.model.initial_state(1)
+        self.before = start_id
+        self._decay = decay
+        self._trained = [p.detach().clone() for p in self.model.parameters()]
+        self._optimizer = torch.optim.RMSprop(self.model.parameters(), lr=learning_rate, alpha=0.99)
+
+    def learn(self, ids: NDArray[np.integer]) -> Tensor:
+        """Predict a window of ids (T,), then adapt to it.
+
+        Returns
+        -------
+        Tensor (T,) float32
+            Their log-probabilities before, in nats.
+        """
+        targets = torch.from_numpy(np.asarray(ids, np.int64)).to(self._trained[0].device)
+        inputs = torch.cat([targets.new_tensor([self.before]), targets[:-1]])[:, None]  # (T, 1)
+        logits, state = self.model(inputs, self.state)
+        losses = nn.functional.cross_entropy(logits[:, 0], targets, reduction="none")
+        self._optimizer.zero_grad()
+        torch.autograd.backward(losses.mean())
+        clip_gradient(self.model.parameters(), 1.0)
+        self._optimizer.step()
+        with torch.no_grad():
+            current = [p.detach() for p in self.model.parameters()]
+            torch._foreach_lerp_(current, self._trained, self._decay)
+        self.state, self.before = detach(state), int(targets[-1])
+        return -losses.detach().cpu()
+
+
+DYNAMIC_WINDOW = 32
+"""Symbols between two updates of dynamic evaluation (T)."""
+
+
 def dynamic_log_probs(
     model: CharLM,
     ids: NDArray[np.integer],
@@ -175,41 +240,11 @@ def dynamic_log_probs(
     *,
     learning_rate: float = 3e-4,
     decay: float = 0.002,
-    window: int = 32,
+    window: int = DYNAMIC_WINDOW,
 ) -> NDArray[np.float32]:
-    """As `log_probs`, while the parameters of a copy keep adapting to the text that was read.
-
-    Dynamic evaluation (Krause et al. 2018, https://arxiv.org/abs/1709.07432): each window of T
-    symbols is scored first and learnt from afterwards. Gradients are divided by the root of their
-    running mean square, as in the paper's RMS variant, with statistics gathered from the text
-    itself; the parameters are drawn back to the trained ones by `decay` of their distance at each
-    step.
-    """
-    device = model.embedding.weight.device
-    adapting = CharLM(
-        replace(model.config, dropout=0.0, embedding_dropout=0.0, weight_dropout=0.0)
-    ).to(device)
-    adapting.load_state_dict(model.state_dict())
-    adapting.train()  # without dropout this only tells cuDNN to keep what backward needs
-    trained = [p.detach().clone() for p in adapting.parameters()]
-    optimizer = torch.optim.RMSprop(adapting.parameters(), lr=learning_rate, alpha=0.99)
+    """Log-probabilities (N,) of ids while the parameters adapt to them; see `DynamicModel`."""
+    adapting = DynamicModel(model, start_id, learning_rate, decay)
     scores = np.empty(len(ids), dtype=np.float32)
-    state = adapting.initial_state(1)
-    before = start_id
     for first in range(0, len(ids), window):
-        piece = np.asarray(ids[first : first + window], dtype=np.int64)
-        targets = torch.from_numpy(piece).to(device)
-        inputs = torch.cat([targets.new_tensor([before]), targets[:-1]])[:, None]  # (T, 1)
-        logits, state = adapting(inputs, state)
-        losses = torch.nn.functional.cross_entropy(logits[:, 0], targets, reduction="none")
-        scores[first : first + window] = -losses.detach().cpu().numpy()
-        optimizer.zero_grad()
-        torch.autograd.backward(losses.mean())
-        clip_gradient(adapting.parameters(), 1.0)
-        optimizer.step()
-        with torch.no_grad():
-            current = [p.detach() for p in adapting.parameters()]
-            torch._foreach_lerp_(current, trained, decay)
-        state = detach(state)
-        before = int(piece[-1])
+        scores[first : first + window] = adapting.learn(ids[first : first + window]).numpy()
     return scores

@@ -16,16 +16,17 @@ from chargen.storage.directories import real_path, sync_directory, sync_file
 
 
 @contextmanager
-def whole_file(output: str) -> Iterator[IO[bytes]]:
+def whole_file(output: str, *, as_is: bool = False) -> Iterator[IO[bytes]]:
     """A file to write bytes to, compressed as its name says; it appears when the block ends.
 
-    After an error, which leaves as a `CorpusError`, nothing is left of it.
+    With `as_is` the bytes stay what they are, whatever the name. After an error, which leaves as a
+    `CorpusError`, nothing is left of it.
     """
     path = real_path(output)  # a link stays one, and what it points to is replaced
     hidden = path.with_name(f".{path.name}.{os.getpid()}.writing")
     try:
         with hidden.open("wb") as file:
-            with _packed(file, path.suffix.lower()) as packed:
+            with _packed(file, "" if as_is else path.suffix.lower()) as packed:
                 yield packed
             sync_file(file)
         hidden.replace(path)
@@ -37,9 +38,9 @@ def whole_file(output: str) -> Iterator[IO[bytes]]:
         hidden.unlink(missing_ok=True)
 
 
-def write_file(output: str, data: bytes) -> None:
-    """Write a file whole, or raise `CorpusError`."""
-    with whole_file(output) as file:
+def write_file(output: str, data: bytes, *, as_is: bool = False) -> None:
+    """Write a file whole, or raise `CorpusError`; see `whole_file`."""
+    with whole_file(output, as_is=as_is) as file:
         file.write(data)
 
 

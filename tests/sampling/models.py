@@ -12,7 +12,13 @@ CELLS = ("lstm", "gru", "rnn")
 
 
 def small_model(
-    size: int, *, cell: str = "lstm", layers: int = 1, tied: bool = False, seed: int = 0
+    size: int,
+    *,
+    cell: str = "lstm",
+    layers: int = 1,
+    tied: bool = False,
+    seed: int = 0,
+    direction: str = "forward",
 ) -> CharLM:
     """A model with weights large enough that what it read matters."""
     torch.manual_seed(seed)
@@ -23,6 +29,7 @@ def small_model(
         hidden_size=20,
         num_layers=layers,
         tied=tied,
+        direction=direction,
         dropout=0.3,
         embedding_dropout=0.2,
         weight_dropout=0.1,

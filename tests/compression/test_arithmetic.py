@@ -1,0 +1,72 @@
+"""Symbols come back, and take the bits that their probabilities say."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chargen.compression.arithmetic import BITS, Decoder, Encoder, frequencies
+
+TOTAL = 1 << BITS
+
+
+@st.composite
+def messages(draw: st.DrawFn) -> list[tuple[list[int], int]]:
+    """Frequencies that add up to the whole, and a symbol of them, again and again."""
+    found = []
+    for _ in range(draw(st.integers(0, 25))):
+        cuts = draw(st.lists(st.integers(1, TOTAL - 1), max_size=6, unique=True))
+        table = np.diff([0, *sorted(cuts), TOTAL]).tolist()
+        found.append((table, draw(st.integers(0, len(table) - 1))))
+    return found
+
+
+@settings(max_examples=60, deadline=None)
+@given(messages())
+def test_symbols_come_back_and_take_their_bits(message: list[tuple[list[int], int]]) -> None:
+    encoder = Encoder()
+    for table, symbol in message:
+        encoder.encode(sum(table[:symbol]), table[symbol])
+    data = encoder.finish()
+
+    decoder = Decoder(data)
+    for table, symbol in message:
+        ends = np.cumsum(table)
+        found = int(ends.searchsorted(decoder.find(), "right"))
+        decoder.take(int(ends[found]) - table[found], table[found])
+        assert found == symbol
+
+    needed = -sum(math.log2(table[symbol] / TOTAL) for table, symbol in message)
+    assert 8 * len(data) <= needed + 9
+
+
+def test_a_carry_goes_through_all_bytes_that_are_full() -> None:
+    # The interval lies around 1/2, so that what is written is 0x7fffff... until the last symbol.
+    for last in (0, 1):
+        encoder, table = Encoder(), (TOTAL // 2 - 1, 2, TOTAL // 2 - 1)
+        for _ in range(40):
+            encoder.encode(table[0], table[1])
+        encoder.encode((0, TOTAL - 1)[last], 1)
+        decoder = Decoder(encoder.finish())
+        for _ in range(40):
+            assert table[0] <= decoder.find() < table[0] + table[1]
+            decoder.take(table[0], table[1])
+        assert decoder.find() == (0, TOTAL - 1)[last]
+
+
+def test_nothing_takes_no_byte() -> None:
+    assert Encoder().finish() == b""
+
+
+@given(st.lists(st.floats(-200, 200, width=32), min_size=1, max_size=300))
+def test_frequencies_add_up_and_are_in_proportion(logits: list[float]) -> None:
+    values = np.array([logits], np.float32)
+    found = frequencies(values)
+    p = np.exp(values[0].astype(float) - values.max())
+    p /= p.sum()
+    assert found.sum() == TOTAL
+    assert found.min() >= 1
+    assert np.abs(found[0] / TOTAL - p).max() <= (len(logits) + 1) / TOTAL

@@ -1,0 +1,139 @@
+"""Files come back byte for byte, take what the model says, or are refused."""
+
+from __future__ import annotations
+
+import math
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import chargen
+from chargen.compression.files import compress, decompress
+from chargen.errors import ChargenError, CompressionError, ConfigError
+from chargen.language_model import LanguageModel
+from chargen.text.vocabulary import ByteVocabulary, CharVocabulary, Vocabulary
+from tests.sampling.models import CELLS, small_model
+
+LETTERS = "\n abcdefghijklmnopqrstuvwxyzßäöü"
+
+VOCABULARIES = {
+    "characters": CharVocabulary(LETTERS),
+    "documents": CharVocabulary(LETTERS, documents=True),
+    "bytes": ByteVocabulary(),
+    "bytes and documents": ByteVocabulary(documents=True),
+}
+
+FILES = {
+    "empty": b"",
+    "one": b"a",
+    "text": "der bär aß süßes\nund schlief\n".encode(),
+    "lines of DOS": b"one\r\ntwo\r\n",
+    "mixed ends of lines": b"one\r\ntwo\nthree\r",
+    "unknown characters": "Ω, 日本 and \U0001f600".encode(),
+    "no UTF-8": b"caf\xe9 \xff\xfe\x00",
+    "surrogates in UTF-8": b"\xed\xa0\x80\xed\xb2\x80",
+    "a mark": b"\xef\xbb\xbfabc",
+    "noise": random.Random(0).randbytes(200),
+}
+
+
+def model_of(vocabulary: Vocabulary, cell: str = "lstm") -> LanguageModel:
+    return LanguageModel(small_model(vocabulary.size, cell=cell), vocabulary)
+
+
+@pytest.fixture(scope="module", params=list(VOCABULARIES))
+def lm(request: pytest.FixtureRequest) -> LanguageModel:
+    return model_of(VOCABULARIES[request.param])
+
+
+@pytest.mark.parametrize("name", list(FILES))
+def test_files_come_back(lm: LanguageModel, name: str) -> None:
+    data = FILES[name]
+    for packed in (compress(lm, data), compress(lm, data, 3), compress(lm, data, dynamic=True)):
+        assert decompress(lm, packed) == data
+
+
+@settings(
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.binary(max_size=40), streams=st.integers(1, 5))
+def test_any_bytes_come_back(lm: LanguageModel, data: bytes, streams: int) -> None:
+    assert decompress(lm, compress(lm, data, streams)) == data
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_cell(cell: str) -> None:
+    lm = model_of(VOCABULARIES["characters"], cell)
+    assert decompress(lm, compress(lm, FILES["text"], 2)) == FILES["text"]
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_takes_what_the_score_says(lm: LanguageModel, dynamic: bool) -> None:
+    text = "".join(random.Random(1).choices(LETTERS, k=1500))
+    score = lm.score(text, as_is=True, dynamic=dynamic)
+    said = -float(score.log_probs.sum(dtype=float)) / math.log(2) / 8
+    taken = len(compress(lm, text.encode(), 1, dynamic=dynamic))
+    assert said <= taken <= 1.001 * said + 64
+
+
+@pytest.mark.parametrize("documents", [None, "lines"])
+def test_a_trained_model_of_either_direction(tmp_path: Path, documents: str | None) -> None:
+    text = "a line of text\nand another one\n" * 40
+    (tmp_path / "text.txt").write_text(text)
+    for direction in ("forward", "backward"):
+        run = chargen.train(
+            tmp_path / "text.txt", tmp_path / direction, steps=30, samples=False,
+            hidden_size=16, direction=direction, documents=documents, learning_rate=0.02, threads=1,
+        )  # fmt: skip
+        lm = chargen.load(run.directory)
+        packed = compress(lm, text.encode())
+        assert decompress(lm, packed) == text.encode()
+        # No newline is escaped, as it would be if documents were not apart here too.
+        assert len(packed) < len(text) / 2
+
+
+def test_another_model_is_refused(lm: LanguageModel) -> None:
+    packed = compress(lm, b"abc")
+    changed = small_model(lm.vocabulary.size)
+    with torch.no_grad():
+        changed.embedding.weight[0, 0] += 1e-3
+    with pytest.raises(CompressionError, match="another model"):
+        decompress(LanguageModel(changed, lm.vocabulary), packed)
+
+
+def test_every_damage_is_found() -> None:
+    lm = model_of(VOCABULARIES["characters"])
+    packed = compress(lm, FILES["text"])
+    for place in range(0, len(packed), 3):
+        for damaged in (
+            packed[:place] + bytes([packed[place] ^ 0x10]) + packed[place + 1 :],
+            packed[:place],
+        ):
+            with pytest.raises(CompressionError):
+                decompress(lm, damaged)
+    with pytest.raises(CompressionError):
+        decompress(lm, packed + b"\0")
+
+
+def test_a_machine_that_computes_otherwise_is_told() -> None:
+    lm = model_of(VOCABULARIES["characters"])
+    packed = compress(lm, FILES["text"])
+    lm.decoder._weights.layers[0].joint.mul_(1.01)  # the same model, other products
+    with pytest.raises(CompressionError, match="another version of torch or another processor"):
+        decompress(lm, packed)
+
+
+def test_streams_and_numbers_that_cannot_be() -> None:
+    lm = model_of(VOCABULARIES["characters"])
+    with pytest.raises(ConfigError, match="between 1 and"):
+        compress(lm, b"abc", 0)
+    with pytest.raises(ConfigError, match="one stream"):
+        compress(lm, b"abc", 2, dynamic=True)
+    with torch.no_grad():
+        lm.model.output.bias.fill_(torch.nan)
+    with pytest.raises(ChargenError, match="not numbers"):
+        compress(lm, b"abc")
