@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -75,7 +74,8 @@ class Score:
     @property
     def perplexity(self) -> float:
         """Per character: e to the power of `nats_per_char`."""
-        return math.exp(self.nats_per_char)
+        with np.errstate(over="ignore"):
+            return float(np.exp(self.nats_per_char))
 
 
 class LanguageModel:

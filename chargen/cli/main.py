@@ -12,6 +12,7 @@ import click
 
 from chargen import __version__
 from chargen.cli.corpus import corpus
+from chargen.cli.encode import encode
 from chargen.cli.evaluate import evaluate
 from chargen.cli.export import export
 from chargen.cli.groups import Group, PipeClosed
@@ -71,6 +72,7 @@ for command in (
     web,
     evaluate,
     score,
+    encode,
     info,
     memorization,
     plot,
