@@ -47,9 +47,9 @@ def encode(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Documents as numbers: what the model's last layer holds of each.
+    """Write documents as vectors, for other programs.
 
-    A row a document: the layer's last output, its mean and its largest, 3 H numbers, as
+    A row a document: the last layer's last output, its mean and its largest, 3 H numbers, as
     `LanguageModel.encode` gives them. FILE is all that `chargen train` takes as a CORPUS; documents
     are apart as --documents says, else as in training, else each file is one.
 

@@ -53,7 +53,7 @@ def export(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Write a language model for other programs, as ONNX, or as a page.
+    """Write a language model as ONNX, or as a page that writes.
 
     The folder gets step.onnx (one character after the other, for writing), score.onnx (whole
     texts) and model.json, which says what goes in and out and which character each number is.
