@@ -25,14 +25,12 @@ from chargen.cli.terminal import echo_json, say, visible
     "--license",
     heading="Output",
     metavar="ID",
-    heading="Output",
     help="For the model's card, as the hub writes it: mit.",
 )
 @option(
     "--language",
     heading="Output",
     metavar="CODE",
-    heading="Output",
     help="For the model's card: en.",
 )
 @json_option
