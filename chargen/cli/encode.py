@@ -55,7 +55,7 @@ def encode(
 
     \b
     chargen encode checkpoints/mybook letters/ --output letters.npy
-    chargen encode checkpoints/mybook reviews.csv --documents rows --output reviews.tsv
+    chargen encode reviews films.csv --documents rows --output films.tsv
     """
     machine, reading = split_options(options, MachineConfig, CorpusConfig)
     check_files({"--output": output}, force)

@@ -104,6 +104,13 @@ def train(
     if not distributed.leads():
         return 0  # torchrun would end the others at the first code that is not 0
     _tell(result, as_json, quiet)
+    if result.finished and result.worse_than_uniform:
+        say(
+            f"chargen: {result.directory} is worse than a guess of all symbols alike, "
+            f"{result.valid_bits:.1f} bits per character against {result.uniform_bits:.1f}: train "
+            "anew with a lower --learning-rate"
+        )
+        return 1
     return 0 if result.finished else 128 + signal.SIGINT
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -45,6 +46,8 @@ class Run:
         In the training loop.
     valid_nats, valid_bits : float or None
         Of the best weights, per character; None without validation text.
+    uniform_bits : float
+        What a guess of all symbols alike would come to, per character.
     finished : bool
         False where it was interrupted: `resume` goes on.
     sample : str
@@ -56,8 +59,17 @@ class Run:
     seconds: float
     valid_nats: float | None
     valid_bits: float | None
+    uniform_bits: float
     finished: bool
     sample: str
+
+    @property
+    def worse_than_uniform(self) -> bool:
+        """Whether the model is worse than a guess of all symbols alike.
+
+        One that has hardly begun is as good as that guess, a little more or less.
+        """
+        return self.valid_bits is not None and self.valid_bits > self.uniform_bits + 0.1
 
 
 @dataclass
@@ -143,6 +155,7 @@ class Session:
             loop.progress.seconds,
             nats,
             None if nats is None else bits(nats),
+            bits(self._per_character(math.log(self.text.vocabulary.size)) or 0.0),
             loop.finished,
             self._draw(loop.task.model.eval(), loop.task.config.seed),
         )

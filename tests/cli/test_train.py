@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import lzma
+import math
 import os
 import sys
 from pathlib import Path
@@ -244,3 +245,27 @@ def test_small_texts_and_large_numbers(
     assert result.code == 0, result.err
     assert note in result.err
     assert len(chargen("sample", out, "--length", 5).out) >= 1
+
+
+@pytest.mark.parametrize("level", ["char", "byte"])
+def test_a_model_that_is_worse_than_a_guess_is_kept_and_said_to_be(
+    chargen: Command, corpus: Path, tmp_path: Path, level: str
+) -> None:
+    out = tmp_path / "m"
+    asked = ("train", corpus, "--out", out, "--level", level, "--quiet", *STEPS)
+    diverging = ("--learning-rate", 1e4, "--optimizer", "adamw", "--eval-every", 20)
+    result = chargen(*asked, *diverging, "--json")
+    assert result.code == 1
+    found = json.loads(result.out)
+    assert found["finished"]
+    symbols = 256 if level == "byte" else 1 + len(set(TEXT))
+    assert found["uniform_bits"] == pytest.approx(math.log2(symbols))
+    assert result.err == (
+        f"chargen: {out} is worse than a guess of all symbols alike, {found['valid_bits']:.1f} "
+        f"bits per character against {found['uniform_bits']:.1f}: train anew with a lower "
+        "--learning-rate\n"
+    )
+    assert chargen("sample", out, "--length", 5, "--seed", 1).code == 0
+    assert chargen("train", "--resume", out, "--quiet").code == 1
+    assert chargen(*asked, "--force").code == 0
+    assert chargen(*asked, "--force", "--steps", 1).code == 0  # as good as a guess
