@@ -28,6 +28,28 @@ from chargen.text.config import CorpusConfig
 )
 @resume_option
 @option(
+    "--from",
+    "start_from",
+    heading="Model",
+    type=click.Path(),
+    metavar="DIR",
+    help="Begin with the weights of a trained model; the vocabulary grows by new characters.",
+)
+@option(
+    "--replay",
+    heading="Text",
+    metavar="CORPUS",
+    help="With --from: old text that is mixed in, so that the model keeps what it knew.",
+)
+@option(
+    "--replay-share",
+    heading="Text",
+    type=float,
+    default=0.1,
+    metavar="SHARE",
+    help="Of old text in all that is read.",
+)
+@option(
     "--cool-down",
     heading="Output",
     type=float,
@@ -51,6 +73,9 @@ def train(
     corpora: tuple[str, ...],
     out: str | None,
     resumed: str | None,
+    start_from: str | None,
+    replay: str | None,
+    replay_share: float,
     cool_down: float | None,
     force: bool,
     tensorboard: str | None,
@@ -68,6 +93,7 @@ def train(
     chargen train mybook.txt --minutes 10
     chargen train drafts/ --glob '*.md' --out checkpoints/drafts --epochs 20
     xzcat old.xz | chargen train - --out checkpoints/old --encoding latin-1
+    chargen train more.txt --from checkpoints/mybook --replay mybook.txt
     chargen train --resume checkpoints/drafts
     chargen train --resume checkpoints/drafts --cool-down 5 --out cooled
 
@@ -96,6 +122,9 @@ def train(
         result = runs.train(
             corpora,
             out,
+            start_from=start_from,
+            replay=replay,
+            replay_share=replay_share,
             force=force,
             reporter=reporter,
             tensorboard=tensorboard,

@@ -184,6 +184,9 @@ def _without_folders(stored: Checkpoint) -> Checkpoint:
     corpus = dict(config["corpus"])
     if isinstance(corpus.get("arguments"), list):
         corpus["arguments"] = [_last_part(name) for name in corpus["arguments"]]
+    for name in ("start_from", "replay"):
+        if isinstance(corpus.get(name), str):
+            corpus[name] = _last_part(corpus[name])
     options = corpus.get("config")
     if isinstance(options, dict) and options.get("valid"):
         corpus["config"] = options | {"valid": _last_part(options["valid"])}

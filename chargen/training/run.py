@@ -20,7 +20,7 @@ from chargen.lm.config import ModelConfig, TrainConfig, settled
 from chargen.lm.optim import schedule_factor
 from chargen.options import extended, split_options
 from chargen.runtime.device import choose_device, set_threads
-from chargen.runtime.distributed import Ranks
+from chargen.runtime.distributed import Ranks, one_process_only
 from chargen.runtime.joining import joined
 from chargen.runtime.precision import (
     REFERENCE_FLOPS,
@@ -37,6 +37,7 @@ from chargen.text.fetching import valid_part
 from chargen.text.files import refuse_text
 from chargen.text.given import given_texts
 from chargen.text.sources import corpus_name
+from chargen.training.continuing import Start, read_start
 from chargen.training.corpora import corpus_on_all_ranks
 from chargen.training.language_modelling import LanguageModelling
 from chargen.training.loop import Loop
@@ -57,6 +58,9 @@ def train(
     config: TrainConfig | None = None,
     model: ModelConfig | None = None,
     reading: CorpusConfig | None = None,
+    start_from: str | Path | None = None,
+    replay: str | Path | None = None,
+    replay_share: float = 0.1,
     force: bool = False,
     reporter: Reporter | None = None,
     tensorboard: str | Path | None = None,
@@ -76,6 +80,13 @@ def train(
         as long as its encoding is in the cache.
     config, model, reading : TrainConfig, ModelConfig, CorpusConfig, optional
         How to train, what, and how the text is read; `options` go before their fields.
+    start_from : path, optional
+        A language model whose weights the run begins with: its sizes stay, its vocabulary grows by
+        the characters of the text, the rate is a third and without a budget there are 3 passes.
+    replay : name or path, optional
+        With `start_from`: a corpus of old text, pieces of which are mixed in.
+    replay_share : float
+        Of old text in all that is read.
     force : bool
         Replace what stands at `out`.
     reporter : Reporter, optional
@@ -95,6 +106,8 @@ def train(
     """
     if (corpus is None) == (texts is None):
         raise ConfigError("give either a corpus (a file, a folder, a name) or texts=[...]")
+    if replay is not None and start_from is None:
+        raise ConfigError("--replay is old text for a model that goes on: give --from DIR too")
     names = [corpus] if isinstance(corpus, str | Path) else list(corpus or ())
     arguments = tuple(str(name) for name in names)
     for argument in arguments:
@@ -116,21 +129,28 @@ def train(
             return configs
 
         train_config, model_config, corpus_config = ranks.shared(ready)
+        start = None
+        if start_from is not None:
+            one_process_only("training on from a model")
+            start = read_start(start_from, replay, replay_share)
+            model_config = start.model_config(model_config)
+            corpus_config = start.reading(corpus_config, arguments)
         log = Log()
         events = followed(log, tensorboard if ranks.leads else None, directory.name)
         stack.enter_context(events)
         reverse = model_config.direction == "backward"
-        text, corpus_saved = _read(arguments, texts, corpus_config, reverse, ranks, reporter)
+        text, corpus_saved = _read(arguments, texts, corpus_config, reverse, ranks, reporter, start)
         model_config = replace(model_config, vocabulary_size=text.vocabulary.size)
         device = device_of(train_config, ranks)
-        plan, precision = _plan(model_config, train_config, text, device, ranks, reporter)
+        plan, precision = _plan(model_config, train_config, text, device, ranks, reporter, start)
         seed_everything(plan.train.seed, plan.train.deterministic)
         documents = {
             "corpus": corpus_saved,
             "plan": {"reading": plan.reading, "reasons": plan.reasons},
             "precision": precision,
         }
-        session = Session(directory, text, device, ranks, reporter, log, documents)
+        weights = start.weights(text.vocabulary) if start else None
+        session = Session(directory, text, device, ranks, reporter, log, documents, weights)
         return session.run(session.loop(plan))
 
 
@@ -141,20 +161,21 @@ def _read(
     reverse: bool,
     ranks: Ranks,
     reporter: Reporter,
+    start: Start | None,
 ) -> tuple[Corpus, dict[str, Any]]:
     """The corpus of a new run, and what its checkpoint says of it."""
     if config.valid is None and (part := valid_part(arguments)):
         config = replace(config, valid=part)
         reporter.note(f"validation text: {part}")
-    saved = {"arguments": arguments, "config": asdict(config)}
-    text = corpus_on_all_ranks(
-        ranks,
-        lambda: load_corpus(
-            arguments, config, texts=texts, reverse=reverse, progress=reporter.stage
-        ),
-        saved,
-        reverse,
-    )
+    saved: dict[str, Any] = {"arguments": arguments, "config": asdict(config)}
+
+    def load() -> Corpus:
+        if start is not None:
+            return start.corpus(arguments, config, texts, reporter)
+        return load_corpus(arguments, config, texts=texts, reverse=reverse, progress=reporter.stage)
+
+    text = corpus_on_all_ranks(ranks, load, saved, reverse)
+    saved |= start.saved() if start else {}
     for note in text.notes:
         reporter.note(note)
     return text, {**saved, "key": text.key}
@@ -173,6 +194,7 @@ def _plan(
     device: torch.device,
     ranks: Ranks,
     reporter: Reporter,
+    start: Start | None,
 ) -> tuple[recipes.Plan, str]:
     """Every choice that was left open, and the precision, made on rank 0 for all."""
     requested = asked_precision(train_config.precision, train_config.deterministic)
@@ -180,7 +202,9 @@ def _plan(
     speed = ranks.size * REFERENCE_FLOPS / precision.seconds_per_step
 
     def choose() -> recipes.Plan:
-        plan = recipes.plan(model_config, train_config, len(text.train), speed)
+        train = start.train_config(train_config) if start else train_config
+        plan = recipes.plan(model_config, train, len(text.train), speed)
+        plan = start.plan(plan, train) if start else plan
         ranks.columns(settled(plan.train.batch_size))  # refuses too few
         return plan
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from chargen.errors import CheckpointError, brief
 from chargen.language_model import LanguageModel
@@ -23,7 +24,8 @@ from chargen.runtime.signals import stopping_softly
 from chargen.storage import checkpoint
 from chargen.text.corpus import Corpus, release_memory
 from chargen.text.vocabulary import Vocabulary
-from chargen.training.corpora import corpus_on_all_ranks, corpus_resumed
+from chargen.training.continuing import corpus_continued
+from chargen.training.corpora import corpus_on_all_ranks, corpus_resumed, saved_config
 from chargen.training.language_modelling import LanguageModelling
 from chargen.training.loop import Loop
 from chargen.training.progress import LARGEST
@@ -88,6 +90,8 @@ class Session:
         Of what was done before, and then of all.
     documents : dict
         What the checkpoint says of "corpus", "plan" and "precision".
+    weights : dict of str to Tensor, optional
+        What a new run begins with in place of random weights.
     """
 
     directory: Path
@@ -97,11 +101,15 @@ class Session:
     reporter: Reporter
     log: Log
     documents: dict[str, Any]
+    weights: dict[str, Tensor] | None = None
 
     def loop(self, plan: recipes.Plan) -> Loop[LanguageModelling]:
-        """A loop over a model with fresh weights, whose checkpoints go to `directory`."""
+        """A loop over a new model, whose checkpoints go to `directory`."""
+        model = CharLM(plan.model)
+        if self.weights is not None:
+            model.load_state_dict(self.weights)
         task = LanguageModelling(
-            CharLM(plan.model).to(self.device),
+            model.to(self.device),
             plan,
             self.text.train,
             self.text.valid,
@@ -256,9 +264,14 @@ class SavedRun:
         """
         where, saved = str(self.directory), self.documents["corpus"]
         reverse = self.model.config.direction == "backward"
-        text = corpus_on_all_ranks(
-            ranks, lambda: corpus_resumed(where, saved, reverse, reporter), saved, reverse
-        )
+
+        def load() -> Corpus:
+            if "start_from" not in saved:
+                return corpus_resumed(where, saved, reverse, reporter)
+            config = saved_config(where, saved)
+            return corpus_continued(where, saved, config, self.vocabulary, reverse)
+
+        text = corpus_on_all_ranks(ranks, load, saved, reverse)
         if text.vocabulary != self.vocabulary:
             raise CheckpointError(f"{where}: vocabulary.json is not that of the corpus")
         streams = self.config.batch_size or 0

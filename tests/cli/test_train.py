@@ -269,3 +269,25 @@ def test_a_model_that_is_worse_than_a_guess_is_kept_and_said_to_be(
     assert chargen("train", "--resume", out, "--quiet").code == 1
     assert chargen(*asked, "--force").code == 0
     assert chargen(*asked, "--force", "--steps", 1).code == 0  # as good as a guess
+
+
+def test_going_on_with_new_text(
+    chargen: Command, corpus: Path, trained: Path, tmp_path: Path
+) -> None:
+    new = tmp_path / "new.txt"
+    new.write_text("the qu\u00e9ck dog jumps over the brown fox.\n" * 60, "utf-8")
+    asked = ("train", new, "--from", trained, "--out", tmp_path / "m", "--steps", 8)
+    result = chargen(*asked, "--batch-size", 4, "--replay", corpus, "--replay-share", 0.3)
+    assert result.code == 0, result.err
+    assert f"sizes and weights are those of {trained}" in result.err
+    assert "1 symbols are new to the model" in result.err
+    again = chargen("train", "--resume", tmp_path / "m", "--steps", 12, "--json")
+    assert json.loads(again.out)["steps"] == 12
+    refused = chargen("train", "--resume", tmp_path / "m", "--from", trained)
+    assert (refused.code, refused.out) == (2, "")
+    assert "leave --from out" in refused.err
+    for option in (("--hidden-size", 64), ("--replay-share", 0)):
+        result = chargen(*asked, "--force", *option)
+        assert result.code == 2
+        assert option[0] in result.err
+        assert result.err.count("\n") == 1
