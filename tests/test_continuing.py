@@ -107,8 +107,16 @@ def test_the_recipe_knows_that_the_model_is_not_new(old: Path, tmp_path: Path) -
     more, new = (
         json.loads((tmp_path / name / "config.json").read_text())["train"] for name in ("a", "b")
     )
-    assert more["epochs"] == 3
+    assert more["epochs"] == 20  # a short text
     assert more["learning_rate"] == pytest.approx(new["learning_rate"] / 3)
+
+
+def test_a_long_text_is_read_less_often() -> None:
+    start = read_start("checkpoints/reviews", None)
+    asked = chargen.TrainConfig()
+    found = [start.train_config(asked, count).epochs for count in (10**4, 50_000, 10**6)]
+    assert found == [20, 6, 3]
+    assert start.train_config(chargen.TrainConfig(minutes=1), 10**6).epochs is None
 
 
 def test_a_run_goes_on_unless_its_text_was_edited(old: Path, tmp_path: Path) -> None:

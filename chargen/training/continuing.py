@@ -26,8 +26,8 @@ from chargen.text.sources import are_tables, is_there
 from chargen.text.vocabulary import ByteVocabulary, CharVocabulary, Vocabulary
 from chargen.training.reporting import Reporter
 
-PASSES = 3.0
-"""Over the new text, where no budget is given."""
+FEWEST_PASSES, MOST_PASSES, ENOUGH = 3.0, 20.0, 300_000
+"""Passes over the new text, and the characters that are read in them, where no budget is given."""
 
 SLOWER = 1 / 3
 """Of the rate that a new model would have."""
@@ -117,10 +117,12 @@ class Start:
             reporter.note(f"{new} symbols are new to the model")
         return mixed(found, config, self.replay, self.replay_share, reverse)
 
-    def train_config(self, asked: TrainConfig) -> TrainConfig:
+    def train_config(self, asked: TrainConfig, characters: int) -> TrainConfig:
         """With fewer passes than a new model would have, where no budget is given."""
-        given = (asked.minutes, asked.epochs, asked.steps) != (None, None, None)
-        return asked if given else replace(asked, epochs=PASSES)
+        if (asked.minutes, asked.epochs, asked.steps) != (None, None, None):
+            return asked
+        passes = min(MOST_PASSES, max(FEWEST_PASSES, ENOUGH / characters))
+        return replace(asked, epochs=round(passes, 1))
 
     def plan(self, made: Plan, asked: TrainConfig) -> Plan:
         """The recipe's choices for a model that is not new."""

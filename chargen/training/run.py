@@ -82,7 +82,7 @@ def train(
         How to train, what, and how the text is read; `options` go before their fields.
     start_from : path, optional
         A language model whose weights the run begins with: its sizes stay, its vocabulary grows by
-        the characters of the text, the rate is a third and without a budget there are 3 passes.
+        the characters of the text, the rate is a third, and without a budget the passes are few.
     replay : name or path, optional
         With `start_from`: a corpus of old text, pieces of which are mixed in.
     replay_share : float
@@ -202,7 +202,7 @@ def _plan(
     speed = ranks.size * REFERENCE_FLOPS / precision.seconds_per_step
 
     def choose() -> recipes.Plan:
-        train = start.train_config(train_config) if start else train_config
+        train = start.train_config(train_config, len(text.train)) if start else train_config
         plan = recipes.plan(model_config, train, len(text.train), speed)
         plan = start.plan(plan, train) if start else plan
         ranks.columns(settled(plan.train.batch_size))  # refuses too few
