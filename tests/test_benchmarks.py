@@ -258,3 +258,20 @@ def test_scaling_fits_the_law_that_runs_follow(tmp_path: Path) -> None:
     assert float(printed.split("largest miss ")[1].split()[0]) < 1e-3
     last = printed.splitlines()[-1].split("|")
     assert float(last[-2]) == pytest.approx(1.2 + 0.3 / 4.6**0.5 + 0.8 / 6000**0.4, abs=2e-3)
+
+
+def test_the_page_prints_characters_a_second(browser: Any) -> None:
+    browser.new_page().close()  # skipped where there is none; the benchmark starts its own
+    found = benchmark("page.py", "--hidden-size", "16", "--characters", "30", "--repeats", "2")
+    assert found["hidden_size"] == 16
+    assert 0 < found["slowest"] <= found["characters_per_second"] <= found["fastest"]
+
+
+def test_going_on_is_set_beside_training_anew(tmp_path: Path) -> None:
+    for name, seed in (("old", 1), ("new", 2)):
+        draw = random.Random(seed)
+        (tmp_path / name).write_text("".join(draw.choices("abcd \n", k=6000)))
+    quick = ("--steps", "3", "--kilobytes", "1", "2", "--held-back", "300", "--threads", "1")
+    found = benchmark("continue_training.py", str(tmp_path / "old"), str(tmp_path / "new"), *quick)
+    assert [row["characters"] for row in found["rows"]] == [1000] * 4 + [2000] * 4
+    assert all(0 < row["new_bits"] < 9 and 0 < row["old_bits"] < 9 for row in found["rows"])

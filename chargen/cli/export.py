@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from chargen.cli.groups import Command
 from chargen.cli.options import (
     MachineConfig,
+    check_files,
     json_option,
     load_model,
     model_argument,
@@ -23,16 +25,22 @@ from chargen.cli.terminal import echo_json, say, visible
 @option(
     "--format",
     "kind",
-    type=click.Choice(["onnx"]),
+    type=click.Choice(["onnx", "html"]),
     default="onnx",
-    help="Format of the copy.",
+    help="A folder for other programs, or a page that writes in a browser.",
 )
-@option("--out", type=click.Path(), help="Folder to write (default: the name of DIR and -onnx).")
+@option(
+    "--output",
+    "--out",
+    "out",
+    type=click.Path(),
+    help="Folder or page to write (default: the name of DIR and -onnx or .html).",
+)
 @option("--force", is_flag=True, help="Replace an earlier export.")
 @option(
     "--check/--no-check",
     default=True,
-    help="Compare the copy with the model, by onnxruntime.",
+    help="Compare the ONNX graphs with the model, by onnxruntime.",
 )
 @json_option
 @quiet_option
@@ -45,19 +53,45 @@ def export(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Write a language model for other programs, as ONNX.
+    """Write a language model as ONNX, or as a page that writes.
 
     The folder gets step.onnx (one character after the other, for writing), score.onnx (whole
     texts) and model.json, which says what goes in and out and which character each number is.
+    The page is one file with the model in it: it writes in any browser, without a network.
 
     \b
     chargen export checkpoints/mybook
     chargen export checkpoints/mybook --out web/model --force
+    chargen export checkpoints/mybook --format html --output mybook.html
     """
     from chargen.interchange import export as exporting
 
+    place = out or exporting.default_out(directory, kind)
+    if page := kind == "html":
+        check_files({"--output": place}, force)
     lm = load_model(directory, MachineConfig(device="cpu"))
-    folder = out or exporting.default_out(directory)
+    facts = _write_page(lm, place) if page else _write_onnx(lm, place, force, check)
+    difference = facts.get("largest_difference_nats")
+    if as_json:
+        echo_json({"format": kind, **facts})
+        return
+    click.echo(visible(place))
+    if difference is not None and not quiet:
+        say(f"onnxruntime gives the same probabilities, to {difference:.1g} nats")
+
+
+def _write_page(lm: Any, page: str) -> dict[str, Any]:
+    from chargen.interchange.model_page import model_page
+    from chargen.storage.whole_files import write_file
+
+    data = model_page(lm, Path(page).stem).encode()
+    write_file(page, data)
+    return {"file": page, "bytes": len(data)}
+
+
+def _write_onnx(lm: Any, folder: str, force: bool, check: bool) -> dict[str, Any]:
+    from chargen.interchange import export as exporting
+
     exporting.export_onnx(lm, folder, force=force)
     difference = None
     if check:
@@ -66,15 +100,8 @@ def export(
         else:
             text = "It is read from its end to its beginning. " * 10
         difference = exporting.check(folder, lm, text)
-    if as_json:
-        facts = {
-            "directory": folder,
-            "format": kind,
-            "files": {path.name: path.stat().st_size for path in sorted(Path(folder).iterdir())},
-            "largest_difference_nats": difference,
-        }
-        echo_json(facts)
-        return
-    click.echo(visible(folder))
-    if difference is not None and not quiet:
-        say(f"onnxruntime gives the same probabilities, to {difference:.1g} nats")
+    return {
+        "directory": folder,
+        "files": {path.name: path.stat().st_size for path in sorted(Path(folder).iterdir())},
+        "largest_difference_nats": difference,
+    }

@@ -14,9 +14,25 @@ from chargen.cli.terminal import echo_json, say, visible
 @click.command(cls=Command, heading="Share")
 @model_argument
 @click.argument("repo", metavar="USER/NAME")
-@option("--public", is_flag=True, help="Let anybody read it, where it is made now.")
-@option("--training", is_flag=True, help="Send also what going on with the run needs.")
-@option("--message", help="What the commit says.")
+@option(
+    "--public", heading="Output", is_flag=True, help="Let anybody read it, where it is made now."
+)
+@option(
+    "--training", heading="Output", is_flag=True, help="Send also what going on with the run needs."
+)
+@option("--message", heading="Output", help="What the commit says.")
+@option(
+    "--license",
+    heading="Output",
+    metavar="ID",
+    help="For the model's card, as the hub writes it: mit.",
+)
+@option(
+    "--language",
+    heading="Output",
+    metavar="CODE",
+    help="For the model's card: en.",
+)
 @json_option
 @quiet_option
 def push(
@@ -25,14 +41,16 @@ def push(
     public: bool,
     training: bool,
     message: str | None,
+    license: str | None,
+    language: str | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
     """Send a checkpoint to the Hugging Face Hub.
 
     The repository USER/NAME is made if there is none: private, unless --public. The folder's
-    README.md or MODEL_CARD.md goes with it. Log in first with hf auth login, or set HF_TOKEN.
-    Needs the extra chargen[hub].
+    README.md or MODEL_CARD.md goes with it, under a header for the hub: task, figures, data. Log in
+    first with hf auth login, or set HF_TOKEN. Needs the extra chargen[hub].
 
     \b
     chargen push checkpoints/mybook anna/mybook
@@ -40,7 +58,15 @@ def push(
     """
     from chargen.interchange import hub
 
-    pushed = hub.push(directory, repo, public=public, training=training, message=message)
+    pushed = hub.push(
+        directory,
+        repo,
+        public=public,
+        training=training,
+        message=message,
+        license=license,
+        language=language,
+    )
     if as_json:
         echo_json(dataclasses.asdict(pushed))
         return

@@ -13,6 +13,7 @@ import click
 from chargen import __version__
 from chargen.cli.compress import compress, decompress
 from chargen.cli.corpus import corpus
+from chargen.cli.encode import encode
 from chargen.cli.evaluate import evaluate
 from chargen.cli.export import export
 from chargen.cli.groups import Group, PipeClosed
@@ -72,6 +73,7 @@ for command in (
     web,
     evaluate,
     score,
+    encode,
     info,
     compress,
     decompress,

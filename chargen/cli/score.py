@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from chargen.cli.evaluate import READING, read_text
+from chargen.cli.evaluate import read_text
 from chargen.cli.groups import Command
 from chargen.cli.options import (
     MachineConfig,
@@ -21,7 +21,9 @@ from chargen.cli.options import (
     reading_of,
     streams_option,
 )
+from chargen.cli.tables import READING_APART, score_documents, score_pairs, tell
 from chargen.cli.terminal import colourful, echo_json, visible, visible_json
+from chargen.errors import ConfigError
 from chargen.options import split_options
 from chargen.text.config import CorpusConfig
 
@@ -31,7 +33,7 @@ _BACKGROUNDS = (None, 230, 222, 215, 209, 203)
 
 @click.command(cls=Command, heading="Measure")
 @model_argument
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", nargs=-1, metavar="[FILE...]")
 @option(
     "--color/--no-color",
     heading="Output",
@@ -52,9 +54,23 @@ _BACKGROUNDS = (None, 230, 222, 215, 209, 203)
     metavar="FILE",
     help="Write the painted text as a picture.",
 )
+@option(
+    "--table",
+    heading="Output",
+    metavar="FILE",
+    help="Write a table (.csv, .tsv), a row a document or what the next two options say.",
+)
+@option("--words", heading="Output", is_flag=True, help="With --table: a row a word.")
+@option("--characters", heading="Output", is_flag=True, help="With --table: a row a character.")
+@option(
+    "--pairs",
+    heading="Measure",
+    metavar="FILE",
+    help="In place of FILE a table (.csv, .tsv) of two columns: which of the texts is likelier?",
+)
 @option("--force", heading="Output", is_flag=True, help="Replace files that exist.")
 @streams_option
-@options_of(CorpusConfig, leave_out=READING)
+@options_of(CorpusConfig, leave_out=READING_APART)
 @options_of(MachineConfig)
 @json_option
 def score(
@@ -63,6 +79,10 @@ def score(
     color: bool | None,
     html_file: str | None,
     png_file: str | None,
+    table: str | None,
+    words: bool,
+    characters: bool,
+    pairs: str | None,
     force: bool,
     streams: int,
     as_json: bool,
@@ -74,12 +94,22 @@ def score(
     chargen score checkpoints/mybook chapter9.txt         painted
     chargen score checkpoints/mybook chapter9.txt > bits  a line a character
     chargen score checkpoints/mybook chapter9.txt --html surprise.html
+    chargen score checkpoints/mybook chapters/ --table words.csv --words
+    chargen score checkpoints/mybook --pairs sentences.tsv
     echo 'It was' | chargen score checkpoints/mybook - --json
     """
     machine, reading = split_options(options, MachineConfig, CorpusConfig)
+    _check(files, reading, table, words, characters, pairs, html_file or png_file)
     written = {"--html": html_file, "--png": png_file}
-    check_files(written, force, drawn=("--png",))
+    check_files({**written, "--table": table}, force, drawn=("--png",))
     lm = load_model(directory, machine)
+    if pairs is not None:
+        tell(score_pairs(lm, pairs, reading, table, streams), as_json)
+        return
+    if table is not None:
+        unit = "words" if words else "characters" if characters else "documents"
+        tell(score_documents(lm, files, reading, table, unit, streams), as_json)
+        return
     read = read_text(files, reading_of(lm, files, reading))
     result = lm.score(read, streams=streams, as_is=True)
     text = result.text
@@ -103,6 +133,28 @@ def score(
     else:
         for character, value in zip(text, surprise, strict=True):
             click.echo(f"{value:.3f}\t{visible_json(json.dumps(character, ensure_ascii=False))}")
+
+
+def _check(
+    files: tuple[str, ...],
+    reading: CorpusConfig,
+    table: str | None,
+    words: bool,
+    characters: bool,
+    pairs: str | None,
+    painted: str | None,
+) -> None:
+    """Refuse options that do not go together."""
+    if (not files) == (pairs is None):
+        raise click.UsageError("give either FILE or --pairs")
+    if (table or pairs) and painted:
+        raise ConfigError("--html and --png paint one text: leave --table and --pairs out")
+    if (words or characters) and (table is None or pairs is not None):
+        raise ConfigError("--words and --characters are rows of a text's table: give --table")
+    if words and characters:
+        raise ConfigError("--words and --characters are two tables: give one of them")
+    if reading.documents is not None and (table is None or pairs is not None):
+        raise ConfigError("--documents is for the rows of a text's table: give --table")
 
 
 def _write(files: dict[str, str | None], text: str, surprise: list[float], title: str) -> None:

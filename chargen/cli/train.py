@@ -34,6 +34,28 @@ from chargen.text.config import CorpusConfig
 )
 @resume_option
 @option(
+    "--from",
+    "start_from",
+    heading="Model",
+    type=click.Path(),
+    metavar="DIR",
+    help="Begin with the weights of a trained model; the vocabulary grows by new characters.",
+)
+@option(
+    "--replay",
+    heading="Text",
+    metavar="CORPUS",
+    help="With --from: old text that is mixed in, so that the model keeps what it knew.",
+)
+@option(
+    "--replay-share",
+    heading="Text",
+    type=float,
+    default=0.1,
+    metavar="SHARE",
+    help="Of old text in all that is read.",
+)
+@option(
     "--cool-down",
     heading="Output",
     type=float,
@@ -57,6 +79,9 @@ def train(
     corpora: tuple[str, ...],
     out: str | None,
     resumed: str | None,
+    start_from: str | None,
+    replay: str | None,
+    replay_share: float,
     cool_down: float | None,
     force: bool,
     tensorboard: str | None,
@@ -74,6 +99,7 @@ def train(
     chargen train mybook.txt --minutes 10
     chargen train drafts/ --glob '*.md' --out checkpoints/drafts --epochs 20
     xzcat old.xz | chargen train - --out checkpoints/old --encoding latin-1
+    chargen train more.txt --from checkpoints/mybook --replay mybook.txt
     chargen train --resume checkpoints/drafts
     chargen train --resume checkpoints/drafts --cool-down 5 --out cooled
 
@@ -92,10 +118,22 @@ def train(
     if resumed is not None:
         result = chargen.resume(resumed, cool_down=cool_down, out=out, **told, **budget)
     else:
-        result = chargen.train(corpora, out, force=force, **told, **options)
+        started: dict[str, Any] = {
+            "start_from": start_from,
+            "replay": replay,
+            "replay_share": replay_share,
+        }
+        result = chargen.train(corpora, out, force=force, **started, **told, **options)
     if not distributed.is_main():
         return 0  # torchrun would end the others at the first code that is not 0
     _tell(result, as_json, quiet)
+    if result.finished and result.worse_than_uniform:
+        say(
+            f"chargen: {result.directory} is worse than a guess of all symbols alike, "
+            f"{result.valid_bits:.1f} bits per character against {result.uniform_bits:.1f}: train "
+            "anew with a lower --learning-rate"
+        )
+        return 1
     return 0 if result.finished else 128 + signal.SIGINT
 
 

@@ -198,9 +198,9 @@ def _is_export(directory: Path) -> bool:
         return False
 
 
-def default_out(directory: str) -> str:
+def default_out(directory: str, kind: str = "onnx") -> str:
     """Where an export goes that was given no place: beside the user, named after the model."""
     name = Path(os.path.abspath(directory)).name  # noqa: PTH100
     if not name:
         raise CheckpointError(f"{directory} has no name: give the export a place with --out")
-    return f"{name}-onnx"
+    return f"{name}.html" if kind == "html" else f"{name}-onnx"

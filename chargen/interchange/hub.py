@@ -57,6 +57,8 @@ def push(
     public: bool = False,
     training: bool = False,
     message: str | None = None,
+    license: str | None = None,
+    language: str | None = None,
 ) -> Pushed:
     """Send a checkpoint to the hub, as one commit that replaces the one there.
 
@@ -73,20 +75,23 @@ def push(
         Send also what going on with the run needs.
     message : str, optional
         Of the commit.
+    license, language : str, optional
+        For the card, as the hub writes them: ``mit``, ``en``.
 
     Raises
     ------
     CheckpointError
         Where there is no checkpoint, or the hub refuses or cannot be reached.
     ConfigError
-        Where `repo` can be no name.
+        Where `repo` can be no name, or the card's header is not as it must be.
     MissingExtraError
         Without huggingface_hub.
     """
     stored = checkpoint.load(directory, training=training)
     contents = checkpoint.packed(stored if training else _without_folders(stored))
-    contents[CARD] = _card(stored)
+    asked = {"license": license, "language": language}
     with _hub(repo) as api:
+        contents[CARD] = _card(stored, {name: value for name, value in asked.items() if value})
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
         url = api.create_repo(repo, private=not public, exist_ok=True)
@@ -179,6 +184,9 @@ def _without_folders(stored: Checkpoint) -> Checkpoint:
     corpus = dict(config["corpus"])
     if isinstance(corpus.get("arguments"), list):
         corpus["arguments"] = [_last_part(name) for name in corpus["arguments"]]
+    for name in ("start_from", "replay"):
+        if isinstance(corpus.get(name), str):
+            corpus[name] = _last_part(corpus[name])
     options = corpus.get("config")
     if isinstance(options, dict) and options.get("valid"):
         corpus["config"] = options | {"valid": _last_part(options["valid"])}
@@ -191,19 +199,77 @@ def _last_part(name: Any) -> str:
     return PureWindowsPath(str(name)).name or str(name)
 
 
-def _card(stored: Checkpoint) -> bytes:
-    """The card of the folder, or a short one, with the header that the hub looks for."""
+def _card(stored: Checkpoint, asked: dict[str, str]) -> bytes:
+    """The card of the folder, or a short one, with the header that the hub looks for.
+
+    What stands in the card's own header stays; what is `asked` for goes before both.
+    """
+    from huggingface_hub.repocard import RepoCard
+    from huggingface_hub.repocard_data import CardData
+
     assert stored.path is not None
     cards = [stored.path / name for name in _CARDS if (stored.path / name).is_file()]
-    if cards:
-        text = cards[0].read_text(encoding="utf-8", errors="replace")
-    else:
-        text = (
-            f"# A {stored.kind} of chargen\n\nA character-level model. To use it:\n\n"
-            "    chargen pull USER/NAME --out checkpoints/name\n"
+    text = (
+        cards[0].read_text(encoding="utf-8", errors="replace")
+        if cards
+        else f"# A {stored.kind} of chargen\n\nA character-level model. To use it:\n\n"
+        "    chargen pull USER/NAME --out checkpoints/name\n"
+    )
+    try:
+        card: Any = RepoCard(text)
+    except Exception as error:  # that of YAML, which is not among our dependencies, or ValueError
+        raise ConfigError(f"{cards[0]}: its header between --- and --- is no YAML") from error
+    header: Any = CardData(**{**_metadata(stored), **card.data.to_dict(), **asked})
+    return f"---\n{header.to_yaml()}\n---\n\n{card.text.lstrip()}".encode()
+
+
+def _metadata(stored: Checkpoint) -> dict[str, Any]:
+    """What is known of a model, by the hub's names for it."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    config: Any = stored.documents.get("config") or {}
+    writes = "model" in config
+    network = config["model"] if writes else config["encoders"][0]
+    names = (config.get("corpus") or {}).get("arguments") if writes else config.get("data")
+    names = [_last_part(name) for name in names or ()]
+    datasets = [_DATASETS[name] for name in names if name in _DATASETS]
+    results = config.get("results") or {}
+    task = "text-generation" if writes else "text-classification"
+    found = [
+        EvalResult(
+            task_type=task,
+            dataset_type=datasets[0] if datasets else "text",
+            dataset_name=", ".join(names) or "text",
+            dataset_split="validation",
+            metric_type=metric,
+            metric_value=results[name],
         )
-    header = "---\nlibrary_name: chargen\ntags:\n- character-level\n- lstm\n---\n\n"
-    return (text if text.startswith("---\n") else header + text).encode()
+        for name, metric in _METRICS.items()
+        if results.get(name) is not None
+    ]
+    data: Any = ModelCardData(
+        library_name="chargen",
+        pipeline_tag=task,
+        tags=["character-level", str(network["cell"])],
+        datasets=datasets or None,
+        model_name=stored.path.name if stored.path else "model",
+        eval_results=found or None,
+    )
+    known: dict[str, Any] = data.to_dict()
+    return known
+
+
+_METRICS = {
+    "valid_bits_per_char": "bits_per_character",
+    "valid_accuracy": "accuracy",
+    "valid_macro_f1": "f1",
+}
+_DATASETS = {
+    "imdb": "stanfordnlp/imdb",
+    "shakespeare": "karpathy/tiny_shakespeare",
+    "sst2": "stanfordnlp/sst2",
+}
+"""Those of our names that the hub has too, by its own."""
 
 
 def _is_ours(name: str) -> bool:
@@ -269,6 +335,11 @@ def _hub(repo: str) -> Iterator[Any]:
         raise
     except hub.HFValidationError as error:
         raise ConfigError(f"{repo!r} names no repository: it is USER/NAME") from error
+    except ValueError as error:
+        if "README.md" not in str(error):
+            raise
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"the hub refuses the card of {repo}: {reason[:300]}") from error
     except hub.LocalTokenNotFoundError as error:
         raise CheckpointError(f"{repo}: {_LOG_IN}") from error
     except hub.RevisionNotFoundError as error:

@@ -38,7 +38,7 @@ def corpus_resumed(
     directory: str, saved: dict[str, Any], reverse: bool, reporter: Reporter
 ) -> Corpus:
     """The text that a run began with; see `chargen.resume` on one that was edited."""
-    names, config = saved["arguments"], _saved_config(directory, saved)
+    names, config = saved["arguments"], saved_config(directory, saved)
     gone = [] if names else ["the given text"]
     gone += [name for name in (*names, config.valid) if name is not None and not is_there(name)]
     if gone and (text := cached_corpus(saved["key"])):
@@ -63,14 +63,15 @@ def corpus_again(where: str, saved: dict[str, Any], reverse: bool, reporter: Rep
             f"the text that {where} was reading came from {origin} and is no longer in the cache"
         )
     text = load_corpus(
-        saved["arguments"], _saved_config(where, saved), reverse=reverse, progress=reporter.stage
+        saved["arguments"], saved_config(where, saved), reverse=reverse, progress=reporter.stage
     )
     if text.key != saved["key"]:
         raise _changed(where, saved)
     return text
 
 
-def _saved_config(where: str, saved: dict[str, Any]) -> CorpusConfig:
+def saved_config(where: str, saved: dict[str, Any]) -> CorpusConfig:
+    """How the corpus of a run was read."""
     return storage.config_from_json(
         CorpusConfig, saved["config"], f"{where}: corpus of config.json"
     )

@@ -22,7 +22,8 @@ from chargen.storage import checkpoint
 from chargen.storage.outputs import refuse_to_overwrite, writing_lock
 from chargen.text.corpus import Corpus
 from chargen.text.vocabulary import Vocabulary
-from chargen.training.corpora import corpus_on_all_ranks, corpus_resumed
+from chargen.training.continuing import corpus_continued
+from chargen.training.corpora import corpus_on_all_ranks, corpus_resumed, saved_config
 from chargen.training.language_modelling import LanguageModelling
 from chargen.training.loop import Loop
 from chargen.training.reporting import Log, Reporter, followed
@@ -222,9 +223,14 @@ class SavedRun:
         """
         where, saved = str(self.directory), self.documents["corpus"]
         reverse = self.model.config.direction == "backward"
-        text = corpus_on_all_ranks(
-            ranks, lambda: corpus_resumed(where, saved, reverse, reporter), saved, reverse
-        )
+
+        def load() -> Corpus:
+            if "start_from" not in saved:
+                return corpus_resumed(where, saved, reverse, reporter)
+            config = saved_config(where, saved)
+            return corpus_continued(where, saved, config, self.vocabulary, reverse)
+
+        text = corpus_on_all_ranks(ranks, load, saved, reverse)
         if text.vocabulary != self.vocabulary:
             raise CheckpointError(f"{where}: vocabulary.json is not that of the corpus")
         streams = self.config.batch_size or 0

@@ -16,7 +16,7 @@ from chargen.lm import recipes
 from chargen.lm.config import ModelConfig, TrainConfig, required
 from chargen.options import split_options
 from chargen.runtime.device import device_of
-from chargen.runtime.distributed import Ranks
+from chargen.runtime.distributed import Ranks, one_process_only
 from chargen.runtime.precision import (
     REFERENCE_FLOPS,
     PrecisionChoice,
@@ -34,6 +34,7 @@ from chargen.text.fetching import valid_part
 from chargen.text.files import refuse_text
 from chargen.text.given import given_texts
 from chargen.text.sources import corpus_name
+from chargen.training.continuing import Start, read_start
 from chargen.training.corpora import corpus_on_all_ranks
 from chargen.training.reporting import Log, Reporter, followed
 from chargen.training.session import Run, Session
@@ -52,6 +53,9 @@ def train(
     config: TrainConfig | None = None,
     model: ModelConfig | None = None,
     reading: CorpusConfig | None = None,
+    start_from: str | Path | None = None,
+    replay: str | Path | None = None,
+    replay_share: float = 0.1,
     force: bool = False,
     reporter: Reporter | None = None,
     tensorboard: str | Path | None = None,
@@ -71,6 +75,13 @@ def train(
         as long as its encoding is in the cache.
     config, model, reading : TrainConfig, ModelConfig, CorpusConfig, optional
         How to train, what, and how the text is read; `options` go before their fields.
+    start_from : path, optional
+        A language model whose weights the run begins with: its sizes stay, its vocabulary grows by
+        the characters of the text, the rate is a third, and without a budget the passes are few.
+    replay : name or path, optional
+        With `start_from`: a corpus of old text, pieces of which are mixed in.
+    replay_share : float
+        Of old text in all that is read.
     force : bool
         Replace what stands at `out`.
     reporter : Reporter, optional
@@ -88,6 +99,8 @@ def train(
     --------
     >>> run = chargen.train("mybook.txt", "checkpoints/mybook", minutes=5)  # doctest: +SKIP
     """
+    if replay is not None and start_from is None:
+        raise ConfigError("--replay is old text for a model that goes on: give --from DIR too")
     arguments, texts = _named(corpus, texts)
     if texts is not None and len(texts) > 1 and getattr(reading, "documents", None) is None:
         options.setdefault("documents", "rows")
@@ -104,21 +117,28 @@ def train(
             return configs
 
         train_config, model_config, corpus_config = ranks.shared(claim)
+        start = None
+        if start_from is not None:
+            one_process_only("training on from a model")
+            start = read_start(start_from, replay, replay_share)
+            model_config = start.model_config(model_config)
+            corpus_config = start.reading(corpus_config, arguments)
         log = Log()
         events = followed(log, tensorboard if ranks.is_main else None, directory.name)
         stack.enter_context(events)
         reverse = model_config.direction == "backward"
-        text, corpus_saved = _read(arguments, texts, corpus_config, reverse, ranks, reporter)
+        text, corpus_saved = _read(arguments, texts, corpus_config, reverse, ranks, reporter, start)
         model_config = replace(model_config, vocabulary_size=text.vocabulary.size)
         device = device_of(train_config, ranks)
-        plan, precision = _plan(model_config, train_config, text, device, ranks, reporter)
+        plan, precision = _plan(model_config, train_config, text, device, ranks, reporter, start)
         seed_everything(plan.train.seed, plan.train.deterministic)
         documents = {
             "corpus": corpus_saved,
             "plan": {"reading": plan.characters_read, "reasons": plan.reasons},
             "precision": precision,
         }
-        session = Session(directory, text, device, ranks, reporter, log, documents)
+        weights = start.weights(text.vocabulary) if start else None
+        session = Session(directory, text, device, ranks, reporter, log, documents, weights)
         return session.run(session.loop(plan))
 
 
@@ -141,20 +161,21 @@ def _read(
     reverse: bool,
     ranks: Ranks,
     reporter: Reporter,
+    start: Start | None,
 ) -> tuple[Corpus, dict[str, Any]]:
     """The corpus of a new run, and what its checkpoint says of it."""
     if config.valid is None and (part := valid_part(arguments)):
         config = replace(config, valid=part)
         reporter.note(f"validation text: {part}")
-    saved = {"arguments": arguments, "config": asdict(config)}
-    text = corpus_on_all_ranks(
-        ranks,
-        lambda: load_corpus(
-            arguments, config, texts=texts, reverse=reverse, progress=reporter.stage
-        ),
-        saved,
-        reverse,
-    )
+    saved: dict[str, Any] = {"arguments": arguments, "config": asdict(config)}
+
+    def load() -> Corpus:
+        if start is not None:
+            return start.corpus(arguments, config, texts, reporter)
+        return load_corpus(arguments, config, texts=texts, reverse=reverse, progress=reporter.stage)
+
+    text = corpus_on_all_ranks(ranks, load, saved, reverse)
+    saved |= start.saved() if start else {}
     for note in text.notes:
         reporter.note(note)
     return text, {**saved, "key": text.key}
@@ -167,13 +188,16 @@ def _plan(
     device: torch.device,
     ranks: Ranks,
     reporter: Reporter,
+    start: Start | None,
 ) -> tuple[recipes.Plan, str]:
     """Every choice that was left open, and the precision, made on rank 0 for all."""
     precision = ranks.shared(lambda: _precision(train_config, device))
     speed = ranks.size * REFERENCE_FLOPS / precision.seconds_per_step
 
     def choose() -> recipes.Plan:
-        plan = recipes.plan(model_config, train_config, len(text.train), speed)
+        train = start.train_config(train_config, len(text.train)) if start else train_config
+        plan = recipes.plan(model_config, train, len(text.train), speed)
+        plan = start.plan(plan, train) if start else plan
         ranks.columns(required(plan.train.batch_size))  # refuses too few
         return plan
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from chargen.errors import CheckpointError
 from chargen.language_model import LanguageModel
@@ -41,6 +43,8 @@ class Run:
         In the training loop.
     valid_nats, valid_bits : float or None
         Of the best weights, per character; None without validation text.
+    uniform_bits : float
+        What a guess of all symbols alike would come to, per character.
     finished : bool
         False where it was interrupted: `resume` goes on.
     sample : str
@@ -52,8 +56,17 @@ class Run:
     seconds: float
     valid_nats: float | None
     valid_bits: float | None
+    uniform_bits: float
     finished: bool
     sample: str
+
+    @property
+    def worse_than_uniform(self) -> bool:
+        """Whether the model is worse than a guess of all symbols alike.
+
+        One that has hardly begun is as good as that guess, a little more or less.
+        """
+        return self.valid_bits is not None and self.valid_bits > self.uniform_bits + 0.1
 
 
 @dataclass
@@ -67,11 +80,15 @@ class Session:
     reporter: Reporter
     log: Log  # of what was done before, and then of all
     documents: dict[str, Any]  # what the checkpoint says of "corpus", "plan" and "precision"
+    weights: dict[str, Tensor] | None = None  # what a new run begins with, else random ones
 
     def loop(self, plan: recipes.Plan) -> Loop[LanguageModelling]:
-        """A loop over a model with fresh weights, whose checkpoints go to `directory`."""
+        """A loop over a new model, whose checkpoints go to `directory`."""
+        model = CharLM(plan.model)
+        if self.weights is not None:
+            model.load_state_dict(self.weights)
         task = LanguageModelling(
-            CharLM(plan.model).to(self.device),
+            model.to(self.device),
             plan,
             self.text.train,
             self.text.valid,
@@ -122,6 +139,7 @@ class Session:
             loop.progress.seconds,
             nats,
             None if nats is None else bits(nats),
+            bits(self._per_character(math.log(self.text.vocabulary.size)) or 0.0),
             loop.finished,
             self._draw(loop.task.model.eval(), loop.task.config.seed),
         )

@@ -42,3 +42,19 @@ def test_a_classifier_is_refused(chargen: Command, tmp_path: Path) -> None:
     result = chargen("export", "checkpoints/sentiment", "--out", tmp_path / "web")
     assert result.code == 1
     assert "classifier" in result.err
+
+
+def test_a_page(chargen: Command, trained: Path, tmp_path: Path) -> None:
+    page = tmp_path / "fox.html"
+    asked = ("export", trained, "--format", "html", "--output", page)
+    result = chargen(*asked, "--json")
+    assert (result.code, result.err) == (0, "")
+    found = json.loads(result.out)
+    assert found == {"format": "html", "file": str(page), "bytes": page.stat().st_size}
+    assert "<title>fox</title>" in page.read_text("utf-8")
+    refused = chargen(*asked)
+    assert (refused.code, refused.out) == (2, "")
+    assert "--force" in refused.err
+    assert chargen(*asked, "--force").code == 0
+    folder = chargen(*asked[:-1], tmp_path)
+    assert folder.err == f"chargen: --output {tmp_path} is a folder: name a file\n"

@@ -130,7 +130,7 @@ def test_headings(ctx: click.Context) -> None:
 def test_commands_stand_under_headings() -> None:
     text = CliRunner().invoke(cli, ["--help"], prog_name="chargen").output
     measure = text[text.index("\nMeasure:\n") : text.index("\nTexts:\n")]
-    for name in ("evaluate", "score", "info", "memorization", "plot"):
+    for name in ("evaluate", "score", "encode", "info", "memorization", "plot"):
         assert f"  {name} " in measure
     assert "\nCommands:\n" not in text
 

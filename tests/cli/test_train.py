@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import lzma
+import math
 import os
 import sys
 from pathlib import Path
@@ -244,3 +245,49 @@ def test_small_texts_and_large_numbers(
     assert result.code == 0, result.err
     assert note in result.err
     assert len(chargen("sample", out, "--length", 5).out) >= 1
+
+
+@pytest.mark.parametrize("level", ["char", "byte"])
+def test_a_model_that_is_worse_than_a_guess_is_kept_and_said_to_be(
+    chargen: Command, corpus: Path, tmp_path: Path, level: str
+) -> None:
+    out = tmp_path / "m"
+    asked = ("train", corpus, "--out", out, "--level", level, "--quiet", *STEPS)
+    diverging = ("--learning-rate", 1e4, "--optimizer", "adamw", "--eval-every", 20)
+    result = chargen(*asked, *diverging, "--json")
+    assert result.code == 1
+    found = json.loads(result.out)
+    assert found["finished"]
+    symbols = 256 if level == "byte" else 1 + len(set(TEXT))
+    assert found["uniform_bits"] == pytest.approx(math.log2(symbols))
+    assert result.err == (
+        f"chargen: {out} is worse than a guess of all symbols alike, {found['valid_bits']:.1f} "
+        f"bits per character against {found['uniform_bits']:.1f}: train anew with a lower "
+        "--learning-rate\n"
+    )
+    assert chargen("sample", out, "--length", 5, "--seed", 1).code == 0
+    assert chargen("train", "--resume", out, "--quiet").code == 1
+    assert chargen(*asked, "--force").code == 0
+    assert chargen(*asked, "--force", "--steps", 1).code == 0  # as good as a guess
+
+
+def test_going_on_with_new_text(
+    chargen: Command, corpus: Path, trained: Path, tmp_path: Path
+) -> None:
+    new = tmp_path / "new.txt"
+    new.write_text("the qu\u00e9ck dog jumps over the brown fox.\n" * 60, "utf-8")
+    asked = ("train", new, "--from", trained, "--out", tmp_path / "m", "--steps", 8)
+    result = chargen(*asked, "--batch-size", 4, "--replay", corpus, "--replay-share", 0.3)
+    assert result.code == 0, result.err
+    assert f"sizes and weights are those of {trained}" in result.err
+    assert "1 symbols are new to the model" in result.err
+    again = chargen("train", "--resume", tmp_path / "m", "--steps", 12, "--json")
+    assert json.loads(again.out)["steps"] == 12
+    refused = chargen("train", "--resume", tmp_path / "m", "--from", trained)
+    assert (refused.code, refused.out) == (2, "")
+    assert "leave --from out" in refused.err
+    for option in (("--hidden-size", 64), ("--replay-share", 0)):
+        result = chargen(*asked, "--force", *option)
+        assert result.code == 2
+        assert option[0] in result.err
+        assert result.err.count("\n") == 1

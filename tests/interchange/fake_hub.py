@@ -82,7 +82,9 @@ def hub() -> Iterator[Hub]:
             elif path == "/api/repos/create":
                 self.create(json.loads(data))
             elif path == "/api/validate-yaml":
-                self.answer(200, {"errors": [], "warnings": []})
+                wrong = "license: nobody-knows" in json.loads(data)["content"]
+                errors = [{"message": '"license" must be one of mit, ...'}] if wrong else []
+                self.answer(400 if wrong else 200, {"errors": errors, "warnings": []})
             elif found := re.fullmatch(r"/api/models/(.+)/preupload/main", path):
                 files = [
                     {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,7 +53,7 @@ def test_there_and_back(server: Hub, fox: Path) -> None:
     assert set(sent.commits[-1]) == set(pushed.files) >= {"manifest.json", "README.md"}
     assert not any(name.startswith("training/") for name in pushed.files)
     assert str(fox.parent).encode() not in b"".join(sent.commits[-1].values())
-    assert sent.commits[-1]["README.md"].startswith(b"---\nlibrary_name: chargen\n")
+    assert b"library_name: chargen\n" in sent.commits[-1]["README.md"].partition(b"---\n\n")[0]
     where = hub.pull("anna/fox")
     assert where == Path("checkpoints/fox")
     assert _files(where) == set(pushed.files)
@@ -59,6 +61,58 @@ def test_there_and_back(server: Hub, fox: Path) -> None:
     assert lm.generate(max_chars=50, seed=1) == chargen.load(fox).generate(max_chars=50, seed=1)
     with pytest.raises(ConfigError, match="exists"):
         hub.pull("anna/fox")
+
+
+def _card(sent: bytes) -> Any:
+    from huggingface_hub import ModelCard
+
+    return ModelCard(sent.decode())
+
+
+def test_the_card_says_what_is_known(server: Hub, fox: Path, tmp_path: Path) -> None:
+    bits = checkpoint.load(fox).document("config")["results"]["valid_bits_per_char"]
+    hub.push(fox, "anna/fox", language="en")
+    card = _card(server.repositories["anna/fox"].commits[-1]["README.md"]).data
+    assert (card.library_name, card.pipeline_tag) == ("chargen", "text-generation")
+    assert (card.language, card.license, card.datasets) == ("en", None, None)
+    assert card.tags == ["character-level", "lstm"]
+    (figure,) = card.eval_results
+    assert (figure.metric_type, figure.metric_value) == ("bits_per_character", bits)
+    assert (figure.dataset_name, card.model_name) == ("fox.txt", "fox")
+    hub.push("sentiment", "anna/mood")
+    card = _card(server.repositories["anna/mood"].commits[-1]["README.md"])
+    assert card.data.pipeline_tag == "text-classification"
+    assert {figure.metric_type for figure in card.data.eval_results} == {"accuracy", "f1"}
+    assert card.text.lstrip().startswith("# ")
+
+
+def test_a_card_of_ones_own_stays(server: Hub, fox: Path, tmp_path: Path) -> None:
+    mine = Path(shutil.copytree(fox, tmp_path / "mine"))
+    (mine / "README.md").write_text(
+        "---\nlicense: cc0-1.0\ntags: [\u732b]\nauthor: 'a: b'\n---\n# Mine\n\n---\nmore\n", "utf-8"
+    )
+    hub.push(mine, "anna/mine")
+    card = _card(server.repositories["anna/mine"].commits[-1]["README.md"])
+    assert card.data.to_dict().items() >= {"license": "cc0-1.0", "author": "a: b"}.items()
+    assert (card.data.tags, card.data.pipeline_tag) == (["\u732b"], "text-generation")
+    assert card.text.lstrip() == "# Mine\n\n---\nmore\n"
+    hub.push(mine, "anna/mine", license="mit")
+    card = _card(server.repositories["anna/mine"].commits[-1]["README.md"])
+    assert card.data.license == "mit"
+
+
+@pytest.mark.parametrize("header", ["a: [", "- a", "a: b: c", "'"])
+def test_a_header_that_is_no_yaml(server: Hub, fox: Path, tmp_path: Path, header: str) -> None:
+    mine = Path(shutil.copytree(fox, tmp_path / "mine"))
+    (mine / "README.md").write_text(f"---\n{header}\n---\n# Mine\n")
+    with pytest.raises(ConfigError, match="README.md: its header between --- and --- is no YAML"):
+        hub.push(mine, "anna/mine")
+    assert server.asked == []
+
+
+def test_a_card_that_the_hub_refuses(server: Hub, fox: Path) -> None:
+    with pytest.raises(ConfigError, match="the hub refuses the card of anna/fox: .*must be one of"):
+        hub.push(fox, "anna/fox", license="nobody-knows")
 
 
 def test_a_run_goes_on_elsewhere(server: Hub, fox: Path, tmp_path: Path) -> None:

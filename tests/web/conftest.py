@@ -12,8 +12,6 @@ import pytest
 
 import chargen
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-
 TEXT = "the quick brown fox jumps over the lazy dog, and the dog sleeps on.\n" * 200
 SMALL: dict[str, Any] = {"hidden_size": 32, "batch_size": 4, "window": 32, "precision": "float32"}
 
@@ -42,18 +40,6 @@ def address(folder: Path) -> Iterator[str]:
 
     with served(folder) as found:
         yield found
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """Debian's chromium, driven by Playwright."""
-    api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    if CHROMIUM is None:
-        pytest.skip("needs chromium (apt-get install chromium)")
-    with api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 class Person:

@@ -1,0 +1,86 @@
+"""`chargen encode`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from chargen.cli.groups import Command
+from chargen.cli.options import (
+    MachineConfig,
+    check_files,
+    json_option,
+    load_model,
+    model_argument,
+    option,
+    options_of,
+    quiet_option,
+)
+from chargen.cli.tables import READING_APART, documents
+from chargen.cli.terminal import echo_json, say
+from chargen.options import split_options
+from chargen.text.config import CorpusConfig
+
+
+@click.command(cls=Command, heading="Measure")
+@model_argument
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@option(
+    "--output",
+    heading="Output",
+    required=True,
+    metavar="FILE",
+    help="Where the numbers go: .npy, or .csv or .tsv, whose columns have names.",
+)
+@option("--force", heading="Output", is_flag=True, help="Replace a file that exists.")
+@options_of(CorpusConfig, leave_out=READING_APART)
+@options_of(MachineConfig)
+@json_option
+@quiet_option
+def encode(
+    directory: str,
+    files: tuple[str, ...],
+    output: str,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Write documents as vectors, for other programs.
+
+    A row a document: the last layer's last output, its mean and its largest, 3 H numbers, as
+    `LanguageModel.encode` gives them. FILE is all that `chargen train` takes as a CORPUS; documents
+    are apart as --documents says, else as in training, else each file is one.
+
+    \b
+    chargen encode checkpoints/mybook letters/ --output letters.npy
+    chargen encode reviews films.csv --documents rows --output films.tsv
+    """
+    machine, reading = split_options(options, MachineConfig, CorpusConfig)
+    check_files({"--output": output}, force)
+    lm = load_model(directory, machine)
+    import numpy as np
+
+    from chargen.interchange.score_tables import delimiter_of, write_rows
+    from chargen.storage.whole_files import whole_file
+
+    plain = output.lower().endswith(".npy")
+    delimiter = "" if plain else delimiter_of(output, "--output (else .npy)")
+    sources, texts = zip(*documents(lm, files, reading), strict=True)
+    found = lm.encode(texts)  # (N, 3 H)
+    if plain:
+        with whole_file(output) as file:
+            np.save(file, found)
+    else:
+        units = range(found.shape[1] // 3)
+        names = [f"{kind}_{unit}" for kind in ("last", "mean", "largest") for unit in units]
+        rows = (
+            {"document": number, "source": source, **dict(zip(names, row.tolist(), strict=True))}
+            for number, (source, row) in enumerate(zip(sources, found, strict=True), 1)
+        )
+        write_rows(output, delimiter, rows)
+    if as_json:
+        echo_json({"file": output, "documents": len(found), "numbers": found.shape[1]})
+    elif not quiet:
+        say(f"{len(found):,} documents of {found.shape[1]:,} numbers each")

@@ -1,0 +1,139 @@
+"""Tables that commands make of texts: documents read one by one, and their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import click
+
+from chargen.cli.evaluate import READING
+from chargen.cli.options import reading_of
+from chargen.cli.terminal import echo_json, visible
+from chargen.errors import ConfigError, CorpusError
+from chargen.text.config import CorpusConfig
+
+READING_APART = tuple(name for name in READING if name != "documents")
+
+
+def documents(lm: Any, files: tuple[str, ...], asked: CorpusConfig) -> Iterator[tuple[str, str]]:
+    """Source and text of each document: apart as asked, else as in training, else file by file.
+
+    Raises
+    ------
+    CorpusError
+        Where one cannot be read, or there is none.
+    """
+    from chargen.text.sources import read, resolve
+    from chargen.text.symbols import SEPARATOR
+
+    reading = reading_of(lm, files, asked)
+    reading = replace(reading, documents=asked.documents or reading.documents or "files")
+    found = False
+    for source in resolve(files, reading):
+        for text in filter(None, "".join(read([source], reading)).split(SEPARATOR)):
+            found = True
+            yield source.name, text
+    if not found:
+        raise CorpusError(f"{', '.join(files)}: there is no text")
+
+
+def score_documents(
+    lm: Any, files: tuple[str, ...], asked: CorpusConfig, table: str, unit: str, streams: int
+) -> dict[str, Any]:
+    """Write the table of `chargen score --table`; return the figures of all documents together.
+
+    Each document is scored by itself, to its end where the model keeps documents apart.
+    """
+    from chargen.interchange import score_tables
+    from chargen.text.symbols import SEPARATOR
+
+    delimiter = score_tables.delimiter_of(table, "--table")
+    end = "" if lm.vocabulary.separator_id is None else SEPARATOR
+    total = {"documents": 0, "characters": 0, "bits": 0.0}
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for number, (source, text) in enumerate(documents(lm, files, asked), 1):
+            score = lm.score(text + end, streams=streams, as_is=True)
+            figures = score_tables.document_row(score)
+            total["documents"] = number
+            total["characters"] += figures["characters"]
+            total["bits"] += figures["bits"]
+            for row in score_tables.ROWS[unit](score):
+                yield {"document": number, "source": source, **row}
+
+    score_tables.write_rows(table, delimiter, rows())
+    return {**total, "bits_per_char": total["bits"] / total["characters"], "table": table}
+
+
+def score_pairs(
+    lm: Any, pairs: str, asked: CorpusConfig, table: str | None, streams: int
+) -> dict[str, Any]:
+    """In how many pairs of texts the first is likelier as a whole; written where `table` says."""
+    from chargen.interchange import score_tables
+
+    delimiter = score_tables.delimiter_of(table, "--table") if table else ""
+    header, texts = read_pairs(pairs, asked)
+    rows = []
+    for number, pair in enumerate(texts, 1):
+        found = [
+            score_tables.document_row(lm.score(text, streams=streams))["bits"] for text in pair
+        ]
+        row = {"pair": number, "first": pair[0], "second": pair[1]}
+        bits = {"first_bits": found[0], "second_bits": found[1]}
+        rows.append({**row, **bits, "first_is_likelier": int(found[0] < found[1])})
+    if table:
+        score_tables.write_rows(table, delimiter, rows)
+    accuracy = sum(row["first_is_likelier"] for row in rows) / len(rows)
+    return {"columns": header, "pairs": len(rows), "accuracy": accuracy}
+
+
+def read_pairs(pairs: str, config: CorpusConfig) -> tuple[list[str], list[tuple[str, str]]]:
+    """Header and rows of a table of two columns.
+
+    Raises
+    ------
+    ConfigError, CorpusError
+        Where it is none, or a row has no two texts.
+    """
+    from chargen.text.sources import resolve
+    from chargen.text.tables import open_table
+
+    source, *more = resolve([pairs], config)
+    if more or source.form not in ("csv", "tsv"):
+        raise ConfigError(f"--pairs needs a .csv or .tsv file, {visible(pairs)} is none")
+    table = open_table(source, config, [], config.max_bytes)
+    header = table.columns
+    if len(header) != 2:
+        raise ConfigError(
+            f"--pairs needs two columns, whose names stand in the first line; {source.name} has "
+            f"{', '.join(map(repr, header))}"
+        )
+    sides = [open_table(source, replace(config, text_column=(name,)), []) for name in header]
+    found = []
+    for row in table.whole_rows():
+        first, second = (side.text(row) for side in sides)
+        if not first or not second:
+            raise CorpusError(f"{source.name}, line {row.line}: a text of the pair is empty")
+        found.append((first, second))
+    if not found:
+        raise CorpusError(f"{source.name} has no pairs")
+    return header, found
+
+
+def tell(figures: dict[str, Any], as_json: bool) -> None:
+    """What `score_documents` or `score_pairs` found, on stdout."""
+    if as_json:
+        echo_json(figures)
+    elif "pairs" in figures:
+        first, second = map(visible, figures["columns"])
+        click.echo(
+            f"{first} is likelier than {second} in {figures['accuracy']:.1%} of "
+            f"{figures['pairs']:,} pairs"
+        )
+    else:
+        click.echo(
+            f"{figures['documents']:,} documents, {figures['characters']:,} characters, "
+            f"{figures['bits_per_char']:.3f} bits per character"
+        )

@@ -1,0 +1,83 @@
+"""A trained model as one page of HTML that writes in any browser, without a network."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chargen.errors import ConfigError
+from chargen.interchange.export import symbols
+from chargen.language_model import LanguageModel
+from chargen.lm import storage
+from chargen.plotting import heatmap
+from chargen.plotting.painting import harmless
+from chargen.sampling.detokenizer import TRANSITIONS
+
+_FOLDER = Path(__file__).parent / "page"
+
+
+def model_page(lm: LanguageModel, title: str) -> str:
+    """The page, with the model's weights in it.
+
+    A matrix is kept as float16 where that is exact, as in the models that ship, else as float32:
+    the page's probabilities are the model's either way.
+
+    Parameters
+    ----------
+    lm : LanguageModel
+    title : str
+
+    Raises
+    ------
+    ConfigError
+        For a model that reads from the end of a text.
+    """
+    if lm.backward:
+        raise ConfigError(
+            "a page writes forwards, and this model reads from the end of a text: export it as "
+            "--format onnx"
+        )
+    model, vocabulary = lm.model, lm.vocabulary
+    tensors = storage.pack(model.config, model.state_dict(), vocabulary).tensors["model"]
+    arrays = {name: tensor.float().cpu().numpy() for name, tensor in tensors.items()}
+    weights = {name: _smallest(array) for name, array in arrays.items()}
+    cell, layers = model.config.cell, len(model.layers)
+    description: dict[str, Any] = {
+        "cell": cell,
+        "num_layers": layers,
+        "hidden_size": model.hidden_size,
+        "tied": model.config.tied,
+        "tensors": [(name, a.size, a.itemsize == 2) for name, a in weights.items()],
+        "symbols": symbols(lm),
+        "start_id": vocabulary.start_id,
+        "unknown_id": vocabulary.unknown_id,
+        "separator_id": vocabulary.separator_id,
+        "utf8": TRANSITIONS if vocabulary.level == "byte" else None,
+        "steps": [end for end, _ in heatmap.STEPS[:-1]],
+    }
+    parts = {
+        "title": html.escape(harmless(title, "")),
+        "facts": f"{cell.upper()}, {layers} × {model.hidden_size} units, "
+        f"{model.num_parameters() / 1e6:.2g} million weights, made with chargen.",
+        "style": heatmap.style(),
+        "legend": heatmap.legend(),
+        "description": json.dumps(description).replace("<", "\\u003c"),
+        "weights": base64.b64encode(b"".join(a.tobytes() for a in weights.values())).decode(),
+        "worker": (_FOLDER / "worker.js").read_text("utf-8"),
+        "page": (_FOLDER / "page.js").read_text("utf-8"),
+    }
+    template = (_FOLDER / "page.html").read_text("utf-8")
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], template)
+
+
+def _smallest(array: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
+    with np.errstate(over="ignore"):
+        half = array.astype("<f2")
+    return half if np.array_equal(half, array) else array.astype("<f4")

@@ -1,0 +1,109 @@
+"""Scores as rows: a document, a word or a character each; and tables of rows in files.
+
+Bits are whole multiples of 1/2**24, far finer than a model's own rounding: sums of them are exact,
+so that those of words and of characters are those of their document to the last digit.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chargen.errors import ConfigError, shown
+from chargen.lm.evaluation import Score
+from chargen.storage.whole_files import whole_file
+from chargen.text.files import COMPRESSIONS
+
+Row = Mapping[str, Any]
+
+_FINEST = 2.0**24
+_WORD = re.compile(r"(\S*)(\s?)(\s*)")
+
+
+def surprise(score: Score) -> NDArray[np.float64]:
+    """Bits of each character, (N,)."""
+    bits: NDArray[np.float64] = score.log_probs.astype(np.float64) * (-_FINEST / math.log(2))
+    return np.rint(bits) / _FINEST + 0.0  # no -0.0
+
+
+def document_row(score: Score) -> dict[str, Any]:
+    """The figures of a whole document: in all and per character."""
+    bits, characters = float(surprise(score).sum()), len(score.text)
+    return {
+        "characters": characters,
+        "bits": bits,
+        "nats": bits * math.log(2),
+        "bits_per_char": bits / characters,
+        "perplexity": score.perplexity,
+    }
+
+
+def word_rows(score: Score) -> Iterator[dict[str, Any]]:
+    """A row for each word, which is all between white space.
+
+    `bits` are those of its first letter to its last. That the word ends there is told only by the
+    character after it (Pimentel & Meister 2024), whose bits are `end_bits`, and `space_bits` those
+    of white space beyond. White space that begins a document stands beside a word without letters.
+    """
+    bits = surprise(score)
+    for number, found in enumerate(_WORD.finditer(score.text), 1):
+        if found.end() > found.start():
+            parts = (float(bits[slice(*found.span(group))].sum()) for group in (1, 2, 3))
+            names = ("bits", "end_bits", "space_bits")
+            yield {"word": number, "text": found[1], **dict(zip(names, parts, strict=True))}
+
+
+def character_rows(score: Score) -> Iterator[dict[str, Any]]:
+    """A row for each character."""
+    for number, (character, bits) in enumerate(zip(score.text, surprise(score), strict=True), 1):
+        yield {"character": number, "text": character, "bits": float(bits)}
+
+
+ROWS: dict[str, Callable[[Score], Iterable[dict[str, Any]]]] = {
+    "documents": lambda score: [document_row(score)],
+    "words": word_rows,
+    "characters": character_rows,
+}
+"""What a row is, and the rows of a document."""
+
+
+def delimiter_of(output: str, option: str) -> str:
+    """What separates the columns of a table with this name, which may be compressed.
+
+    Raises
+    ------
+    ConfigError
+    """
+    path = Path(output)
+    suffix = (path.with_suffix("") if path.suffix.lower() in COMPRESSIONS else path).suffix
+    found = {".csv": ",", ".tsv": "\t"}.get(suffix.lower())
+    if found is None:
+        raise ConfigError(f"{option} must end in .csv or .tsv, got {shown(output)}")
+    return found
+
+
+def write_rows(output: str, delimiter: str, rows: Iterable[Row]) -> None:
+    """Write a table in UTF-8, whole or not at all, its header the names of the first row.
+
+    Raises
+    ------
+    CorpusError
+        Where it cannot be written.
+    """
+    rows = iter(rows)
+    first = next(rows, {})
+    with whole_file(output) as file:
+        text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
+        writer = csv.DictWriter(text, list(first), delimiter=delimiter, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(chain([first] if first else [], rows))
+        text.detach()

@@ -1,0 +1,254 @@
+"""A run that begins with the weights of a trained model: new text, and some of the old.
+
+The vocabulary grows by the characters of the new text, the rest of the model stays what it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from chargen.errors import ConfigError, CorpusError
+from chargen.language_model import LanguageModel
+from chargen.lm.config import ModelConfig, TrainConfig
+from chargen.lm.recipes import Plan
+from chargen.options import flag
+from chargen.text.config import CorpusConfig
+from chargen.text.corpus import Corpus, cached_corpus, load_corpus
+from chargen.text.sources import are_tables, is_there
+from chargen.text.vocabulary import ByteVocabulary, CharVocabulary, Vocabulary
+from chargen.training.reporting import Reporter
+
+FEWEST_PASSES, MOST_PASSES, ENOUGH = 3.0, 20.0, 300_000
+"""Passes over the new text, and the characters that are read in them, where no budget is given."""
+
+SLOWER = 1 / 3
+"""Of the rate that a new model would have."""
+
+BLOCK = 4096
+"""Symbols of new text between two pieces of old text, about."""
+
+_RATES = ("vocabulary_size", "dropout", "embedding_dropout", "weight_dropout", "variational")
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run begins with.
+
+    Attributes
+    ----------
+    directory : str
+        Of the model.
+    lm : LanguageModel
+    replay : str or None
+        Corpus of old text that is mixed in.
+    replay_share : float
+        Of all that is read.
+    """
+
+    directory: str
+    lm: LanguageModel
+    replay: str | None = None
+    replay_share: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.replay_share < 1:
+            raise ConfigError(
+                f"--replay-share must be above 0 and below 1, got {self.replay_share}"
+            )
+        if self.replay == "-":
+            raise ConfigError("--replay must be a file, a folder or a name, got '-'")
+
+    def model_config(self, asked: ModelConfig) -> ModelConfig:
+        """The model's sizes with the rates of dropout that are asked for.
+
+        Raises
+        ------
+        ConfigError
+            Where other sizes are asked for.
+        """
+        own = self.lm.model.config
+        for field in fields(ModelConfig):
+            value, known = getattr(asked, field.name), getattr(own, field.name)
+            if field.name not in _RATES and value not in (field.default, known):
+                raise ConfigError(
+                    f"{flag(field)} is that of the model, {known}: leave it out with --from"
+                )
+        return replace(own, **{name: getattr(asked, name) for name in _RATES})
+
+    def reading(self, asked: CorpusConfig, arguments: Sequence[str]) -> CorpusConfig:
+        """How the text is read: as asked, else as the model's was where that matters."""
+        trained, level = self.lm.trained_reading, self.lm.vocabulary.level
+        if asked.level not in ("char", level):
+            raise ConfigError(f"--level is that of the model, {level}: leave it out with --from")
+        documents = trained.get("documents")
+        if documents == "rows" and not (arguments and are_tables(arguments, asked)):
+            documents = "files"
+        return replace(
+            asked,
+            level=level,
+            documents=asked.documents or documents,
+            clean=asked.clean or trained.get("clean"),
+        )
+
+    def corpus(
+        self,
+        arguments: Sequence[str],
+        config: CorpusConfig,
+        texts: Iterable[str] | None,
+        reporter: Reporter,
+    ) -> Corpus:
+        """The new text in the grown vocabulary, with old text among it."""
+        found = load_corpus(arguments, config, texts=texts, progress=reporter.stage)
+        vocabulary = grown(self.lm.vocabulary, found.vocabulary)
+        reverse = self.lm.backward
+        if vocabulary != found.vocabulary or reverse:
+            found = load_corpus(
+                arguments, config, texts=texts, vocabulary=vocabulary, reverse=reverse
+            )
+        if new := vocabulary.size - self.lm.vocabulary.size:
+            reporter.note(f"{new} symbols are new to the model")
+        return mixed(found, config, self.replay, self.replay_share, reverse)
+
+    def train_config(self, asked: TrainConfig, characters: int) -> TrainConfig:
+        """With fewer passes than a new model would have, where no budget is given."""
+        if (asked.minutes, asked.epochs, asked.steps) != (None, None, None):
+            return asked
+        passes = min(MOST_PASSES, max(FEWEST_PASSES, ENOUGH / characters))
+        return replace(asked, epochs=round(passes, 1))
+
+    def plan(self, made: Plan, asked: TrainConfig) -> Plan:
+        """The recipe's choices for a model that is not new."""
+        reasons = (f"sizes and weights are those of {self.directory}", *made.reasons)
+        if asked.learning_rate is not None:
+            return replace(made, reasons=reasons)
+        rate = (made.train.learning_rate or 0) * SLOWER
+        reasons += (f"learning rate {rate:.2g}: a third of a new model's",)
+        return replace(made, train=replace(made.train, learning_rate=rate), reasons=reasons)
+
+    def weights(self, vocabulary: Vocabulary) -> dict[str, Tensor]:
+        """The model's weights with rows for a grown vocabulary.
+
+        A new symbol's rows are the mean of all, and its bias is the lowest: it begins as a symbol
+        of no particular kind that is unlikely.
+        """
+        old = {symbol: place for place, symbol in enumerate(_symbols(self.lm.vocabulary))}
+        origins = torch.tensor([old.get(symbol, -1) for symbol in _symbols(vocabulary)])
+        found = dict(self.lm.model.state_dict())
+        for name in ("embedding.weight", "output.weight", "output.bias"):
+            rows = found[name]
+            new = rows.min() if name == "output.bias" else rows.mean(0)
+            known = (origins >= 0).view(-1, *[1] * (rows.dim() - 1))
+            found[name] = torch.where(known, rows[origins.clamp(min=0)], new)
+        return found
+
+    def saved(self) -> dict[str, Any]:
+        """What the checkpoint says of the run's beginning, beside its corpus."""
+        replay = {"replay": self.replay, "replay_share": self.replay_share} if self.replay else {}
+        return {"start_from": self.directory, **replay}
+
+
+def read_start(
+    directory: str | Path, replay: str | Path | None, replay_share: float = 0.1
+) -> Start:
+    """Read the model that a run begins with.
+
+    Raises
+    ------
+    CheckpointError, ConfigError
+    """
+    old = None if replay is None else str(replay)
+    return Start(str(directory), LanguageModel.load(directory), old, replay_share)
+
+
+def corpus_continued(
+    where: str,
+    saved: Mapping[str, Any],
+    config: CorpusConfig,
+    vocabulary: Vocabulary,
+    reverse: bool,
+) -> Corpus:
+    """The text of a run that began with a model, when it is resumed.
+
+    Raises
+    ------
+    CorpusError
+        Where it cannot be read any more, or has changed.
+    """
+    names = saved["arguments"]
+    if names and all(map(is_there, names)):
+        found = load_corpus(names, config, vocabulary=vocabulary, reverse=reverse)
+    else:
+        known = cached_corpus(saved["key"])
+        if known is None:
+            raise CorpusError(f"the text of {where} is not there any more")
+        found = known
+    if found.key != saved["key"]:
+        raise CorpusError(
+            f"the corpus of {where} ({', '.join(names)}) has changed since: "
+            "a run can only go on with the same text"
+        )
+    return mixed(found, config, saved.get("replay"), saved.get("replay_share", 0.1), reverse)
+
+
+def grown(old: Vocabulary, new: Vocabulary) -> Vocabulary:
+    """The symbols of both; ids of the old one move."""
+    documents = old.separator_id is not None or new.separator_id is not None
+    if isinstance(old, CharVocabulary) and isinstance(new, CharVocabulary):
+        characters = "".join(sorted({*old.characters, *new.characters}))
+        return CharVocabulary(characters, documents, old.to_json()["start"])
+    return ByteVocabulary(documents)
+
+
+def mixed(
+    text: Corpus, config: CorpusConfig, replay: str | None, share: float, reverse: bool
+) -> Corpus:
+    """The text with pieces of an old one among it, from all over that, in memory."""
+    if replay is None:
+        return text
+    whole = replace(config, valid=None, valid_fraction=0.0)
+    old = load_corpus([replay], whole, vocabulary=text.vocabulary, reverse=reverse, minimum=1).train
+    return replace(text, train=interleaved(text.train, old, share, text.vocabulary.separator_id))
+
+
+def interleaved(
+    new: NDArray[Any], old: NDArray[Any], share: float, separator: int | None
+) -> NDArray[Any]:
+    """Blocks of `new`, all of it in its order, each with a piece of `old` behind it.
+
+    Pieces begin at even distances. Where documents are apart, blocks and pieces end with one.
+    """
+    count = max(1, len(new) // BLOCK)
+    length = round(len(new) * share / (1 - share) / count)
+    ends = _ends(new, np.linspace(0, len(new), count + 1).astype(np.int64)[1:], separator)
+    begins = np.linspace(0, max(0, len(old) - length), count).astype(np.int64)
+    begins, stops = _ends(old, begins, separator), _ends(old, begins + length, separator)
+    parts, done = [], 0
+    for end, first, last in zip(ends, begins, stops, strict=True):
+        parts += [new[done:end], old[first:last]]
+        done = end
+    return np.concatenate(parts)
+
+
+def _ends(ids: NDArray[Any], places: NDArray[np.int64], separator: int | None) -> NDArray[np.int64]:
+    """The places, each but 0 moved to behind the next separator, or to the end."""
+    if separator is None:
+        return np.minimum(places, len(ids))
+    found = np.append(np.flatnonzero(np.asarray(ids) == separator) + 1, len(ids))
+    moved: NDArray[np.int64] = found[np.minimum(np.searchsorted(found, places), len(found) - 1)]
+    return np.where(places == 0, 0, moved)
+
+
+def _symbols(vocabulary: Vocabulary) -> list[str | int]:
+    """What each id stands for."""
+    between: list[str | int] = [] if vocabulary.separator_id is None else ["separator"]
+    if isinstance(vocabulary, CharVocabulary):
+        return ["unknown", *between, *vocabulary.characters]
+    return [*range(256), *between]

@@ -1,0 +1,175 @@
+"""Scores and embeddings of documents as tables: `chargen score --table`, `--pairs`, `encode`."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from chargen.language_model import load
+
+from .conftest import SMALL, Command
+
+TEXTS = ["the quick brown fox", "jumps, over\nthe dog.\n", "z"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "texts").mkdir()
+    for number, text in enumerate(TEXTS):
+        (tmp_path / "texts" / f"{number}.txt").write_text(text, "utf-8")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def names(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that keeps lines apart."""
+    import chargen as library
+
+    out = tmp_path_factory.mktemp("names") / "names"
+    library.train(corpus, out, documents="lines", steps=20, hidden_size=16, batch_size=4, window=16)
+    return out
+
+
+def rows_of(path: Path, delimiter: str = ",") -> list[dict[str, Any]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter=delimiter))
+
+
+def total(rows: list[dict[str, Any]], *names: str) -> float:
+    return sum(float(row[name]) for row in rows for name in names)
+
+
+def test_a_row_a_document_a_word_a_character(chargen: Command, trained: Path, folder: Path) -> None:
+    texts, lm = folder / "texts", load(trained)
+    result = chargen("score", trained, texts, "--table", folder / "d.csv", "--json")
+    assert (result.code, result.err) == (0, "")
+    documents = rows_of(folder / "d.csv")
+    for row, text in zip(documents, TEXTS, strict=True):
+        score = lm.score(text)
+        assert int(row["characters"]) == len(text)
+        assert float(row["bits_per_char"]) == pytest.approx(score.bits_per_char, abs=1e-6)
+        assert float(row["nats"]) == pytest.approx(score.nats_per_char * len(text), rel=1e-6)
+        assert float(row["perplexity"]) == pytest.approx(score.perplexity, rel=1e-6)
+    assert [Path(row["source"]).name for row in documents] == ["0.txt", "1.txt", "2.txt"]
+    told = json.loads(result.out)
+    assert (told["documents"], told["characters"]) == (3, sum(map(len, TEXTS)))
+    assert told["bits"] == total(documents, "bits")
+    assert chargen("score", trained, texts, "--table", folder / "w.tsv", "--words").code == 0
+    assert chargen("score", trained, texts, "--table", folder / "c.csv", "--characters").code == 0
+    words, characters = rows_of(folder / "w.tsv", "\t"), rows_of(folder / "c.csv")
+    assert [row["text"] for row in words] == " ".join(TEXTS).split()
+    assert [row["text"] for row in characters] == list("".join(TEXTS))
+    for row in documents:
+        of_it = [w for w in words if w["document"] == row["document"]]
+        assert total(of_it, "bits", "end_bits", "space_bits") == float(row["bits"])
+        of_it = [c for c in characters if c["document"] == row["document"]]
+        assert total(of_it, "bits") == float(row["bits"])
+
+
+def test_documents_end_where_the_model_keeps_them_apart(
+    chargen: Command, names: Path, trained: Path, folder: Path
+) -> None:
+    (folder / "lines.txt").write_text("the fox\n\nthe dog\n")
+    lm = load(names)
+    asked = ("score", names, folder / "lines.txt", "--table", folder / "lines.csv", "--json")
+    assert chargen(*asked).code == 0
+    rows = rows_of(folder / "lines.csv")
+    assert [int(row["characters"]) for row in rows] == [len("the fox") + 1, len("the dog") + 1]
+    for row, text in zip(rows, ("the fox", "the dog"), strict=True):
+        assert float(row["bits_per_char"]) == pytest.approx(lm.score(text).bits_per_char, abs=1e-6)
+    asked = ("score", trained, folder / "lines.txt", "--table", folder / "lines.csv", "--force")
+    assert chargen(*asked).out.startswith("1 documents, 17 characters, ")
+    assert chargen(*asked, "--documents", "lines").out.startswith("2 documents, 14 characters, ")
+
+
+def test_pairs(chargen: Command, trained: Path, folder: Path) -> None:
+    pairs = folder / "pairs.tsv"
+    pairs.write_text(
+        "good\tbad\nthe quick brown fox\tthe qiuck brown fox\nover the dog\tover teh dog\n"
+        '"zz ""q"""\tthe quick brown fox jumps over the lazy dog.\n'
+    )
+    result = chargen("score", trained, "--pairs", pairs, "--table", folder / "out.csv")
+    assert result.out == "good is likelier than bad in 66.7% of 3 pairs\n"
+    rows = rows_of(folder / "out.csv")
+    assert [row["first_is_likelier"] for row in rows] == ["1", "1", "0"]
+    assert rows[2]["first"] == 'zz "q"'
+    score = load(trained).score("over teh dog")
+    assert float(rows[1]["second_bits"]) == pytest.approx(
+        score.nats_per_char * len(score.text) / math.log(2), rel=1e-6
+    )
+    told = json.loads(chargen("score", trained, "--pairs", pairs, "--json").out)
+    assert told == {"columns": ["good", "bad"], "pairs": 3, "accuracy": pytest.approx(2 / 3)}
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("a\tb\tc\n1\t2\t3\n", "pairs.tsv has 'a', 'b', 'c'"),
+        ("a\tb\n", "has no pairs"),
+        ("a\tb\nx\ty\nx\t\n", "line 3: a text of the pair is empty"),
+        ("a\tb\nx\n", "line 2 has 1 fields"),
+    ],
+)
+def test_pairs_that_are_none(
+    chargen: Command, trained: Path, folder: Path, content: str, told: str
+) -> None:
+    (folder / "pairs.tsv").write_text(content)
+    result = chargen(
+        "score", trained, "--pairs", folder / "pairs.tsv", "--table", folder / "out.csv"
+    )
+    assert result.code in (1, 2)
+    assert told in result.err
+    assert result.err.count("\n") == 1
+    assert not (folder / "out.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("", "give either FILE or --pairs"),
+        ("TEXTS --pairs p.tsv", "give either FILE or --pairs"),
+        ("TEXTS --words", "give --table"),
+        ("TEXTS --documents files", "give --table"),
+        ("TEXTS --table a.csv --words --characters", "give one of them"),
+        ("TEXTS --table a.csv --html a.html", "leave --table and --pairs out"),
+        ("TEXTS --table a.xlsx", "must end in .csv or .tsv"),
+        ("--pairs TEXTS/0.txt", "needs a .csv or .tsv file"),
+    ],
+)
+def test_options_that_do_not_go_together(
+    chargen: Command,
+    trained: Path,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: str,
+    told: str,
+) -> None:
+    monkeypatch.chdir(folder)
+    result = chargen("score", trained, *arguments.replace("TEXTS", "texts").split())
+    assert (result.code, result.out) == (2, "")
+    assert told in result.err
+    assert [path.name for path in folder.iterdir()] == ["texts"]
+
+
+def test_encode(chargen: Command, trained: Path, folder: Path) -> None:
+    asked = ("encode", trained, folder / "texts", "--output")
+    result = chargen(*asked, folder / "a.npy", "--json")
+    assert json.loads(result.out)["numbers"] == 3 * int(SMALL[1])
+    found = np.load(folder / "a.npy", allow_pickle=False)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, load(trained).encode(TEXTS))
+    assert chargen(*asked, folder / "a.csv").err == "3 documents of 96 numbers each\n"
+    rows = rows_of(folder / "a.csv")
+    table = [[float(v) for k, v in row.items() if k not in ("document", "source")] for row in rows]
+    np.testing.assert_array_equal(np.array(table, np.float32), found)
+    assert list(rows[0])[2:4] == ["last_0", "last_1"]
+    refused = chargen(*asked, folder / "a.npy")
+    assert refused.code == 2
+    assert "--force" in refused.err
+    assert "must end in .csv or .tsv" in chargen(*asked, folder / "a.txt").err

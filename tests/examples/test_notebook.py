@@ -1,0 +1,50 @@
+"""The notebook runs from its first cell to its last, and its outputs are stored."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .running import EXAMPLES
+
+NOTEBOOK = EXAMPLES / "first_model.ipynb"
+
+
+def code_cells() -> list[dict[str, Any]]:
+    cells = json.loads(NOTEBOOK.read_text("utf-8"))["cells"]
+    return [cell for cell in cells if cell["cell_type"] == "code"]
+
+
+def test_what_is_stored_was_run_in_order_and_is_small() -> None:
+    cells = code_cells()
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    kinds = {output["output_type"] for cell in cells for output in cell["outputs"]}
+    assert kinds == {"stream", "display_data"}
+    assert NOTEBOOK.stat().st_size < 100_000
+
+
+def test_its_cells_run_in_one_process(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="needs chargen[plot]")
+    pytest.importorskip("sklearn", reason="needs chargen[sentiment]")
+    program = "\n\n".join("".join(cell["source"]) for cell in code_cells())
+    program = program.replace("steps=400", "steps=20").replace("epochs=2", "epochs=1")
+    (tmp_path / "cells.py").write_text(f"import matplotlib\nmatplotlib.use('Agg')\n{program}\n")
+    command = [sys.executable, "-X", "utf8", str(tmp_path / "cells.py")]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "bits per character after 20 steps" in done.stdout
+    assert "are told rightly" in done.stdout
+
+
+@pytest.mark.slow
+def test_it_runs_as_a_notebook() -> None:
+    nbclient = pytest.importorskip("nbclient", reason="needs nbclient")
+    nbformat = pytest.importorskip("nbformat", reason="needs nbformat")
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    nbformat.validate(notebook)
+    nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3").execute()

@@ -1,0 +1,180 @@
+"""Runs that begin with a trained model: `chargen.train(text, start_from=DIR)`."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import chargen
+from chargen.errors import ConfigError, CorpusError
+from chargen.lm.config import ModelConfig
+from chargen.lm.model import CharLM
+from chargen.text.vocabulary import ByteVocabulary, CharVocabulary
+from chargen.training.continuing import Start, interleaved, read_start
+
+SMALL: dict[str, Any] = {"batch_size": 8, "window": 32, "precision": "float32", "threads": 1}
+KNOWN = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "and", "some", "hens"]
+NEW = [*KNOWN[:5], "\u00e9t\u00e9", "z\u00e8bre"]
+
+
+def words(known: list[str], seed: int, count: int) -> str:
+    """A text that is no repetition."""
+    return " ".join(random.Random(seed).choices(known, k=count)) + "\n"
+
+
+@pytest.fixture(scope="module")
+def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that knows a text, beside that text and a new one."""
+    folder = tmp_path_factory.mktemp("old")
+    (folder / "old.txt").write_text(words(KNOWN, 0, 4000), "utf-8")
+    (folder / "new.txt").write_text(words(NEW, 1, 1500), "utf-8")
+    chargen.train(folder / "old.txt", folder / "old", steps=150, hidden_size=32, **SMALL)
+    return folder
+
+
+def continued(old: Path, out: Path, **options: Any) -> chargen.LanguageModel:
+    settings = {"steps": 30, **SMALL, **options}
+    chargen.train(old / "new.txt", out, start_from=old / "old", **settings)
+    return chargen.load(out)
+
+
+def test_it_begins_better_than_a_new_model_and_knows_new_letters(old: Path, tmp_path: Path) -> None:
+    lm = continued(old, tmp_path / "more")
+    chargen.train(old / "new.txt", tmp_path / "new", steps=30, hidden_size=32, **SMALL)
+    test = words(NEW, 2, 300)
+    assert lm.score(test).bits_per_char < chargen.load(tmp_path / "new").score(test).bits_per_char
+    assert lm.score("\u00e9t\u00e9 lazy").unknown_chars == 0
+    assert lm.model.hidden_size == 32
+    saved = json.loads((tmp_path / "more" / "config.json").read_text("utf-8"))
+    assert saved["corpus"]["start_from"] == str(old / "old")
+
+
+def test_replay_keeps_what_the_model_knew(old: Path, tmp_path: Path) -> None:
+    test = words(KNOWN, 3, 300)
+    before = chargen.load(old / "old").score(test).bits_per_char
+    without = continued(old, tmp_path / "a", steps=60).score(test).bits_per_char
+    replay = {"replay": old / "old.txt", "replay_share": 0.5}
+    with_it = continued(old, tmp_path / "b", steps=60, **replay).score(test).bits_per_char
+    assert with_it - before < 0.5 * (without - before)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("level", ["char", "byte"])
+def test_a_grown_model_predicts_what_it_did(level: str, tied: bool) -> None:
+    if level == "char":
+        small, large = CharVocabulary("ace"), CharVocabulary("abcde\u732b", documents=True)
+        places = [0, 2, 4, 6]
+    else:
+        small, large = ByteVocabulary(), ByteVocabulary(documents=True)  # type: ignore[assignment]
+        places = list(range(256))
+    sizes = {"hidden_size": 12, "num_layers": 2, "embedding_size": 5, "tied": tied}
+    rates = {"dropout": 0.0, "embedding_dropout": 0.0, "weight_dropout": 0.0}
+    torch.manual_seed(1)
+    model = CharLM(ModelConfig(vocabulary_size=small.size, **sizes, **rates))
+    larger = CharLM(ModelConfig(vocabulary_size=large.size, **sizes, **rates))
+    start = Start("model", chargen.LanguageModel(model, small))
+    larger.load_state_dict(start.weights(large))
+    ids = torch.tensor([[1], [3], [2], [0], [1]])
+    with torch.no_grad():
+        expected = model(ids, model.initial_state(1))[0]
+        found = larger(torch.tensor(places)[ids], larger.initial_state(1))[0]
+    torch.testing.assert_close(found[..., places], expected)
+    new = [place for place in range(large.size) if place not in places]
+    assert (found[..., new] < found[..., places].amax(-1, keepdim=True)).all()
+
+
+def test_rare_new_characters_stay_unknown(old: Path, tmp_path: Path) -> None:
+    (tmp_path / "new.txt").write_text(words(NEW, 3, 300) + "\u732b", "utf-8")
+    options: dict[str, Any] = {"steps": 2, "min_count": 2, **SMALL}
+    chargen.train(tmp_path / "new.txt", tmp_path / "m", start_from=old / "old", **options)
+    lm = chargen.load(tmp_path / "m")
+    assert (
+        lm.score("\u00e9q\u732b", as_is=True).unknown_chars == 1
+    )  # q is old, and not in the new text
+
+
+def test_the_recipe_knows_that_the_model_is_not_new(old: Path, tmp_path: Path) -> None:
+    chargen.train(old / "new.txt", tmp_path / "a", start_from=old / "old", **SMALL)
+    chargen.train(old / "new.txt", tmp_path / "b", hidden_size=32, epochs=3, **SMALL)
+    more, new = (
+        json.loads((tmp_path / name / "config.json").read_text())["train"] for name in ("a", "b")
+    )
+    assert more["epochs"] == 20  # a short text
+    assert more["learning_rate"] == pytest.approx(new["learning_rate"] / 3)
+
+
+def test_a_long_text_is_read_less_often() -> None:
+    start = read_start("checkpoints/reviews", None)
+    asked = chargen.TrainConfig()
+    found = [start.train_config(asked, count).epochs for count in (10**4, 50_000, 10**6)]
+    assert found == [20, 6, 3]
+    assert start.train_config(chargen.TrainConfig(minutes=1), 10**6).epochs is None
+
+
+def test_a_run_goes_on_unless_its_text_was_edited(old: Path, tmp_path: Path) -> None:
+    (tmp_path / "new.txt").write_text(words(NEW, 5, 500), "utf-8")
+    options: dict[str, Any] = {"steps": 4, "replay": old / "old.txt", **SMALL}
+    chargen.train(tmp_path / "new.txt", tmp_path / "m", start_from=old / "old", **options)
+    assert chargen.resume(tmp_path / "m", steps=8).steps == 8
+    (tmp_path / "new.txt").write_text(words(NEW, 6, 500), "utf-8")
+    with pytest.raises(CorpusError, match="has changed since"):
+        chargen.resume(tmp_path / "m", steps=12)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"hidden_size": 64}, "--hidden-size is that of the model, 32: leave it out with --from"),
+        ({"cell": "gru"}, "--cell is that of the model, lstm"),
+        ({"direction": "backward"}, "--direction is that of the model"),
+        ({"level": "byte"}, "--level is that of the model, char"),
+        ({"replay": "-"}, "--replay must be a file"),
+        ({"replay": "x", "replay_share": 1.0}, "--replay-share must be above 0 and below 1"),
+        ({"start_from": None, "replay": "x"}, "give --from DIR too"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    old: Path, tmp_path: Path, options: dict[str, Any], told: str
+) -> None:
+    given = {"start_from": old / "old", "steps": 2, **options}
+    with pytest.raises(ConfigError, match=told):
+        chargen.train(old / "new.txt", tmp_path / "m", **given)
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_classifier_is_no_beginning() -> None:
+    with pytest.raises(chargen.CheckpointError, match="classifier"):
+        read_start("checkpoints/sentiment", None)
+
+
+@given(
+    st.integers(1, 30_000),
+    st.integers(1, 30_000),
+    st.floats(0.01, 0.9),
+    st.sampled_from([None, 1]),
+    st.integers(1, 500),
+)
+def test_all_of_the_new_text_stays_in_its_order(
+    new_length: int, old_length: int, share: float, separator: int | None, every: int
+) -> None:
+    new = np.arange(new_length) * 2 + 2
+    old_text = np.arange(old_length) * 2 + 3
+    if separator is not None:
+        new[every - 1 :: every] = old_text[every - 1 :: every] = separator
+    found = interleaved(new, old_text, share, separator)
+    from_new = found[(found % 2 == 0)]
+    np.testing.assert_array_equal(from_new, new[new % 2 == 0])
+    if separator is None:
+        count = len(found) - new_length
+        wanted = new_length * share / (1 - share)
+        pieces = max(1, new_length // 4096)
+        assert count <= wanted + pieces
+        assert count >= min(wanted - pieces, old_length)
