@@ -1,4 +1,4 @@
-"""What every test needs: one thread, and a cache folder that is not the user's."""
+"""What every test needs: one thread, no clock, and a cache folder that is not the user's."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from hypothesis import settings
+
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")  # a machine may be busy
 
 
 @pytest.fixture(scope="session", autouse=True)
