@@ -33,6 +33,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]
     machine = {"threads": arguments.threads, "force": True}
     before = folder / "before"
     chargen.train(folder / "old.txt", before, **budget, **machine)
+    more = {"start_from": before, "epochs": arguments.epochs}
     replay = {"replay": folder / "old.txt", "replay_share": arguments.replay_share}
     rows = []
     for kilobytes in arguments.kilobytes:
@@ -40,8 +41,8 @@ def measure(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]
         (folder / "new.txt").write_text(part, "utf-8")
         ways: dict[str, dict[str, Any]] = {
             "anew": budget,
-            "from the old model": {"start_from": before, "epochs": arguments.epochs},
-            "with replay": {"start_from": before, "epochs": arguments.epochs, **replay},
+            "from the old model": more,
+            "with replay": {**more, **replay},
         }
         found = {"the old model": chargen.load(before)}
         for name, options in ways.items():
@@ -62,7 +63,7 @@ def main() -> None:
     parser.add_argument("new", help="text that it is to learn")
     parser.add_argument("--minutes", type=float, default=10, help="for a new model")
     parser.add_argument("--steps", type=int, help="in place of minutes")
-    parser.add_argument("--epochs", type=float, default=3, help="of a model that goes on")
+    parser.add_argument("--epochs", type=float, help="of a model that goes on, else the recipe's")
     parser.add_argument("--kilobytes", type=int, nargs="+", default=[10, 100, 1000])
     parser.add_argument("--held-back", type=int, default=50_000, help="characters of each text")
     parser.add_argument("--replay-share", type=float, default=0.1)

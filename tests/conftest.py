@@ -1,4 +1,4 @@
-"""What tests need: one thread, a cache folder that is not the user's, and a browser."""
+"""What tests need: one thread, no clock, a cache folder that is not the user's, a browser."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
+
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")  # a machine may be busy
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 

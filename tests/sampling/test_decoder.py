@@ -123,7 +123,7 @@ def test_prompt_longer_than_a_window_and_a_given_state(monkeypatch) -> None:
     model = small_model(SIZE)
     ids = torch.randint(SIZE, (50,))
     expected = Decoder(model).prefill(ids)
-    monkeypatch.setattr("chargen.sampling.decoder._PREFILL_WINDOW", 7)
+    monkeypatch.setattr("chargen.sampling.decoder.PREFILL_WINDOW", 7)
     decoder = Decoder(model)
     assert torch.allclose(decoder.prefill(ids), expected, atol=1e-5)
     decoder.prefill(ids[:20])
