@@ -154,3 +154,15 @@ def read_all(
             some = function(encoded.readings(batch, device))
         found[batch] = some.float().cpu()
     return found
+
+
+def pooled_features(
+    network: ClassifierNetwork, encoded: EncodedTexts, precision: str = "float32"
+) -> NDArray[np.float32]:
+    """What goes into the head of each text: (N, F) float32."""
+    network.eval()
+    width = network.head.num_features
+    device = network.temperature.device
+    found: NDArray[np.float32]
+    found = read_all(encoded, network.features, width, device, precision).numpy()
+    return found

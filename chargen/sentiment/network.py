@@ -132,6 +132,7 @@ class Head(nn.Sequential):
             ]
         layers.append(nn.Linear(config.head_size or features, config.num_classes))
         super().__init__(*layers)
+        self.num_features = features
 
 
 class ClassifierNetwork(nn.Module):

@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 from chargen.errors import ConfigError, CorpusError
 from chargen.lm.model import CharLM
 from chargen.plotting.painting import scale_end, step_of
-from chargen.sentiment.batching import EncodedTexts, Eye
+from chargen.sentiment.batching import EncodedTexts, Eye, pooled_features
 from chargen.sentiment.config import NetworkConfig
 from chargen.sentiment.network import ClassifierNetwork
-from chargen.sentiment.probe import pooled_features
 
 POOLINGS = ("last", "mean")
 """How a unit's values over a text become one: at its end, or on average."""

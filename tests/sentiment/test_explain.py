@@ -10,9 +10,9 @@ from chargen.plotting.painting import STEPS, harmless, lines_of, runs, scale_end
 from chargen.sentiment import explain as explaining
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.explain import explain, is_quick, leave_out, word_spans
-from chargen.sentiment.ngrams import NgramModel
+from chargen.sentiment.members import Member, NetworkMember
 
-from .making import BYTES, CHARS, make_lm, make_network, planted
+from .making import BYTES, CHARS, count_ngrams, make_lm, make_network, planted
 
 TEXT = "  the river was cold. a lamp fell\ninto the café "
 
@@ -27,12 +27,10 @@ def classifier(
     if backward:
         encoders.append(make_lm(direction="backward", hidden_size=6, seed=1))
     network = make_network(*encoders, num_classes=len(labels))
-    ngrams = None
+    members: list[Member] = [NetworkMember(network, [CHARS] * len(encoders))]
     if voting:
-        examples = planted(40)
-        targets = np.array([["bad", "good"].index(label) for label in examples.labels])
-        (ngrams,) = NgramModel.fit(examples.texts, targets, 2)
-    return Classifier(network, [CHARS] * len(encoders), labels, clean, ngrams=ngrams)
+        members += count_ngrams(planted(40))
+    return Classifier(members, labels, clean)
 
 
 @pytest.mark.parametrize("voting", [False, True])
@@ -63,7 +61,7 @@ def test_what_stands_at_a_words_end_is_the_verdict_on_the_text_up_to_there(backw
 
 def test_bytes_of_one_character_move_together() -> None:
     network = make_network(make_lm(BYTES))
-    judge = Classifier(network, [BYTES], ("bad", "good"))
+    judge = Classifier([NetworkMember(network, [BYTES])], ("bad", "good"))
     text = "café ☃!"
     found = explain(judge, text)
     prefixes = judge.predict_proba([text[:end] for end in range(len(text) + 1)], cleaned=True)
