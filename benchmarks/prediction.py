@@ -33,8 +33,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    classifier = Classifier.load(arguments.classifier)
-    classifier.ngrams = None  # what is compared is how the network is fed
+    whole = Classifier.load(arguments.classifier)
+    # What is compared is how the network is fed.
+    classifier = Classifier([whole.require_network()], whole.labels, whole.clean)
     examples = read_examples(arguments.data, ExamplesConfig(clean=classifier.clean))
     texts = examples.texts[: arguments.texts]
     ways: dict[str, Callable[[], NDArray[np.float32]]] = {
@@ -65,7 +66,8 @@ def main() -> None:
 @torch.no_grad()
 def padded(classifier: Classifier, texts: tuple[str, ...]) -> NDArray[np.float32]:
     """Probabilities from batches in file order, all as long as the longest text."""
-    encoded = EncodedTexts([classifier.cleaned(text) for text in texts], classifier.eyes)
+    member = classifier.require_network()
+    encoded = EncodedTexts([classifier.cleaned(text) for text in texts], member.eyes)
     longest = int(encoded.lengths.max())
     found = []
     for first in range(0, len(texts), BATCH_SIZE):
@@ -75,7 +77,7 @@ def padded(classifier: Classifier, texts: tuple[str, ...]) -> NDArray[np.float32
             more = longest - len(reading.ids)
             ids = torch.nn.functional.pad(reading.ids, (0, 0, 0, more))
             readings.append(Reading(ids, reading.lengths))
-        logits, _ = classifier.network(readings)
+        logits, _ = member.network(readings)
         found.append(logits.softmax(-1).numpy())
     return np.concatenate(found)
 

@@ -104,7 +104,7 @@ def verdicts(
             readings = [
                 replace(r, lengths=torch.full_like(r.lengths, len(r.ids))) for r in readings
             ]
-        found[batch] = mood.network.logits(readings).softmax(-1)
+        found[batch] = mood.require_network().network.logits(readings).softmax(-1)
     return found
 
 
@@ -173,12 +173,14 @@ def main() -> None:
     args = parser.parse_args()
     torch.manual_seed(args.seed)
     mood = Classifier.load("sentiment")
-    encoded = EncodedTexts(read_texts(args.texts, ExamplesConfig())[: args.limit], mood.eyes)
+    encoded = EncodedTexts(
+        read_texts(args.texts, ExamplesConfig())[: args.limit], mood.require_network().eyes
+    )
     orders: dict[str, Order] = {
         "file order": list(range(len(encoded))),
         "by length": np.argsort(encoded.lengths, kind="stable").tolist(),
     }
-    compare_ways(encoded, mood.vocabularies[0].size, orders, args)
+    compare_ways(encoded, mood.require_network().vocabularies[0].size, orders, args)
     show_mistake(mood, encoded, orders, args.batch)
 
 

@@ -80,7 +80,7 @@ def test_ours_are_given_the_same_labels_and_budget(monkeypatch: pytest.MonkeyPat
     assert {(row.labels, row.train_seconds) for row in rows} == {(40, 1.5)}
     assert [(c["method"], c["from_scratch"], c["unlabelled"]) for c in calls] == [
         ("finetune", True, None),
-        ("probe", False, None),
+        ("probe", False, "u"),
         ("finetune", False, "u"),
     ]
     for call in calls:
