@@ -213,7 +213,7 @@ def _cross_validated(
     rest = Labels(labels.targets[held], labels.weights[held], labels.num_classes)
     some = train.select(held.tolist())
     prior = labels.prior
-    evidence = {name: logits[held] - prior for name, (logits, _) in found.items()}
+    evidence = {name: said[held] for name, (said, _) in found.items()}
     vote = _weighed(setup, evidence, rest, some, prior)
     figures = setup.figures(some, torch.from_numpy(vote.logits).softmax(-1).numpy())
     strengths = {name: strength for name, (_, strength) in found.items()}

@@ -44,10 +44,14 @@ class Linear:
     weights: NDArray[Any]
     biases: NDArray[Any]
 
-    def logits(self, features: Any) -> NDArray[np.float64]:
-        """(N, C) of features (N, F)."""
-        found: NDArray[np.float64] = np.asarray(features @ self.weights.T) + self.biases
-        return found
+    def evidence(self, features: Any, prior: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Logits (N, C) of features (N, F) beyond the prior (C,).
+
+        Zeros of what has no feature with a weight: a text of which nothing is known.
+        """
+        found: NDArray[np.float64] = np.asarray(features @ self.weights.T) + (self.biases - prior)
+        known = np.asarray((features != 0) @ self.weights.any(0).astype(np.float32)) > 0
+        return np.where(known[:, None], found, 0.0)
 
     def weighed(self, factor: float, prior: NDArray[np.float64]) -> Linear:
         """One whose logits are those beyond the prior (C,), times a factor."""
@@ -138,7 +142,7 @@ class Regression:
     def out_of_fold(
         self, labels: Labels, folds: NDArray[np.int64]
     ) -> tuple[NDArray[np.float64], float]:
-        """Logits of each text by a regression that learnt from the other folds.
+        """What a regression says of each text that learnt from the other folds.
 
         Parameters
         ----------
@@ -148,24 +152,24 @@ class Regression:
 
         Returns
         -------
-        logits : (N, C)
-            Zeros of what is never held out.
+        evidence : (N, C)
+            Logits beyond the prior; zeros of what is never held out.
         strength : float
             The one of least loss, whose logits they are.
         """
         best: tuple[float, NDArray[np.float64], float] | None = None
-        held = folds >= 0
+        held, prior = folds >= 0, labels.prior
         for strength in self.strengths:  # from the strongest regularisation on
-            logits = np.zeros((len(folds), labels.num_classes))
+            found = np.zeros((len(folds), labels.num_classes))
             for fold in range(int(folds.max()) + 1):
                 part = np.flatnonzero(folds == fold)
                 linear = self.fit(labels, strength, np.flatnonzero(folds != fold))
-                logits[part] = linear.logits(self.features[part])
-            losses = log_losses(logits[held], labels.targets[held])
+                found[part] = linear.evidence(self.features[part], prior)
+            losses = log_losses(prior + found[held], labels.targets[held])
             loss = float(np.average(losses, weights=labels.weights[held]))
             if best is not None and loss > best[0]:
                 break  # a weaker one fits more closely still
-            best = (loss, logits, strength)
+            best = (loss, found, strength)
         assert best is not None
         return best[1], best[2]
 

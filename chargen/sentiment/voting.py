@@ -13,6 +13,12 @@ from chargen.sentiment.regression import Labels, fold_numbers, log_losses
 
 Floats = NDArray[np.float64]
 
+RIDGE = 1.0
+"""Cost of the squared spread of what each member adds, in texts: few texts give small factors."""
+
+WORTH = 0.01
+"""Share of the log loss of the prior that a member must save to be kept."""
+
 SAME = 1e-9
 """Differences of a mean that are rounding."""
 
@@ -98,10 +104,10 @@ def weigh(
 ) -> Vote:
     """Choose the members that help, and the factor of each.
 
-    Of all sets of members whose accuracy is not below that of the best single one, and whose log
-    loss is not above the least, by more than the standard error of the difference on the same
-    texts, the smallest is taken (of two, the one of less loss). The factors that a text is judged
-    by are those of least log loss on the other folds (stacked generalisation, Wolpert 1992;
+    Of all sets of members whose accuracy is not below that of the best single one by more than the
+    standard error of the difference on the same texts, the one of least log loss is found; of those
+    whose loss is hardly above it (`WORTH`), the smallest is taken. The factors that judge a text
+    are those of least log loss on the other folds (stacked generalisation, Wolpert 1992;
     of one member, temperature scaling, Guo et al. 2017, https://arxiv.org/abs/1706.04599), so
     that who has more members has no advantage.
 
@@ -131,7 +137,9 @@ def weigh(
     most_right = max(singles, key=lambda each: each[2].mean())[2]
     allowed = [c for c in judged if not _above(most_right, judged[c][2])]
     best = min(allowed, key=lambda c: judged[c][1].mean())
-    near = [c for c in allowed if not _above(judged[c][1], judged[best][1])]
+    known = np.tile(prior, (len(labels.targets), 1))
+    worth = WORTH * float((weights * log_losses(known, labels.targets)).mean())
+    near = [c for c in allowed if judged[c][1].mean() <= judged[best][1].mean() + worth]
     taken = min(near, key=lambda c: (len(c), judged[c][1].mean()))
     factors = dict(zip(taken, fit_factors(stacked[list(taken)], labels, prior), strict=True))
     if not any(factors.values()):  # nothing tells the classes apart; somebody must say so
@@ -168,7 +176,9 @@ def fit_factors(evidence: Floats, labels: Labels, prior: Floats) -> list[float]:
     wanted = np.tile(shares / (count + 1), (count, 1))  # (N, C)
     wanted[np.arange(count), labels.targets] += count / (count + 1)
     weights = (labels.weights / labels.weights.sum())[:, None].astype(np.float64)
-    scales = np.maximum(evidence.std((1, 2)), SAME)  # so that factors near 1 are sought
+    spreads = evidence.std((1, 2))
+    says = spreads > SAME  # else any factor would do
+    scales = np.where(says, spreads, 1.0)  # so that factors near 1 are sought
     scaled = evidence / scales[:, None, None]
 
     def loss(factors: Floats) -> tuple[float, Floats]:
@@ -176,12 +186,13 @@ def fit_factors(evidence: Floats, labels: Labels, prior: Floats) -> list[float]:
         summed -= summed.max(-1, keepdims=True)
         logs = summed - np.log(np.exp(summed).sum(-1, keepdims=True))
         slope = weights * (np.exp(logs) - wanted)
-        return -float((weights * wanted * logs).sum()), np.tensordot(scaled, slope, 2)
+        cost = -float((weights * wanted * logs).sum()) + RIDGE * (factors**2).sum() / (2 * count)
+        return cost, np.tensordot(scaled, slope, 2) + RIDGE * factors / count
 
     start = np.full(len(scaled), 1 / len(scaled))
     bounds = [(0.0, None)] * len(scaled)
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
-    return [float(each) for each in found.x / scales]
+    return [float(each) for each in np.where(says, found.x / scales, 0.0)]
 
 
 def _judged(evidence: Floats, labels: Labels, prior: Floats, folds: NDArray[np.int64]) -> Floats:

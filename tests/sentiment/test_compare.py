@@ -87,7 +87,8 @@ def test_ours_are_given_the_same_labels_and_budget(monkeypatch: pytest.MonkeyPat
         assert len(call["texts"]) == 40
         assert call["encoder"] == ("reviews",)
         assert (call["epochs"], call["minutes"], call["seed"]) == (2, None, 3)
-        assert (call["valid_fraction"], call["device"]) == (0.2, "cpu")
+        probed = call["method"] == "probe"  # it is validated by cross-validation
+        assert (call["valid_fraction"], call["device"]) == (None if probed else 0.2, "cpu")
         assert isinstance(call["reporter"], Reporter)
 
 

@@ -27,6 +27,7 @@ from chargen.sentiment.regression import (
 
 from .making import CHARS, make_lm, make_network, planted
 
+EVEN = np.zeros(2)
 chance = np.random.default_rng(0)
 FEATURES = chance.normal(size=(60, 12)).astype(np.float32)
 
@@ -47,7 +48,7 @@ def test_probabilities_are_those_of_scikit_learn() -> None:
     for wanted in (TWO, THREE):
         linear = Regression(FEATURES, (0.25,)).fit(wanted, 0.25)
         again = LogisticRegression(C=0.25, max_iter=1000).fit(FEATURES, wanted.targets)
-        chances = np.exp(linear.logits(FEATURES))
+        chances = np.exp(linear.evidence(FEATURES, np.zeros(wanted.num_classes)))
         chances /= chances.sum(-1, keepdims=True)
         np.testing.assert_allclose(chances, again.predict_proba(FEATURES), atol=2e-3)
 
@@ -63,7 +64,7 @@ def test_l1_leaves_few_features() -> None:
 def test_weights_count() -> None:
     rare = labels(TWO.targets, weights=np.where(TWO.targets == 1, 9.0, 1.0))
     shares = [
-        Regression(FEATURES, (1,)).fit(each, 1.0).logits(FEATURES).argmax(-1).mean()
+        Regression(FEATURES, (1,)).fit(each, 1.0).evidence(FEATURES, EVEN).argmax(-1).mean()
         for each in (TWO, rare)
     ]
     assert shares[1] > shares[0]
@@ -75,7 +76,7 @@ def test_a_class_without_a_text_is_hardly_likely() -> None:
         NaiveBayesRegression(sparse(FEATURES > 0), (1,)),
     ):
         linear = regression.fit(labels(TWO.targets * 2, 4), 1.0)
-        assert (linear.logits(FEATURES).argmax(-1) % 2 == 0).all()
+        assert (linear.evidence(FEATURES, np.zeros(4)).argmax(-1) % 2 == 0).all()
     prior = labels([0, 0, 0, 2], 4).prior
     np.testing.assert_allclose(np.exp(prior), [0.75, 0, 0.25, 0], atol=1e-8)
     assert np.isfinite(prior).all()
@@ -85,6 +86,15 @@ def sparse(values: Any) -> Any:
     from scipy.sparse import csr_matrix
 
     return csr_matrix(values.astype(np.float32))
+
+
+def test_what_has_no_known_feature_says_nothing() -> None:
+    has = np.eye(6)[np.arange(12) % 6]
+    wanted = labels([0, 0, 0, 0, 1, 1] * 2)
+    folds = np.arange(12) % 6  # what a text has, no other fold has
+    for kind in (Regression, NaiveBayesRegression):
+        found, _ = kind(sparse(has), (1,)).out_of_fold(wanted, folds)
+        assert not found.any()
 
 
 @pytest.mark.parametrize("wanted", [TWO, THREE])
@@ -109,7 +119,8 @@ def test_out_of_fold_a_text_is_judged_by_the_others() -> None:
     assert strength == 0.5
     for fold in (0, 3):
         linear = regression.fit(TWO, 0.5, np.flatnonzero(folds != fold))
-        np.testing.assert_allclose(found[folds == fold], linear.logits(FEATURES[folds == fold]))
+        wanted = linear.evidence(FEATURES[folds == fold], TWO.prior)
+        np.testing.assert_allclose(found[folds == fold], wanted)
     random = labels(chance.integers(0, 2, 60))
     noise, _ = Regression(FEATURES, (100.0,)).out_of_fold(random, folds)
     assert (noise.argmax(-1) == random.targets).mean() < 0.7  # it knows them by heart otherwise
@@ -119,8 +130,8 @@ def test_the_strength_of_least_loss_is_chosen() -> None:
     folds = np.arange(60) % 5
     losses = {}
     for strength in (1e-6, 0.3, 1e5):
-        logits, _ = Regression(FEATURES, (strength,)).out_of_fold(THREE, folds)
-        losses[strength] = log_losses(logits, THREE.targets).mean()
+        found, _ = Regression(FEATURES, (strength,)).out_of_fold(THREE, folds)
+        losses[strength] = log_losses(THREE.prior + found, THREE.targets).mean()
     _, chosen = Regression(FEATURES, tuple(losses)).out_of_fold(THREE, folds)
     assert losses[chosen] == min(losses.values())
 
@@ -165,7 +176,7 @@ def test_a_probe_in_a_head_says_what_the_regression_says() -> None:
     wanted = labels([examples.classes.index(label) for label in examples.labels])
     linear = Regression(features, (0.25,)).fit(wanted, 0.25)
     fill_head(network, linear)
-    chances = np.exp(linear.logits(features))
+    chances = np.exp(linear.evidence(features, EVEN))
     found = Classifier([NetworkMember(network, [CHARS])], examples.classes)
     np.testing.assert_allclose(
         found.predict_proba(examples.texts), chances / chances.sum(-1, keepdims=True), atol=1e-5
