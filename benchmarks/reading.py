@@ -41,13 +41,13 @@ from torch import Tensor
 
 import chargen
 from chargen.cli.options import reading_of
+from chargen.lm.pooling import LastState, Pooling
 from chargen.lm.recurrent import State
 from chargen.runtime.device import set_threads
 from chargen.sentiment.batching import EncodedTexts, Eye, read_all
 from chargen.sentiment.config import ExamplesConfig
 from chargen.sentiment.examples import read_examples, subset
 from chargen.sentiment.network import LIMIT, Reading
-from chargen.sentiment.pooling import LastState, Pooling
 from chargen.text.config import CorpusConfig
 from chargen.text.sources import read_all as read_text
 

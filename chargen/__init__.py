@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from chargen.sentiment.config import ExamplesConfig, FinetuneConfig, NetworkConfig
     from chargen.sentiment.examples import Examples
     from chargen.sentiment.finetune import finetune, resume_finetune
-    from chargen.sentiment.session import FinetuneRun
+    from chargen.sentiment.learning import FinetuneRun
     from chargen.text.config import CorpusConfig
     from chargen.training.reporting import Reporter
     from chargen.training.run import resume, train
@@ -48,7 +48,7 @@ _HOMES = {
     "Examples": "sentiment.examples",
     "ExamplesConfig": "sentiment.config",
     "FinetuneConfig": "sentiment.config",
-    "FinetuneRun": "sentiment.session",
+    "FinetuneRun": "sentiment.learning",
     "LanguageModel": "language_model",
     "MissingExtraError": "errors",
     "ModelConfig": "lm.config",

@@ -19,6 +19,7 @@ from chargen.errors import ChargenError, ConfigError, CorpusError
 from chargen.lm import storage
 from chargen.lm.evaluation import bits, dynamic_log_probs, log_probs
 from chargen.lm.model import CharLM
+from chargen.lm.pooling import LastState, Pooling
 from chargen.options import split_options
 from chargen.runtime.device import choose_device
 from chargen.runtime.precision import autocast, reading_precision
@@ -362,18 +363,16 @@ class LanguageModel:
         order = self.vocabulary.encode(text)
         order = order[::-1] if self.backward else order
         ids = np.concatenate([[self.vocabulary.start_id], order]).astype(np.int64)
+        lengths = torch.tensor([len(ids)], device=device)
+        pooling, last = Pooling(lengths), LastState(lengths)
         state = self.model.initial_state(1)
-        total = torch.zeros(self._hidden_size, device=device)
-        largest = torch.full_like(total, -torch.inf)
-        last = total
         for first in range(0, len(ids), ENCODE_WINDOW):
             window = torch.from_numpy(ids[first : first + ENCODE_WINDOW]).to(device)[:, None]
             outputs, state = self.model.features(window, state)  # (T, 1, H)
-            outputs = outputs[:, 0]
-            total = total + outputs.sum(0)
-            largest = torch.maximum(largest, outputs.amax(0))
-            last = outputs[-1]
-        pooled: NDArray[np.float32] = torch.cat([last, total / len(ids), largest]).cpu().numpy()
+            pooling.add(outputs, first)
+            last.add(outputs, first)
+        pooled: NDArray[np.float32]
+        pooled = torch.cat([last.result(), *pooling.result()], -1)[0].cpu().numpy()
         return pooled
 
 

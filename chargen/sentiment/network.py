@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from chargen.lm.model import CharLM
+from chargen.lm.pooling import LastState, Pooling, running
 from chargen.lm.recurrent import detach
 from chargen.sentiment.config import NetworkConfig
-from chargen.sentiment.pooling import LastState, Pooling, running
 
 WINDOW = 256
 """Steps of a window that is only read; bounds the memory, changes no verdict."""

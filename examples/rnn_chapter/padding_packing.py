@@ -31,10 +31,10 @@ from chargen import Classifier, ExamplesConfig, ModelConfig
 from chargen.cli.scripts import at_least, run_script
 from chargen.lm.config import CELLS
 from chargen.lm.model import CharLM
+from chargen.lm.pooling import LastState, Pooling
 from chargen.sentiment.batching import EncodedTexts
 from chargen.sentiment.examples import read_texts
 from chargen.sentiment.network import Reading
-from chargen.sentiment.pooling import LastState, Pooling
 
 Order = Sequence[int]
 Outputs = Callable[[CharLM, Reading], Tensor]
