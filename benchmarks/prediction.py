@@ -22,7 +22,7 @@ from chargen.sentiment.batching import BATCH_SIZE, EncodedTexts
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.config import ExamplesConfig
 from chargen.sentiment.examples import read_examples
-from chargen.sentiment.network import Reading
+from chargen.sentiment.network import EncoderInput
 
 
 def main() -> None:
@@ -67,17 +67,17 @@ def main() -> None:
 def padded(classifier: Classifier, texts: tuple[str, ...]) -> NDArray[np.float32]:
     """Probabilities from batches in file order, all as long as the longest text."""
     member = classifier.require_network()
-    encoded = EncodedTexts([classifier.cleaned(text) for text in texts], member.eyes)
+    encoded = EncodedTexts([classifier.cleaned(text) for text in texts], member.encodings)
     longest = int(encoded.lengths.max())
     found = []
     for first in range(0, len(texts), BATCH_SIZE):
         batch = range(first, min(first + BATCH_SIZE, len(texts)))
-        readings = []
-        for reading in encoded.readings(batch, "cpu"):
-            more = longest - len(reading.ids)
-            ids = torch.nn.functional.pad(reading.ids, (0, 0, 0, more))
-            readings.append(Reading(ids, reading.lengths))
-        logits, _ = member.network(readings)
+        inputs = []
+        for given in encoded.inputs(batch, "cpu"):
+            more = longest - len(given.ids)
+            ids = torch.nn.functional.pad(given.ids, (0, 0, 0, more))
+            inputs.append(EncoderInput(ids, given.lengths))
+        logits, _ = member.network(inputs)
         found.append(logits.softmax(-1).numpy())
     return np.concatenate(found)
 

@@ -146,8 +146,11 @@ class Classifier:
 
     def unknown_characters(self, text: str) -> str:
         """The distinct characters of a text that the encoder has never seen."""
-        eyes = self.network.eyes if self.network else ()
-        found = (eye.vocabulary.encode_prompt(self.cleaned(text), "replace") for eye in eyes)
+        encodings = self.network.encodings if self.network else ()
+        found = (
+            encoding.vocabulary.encode_prompt(self.cleaned(text), "replace")
+            for encoding in encodings
+        )
         return "".join(dict.fromkeys(c for _, unknown in found for c in unknown))
 
     # ---------------------------------------------------------------- verdicts

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from chargen.runtime.device import versions
 from chargen.runtime.signals import stopping_softly
 from chargen.sentiment import metrics, storage
-from chargen.sentiment.batching import EncodedTexts, eyes_of, pooled_features
+from chargen.sentiment.batching import EncodedTexts, pooled_features, text_encodings
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.config import ExamplesConfig, FinetuneConfig
 from chargen.sentiment.examples import Examples
@@ -161,7 +161,7 @@ def learn_probe(setup: Setup, network: ClassifierNetwork) -> FinetuneRun:
     """
     began, config, texts = time.perf_counter(), setup.config, setup.texts
     labels = setup.labels(texts.train)
-    encoded = EncodedTexts(texts.train.texts, eyes_of(network, setup.vocabularies))
+    encoded = EncodedTexts(texts.train.texts, text_encodings(network, setup.vocabularies))
     features = pooled_features(network, encoded, setup.precision)
     scaled = standardise(network, features)
     ngrams = setup.ngrams()
@@ -258,12 +258,12 @@ def _described(linear: Linear, penalty: str) -> str:
 
 def make_loop(setup: Setup, network: ClassifierNetwork) -> Loop[TextClassification]:
     """A loop over the network, whose checkpoints go to the run's directory."""
-    eyes = eyes_of(network, setup.vocabularies)
+    encodings = text_encodings(network, setup.vocabularies)
 
     def part(examples: Examples) -> Labelled:
         labels = setup.labels(examples)
         targets = nn.functional.one_hot(torch.from_numpy(labels.targets), labels.num_classes)
-        encoded = EncodedTexts(examples.texts, eyes)
+        encoded = EncodedTexts(examples.texts, encodings)
         return Labelled(encoded, targets.float(), torch.from_numpy(labels.weights))
 
     task = TextClassification(

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from chargen.sentiment.batching import EncodedTexts, eyes_of, read_all
+from chargen.sentiment.batching import EncodedTexts, read_all, text_encodings
 from chargen.sentiment.network import ClassifierNetwork
 from chargen.text.vocabulary import Vocabulary
 
@@ -46,7 +46,7 @@ class NetworkMember:
     ----------
     network, vocabularies, prior, precision
         As given.
-    eyes : list of Eye
+    encodings : list of TextEncoding
         How each encoder sees a text.
     """
 
@@ -63,7 +63,7 @@ class NetworkMember:
         self.vocabularies = tuple(vocabularies)
         self.prior = prior
         self.precision = precision
-        self.eyes = eyes_of(network, vocabularies)
+        self.encodings = text_encodings(network, vocabularies)
 
     @property
     def device(self) -> torch.device:
@@ -71,7 +71,7 @@ class NetworkMember:
         return self.network.temperature.device
 
     def logits(self, texts: Sequence[str]) -> Tensor:
-        encoded = EncodedTexts(texts, self.eyes)
+        encoded = EncodedTexts(texts, self.encodings)
         width = self.network.config.num_classes
         found = read_all(encoded, self.network.logits, width, self.device, self.precision)
         if self.prior is None:
@@ -88,20 +88,20 @@ class NetworkMember:
         """Whether an encoder knows a letter of it, or there is none."""
         letters = "".join(dict.fromkeys(filter(str.isalpha, text)))
         return not letters or any(
-            len(eye.vocabulary.encode_prompt(letters, "replace")[1]) < len(letters)
-            for eye in self.eyes
+            len(encoding.vocabulary.encode_prompt(letters, "replace")[1]) < len(letters)
+            for encoding in self.encodings
         )
 
     @torch.no_grad()
     def trace(self, text: str) -> Tensor | None:
         steps = []
-        for eye in self.eyes:
-            if eye.backward:  # every beginning of the text is another text
+        for encoding in self.encodings:
+            if encoding.backward:  # every beginning of the text is another text
                 return None
-            ids = eye.encode(text)
+            ids = encoding.encode(text)
             # After how many symbols each character is whole: bytes of one character go together.
-            if eye.vocabulary.level == "byte":
-                starts = eye.vocabulary.character_starts(ids[1:])
+            if encoding.vocabulary.level == "byte":
+                starts = encoding.vocabulary.character_starts(ids[1:])
                 ends = np.append(starts, len(ids) - 1)
             else:
                 ends = np.arange(len(ids))

@@ -10,7 +10,7 @@ import torch
 from chargen.errors import CorpusError
 from chargen.language_model import LanguageModel
 from chargen.sampling.steering import Steering, fit_vectors
-from chargen.sentiment.batching import Eye
+from chargen.sentiment.batching import TextEncoding
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.examples import Examples, subset
 from chargen.sentiment.sentiment_unit import encoder_features, reader_of
@@ -48,12 +48,12 @@ def fit_steering(lm: LanguageModel, examples: Examples) -> Steering:
     if len(examples) > MOST_TEXTS:
         examples = subset(examples, MOST_TEXTS, seed=0)
     texts = [text[:MOST_CHARACTERS] for text in examples.texts]
-    eye = Eye(lm.vocabulary, lm.backward)
+    encoding = TextEncoding(lm.vocabulary, lm.backward)
     size, device = lm.model.hidden_size, lm.model.embedding.weight.device
-    features = encoder_features(lm.model, eye, texts)[:, size : 2 * size]  # (N, H)
+    features = encoder_features(lm.model, encoding, texts)[:, size : 2 * size]  # (N, H)
     reader = reader_of(lm.model)
     outputs = (
-        reader.outputs(0, torch.from_numpy(eye.encode(text).astype(np.int64)).to(device))
+        reader.outputs(0, torch.from_numpy(encoding.encode(text).astype(np.int64)).to(device))
         for text in texts[:: max(1, len(texts) // _STEP_TEXTS)]
     )
     return fit_vectors(classes, features, examples.labels, outputs, examples.source)

@@ -198,15 +198,15 @@ class TextClassification(Task):
         """The classifier's loss, and the language model's beside it."""
         progress, config = self.progress, self.config
         set_rates(self.groups, self.optimizers[0], share_done, factor)
-        readings = self.train.encoded.readings(batch, self.device)
+        inputs = self.train.encoded.inputs(batch, self.device)
         targets = self.train.targets[batch].to(self.device)  # (B, C)
         weights = self.train.weights[batch].to(self.device)  # (B,)
         with autocast(self.device, self.precision):
-            logits, lm_loss = self.model(readings, config.window, bool(config.lm_weight))
+            logits, lm_loss = self.model(inputs, config.window, bool(config.lm_weight))
         each = nn.functional.cross_entropy(logits.float(), targets, reduction="none")
         loss = (each * weights).sum() / weights.sum()
         progress.texts += len(batch)
-        progress.characters += sum(int(reading.lengths.sum()) for reading in readings)
+        progress.characters += sum(int(given.lengths.sum()) for given in inputs)
         right = logits.detach().argmax(-1) == targets.argmax(-1)
         row = {
             "epoch": progress.epoch,
@@ -267,7 +267,7 @@ class TextClassification(Task):
         some = torch.randperm(len(self.train.encoded), generator=generator)[:STATISTICS_TEXTS]
         for batch in some.tensor_split(max(1, len(some) // self.config.batch_size)):
             with autocast(self.device, self.precision):
-                self.model(self.train.encoded.readings(batch.tolist(), self.device))
+                self.model(self.train.encoded.inputs(batch.tolist(), self.device))
         for norm, momentum in zip(norms, before, strict=True):
             norm.momentum = momentum
         self.model.eval()

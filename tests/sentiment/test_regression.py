@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chargen.errors import MissingExtraError
-from chargen.sentiment.batching import EncodedTexts, eyes_of, pooled_features
+from chargen.sentiment.batching import EncodedTexts, pooled_features, text_encodings
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.learning import fill_head, standardise
 from chargen.sentiment.members import NetworkMember
@@ -89,7 +89,7 @@ def sparse(values: Any) -> Any:
 
 
 def test_what_has_no_known_feature_says_nothing() -> None:
-    has = np.eye(6)[np.arange(12) % 6]
+    has = np.encoding(6)[np.arange(12) % 6]
     wanted = labels([0, 0, 0, 0, 1, 1] * 2)
     folds = np.arange(12) % 6  # what a text has, no other fold has
     for kind in (Regression, NaiveBayesRegression):
@@ -169,7 +169,7 @@ def test_a_probe_in_a_head_says_what_the_regression_says() -> None:
     examples = planted(50)
     network = make_network(make_lm(hidden_size=12), detectors=0, head_size=0)
     before = {name: value.clone() for name, value in network.encoders.state_dict().items()}
-    encoded = EncodedTexts(examples.texts, eyes_of(network, [CHARS]))
+    encoded = EncodedTexts(examples.texts, text_encodings(network, [CHARS]))
     features = standardise(network, pooled_features(network, encoded))
     assert features.shape == (50, 36)
     assert np.abs(features).max() <= LIMIT

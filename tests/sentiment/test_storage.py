@@ -17,7 +17,7 @@ from chargen.language_model import LanguageModel
 from chargen.sentiment import storage
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.members import NetworkMember
-from chargen.sentiment.network import ClassifierNetwork, Reading
+from chargen.sentiment.network import ClassifierNetwork, EncoderInput
 from chargen.storage import checkpoint
 from chargen.storage.checkpoint import Checkpoint
 
@@ -96,7 +96,7 @@ def test_a_loaded_network_can_be_trained() -> None:
     before = storage.weights_of(loaded)
     optimizer = torch.optim.SGD(loaded.parameters(), lr=0.1)
     ids = torch.randint(1, 20, (9, 4))
-    logits, lm_loss = loaded([Reading(ids, torch.full((4,), 9))], 9, lm_loss=True)
+    logits, lm_loss = loaded([EncoderInput(ids, torch.full((4,), 9))], 9, lm_loss=True)
     assert lm_loss is not None
     torch.autograd.backward(logits[:, 0].square().sum() + lm_loss)
     optimizer.step()

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from chargen.errors import TrainingError
 from chargen.sentiment import text_classification
-from chargen.sentiment.batching import EncodedTexts, Eye
+from chargen.sentiment.batching import EncodedTexts, TextEncoding
 from chargen.sentiment.config import FinetuneConfig
 from chargen.sentiment.examples import Examples
 from chargen.sentiment.network import MOMENTUM
@@ -39,7 +39,7 @@ Tuner = Loop[TextClassification]
 
 
 def labelled(examples: Examples) -> Labelled:
-    encoded = EncodedTexts(examples.texts, [Eye(CHARS, False)])
+    encoded = EncodedTexts(examples.texts, [TextEncoding(CHARS, False)])
     truth = torch.tensor([("bad", "good").index(label) for label in examples.labels], dtype=int)
     return Labelled(encoded, nn.functional.one_hot(truth, 2).float(), torch.ones(len(truth)))
 
@@ -416,7 +416,7 @@ def test_statistics_equal_those_of_one_big_batch() -> None:
     tuner.task.model.eval()
     with torch.no_grad():
         features = tuner.task.model.features(
-            tuner.task.train.encoded.readings(range(len(DATA)), "cpu")
+            tuner.task.train.encoded.inputs(range(len(DATA)), "cpu")
         )
     torch.testing.assert_close(norm.running_mean, features.mean(0), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(
@@ -432,7 +432,7 @@ def test_statistics_from_several_batches_are_nearly_those() -> None:
     tuner.task.refresh_statistics()
     tuner.task.model.eval()
     with torch.no_grad():
-        features = tuner.task.model.features(tuner.task.train.encoded.readings(range(200), "cpu"))
+        features = tuner.task.model.features(tuner.task.train.encoded.inputs(range(200), "cpu"))
     assert norm.running_mean is not None
     assert norm.running_var is not None
     deviation = features.std(0).clamp(min=1e-4)
@@ -446,14 +446,14 @@ def test_statistics_are_of_all_classes_also_in_a_sorted_file(
     monkeypatch.setattr(text_classification, "STATISTICS_TEXTS", 12)
     tuner = make(train=DATA.select(sorted(range(40), key=lambda i: DATA.labels[i])))
     seen: list[int] = []
-    readings = tuner.task.train.encoded.readings
+    inputs = tuner.task.train.encoded.inputs
 
     def spy(indices: Sequence[int], device: Any) -> Any:
         assert len(indices) > 1
         seen.extend(indices)
-        return readings(indices, device)
+        return inputs(indices, device)
 
-    monkeypatch.setattr(tuner.task.train.encoded, "readings", spy)
+    monkeypatch.setattr(tuner.task.train.encoded, "inputs", spy)
     tuner.task.refresh_statistics()
     assert len(seen) == len(set(seen)) == 12
     assert {int(tuner.task.train.targets[i].argmax()) for i in seen} == {0, 1}

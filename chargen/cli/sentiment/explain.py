@@ -163,9 +163,9 @@ def _find_unit(
         if not quiet:
             say(f"note: the unit is looked for in {UNIT_TEXTS:,} of {len(examples):,} texts")
         examples = subset(examples, UNIT_TEXTS, seed=0)
-    features = encoder_features(encoder, member.eyes[0], examples.texts)
+    features = encoder_features(encoder, member.encodings[0], examples.texts)
     unit = find_unit(features, examples.labels, explanation.label)
-    return unit, unit_trace(member.network, member.eyes[0], explanation.text, unit.index)
+    return unit, unit_trace(member.network, member.encodings[0], explanation.text, unit.index)
 
 
 # ---------------------------------------------------------------- files
