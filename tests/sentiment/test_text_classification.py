@@ -1,4 +1,4 @@
-"""The loop: it learns layer by layer, skips what is no number, and goes on as if never stopped."""
+"""The task: it learns layer by layer, skips what is no number, and goes on as if never stopped."""
 
 from __future__ import annotations
 
@@ -25,8 +25,7 @@ from chargen.sentiment.examples import Examples
 from chargen.sentiment.network import MOMENTUM
 from chargen.sentiment.storage import weights_of
 from chargen.sentiment.text_classification import Labelled, TextClassification
-from chargen.training import loop
-from chargen.training.loop import GIVE_UP_AFTER, Loop
+from chargen.training.loop import Loop
 from chargen.training.reporting import Reporter
 
 from .making import CHARS, DROPOUTS, Ears, make_lm, make_network, planted, same
@@ -127,13 +126,6 @@ def test_a_step_tells_what_it_did() -> None:
     assert 0 <= row["train_accuracy"] <= 1
     assert row["gradient_norm"] > 0
     assert 0 < row["learning_rate"] < 0.01
-
-
-def test_how_often_the_gradient_was_clipped_is_told() -> None:
-    for clip, share in ((1e-3, 1.0), (1e9, 0.0), (0.0, 0.0)):
-        ears = Ears()
-        make(clip=clip, epochs=1.0, reporter=ears).run()
-        assert [row["clipped_share"] for row in ears.steps] == [share] * 5
 
 
 def test_an_epoch_has_every_text_once() -> None:
@@ -257,44 +249,6 @@ def test_a_budget_in_epochs_ends() -> None:
     assert ears.steps[-1]["learning_rate"] < 0.1 * max(r["learning_rate"] for r in ears.steps)
 
 
-def test_a_budget_in_minutes_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter(range(10**6))
-    monkeypatch.setattr(loop.time, "perf_counter", lambda: float(next(clock)))
-    ears = Ears()
-    tuner = make(epochs=None, minutes=1.0, reporter=ears)
-    tuner.run()
-    assert 20 < tuner.progress.step < 80
-    assert tuner.progress.seconds >= 60
-    assert len(ears.evaluations) == 5
-    assert ears.evaluations[-1]["step"] == tuner.progress.step
-
-
-def test_a_checkpoint_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter(range(10**6))
-    monkeypatch.setattr(loop.time, "perf_counter", lambda: 8.0 * next(clock))
-    saved: list[int] = []
-    make(epochs=6.0, saved=saved).run()
-    assert len(saved) > 3
-    assert max(np.diff([0, *saved])) <= 8
-    assert saved[-1] == 30
-
-
-def test_a_stop_that_is_asked_for_ends_after_the_step_and_saves() -> None:
-    saved: list[int] = []
-    ears = Ears()
-    tuner = make(reporter=ears, saved=saved, evaluations=1)
-
-    def stop(step: int) -> None:
-        tuner.stop_requested = step == 5
-
-    ears.at = stop
-    tuner.run()
-    assert tuner.progress.step == 5
-    assert saved == [5]
-    assert not tuner.finished
-    assert ears.evaluations == []
-
-
 @pytest.mark.parametrize(("epochs", "count"), [(0.5, 3), (1.0, 5), (4.0, 5), (0.1, 1)])
 def test_evaluations_of_a_run(epochs: float, count: int) -> None:
     # No weights are measured twice, and the last are always.
@@ -304,14 +258,6 @@ def test_evaluations_of_a_run(epochs: float, count: int) -> None:
     steps = [row["step"] for row in ears.evaluations]
     assert len(steps) == len(set(steps)) == count
     assert steps[-1] == tuner.progress.step
-
-
-def test_evaluations_and_checkpoints_at_their_intervals() -> None:
-    ears, saved = Ears(), []
-    tuner = make(epochs=3.0, reporter=ears, saved=saved, eval_every=4, checkpoint_every=6)
-    tuner.run()
-    assert [row["step"] for row in ears.evaluations] == [4, 8, 12, 15]
-    assert saved == [6, 12, 15]
 
 
 @pytest.mark.parametrize("trusted", [1, 1000])
@@ -380,19 +326,6 @@ def test_evaluations_disturb_neither_weights_nor_generators(ema: float) -> None:
     assert same(once.best, often.best)
     for group in ("model", "optimizer", "generators"):
         assert same(once.state()[1][group], often.state()[1][group]), group
-
-
-def test_the_average_is_what_is_evaluated_and_kept() -> None:
-    tuner = make(ema=0.9)
-    tuner.run()
-    last = weights_of(tuner.task.model)
-    assert averaged(tuner)
-    assert not torch.equal(tuner.best["head.2.weight"], last["head.2.weight"])
-    plain = make(ema=0.0)
-    plain.run()
-    assert plain.average is None
-    own = weights_of(plain.task.model)
-    assert all(torch.equal(plain.best[name], own[name]) for name in own if "running" not in name)
 
 
 def test_figures_are_those_of_the_weights_that_are_kept() -> None:
@@ -485,25 +418,6 @@ def test_a_text_that_spoils_the_loss_is_skipped() -> None:
     assert ears.evaluations[-1]["valid_accuracy"] >= 0.5
 
 
-def test_too_many_in_a_row_end_the_run() -> None:
-    saved: list[int] = []
-    tuner = make(epochs=20.0, saved=saved, evaluations=1)
-    tuner.task.train.weights.fill_(math.inf)
-    with pytest.raises(TrainingError, match=r"10 steps in a row.*--learning-rate than 0.01"):
-        tuner.run()
-    assert tuner.progress.step == GIVE_UP_AFTER
-    assert saved == []
-
-
-def test_skips_in_a_row_begin_anew_with_every_good_step() -> None:
-    tuner = make()
-    tuner.task.train.weights[0] = math.nan
-    for _ in range(GIVE_UP_AFTER + 5):
-        tuner.step([0, 1])
-        tuner.step([2, 3])
-    assert tuner.progress.skipped == GIVE_UP_AFTER + 5
-
-
 def poison(tuner: Tuner) -> None:
     with torch.no_grad():
         tuner.task.model.head[-1].bias.fill_(math.nan)
@@ -532,18 +446,6 @@ def test_a_run_without_a_single_number_is_an_error(valid: Examples) -> None:
     with pytest.raises(TrainingError, match=r"not a finite number at any evaluation.*--learning"):
         tuner.run()
     assert saved == []
-
-
-def test_the_log_is_json_without_nan() -> None:
-    tuner = make(epochs=4.0, evaluations=4)
-    tuner.task.train.weights[tuner.task.batches(1)[-1]] = math.nan  # in the tenth step
-    tuner.run()
-    rows = [json.loads(row) for row in tuner.log.lines]
-    assert [row["step"] for row in rows if "loss" in row] == [10, 20]
-    assert [row["step"] for row in rows if "valid_accuracy" in row] == [5, 10, 15, 20]
-    assert rows[[row["step"] for row in rows].index(10)]["loss"] is None
-    for row in rows:
-        json.dumps(row, allow_nan=False)
 
 
 # ---------------------------------------------------------------- going on
