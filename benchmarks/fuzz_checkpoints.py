@@ -50,6 +50,7 @@ from chargen.sentiment import ngrams
 from chargen.sentiment import storage as classifier_storage
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.config import NetworkConfig
+from chargen.sentiment.members import NetworkMember
 from chargen.sentiment.network import ClassifierNetwork
 from chargen.storage import checkpoint
 from chargen.storage.checkpoint import MANIFEST
@@ -114,14 +115,16 @@ def classifier() -> checkpoint.Checkpoint:
     encoders = [storage.unpack(language_model(v))[0] for v in vocabularies]
     network = ClassifierNetwork(encoders, NetworkConfig(num_classes=2, detectors=2, head_size=3))
     generator = np.random.default_rng(0)
-    members = ngrams.NgramModel(
-        generator.random(1 << ngrams.BITS, np.float32),
-        generator.random((2, 1 << ngrams.BITS), np.float32),
-        generator.random(2, np.float32),
-    )
-    weights = classifier_storage.weights_of(network)
-    labels = ("bad", "good")
-    return classifier_storage.pack(network, weights, vocabularies, labels, None, members)
+    counts = [
+        kind(
+            generator.random((2, 1 << ngrams.BITS), np.float32),
+            generator.random(2, np.float32),
+            generator.random(1 << ngrams.BITS, np.float32) if kind.has_idf else None,
+        )
+        for kind in ngrams.MODELS
+    ]
+    members = [NetworkMember(network, vocabularies), *counts]
+    return classifier_storage.pack(members, ("bad", "good"), None, torch.zeros(2))
 
 
 def use_language_model(directory: Path) -> None:

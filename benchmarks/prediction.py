@@ -22,7 +22,7 @@ from chargen.sentiment.batching import BATCH_SIZE, EncodedTexts
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.config import ExamplesConfig
 from chargen.sentiment.examples import read_examples
-from chargen.sentiment.network import Reading
+from chargen.sentiment.network import EncoderInput
 
 
 def main() -> None:
@@ -33,8 +33,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    classifier = Classifier.load(arguments.classifier)
-    classifier.ngrams = None  # what is compared is how the network is fed
+    whole = Classifier.load(arguments.classifier)
+    # What is compared is how the network is fed.
+    classifier = Classifier([whole.require_network()], whole.labels, whole.clean)
     examples = read_examples(arguments.data, ExamplesConfig(clean=classifier.clean))
     texts = examples.texts[: arguments.texts]
     ways: dict[str, Callable[[], NDArray[np.float32]]] = {
@@ -65,17 +66,18 @@ def main() -> None:
 @torch.no_grad()
 def padded(classifier: Classifier, texts: tuple[str, ...]) -> NDArray[np.float32]:
     """Probabilities from batches in file order, all as long as the longest text."""
-    encoded = EncodedTexts([classifier.cleaned(text) for text in texts], classifier.eyes)
+    member = classifier.require_network()
+    encoded = EncodedTexts([classifier.cleaned(text) for text in texts], member.encodings)
     longest = int(encoded.lengths.max())
     found = []
     for first in range(0, len(texts), BATCH_SIZE):
         batch = range(first, min(first + BATCH_SIZE, len(texts)))
-        readings = []
-        for reading in encoded.readings(batch, "cpu"):
-            more = longest - len(reading.ids)
-            ids = torch.nn.functional.pad(reading.ids, (0, 0, 0, more))
-            readings.append(Reading(ids, reading.lengths))
-        logits, _ = classifier.network(readings)
+        inputs = []
+        for given in encoded.inputs(batch, "cpu"):
+            more = longest - len(given.ids)
+            ids = torch.nn.functional.pad(given.ids, (0, 0, 0, more))
+            inputs.append(EncoderInput(ids, given.lengths))
+        logits, _ = member.network(inputs)
         found.append(logits.softmax(-1).numpy())
     return np.concatenate(found)
 

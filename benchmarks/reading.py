@@ -41,13 +41,13 @@ from torch import Tensor
 
 import chargen
 from chargen.cli.options import reading_of
+from chargen.lm.pooling import LastState, Pooling
 from chargen.lm.recurrent import State
 from chargen.runtime.device import set_threads
-from chargen.sentiment.batching import EncodedTexts, Eye, read_all
+from chargen.sentiment.batching import EncodedTexts, TextEncoding, read_all
 from chargen.sentiment.config import ExamplesConfig
 from chargen.sentiment.examples import read_examples
-from chargen.sentiment.network import LIMIT, Reading
-from chargen.sentiment.pooling import LastState, Pooling
+from chargen.sentiment.network import LIMIT, EncoderInput
 from chargen.sentiment.splitting import subset
 from chargen.text.config import CorpusConfig
 from chargen.text.sources import read_all as read_text
@@ -132,11 +132,13 @@ def make_task(arguments: argparse.Namespace) -> Task:
     )
 
 
-def states(encoder: Encoder, texts: Sequence[str], eye: Eye, precision: str) -> NDArray[np.float32]:
+def states(
+    encoder: Encoder, texts: Sequence[str], encoding: TextEncoding, precision: str
+) -> NDArray[np.float32]:
     """Last, mean, largest and smallest output of an encoder over each text: (N, 4 H)."""
 
-    def pooled(readings: list[Reading]) -> Tensor:
-        ids, lengths = readings[0].ids, readings[0].lengths
+    def pooled(inputs: list[EncoderInput]) -> Tensor:
+        ids, lengths = inputs[0].ids, inputs[0].lengths
         last, pool, negated = LastState(lengths), Pooling(lengths), Pooling(lengths)
         state = encoder.initial_state(ids.shape[1])
         for first in range(0, len(ids), WINDOW):
@@ -146,7 +148,7 @@ def states(encoder: Encoder, texts: Sequence[str], eye: Eye, precision: str) -> 
             negated.add(-outputs, first)
         return torch.cat([last.result(), *pool.result(), -negated.result()[1]], -1)
 
-    encoded = EncodedTexts(texts, [eye])
+    encoded = EncodedTexts(texts, [encoding])
     width = 4 * encoder.hidden_size
     return read_all(encoded, pooled, width, torch.device("cpu"), precision).numpy()
 
@@ -218,7 +220,7 @@ def measure(lm: chargen.LanguageModel, text: str | None, task: Task) -> dict[str
         read = read_text([text], reading_of(lm, (text,), CorpusConfig()))
         row["text_bits"] = lm.score(read, streams=STREAMS).bits_per_char
     began = time.process_time()
-    features = states(lm.model, task.texts, Eye(lm.vocabulary, lm.backward), lm.precision)
+    features = states(lm.model, task.texts, TextEncoding(lm.vocabulary, lm.backward), lm.precision)
     row["reading_seconds"] = time.process_time() - began
     row["probe"] = probe(features, task)
     row["probe_seconds"] = time.process_time() - began - row["reading_seconds"]

@@ -43,10 +43,10 @@ from chargen.lm.optim import clip_gradient, learning_rate_factor, make_optimizer
 from chargen.lm.recurrent import RecurrentLayers, State, detach
 from chargen.runtime.device import set_threads
 from chargen.runtime.precision import autocast, reading_precision
-from chargen.sentiment.batching import EncodedTexts, Eye, read_all
+from chargen.sentiment.batching import EncodedTexts, TextEncoding, read_all
 from chargen.sentiment.config import ExamplesConfig
 from chargen.sentiment.examples import read_texts
-from chargen.sentiment.network import Reading
+from chargen.sentiment.network import EncoderInput
 
 CPU = torch.device("cpu")
 
@@ -226,8 +226,8 @@ def held_out(model: WordLM, texts: list[str], words: Words, precision: str) -> t
     """Bits per character, and the share of words and ends that are counted in them."""
     frequent = len(model.log_expected)
 
-    def nats(readings: list[Reading]) -> Tensor:
-        ids, lengths = readings[0].ids, readings[0].lengths  # (T, B) padded with END, (B,)
+    def nats(inputs: list[EncoderInput]) -> Tensor:
+        ids, lengths = inputs[0].ids, inputs[0].lengths  # (T, B) padded with END, (B,)
         targets = torch.cat([ids[1:], torch.full_like(ids[:1], words.start_id)])
         counted = (targets < frequent) & (torch.arange(len(ids))[:, None] < lengths)
         outputs, _ = model.features(ids, model.initial_state(len(lengths)))
@@ -239,7 +239,7 @@ def held_out(model: WordLM, texts: list[str], words: Words, precision: str) -> t
             sums.index_add_(0, of_text, losses)
         return torch.stack([sums, counted.sum(0).float()], 1)
 
-    encoded = EncodedTexts(texts, [Eye(words, False)])
+    encoded = EncodedTexts(texts, [TextEncoding(words, False)])
     total, count = read_all(encoded, nats, 2, CPU, precision).double().sum(0).tolist()
     outside = (word for text in texts for word in tokenise(text) if words.ids[word] >= frequent)
     characters = sum(len(text) + 1 for text in texts) - sum(map(len, outside))
@@ -288,7 +288,7 @@ def main() -> None:
         "words_per_second": read / seconds,
         "bits_per_char": bits_per_char,
         "counted": counted,
-        "probe": probe(states(model, task.texts, Eye(words, False), precision), task),
+        "probe": probe(states(model, task.texts, TextEncoding(words, False), precision), task),
     }
     if arguments.json:
         print(json.dumps(row))

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from chargen.sentiment.config import ExamplesConfig, FinetuneConfig, NetworkConfig
     from chargen.sentiment.examples import Examples
     from chargen.sentiment.finetune import finetune, resume_finetune
-    from chargen.sentiment.session import FinetuneRun
+    from chargen.sentiment.learning import FinetuneRun
     from chargen.text.config import CorpusConfig
     from chargen.training.reporting import Reporter
     from chargen.training.resume import resume
@@ -52,7 +52,7 @@ _NAMES = {
     "sentiment.config": "ExamplesConfig FinetuneConfig NetworkConfig",
     "sentiment.examples": "Examples",
     "sentiment.finetune": "finetune resume_finetune",
-    "sentiment.session": "FinetuneRun",
+    "sentiment.learning": "FinetuneRun",
     "text.config": "CorpusConfig",
     "training.reporting": "Reporter",
     "training.resume": "resume",

@@ -81,13 +81,13 @@ class SamplingOptions(TypedDict, total=False):
 class FinetuneOptions(TypedDict, total=False):
     """Of `FinetuneConfig`, `NetworkConfig`, `ExamplesConfig`."""
 
-    method: Literal["finetune", "probe"]
+    method: Literal["auto", "finetune", "probe"]
     penalty: Literal["l2", "l1"]
     minutes: float | None
     epochs: float | None
     labels: int | None
     valid: str | None
-    valid_fraction: float
+    valid_fraction: float | None
     seed: int
     from_scratch: bool
     unlabelled: str | None

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from chargen.errors import ChargenError, ConfigError, CorpusError
 from chargen.lm import storage
-from chargen.lm.evaluation import Score, dynamic_log_probs, log_probs, pooled_outputs
+from chargen.lm.evaluation import Score, dynamic_log_probs, log_probs
 from chargen.lm.model import CharLM
+from chargen.lm.pooling import pooled_outputs
 from chargen.options import split_options
 from chargen.runtime.device import choose_device
 from chargen.runtime.precision import autocast, reading_precision

@@ -43,14 +43,14 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Examples
     --------
-    >>> cross_val_score(TextClassifier("reviews", method="probe"), X, y)  # doctest: +SKIP
+    >>> cross_val_score(TextClassifier("reviews", ngrams=False), X, y)  # doctest: +SKIP
     """
 
     def __init__(
         self,
         encoder: str | Path | Sequence[str | Path] = "reviews",
         *,
-        method: str = "finetune",
+        method: str = "auto",
         minutes: float | None = None,
         epochs: float | None = None,
         ngrams: bool = True,

@@ -36,16 +36,18 @@ def info(directory: str, as_json: bool) -> None:
 
     if checkpoint.load(directory).kind == CLASSIFIER:
         model = load_classifier(directory, MachineConfig(device="cpu"))
-        network, vocabulary = model.network, model.eyes[0].vocabulary
+        parameters = model.parameters
+        first = model.network.vocabularies[0] if model.network else None
     else:
         model = load_model(directory, MachineConfig(device="cpu"))
-        network, vocabulary = model.model, model.vocabulary
+        parameters = sum(parameter.numel() for parameter in model.model.parameters())
+        first = model.vocabulary
     facts: dict[str, Any] = {
         "directory": directory,
         "kind": model.checkpoint.kind,
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "parameters": parameters,
         "bytes": sum(p.stat().st_size for p in resolve(Path(directory)).rglob("*") if p.is_file()),
-        "vocabulary": {"level": vocabulary.level, "size": vocabulary.size},
+        **({"vocabulary": {"level": first.level, "size": first.size}} if first else {}),
         **model.checkpoint.document("config"),
     }
     if as_json:

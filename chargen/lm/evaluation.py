@@ -148,26 +148,6 @@ class _Reader:
             yield positions, -losses.view(positions.shape).cpu().numpy()
 
 
-@torch.no_grad()
-def pooled_outputs(model: CharLM, ids: NDArray[np.integer], start_id: int) -> NDArray[np.float32]:
-    """Last, mean and largest output of the last layer over a text: (3 H,), of ids (N,)."""
-    device = model.embedding.weight.device
-    order = np.concatenate([[start_id], ids]).astype(np.int64)
-    state = model.initial_state(1)
-    total = torch.zeros(model.hidden_size, device=device)
-    largest = torch.full_like(total, -torch.inf)
-    last = total
-    for first in range(0, len(order), POOLING_WINDOW):
-        window = torch.from_numpy(order[first : first + POOLING_WINDOW]).to(device)[:, None]
-        outputs, state = model.features(window, state)  # (T, 1, H)
-        outputs = outputs[:, 0]
-        total = total + outputs.sum(0)
-        largest = torch.maximum(largest, outputs.amax(0))
-        last = outputs[-1]
-    pooled: NDArray[np.float32] = torch.cat([last, total / len(order), largest]).cpu().numpy()
-    return pooled
-
-
 class DynamicModel:
     """A copy of a model whose parameters keep adapting to the text that was read.
 

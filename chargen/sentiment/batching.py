@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from chargen.runtime.precision import autocast
-from chargen.sentiment.network import ClassifierNetwork, Reading
+from chargen.sentiment.network import ClassifierNetwork, EncoderInput
 from chargen.text.vocabulary import Vocabulary
 
 _NO_TEXT = re.compile("[\ud800-\udfff]")
@@ -41,7 +41,7 @@ BATCH_SYMBOLS = 1 << 20
 
 
 @dataclass(frozen=True)
-class Eye:
+class TextEncoding:
     """How one encoder sees a text: its vocabulary and its direction."""
 
     vocabulary: Vocabulary
@@ -54,10 +54,12 @@ class Eye:
         return np.concatenate([start, ids[::-1] if self.backward else ids])
 
 
-def eyes_of(network: ClassifierNetwork, vocabularies: Sequence[Vocabulary]) -> list[Eye]:
+def text_encodings(
+    network: ClassifierNetwork, vocabularies: Sequence[Vocabulary]
+) -> list[TextEncoding]:
     """How each encoder of a network sees a text."""
     return [
-        Eye(vocabulary, encoder.config.direction == "backward")
+        TextEncoding(vocabulary, encoder.config.direction == "backward")
         for encoder, vocabulary in zip(network.lm_encoders(), vocabularies, strict=True)
     ]
 
@@ -68,31 +70,31 @@ class EncodedTexts:
     Parameters
     ----------
     texts : iterable of str
-    eyes : sequence of Eye
+    encodings : sequence of TextEncoding
     """
 
-    def __init__(self, texts: Iterable[str], eyes: Sequence[Eye]) -> None:
-        self.eyes = list(eyes)
-        self.ids = [[eye.encode(text) for eye in eyes] for text in texts]
+    def __init__(self, texts: Iterable[str], encodings: Sequence[TextEncoding]) -> None:
+        self.encodings = list(encodings)
+        self.ids = [[encoding.encode(text) for encoding in encodings] for text in texts]
         self.lengths = np.array([max(map(len, ids)) for ids in self.ids], dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def readings(self, indices: Sequence[int], device: torch.device | str) -> list[Reading]:
+    def inputs(self, indices: Sequence[int], device: torch.device | str) -> list[EncoderInput]:
         """A batch of the texts at `indices`, padded at the end."""
         return [
-            _padded([self.ids[i][which] for i in indices], eye.vocabulary.start_id, device)
-            for which, eye in enumerate(self.eyes)
+            _padded([self.ids[i][which] for i in indices], encoding.vocabulary.start_id, device)
+            for which, encoding in enumerate(self.encodings)
         ]
 
 
-def _padded(texts: Sequence[NDArray[Any]], filler: int, device: torch.device | str) -> Reading:
+def _padded(texts: Sequence[NDArray[Any]], filler: int, device: torch.device | str) -> EncoderInput:
     lengths = [len(ids) for ids in texts]
     block = np.full((max(lengths), len(texts)), filler, dtype=np.int64)  # (T, B)
     for column, ids in enumerate(texts):
         block[: len(ids), column] = ids
-    return Reading(
+    return EncoderInput(
         torch.from_numpy(block).to(device), torch.tensor(lengths, dtype=torch.int64, device=device)
     )
 
@@ -142,7 +144,7 @@ def sorted_batches(
 @torch.no_grad()
 def read_all(
     encoded: EncodedTexts,
-    function: Callable[[list[Reading]], Tensor],
+    function: Callable[[list[EncoderInput]], Tensor],
     width: int,
     device: torch.device,
     precision: str,
@@ -151,6 +153,18 @@ def read_all(
     found = torch.empty(len(encoded), width)
     for batch in sorted_batches(encoded.lengths, BATCH_SIZE, BATCH_SYMBOLS):
         with autocast(device, precision):
-            some = function(encoded.readings(batch, device))
+            some = function(encoded.inputs(batch, device))
         found[batch] = some.float().cpu()
+    return found
+
+
+def pooled_features(
+    network: ClassifierNetwork, encoded: EncodedTexts, precision: str = "float32"
+) -> NDArray[np.float32]:
+    """What goes into the head of each text: (N, F) float32."""
+    network.eval()
+    width = network.head.num_features
+    device = network.temperature.device
+    found: NDArray[np.float32]
+    found = read_all(encoded, network.features, width, device, precision).numpy()
     return found

@@ -12,28 +12,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from chargen.errors import ChargenError, CorpusError
+from chargen.errors import ChargenError, ConfigError, CorpusError
 from chargen.runtime.device import choose_device
 from chargen.runtime.precision import reading_precision
 from chargen.sentiment import storage
-from chargen.sentiment.batching import BATCH_SYMBOLS, EncodedTexts, eyes_of, read_all
+from chargen.sentiment.batching import BATCH_SYMBOLS
 from chargen.sentiment.config import ExamplesConfig
 from chargen.sentiment.examples import read_examples
 from chargen.sentiment.explain import Explanation, explain
-from chargen.sentiment.network import ClassifierNetwork
+from chargen.sentiment.members import Member, NetworkMember
 from chargen.sentiment.ngrams import NgramModel
 from chargen.storage import checkpoint
 from chargen.storage.checkpoint import Checkpoint
 from chargen.storage.outputs import save_model
 from chargen.text.given import given_text, given_texts
 from chargen.text.html import clean_html
-from chargen.text.vocabulary import Vocabulary
 
 CHUNK = 2048
 """Texts that are read, sorted by length and classified together."""
-
-TRACED = 2000
-"""Beginnings of a text whose n-grams are counted for a trace; each takes as long as it is long."""
 
 
 class Classifier:
@@ -41,17 +37,16 @@ class Classifier:
 
     Parameters
     ----------
-    network : ClassifierNetwork
-    vocabularies : sequence of Vocabulary
-        One an encoder.
+    members : sequence of Member
+        Their logits are added: a network, n-grams, or both.
     labels : sequence of str
         Names of the classes, in the order of the probabilities.
     clean : {"html", None}
         What is done to each text first, as in training.
+    prior : (C,) float32, optional
+        Logits of a text of which no member knows anything; zeros by default.
     stored : Checkpoint, optional
         Where all of it came from.
-    ngrams : NgramModel, optional
-        Its logits are added to the network's.
 
     Examples
     --------
@@ -62,21 +57,17 @@ class Classifier:
 
     def __init__(
         self,
-        network: ClassifierNetwork,
-        vocabularies: Sequence[Vocabulary],
+        members: Sequence[Member],
         labels: Sequence[str],
         clean: str | None = None,
+        prior: torch.Tensor | None = None,
         stored: Checkpoint | None = None,
-        ngrams: NgramModel | None = None,
     ) -> None:
-        self.network = network.eval()
-        self.vocabularies = tuple(vocabularies)
+        self.members = tuple(members)
         self.labels = tuple(labels)
         self.clean = clean
+        self.prior = prior
         self.checkpoint = stored
-        self.ngrams = ngrams
-        self.precision = "float32"
-        self.eyes = eyes_of(network, vocabularies)
 
     @classmethod
     def load(
@@ -100,36 +91,66 @@ class Classifier:
             Where there is no such device, or no bfloat16.
         """
         stored = checkpoint.load(directory, storage.KIND)
-        network, vocabularies, labels, clean = storage.unpack(stored)
+        found = storage.unpack(stored)
         place = choose_device(device)
-        ngrams = storage.unpack_ngrams(stored, len(labels))
-        classifier = cls(network.to(place), vocabularies, labels, clean, stored, ngrams)
-        classifier.precision = reading_precision(precision, place)
-        return classifier
+        for member in found.members:
+            if isinstance(member, NetworkMember):
+                member.network.to(place)
+                member.precision = reading_precision(precision, place)
+        return cls(found.members, found.labels, found.clean, found.prior, stored)
 
     def save(self, directory: str | os.PathLike[str], *, force: bool = False) -> None:
         """Write a checkpoint, as `LanguageModel.save` does."""
-        weights = storage.weights_of(self.network)
-        stored = storage.pack(
-            self.network, weights, self.vocabularies, self.labels, self.clean, self.ngrams
-        )
+        stored = storage.pack(self.members, self.labels, self.clean, self.prior)
         save_model(Path(directory), stored, self.checkpoint, force)
 
     @property
-    def device(self) -> torch.device:
-        """Where the weights lie."""
-        return self.network.temperature.device
+    def network(self) -> NetworkMember | None:
+        """The network and its vocabularies; None where it does not vote."""
+        return next((each for each in self.members if isinstance(each, NetworkMember)), None)
+
+    @property
+    def ngrams(self) -> tuple[NgramModel, ...]:
+        """The members that count."""
+        return tuple(each for each in self.members if isinstance(each, NgramModel))
+
+    @property
+    def parameters(self) -> int:
+        """Numbers that were learnt, those of the encoders among them; idf was counted."""
+        count = sum(each.weights.size + each.biases.size for each in self.ngrams)
+        if self.network is not None:
+            count += sum(each.numel() for each in self.network.network.parameters())
+        return int(count)
+
+    def require_network(self) -> NetworkMember:
+        """The network.
+
+        Raises
+        ------
+        ConfigError
+            Where it does not vote, and so was not kept.
+        """
+        if self.network is None:
+            raise ConfigError(
+                "this classifier has no network: n-grams alone did as well in training, and the "
+                "language model was left out; train one with --no-ngrams"
+            )
+        return self.network
 
     # ---------------------------------------------------------------- texts
 
     def cleaned(self, text: str) -> str:
-        """The text as the network is to read it."""
+        """The text as the members are to read it."""
         text = given_text(text)
         return clean_html(text) if self.clean == "html" else text
 
     def unknown_characters(self, text: str) -> str:
         """The distinct characters of a text that the encoder has never seen."""
-        found = (eye.vocabulary.encode_prompt(self.cleaned(text), "replace") for eye in self.eyes)
+        encodings = self.network.encodings if self.network else ()
+        found = (
+            encoding.vocabulary.encode_prompt(self.cleaned(text), "replace")
+            for encoding in encodings
+        )
         return "".join(dict.fromkeys(c for _, unknown in found for c in unknown))
 
     # ---------------------------------------------------------------- verdicts
@@ -189,18 +210,18 @@ class Classifier:
 
     def _probabilities(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Of texts that are cleaned already."""
-        encoded = EncodedTexts(texts, self.eyes)
-        logits = read_all(
-            encoded, self.network.logits, len(self.labels), self.device, self.precision
-        )
-        if self.ngrams is not None:
-            logits += torch.from_numpy(self.ngrams.logits(texts))
-        if not torch.isfinite(logits).all():
+        return self._softmax([member.logits(texts) for member in self.members])
+
+    def _softmax(self, logits: Sequence[torch.Tensor]) -> NDArray[np.float32]:
+        """Of the sum of what the members say, (N, C) each."""
+        summed = sum(logits[1:], logits[0])
+        if self.prior is not None:
+            summed = summed + self.prior
+        if not torch.isfinite(summed).all():
             raise ChargenError("the classifier's predictions are not numbers: its weights overflow")
-        probabilities: NDArray[np.float32] = logits.softmax(-1).numpy()
+        probabilities: NDArray[np.float32] = summed.softmax(-1).numpy()
         return probabilities
 
-    @torch.no_grad()
     def trace(self, text: str, *, cleaned: bool = False) -> NDArray[np.float32]:
         """Probabilities had the text ended after each of its characters.
 
@@ -210,35 +231,12 @@ class Classifier:
             Of the N characters of the text as cleaned, here or before; row 0 has read nothing.
         """
         text = given_text(text) if cleaned else self.cleaned(text)
-        if any(eye.backward for eye in self.eyes):
-            # Read from the end, every beginning of the text is another text.
-            return self._prefixes(text)
-        steps = []
-        for eye in self.eyes:
-            ids = eye.encode(text)
-            # After how many symbols each character is whole: bytes of one character go together.
-            if eye.vocabulary.level == "byte":
-                starts = eye.vocabulary.character_starts(ids[1:])
-                ends = np.append(starts, len(ids) - 1)
-            else:
-                ends = np.arange(len(ids))
-            steps.append((torch.from_numpy(ids.astype(np.int64)).to(self.device), ends))
-        if len({len(ids) for ids, _ in steps}) == 1:
-            logits = self.network.trace([ids for ids, _ in steps])[steps[0][1]].cpu()
-            if self.ngrams is not None:
-                logits = logits + torch.from_numpy(self._ngram_trace(text, self.ngrams))
-            probabilities: NDArray[np.float32] = logits.softmax(-1).numpy()
-            return probabilities
-        return self._prefixes(text)
-
-    @staticmethod
-    def _ngram_trace(text: str, ngrams: NgramModel) -> NDArray[np.float32]:
-        """(len(text) + 1, C): of each beginning of the text, or each k-th one of a long text."""
-        ends = np.arange(len(text) + 1)
-        stride = 1 + len(text) // TRACED
-        looked_at = np.append(ends[:-1:stride], len(text))
-        found = ngrams.logits(text[:end] for end in looked_at.tolist())
-        return found[np.searchsorted(looked_at, ends, "right") - 1]
+        traces = []
+        for member in self.members:
+            if (found := member.trace(text)) is None:
+                return self._prefixes(text)
+            traces.append(found)
+        return self._softmax(traces)
 
     def explain(self, text: str, label: str | None = None) -> Explanation:
         """How the verdict moves along a text; see `chargen.sentiment.explain.explain`."""

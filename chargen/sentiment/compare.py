@@ -211,8 +211,8 @@ def _ours_row(
             reporter=reporter,
             method="probe" if name == "probe" else "finetune",
             from_scratch=name == "scratch",
-            unlabelled=config.unlabelled if name == "finetuned" else None,
-            valid_fraction=config.valid_fraction,
+            unlabelled=None if name == "scratch" else config.unlabelled,
+            valid_fraction=None if name == "probe" else config.valid_fraction,
             minutes=config.minutes,
             epochs=config.epochs,
             seed=config.seed,
@@ -221,7 +221,7 @@ def _ours_row(
     if not run.finished:  # it stops softly at Ctrl-C; half a run is no row of a table
         raise KeyboardInterrupt
     made = run.classifier
-    size = _parameters(made)
+    size = made.parameters
     return _row(f"ours, {name}", made, made.labels, test, len(train), size, run.seconds)
 
 
@@ -231,14 +231,7 @@ def _trained_row(path: str, classifier: Classifier, test: Examples) -> Row:
     labels, seconds = results.get("labels_used"), results.get("seconds")
     known = labels if isinstance(labels, int) else None
     spent = float(seconds) if isinstance(seconds, int | float) else None
-    return _row(path, classifier, classifier.labels, test, known, _parameters(classifier), spent)
-
-
-def _parameters(classifier: Classifier) -> int:
-    count = sum(parameter.numel() for parameter in classifier.network.parameters())
-    if classifier.ngrams is not None:
-        count += classifier.ngrams.weights.size + classifier.ngrams.biases.size
-    return int(count)
+    return _row(path, classifier, classifier.labels, test, known, classifier.parameters, spent)
 
 
 def _check_labels(path: str, classifier: Classifier, test: Examples) -> None:

@@ -125,9 +125,10 @@ class FinetuneConfig(Options):
     heading: ClassVar[str] = "Optimisation"
 
     method: str = option(
-        "finetune",
-        "Train head and encoder, or a logistic regression on the frozen encoder.",
-        choices=("finetune", "probe"),
+        "auto",
+        "Fine-tune the encoder, or leave it as it is and fit a logistic regression on what it "
+        "holds of a text; auto does the latter below 2,000 labels, unless a budget is given.",
+        choices=("auto", "finetune", "probe"),
         heading="Model",
     )
     penalty: str = option(
@@ -148,8 +149,13 @@ class FinetuneConfig(Options):
     valid: str | None = option(
         None, "Labelled file or folder to validate on.", metavar="DATA", heading="Text"
     )
-    valid_fraction: float = option(
-        0.1, "Share of the labelled texts kept for validation.", low=0, below=1, heading="Text"
+    valid_fraction: float | None = option(
+        None,
+        "Share of the labelled texts kept for validation (default: 0.1 where the encoder is "
+        "fine-tuned; else all are learnt from, and cross-validation gives the figures).",
+        low=0,
+        below=1,
+        heading="Text",
     )
     seed: int = SEED
     from_scratch: bool = option(
@@ -171,7 +177,10 @@ class FinetuneConfig(Options):
         heading="Budget",
     )
     ngrams: bool = option(
-        True, "Let a linear model over character n-grams vote beside the network.", heading="Model"
+        True,
+        "Let linear models over n-grams of characters and words vote beside the network, where "
+        "that helps.",
+        heading="Model",
     )
     batch_size: int = option(
         32, "Texts of a step (B), at least 2: one text has no variance.", low=2
@@ -231,7 +240,7 @@ class FinetuneConfig(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_budget()
-        if self.unlabelled and self.adapt is None and not (self.ngrams and self.method != "probe"):
+        if self.unlabelled and self.adapt is None and not self.ngrams:
             raise ConfigError("--unlabelled is for --adapt and the n-grams, and neither is on")
         if self.from_scratch and self.method == "probe":
             raise ConfigError(

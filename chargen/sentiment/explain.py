@@ -204,7 +204,8 @@ def explain(classifier: Classifier, text: str, label: str | None = None) -> Expl
         hint = did_you_mean(label, classifier.labels)
         raise ConfigError(f"there is no label {label!r} among {known}{hint}")
     text = classifier.cleaned(text)
-    backward = any(eye.backward for eye in classifier.eyes)
+    encodings = classifier.network.encodings if classifier.network else ()
+    backward = any(encoding.backward for encoding in encodings)
     most = LONGEST_BACKWARD if backward else LONGEST
     if len(text) > most:
         raise ConfigError(

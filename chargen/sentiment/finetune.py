@@ -1,6 +1,6 @@
 """From labelled texts and a language model to a classifier: `chargen.finetune`.
 
-How a run begins and goes on; what it is made of stands in `session.py`.
+How a run begins and goes on; how it learns stands in `learning.py`.
 """
 
 from __future__ import annotations
@@ -31,11 +31,19 @@ from chargen.runtime.seeds import seed_everything
 from chargen.sentiment import metrics, storage
 from chargen.sentiment.adapt import adapt
 from chargen.sentiment.config import ExamplesConfig, FinetuneConfig, NetworkConfig
-from chargen.sentiment.examples import Examples
+from chargen.sentiment.examples import Examples, read_examples
+from chargen.sentiment.learning import (
+    FinetuneRun,
+    Setup,
+    concluded,
+    learn_network,
+    learn_probe,
+    make_loop,
+)
 from chargen.sentiment.network import ClassifierNetwork
-from chargen.sentiment.session import FinetuneRun, Session
+from chargen.sentiment.ngrams import NgramModel
 from chargen.sentiment.splitting import TrainingTexts, read_training_texts
-from chargen.sentiment.text_classification import TextClassification
+from chargen.sentiment.text_classification import Decision, TextClassification
 from chargen.storage import checkpoint
 from chargen.storage.directories import real_path
 from chargen.storage.outputs import refuse_to_overwrite, writing_lock
@@ -49,6 +57,12 @@ if TYPE_CHECKING:
     from chargen.keywords import FinetuneOptions
 
 FEWEST_EPOCHS, MOST_EPOCHS = 2.0, 20.0
+
+FINETUNE_FROM = 2_000
+"""Labelled texts from which fine-tuning is worth its time; below, a probe is as accurate."""
+
+VALID_FRACTION = 0.1
+"""Share of the labelled texts held back where a network is fine-tuned."""
 
 
 def finetune(
@@ -103,8 +117,6 @@ def finetune(
     metrics.require("fine-tuning")
     encoders = [encoder] if isinstance(encoder, str | Path) else list(encoder)
     _check_encoders(encoders, out)
-    if tensorboard is not None and config.method == "probe":
-        raise ConfigError("--tensorboard shows steps, and --method probe takes none: leave it out")
     with ExitStack() as stack:
         if out is None:
             directory = Path(stack.enter_context(TemporaryDirectory())) / "classifier"
@@ -116,7 +128,14 @@ def finetune(
         reporter, log = reporter or Reporter(), Log()
         stack.enter_context(followed(log, tensorboard, directory.name))
         loaded = [lm_storage.load(path)[:2] for path in encoders]
-        texts = read_training_texts(data, config, reading, reporter)
+        examples = data if isinstance(data, Examples) else read_examples(data, reading)
+        config = _with_method(config, len(examples), reporter)
+        if tensorboard is not None and config.method == "probe":
+            raise ConfigError(
+                "--tensorboard shows steps, and a probe takes none: leave it out, or give "
+                "--method finetune"
+            )
+        texts = read_training_texts(examples, config, reading, reporter)
         config = _with_budget(config, len(texts.train), reporter)
         documents: dict[str, Any] = {"encoder": [str(path) for path in encoders]}
         documents["data"] = [str(data)] if isinstance(data, str | Path) else []
@@ -129,12 +148,14 @@ def finetune(
             sizes = replace(sizes, detectors=0, head_size=0, head_dropout=0.0)
         classifier = ClassifierNetwork(models, sizes).to(device)
         vocabularies = tuple(vocabulary for _, vocabulary in loaded)
-        session = Session(
+        setup = Setup(
             directory, texts, config, reading, vocabularies, precision.name, reporter, log,
             documents,
         )  # fmt: skip
-        probed = config.method == "probe"
-        run = session.probe(classifier) if probed else session.train(classifier)
+        if config.method == "probe":
+            run = learn_probe(setup, classifier)
+        else:
+            run = learn_network(setup, make_loop(setup, classifier))
         return run if out is not None else replace(run, directory=None)
 
 
@@ -146,6 +167,23 @@ def _check_encoders(encoders: Sequence[str | Path], out: str | Path | None) -> N
         raise ConfigError(f"--encoder {encoders[0]} is given twice: give two different ones")
     if out is not None and real_path(out) in places:
         raise ConfigError(f"--out {out} is the encoder itself: choose another folder")
+
+
+def _with_method(config: FinetuneConfig, labels: int, reporter: Reporter) -> FinetuneConfig:
+    """The configuration with `method` and `valid_fraction` filled in."""
+    method, fraction = config.method, config.valid_fraction
+    if method == "auto":
+        few = min(config.labels or labels, labels) < FINETUNE_FROM
+        asked = config.from_scratch or config.minutes is not None or config.epochs is not None
+        method = "probe" if few and not asked else "finetune"
+        if method == "probe":
+            reporter.note(
+                f"fewer than {FINETUNE_FROM:,} labels: the encoder stays as it is "
+                "(--method finetune trains it)"
+            )
+    if fraction is None:
+        fraction = 0.0 if method == "probe" else VALID_FRACTION
+    return replace(config, method=method, valid_fraction=fraction)
 
 
 def _with_budget(config: FinetuneConfig, labels: int, reporter: Reporter) -> FinetuneConfig:
@@ -179,8 +217,9 @@ def _encoders(
     models = [
         (CharLM(model.config) if config.from_scratch else model).to(device) for model, _ in loaded
     ]
+    valid = f", {len(texts.valid):,} to validate on" if len(texts.valid) else ""
     reporter.note(
-        f"{len(texts.train):,} texts to learn from, {len(texts.valid):,} to validate on, "
+        f"{len(texts.train):,} texts to learn from{valid}, "
         f"{len(texts.classes)} classes; {precision.name}: {precision.reason}"
     )
     if config.adapt is not None:
@@ -257,19 +296,19 @@ def resume_finetune(
             FinetuneConfig, document.get("finetune"), f"{directory}: config.json"
         )
         longer = extended(config, budget)
-        session, loop = _as_it_was(directory, stored, config, data, reporter)
+        setup, loop = _as_it_was(directory, stored, config, data, reporter)
         if any(value is not None for value in budget.values()):
             loop.take_budget(longer)
         if loop.finished:
             reporter.note(f"{directory} has used its budget: nothing is left to do")
-            loop.task.ngrams = storage.unpack_ngrams(stored, loop.task.model.config.num_classes)
-            return session.outcome(loop)
+            loop.task.decision = _decided(stored)
+            return concluded(setup, loop)
         if loop.best:  # a run that ends is calibrated, and one that goes on is so at its end
             loop.best["temperature"] = torch.ones(())
         first_step = loop.progress.step + 1
         stack.enter_context(followed(loop.log, tensorboard, directory.name, first_step))
         reporter.note(f"going on from step {loop.progress.step}")
-        return session.run(loop)
+        return learn_network(setup, loop)
 
 
 def _as_it_was(
@@ -278,7 +317,7 @@ def _as_it_was(
     config: FinetuneConfig,
     data: Any,
     reporter: Reporter,
-) -> tuple[Session, Loop[TextClassification]]:
+) -> tuple[Setup, Loop[TextClassification]]:
     """The loop where it was saved, and the rest of the run.
 
     Raises
@@ -308,18 +347,29 @@ def _as_it_was(
             f"the labelled texts of {directory}{name} have changed since: "
             "a run can only go on with the same texts"
         )
-    network, vocabularies, _, _ = storage.unpack(stored)
+    voting = storage.NETWORK in stored.tensors
+    network, vocabularies = storage.unpack_network(
+        stored, storage.NETWORK if voting else storage.UNUSED
+    )
     best = storage.weights_of(network)
     network.to(device_of(config))
     seed_everything(config.seed, config.deterministic)
     with lm_storage.fitting(directory):
-        session = Session(
+        setup = Setup(
             directory, texts, config, reading, vocabularies, document["precision"], reporter, log,
             documents,
         )  # fmt: skip
-        loop = session.loop(network)
+        loop = make_loop(setup, network)
         loop.restore(state, stored.folder("training"), best)
-    return session, loop
+    return setup, loop
+
+
+def _decided(stored: checkpoint.Checkpoint) -> Decision | None:
+    """Who votes in a finished run."""
+    found = storage.unpack(stored)
+    ngrams = [each for each in found.members if isinstance(each, NgramModel)]
+    factor = 1.0 if len(ngrams) < len(found.members) else 0.0  # its temperature is applied already
+    return Decision(factor, ngrams, found.prior, {})
 
 
 def _state(stored: checkpoint.Checkpoint) -> dict[str, Any]:

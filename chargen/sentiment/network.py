@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from chargen.lm.model import CharLM
+from chargen.lm.pooling import LastState, Pooling, running
 from chargen.lm.recurrent import detach
 from chargen.sentiment.config import NetworkConfig
-from chargen.sentiment.pooling import LastState, Pooling, running
 
 WINDOW = 256
 """Steps of a window that is only read; bounds the memory, changes no verdict."""
@@ -33,7 +33,7 @@ MOST_SCALE, MOST_SHIFT = 3.0, 5.0
 
 
 @dataclass(frozen=True)
-class Reading:
+class EncoderInput:
     """What one encoder reads of a batch.
 
     Attributes
@@ -92,7 +92,7 @@ class BatchRenorm(nn.BatchNorm1d):
         self.running_mean += torch.where(usable, share * moved, 0.0)
 
 
-class Standardise(BatchRenorm):
+class ClippedBatchRenorm(BatchRenorm):
     """Batch renormalisation whose values stay within `LIMIT` standard deviations.
 
     A text much shorter than those of training has features hundreds of deviations away, which
@@ -120,7 +120,7 @@ class Head(nn.Sequential):
     def __init__(self, features: int, config: NetworkConfig) -> None:
         # Means over a long text vary little: the usual eps of 1e-5 would drown some of them.
         layers: list[nn.Module] = [
-            Standardise(features, eps=1e-7, momentum=MOMENTUM),
+            ClippedBatchRenorm(features, eps=1e-7, momentum=MOMENTUM),
             nn.Dropout(config.head_dropout),
         ]
         if config.head_size:
@@ -132,6 +132,7 @@ class Head(nn.Sequential):
             ]
         layers.append(nn.Linear(config.head_size or features, config.num_classes))
         super().__init__(*layers)
+        self.num_features = features
 
 
 class ClassifierNetwork(nn.Module):
@@ -170,13 +171,13 @@ class ClassifierNetwork(nn.Module):
         self.register_buffer("temperature", torch.ones(()))
 
     def forward(
-        self, readings: Sequence[Reading], gradient_steps: int = 0, lm_loss: bool = False
+        self, inputs: Sequence[EncoderInput], gradient_steps: int = 0, lm_loss: bool = False
     ) -> tuple[Tensor, Tensor | None]:
         """Classify a batch.
 
         Parameters
         ----------
-        readings : sequence of Reading
+        inputs : sequence of EncoderInput
             One an encoder.
         gradient_steps : int
             Steps at the end of the batch through which gradients flow; what comes before is read
@@ -190,25 +191,24 @@ class ClassifierNetwork(nn.Module):
         logits : (B, C)
         lm_loss : (), nats a symbol, or None
         """
-        features, losses = self._features(readings, gradient_steps, lm_loss)
+        features, losses = self._features(inputs, gradient_steps, lm_loss)
         logits: Tensor = self.head(features)
         return logits / self.temperature, torch.stack(losses).mean() if losses else None
 
-    def logits(self, readings: Sequence[Reading]) -> Tensor:
+    def logits(self, inputs: Sequence[EncoderInput]) -> Tensor:
         """Logits (B, C) alone."""
-        logits: Tensor = self(readings)[0]
+        logits: Tensor = self(inputs)[0]
         return logits
 
-    def features(self, readings: Sequence[Reading]) -> Tensor:
+    def features(self, inputs: Sequence[EncoderInput]) -> Tensor:
         """What goes into the head: (B, F) float32."""
-        return self._features(readings, 0, False)[0]
+        return self._features(inputs, 0, False)[0]
 
     def _features(
-        self, readings: Sequence[Reading], gradient_steps: int, lm_loss: bool
+        self, inputs: Sequence[EncoderInput], gradient_steps: int, lm_loss: bool
     ) -> tuple[Tensor, list[Tensor]]:
         pooled = [
-            self._read(index, reading, gradient_steps, lm_loss)
-            for index, reading in enumerate(readings)
+            self._read(index, given, gradient_steps, lm_loss) for index, given in enumerate(inputs)
         ]
         losses = [loss for _, loss in pooled if loss is not None]
         return torch.cat([features for features, _ in pooled], -1), losses
@@ -218,10 +218,10 @@ class ClassifierNetwork(nn.Module):
         return [encoder for encoder in self.encoders if isinstance(encoder, CharLM)]
 
     def _read(
-        self, index: int, reading: Reading, gradient_steps: int, lm_loss: bool
+        self, index: int, given: EncoderInput, gradient_steps: int, lm_loss: bool
     ) -> tuple[Tensor, Tensor | None]:
         """Pooled features (B, 3 H + 2 D) of one encoder."""
-        encoder, ids, lengths = self.lm_encoders()[index], reading.ids, reading.lengths
+        encoder, ids, lengths = self.lm_encoders()[index], given.ids, given.lengths
         pools = [Pooling(lengths) for _ in range(2 if self.detectors else 1)]
         last = LastState(lengths)
         state = encoder.initial_state(ids.shape[1])

@@ -1,6 +1,6 @@
-"""A linear model over character n-grams, which votes beside the network.
+"""Linear models over hashed n-grams, of characters and of words, which vote beside the network.
 
-What it counts, the network must first learn to see; what depends on order and context, it cannot
+What they count, the network must first learn to see; what depends on order and context, they cannot
 see. Mesnil et al. 2014 (https://arxiv.org/abs/1412.5335) found such a pair better than either part
 on IMDB. Features are hashed (Weinberger et al. 2009), so that there is no table of n-grams to keep,
 and any script will do. Prediction needs no scikit-learn.
@@ -8,8 +8,11 @@ and any script will do. Prediction needs no scikit-learn.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+import re
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,16 +20,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from chargen.errors import MissingExtraError, brief
+from chargen.sentiment.regression import Linear, NaiveBayesRegression, Regression
 from chargen.text.vocabulary import code_points
 
-ORDERS = (3, 6)
-"""Shortest and longest n-gram; they run across the spaces between words."""
+CHARACTERS = (3, 6)
+"""Shortest and longest n-gram of characters; they run across the spaces between words."""
+
+WORDS = (1, 3)
+"""Shortest and longest n-gram of words and punctuation marks."""
 
 BITS = 20
 """Binary logarithm of the number of buckets (F)."""
 
 STRENGTH = 30.0
-"""Inverse strength of the L2 regularisation."""
+"""Inverse strength of the L2 regularisation of characters."""
+
+WORD_STRENGTH = 1.0
+"""That of words, whose features are log count ratios."""
 
 LATENT = 50
 """Directions of latent semantic analysis (K)."""
@@ -34,48 +44,80 @@ LATENT = 50
 LATENT_STRENGTH = 1.0
 """Inverse strength of the regularisation along them; the widest has a standard deviation of 1."""
 
+TRACED = 2000
+"""Beginnings of a text that are counted for a trace; each takes as long as it is long."""
+
+_WORD = re.compile(r"\w+(?:['\u2019]\w+)*|[^\w\s]")
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _MIXER = np.uint64(0xD1B54A32D192ED03)
 
+Floats = NDArray[np.float32]
 
-class NgramModel:
-    """TF-IDF of hashed character n-grams, times weights.
+
+class NgramModel(ABC):
+    """Features of hashed n-grams, times weights.
 
     Parameters
     ----------
-    idf : (F,) float32
-        Squared inverse document frequency of each bucket.
     weights : (C, F) float32
     biases : (C,) float32
+    idf : (F,) float32, optional
+        Squared inverse document frequency of each bucket; only of `CharacterNgrams`.
+    abstains : bool
+        Whether a text without a single n-gram that has a weight gets zeros, not the biases.
 
     Attributes
     ----------
-    idf, weights, biases
+    name : str
+        Of its file in a checkpoint.
+    weights, biases, idf, abstains
         As given.
     """
 
+    name: ClassVar[str]
+    has_idf: ClassVar[bool]
+
     def __init__(
-        self, idf: NDArray[np.float32], weights: NDArray[np.float32], biases: NDArray[np.float32]
+        self, weights: Floats, biases: Floats, idf: Floats | None = None, abstains: bool = True
     ) -> None:
-        self.idf = idf
         self.weights = weights
         self.biases = biases
+        self.idf = idf
+        self.abstains = abstains
 
-    def logits(self, texts: Iterable[str]) -> NDArray[np.float32]:
-        """(N, C); zero for a text without a single n-gram but for the biases."""
-        rows = []
-        for text in texts:
-            indices, values = features(text, self.idf)
-            rows.append(self.weights[:, indices] @ values + self.biases)
-        return np.stack(rows) if rows else np.empty((0, len(self.biases)), np.float32)
+    @abstractmethod
+    def features(self, text: str) -> tuple[NDArray[np.int32], Floats]:
+        """Buckets of a text's n-grams, each once, and their values."""
+
+    def logits(self, texts: Sequence[str]) -> Tensor:
+        """(N, C) float32."""
+        rows = torch.empty(len(texts), len(self.biases))
+        for row, text in zip(rows, texts, strict=True):
+            indices, values = self.features(text)
+            weights = self.weights[:, indices]
+            known = not self.abstains or weights.any()
+            row[:] = torch.from_numpy(weights @ values + self.biases) if known else 0.0
+        return rows
+
+    def trace(self, text: str) -> Tensor:
+        """(len(text) + 1, C): of each beginning of the text, or each k-th one of a long text."""
+        ends = np.arange(len(text) + 1)
+        stride = 1 + len(text) // TRACED
+        looked_at = np.append(ends[:-1:stride], len(text))
+        found = self.logits([text[:end] for end in looked_at.tolist()])
+        return found[torch.from_numpy(np.searchsorted(looked_at, ends, "right") - 1)]
 
     def to_tensors(self) -> dict[str, Tensor]:
         """For a checkpoint."""
-        parts = {"idf": self.idf, "weights": self.weights, "biases": self.biases}
+        parts = {"weights": self.weights, "biases": self.biases}
+        if self.idf is not None:
+            parts["idf"] = self.idf
         return {name: torch.from_numpy(np.array(value)) for name, value in parts.items()}
 
     @classmethod
-    def from_tensors(cls, tensors: dict[str, Tensor], num_classes: int) -> NgramModel:
+    def from_tensors(
+        cls, tensors: dict[str, Tensor], num_classes: int, abstains: bool = True
+    ) -> NgramModel:
         """What `to_tensors` gave, perhaps in another precision.
 
         Raises
@@ -83,11 +125,10 @@ class NgramModel:
         ValueError
             For other names, shapes or types, and values that are not finite numbers.
         """
-        shapes = {
-            "idf": (1 << BITS,),
-            "weights": (num_classes, 1 << BITS),
-            "biases": (num_classes,),
-        }
+        shapes: dict[str, tuple[int, ...]]
+        shapes = {"weights": (num_classes, 1 << BITS), "biases": (num_classes,)}
+        if cls.has_idf:
+            shapes["idf"] = (1 << BITS,)
         if tensors.keys() != shapes.keys():
             raise ValueError(f"it has the tensors {brief(sorted(tensors))}, not {sorted(shapes)}")
         for name, shape in shapes.items():
@@ -96,125 +137,173 @@ class NgramModel:
                 raise ValueError(f"{name} is not a float tensor of shape {list(shape)}")
             if not torch.isfinite(value.float()).all():
                 raise ValueError(f"{name} has values that are not finite numbers")
-        return cls(*(tensors[name].float().numpy() for name in shapes))
+        return cls(**{name: tensors[name].float().numpy() for name in shapes}, abstains=abstains)
 
-    @classmethod
-    def fit(
-        cls,
-        texts: Sequence[str],
-        targets: NDArray[np.int64],
-        num_classes: int,
-        sample_weights: NDArray[np.float32] | None = None,
-        unlabelled: Sequence[str] = (),
-        seed: int = 0,
-    ) -> list[NgramModel]:
-        """A logistic regression, and with unlabelled texts also one on latent features.
 
-        Latent semantic analysis (Deerwester et al. 1990) finds the `LATENT` directions along which
-        all texts differ most. A word that no labelled text has lies along them too, where it goes
-        with words that they have; and few labels suffice for few directions.
+class CharacterNgrams(NgramModel):
+    """TF-IDF of character n-grams, a vector of length 1."""
 
-        Parameters
-        ----------
-        texts : sequence of str, N
-        targets : (N,) int64
-        num_classes : int
-            C.
-        sample_weights : (N,) float32, optional
-        unlabelled : sequence of str
-            They also say how common each n-gram is.
-        seed : int
-            Of the random projection that finds the directions.
+    name = "ngrams"
+    has_idf = True
 
-        Returns
-        -------
-        list of NgramModel
-            One, or two; members of a vote (see `chargen.sentiment.voting`).
+    def features(self, text: str) -> tuple[NDArray[np.int32], Floats]:
+        assert self.idf is not None
+        indices, counts = _character_counts(text)
+        return indices, _tf_idf(indices, counts, self.idf)
 
-        Raises
-        ------
-        MissingExtraError
-            Without scikit-learn.
-        """
+
+class WordNgrams(NgramModel):
+    """Which n-grams of words and punctuation marks a text has."""
+
+    name = "words"
+    has_idf = False
+
+    def features(self, text: str) -> tuple[NDArray[np.int32], Floats]:
+        indices = np.unique(_word_buckets(text))
+        return indices, np.ones(len(indices), np.float32)
+
+
+MODELS: tuple[type[NgramModel], ...] = (CharacterNgrams, WordNgrams)
+
+
+# ---------------------------------------------------------------- learning
+
+
+class Ngrams:
+    """N-grams of labelled texts, counted once, for regressions on any part of them.
+
+    Latent semantic analysis (Deerwester et al. 1990) finds the `LATENT` directions along which all
+    texts differ most. A word that no labelled text has lies along them too, where it goes with
+    words that they have; and few labels suffice for few directions. Words are weighed by their
+    log count ratios (Wang & Manning 2012, https://aclanthology.org/P12-2018).
+
+    Parameters
+    ----------
+    texts : sequence of str, N
+    unlabelled : sequence of str
+        They say how common each n-gram is, and give the directions.
+    seed : int
+        Of the random projection that finds the directions.
+
+    Attributes
+    ----------
+    regressions : dict of str to Regression
+        "character n-grams", "word n-grams" and, with unlabelled texts, "latent features".
+
+    Raises
+    ------
+    MissingExtraError
+        Without scikit-learn.
+    """
+
+    def __init__(self, texts: Sequence[str], unlabelled: Sequence[str] = (), seed: int = 0) -> None:
         try:
-            from sklearn.linear_model import LogisticRegression
             from sklearn.utils.extmath import randomized_svd
         except ImportError as error:
             raise MissingExtraError("learning n-grams", "sentiment") from error
 
-        matrix, idf = _matrix([*texts, *unlabelled])
+        counted = [_character_counts(text) for text in (*texts, *unlabelled)]
+        frequency = np.zeros(1 << BITS)
+        for indices, _ in counted:
+            frequency[indices] += 1
+        # Squared: rare n-grams, which are whole words, may weigh more than endings and spaces.
+        self.idf = ((np.log((1 + len(counted)) / (1 + frequency)) + 1) ** 2).astype(np.float32)
+        rows = [(indices, _tf_idf(indices, counts, self.idf)) for indices, counts in counted]
         count = len(texts)
-        regression = LogisticRegression(C=STRENGTH, max_iter=100).fit(
-            matrix[:count], targets, sample_weight=sample_weights
-        )
-        members = [_from_regression(idf, regression, regression.coef_, num_classes)]
         if unlabelled:
+            matrix, self._all = _sparse(rows)
+            # (K, F') and the texts' places along them
             _, _, directions = randomized_svd(
-                matrix, min(LATENT, len(texts)), n_iter=2, random_state=seed
-            )  # (K, F)
-            places = matrix @ directions.T  # (N, K)
-            directions /= places.std(0).max()
-            regression = LogisticRegression(C=LATENT_STRENGTH, max_iter=500).fit(
-                matrix[:count] @ directions.T, targets, sample_weight=sample_weights
+                matrix, min(LATENT, count), n_iter=2, random_state=seed
             )
-            # Linear in the places, which are linear in the n-grams: one row of weights a class.
-            weights = regression.coef_ @ directions
-            members.append(_from_regression(idf, regression, weights, num_classes))
-        return members
+            self._directions = directions / (matrix @ directions.T).std(0).max()
+            latent = (matrix[:count] @ self._directions.T).astype(np.float32)
+        characters, self._characters = _sparse(rows[:count])
+        buckets = [np.unique(_word_buckets(text)) for text in texts]
+        words, self._words = _sparse([(each, np.ones(len(each), np.float32)) for each in buckets])
+        self.regressions = {
+            "character n-grams": Regression(characters, (STRENGTH,)),
+            "word n-grams": NaiveBayesRegression(words, (WORD_STRENGTH,)),
+        }
+        if unlabelled:
+            self.regressions["latent features"] = Regression(latent, (LATENT_STRENGTH,))
+
+    def models(self, fitted: dict[str, Linear]) -> list[NgramModel]:
+        """What regressions found, by their names, as models that need them no more.
+
+        Latent features are linear in the n-grams of characters: both are one model.
+        """
+        found: list[NgramModel] = []
+        tables, biases = [], []
+        if (linear := fitted.get("character n-grams")) is not None:
+            tables.append(_table(linear.weights, self._characters))
+            biases.append(linear.biases)
+        if (linear := fitted.get("latent features")) is not None:
+            tables.append(_table(linear.weights @ self._directions, self._all))
+            biases.append(linear.biases)
+        if tables:
+            found.append(
+                CharacterNgrams(sum(tables[1:], tables[0]), _single(sum(biases)), self.idf)
+            )
+        if (linear := fitted.get("word n-grams")) is not None:
+            found.append(WordNgrams(_table(linear.weights, self._words), _single(linear.biases)))
+        return found
 
 
-def _matrix(texts: Sequence[str]) -> tuple[Any, NDArray[np.float32]]:
-    """TF-IDF of texts, a sparse matrix (N, F), and the idf (F,)."""
+def _sparse(rows: Sequence[tuple[NDArray[np.int32], Floats]]) -> tuple[Any, NDArray[np.int32]]:
+    """Features of texts, (N, F') in compressed rows, and the bucket of each of the F' columns."""
     import scipy.sparse
 
-    counted = [_counts(text) for text in texts]
-    frequency = np.zeros(1 << BITS)
-    for indices, _ in counted:
-        frequency[indices] += 1
-    # Squared: rare n-grams, which are whole words, may weigh more than endings and spaces.
-    idf = ((np.log((1 + len(counted)) / (1 + frequency)) + 1) ** 2).astype(np.float32)
-    lengths = [len(indices) for indices, _ in counted]
-    columns = np.concatenate([indices for indices, _ in counted])
-    values = np.concatenate([_scaled(*each, idf) for each in counted])
-    shape = (len(counted), 1 << BITS)
-    return scipy.sparse.csr_matrix((values, columns, np.cumsum([0, *lengths])), shape=shape), idf
+    lengths = [len(indices) for indices, _ in rows]
+    buckets, columns = np.unique(np.concatenate([each for each, _ in rows]), return_inverse=True)
+    values = np.concatenate([each for _, each in rows])
+    shape = (len(rows), len(buckets))
+    ends = np.cumsum([0, *lengths])
+    return scipy.sparse.csr_matrix((values, columns, ends), shape=shape), buckets
 
 
-def summed(members: Sequence[NgramModel], factors: Sequence[float]) -> NgramModel:
-    """One model whose logits are the weighted sum of those of members with the same idf."""
-    scales = np.array(factors, np.float32)
-    weights = np.einsum("m,mcf->cf", scales, np.stack([member.weights for member in members]))
-    biases = scales @ np.stack([member.biases for member in members])
-    return NgramModel(members[0].idf, weights, biases)
+def _single(biases: Any) -> Floats:
+    return np.asarray(biases, np.float32)
 
 
-def features(text: str, idf: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Buckets of a text's n-grams and their TF-IDF, a vector of length 1."""
-    indices, counts = _counts(text)
-    return indices, _scaled(indices, counts, idf)
+def _table(weights: NDArray[Any], buckets: NDArray[np.int32]) -> Floats:
+    """Weights (C, F') of some buckets among those of all, (C, F)."""
+    table = np.zeros((len(weights), 1 << BITS), np.float32)
+    table[:, buckets] = weights
+    return table
 
 
-def _counts(text: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    found, counts = np.unique(_buckets(text), return_counts=True)
+# ---------------------------------------------------------------- counting
+
+
+def _character_counts(text: str) -> tuple[NDArray[np.int32], Floats]:
+    found, counts = np.unique(_character_buckets(text), return_counts=True)
     return found, counts.astype(np.float32)
 
 
-def _scaled(
-    indices: NDArray[np.int32], counts: NDArray[np.float32], idf: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def _tf_idf(indices: NDArray[np.int32], counts: Floats, idf: Floats) -> Floats:
     values = (1 + np.log(counts)) * idf[indices]
     length = np.float32(np.linalg.norm(values))
-    scaled: NDArray[np.float32] = values / length if length else values
+    scaled: Floats = values / length if length else values
     return scaled
 
 
-def _buckets(text: str) -> NDArray[np.int32]:
-    """The bucket of every n-gram of the text, in lower case, spaces as one.
+def _character_buckets(text: str) -> NDArray[np.int32]:
+    """The bucket of every n-gram of the text, in lower case, spaces as one."""
+    return _buckets(code_points(f" {' '.join(text.lower().split())} "), *CHARACTERS)
 
-    The hash of an n-gram is made from that of the one a character shorter, for all places at once.
+
+def _word_buckets(text: str) -> NDArray[np.int32]:
+    words = [word.encode("utf-8", "surrogatepass") for word in _WORD.findall(text.lower())]
+    return _buckets(np.array([zlib.crc32(word) for word in words], np.uint64), *WORDS)
+
+
+def _buckets(codes: NDArray[Any], shortest: int, longest: int) -> NDArray[np.int32]:
+    """The bucket of every n-gram of a row of numbers.
+
+    The hash of an n-gram is made from that of the one a number shorter, for all places at once.
     """
-    codes = code_points(f" {' '.join(text.lower().split())} ").astype(np.uint64)
-    shortest, longest = ORDERS
+    codes = codes.astype(np.uint64)
     hashes = np.zeros(len(codes), np.uint64)
     found = []
     for order in range(1, min(longest, len(codes)) + 1):
@@ -224,24 +313,3 @@ def _buckets(text: str) -> NDArray[np.int32]:
             mixed = (mixed ^ (mixed >> np.uint64(29))) * _MULTIPLIER
             found.append((mixed >> np.uint64(64 - BITS)).astype(np.int32))
     return np.concatenate(found) if found else np.empty(0, np.int32)
-
-
-def _from_regression(
-    idf: NDArray[np.float32], model: Any, weights: NDArray[np.float64], num_classes: int
-) -> NgramModel:
-    """A fitted regression whose rows of weights are given, with rows for all classes."""
-    weights, biases = row_a_class(weights, model.intercept_)
-    all_weights = np.zeros((num_classes, weights.shape[1]), np.float32)
-    all_biases = np.full(num_classes, -20.0, np.float32)  # a class without a single text
-    all_weights[model.classes_] = weights
-    all_biases[model.classes_] = biases
-    return NgramModel(idf, all_weights, all_biases)
-
-
-def row_a_class(
-    weights: NDArray[np.float64], biases: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """A regression's weights (C, F) and biases (C,): of two classes it has the second's alone."""
-    if len(weights) > 1:
-        return weights, biases
-    return np.vstack([-weights, weights]) / 2, np.r_[-biases, biases] / 2

@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 from chargen.errors import ConfigError, CorpusError
 from chargen.lm.model import CharLM
 from chargen.plotting.painting import scale_end, step_of
-from chargen.sentiment.batching import EncodedTexts, Eye
+from chargen.sentiment.batching import EncodedTexts, TextEncoding, pooled_features
 from chargen.sentiment.config import NetworkConfig
 from chargen.sentiment.network import ClassifierNetwork
-from chargen.sentiment.probe import pooled_features
 
 POOLINGS = ("last", "mean")
 """How a unit's values over a text become one: at its end, or on average."""
@@ -159,9 +158,11 @@ def find_unit(
     )
 
 
-def encoder_features(encoder: CharLM, eye: Eye, texts: Sequence[str]) -> NDArray[np.float32]:
+def encoder_features(
+    encoder: CharLM, encoding: TextEncoding, texts: Sequence[str]
+) -> NDArray[np.float32]:
     """Last, mean and largest outputs of an encoder over each text: (N, 3 H), in batches."""
-    return pooled_features(reader_of(encoder), EncodedTexts(texts, [eye]))
+    return pooled_features(reader_of(encoder), EncodedTexts(texts, [encoding]))
 
 
 def reader_of(encoder: CharLM) -> ClassifierNetwork:
@@ -173,7 +174,9 @@ def reader_of(encoder: CharLM) -> ClassifierNetwork:
 
 
 @torch.no_grad()
-def unit_trace(network: ClassifierNetwork, eye: Eye, text: str, index: int) -> NDArray[np.float32]:
+def unit_trace(
+    network: ClassifierNetwork, encoding: TextEncoding, text: str, index: int
+) -> NDArray[np.float32]:
     """A unit of the first encoder after each character of a text.
 
     Returns
@@ -182,22 +185,22 @@ def unit_trace(network: ClassifierNetwork, eye: Eye, text: str, index: int) -> N
         Row 0 has read nothing. With an encoder that reads from the end it is the last row that
         has, and row i has read all from character i on.
     """
-    ids = eye.encode(text)
+    ids = encoding.encode(text)
     device = network.temperature.device
     outputs = network.outputs(0, torch.from_numpy(ids.astype(np.int64)).to(device))
     values = outputs[:, index].float().cpu().numpy()
-    found: NDArray[np.float32] = values[_steps(eye, text, len(ids))]
+    found: NDArray[np.float32] = values[_steps(encoding, text, len(ids))]
     return found
 
 
-def _steps(eye: Eye, text: str, count: int) -> NDArray[np.int64]:
+def _steps(encoding: TextEncoding, text: str, count: int) -> NDArray[np.int64]:
     """At which of `count` steps each character of a text is whole; bytes go together."""
-    if eye.vocabulary.level == "byte":
-        starts = eye.vocabulary.character_starts(eye.vocabulary.encode(text))
+    if encoding.vocabulary.level == "byte":
+        starts = encoding.vocabulary.character_starts(encoding.vocabulary.encode(text))
     else:
         starts = np.arange(len(text), dtype=np.int64)
     bounds: NDArray[np.int64] = np.append(starts, count - 1)
-    return count - 1 - bounds if eye.backward else bounds
+    return count - 1 - bounds if encoding.backward else bounds
 
 
 def _every_other(truth: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -1,15 +1,20 @@
 """Classifiers and their checkpoints: what goes into which file, and back.
 
-config.json               sizes of the network and of its encoders, labels, cleaning
+config.json               labels, cleaning, who votes, and the sizes of the network and its encoders
 vocabulary-N.json         of encoder N
 model.safetensors         all weights of the network, those of the encoders among them
-ngrams.safetensors        where character n-grams vote beside it
+ngrams.safetensors        n-grams of characters
+words.safetensors         n-grams of words
+
+What does not vote is not there.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,15 +25,41 @@ from chargen.lm.model import CharLM
 from chargen.lm.storage import check_weights, config_from_json, read_vocabulary
 from chargen.runtime.device import shapes_only
 from chargen.sentiment.config import NetworkConfig
+from chargen.sentiment.members import Member, NetworkMember
 from chargen.sentiment.network import ClassifierNetwork
-from chargen.sentiment.ngrams import NgramModel
+from chargen.sentiment.ngrams import MODELS
 from chargen.storage.checkpoint import Checkpoint
 from chargen.text.vocabulary import Vocabulary
 
 KIND = "classifier"
 
+NETWORK = "model"
+"""The tensors of the network."""
+
+UNUSED = "training/unused"
+"""Those of a fine-tuned network that does not vote, to go on with."""
+
 _COUNTER = "num_batches_tracked"
 """Batch renormalisation counts batches; only training goes on with it."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a checkpoint of a classifier holds.
+
+    Attributes
+    ----------
+    members : tuple of Member
+    labels : tuple of str
+    clean : {"html", None}
+    prior : (C,) float32 or None
+        Logits of a text of which no member knows anything; earlier versions had none.
+    """
+
+    members: tuple[Member, ...]
+    labels: tuple[str, ...]
+    clean: str | None
+    prior: Tensor | None
 
 
 def weights_of(network: ClassifierNetwork) -> dict[str, Tensor]:
@@ -49,34 +80,115 @@ def load_weights(network: ClassifierNetwork, weights: dict[str, Tensor]) -> None
 
 
 def pack(
+    members: Sequence[Member],
+    labels: Sequence[str],
+    clean: str | None,
+    prior: Tensor | None = None,
+) -> Checkpoint:
+    """A checkpoint with which texts can be classified; callers add documents and tensors."""
+    names = [member.name for member in members]
+    config: dict[str, Any] = {"labels": list(labels), "clean": clean, "members": names}
+    if prior is not None:
+        config["prior"] = prior.tolist()
+    stored = Checkpoint(KIND, documents={"config": config})
+    for member in members:
+        if isinstance(member, NetworkMember):
+            keep_network(stored, member.network, weights_of(member.network), member.vocabularies)
+        else:
+            stored.tensors[member.name] = member.to_tensors()
+    return stored
+
+
+def keep_network(
+    stored: Checkpoint,
     network: ClassifierNetwork,
     weights: dict[str, Tensor],
     vocabularies: Sequence[Vocabulary],
-    labels: Sequence[str],
-    clean: str | None,
-    ngrams: NgramModel | None = None,
-) -> Checkpoint:
-    """A checkpoint with which texts can be classified; callers add documents and tensors."""
-    documents = {
-        "config": {
-            "network": asdict(network.config),
-            "encoders": [asdict(encoder.config) for encoder in network.lm_encoders()],
-            "labels": list(labels),
-            "clean": clean,
-        },
+    name: str = NETWORK,
+) -> None:
+    """Put a network with these weights into a checkpoint."""
+    stored.documents["config"] |= {
+        "network": asdict(network.config),
+        "encoders": [asdict(encoder.config) for encoder in network.lm_encoders()],
     }
     for index, vocabulary in enumerate(vocabularies):
-        documents[f"vocabulary-{index}"] = vocabulary.to_json()
-    tensors = {"model": _without_counters(weights)}
-    if ngrams is not None:
-        tensors["ngrams"] = ngrams.to_tensors()
-    return Checkpoint(KIND, documents=documents, tensors=tensors)
+        stored.documents[f"vocabulary-{index}"] = vocabulary.to_json()
+    stored.tensors[name] = _without_counters(weights)
 
 
-def unpack(
-    stored: Checkpoint,
-) -> tuple[ClassifierNetwork, tuple[Vocabulary, ...], tuple[str, ...], str | None]:
-    """Network (float32, on the CPU, in evaluation mode), vocabularies, labels and cleaning.
+def unpack(stored: Checkpoint) -> Stored:
+    """The members (float32, on the CPU, in evaluation mode) and what goes with them.
+
+    Raises
+    ------
+    CheckpointError
+        Where the parts do not fit together.
+    """
+    path = stored.path
+    config = stored.document("config")
+    labels, clean = config.get("labels"), config.get("clean")
+    if (
+        not isinstance(labels, list)
+        or len(labels) < 2
+        or len(set(map(str, labels))) != len(labels)
+        or not all(isinstance(label, str) for label in labels)
+    ):
+        raise CheckpointError(f"{path}: config.json does not name two labels or more")
+    if clean not in (None, "html"):
+        raise CheckpointError(f"{path}: config.json: clean is {brief(clean)}")
+    prior = _prior(stored, len(labels))
+    members: list[Member] = []
+    for name in _names(stored):
+        if name == NetworkMember.name:
+            network, vocabularies = unpack_network(stored)
+            if network.config.num_classes != len(labels):
+                raise CheckpointError(
+                    f"{path}: config.json names {len(labels)} labels for a network of "
+                    f"{network.config.num_classes} classes"
+                )
+            members.append(NetworkMember(network, vocabularies, prior))
+    for model in MODELS:
+        if model.name in _names(stored):
+            tensors = stored.tensors.get(model.name)
+            if tensors is None:
+                raise CheckpointError(f"{path}: {model.name}.safetensors is missing")
+            try:
+                members.append(model.from_tensors(tensors, len(labels), prior is not None))
+            except ValueError as error:
+                raise CheckpointError(f"{path}: {model.name}.safetensors: {error}") from error
+    return Stored(tuple(members), tuple(labels), clean, prior)
+
+
+def _names(stored: Checkpoint) -> list[str]:
+    """Who votes; earlier versions did not write it down."""
+    usual = [NetworkMember.name, *(model.name for model in MODELS)]
+    names = stored.document("config").get("members")
+    if names is None:
+        return [name for name in usual if name == NetworkMember.name or name in stored.tensors]
+    if not isinstance(names, list) or not names or any(name not in usual for name in names):
+        raise CheckpointError(
+            f"{stored.path}: config.json: members is {brief(names)}, not some of {usual}"
+        )
+    return names
+
+
+def _prior(stored: Checkpoint, count: int) -> Tensor | None:
+    prior = stored.document("config").get("prior")
+    if prior is None:
+        return None
+    if (
+        not isinstance(prior, list)
+        or len(prior) != count
+        or not all(isinstance(each, float) and math.isfinite(each) for each in prior)
+    ):
+        raise CheckpointError(f"{stored.path}: config.json: prior is {brief(prior)}")
+    return torch.tensor(prior)
+
+
+def unpack_network(
+    stored: Checkpoint, name: str = NETWORK
+) -> tuple[ClassifierNetwork, tuple[Vocabulary, ...]]:
+    """The network (float32, on the CPU, in evaluation mode) and its encoders' vocabularies.
 
     Raises
     ------
@@ -88,16 +200,6 @@ def unpack(
     sizes = config_from_json(
         NetworkConfig, config.get("network"), f"{path}: network of config.json"
     )
-    labels, clean = config.get("labels"), config.get("clean")
-    if (
-        not isinstance(labels, list)
-        or len(labels) != sizes.num_classes
-        or len(set(map(str, labels))) != len(labels)
-        or not all(isinstance(label, str) for label in labels)
-    ):
-        raise CheckpointError(f"{path}: config.json does not name {sizes.num_classes} labels")
-    if clean not in (None, "html"):
-        raise CheckpointError(f"{path}: config.json: clean is {brief(clean)}")
     listed = config.get("encoders")
     if not isinstance(listed, list) or not 1 <= len(listed) <= 2:
         raise CheckpointError(f"{path}: config.json does not describe one or two encoders")
@@ -108,42 +210,26 @@ def unpack(
     vocabularies = tuple(
         read_vocabulary(stored, f"vocabulary-{index}", one) for index, one in enumerate(configs)
     )
-    weights = stored.tensors.get("model")
+    file = f"{path}: {name}.safetensors"
+    weights = stored.tensors.get(name)
     if weights is None:
-        raise CheckpointError(f"{path}: model.safetensors is missing")
+        raise CheckpointError(f"{file} is missing")
     network = _empty_network(stored, configs, sizes, len(weights))
     expected = _without_counters(network.state_dict())
-    check_weights(f"{path}: model.safetensors", expected, weights)
+    check_weights(file, expected, weights)
     weights = {name: value.float() for name, value in weights.items()}
     if not float(weights["temperature"]) > 0:
-        raise CheckpointError(f"{path}: model.safetensors: temperature is not above 0")
-    for name, value in weights.items():
-        if name.endswith("running_var") and (value < 0).any():
-            raise CheckpointError(f"{path}: model.safetensors: {name} has a variance below 0")
+        raise CheckpointError(f"{file}: temperature is not above 0")
+    for key, value in weights.items():
+        if key.endswith("running_var") and (value < 0).any():
+            raise CheckpointError(f"{file}: {key} has a variance below 0")
     counters = {k: torch.zeros((), dtype=torch.int64) for k in network.state_dict()}
     network.load_state_dict(counters | weights, assign=True)
     for encoder in network.lm_encoders():
         if encoder.config.tied:
             encoder.output.weight = encoder.embedding.weight
     network.requires_grad_(True)
-    return network.eval(), vocabularies, tuple(labels), clean
-
-
-def unpack_ngrams(stored: Checkpoint, num_classes: int) -> NgramModel | None:
-    """The n-grams that vote beside the network, if any do.
-
-    Raises
-    ------
-    CheckpointError
-        Where they do not fit.
-    """
-    tensors = stored.tensors.get("ngrams")
-    if tensors is None:
-        return None
-    try:
-        return NgramModel.from_tensors(tensors, num_classes)
-    except ValueError as error:
-        raise CheckpointError(f"{stored.path}: ngrams.safetensors: {error}") from error
+    return network.eval(), vocabularies
 
 
 def _empty_network(

@@ -20,10 +20,8 @@ from chargen.runtime.seeds import generator_states, restore_generators
 from chargen.sentiment.batching import EncodedTexts, read_all, shuffled_batches
 from chargen.sentiment.config import FinetuneConfig
 from chargen.sentiment.network import ClassifierNetwork
-from chargen.sentiment.ngrams import NgramModel, summed
+from chargen.sentiment.ngrams import NgramModel
 from chargen.sentiment.schedule import layer_groups, make_optimizer, set_rates, slanted_triangle
-from chargen.sentiment.voting import trust, vote_weights
-from chargen.training.reporting import Reporter
 from chargen.training.task import Evaluation, Progress, Settings, Task, Tensors
 
 STATISTICS_TEXTS = 512
@@ -32,8 +30,9 @@ STATISTICS_TEXTS = 512
 TRUSTED_VALIDATION = 100
 """With fewer validation texts the last weights are kept, not those that were luckiest on them."""
 
-Figures = Callable[[NDArray[np.int64], NDArray[np.float32]], dict[str, Any]]
-"""``figures(truth (N,), probabilities (N, C))`` to a dict with "macro_f1" and "log_loss"."""
+Figures = Callable[[NDArray[np.float32]], dict[str, Any]]
+"""``figures(probabilities (N, C))`` of the validation texts, to a dict with "valid_macro_f1" and
+"valid_log_loss"; empty without such texts."""
 
 
 @dataclass
@@ -70,26 +69,39 @@ class Labelled:
 
     Attributes
     ----------
-    texts : sequence of str, N of them
     encoded : EncodedTexts
+        N of them.
     targets : (N, C) float32
         Probabilities of the classes; one-hot where a person labelled.
     weights : (N,) float32
         How much each text counts.
     """
 
-    texts: Sequence[str]
     encoded: EncodedTexts
     targets: Tensor
     weights: Tensor
 
 
-def measured(figures: Figures, part: Labelled, logits: Tensor) -> dict[str, Any]:
-    """Figures of the logits (N, C) of validation texts; none of none."""
-    if not len(logits):
-        return {}
-    found = figures(part.targets.argmax(-1).numpy(), logits.softmax(-1).numpy())
-    return {f"valid_{name}": value for name, value in found.items()}
+@dataclass(frozen=True)
+class Decision:
+    """Who votes, once the network is trained.
+
+    Attributes
+    ----------
+    network : float
+        Factor of the network's logits; 0 leaves it out.
+    ngrams : sequence of NgramModel
+        Weighed already.
+    prior : (C,) float32, optional
+        Logits of a text of which nothing is known; earlier versions had none.
+    figures : dict
+        Of the whole.
+    """
+
+    network: float
+    ngrams: Sequence[NgramModel]
+    prior: Tensor | None
+    figures: dict[str, Any]
 
 
 class TextClassification(Task):
@@ -105,14 +117,12 @@ class TextClassification(Task):
         With a budget: `minutes` or `epochs`.
     precision : {"float32", "bfloat16"}
     figures : Figures
-    members : sequence of NgramModel
-        What votes beside the network, once it is trained.
-    reporter : Reporter, optional
+    decide : callable, optional
+        ``decide(logits (N, C))`` of the validation texts to a `Decision`, once all is learnt.
 
     Attributes
     ----------
-    ngrams : NgramModel or None
-        The members together, as they were weighed at the end.
+    decision : Decision or None
     """
 
     model: ClassifierNetwork
@@ -126,8 +136,7 @@ class TextClassification(Task):
         config: FinetuneConfig,
         precision: str,
         figures: Figures,
-        members: Sequence[NgramModel] = (),
-        reporter: Reporter | None = None,
+        decide: Callable[[Tensor], Decision] | None = None,
     ) -> None:
         self.model = model
         self.train = train
@@ -135,10 +144,9 @@ class TextClassification(Task):
         self.config = config
         self.precision = precision
         self.figures = figures
-        self.members = list(members)
-        self.reporter = reporter or Reporter()
+        self.decide = decide
         self.progress = LabelledProgress()
-        self.ngrams: NgramModel | None = None
+        self.decision: Decision | None = None
         self.device = model.temperature.device
         self.groups = layer_groups(model, config)
         self.optimizers = [make_optimizer(self.groups, config.weight_decay)]
@@ -149,7 +157,7 @@ class TextClassification(Task):
         if config.minutes is not None:
             budget = ("seconds", config.minutes * 60)
         else:
-            budget = ("texts", required(config.epochs) * len(self.train.texts))
+            budget = ("texts", required(config.epochs) * len(self.train.encoded))
         return Settings(
             budget,
             lambda share_done, _: slanted_triangle(share_done),
@@ -189,15 +197,15 @@ class TextClassification(Task):
         """The classifier's loss, and the language model's beside it."""
         progress, config = self.progress, self.config
         set_rates(self.groups, self.optimizers[0], share_done, factor)
-        readings = self.train.encoded.readings(batch, self.device)
+        inputs = self.train.encoded.inputs(batch, self.device)
         targets = self.train.targets[batch].to(self.device)  # (B, C)
         weights = self.train.weights[batch].to(self.device)  # (B,)
         with autocast(self.device, self.precision):
-            logits, lm_loss = self.model(readings, config.window, bool(config.lm_weight))
+            logits, lm_loss = self.model(inputs, config.window, bool(config.lm_weight))
         each = nn.functional.cross_entropy(logits.float(), targets, reduction="none")
         loss = (each * weights).sum() / weights.sum()
         progress.texts += len(batch)
-        progress.characters += sum(int(reading.lengths.sum()) for reading in readings)
+        progress.characters += sum(int(given.lengths.sum()) for given in inputs)
         right = logits.detach().argmax(-1) == targets.argmax(-1)
         row = {
             "epoch": progress.epoch,
@@ -215,12 +223,12 @@ class TextClassification(Task):
 
     def evaluate(self) -> Evaluation:
         """Classify the validation texts, with statistics taken anew."""
-        progress, count = self.progress, len(self.valid.texts)
+        progress, count = self.progress, len(self.valid.encoded)
         self.refresh_statistics()
         logits = self.logits(self.valid.encoded)
         if not self._all_finite(logits):
             return Evaluation({}, False, False)
-        row = measured(self.figures, self.valid, logits)
+        row = self.figures(logits.softmax(-1).numpy())
         score = [row.get("valid_macro_f1", 0.0), -row.get("valid_log_loss", 0.0)]
         better = score > progress.score or not count
         if better:
@@ -258,54 +266,32 @@ class TextClassification(Task):
         some = torch.randperm(len(self.train.encoded), generator=generator)[:STATISTICS_TEXTS]
         for batch in some.tensor_split(max(1, len(some) // self.config.batch_size)):
             with autocast(self.device, self.precision):
-                self.model(self.train.encoded.readings(batch.tolist(), self.device))
+                self.model(self.train.encoded.inputs(batch.tolist(), self.device))
         for norm, momentum in zip(norms, before, strict=True):
             norm.momentum = momentum
         self.model.eval()
 
     def conclude(self, best: dict[str, Tensor]) -> dict[str, Any]:
-        """Weigh network and n-grams so that their sum is calibrated, and say what they reach."""
-        progress, count = self.progress, len(self.valid.texts)
+        """Decide who votes, and how much."""
         self.model.temperature.fill_(1.0)
-        enough = count >= TRUSTED_VALIDATION
-        if not self.members and not enough:
-            return {}
-        logits = [self.logits(self.valid.encoded)]
-        logits += [torch.from_numpy(each.logits(self.valid.texts)) for each in self.members]
-        targets = self.valid.targets.argmax(-1) if enough else None
-        factors = vote_weights(logits, targets, trust(len(self.train.texts), len(logits)))
-        best["temperature"] = torch.tensor(1 / max(factors[0], 1e-3))
-        if self.members:
-            self.ngrams = summed(self.members, factors[1:])
-        scaled = (factor * each for factor, each in zip(factors, logits, strict=True))
-        both = sum(scaled, start=torch.zeros(()))
-        alone = progress.best.get("valid_accuracy")
-        progress.best |= measured(self.figures, self.valid, both)
-        if count:
-            self.reporter.note(
-                f"validation accuracy {progress.best['valid_accuracy']:.4f} calibrated"
-                + (f" and with n-grams, {alone:.4f} without" if self.members and alone else "")
-            )
+        if self.decide is not None:
+            self.decision = self.decide(self.logits(self.valid.encoded))
+            self.progress.best |= self.decision.figures
+            if self.decision.network:
+                best["temperature"] = torch.tensor(1 / self.decision.network)
         return {}
 
     # ---------------------------------------------------------------- going on
 
     def state(self) -> tuple[dict[str, Any], Tensors]:
-        """What is learnt from and what votes beside: "targets", "ngrams-N"; and "generators"."""
-        members = {f"ngrams-{i}": each.to_tensors() for i, each in enumerate(self.members)}
+        """What is learnt from: "targets"; and "generators"."""
         return {}, {
             "generators": generator_states(self.device),
             "targets": {"targets": self.train.targets, "weights": self.train.weights},
-            **members,
         }
 
     def restore(self, document: dict[str, Any], tensors: Tensors) -> None:
         targets = tensors["targets"]
         self.train = replace(self.train, targets=targets["targets"], weights=targets["weights"])
-        self.members = [
-            NgramModel.from_tensors(tensors[name], self.model.config.num_classes)
-            for name in sorted(tensors)
-            if name.startswith("ngrams-")
-        ]
         self.model.temperature.fill_(1.0)  # earlier versions left a calibrated one
         restore_generators(tensors["generators"], self.device)

@@ -1,91 +1,215 @@
-"""How much each member of a vote counts, so that the sum of their logits is calibrated."""
+"""Which members vote for a verdict, and how much each counts: decided on texts they did not see."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
 
-import torch
-from torch import Tensor, nn
+import numpy as np
+from numpy.typing import NDArray
 
-SPREAD = 1.5
-"""Standard deviation of the summed logits where there is too little to calibrate on."""
+from chargen.sentiment.regression import Labels, fold_numbers, log_losses
 
-PRIOR_TEXTS = 20.0
-"""Texts that the trust is worth when votes are weighed."""
+Floats = NDArray[np.float64]
 
-NETWORK_LEARNS = 10_000
-"""Labelled texts at which the network's vote is trusted half as much as that of the n-grams."""
+RIDGE = 1.0
+"""Cost of the squared spread of what each member adds, in texts: few texts give small factors."""
 
-LATENT_HELPS = 2_000
-"""Labelled texts at which latent features are trusted as much as the n-grams themselves."""
+WORTH = 0.01
+"""Share of the log loss of the prior that a member must save to be kept."""
 
-ONE = math.log(math.e - 1)
-"""Softplus of it is 1."""
+SAME = 1e-9
+"""Differences of a mean that are rounding."""
 
 
-def trust(labels: int, members: int) -> list[float]:
-    """How much each member of a vote is trusted that has learnt from so many labelled texts.
+@dataclass(frozen=True)
+class MemberFigures:
+    """What a member of a vote came to on texts that it had not seen.
 
-    With few labels the network is the weakest voter, and there is too little to see that by.
+    Attributes
+    ----------
+    weight : float
+        Factor of its logits beyond the prior; 0 where it is left out.
+    accuracy, log_loss : float
+        Alone; the log loss with a weight of its own.
+    """
+
+    weight: float
+    accuracy: float
+    log_loss: float
+
+
+@dataclass(frozen=True)
+class Vote:
+    """How members are weighed.
+
+    Attributes
+    ----------
+    members : dict of str to MemberFigures
+        All of them, by name.
+    logits : (N, C)
+        Of the whole, on the texts it was decided on: the weights for each from the other texts.
+    accuracy, log_loss : float
+        Of these logits.
+    with_all : float
+        Log loss where nobody is left out.
+    """
+
+    members: dict[str, MemberFigures]
+    logits: Floats
+    accuracy: float
+    log_loss: float
+    with_all: float
+
+    @property
+    def factors(self) -> dict[str, float]:
+        """The weight of each member."""
+        return {name: member.weight for name, member in self.members.items()}
+
+    def to_dict(self) -> dict[str, dict[str, float]]:
+        """Plain values, for JSON."""
+        return {name: asdict(member) for name, member in self.members.items()}
+
+    @property
+    def kept(self) -> list[str]:
+        """Names of those that vote."""
+        return [name for name, member in self.members.items() if member.weight]
+
+    def sentences(self) -> list[str]:
+        """For people: what each came to alone, and who is left out."""
+        alone = ", ".join(f"{name} {each.accuracy:.4f}" for name, each in self.members.items())
+        found = [f"accuracy on texts not learnt from: {alone}"]
+        if len(self.kept) > 1:
+            found[0] += f"; together {self.accuracy:.4f}"
+        if len(self.kept) < len(self.members):
+            left = (
+                f"{name} ({each.accuracy:.4f} alone)"
+                for name, each in self.members.items()
+                if not each.weight
+            )
+            found.append(
+                f"left out, since the rest does as well: {', '.join(left)}; "
+                f"log loss {self.log_loss:.4f} without, {self.with_all:.4f} with"
+            )
+        return found
+
+
+def weigh(
+    evidence: Mapping[str, Floats],
+    labels: Labels,
+    texts: Sequence[str],
+    prior: Floats,
+    seed: int = 0,
+) -> Vote:
+    """Choose the members that help, and the factor of each.
+
+    Of all sets of members whose accuracy is not below that of the best single one by more than the
+    standard error of the difference on the same texts, the one of least log loss is found; of those
+    whose loss is hardly above it (`WORTH`), the smallest is taken. The factors that judge a text
+    are those of least log loss on the other folds (stacked generalisation, Wolpert 1992;
+    of one member, temperature scaling, Guo et al. 2017, https://arxiv.org/abs/1706.04599), so
+    that who has more members has no advantage.
 
     Parameters
     ----------
-    labels : int
-    members : int
-        The network, the n-grams, and their latent features: the first one, two or three of them.
+    evidence : mapping of str to (N, C)
+        Logits of each member beyond the prior, on texts that it has not learnt from.
+    labels : Labels
+        Of these texts.
+    texts : sequence of str, N
+        Equal ones are in one fold.
+    prior : (C,)
+        Logits of a text of which nothing is known.
+    seed : int
+        Of the folds.
     """
-    network = labels / (labels + NETWORK_LEARNS)
-    latent = LATENT_HELPS / (labels + LATENT_HELPS)
-    return [network, 1 - latent, latent] if members > 2 else [network, 1.0][:members]
+    names, stacked = list(evidence), np.stack(list(evidence.values()))  # (M, N, C)
+    folds = fold_numbers(texts, labels, seed)
+    weights = labels.weights / labels.weights.mean()
+    judged: dict[tuple[int, ...], tuple[Floats, Floats, NDArray[np.bool_]]] = {}
+    for size in range(1, len(names) + 1):
+        for chosen in combinations(range(len(names)), size):
+            found = _judged(stacked[list(chosen)], labels, prior, folds)
+            losses = weights * log_losses(found, labels.targets)
+            judged[chosen] = found, losses, found.argmax(-1) == labels.targets
+    singles = [judged[(index,)] for index in range(len(names))]
+    most_right = max(singles, key=lambda each: each[2].mean())[2]
+    allowed = [c for c in judged if not _above(most_right, judged[c][2])]
+    best = min(allowed, key=lambda c: judged[c][1].mean())
+    known = np.tile(prior, (len(labels.targets), 1))
+    worth = WORTH * float((weights * log_losses(known, labels.targets)).mean())
+    near = [c for c in allowed if judged[c][1].mean() <= judged[best][1].mean() + worth]
+    taken = min(near, key=lambda c: (len(c), judged[c][1].mean()))
+    factors = dict(zip(taken, fit_factors(stacked[list(taken)], labels, prior), strict=True))
+    if not any(factors.values()):  # nothing tells the classes apart; somebody must say so
+        factors[taken[0]] = SAME
+    whole, losses, right = judged[taken]
+    members = {
+        name: MemberFigures(
+            factors.get(index, 0.0),
+            float(singles[index][2].mean()),
+            float(singles[index][1].mean()),
+        )
+        for index, name in enumerate(names)
+    }
+    with_all = float(judged[tuple(range(len(names)))][1].mean())
+    return Vote(members, whole, float(right.mean()), float(losses.mean()), with_all)
 
 
-def vote_weights(
-    logits: Sequence[Tensor], targets: Tensor | None, trust: Sequence[float] | None = None
-) -> list[float]:
-    """A factor for the logits of each member.
+def fit_factors(evidence: Floats, labels: Labels, prior: Floats) -> list[float]:
+    """The factors, 0 or more, of least log loss for logits ``prior + sum(factor * evidence)``.
 
-    With targets, those of least log loss: for one member temperature scaling (Guo et al. 2017,
-    https://arxiv.org/abs/1706.04599), for several a logistic regression on their logits (stacked
-    generalisation, Wolpert 1992), no factor below 0, and near what is trusted where the texts are
-    few. Without, their logits are brought to the same
-    spread, and each counts as it is trusted.
+    Where all texts are right, the best factors would be infinite: what is to be found is mixed
+    with the prior as though one text more were as likely to be of any class.
 
     Parameters
     ----------
-    logits : sequence of (N, C) float32
-        Of texts that no member has learnt from.
-    targets : (N,) int64, optional
-    trust : sequence of float, optional
-        Of each member, 0 or more; alike by default.
-
-    Returns
-    -------
-    list of float
+    evidence : (M, N, C)
+    labels : Labels, N texts
+    prior : (C,)
     """
-    shares = torch.tensor([1.0] * len(logits) if trust is None else list(trust))
-    shares = shares / shares.sum()
-    centred = [each - each.mean(-1, keepdim=True) for each in logits]
-    if not len(centred[0]):
-        return [float(each) for each in shares]
-    spreads = torch.stack([each.std().clamp(min=1e-6) for each in centred])
-    trusted = SPREAD * shares / spreads
-    if targets is None:
-        return [float(each) for each in trusted]
-    scaled = torch.stack(centred) * trusted[:, None, None]  # (M, N, C)
-    # Softplus keeps the factors above 0; they begin at 1.
-    raw = torch.full((len(centred),), ONE, requires_grad=True)
-    optimizer = torch.optim.LBFGS([raw], max_iter=50, line_search_fn="strong_wolfe")
+    from scipy.optimize import minimize
 
-    def closure() -> float:
-        optimizer.zero_grad()
-        summed = (scaled * nn.functional.softplus(raw)[:, None, None]).sum(0)
-        # With few texts the factors stay near what was trusted, and finite where all are right.
-        prior = PRIOR_TEXTS * (raw - ONE).square().sum() / len(targets)
-        loss = nn.functional.cross_entropy(summed, targets) + prior
-        torch.autograd.backward(loss)
-        return float(loss.detach())
+    count = len(labels.targets)
+    shares = np.exp(prior) / np.exp(prior).sum()
+    wanted = np.tile(shares / (count + 1), (count, 1))  # (N, C)
+    wanted[np.arange(count), labels.targets] += count / (count + 1)
+    weights = (labels.weights / labels.weights.sum())[:, None].astype(np.float64)
+    spreads = evidence.std((1, 2))
+    says = spreads > SAME  # else any factor would do
+    scales = np.where(says, spreads, 1.0)  # so that factors near 1 are sought
+    scaled = evidence / scales[:, None, None]
 
-    with torch.enable_grad():
-        optimizer.step(closure)  # type: ignore[no-untyped-call]
-    return [float(each) for each in trusted * nn.functional.softplus(raw.detach())]
+    def loss(factors: Floats) -> tuple[float, Floats]:
+        summed = prior + np.tensordot(factors, scaled, 1)
+        summed -= summed.max(-1, keepdims=True)
+        logs = summed - np.log(np.exp(summed).sum(-1, keepdims=True))
+        slope = weights * (np.exp(logs) - wanted)
+        cost = -float((weights * wanted * logs).sum()) + RIDGE * (factors**2).sum() / (2 * count)
+        return cost, np.tensordot(scaled, slope, 2) + RIDGE * factors / count
+
+    start = np.full(len(scaled), 1 / len(scaled))
+    bounds = [(0.0, None)] * len(scaled)
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
+    return [float(each) for each in np.where(says, found.x / scales, 0.0)]
+
+
+def _judged(evidence: Floats, labels: Labels, prior: Floats, folds: NDArray[np.int64]) -> Floats:
+    """Logits (N, C) of the sum, each text by the factors of the other folds."""
+    found = np.empty(evidence.shape[1:])
+    for fold in np.unique(folds):
+        part, others = folds == fold, folds != fold
+        if not others.any():  # all in one fold: a text or two, or a class of its own each
+            others = part
+        rest = Labels(labels.targets[others], labels.weights[others], labels.num_classes)
+        factors = fit_factors(evidence[:, others], rest, prior)
+        found[part] = prior + np.tensordot(factors, evidence[:, part], 1)
+    return found
+
+
+def _above(first: NDArray[np.generic], second: NDArray[np.generic]) -> bool:
+    """Whether a mean is above another by more than the standard error of their difference."""
+    difference = first.astype(np.float64) - second.astype(np.float64)
+    error = difference.std(ddof=1) / len(difference) ** 0.5 if len(difference) > 1 else np.inf
+    return bool(difference.mean() > error + SAME)

@@ -31,31 +31,31 @@ from chargen import Classifier, ExamplesConfig, ModelConfig
 from chargen.cli.scripts import at_least, run_script
 from chargen.lm.cells import CELLS
 from chargen.lm.model import CharLM
+from chargen.lm.pooling import LastState, Pooling
 from chargen.sentiment.batching import EncodedTexts
 from chargen.sentiment.examples import read_texts
-from chargen.sentiment.network import Reading
-from chargen.sentiment.pooling import LastState, Pooling
+from chargen.sentiment.network import EncoderInput
 
 Order = Sequence[int]
-Outputs = Callable[[CharLM, Reading], Tensor]
+Outputs = Callable[[CharLM, EncoderInput], Tensor]
 
 
-def padded(model: CharLM, reading: Reading) -> Tensor:
+def padded(model: CharLM, given: EncoderInput) -> Tensor:
     """Outputs (T, B, H) of a network that reads padding too."""
-    return model.features(reading.ids, model.initial_state(len(reading.lengths)))[0]
+    return model.features(given.ids, model.initial_state(len(given.lengths)))[0]
 
 
-def packed(model: CharLM, reading: Reading) -> Tensor:
+def packed(model: CharLM, given: EncoderInput) -> Tensor:
     """The same, zero where a text has ended: its padding is never read."""
-    embedded = model.embedding(reading.ids)  # (T, B, E)
-    pack = pack_padded_sequence(embedded, reading.lengths, enforce_sorted=False)
+    embedded = model.embedding(given.ids)  # (T, B, E)
+    pack = pack_padded_sequence(embedded, given.lengths, enforce_sorted=False)
     outputs, _ = pad_packed_sequence(model.layers[0](pack)[0])
     return outputs
 
 
-def pooled(outputs: Tensor, reading: Reading) -> Tensor:
+def pooled(outputs: Tensor, given: EncoderInput) -> Tensor:
     """Mean over the true steps and last true state of each text, (B, 2 H)."""
-    mean, last = Pooling(reading.lengths), LastState(reading.lengths)
+    mean, last = Pooling(given.lengths), LastState(given.lengths)
     mean.add(outputs, 0)
     last.add(outputs, 0)
     return torch.cat([mean.result()[0], last.result()], -1)
@@ -73,8 +73,8 @@ def learn(
     model.zero_grad()
     features = torch.empty_like(goal)
     for batch in batches(order, size):
-        [reading] = encoded.readings(batch, "cpu")
-        found = pooled(outputs(model, reading), reading)
+        [given] = encoded.inputs(batch, "cpu")
+        found = pooled(outputs(model, given), given)
         torch.autograd.backward((found * goal[batch]).sum())
         features[batch] = found.detach()
     gradients = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
@@ -99,12 +99,10 @@ def verdicts(
     """Probabilities (N, C) of the network of a classifier."""
     found = torch.empty(len(encoded), len(mood.labels))
     for batch in batches(order, size):
-        readings = encoded.readings(batch, "cpu")
+        inputs = encoded.inputs(batch, "cpu")
         if not masked:
-            readings = [
-                replace(r, lengths=torch.full_like(r.lengths, len(r.ids))) for r in readings
-            ]
-        found[batch] = mood.network.logits(readings).softmax(-1)
+            inputs = [replace(r, lengths=torch.full_like(r.lengths, len(r.ids))) for r in inputs]
+        found[batch] = mood.require_network().network.logits(inputs).softmax(-1)
     return found
 
 
@@ -173,12 +171,14 @@ def main() -> None:
     args = parser.parse_args()
     torch.manual_seed(args.seed)
     mood = Classifier.load("sentiment")
-    encoded = EncodedTexts(read_texts(args.texts, ExamplesConfig())[: args.limit], mood.eyes)
+    encoded = EncodedTexts(
+        read_texts(args.texts, ExamplesConfig())[: args.limit], mood.require_network().encodings
+    )
     orders: dict[str, Order] = {
         "file order": list(range(len(encoded))),
         "by length": np.argsort(encoded.lengths, kind="stable").tolist(),
     }
-    compare_ways(encoded, mood.vocabularies[0].size, orders, args)
+    compare_ways(encoded, mood.require_network().vocabularies[0].size, orders, args)
     show_mistake(mood, encoded, orders, args.batch)
 
 

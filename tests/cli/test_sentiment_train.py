@@ -37,7 +37,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def train(chargen: Command, lm: Path, data: Path, tmp_path: Path) -> Command:
     """Train quickly; further arguments are added."""
 
-    def run(*arguments: object) -> Any:
+    def run(*arguments: object, data: Path = data) -> Any:
         return chargen(
             *("sentiment", "train", data, "--encoder", lm, "--out", tmp_path / "mood"),
             *(*QUICK, *arguments),
@@ -58,7 +58,7 @@ def test_a_run_for_people(train: Command, chargen: Command, tmp_path: Path) -> N
     assert "36 labelled texts" in first
     assert second == f"saved to {tmp_path / 'mood'}"
     assert "36 texts to learn from, 4 to validate on, 2 classes; float32: as asked" in result.err
-    assert "validation accuracy" in result.err
+    assert "accuracy on texts not learnt from: network" in result.err
     assert f"chargen sentiment predict {tmp_path / 'mood'}" in result.err
     asked = chargen("sentiment", "predict", tmp_path / "mood", "a wow day")
     assert asked.code == 0
@@ -117,7 +117,7 @@ def test_options_reach_the_run(train: Command, lm: Path, data: Path, tmp_path: P
 
 
 def test_the_probe(train: Command, tmp_path: Path) -> None:
-    result = train("--method", "probe", "--penalty", "l1")
+    result = train("--method", "probe", "--penalty", "l1", "--no-ngrams")
     assert result.code == 0
     assert "logistic regression (l1) on 24 features" in result.err
     assert "Warning" not in result.err
@@ -187,6 +187,14 @@ def test_wrong_commands(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_class_of_one_text_has_none_to_validate_on(train: Command, tmp_path: Path) -> None:
+    path = tmp_path / "one.csv"
+    path.write_text("text,label\na,good\nb,bad\nc,good\n")
+    result = train("--method", "finetune", data=path)
+    assert result.code == 1
+    assert "'bad' has only one text" in result.err
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -197,7 +205,6 @@ def test_wrong_commands(
         ("words,mark\na,1\nb,0\n", "columns are 'words', 'mark'"),
         ("text,label\na,good\nb\n", "line 3"),
         ('text,label\na,good\n"b,bad\n', "line 3"),
-        ("text,label\na,good\nb,bad\nc,good\n", "'bad' has only one text"),
         ("text,label\n , good\n", "holds no text"),
     ],
 )
@@ -250,13 +257,13 @@ def test_evaluations_at_an_interval(train: Command, tmp_path: Path) -> None:
 
 
 def test_what_exists_is_kept_unless_forced(train: Command, tmp_path: Path) -> None:
-    assert train().code == 0
+    assert train("--no-ngrams").code == 0
     before = (tmp_path / "mood" / "model.safetensors").read_bytes()
     result = train("--seed", 5)
     assert result.code == 2
     assert "--force" in result.err
     assert (tmp_path / "mood" / "model.safetensors").read_bytes() == before
-    assert train("--seed", 5, "--force").code == 0
+    assert train("--seed", 5, "--force", "--no-ngrams").code == 0
     assert (tmp_path / "mood" / "model.safetensors").read_bytes() != before
 
 

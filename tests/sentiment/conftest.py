@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from chargen.sentiment import ngrams, storage
+from chargen.sentiment.members import NetworkMember
 from chargen.storage import checkpoint
 
 from .making import BYTES, CHARS, DROPOUTS, make_network, planted, save_lm, write_csv
@@ -50,8 +51,7 @@ def tiny_lm(models: Path) -> Path:
 @pytest.fixture(scope="session")
 def tiny_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of a classifier that nobody trained."""
-    network = make_network()
-    stored = storage.pack(network, storage.weights_of(network), [CHARS], ("bad", "good"), None)
+    stored = storage.pack([NetworkMember(make_network(), [CHARS])], ("bad", "good"), None)
     directory = tmp_path_factory.mktemp("classifier") / "tiny"
     checkpoint.save(directory, stored)
     return directory

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +17,8 @@ from chargen.lm.model import CharLM
 from chargen.sentiment.config import NetworkConfig
 from chargen.sentiment.examples import Examples
 from chargen.sentiment.network import ClassifierNetwork
+from chargen.sentiment.ngrams import NgramModel, Ngrams
+from chargen.sentiment.regression import Labels
 from chargen.storage import checkpoint
 from chargen.text.vocabulary import ByteVocabulary, CharVocabulary, Vocabulary
 from chargen.training.reporting import Reporter
@@ -82,6 +85,24 @@ def save_lm(directory: Path, vocabulary: Vocabulary = CHARS, seed: int = 0, **ch
 
 FILLERS = ("bread", "stone", "river", "cloud", "lamp", "a", "the", "on", "in")
 TELLING = (("wow", "vow"), ("zap", "oz"), ("qq", "jq"))
+
+
+def count_ngrams(
+    examples: Examples, *names: str, unlabelled: Sequence[str] = (), classes: int | None = None
+) -> list[NgramModel]:
+    """Models over n-grams that learnt from examples; of words and characters, or those named."""
+    targets = np.array([examples.classes.index(label) for label in examples.labels])
+    weights = np.ones(len(targets), np.float32)
+    labels = Labels(targets, weights, classes or len(examples.classes))
+    ngrams = Ngrams(examples.texts, unlabelled)
+    chosen = names or ngrams.regressions
+    return ngrams.models(
+        {
+            name: each.fit(labels, each.strengths[0])
+            for name, each in ngrams.regressions.items()
+            if name in chosen
+        }
+    )
 
 
 def planted(count: int, classes: Sequence[str] = ("bad", "good"), seed: int = 0) -> Examples:

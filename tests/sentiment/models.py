@@ -9,11 +9,10 @@ import torch
 
 from chargen.lm.config import ModelConfig
 from chargen.lm.model import CharLM
-from chargen.sentiment import storage
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.config import NetworkConfig
+from chargen.sentiment.members import NetworkMember
 from chargen.sentiment.network import ClassifierNetwork
-from chargen.storage import checkpoint
 from chargen.text.vocabulary import CharVocabulary
 
 CHARACTERS = "\n !',.:abcdefghijklmnopqrstuvwxyz"
@@ -41,17 +40,10 @@ def tiny_classifier(
     with torch.no_grad():
         for weights in network.head.parameters():
             weights.mul_(4)
-    return Classifier(network, [vocabulary], labels, clean)
+    return Classifier([NetworkMember(network, [vocabulary])], labels, clean)
 
 
 def save_classifier(classifier: Classifier, directory: Path) -> Path:
     """Write a checkpoint and return its directory."""
-    stored = storage.pack(
-        classifier.network,
-        storage.weights_of(classifier.network),
-        classifier.vocabularies,
-        classifier.labels,
-        classifier.clean,
-    )
-    checkpoint.save(directory, stored)
+    classifier.save(directory)
     return directory

@@ -8,7 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chargen.sentiment.batching import EncodedTexts, Eye, eyes_of, shuffled_batches, sorted_batches
+from chargen.sentiment.batching import (
+    EncodedTexts,
+    TextEncoding,
+    shuffled_batches,
+    sorted_batches,
+    text_encodings,
+)
 from chargen.text.symbols import SEPARATOR
 from chargen.text.vocabulary import ByteVocabulary, CharVocabulary
 
@@ -26,12 +32,12 @@ def shuffled(lengths: list[int], batch_size: int, seed: int = 0) -> list[list[in
 
 
 def test_texts_stand_after_the_start_symbol() -> None:
-    assert Eye(CHARS, False).encode("ab").tolist() == [CHARS.start_id, *CHARS.encode("ab")]
-    assert Eye(CHARS, True).encode("ab").tolist() == [CHARS.start_id, *CHARS.encode("ba")]
-    assert Eye(BYTES, False).encode("é").tolist() == [10, 0xC3, 0xA9]
-    assert Eye(BYTES, True).encode("aé").tolist() == [10, 0xA9, 0xC3, ord("a")]
+    assert TextEncoding(CHARS, False).encode("ab").tolist() == [CHARS.start_id, *CHARS.encode("ab")]
+    assert TextEncoding(CHARS, True).encode("ab").tolist() == [CHARS.start_id, *CHARS.encode("ba")]
+    assert TextEncoding(BYTES, False).encode("é").tolist() == [10, 0xC3, 0xA9]
+    assert TextEncoding(BYTES, True).encode("aé").tolist() == [10, 0xA9, 0xC3, ord("a")]
     for vocabulary in (CHARS, BYTES, ByteVocabulary(documents=True)):
-        assert Eye(vocabulary, True).encode("").tolist() == [vocabulary.start_id]
+        assert TextEncoding(vocabulary, True).encode("").tolist() == [vocabulary.start_id]
 
 
 @pytest.mark.parametrize("text", ["\ud800", "a\udfffb", f"{SEPARATOR}x", "é\udc80"])
@@ -43,28 +49,33 @@ def test_lone_surrogates_are_read_as_replacement_characters(text: str) -> None:
         CHARS,
         CharVocabulary("ab\ufffd", documents=True),
     ):
-        found = Eye(vocabulary, False).encode(text)
-        assert found.tolist() == Eye(vocabulary, False).encode(plain).tolist()
+        found = TextEncoding(vocabulary, False).encode(text)
+        assert found.tolist() == TextEncoding(vocabulary, False).encode(plain).tolist()
         assert vocabulary.separator_id not in found[1:].tolist()  # not taken for an end
 
 
 def test_unknown_characters_are_read_as_such() -> None:
-    assert Eye(CHARS, False).encode("a★b")[2] == CHARS.unknown_id
+    assert TextEncoding(CHARS, False).encode("a★b")[2] == CHARS.unknown_id
 
 
 def test_eyes_follow_the_encoders() -> None:
     network = make_network(make_lm(), make_lm(BYTES, direction="backward"))
-    eyes = eyes_of(network, [CHARS, BYTES])
-    assert [(eye.vocabulary, eye.backward) for eye in eyes] == [(CHARS, False), (BYTES, True)]
+    encodings = text_encodings(network, [CHARS, BYTES])
+    assert [(encoding.vocabulary, encoding.backward) for encoding in encodings] == [
+        (CHARS, False),
+        (BYTES, True),
+    ]
     with pytest.raises(ValueError, match="zip"):
-        eyes_of(network, [CHARS])
+        text_encodings(network, [CHARS])
 
 
 def test_readings_are_padded_at_the_end() -> None:
-    encoded = EncodedTexts(["abc", "", "é"], [Eye(CHARS, False), Eye(BYTES, True)])
+    encoded = EncodedTexts(
+        ["abc", "", "é"], [TextEncoding(CHARS, False), TextEncoding(BYTES, True)]
+    )
     assert len(encoded) == 3
     assert encoded.lengths.tolist() == [4, 1, 3]  # the longer of both ways of reading
-    characters, data = encoded.readings([2, 0], "cpu")
+    characters, data = encoded.inputs([2, 0], "cpu")
     start = CHARS.start_id
     a, b, c, e = CHARS.encode("abcé").tolist()
     assert characters.ids.T.tolist() == [[start, e, start, start], [start, a, b, c]]
@@ -72,7 +83,7 @@ def test_readings_are_padded_at_the_end() -> None:
     assert data.ids.T.tolist() == [[10, 0xA9, 0xC3, 10], [10, *b"cba"]]
     assert data.lengths.tolist() == [3, 4]
     assert characters.ids.dtype == characters.lengths.dtype == torch.int64
-    assert len(EncodedTexts([], [Eye(CHARS, False)])) == 0
+    assert len(EncodedTexts([], [TextEncoding(CHARS, False)])) == 0
 
 
 # ---------------------------------------------------------------- batches

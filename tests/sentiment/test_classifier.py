@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from chargen.runtime import precision
 from chargen.sentiment import batching as batching_module
 from chargen.sentiment import classifier as classifier_module
+from chargen.sentiment import ngrams as ngrams_module
 from chargen.sentiment.classifier import Classifier
-from chargen.sentiment.ngrams import NgramModel
+from chargen.sentiment.members import NetworkMember
 from chargen.storage import checkpoint
 from chargen.text.vocabulary import ByteVocabulary, Vocabulary
 
-from .making import BYTES, CHARS, make_lm, make_network, planted
+from .making import BYTES, CHARS, count_ngrams, make_lm, make_network, planted
 
 TEXT = "a day é at ☃ the river."
 
@@ -32,7 +33,8 @@ def made(*vocabularies: Vocabulary, lms: Any = None, clean: str | None = None) -
         make_lm(vocabulary, seed, **change)
         for seed, (vocabulary, change) in enumerate(zip(vocabularies, changes, strict=True))
     ]
-    return Classifier(make_network(*encoders, num_classes=3), vocabularies, "xyz", clean)
+    network = make_network(*encoders, num_classes=3)
+    return Classifier([NetworkMember(network, vocabularies)], "xyz", clean)
 
 
 BACKWARD = {"direction": "backward"}
@@ -53,11 +55,8 @@ MADE = {name: make() for name, make in KINDS.items()}
 @pytest.fixture(scope="module")
 def with_ngrams() -> Classifier:
     """A network beside which n-grams vote."""
-    examples = planted(30, "xyz")
-    targets = np.array(["xyz".index(label) for label in examples.labels])
-    (ngrams,) = NgramModel.fit(examples.texts, targets, 3)
     plain = made()
-    return Classifier(plain.network, plain.vocabularies, plain.labels, ngrams=ngrams)
+    return Classifier([*plain.members, *count_ngrams(planted(30, "xyz"))], plain.labels)
 
 
 # ---------------------------------------------------------------- verdicts
@@ -85,7 +84,7 @@ def test_the_order_is_kept_and_labels_are_the_likeliest(
     texts = [TEXT[:k] * (1 + k % 5) for k in range(20)]
     with torch.no_grad():  # so that no label is always the likeliest
         usual = np.log(classifier.predict_proba(texts, cleaned=True)).mean(0)
-        classifier.network.head[-1].bias -= torch.from_numpy(usual)
+        classifier.require_network().network.head[-1].bias -= torch.from_numpy(usual)
     alone = np.concatenate([classifier.predict_proba([text], cleaned=True) for text in texts])
     monkeypatch.setattr(batching_module, "BATCH_SIZE", 3)
     np.testing.assert_allclose(classifier.predict_proba(texts, cleaned=True), alone, atol=1e-5)
@@ -146,8 +145,8 @@ def test_texts_are_taken_as_they_are_needed() -> None:
 
 def test_ngrams_vote_beside_the_network(with_ngrams: Classifier) -> None:
     network = MADE["characters"].predict_proba([TEXT, ""], cleaned=True)
-    assert with_ngrams.ngrams is not None
-    summed = np.log(network) + with_ngrams.ngrams.logits([TEXT, ""])
+    assert [model.name for model in with_ngrams.ngrams] == ["ngrams", "words"]
+    summed = np.log(network) + sum(m.logits([TEXT, ""]).numpy() for m in with_ngrams.ngrams)
     wanted = np.exp(summed) / np.exp(summed).sum(-1, keepdims=True)
     np.testing.assert_allclose(
         with_ngrams.predict_proba([TEXT, ""], cleaned=True), wanted, atol=1e-5
@@ -221,7 +220,7 @@ def test_a_trace_with_ngrams(with_ngrams: Classifier, monkeypatch: pytest.Monkey
         [text[:end] for end in range(len(text) + 1)], cleaned=True
     )
     np.testing.assert_allclose(with_ngrams.trace(text), beginnings, atol=1e-5)
-    monkeypatch.setattr(classifier_module, "TRACED", 7)  # of a long text not every beginning
+    monkeypatch.setattr(ngrams_module, "TRACED", 7)  # of a long text not every beginning
     rough = with_ngrams.trace(text)
     assert rough.shape == beginnings.shape
     np.testing.assert_allclose(rough[[0, -1]], beginnings[[0, -1]], atol=1e-5)
@@ -233,19 +232,19 @@ def test_a_trace_with_ngrams(with_ngrams: Classifier, monkeypatch: pytest.Monkey
 def test_loading(tiny_classifier: Path) -> None:
     classifier = Classifier.load(tiny_classifier)
     assert classifier.labels == ("bad", "good")
-    assert classifier.vocabularies == (CHARS,)
+    (member,) = classifier.members
+    assert member is classifier.require_network()
+    assert classifier.require_network().vocabularies == (CHARS,)
     assert classifier.clean is None
-    assert classifier.ngrams is None
-    assert classifier.device.type == "cpu"
     assert classifier.checkpoint is not None
-    assert not classifier.network.training
+    assert not classifier.require_network().network.training
 
 
 def test_bfloat16_differs_little(tiny_classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "reference_step", lambda device: lambda: None)
     single = Classifier.load(tiny_classifier)
     half = Classifier.load(tiny_classifier, precision="bfloat16")
-    assert half.precision == "bfloat16"
+    assert half.require_network().precision == "bfloat16"
     texts = [TEXT, ".", "a day"]
     np.testing.assert_allclose(half.predict_proba(texts), single.predict_proba(texts), atol=0.05)
 
@@ -259,17 +258,22 @@ def test_saving_keeps_all_of_it(kind: str, with_ngrams: Classifier, tmp_path: Pa
     classifier.save(tmp_path / "saved")
     loaded = Classifier.load(tmp_path / "saved")
     assert loaded.labels == classifier.labels
-    assert loaded.vocabularies == classifier.vocabularies
+    assert loaded.require_network().vocabularies == classifier.require_network().vocabularies
     np.testing.assert_array_equal(loaded.predict_proba([TEXT]), classifier.predict_proba([TEXT]))
     with_ngrams.save(tmp_path / "saved", force=True)
     loaded = Classifier.load(tmp_path / "saved")
-    assert loaded.ngrams is not None
+    assert len(loaded.ngrams) == 2
     np.testing.assert_allclose(
         loaded.predict_proba([TEXT]), with_ngrams.predict_proba([TEXT]), rtol=1e-5
     )
-    loaded.ngrams = None
-    loaded.save(tmp_path / "alone")
-    assert Classifier.load(tmp_path / "alone").ngrams is None
+    for name, some in (("alone", loaded.members[:1]), ("counts", loaded.members[1:])):
+        part = Classifier(some, loaded.labels)
+        part.save(tmp_path / name)
+        again = Classifier.load(tmp_path / name)
+        assert [each.name for each in again.members] == [each.name for each in some]
+        np.testing.assert_allclose(
+            again.predict_proba([TEXT]), part.predict_proba([TEXT]), rtol=1e-5
+        )
     made(clean="html").save(tmp_path / "cleaning")
     assert Classifier.load(tmp_path / "cleaning").clean == "html"
 
@@ -291,6 +295,6 @@ def test_score_is_the_share_that_is_right() -> None:
     assert classifier.score(iter(texts), iter(found)) == 1
     other = {"x": "y", "y": "z", "z": "x"}
     assert classifier.score(texts, [other[found[0]], *found[1:]]) == pytest.approx(7 / 8)
-    numbered = Classifier(classifier.network, classifier.vocabularies, ("0", "1", "2"))
+    numbered = Classifier(classifier.members, ("0", "1", "2"))
     indices = ["xyz".index(label) for label in found]
     assert numbered.score(texts, indices) == numbered.score(texts, np.array(indices)) == 1

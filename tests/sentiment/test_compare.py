@@ -80,14 +80,15 @@ def test_ours_are_given_the_same_labels_and_budget(monkeypatch: pytest.MonkeyPat
     assert {(row.labels, row.train_seconds) for row in rows} == {(40, 1.5)}
     assert [(c["method"], c["from_scratch"], c["unlabelled"]) for c in calls] == [
         ("finetune", True, None),
-        ("probe", False, None),
+        ("probe", False, "u"),
         ("finetune", False, "u"),
     ]
     for call in calls:
         assert len(call["texts"]) == 40
         assert call["encoder"] == ("reviews",)
         assert (call["epochs"], call["minutes"], call["seed"]) == (2, None, 3)
-        assert (call["valid_fraction"], call["device"]) == (0.2, "cpu")
+        probed = call["method"] == "probe"  # it is validated by cross-validation
+        assert (call["valid_fraction"], call["device"]) == (None if probed else 0.2, "cpu")
         assert isinstance(call["reporter"], Reporter)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ from chargen.plotting.painting import STEPS, harmless, lines_of, runs, scale_end
 from chargen.sentiment import explain as explaining
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.explain import explain, is_quick, leave_out, word_spans
-from chargen.sentiment.ngrams import NgramModel
+from chargen.sentiment.finetune import finetune
+from chargen.sentiment.members import Member, NetworkMember
 
-from .making import BYTES, CHARS, make_lm, make_network, planted
+from .making import BYTES, CHARS, TELLING, count_ngrams, make_lm, make_network, planted
 
 TEXT = "  the river was cold. a lamp fell\ninto the café "
 
@@ -27,12 +29,10 @@ def classifier(
     if backward:
         encoders.append(make_lm(direction="backward", hidden_size=6, seed=1))
     network = make_network(*encoders, num_classes=len(labels))
-    ngrams = None
+    members: list[Member] = [NetworkMember(network, [CHARS] * len(encoders))]
     if voting:
-        examples = planted(40)
-        targets = np.array([["bad", "good"].index(label) for label in examples.labels])
-        (ngrams,) = NgramModel.fit(examples.texts, targets, 2)
-    return Classifier(network, [CHARS] * len(encoders), labels, clean, ngrams=ngrams)
+        members += count_ngrams(planted(40))
+    return Classifier(members, labels, clean)
 
 
 @pytest.mark.parametrize("voting", [False, True])
@@ -63,7 +63,7 @@ def test_what_stands_at_a_words_end_is_the_verdict_on_the_text_up_to_there(backw
 
 def test_bytes_of_one_character_move_together() -> None:
     network = make_network(make_lm(BYTES))
-    judge = Classifier(network, [BYTES], ("bad", "good"))
+    judge = Classifier([NetworkMember(network, [BYTES])], ("bad", "good"))
     text = "café ☃!"
     found = explain(judge, text)
     prefixes = judge.predict_proba([text[:end] for end in range(len(text) + 1)], cleaned=True)
@@ -190,3 +190,18 @@ def test_lines_hold_every_letter_and_are_not_too_wide(text: str) -> None:
     assert "".join("".join(lines).split()) == "".join(text.split())
     assert all(len(line) * (2 if "好" in line else 1) <= 40 for line in lines)
     assert len(lines) >= text.count("\n")
+
+
+def test_leaving_out_the_word_that_tells_moves_the_verdict_most(tiny_lm: Path) -> None:
+    judge = finetune(planted(120), tiny_lm, precision="float32", device="cpu").classifier
+    telling = {word for pair in TELLING for word in pair}
+    unseen = planted(10, seed=3)
+    found = [leave_out(judge, explain(judge, text)).strongest(1)[0] for text in unseen.texts]
+    assert sum(word.text in telling for word in found) >= 9
+    toward = {"good": 1, "bad": -1}
+    signs = [
+        word.weight * toward[label] > 0
+        for word, label in zip(found, unseen.labels, strict=True)
+        if word.text in telling
+    ]
+    assert all(signs)

@@ -16,14 +16,13 @@ import torch
 
 from chargen.errors import CheckpointError, ConfigError, CorpusError, TrainingError
 from chargen.lm import storage as lm_storage
+from chargen.lm.model import CharLM
 from chargen.sentiment import finetune as finetune_module
-from chargen.sentiment import metrics, text_classification
+from chargen.sentiment import metrics
 from chargen.sentiment.classifier import Classifier
-from chargen.sentiment.config import ExamplesConfig
-from chargen.sentiment.examples import Examples, read_examples
+from chargen.sentiment.examples import Examples
 from chargen.sentiment.finetune import finetune, resume_finetune
-from chargen.sentiment.session import FinetuneRun
-from chargen.sentiment.splitting import split
+from chargen.sentiment.learning import FinetuneRun
 from chargen.storage import checkpoint
 
 from .making import LEARNING, QUICK, Ears, planted, same, save_lm, weights_in, write_csv
@@ -47,8 +46,8 @@ def document(directory: Path) -> dict[str, Any]:
     return found
 
 
-def valid_part(path: Path) -> Examples:
-    return split(read_examples(str(path), ExamplesConfig()), 0.1, 0)[1]
+def encoders_of(classifier: Classifier) -> list[CharLM]:
+    return classifier.require_network().network.lm_encoders()
 
 
 # ---------------------------------------------------------------- what comes out
@@ -84,22 +83,37 @@ def test_a_run_leaves_a_classifier(start: Start, planted_csv: Path, tiny_lm: Pat
     assert len([row for row in rows if "valid_accuracy" in row]) == 5
 
 
-@pytest.mark.parametrize("ngrams", [False, True])
-@pytest.mark.parametrize("trusted", [6, 100])
-def test_figures_are_those_of_the_classifier_that_is_saved(
-    start: Start, planted_csv: Path, ngrams: bool, trusted: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # With 6 validation texts: calibrated on them where that is enough.
-    monkeypatch.setattr(text_classification, "TRUSTED_VALIDATION", trusted)
-    run = start(ngrams=ngrams)
-    valid = valid_part(planted_csv)
+def test_figures_are_those_of_the_classifier_that_is_saved(start: Start, tmp_path: Path) -> None:
+    valid = planted(200, seed=8)
+    run = start(valid=str(write_csv(tmp_path / "valid.csv", valid)))
     classifier = Classifier.load(run.directory)
-    assert (classifier.ngrams is not None) is ngrams
-    assert (float(classifier.network.temperature) != 1) is (ngrams or trusted == 6)
     found = metrics.evaluate(valid.labels, classifier.predict_proba(valid.texts), classifier.labels)
     for name in ("accuracy", "macro_f1", "log_loss"):
-        assert run.valid[name] == pytest.approx(found[name], abs=1e-4)
+        # Each text is judged by the temperature of the others.
+        assert run.valid[name] == pytest.approx(found[name], abs=0.01)
         assert document(run.directory)["results"][f"valid_{name}"] == run.valid[name]
+
+
+@pytest.mark.parametrize("method", ["probe", "finetune"])
+def test_who_votes_is_told_and_kept(start: Start, method: str) -> None:
+    ears = Ears()
+    run = start(ngrams=True, method=method, reporter=ears)
+    votes = document(run.directory)["results"]["votes"]
+    assert set(votes) == {"network", "character n-grams", "word n-grams"}
+    kept = [name for name, each in votes.items() if each["weight"]]
+    assert any(note.startswith("accuracy on texts not learnt from: net") for note in ears.notes)
+    (told,) = [note for note in ears.notes if note.startswith("left out")]
+    for name, each in votes.items():
+        assert (f"{name} ({each['accuracy']:.4f} alone)" in told) is (name not in kept)
+    files = {"network": "model", "character n-grams": "ngrams", "word n-grams": "words"}
+    for name, file in files.items():
+        assert (run.directory / f"{file}.safetensors").exists() is (name in kept)
+    loaded = Classifier.load(run.directory)
+    assert len(loaded.members) == len(kept)
+    texts = ["a wow day", "the zap lamp"]
+    np.testing.assert_allclose(
+        loaded.predict_proba(texts), run.classifier.predict_proba(texts), atol=1e-6
+    )
 
 
 @pytest.mark.parametrize(
@@ -109,8 +123,8 @@ def test_figures_are_those_of_the_classifier_that_is_saved(
 def test_every_kind_of_encoder(start: Start, models: Path, names: list[str]) -> None:
     run = start(encoder=[models / name for name in names])
     loaded = Classifier.load(run.directory)
-    assert len(loaded.network.lm_encoders()) == len(names)
-    for name, encoder in zip(names, loaded.network.lm_encoders(), strict=True):
+    assert len(encoders_of(loaded)) == len(names)
+    for name, encoder in zip(names, encoders_of(loaded), strict=True):
         trained, _, _ = lm_storage.load(models / name)
         assert encoder.config == trained.config
         before = trained.layers[-1].get_parameter("weight_hh_l0")
@@ -154,7 +168,8 @@ def test_cleaning_is_remembered(start: Start, tmp_path: Path) -> None:
 
 def test_without_a_budget_few_labels_are_read_often(start: Start) -> None:
     ears = Ears()
-    run = start(planted(20), epochs=None, valid_fraction=0, reporter=ears, batch_size=20)
+    few = {"epochs": None, "method": "finetune", "valid_fraction": 0, "batch_size": 20}
+    run = start(planted(20), reporter=ears, **few)
     assert run.steps == 20
     assert any("no budget was given: 20 passes over 20 labelled texts" in n for n in ears.notes)
 
@@ -210,7 +225,7 @@ def test_without_validation(start: Start) -> None:
     run = start(valid_fraction=0, ngrams=True)
     assert run.labels_used == 60
     assert run.valid == {}
-    assert run.classifier.ngrams is not None
+    assert len(run.classifier.members) == 3  # nothing tells who helps
     assert np.isfinite(Classifier.load(run.directory).predict_proba(["a", "."])).all()
 
 
@@ -232,7 +247,7 @@ def test_class_weights(start: Start) -> None:
 def test_from_scratch_takes_the_sizes_alone(start: Start, tiny_lm: Path) -> None:
     trained, _, _ = lm_storage.load(tiny_lm)
     run = start(from_scratch=True, epochs=1, seed=7)
-    (encoder,) = run.classifier.network.lm_encoders()
+    (encoder,) = encoders_of(run.classifier)
     assert encoder.config == trained.config
     difference = encoder.embedding.weight - trained.embedding.weight
     assert difference.abs().mean() > 0.3  # not one that fine-tuning could make
@@ -243,10 +258,16 @@ def test_seeds(start: Start, tmp_path: Path) -> None:
         start(out=tmp_path / str(number), seed=seed, ngrams=True)
         for number, seed in enumerate((3, 3, 4))
     ]
-    first, again, other = (weights_in(run.directory) for run in runs)
+    first, again, other = (
+        checkpoint.load(run.directory, training=True).tensors["training/model"] for run in runs
+    )
     assert same(first, again)
     assert not same(first, other)
-    for name in ("model.safetensors", "ngrams.safetensors", "training/optimizer.safetensors"):
+    assert (
+        document(runs[0].directory)["results"]["votes"]
+        == (document(runs[1].directory)["results"]["votes"])
+    )
+    for name in ("training/model.safetensors", "training/optimizer.safetensors"):
         assert (tmp_path / "0" / name).read_bytes() == (tmp_path / "1" / name).read_bytes()
 
 
@@ -277,13 +298,18 @@ def test_adapting_changes_the_encoder(
     unlabelled.write_text("\n".join(planted(100, seed=5).texts))
     ears = Ears()
     run = start(
-        adapt=0.02, unlabelled=str(unlabelled), learning_rate=1e-9, reporter=ears, ngrams=True
+        adapt=0.02,
+        unlabelled=str(unlabelled),
+        learning_rate=1e-9,
+        reporter=ears,
+        ngrams=True,
+        valid_fraction=0,
     )
     before, _, _ = lm_storage.load(tiny_lm)
-    (after,) = run.classifier.network.lm_encoders()
+    (after,) = encoders_of(run.classifier)
     moved = after.embedding.weight - before.embedding.weight
     assert moved.abs().max() > 0.01
-    assert any("54 labelled and 100 unlabelled texts" in note for note in ears.notes)
+    assert any("60 labelled and 100 unlabelled texts" in note for note in ears.notes)
     assert "valid_nats" in ears.evaluations[0]
 
 
@@ -291,19 +317,25 @@ def test_adapting_changes_the_encoder(
 
 
 @pytest.mark.parametrize("penalty", ["l1", "l2"])
-def test_the_probe(start: Start, tiny_lm: Path, planted_csv: Path, penalty: str) -> None:
+def test_the_probe(start: Start, tiny_lm: Path, tmp_path: Path, penalty: str) -> None:
     ears = Ears()
-    run = start(method="probe", penalty=penalty, epochs=None, reporter=ears)
+    valid = planted(40, seed=8)
+    run = start(
+        method="probe",
+        penalty=penalty,
+        reporter=ears,
+        valid=str(write_csv(tmp_path / "valid.csv", valid)),
+    )
     assert run.finished
     assert run.steps == 0
     assert run.seconds > 0
     assert any(f"logistic regression ({penalty}) on 24 features" in note for note in ears.notes)
     loaded = Classifier.load(run.directory)
     trained, _, _ = lm_storage.load(tiny_lm)
-    (encoder,) = loaded.network.lm_encoders()
+    (encoder,) = encoders_of(loaded)
     assert same(encoder.state_dict(), trained.state_dict())
-    assert loaded.network.config.detectors == loaded.network.config.head_size == 0
-    valid = valid_part(planted_csv)
+    config = loaded.require_network().network.config
+    assert config.detectors == config.head_size == 0
     found = metrics.evaluate(valid.labels, loaded.predict_proba(valid.texts), loaded.labels)
     assert run.valid["log_loss"] == pytest.approx(found["log_loss"], abs=1e-5)
     assert not (run.directory / "training").exists()
@@ -315,7 +347,7 @@ def test_the_probe_of_two_encoders(start: Start, models: Path) -> None:
     run = start(
         encoder=[models / "forward", models / "backward"], method="probe", epochs=None, labels=12
     )
-    assert run.classifier.network.head[0].num_features == 3 * (8 + 6)
+    assert run.classifier.require_network().network.head.num_features == 3 * (8 + 6)
 
 
 # ---------------------------------------------------------------- going on
@@ -423,7 +455,7 @@ def test_a_run_that_patience_ended_goes_on_with_a_longer_budget(start: Start) ->
 
 
 def test_the_last_weights_go_on_not_the_best(start: Start) -> None:
-    run = start(ema=0.9, ngrams=True)
+    run = start(ema=0.9)
     stored = checkpoint.load(run.directory, training=True)
     best, last = stored.tensors["model"], stored.tensors["training/model"]
     assert not torch.equal(best["head.2.weight"], last["head.2.weight"])

@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from chargen.sentiment import network as network_module
-from chargen.sentiment.batching import EncodedTexts, Eye
+from chargen.sentiment.batching import EncodedTexts, TextEncoding
 from chargen.sentiment.config import NetworkConfig
 from chargen.sentiment.network import (
     LIMIT,
     BatchRenorm,
     ClassifierNetwork,
+    ClippedBatchRenorm,
+    EncoderInput,
     Head,
-    Reading,
-    Standardise,
 )
 
 from .making import BYTES, CHARS, make_lm, make_network
@@ -30,12 +30,12 @@ ALPHABET = st.sampled_from("abc xyz.\né☃ü")
 TEXTS = st.lists(st.text(ALPHABET, max_size=24), min_size=1, max_size=5)
 
 
-def read(texts: Sequence[str], network: ClassifierNetwork) -> list[Reading]:
-    eyes = []
+def read(texts: Sequence[str], network: ClassifierNetwork) -> list[EncoderInput]:
+    encodings = []
     for encoder in network.lm_encoders():
         vocabulary = BYTES if encoder.config.vocabulary_size == BYTES.size else CHARS
-        eyes.append(Eye(vocabulary, encoder.config.direction == "backward"))
-    return EncodedTexts(texts, eyes).readings(range(len(texts)), "cpu")
+        encodings.append(TextEncoding(vocabulary, encoder.config.direction == "backward"))
+    return EncodedTexts(texts, encodings).inputs(range(len(texts)), "cpu")
 
 
 KINDS: dict[str, Callable[[], ClassifierNetwork]] = {
@@ -83,15 +83,15 @@ def test_windows_equal_one_pass(kind: str, window: int, monkeypatch: pytest.Monk
 def test_the_features_in_numpy() -> None:
     network = make_network(make_lm(), make_lm(direction="backward", seed=1, hidden_size=6))
     texts = ["a fine day.", "no", "nothing of the kind at all"]
-    readings = read(texts, network)
+    inputs = read(texts, network)
     with torch.no_grad():
-        found = network.features(readings).numpy()
+        found = network.features(inputs).numpy()
     for row, text in zip(found, texts, strict=True):
         parts = []
         for index, reversed_ in enumerate([False, True]):
             encoded = CHARS.encode(text[::-1] if reversed_ else text)
             ids = np.array([CHARS.start_id, *encoded], np.int64)
-            column = readings[index].ids[: len(ids), texts.index(text)]
+            column = inputs[index].ids[: len(ids), texts.index(text)]
             assert torch.equal(column, torch.tensor(ids))
             encoder = network.lm_encoders()[index]
             with torch.no_grad():
@@ -110,26 +110,26 @@ def test_sizes() -> None:
     assert network.head[0].num_features == 3 * (8 + 5) + 2 * 2 * 4
     assert network(read(["a", "b"], network))[0].shape == (2, 3)
     assert [type(module).__name__ for module in Head(7, NetworkConfig(head_size=0))] == [
-        *("Standardise", "Dropout", "Linear")
+        *("ClippedBatchRenorm", "Dropout", "Linear")
     ]
 
 
 def test_the_temperature_divides() -> None:
     network = make_network()
-    readings = read(["abc", "xyz"], network)
+    inputs = read(["abc", "xyz"], network)
     with torch.no_grad():
-        before, _ = network(readings)
+        before, _ = network(inputs)
         network.temperature.fill_(2.0)
-        after, _ = network(readings)
+        after, _ = network(inputs)
     torch.testing.assert_close(after, before / 2)
 
 
 # ---------------------------------------------------------------- gradients
 
 
-def manual(network: ClassifierNetwork, reading: Reading, steps: int) -> Tensor:
+def manual(network: ClassifierNetwork, given: EncoderInput, steps: int) -> Tensor:
     """Features (B, F), gradients through the last steps alone, in the plainest way."""
-    encoder, ids, lengths = network.lm_encoders()[0], reading.ids, reading.lengths
+    encoder, ids, lengths = network.lm_encoders()[0], given.ids, given.lengths
     tail = max(0, len(ids) - steps)
     state = encoder.initial_state(ids.shape[1])
     pieces, units = [], []
@@ -168,11 +168,11 @@ def test_gradients_flow_through_the_last_steps_alone(
 ) -> None:
     monkeypatch.setattr(network_module, "WINDOW", 4)
     network = make_network(make_lm(num_layers=layers))
-    (reading,) = readings = read(["the end of it is near.", "the beginning", "a"], network)
+    (given,) = inputs = read(["the end of it is near.", "the beginning", "a"], network)
     targets = torch.tensor([0, 1, 1])
-    logits, _ = network(readings, steps)
+    logits, _ = network(inputs, steps)
     found = gradients(network, nn.functional.cross_entropy(logits, targets))
-    logits = network.head(manual(network, reading, steps))
+    logits = network.head(manual(network, given, steps))
     wanted = gradients(network, nn.functional.cross_entropy(logits, targets))
     assert found.keys() == wanted.keys()
     assert any(name.startswith("encoders.0.layers") for name in found)
@@ -182,10 +182,10 @@ def test_gradients_flow_through_the_last_steps_alone(
 
 def test_more_steps_change_gradients_but_no_verdict() -> None:
     network = make_network()
-    readings = read(["the quick brown fox jumps over the lazy dog"], network)
+    inputs = read(["the quick brown fox jumps over the lazy dog"], network)
     results = []
     for steps in (0, 3, 10, 1000):
-        logits, _ = network(readings, steps)
+        logits, _ = network(inputs, steps)
         results.append((logits.detach(), gradients(network, logits[0, 0])))
     for logits, _ in results:
         torch.testing.assert_close(logits, results[0][0], atol=1e-5, rtol=0)
@@ -204,9 +204,9 @@ def kept_for_backward(network: ClassifierNetwork, length: int, steps: int) -> in
         total += value.numel() * value.element_size()
         return value
 
-    readings = read(["x" * length, "y" * length], network)
+    inputs = read(["x" * length, "y" * length], network)
     with torch.autograd.graph.saved_tensors_hooks(count, lambda value: value):
-        network(readings, steps)
+        network(inputs, steps)
     return total
 
 
@@ -221,8 +221,8 @@ def test_a_frozen_encoder_keeps_nothing_and_learns_nothing() -> None:
     network = make_network()
     for encoder in network.lm_encoders():
         encoder.requires_grad_(False)
-    readings = read(["a fine day", "b"], network)
-    logits, lm_loss = network(readings, 100, lm_loss=True)
+    inputs = read(["a fine day", "b"], network)
+    logits, lm_loss = network(inputs, 100, lm_loss=True)
     assert lm_loss is None
     found = gradients(network, logits.sum() + logits[0, 0])
     assert {name.split(".")[0] for name in found} == {"head", "detectors"}
@@ -245,13 +245,13 @@ def test_an_embedding_stays_frozen_below_a_layer_that_learns() -> None:
 def test_the_language_models_loss(steps: int) -> None:
     network = make_network()
     texts = ["the quick brown fox", "jumps over the"]
-    (reading,) = readings = read(texts, network)
-    _, found = network(readings, steps, lm_loss=True)
+    (given,) = inputs = read(texts, network)
+    _, found = network(inputs, steps, lm_loss=True)
     encoder = network.lm_encoders()[0]
-    logits, _ = encoder(reading.ids, encoder.initial_state(2))
-    tail = max(0, len(reading.ids) - steps)
+    logits, _ = encoder(given.ids, encoder.initial_state(2))
+    tail = max(0, len(given.ids) - steps)
     losses = [
-        nn.functional.cross_entropy(logits[t, b], reading.ids[t + 1, b])
+        nn.functional.cross_entropy(logits[t, b], given.ids[t + 1, b])
         for b, text in enumerate(texts)
         for t in range(tail, len(text))
     ]
@@ -271,11 +271,11 @@ def test_no_language_models_loss_where_nothing_follows() -> None:
 def test_both_language_models_count() -> None:
     encoders = make_lm(), make_lm(direction="backward", seed=3)
     both = make_network(*encoders)
-    readings = read(["a quiet film", "of a day"], both)
-    _, found = both(readings, 50, lm_loss=True)
+    inputs = read(["a quiet film", "of a day"], both)
+    _, found = both(inputs, 50, lm_loss=True)
     each = [
-        make_network(encoder)([reading], 50, lm_loss=True)[1]
-        for encoder, reading in zip(encoders, readings, strict=True)
+        make_network(encoder)([given], 50, lm_loss=True)[1]
+        for encoder, given in zip(encoders, inputs, strict=True)
     ]
     torch.testing.assert_close(found, torch.stack(each).mean())
 
@@ -288,8 +288,8 @@ def test_the_trace_ends_with_the_verdict(kind: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(network_module, "WINDOW", 5)
     network: Any = MADE[kind]
     text = "a day at the river"
-    (reading,) = read([text], network)
-    trace = network.trace([reading.ids[:, 0]])
+    (given,) = read([text], network)
+    trace = network.trace([given.ids[:, 0]])
     assert trace.shape == (len(text) + 1, network.config.num_classes)
     for end in (0, 1, 7, len(text)):
         with torch.no_grad():
@@ -298,7 +298,7 @@ def test_the_trace_ends_with_the_verdict(kind: str, monkeypatch: pytest.MonkeyPa
 
 
 def test_features_far_outside_of_training_count_no_more_than_the_limit() -> None:
-    standardise = Standardise(3).eval()
+    standardise = ClippedBatchRenorm(3).eval()
     far = torch.tensor([[1e6, -1e6, 0.5]])
     assert standardise(far).tolist()[0] == pytest.approx([LIMIT, -LIMIT, 0.5], abs=1e-4)
 

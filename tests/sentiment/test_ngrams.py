@@ -1,4 +1,4 @@
-"""Character n-grams count what they should, learn from labels, and vote."""
+"""N-grams of characters and words count what they should, and learn from labels."""
 
 from __future__ import annotations
 
@@ -11,12 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chargen.sentiment import ngrams
-from chargen.sentiment.ngrams import BITS, NgramModel, features, summed
+from chargen.sentiment.examples import Examples
+from chargen.sentiment.ngrams import BITS, CharacterNgrams, NgramModel, WordNgrams
 
-GOOD = ["a lovely film", "lovely and warm", "so warm, so lovely", "I was warmed by this one"]
-BAD = ["a dreadful film", "dreadful and cold", "so cold, so dreadful", "this one is dreadful"]
-TEXTS, TARGETS = GOOD + BAD, np.array([1] * 4 + [0] * 4)
-EVEN = np.ones(1 << BITS, np.float32)
+from .making import count_ngrams
+
+GOOD = ("a lovely film", "lovely and warm", "so warm, so lovely", "I was warmed by this one")
+BAD = ("a dreadful film", "dreadful and cold", "so cold, so dreadful", "this one is dreadful")
+NAMES = ("character n-grams", "word n-grams")
+
+
+def examples(texts: tuple[str, ...], labels: str) -> Examples:
+    return Examples(texts, tuple(labels), tuple(range(len(texts))), "")
+
+
+DATA = examples(BAD + GOOD, "00001111")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -26,98 +35,132 @@ def _all_buckets() -> Iterator[None]:
         yield
 
 
-def slow_ngrams(text: str) -> list[str]:
-    """Each n-gram as a string, one by one."""
-    padded = " " + " ".join(text.lower().split()) + " "
-    shortest, longest = ngrams.ORDERS
+def empty(kind: type[NgramModel]) -> NgramModel:
+    """A model that weighs every n-gram alike."""
+    idf = np.ones(1 << BITS, np.float32) if kind.has_idf else None
+    return kind(np.ones((2, 1 << BITS), np.float32), np.zeros(2, np.float32), idf)
+
+
+def slow_ngrams(units: list[str], shortest: int, longest: int) -> list[str]:
+    """Each n-gram, one by one."""
     return [
-        padded[i : i + order]
+        "\0".join(units[i : i + order])
         for order in range(shortest, longest + 1)
-        for i in range(len(padded) - order + 1)
+        for i in range(len(units) - order + 1)
     ]
 
 
 @given(st.text(max_size=60))
-def test_as_many_distinct_buckets_as_distinct_ngrams(text: str) -> None:
-    buckets = ngrams._buckets(text)
-    expected = slow_ngrams(text)
-    assert len(buckets) == len(expected)
-    # The same n-gram always falls into the same bucket, wherever it stands.
-    by_name: dict[str, int] = {}
-    for name, bucket in zip(expected, buckets.tolist(), strict=True):
-        assert by_name.setdefault(name, bucket) == bucket
-    assert 0 <= buckets.min(initial=0) <= buckets.max(initial=0) < 1 << BITS
+def test_each_ngram_of_characters_has_its_bucket(text: str) -> None:
+    names = slow_ngrams(list(" " + " ".join(text.lower().split()) + " "), 3, 6)
+    indices, values = empty(CharacterNgrams).features(text)
+    assert len(indices) == len(values) == len(set(names))
+    assert len(values) == 0 or np.linalg.norm(values) == pytest.approx(1, abs=1e-5)
 
 
-@given(st.text(max_size=200))
-def test_features_have_length_one(text: str) -> None:
-    indices, values = features(text, EVEN)
-    assert len(indices) == len(values)
-    if len(values):
-        assert np.linalg.norm(values) == pytest.approx(1, abs=1e-5)
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("It's GOOD, isn\u2019t it?!", ["it's", "good", ",", "isn\u2019t", "it", "?", "!"]),
+        ("один два", ["один", "два"]),
+        (":-)", [":", "-", ")"]),
+        ("\ud800", ["\ud800"]),
+        ("", []),
+    ],
+)
+def test_each_ngram_of_words_has_its_bucket(text: str, words: list[str]) -> None:
+    model = empty(WordNgrams)
+    indices, values = model.features(text)
+    assert (values == 1).all()
+    # Punctuation counts; letters' case and the space between words do not.
+    again, _ = model.features("  ".join(words))
+    assert indices.tolist() == again.tolist()
+    assert len(indices) == len(set(slow_ngrams(words, 1, 3)))
 
 
 def test_hardly_two_ngrams_share_a_bucket() -> None:
     text = " ".join(f"{number:x}" for number in range(3000))
-    names = set(slow_ngrams(text))
+    names = set(slow_ngrams(list(f" {text} "), 3, 6))
     expected = (1 << BITS) * (1 - np.exp(-len(names) / (1 << BITS)))  # buckets hit by chance
-    assert len(set(ngrams._buckets(text).tolist())) == pytest.approx(expected, rel=0.02)
+    assert len(empty(CharacterNgrams).features(text)[0]) == pytest.approx(expected, rel=0.02)
 
 
-def test_learns_what_words_mean() -> None:
-    (model,) = NgramModel.fit(TEXTS, TARGETS, 2)
-    found = model.logits(["what a lovely, warm day", "dreadful, cold day", ""])
-    assert found.shape == (3, 2)
-    assert found[:2].argmax(-1).tolist() == [1, 0]
-    assert found.sum(-1) == pytest.approx([0, 0, 0], abs=1e-4)  # no class is favoured as such
+@pytest.mark.parametrize("name", NAMES)
+def test_learns_what_words_mean(name: str) -> None:
+    (model,) = count_ngrams(DATA, name)
+    found = model.logits(["what a lovely, warm day", "dreadful, cold day"])
+    assert found.shape == (2, 2)
+    assert found.argmax(-1).tolist() == [1, 0]
+    assert found.sum(-1).tolist() == pytest.approx([0, 0], abs=1e-4)  # no class is favoured as such
+
+
+def test_words_tell_by_their_order() -> None:
+    first = tuple(f"dog {verb} man {n}" for n in range(9) for verb in ("bites", "sees"))
+    second = tuple(f"man {verb} dog {n}" for n in range(9) for verb in ("bites", "sees"))
+    (model,) = count_ngrams(examples(first + second, "0" * 18 + "1" * 18), "word n-grams")
+    assert model.logits(["dog bites man", "man sees dog"]).argmax(-1).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_text_of_which_nothing_is_known_says_nothing(name: str) -> None:
+    uneven = DATA.select(range(6))
+    (model,) = count_ngrams(uneven, name)
+    assert model.logits(["", "ⵣⵣⵣⵣ", "ⵣⵣ ⵣ"]).tolist() == [[0, 0]] * 3
+    model.abstains = False  # as earlier versions did
+    assert (model.logits([""]) == torch.from_numpy(model.biases)).all()
+    assert (model.biases != 0).all()
 
 
 def test_agrees_with_scikit_learn() -> None:
-    from scipy.sparse import csr_matrix
     from sklearn.linear_model import LogisticRegression
 
-    (model,) = NgramModel.fit(TEXTS, TARGETS, 2)
-    dense = np.zeros((len(TEXTS), 1 << BITS), np.float32)
-    for row, text in enumerate(TEXTS):
-        indices, values = features(text, model.idf)
-        dense[row, indices] = values
-    again = LogisticRegression(C=ngrams.STRENGTH, max_iter=100).fit(csr_matrix(dense), TARGETS)
-    logits = torch.from_numpy(model.logits(TEXTS))
-    expected = again.predict_proba(csr_matrix(dense))
-    assert logits.softmax(-1).numpy() == pytest.approx(expected, abs=1e-4)
+    (model,) = count_ngrams(DATA, "character n-grams")
+    dense = np.zeros((len(DATA), 1 << BITS), np.float32)
+    for row, text in zip(dense, DATA.texts, strict=True):
+        indices, values = model.features(text)
+        row[indices] = values
+    dense = dense[:, dense.any(0)]
+    again = LogisticRegression(C=ngrams.STRENGTH, max_iter=200).fit(dense, DATA.labels)
+    found = model.logits(DATA.texts).softmax(-1).numpy()
+    assert found == pytest.approx(again.predict_proba(dense), abs=1e-4)
 
 
 def test_unlabelled_texts_spread_what_labels_say() -> None:
     """ "sunny" never has a label, but goes with "lovely" in texts without one."""
     more = ["lovely sunny place", "sunny, lovely", "dreadful gloomy place", "gloomy, dreadful"] * 5
-    members = NgramModel.fit(TEXTS, TARGETS, 2, unlabelled=more)
-    assert len(members) == 2
-    found = members[1].logits(["sunny", "gloomy"])
-    assert found.argmax(-1).tolist() == [1, 0]
-    alone = members[0].logits(["sunny", "gloomy"])
-    gap = found[0, 1] - found[0, 0]
-    assert gap > abs(alone[0, 1] - alone[0, 0])
+    gaps = []
+    for name in ("latent features", "character n-grams"):
+        (model,) = count_ngrams(DATA, name, unlabelled=more)
+        found = model.logits(["sunny", "gloomy"])
+        gaps.append(float(found[0, 1] - found[0, 0]))
+        assert name == "character n-grams" or found.argmax(-1).tolist() == [1, 0]
+    assert gaps[0] > abs(gaps[1])
 
 
-def test_three_classes_and_one_without_a_text() -> None:
-    (model,) = NgramModel.fit([*TEXTS, "plain"], np.array([*TARGETS, 2]), 4)
+@pytest.mark.parametrize("name", NAMES)
+def test_three_classes_and_one_without_a_text(name: str) -> None:
+    more = examples((*DATA.texts, "plain", "plain film"), "0000111122")
+    (model,) = count_ngrams(more, name, classes=4)
     assert model.logits(["plain", "lovely"]).argmax(-1).tolist() == [2, 1]
-    assert model.logits(["anything"]).argmin(-1).tolist() == [3]
+    assert model.logits(["a film"]).argmin(-1).tolist() == [3]
 
 
-def test_summed_is_the_weighted_sum() -> None:
-    members = NgramModel.fit(TEXTS, TARGETS, 2, unlabelled=TEXTS)
-    both = summed(members, [0.3, 2.0])
-    expected = 0.3 * members[0].logits(GOOD) + 2.0 * members[1].logits(GOOD)
-    assert both.logits(GOOD) == pytest.approx(expected, abs=1e-5)
+def test_latent_features_and_characters_are_one_model() -> None:
+    names = ("character n-grams", "latent features")
+    parts = [count_ngrams(DATA, name, unlabelled=GOOD)[0] for name in names]
+    (both,) = count_ngrams(DATA, *names, unlabelled=GOOD)
+    expected = sum(part.logits(GOOD) for part in parts)
+    torch.testing.assert_close(both.logits(GOOD), expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_there_and_back(dtype: torch.dtype) -> None:
-    (model,) = NgramModel.fit(TEXTS, TARGETS, 2)
-    stored = {name: value.to(dtype) for name, value in model.to_tensors().items()}
-    again = NgramModel.from_tensors(stored, 2)
-    assert again.logits(TEXTS) == pytest.approx(model.logits(TEXTS), abs=1e-2)
+    for model in count_ngrams(DATA):
+        stored = {name: value.to(dtype) for name, value in model.to_tensors().items()}
+        again = type(model).from_tensors(stored, 2)
+        torch.testing.assert_close(
+            again.logits(DATA.texts), model.logits(DATA.texts), atol=1e-2, rtol=1e-2
+        )
 
 
 @pytest.mark.parametrize(
@@ -130,7 +173,7 @@ def test_there_and_back(dtype: torch.dtype) -> None:
     ],
 )
 def test_what_does_not_fit_is_refused(change: dict[str, torch.Tensor | None], words: str) -> None:
-    (model,) = NgramModel.fit(TEXTS, TARGETS, 2)
-    tensors = {k: v for k, v in (model.to_tensors() | change).items() if v is not None}
+    tensors = empty(CharacterNgrams).to_tensors() | change
+    given = {name: value for name, value in tensors.items() if value is not None}
     with pytest.raises(ValueError, match=words):
-        NgramModel.from_tensors(tensors, 2)
+        CharacterNgrams.from_tensors(given, 2)

@@ -9,6 +9,7 @@ import pytest
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.explain import explain, leave_out
 from chargen.sentiment.html_page import page
+from chargen.sentiment.members import NetworkMember
 from chargen.sentiment.png_figures import explanation_figure, unit_histogram
 from chargen.sentiment.sentiment_unit import SentimentUnit, find_unit
 
@@ -56,7 +57,7 @@ class Checked(HTMLParser):
 
 def classifier(labels: tuple[str, ...] = ("bad", "good")) -> Classifier:
     network = make_network(make_lm(), num_classes=len(labels))
-    return Classifier(network, [CHARS], labels)
+    return Classifier([NetworkMember(network, [CHARS])], labels)
 
 
 def a_unit(labels: tuple[str, str] = ("bad", "good")) -> SentimentUnit:

@@ -6,7 +6,7 @@ import torch
 
 from chargen import LanguageModel
 from chargen.errors import ConfigError, CorpusError
-from chargen.sentiment.batching import Eye
+from chargen.sentiment.batching import TextEncoding
 from chargen.sentiment.sentiment_unit import encoder_features, find_unit, unit_trace
 
 from .making import BYTES, CHARS, make_lm, make_network
@@ -66,7 +66,7 @@ def test_features_are_those_of_the_language_model() -> None:
     texts = ["a river", "", "the lamp fell into the river.", "stone"]
     lm = LanguageModel(make_lm(), CHARS)
     state = torch.get_rng_state()
-    found = encoder_features(lm.model, Eye(CHARS, False), texts)
+    found = encoder_features(lm.model, TextEncoding(CHARS, False), texts)
     assert torch.equal(state, torch.get_rng_state())
     np.testing.assert_allclose(found, lm.encode(texts), atol=1e-6)
 
@@ -74,20 +74,20 @@ def test_features_are_those_of_the_language_model() -> None:
 @pytest.mark.parametrize("backward", [False, True])
 def test_a_unit_along_a_text(backward: bool) -> None:
     lm = make_lm(direction="backward" if backward else "forward")
-    network, eye, text = make_network(lm), Eye(CHARS, backward), "a café"
-    values = unit_trace(network, eye, text, 3)
+    network, encoding, text = make_network(lm), TextEncoding(CHARS, backward), "a café"
+    values = unit_trace(network, encoding, text, 3)
     assert values.shape == (len(text) + 1,)
     for index in range(len(text) + 1):
         part = text[index:] if backward else text[:index]
-        last = encoder_features(lm, eye, [part])[0, 3]
+        last = encoder_features(lm, encoding, [part])[0, 3]
         assert values[index] == pytest.approx(last, abs=1e-6)
 
 
 @pytest.mark.parametrize("backward", [False, True])
 def test_a_unit_along_bytes(backward: bool) -> None:
     lm = make_lm(BYTES, direction="backward" if backward else "forward")
-    network, eye, text = make_network(lm), Eye(BYTES, backward), "é☃a"
-    values = unit_trace(network, eye, text, 3)
+    network, encoding, text = make_network(lm), TextEncoding(BYTES, backward), "é☃a"
+    values = unit_trace(network, encoding, text, 3)
     parts = [text[i:] if backward else text[:i] for i in range(len(text) + 1)]
-    expected = encoder_features(lm, eye, parts)[:, 3]
+    expected = encoder_features(lm, encoding, parts)[:, 3]
     np.testing.assert_allclose(values, expected, atol=1e-6)

@@ -12,15 +12,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from chargen.errors import CheckpointError
+from chargen.errors import CheckpointError, ConfigError
 from chargen.language_model import LanguageModel
 from chargen.sentiment import storage
 from chargen.sentiment.classifier import Classifier
-from chargen.sentiment.network import ClassifierNetwork, Reading
+from chargen.sentiment.members import NetworkMember
+from chargen.sentiment.network import ClassifierNetwork, EncoderInput
 from chargen.storage import checkpoint
 from chargen.storage.checkpoint import Checkpoint
 
-from .making import BYTES, CHARS, make_lm, make_network, same
+from .making import BYTES, CHARS, count_ngrams, make_lm, make_network, planted, same
 
 LABELS = ("bad", "good")
 
@@ -32,7 +33,7 @@ def packed(network: ClassifierNetwork | None = None, **changes: Any) -> Checkpoi
         for encoder in network.lm_encoders()
     ]
     given: dict[str, Any] = {"labels": LABELS, "clean": None} | changes
-    return storage.pack(network, storage.weights_of(network), vocabularies, **given)
+    return storage.pack([NetworkMember(network, vocabularies)], **given)
 
 
 NETWORKS: dict[str, Callable[[], ClassifierNetwork]] = {
@@ -49,12 +50,15 @@ def test_round_trip_through_a_folder(kind: str, tmp_path: Path) -> None:
     network = NETWORKS[kind]()
     network.temperature.fill_(1.5)
     checkpoint.save(tmp_path / "model", packed(network, clean="html"))
-    loaded, vocabularies, labels, clean = storage.unpack(checkpoint.load(tmp_path / "model"))
+    found = storage.unpack(checkpoint.load(tmp_path / "model"))
+    (member,) = found.members
+    assert isinstance(member, NetworkMember)
+    loaded = member.network
     assert loaded.config == network.config
     assert [e.config for e in loaded.lm_encoders()] == [e.config for e in network.lm_encoders()]
-    assert vocabularies == ((CHARS, BYTES) if kind == "two" else (CHARS,))
-    assert labels == LABELS
-    assert clean == "html"
+    assert member.vocabularies == ((CHARS, BYTES) if kind == "two" else (CHARS,))
+    assert found.labels == LABELS
+    assert found.clean == "html"
     assert same(storage.weights_of(loaded), storage.weights_of(network))
     assert not loaded.training
     assert all(p.requires_grad and not p.is_meta for p in loaded.parameters())
@@ -63,8 +67,8 @@ def test_round_trip_through_a_folder(kind: str, tmp_path: Path) -> None:
         assert (encoder.output.weight is encoder.embedding.weight) is (kind == "tied")
     texts = ["a day", ".", "at the river " * 30]
     np.testing.assert_array_equal(
-        Classifier(loaded, vocabularies, labels).predict_proba(texts),
-        Classifier(network, vocabularies, labels).predict_proba(texts),
+        Classifier([member], LABELS).predict_proba(texts),
+        Classifier([NetworkMember(network, member.vocabularies)], LABELS).predict_proba(texts),
     )
 
 
@@ -75,22 +79,24 @@ def test_half_precision_is_read_as_float32(dtype: torch.dtype, tmp_path: Path) -
     stored.tensors["model"] = {k: v.to(dtype) for k, v in stored.tensors["model"].items()}
     checkpoint.save(tmp_path / "half", stored)
     loaded = Classifier.load(tmp_path / "half")
-    assert {v.dtype for v in storage.weights_of(loaded.network).values()} == {torch.float32}
+    assert {v.dtype for v in storage.weights_of(loaded.require_network().network).values()} == {
+        torch.float32
+    }
     texts = ["a day", "at the river"]
     np.testing.assert_allclose(
         loaded.predict_proba(texts),
-        Classifier(network, [CHARS], LABELS).predict_proba(texts),
+        Classifier([NetworkMember(network, [CHARS])], LABELS).predict_proba(texts),
         atol=0.02,
     )
 
 
 def test_a_loaded_network_can_be_trained() -> None:
-    loaded, _, _, _ = storage.unpack(packed(make_network(make_lm(tied=True))))
+    loaded, _ = storage.unpack_network(packed(make_network(make_lm(tied=True))))
     loaded.train()
     before = storage.weights_of(loaded)
     optimizer = torch.optim.SGD(loaded.parameters(), lr=0.1)
     ids = torch.randint(1, 20, (9, 4))
-    logits, lm_loss = loaded([Reading(ids, torch.full((4,), 9))], 9, lm_loss=True)
+    logits, lm_loss = loaded([EncoderInput(ids, torch.full((4,), 9))], 9, lm_loss=True)
     assert lm_loss is not None
     torch.autograd.backward(logits[:, 0].square().sum() + lm_loss)
     optimizer.step()
@@ -183,6 +189,77 @@ def test_cleaning_must_be_known() -> None:
     stored = packed()
     stored.documents["config"]["clean"] = "markdown"
     refuse(stored, "clean", "markdown")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("members", []),
+        ("members", "network"),
+        ("members", ["network", "oracle"]),
+        ("members", ["network", "words"]),
+        ("members", [{}]),
+        ("prior", [0.1]),
+        ("prior", [0.1, float("inf")]),
+        ("prior", [0.1, None]),
+        ("prior", 0.5),
+    ],
+)
+def test_members_and_prior_must_be_there(field: str, value: Any) -> None:
+    stored = packed()
+    stored.documents["config"][field] = value
+    refuse(stored, "words.safetensors" if value == ["network", "words"] else field)
+
+
+def test_what_does_not_vote_is_not_there(tmp_path: Path) -> None:
+    models = count_ngrams(planted(20))
+    stored = storage.pack(models, LABELS, None, torch.tensor([-0.5, 0.5]))
+    checkpoint.save(tmp_path / "counts", stored)
+    assert sorted(path.name for path in (tmp_path / "counts").iterdir()) == [
+        *("config.json", "manifest.json", "ngrams.safetensors", "words.safetensors")
+    ]
+    loaded = Classifier.load(tmp_path / "counts")
+    assert loaded.network is None
+    wanted = torch.tensor([-0.5, 0.5]) + sum(model.logits(["a wow day"]) for model in models)
+    np.testing.assert_allclose(
+        loaded.predict_proba(["a wow day"]), wanted.softmax(-1).numpy(), atol=1e-5
+    )
+    assert loaded.unknown_characters("★") == ""
+    with pytest.raises(ConfigError, match="this classifier has no network"):
+        loaded.require_network()
+
+
+def test_a_text_without_a_known_letter_is_judged_by_the_prior(tmp_path: Path) -> None:
+    prior = torch.tensor([0.2, 0.8]).log()
+    network = NetworkMember(make_network(), [CHARS], prior)
+    made = Classifier([network, *count_ngrams(planted(20))], LABELS, prior=prior)
+    made.save(tmp_path / "mood")
+    texts = ["ЖЩ, ЖЩ", "Щ" * 400]
+    for each in (made, Classifier.load(tmp_path / "mood")):
+        np.testing.assert_allclose(each.predict_proba(texts), [[0.2, 0.8]] * 2, atol=1e-6)
+        known = each.predict_proba(["a lamp in the river", "the stone is Щ"])
+        assert np.abs(known - [0.2, 0.8]).max(-1).min() > 0.01
+        for text in (*texts, "Ж, a lamp"):
+            beginnings = [text[:end] for end in range(len(text) + 1)]
+            np.testing.assert_allclose(
+                each.trace(text), each.predict_proba(beginnings, cleaned=True), atol=1e-5
+            )
+
+
+def test_classifiers_of_earlier_versions_say_what_they_said(tmp_path: Path) -> None:
+    """They had a network and at most one model of n-grams, whose biases counted in any case."""
+    network = make_network()
+    (model,) = count_ngrams(planted(21), "character n-grams")
+    stored = packed(network)
+    del stored.documents["config"]["members"]
+    stored.tensors["ngrams"] = model.to_tensors()
+    checkpoint.save(tmp_path / "earlier", stored)
+    loaded = Classifier.load(tmp_path / "earlier")
+    model.abstains = False
+    for text in ("a wow day", "Щ", ""):
+        wanted = NetworkMember(network, [CHARS]).logits([text]) + model.logits([text])
+        found = loaded.predict_proba([text], cleaned=True)
+        np.testing.assert_allclose(found, wanted.softmax(-1).numpy(), atol=1e-6)
 
 
 @pytest.mark.parametrize("count", [0, 3])

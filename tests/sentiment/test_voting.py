@@ -1,69 +1,271 @@
-"""Votes are weighed so that their sum is calibrated, and nobody's vote counts negatively."""
+"""Who helps votes, and who does not is left out: decided on texts that no member has seen."""
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
 import pytest
-import torch
-from torch import Tensor, nn
 
-from chargen.sentiment.voting import SPREAD, vote_weights
+from chargen.sentiment.classifier import Classifier
+from chargen.sentiment.examples import Examples
+from chargen.sentiment.finetune import finetune as fit
+from chargen.sentiment.learning import FinetuneRun
+from chargen.sentiment.regression import Labels, log_losses
+from chargen.sentiment.voting import Vote, fit_factors, weigh
+from chargen.storage import checkpoint
+
+from .making import CHARS, Ears, save_lm
+
+EVEN = np.log([0.5, 0.5])
 
 
-def problem(quality: float, seed: int, texts: int = 2000) -> tuple[Tensor, Tensor]:
-    """Calibrated logits (N, 2) and classes drawn from them."""
-    generator = torch.Generator().manual_seed(seed)
-    margin = quality * torch.randn(texts, generator=generator)
-    logits = torch.stack([-margin / 2, margin / 2], -1)
-    targets = torch.bernoulli(margin.sigmoid(), generator=generator).long()
-    return logits, targets
+def judge(quality: float, seed: int, targets: np.ndarray) -> np.ndarray:
+    """Calibrated evidence (N, 2): the log-odds of a normal variable whose mean tells the class."""
+    chance = np.random.default_rng(seed)
+    seen = chance.normal(quality * (targets - 0.5), 1.0)
+    return np.stack([-quality * seen / 2, quality * seen / 2], -1)
+
+
+def problem(texts: int = 400) -> tuple[Labels, list[str]]:
+    targets = np.arange(texts) % 2
+    return Labels(targets, np.ones(texts, np.float32), 2), [str(n) for n in range(texts)]
+
+
+def decided(texts: int = 400, **qualities: float) -> Vote:
+    labels, names = problem(texts)
+    evidence = {
+        name: judge(quality, seed, labels.targets)
+        for seed, (name, quality) in enumerate(qualities.items())
+    }
+    return weigh(evidence, labels, names, EVEN)
 
 
 def test_one_member_is_temperature_scaling() -> None:
-    logits, targets = problem(3.0, 0)
-    (factor,) = vote_weights([5 * logits], targets)
-    assert factor == pytest.approx(1 / 5, rel=0.1)
-    candidates = [0.01 * 1.05**i for i in range(100)]
-    losses = [float(nn.functional.cross_entropy(5 * c * logits, targets)) for c in candidates]
-    best = candidates[losses.index(min(losses))]
-    assert factor == pytest.approx(best, rel=0.06)
+    labels, _ = problem(4000)
+    for scale in (0.2, 1.0, 5.0):
+        (factor,) = fit_factors(scale * judge(2.0, 0, labels.targets)[None], labels, EVEN)
+        assert factor == pytest.approx(1 / scale, rel=0.1)
 
 
-def test_a_member_that_knows_nothing_is_hardly_heard() -> None:
-    logits, targets = problem(3.0, 0, texts=20_000)
-    noise = torch.randn(logits.shape, generator=torch.Generator().manual_seed(1))
-    telling, empty = vote_weights([logits, noise], targets)
-    assert telling == pytest.approx(1, rel=0.15)
-    assert 0 <= empty < telling / 4
+def test_independent_members_are_summed() -> None:
+    vote = decided(4000, first=1.5, second=2.0)
+    assert vote.factors == pytest.approx({"first": 1.0, "second": 1.0}, rel=0.1)
+    assert vote.accuracy > max(member.accuracy for member in vote.members.values())
 
 
-def test_a_member_that_is_always_wrong_is_not_turned_around() -> None:
-    logits, targets = problem(3.0, 0)
-    good, bad = vote_weights([logits, -logits], targets)
-    assert bad >= 0
-    assert good > bad
+def test_nobody_counts_negatively() -> None:
+    labels, _ = problem()
+    good = judge(2.0, 0, labels.targets)
+    assert fit_factors(np.stack([good, -good]), labels, EVEN)[1] == 0
 
 
-def test_without_targets_each_counts_alike() -> None:
-    logits, _ = problem(3.0, 0)
-    other, _ = problem(0.01, 1)
-    factors = vote_weights([logits, other], None)
-    spreads = [f * float(x.std()) for f, x in zip(factors, (logits, other), strict=True)]
-    assert spreads == pytest.approx([SPREAD / 2] * 2)
+@pytest.mark.parametrize("seed", range(5))
+def test_noise_is_left_out_by_name(seed: int) -> None:
+    labels, names = problem()
+    chance = np.random.default_rng(seed + 100)
+    evidence = {
+        "good": judge(2.0, seed, labels.targets),
+        "noise": chance.normal(0, 3, (400, 2)),
+        "again": judge(2.0, seed, labels.targets) * 3,  # knows nothing that the first does not
+    }
+    vote = weigh(evidence, labels, names, EVEN, seed)
+    assert len(vote.kept) == 1
+    assert vote.kept[0] in ("good", "again")
+    told = vote.sentences()[-1]
+    assert told.startswith("left out")
+    assert f"noise ({vote.members['noise'].accuracy:.4f} alone)" in told
+    assert 0.4 < vote.members["noise"].accuracy < 0.6
 
 
-def test_without_texts_too() -> None:
-    assert vote_weights([torch.empty(0, 2)] * 3, None) == pytest.approx([1 / 3] * 3)
+def test_the_whole_is_hardly_below_its_best_member() -> None:
+    for seed in range(20):
+        chance = random.Random(seed)
+        labels, names = problem(chance.choice((20, 60, 200)))
+        evidence = {
+            str(k): chance.uniform(0.1, 9)
+            * judge(chance.choice((0, 0.5, 1, 2)), 100 * seed + k, labels.targets)
+            for k in range(3)
+        }
+        vote = weigh(evidence, labels, names, EVEN, seed)
+        whole = vote.logits.argmax(-1) == labels.targets
+        for name, each in evidence.items():
+            right = each.argmax(-1) == labels.targets
+            lead = right.astype(float) - whole
+            assert lead.mean() <= lead.std(ddof=1) / len(lead) ** 0.5 + 1e-9, name
 
 
-def test_finite_where_all_are_right() -> None:
-    logits = torch.tensor([[1.0, -1.0], [-1.0, 1.0]] * 60)
-    (factor,) = vote_weights([logits], torch.tensor([0, 1] * 60))
-    assert 1 < factor < 20
+def test_who_says_nothing_gets_no_factor() -> None:
+    labels, names = problem(100)
+    vote = weigh(
+        {"good": judge(1.0, 0, labels.targets), "mute": np.full((100, 2), 0.1)}, labels, names, EVEN
+    )
+    assert vote.factors["mute"] == 0
+    assert weigh({"mute": np.zeros((100, 2))}, labels, names, EVEN).accuracy == 0.5
 
 
-def test_trust_divides_the_spread() -> None:
-    logits, _ = problem(3.0, 0)
-    other, _ = problem(0.01, 1)
-    factors = vote_weights([logits, other], None, [1, 3])
-    spreads = [f * float(x.std()) for f, x in zip(factors, (logits, other), strict=True)]
-    assert spreads == pytest.approx([SPREAD / 4, SPREAD * 3 / 4])
+def test_where_all_are_right_nothing_is_infinite() -> None:
+    labels, names = problem(30)
+    sure = judge(50.0, 0, labels.targets)
+    vote = weigh({"sure": sure}, labels, names, EVEN)
+    assert vote.accuracy == 1
+    chances = np.exp(-log_losses(vote.logits, labels.targets))
+    assert 0.9 < chances.min() <= chances.max() < 0.999
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_hardly_a_text(count: int) -> None:
+    labels, names = problem(count)
+    vote = weigh({"a": judge(1, 0, labels.targets), "b": judge(1, 1, labels.targets)}, labels,
+                 names, EVEN)  # fmt: skip
+    assert vote.kept
+    assert np.isfinite(vote.logits).all()
+
+
+# ---------------------------------------------------------------- the default, on data of its own
+
+finetune = partial(fit, precision="float32", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A language model that has read nothing: its states depend on the letters all the same."""
+    return save_lm(tmp_path_factory.mktemp("encoder") / "lm", hidden_size=16)
+
+
+ENDINGS = {
+    "it": ("ini", "etti", "ucci"),
+    "pl": ("ski", "wicz", "czyk"),
+    "en": ("son", "ton", "ley"),
+}
+SENTENCES = {
+    "de": "der die das und ist nicht ein eine ich wir haben auch auf mit sich",
+    "en": "the and is not a an i we have also on with of this that",
+    "fr": "le la les et est pas un une je nous avons aussi sur avec du",
+}
+
+
+def surnames(count: int, seed: int) -> Examples:
+    chance = random.Random(seed)
+
+    def make(label: str) -> str:
+        stem = "".join(chance.choice("bdfgklmnprst") + chance.choice("aeiou") for _ in "12")
+        return stem + chance.choice(ENDINGS[label if chance.random() < 0.85 else "pl"])
+
+    return labelled(count, list(ENDINGS), make)
+
+
+def languages(count: int, seed: int) -> Examples:
+    chance = random.Random(seed)
+    return labelled(
+        count, list(SENTENCES), lambda name: " ".join(chance.choices(SENTENCES[name].split(), k=6))
+    )
+
+
+def order(count: int, seed: int) -> Examples:
+    """The same words in both classes, and letters too: who bites tells."""
+    chance = random.Random(seed)
+
+    def make(label: str) -> str:
+        first, second = ("dog", "man") if label == "dog" else ("man", "dog")
+        rest = chance.choices(("red", "old", "big", "far", "new", "sad"), k=4)
+        return f"{' '.join(rest[:2])} the {first} bites the {second} {' '.join(rest[2:])}"
+
+    return labelled(count, ["dog", "man"], make)
+
+
+def noise(count: int, seed: int) -> Examples:
+    chance = random.Random(seed)
+    return labelled(count, ["a", "b"], lambda _: " ".join(chance.choices("abcdefgh", k=12)))
+
+
+def labelled(count: int, labels: list[str], make: Callable[[str], str]) -> Examples:
+    chosen = [labels[number % len(labels)] for number in range(count)]
+    return Examples(tuple(map(make, chosen)), tuple(chosen), tuple(range(count)), "made")
+
+
+def alone(run: FinetuneRun) -> list[Classifier]:
+    """Each member by itself."""
+    made = run.classifier
+    return [Classifier([each], made.labels, prior=made.prior) for each in made.members]
+
+
+def right(classifier: Classifier, examples: Examples) -> np.ndarray:
+    found = classifier.predict(examples.texts)
+    return np.array([a == b for a, b in zip(found, examples.labels, strict=True)], float)
+
+
+@pytest.mark.parametrize(
+    ("make", "count", "least"), [(surnames, 120, 0.7), (languages, 30, 0.8), (order, 60, 0.9)]
+)
+def test_the_default_is_within_an_error_of_its_best_member(
+    encoder: Path, make: Callable[[int, int], Examples], count: int, least: float
+) -> None:
+    train, test = make(count, 1), make(200, 2)
+    ears = Ears()
+    run = finetune(train, encoder, reporter=ears)
+    parts = [right(finetune(train, encoder, ngrams=False).classifier, test)]
+    parts += [right(each, test) for each in alone(run)]
+    whole = right(run.classifier, test)
+    assert whole.mean() > least
+    for part in parts:
+        lead = part - whole
+        assert lead.mean() <= lead.std(ddof=1) / len(lead) ** 0.5 + 1e-9
+    assert run.labels_used == count
+    assert run.valid["accuracy"] == pytest.approx(whole.mean(), abs=0.15)
+    assert any("5-fold cross-validation" in note for note in ears.notes)
+
+
+def test_the_network_is_left_out_where_it_does_not_help(encoder: Path, tmp_path: Path) -> None:
+    ears = Ears()
+    run = finetune(order(120, 1), encoder, tmp_path / "order", reporter=ears)
+    told = next(note for note in ears.notes if note.startswith("left out"))
+    assert "network (" in told
+    loaded = Classifier.load(tmp_path / "order")
+    assert loaded.network is None
+    assert not (tmp_path / "order" / "model.safetensors").exists()
+    config = checkpoint.load(tmp_path / "order").document("config")
+    assert config["members"] == [member.name for member in run.classifier.members]
+    assert config["results"]["votes"]["network"]["weight"] == 0
+    text = "old the man bites the dog far"
+    assert loaded.predict([text]) == ["man"]
+    explained = loaded.explain(text, "man")
+    np.testing.assert_allclose(explained.trace[-1], loaded.predict_proba([text])[0], atol=1e-5)
+
+
+def test_labels_that_nothing_tells_get_about_their_shares(encoder: Path) -> None:
+    for seed in range(3):
+        run = finetune(noise(80, seed), encoder)
+        chances = run.classifier.predict_proba(noise(60, seed + 10).texts)
+        assert np.abs(chances - 0.5).mean() < 0.1
+        uneven = noise(80, seed).select([n for n in range(80) if n % 2 == 0 or n % 8 == 1])
+        run = finetune(uneven, encoder, class_weights=False)
+        chances = run.classifier.predict_proba(noise(60, seed + 10).texts)
+        assert np.abs(chances - [0.8, 0.2]).mean() < 0.1
+
+
+def test_few_labels_are_probed_and_a_budget_asks_for_more(encoder: Path) -> None:
+    quick = {"detectors": 4, "head_size": 4, "batch_size": 8}
+    assert finetune(surnames(30, 1), encoder).steps == 0
+    assert finetune(surnames(30, 1), encoder, epochs=1, **quick).steps > 0
+    assert finetune(surnames(30, 1), encoder, method="finetune", labels=12, **quick).steps > 0
+
+
+@pytest.mark.parametrize("texts", [("aa", "bb"), ("aa", "ab", "bb"), ("aa", "aa", "bb", "bb")])
+def test_labels_that_cannot_be_held_out(encoder: Path, texts: Sequence[str]) -> None:
+    ears = Ears()
+    labels = tuple(text[-1] for text in texts)
+    data = Examples(tuple(texts), labels, tuple(range(len(texts))), "few")
+    run = finetune(data, encoder, reporter=ears)
+    assert any("all members count alike" in note for note in ears.notes)
+    assert run.valid == {}
+    assert len(run.classifier.members) == 3
+    assert run.classifier.score(texts, labels) == 1
+
+
+def test_the_characters_here_are_known() -> None:
+    for make in (surnames, languages, order, noise):
+        assert not CHARS.encode_prompt("".join(make(50, 0).texts), "replace")[1]

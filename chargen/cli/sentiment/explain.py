@@ -156,16 +156,17 @@ def _find_unit(
     from chargen.sentiment.sentiment_unit import encoder_features, find_unit, unit_trace
     from chargen.sentiment.splitting import subset
 
+    member = classifier.require_network()
+    encoder = member.network.lm_encoders()[0]
     config = dataclasses.replace(config, clean=classifier.clean)
     examples = read_examples(data, config, classifier.labels)
     if len(examples) > UNIT_TEXTS:
         if not quiet:
             say(f"note: the unit is looked for in {UNIT_TEXTS:,} of {len(examples):,} texts")
         examples = subset(examples, UNIT_TEXTS, seed=0)
-    encoder, eye = classifier.network.lm_encoders()[0], classifier.eyes[0]
-    features = encoder_features(encoder, eye, examples.texts)
+    features = encoder_features(encoder, member.encodings[0], examples.texts)
     unit = find_unit(features, examples.labels, explanation.label)
-    return unit, unit_trace(classifier.network, eye, explanation.text, unit.index)
+    return unit, unit_trace(member.network, member.encodings[0], explanation.text, unit.index)
 
 
 # ---------------------------------------------------------------- files

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from chargen.lm.model import CharLM
+
+WINDOW = 1024
+"""Time steps a call; bounds the memory."""
 
 
 class Pooling:
@@ -63,6 +70,24 @@ class LastState:
         """(B, H) float32."""
         assert self._last is not None
         return self._last
+
+
+@torch.no_grad()
+def pooled_outputs(model: CharLM, ids: NDArray[np.integer], start_id: int) -> NDArray[np.float32]:
+    """Last, mean and largest output of the last layer over a text: (3 H,), of ids (N,)."""
+    device = model.embedding.weight.device
+    order = np.concatenate([[start_id], ids]).astype(np.int64)
+    lengths = torch.tensor([len(order)], device=device)
+    pooling, last = Pooling(lengths), LastState(lengths)
+    state = model.initial_state(1)
+    for first in range(0, len(order), WINDOW):
+        window = torch.from_numpy(order[first : first + WINDOW]).to(device)[:, None]
+        outputs, state = model.features(window, state)  # (T, 1, H)
+        pooling.add(outputs, first)
+        last.add(outputs, first)
+    pooled: NDArray[np.float32]
+    pooled = torch.cat([last.result(), *pooling.result()], -1)[0].cpu().numpy()
+    return pooled
 
 
 def running(values: Tensor) -> tuple[Tensor, Tensor]:

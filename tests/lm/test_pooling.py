@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from chargen.sentiment.pooling import LastState, Pooling, running
+from chargen.lm.pooling import LastState, Pooling, running
 
 LENGTHS = st.lists(st.integers(1, 13), min_size=1, max_size=5)
 WINDOWS = st.integers(1, 14)

@@ -1,0 +1,198 @@
+"""Regressions are scikit-learn's; what they say of a text out of fold did not see it."""
+
+from __future__ import annotations
+
+import builtins
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chargen.errors import MissingExtraError
+from chargen.sentiment.batching import EncodedTexts, pooled_features, text_encodings
+from chargen.sentiment.classifier import Classifier
+from chargen.sentiment.learning import fill_head, standardise
+from chargen.sentiment.members import NetworkMember
+from chargen.sentiment.network import LIMIT
+from chargen.sentiment.regression import (
+    Labels,
+    NaiveBayesRegression,
+    Regression,
+    fold_numbers,
+    log_losses,
+)
+
+from .making import CHARS, make_lm, make_network, planted
+
+EVEN = np.zeros(2)
+chance = np.random.default_rng(0)
+FEATURES = chance.normal(size=(60, 12)).astype(np.float32)
+
+
+def labels(targets: Any, classes: int = 0, weights: Any = None) -> Labels:
+    targets = np.asarray(targets, np.int64)
+    weights = np.ones(len(targets)) if weights is None else weights
+    return Labels(targets, np.asarray(weights, np.float32), classes or int(targets.max()) + 1)
+
+
+TWO = labels((FEATURES[:, 0] + 0.5 * FEATURES[:, 1] > 0).astype(int))
+THREE = labels(np.digitize(FEATURES[:, 0], [-0.5, 0.5]))
+
+
+def test_probabilities_are_those_of_scikit_learn() -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    for wanted in (TWO, THREE):
+        linear = Regression(FEATURES, (0.25,)).fit(wanted, 0.25)
+        again = LogisticRegression(C=0.25, max_iter=1000).fit(FEATURES, wanted.targets)
+        chances = np.exp(linear.evidence(FEATURES, np.zeros(wanted.num_classes)))
+        chances /= chances.sum(-1, keepdims=True)
+        np.testing.assert_allclose(chances, again.predict_proba(FEATURES), atol=2e-3)
+
+
+def test_l1_leaves_few_features() -> None:
+    used = {
+        penalty: (np.abs(Regression(FEATURES, (1,), penalty).fit(TWO, 0.1).weights[1]) > 1e-9).sum()
+        for penalty in ("l1", "l2")
+    }
+    assert used["l1"] < used["l2"] == 12
+
+
+def test_weights_count() -> None:
+    rare = labels(TWO.targets, weights=np.where(TWO.targets == 1, 9.0, 1.0))
+    shares = [
+        Regression(FEATURES, (1,)).fit(each, 1.0).evidence(FEATURES, EVEN).argmax(-1).mean()
+        for each in (TWO, rare)
+    ]
+    assert shares[1] > shares[0]
+
+
+def test_a_class_without_a_text_is_hardly_likely() -> None:
+    for regression in (
+        Regression(FEATURES, (1,)),
+        NaiveBayesRegression(sparse(FEATURES > 0), (1,)),
+    ):
+        linear = regression.fit(labels(TWO.targets * 2, 4), 1.0)
+        assert (linear.evidence(FEATURES, np.zeros(4)).argmax(-1) % 2 == 0).all()
+    prior = labels([0, 0, 0, 2], 4).prior
+    np.testing.assert_allclose(np.exp(prior), [0.75, 0, 0.25, 0], atol=1e-8)
+    assert np.isfinite(prior).all()
+
+
+def sparse(values: Any) -> Any:
+    from scipy.sparse import csr_matrix
+
+    return csr_matrix(values.astype(np.float32))
+
+
+def test_what_has_no_known_feature_says_nothing() -> None:
+    has = np.encoding(6)[np.arange(12) % 6]
+    wanted = labels([0, 0, 0, 0, 1, 1] * 2)
+    folds = np.arange(12) % 6  # what a text has, no other fold has
+    for kind in (Regression, NaiveBayesRegression):
+        found, _ = kind(sparse(has), (1,)).out_of_fold(wanted, folds)
+        assert not found.any()
+
+
+@pytest.mark.parametrize("wanted", [TWO, THREE])
+def test_log_count_ratios_are_those_of_wang_and_manning(wanted: Labels) -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    has = FEATURES > 0
+    found = NaiveBayesRegression(sparse(has), (1,)).fit(wanted, 1.0)
+    for number in range(wanted.num_classes):
+        inside = wanted.targets == number
+        p, q = 1 + has[inside].sum(0), 1 + has[~inside].sum(0)
+        ratio = np.log((p / p.sum()) / (q / q.sum()))
+        model = LogisticRegression(C=1.0, solver="liblinear", tol=1e-6).fit(has * ratio, inside)
+        scale = 2 if wanted is TWO else 1  # of two classes each has half
+        np.testing.assert_allclose(scale * found.weights[number], model.coef_[0] * ratio, atol=2e-3)
+
+
+def test_out_of_fold_a_text_is_judged_by_the_others() -> None:
+    folds = np.arange(60) % 5
+    regression = Regression(FEATURES, (0.5,))
+    found, strength = regression.out_of_fold(TWO, folds)
+    assert strength == 0.5
+    for fold in (0, 3):
+        linear = regression.fit(TWO, 0.5, np.flatnonzero(folds != fold))
+        wanted = linear.evidence(FEATURES[folds == fold], TWO.prior)
+        np.testing.assert_allclose(found[folds == fold], wanted)
+    random = labels(chance.integers(0, 2, 60))
+    noise, _ = Regression(FEATURES, (100.0,)).out_of_fold(random, folds)
+    assert (noise.argmax(-1) == random.targets).mean() < 0.7  # it knows them by heart otherwise
+
+
+def test_the_strength_of_least_loss_is_chosen() -> None:
+    folds = np.arange(60) % 5
+    losses = {}
+    for strength in (1e-6, 0.3, 1e5):
+        found, _ = Regression(FEATURES, (strength,)).out_of_fold(THREE, folds)
+        losses[strength] = log_losses(THREE.prior + found, THREE.targets).mean()
+    _, chosen = Regression(FEATURES, tuple(losses)).out_of_fold(THREE, folds)
+    assert losses[chosen] == min(losses.values())
+
+
+# ---------------------------------------------------------------- folds
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcdefghij"), st.integers(0, 3)), min_size=1))
+def test_folds(pairs: list[tuple[str, int]]) -> None:
+    texts, targets = zip(*pairs, strict=True)
+    found = fold_numbers(texts, labels(targets), seed=1)
+    assert len(found) == len(texts)
+    assert found.max() < 5
+    assert set(range(found.max() + 1)) <= set(found.tolist())  # none is empty
+    assert len({(text, fold) for text, fold in zip(texts, found, strict=True)}) == len(set(texts))
+    first = dict(reversed(list(zip(texts, targets, strict=True))))
+    of_class = Counter(first.values())
+    for text, fold in zip(texts, found, strict=True):
+        assert (fold < 0) == (of_class[first[text]] == 1)  # else nothing is learnt of its class
+    for number, count in of_class.items():
+        folds = {int(f) for t, f in zip(texts, found, strict=True) if first[t] == number}
+        assert len(folds) == min(5, count, max(of_class.values()))
+
+
+def test_folds_follow_the_seed() -> None:
+    texts = [str(number) for number in range(40)]
+    made = [fold_numbers(texts, labels([0, 1] * 20), seed).tolist() for seed in (0, 0, 1)]
+    assert made[0] == made[1] != made[2]
+
+
+# ---------------------------------------------------------------- of an encoder
+
+
+def test_a_probe_in_a_head_says_what_the_regression_says() -> None:
+    examples = planted(50)
+    network = make_network(make_lm(hidden_size=12), detectors=0, head_size=0)
+    before = {name: value.clone() for name, value in network.encoders.state_dict().items()}
+    encoded = EncodedTexts(examples.texts, text_encodings(network, [CHARS]))
+    features = standardise(network, pooled_features(network, encoded))
+    assert features.shape == (50, 36)
+    assert np.abs(features).max() <= LIMIT
+    wanted = labels([examples.classes.index(label) for label in examples.labels])
+    linear = Regression(features, (0.25,)).fit(wanted, 0.25)
+    fill_head(network, linear)
+    chances = np.exp(linear.evidence(features, EVEN))
+    found = Classifier([NetworkMember(network, [CHARS])], examples.classes)
+    np.testing.assert_allclose(
+        found.predict_proba(examples.texts), chances / chances.sum(-1, keepdims=True), atol=1e-5
+    )
+    after = network.encoders.state_dict()
+    assert all((after[name] == value).all() for name, value in before.items())
+
+
+def test_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = builtins.__import__
+
+    def missing(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name.startswith("sklearn"):
+            raise ImportError(name)
+        return plain(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    with pytest.raises(MissingExtraError, match=r"chargen\[sentiment\]"):
+        Regression(FEATURES, (1,)).fit(TWO, 1.0)
