@@ -220,10 +220,7 @@ def explain(classifier: Classifier, text: str, label: str | None = None) -> Expl
 def leave_out(classifier: Classifier, explanation: Explanation) -> Explanation:
     """Find out what each word does to the verdict on the whole text, by leaving it out.
 
-    Returns
-    -------
-    Explanation
-        Whose words have `left_out` set: above 0 where the word speaks for the label.
+    The words of what is returned have `left_out` set: above 0 where one speaks for the label.
 
     Raises
     ------

@@ -271,8 +271,7 @@ def resume_finetune(
     directory : path
     data : optional
         The same labelled texts again, where they came from Python and not from a path.
-    reporter : Reporter, optional
-    tensorboard : path, optional
+    reporter, tensorboard : optional
         As for `chargen.finetune`.
     **budget
         `minutes` or `epochs`: the new length of the whole run, what is done counted. A run that

@@ -160,23 +160,12 @@ class ClassifierNetwork(nn.Module):
     def forward(
         self, inputs: Sequence[EncoderInput], gradient_steps: int = 0, lm_loss: bool = False
     ) -> tuple[Tensor, Tensor | None]:
-        """Classify a batch.
+        """Logits (B, C) of a batch, an input an encoder; and a loss (), nats a symbol, or None.
 
-        Parameters
-        ----------
-        inputs : sequence of EncoderInput
-            One an encoder.
-        gradient_steps : int
-            Steps at the end of the batch through which gradients flow; what comes before is read
-            in windows of `WINDOW` steps whose state is carried, so that memory does not grow with
-            the texts (truncated BPTT for classification; Howard & Ruder 2018).
-        lm_loss : bool
-            Also measure how well those steps are predicted.
-
-        Returns
-        -------
-        logits : (B, C)
-        lm_loss : (), nats a symbol, or None
+        Gradients flow through that many steps at its end. What comes before is read in windows of
+        `WINDOW` steps whose state is carried, so that memory does not grow with the texts
+        (truncated BPTT for classification; Howard & Ruder 2018). The loss tells how well those
+        steps are predicted.
         """
         pooled = [self._read(i, each, gradient_steps, lm_loss) for i, each in enumerate(inputs)]
         losses = [loss for _, loss in pooled if loss is not None]

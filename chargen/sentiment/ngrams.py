@@ -55,16 +55,10 @@ Floats = NDArray[np.float32]
 
 
 class NgramModel(ABC):
-    """Features of hashed n-grams, times weights.
+    """Features of hashed n-grams, times weights (C, F), plus biases (C,), all float32.
 
-    Parameters
-    ----------
-    weights : (C, F) float32
-    biases : (C,) float32
-    idf : (F,) float32, optional
-        Squared inverse document frequency of each bucket; only of `CharacterNgrams`.
-    abstains : bool
-        Whether a text without a single n-gram that has a weight gets zeros, not the biases.
+    Only `CharacterNgrams` have idf (F,), squared inverse document frequencies of buckets. With
+    `abstains` a text without a single n-gram that has a weight gets zeros, not the biases.
     """
 
     name: ClassVar[str]  # of its file in a checkpoint

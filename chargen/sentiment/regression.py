@@ -135,13 +135,7 @@ class Regression:
     def out_of_fold(
         self, targets: Targets, folds: NDArray[np.int64]
     ) -> tuple[NDArray[np.float64], float]:
-        """What a regression says of each text that learnt from the other folds.
-
-        Parameters
-        ----------
-        targets : Targets
-        folds : (N,) int64
-            As `chargen.sentiment.splitting.fold_numbers` gives them.
+        """What a regression says of each text that learnt from the other folds (`fold_numbers`).
 
         Returns
         -------

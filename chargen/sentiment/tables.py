@@ -139,18 +139,8 @@ def predict_table(
     """Write a table with ``predicted`` and a ``p_<label>`` for each label added to every row.
 
     All rows and columns stay, in their order. Rows that cannot be classified have no values in
-    the new columns. Names that are taken get ``_2``, ``_3`` and so on.
-
-    Parameters
-    ----------
-    predictor : Predictor
-        Counts the rows.
-    table : Table
-    output : str or binary file
-        A path is written as a whole or not at all, in UTF-8, compressed as its name says.
-    form : {"csv", "tsv", "jsonl", "json"}
-    progress : callable, optional
-        Hears of the rows done and the share of the file read.
+    the new columns. Names that are taken get ``_2``, ``_3`` and so on. A path is written as a whole
+    or not at all, in UTF-8, compressed as its name says; the form is csv, tsv, jsonl or json.
 
     Raises
     ------

@@ -159,7 +159,7 @@ class TextClassification(Task):
         return self._pass[1]
 
     def batches(self, epoch: int) -> list[list[int]]:
-        """The batches of a pass: they depend on the seed and its number alone."""
+        """The places of the texts in each batch of a pass, by the seed and its number alone."""
         generator = torch.Generator().manual_seed((self.config.seed + 7919 * epoch) % 2**63)
         return shuffled_batches(self.train.encoded.lengths, self.config.batch_size, generator)
 

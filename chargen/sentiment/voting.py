@@ -93,17 +93,8 @@ def weigh(
     of one member, temperature scaling, Guo et al. 2017, https://arxiv.org/abs/1706.04599), so
     that who has more members has no advantage.
 
-    Parameters
-    ----------
-    evidence : mapping of str to (N, C)
-        Logits of each member beyond the prior, on texts that it has not learnt from.
-    targets : Targets
-    texts : sequence of str, N
-        Equal ones are in one fold.
-    prior : (C,)
-        Logits of a text of which nothing is known.
-    seed : int
-        Of the folds.
+    The evidence is the logits (N, C) of each member beyond the prior (C,), on texts that it has not
+    learnt from; the seed draws the folds.
     """
     names, stacked = list(evidence), np.stack(list(evidence.values()))  # (M, N, C)
     folds = fold_numbers(texts, targets, seed)
