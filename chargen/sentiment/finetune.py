@@ -133,26 +133,16 @@ def finetune(
         config = _with_budget(config, len(texts.train), reporter)
         device = device_of(config)
         precision = _precision(config, device)
+        documents = {
+            "encoder": [str(path) for path in encoders],
+            "data": [str(data)] if isinstance(data, str | Path) else [],
+        }
+        vocabularies = tuple(vocabulary for _, vocabulary in loaded)
         setup = Setup(
-            directory,
-            texts,
-            config,
-            reading,
-            tuple(vocabulary for _, vocabulary in loaded),
-            precision.name,
-            reporter,
-            log,
-            {
-                "encoder": [str(path) for path in encoders],
-                "data": [str(data)] if isinstance(data, str | Path) else [],
-            },
-        )
-        seed_everything(config.seed, config.deterministic)
-        models = _encoders(setup, [model for model, _ in loaded], device, precision)
-        sizes = replace(sizes, num_classes=len(texts.classes))
-        if probed:
-            sizes = replace(sizes, detectors=0, head_size=0, head_dropout=0.0)
-        classifier = ClassifierNetwork(models, sizes).to(device)
+            directory, texts, config, reading, vocabularies, precision.name, reporter, log,
+            documents,
+        )  # fmt: skip
+        classifier = _new_network(setup, [model for model, _ in loaded], sizes, device, precision)
         if probed:
             run = learn_probe(setup, classifier)
         else:
@@ -219,11 +209,16 @@ def _precision(config: FinetuneConfig, device: torch.device) -> PrecisionChoice:
     return choose_precision(requested, device, reference_step(device))
 
 
-def _encoders(
-    setup: Setup, trained: Sequence[CharLM], device: torch.device, precision: PrecisionChoice
-) -> list[CharLM]:
-    """The language models, or fresh ones of their sizes; adapted to the texts where asked for."""
+def _new_network(
+    setup: Setup,
+    trained: Sequence[CharLM],
+    sizes: NetworkConfig,
+    device: torch.device,
+    precision: PrecisionChoice,
+) -> ClassifierNetwork:
+    """A network on the language models, or on fresh ones of their sizes; adapted if asked for."""
     texts, config, reporter = setup.texts, setup.config, setup.reporter
+    seed_everything(config.seed, config.deterministic)
     _note_unknown(setup.vocabularies[0], texts, reporter)
     models = [(CharLM(each.config) if config.from_scratch else each).to(device) for each in trained]
     valid = f", {len(texts.valid):,} to validate on" if len(texts.valid) else ""
@@ -237,7 +232,10 @@ def _encoders(
         speed = REFERENCE_FLOPS / precision.seconds_per_step
         for model, vocabulary in zip(models, setup.vocabularies, strict=True):
             adapt(model, vocabulary, read, budget, precision.name, speed, reporter)
-    return models
+    sizes = replace(sizes, num_classes=len(texts.classes))
+    if config.method == "probe":
+        sizes = replace(sizes, detectors=0, head_size=0, head_dropout=0.0)
+    return ClassifierNetwork(models, sizes).to(device)
 
 
 def _note_unknown(vocabulary: Vocabulary, texts: TrainingTexts, reporter: Reporter) -> None:
@@ -344,9 +342,9 @@ def _as_it_was(
             f"the labelled texts of {directory}{name} have changed since: "
             "a run can only go on with the same texts"
         )
-    unused = storage.NETWORK not in stored.tensors
+    unused = storage.WEIGHTS not in stored.tensors
     network, vocabularies = storage.unpack_network(
-        stored, storage.UNUSED if unused else storage.NETWORK
+        stored, storage.UNUSED if unused else storage.WEIGHTS
     )
     setup = Setup(
         directory, texts, config, reading, vocabularies, precision, reporter, log, documents

@@ -57,7 +57,7 @@ PROBE_STRENGTHS = tuple(2.0**power for power in range(-12, 5, 2))
 USUAL_STRENGTH = 2.0**-4
 """Where nothing can be held out to try any."""
 
-NETWORK = "network"
+NETWORK = NetworkMember.name
 
 
 @dataclass(frozen=True)
@@ -370,7 +370,7 @@ def _save(setup: Setup, loop: Loop[TextClassification]) -> None:
     stored = setup.packed(members, prior, task.progress, task.config, loop.finished)
     weights = loop.best or storage.weights_of(task.model)
     unused = not any(isinstance(member, NetworkMember) for member in members)
-    name = storage.UNUSED if unused else storage.NETWORK
+    name = storage.UNUSED if unused else storage.WEIGHTS
     storage.keep_network(stored, task.model, weights, setup.vocabularies, name)
     stored.keep_training(*loop.state())
     checkpoint.save(setup.directory, stored, metrics=setup.log.lines)

@@ -33,7 +33,7 @@ from chargen.text.vocabulary import Vocabulary
 
 KIND = "classifier"
 
-NETWORK = "model"
+WEIGHTS = "model"
 """The tensors of the network."""
 
 UNUSED = "training/unused"
@@ -92,7 +92,7 @@ def keep_network(
     network: ClassifierNetwork,
     weights: dict[str, Tensor],
     vocabularies: Sequence[Vocabulary],
-    name: str = NETWORK,
+    name: str = WEIGHTS,
 ) -> None:
     """Put a network with these weights into a checkpoint."""
     stored.documents["config"] |= {
@@ -173,7 +173,7 @@ def _prior(stored: Checkpoint, count: int) -> Tensor | None:
 
 
 def unpack_network(
-    stored: Checkpoint, name: str = NETWORK
+    stored: Checkpoint, name: str = WEIGHTS
 ) -> tuple[ClassifierNetwork, tuple[Vocabulary, ...]]:
     """The network (float32, on the CPU, in evaluation mode) and its encoders' vocabularies.
 
