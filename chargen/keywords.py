@@ -56,7 +56,7 @@ class TrainOptions(TypedDict, total=False):
     glob: str | None
     text_column: str | None
     normalize: Literal["NFC"] | None
-    documents: Literal["lines", "files", "rows"] | None
+    documents: str | None
     clean: Literal["html"] | None
     max_bytes: int | None
 

@@ -144,7 +144,9 @@ def info(corpora: tuple[str, ...], as_json: bool, **options: Any) -> None:
     notes: list[str] = []
     config = CorpusConfig(**options)
     found = sources.resolve(corpora, config, notes)
-    figures = statistics(sources.read(found, config, notes))
+    seen: set[str] = set()
+    figures = statistics(sources.read(found, config, notes, seen=seen))
+    sources.check_marked(found, config, seen)
     minutes, hidden = suggestion(figures.characters)
     if as_json:
         facts = dataclasses.asdict(figures) | {

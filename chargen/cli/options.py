@@ -130,10 +130,12 @@ def reading_of(
     config: CorpusConfig = lm.reading(asked, tables=tables)
     if not split:
         return config
-    kept = lm.trained_reading.get("valid_fraction", asked.valid_fraction)
+    trained = lm.trained_reading
+    kept = trained.get("valid_fraction", asked.valid_fraction)
+    each = trained.get("valid_of_each", False)  # runs of earlier versions
     # One document cannot be split.
     documents = None if rows and not tables else config.documents
-    return replace(config, documents=documents, valid_fraction=kept)
+    return replace(config, documents=documents, valid_fraction=kept, valid_of_each=each)
 
 
 def load_model(directory: str, machine: MachineConfig) -> Any:

@@ -6,10 +6,12 @@ import codecs
 from dataclasses import dataclass
 from typing import ClassVar
 
-from chargen.errors import ConfigError
+from chargen.errors import ConfigError, brief
 from chargen.options import Options, option
 
 AUTO_ENCODING = "auto"
+WAYS = ("lines", "files", "rows", "blank-lines")
+"""How documents are kept apart, beside a marker: a line that ends one."""
 # Codecs of host names, and one that refuses everything.
 _NOT_OF_FILES = ("idna", "punycode", "undefined")
 
@@ -58,8 +60,10 @@ class CorpusConfig(Options):
         None, "Validate on this file or folder instead of the end of the corpus.", metavar="CORPUS"
     )
     valid_fraction: float = option(
-        0.1, "Share of the text, at its end, kept for validation.", low=0, below=1
+        0.1, "Share of each file, at its end, kept for validation.", low=0, below=1
     )
+    # Runs of earlier versions kept the end of the last of several files.
+    valid_of_each: bool = option(True)
     encoding: str = ENCODING
     errors: str = ERRORS
     glob: str | None = option(
@@ -73,8 +77,9 @@ class CorpusConfig(Options):
     )
     documents: str | None = option(
         None,
-        "Keep documents apart: each line, file or table row is one.",
-        choices=("lines", "files", "rows"),
+        "Keep documents apart: each line, file or table row is one, or one ends at blank lines, or "
+        "at a line that is exactly TEXT (which is not learnt).",
+        metavar="lines|files|rows|blank-lines|TEXT",
     )
     clean: str | None = option(
         None,
@@ -92,5 +97,12 @@ class CorpusConfig(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_encoding(self.encoding)
+        if "\n" in (self.documents or ""):
+            raise ConfigError(f"--documents must be on one line, got {brief(self.documents)}")
         if self.valid == "-":
             raise ConfigError("--valid must be a file, a folder or a name, got '-'")
+
+    @property
+    def marker(self) -> str | None:
+        """The line that ends a document, where documents are told by one."""
+        return None if self.documents in WAYS else self.documents

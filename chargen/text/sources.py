@@ -13,9 +13,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from chargen.errors import ConfigError, CorpusError, nearest, shown
+from chargen.errors import ConfigError, CorpusError, brief, did_you_mean, nearest, shown
 from chargen.text import builtin, datasets, fetching
-from chargen.text.config import CorpusConfig
+from chargen.text.config import WAYS, CorpusConfig
 from chargen.text.decoding import clean, decode, normalized
 from chargen.text.files import (
     COMPRESSIONS,
@@ -33,6 +33,7 @@ from chargen.text.html import clean_html
 from chargen.text.symbols import SEPARATOR
 from chargen.text.tables import lines, rows
 
+_END_LINE = f"\n{SEPARATOR}\n"  # ends a row where documents end at lines
 CHUNK = 1 << 20  # characters handed over at a time, at most
 
 
@@ -153,20 +154,23 @@ def read(
     config: CorpusConfig,
     notes: list[str] | None = None,
     advance: Advance | None = None,
+    seen: set[str] | None = None,
 ) -> Iterator[str]:
     """Read the sources that `resolve` found as one stream of text.
 
     When documents are kept apart each is followed by exactly one `SEPARATOR`; otherwise a newline
     stands between sources. `notes` gets a sentence about what was read otherwise than asked, and
     `advance` hears of the bytes consumed on disk. Raises `CorpusError` for bytes or rows that are
-    not text, damaged archives, and files that change meanwhile.
+    not text, damaged archives, and files that change meanwhile. The marker that ends documents goes
+    to `seen` where it occurs (see `check_marked`).
 
     Yields
     ------
     str
         At most 1,048,576 characters.
     """
-    return _gathered(_stream(sources, config, [] if notes is None else notes, advance))
+    notes = [] if notes is None else notes
+    return _gathered(_stream(sources, config, notes, advance, set() if seen is None else seen))
 
 
 def read_all(corpora: Sequence[str], config: CorpusConfig, notes: list[str] | None = None) -> str:
@@ -175,7 +179,11 @@ def read_all(corpora: Sequence[str], config: CorpusConfig, notes: list[str] | No
 
 
 def _stream(
-    sources: Iterable[Source], config: CorpusConfig, notes: list[str], advance: Advance | None
+    sources: Iterable[Source],
+    config: CorpusConfig,
+    notes: list[str],
+    advance: Advance | None,
+    seen: set[str],
 ) -> Iterator[str]:
     end = "\n" if config.documents is None else SEPARATOR
     last = end
@@ -188,11 +196,26 @@ def _stream(
             pieces = normalized(pieces, config.normalize)
         if config.documents == "lines" and not _cleaned_by_line(source, config):
             pieces = _lines_apart(pieces)
+        elif config.marker or config.documents == "blank-lines":
+            pieces = _documents(lines(pieces), config.marker, seen)
         for piece in pieces:
             last = piece[-1]
             yield piece
     if config.documents is not None and last != end:
         yield end
+
+
+def check_marked(sources: Sequence[Source], config: CorpusConfig, seen: set[str]) -> None:
+    """Raise `CorpusError` where documents end at a marker, and none was seen in the sources."""
+    marker = config.marker
+    if marker is None or seen:
+        return
+    names = ", ".join(source.name for source in sources[:3])
+    more = f" and {len(sources) - 3:,} more" if len(sources) > 3 else ""
+    raise CorpusError(
+        f"--documents {brief(marker)}: no line of {names}{more} is exactly that, so no document "
+        f"ends{did_you_mean(marker, WAYS)}"
+    )
 
 
 def _pieces(
@@ -209,8 +232,8 @@ def _pieces(
         return
     if source.texts is not None:
         sound = _sound(source.texts, config.errors)
-        apart = config.documents in ("rows", "files")
-        yield from _plain(sound, config) if source.form == "plain" else _rows(sound, config, apart)
+        end = _end_of_row(config, SEPARATOR)
+        yield from _plain(sound, config) if source.form == "plain" else _rows(sound, config, end)
         if advance is not None:
             advance(source.size)
         return
@@ -224,7 +247,7 @@ def _pieces(
         yield from _plain(text_blocks, config)
         return
     found = rows(text_blocks, source.name, source.form, config.text_column, config.errors)
-    yield from _rows(found, config, config.documents == "rows")
+    yield from _rows(found, config, _end_of_row(config, "\n"))
 
 
 def _sound(texts: Iterable[str], errors: str) -> Iterator[str]:
@@ -238,11 +261,17 @@ def _plain(pieces: Iterable[str], config: CorpusConfig) -> Iterable[str]:
     return _cleaned_lines(pieces, config.documents) if config.clean == "html" else pieces
 
 
-def _rows(texts: Iterable[str], config: CorpusConfig, apart: bool) -> Iterator[str]:
+def _end_of_row(config: CorpusConfig, of_files: str) -> str:
+    """What follows a row; `of_files` where files are the documents."""
+    ends = {None: "\n", "lines": "\n", "files": of_files, "rows": SEPARATOR}
+    return ends.get(config.documents, _END_LINE)
+
+
+def _rows(texts: Iterable[str], config: CorpusConfig, end: str) -> Iterator[str]:
     for row in texts:
         if text := clean_html(row) if config.clean == "html" else row:
             yield text
-            yield SEPARATOR if apart else "\n"
+            yield end
 
 
 def _cleaned_by_line(source: Source, config: CorpusConfig) -> bool:
@@ -252,7 +281,8 @@ def _cleaned_by_line(source: Source, config: CorpusConfig) -> bool:
 def _cleaned_lines(pieces: Iterable[str], documents: str | None) -> Iterator[str]:
     """Lines without HTML; where each is a document, breaks within one do not end it."""
     for line in lines(pieces):
-        text = clean_html(line.removesuffix("\n"))
+        text = line.removesuffix("\n")
+        text = text if text == documents else clean_html(text)
         end = "\n" if line.endswith("\n") else ""
         if documents == "lines":
             if not text:
@@ -272,6 +302,30 @@ def _lines_apart(pieces: Iterable[str]) -> Iterator[str]:
         if text:
             inside = text[-1] != SEPARATOR
             yield text
+
+
+def _documents(fed: Iterable[str], marker: str | None, seen: set[str]) -> Iterator[str]:
+    """Documents that end at lines which are the marker, or blank without one, or ends of rows.
+
+    Those lines are left out, and so are empty ones where a document begins or ends. A marker that
+    occurs is `seen`.
+    """
+    inside = False
+    newlines = ""
+    for line in fed:
+        text = line.removesuffix("\n")
+        if text == marker:
+            seen.add(text)
+        if text in (marker, SEPARATOR) or (marker is None and not text.strip()):
+            if inside:
+                yield SEPARATOR
+            inside, newlines = False, ""
+            continue
+        if text:
+            yield newlines + text
+            inside, newlines = True, ""
+        if inside:
+            newlines += "\n"
 
 
 def _gathered(pieces: Iterable[str]) -> Iterator[str]:
