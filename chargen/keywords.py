@@ -53,6 +53,7 @@ class TrainOptions(TypedDict, total=False):
     valid_fraction: float
     encoding: str
     errors: Literal["strict", "replace"]
+    raw_bytes: bool
     glob: str | None
     text_column: str | None
     normalize: Literal["NFC"] | None

@@ -135,6 +135,15 @@ class LanguageModel:
         return self.model.config.direction == "backward"
 
     @property
+    def raw(self) -> bool:
+        """Whether its texts are bytes of any kind: ``text.encode("latin-1")``."""
+        return self.vocabulary.level == "raw"
+
+    def _given(self, text: Any, name: str) -> str:
+        read = given_text(text, name)
+        return str(text) if self.raw else read
+
+    @property
     def can_write(self) -> bool:
         """Not from the end of a text in bytes: a character's bytes only make sense forwards."""
         return not (self.backward and self.vocabulary.level == "byte")
@@ -250,7 +259,7 @@ class LanguageModel:
         """Ids of a prompt in the order of reading, and the characters never seen in training."""
         if not self.can_write:
             raise ConfigError("a backward model of bytes scores text but cannot write it")
-        ids, unknown = encode_prompt(self.vocabulary, given_text(prompt, "prompt"), config)
+        ids, unknown = encode_prompt(self.vocabulary, self._given(prompt, "prompt"), config)
         array = np.asarray(ids)
         return (array[::-1] if self.backward else array), unknown
 
@@ -280,8 +289,10 @@ class LanguageModel:
         ChargenError
             Where the model's predictions are not numbers.
         """
-        text = given_text(text)
-        if not as_is:
+        text = self._given(text, "text")
+        if not as_is and self.raw:
+            text += SEPARATOR if self.vocabulary.separator_id is not None else ""
+        elif not as_is:
             config = self.reading(CorpusConfig(errors="replace"))
             text = "".join(read([from_texts([text])], config))
         if not text:
@@ -327,6 +338,7 @@ class LanguageModel:
             asked,
             documents="files" if documents == "rows" and not tables else documents,
             clean=asked.clean or trained.get("clean"),
+            **({"level": "byte", "raw_bytes": True} if self.raw else {}),
         )
 
     def save(self, directory: str | os.PathLike[str], *, force: bool = False) -> None:

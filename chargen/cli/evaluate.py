@@ -22,7 +22,7 @@ from chargen.errors import CorpusError
 from chargen.options import split_options
 from chargen.text.config import CorpusConfig
 
-READING = ("level", "min_count", "valid", "valid_fraction", "documents")
+READING = ("level", "min_count", "valid", "valid_fraction", "documents", "raw_bytes")
 
 
 @click.command(cls=Command, heading="Measure")
@@ -69,8 +69,8 @@ def evaluate(
         "bits_per_char": score.bits_per_char,
         "perplexity": score.perplexity,
         "unknown_chars": score.unknown_chars,
-        "xz_bits_per_char": xz_bits_per_char(text),
-        "zlib_bits_per_char": zlib_bits_per_char(text),
+        "xz_bits_per_char": xz_bits_per_char(text, raw=lm.raw),
+        "zlib_bits_per_char": zlib_bits_per_char(text, raw=lm.raw),
     }
     if dynamic:
         nats = lm.score(text, dynamic=True, as_is=True).nats_per_char

@@ -30,6 +30,7 @@ from chargen.text.vocabulary import (
     CODE_POINTS,
     ByteVocabulary,
     CharVocabulary,
+    RawVocabulary,
     Vocabulary,
     code_points,
 )
@@ -139,7 +140,7 @@ class Builder:
         config, seen = self.config, set[str]()
         last = "\n"
         for sources in [[one] for one in self.sources] if self._of_each else [self.sources]:
-            if last != "\n" and config.documents is None:
+            if last != "\n" and config.documents is None and not config.raw_bytes:
                 yield (last := "\n")
             starts.append(file.tell())
             for text in read(sources, config, notes, advance, seen):
@@ -177,7 +178,7 @@ class Builder:
         if self.vocabulary is not None:
             return None, self.vocabulary
         if self.config.level == "byte":
-            return None, ByteVocabulary(documents)
+            return None, (RawVocabulary if self.config.raw_bytes else ByteVocabulary)(documents)
         counts = np.zeros(CODE_POINTS, dtype=np.int64)
         advance = self._advance("counting", self.sources)
         seen: set[str] = set()
@@ -197,8 +198,9 @@ def fingerprint(
     """SHA-256 over the sources' bytes and how they are read; their names do not count."""
     options = (config.encoding, config.errors, config.text_column, config.normalize)
     version = unicodedata.unidata_version if config.normalize else None
-    cleaning = () if config.clean is None else (config.clean,)  # an option of later versions
-    digest = hashlib.sha256(repr((*options, config.documents, version, *cleaning)).encode())
+    later = () if config.clean is None else (config.clean,)  # options of later versions
+    later += ("raw bytes",) if config.raw_bytes else ()
+    digest = hashlib.sha256(repr((*options, config.documents, version, *later)).encode())
     for source in sources:
         kind = "" if source.texts is None else "given "
         content = hashlib.sha256(f"{kind}{source.form} {source.compression}\n".encode())
@@ -260,6 +262,7 @@ def _last_of_each(
         f"validation text: the last {config.valid_fraction:.0%} of each of {len(parts):,} files"
     )
     newline = vocabulary.encode("\n")
+    of_lines = config.documents is None and not config.raw_bytes
     moved = path.with_name("moved.bin")
     with moved.open("wb") as file:
 
@@ -269,7 +272,7 @@ def _last_of_each(
 
         for first, cut, end in parts:
             write(first, cut)
-            if config.documents is None and cut < end and ids[cut - 1] != newline[0]:
+            if of_lines and cut < end and ids[cut - 1] != newline[0]:
                 file.write(newline.data)  # the next source does not go on in this line
         split = file.tell() // vocabulary.dtype.itemsize
         for _, cut, end in parts:

@@ -10,6 +10,8 @@ from chargen.errors import ConfigError, brief
 from chargen.options import Options, option
 
 AUTO_ENCODING = "auto"
+MINIMUM_CHARACTERS = 64
+"""Fewer are not trained on."""
 WAYS = ("lines", "files", "rows", "blank-lines")
 """How documents are kept apart, beside a marker: a line that ends one."""
 # Codecs of host names, and one that refuses everything.
@@ -66,6 +68,9 @@ class CorpusConfig(Options):
     valid_of_each: bool = option(True)
     encoding: str = ENCODING
     errors: str = ERRORS
+    raw_bytes: bool = option(
+        False, "With --level byte: learn the bytes of any file as they are, decoding nothing."
+    )
     glob: str | None = option(
         None, "In folders, read only the files that match, e.g. '*.txt'.", metavar="PATTERN"
     )
@@ -99,8 +104,23 @@ class CorpusConfig(Options):
         check_encoding(self.encoding)
         if "\n" in (self.documents or ""):
             raise ConfigError(f"--documents must be on one line, got {brief(self.documents)}")
+        if self.raw_bytes:
+            self._check_raw()
         if self.valid == "-":
             raise ConfigError("--valid must be a file, a folder or a name, got '-'")
+
+    def _check_raw(self) -> None:
+        if self.level != "byte":
+            raise ConfigError("--raw-bytes needs --level byte")
+        if self.documents not in (None, "files"):
+            raise ConfigError(
+                f"--raw-bytes knows no lines and rows: --documents must be 'files', got "
+                f"{self.documents!r}"
+            )
+        for name in ("text_column", "normalize", "clean"):
+            if getattr(self, name) is not None:
+                option = f"--{name.replace('_', '-')}"
+                raise ConfigError(f"--raw-bytes reads no text: leave {option} out")
 
     @property
     def marker(self) -> str | None:

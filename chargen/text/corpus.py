@@ -20,12 +20,11 @@ from chargen.errors import ConfigError, CorpusError, VocabularyError, shown
 from chargen.storage.directories import cache_folder, cache_limit
 from chargen.text.building import FORMAT, Builder, Progress
 from chargen.text.cache import IDS, META, held, hold, note_use, publish, trim, workspace
-from chargen.text.config import CorpusConfig
+from chargen.text.config import MINIMUM_CHARACTERS, CorpusConfig
 from chargen.text.files import TABLES, Source, spool
 from chargen.text.sources import corpus_name, from_texts, resolve
 from chargen.text.vocabulary import Vocabulary, vocabulary_from_json
 
-MINIMUM_CHARACTERS = 64
 _GIVEN = ("the given text",)
 
 

@@ -9,14 +9,16 @@ import contextlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from chargen.errors import ConfigError, CorpusError, brief, did_you_mean, nearest, shown
 from chargen.text import builtin, datasets, fetching
-from chargen.text.config import WAYS, CorpusConfig
+from chargen.text.config import AUTO_ENCODING, WAYS, CorpusConfig
 from chargen.text.decoding import clean, decode, normalized
+from chargen.text.detecting import detect
 from chargen.text.files import (
     COMPRESSIONS,
     TABLES,
@@ -111,7 +113,9 @@ def _resolve_one(argument: str, config: CorpusConfig, notes: list[str]) -> list[
 def _from_path(path: Path, argument: str, config: CorpusConfig, notes: list[str]) -> list[Source]:
     try:
         if path.is_dir():
-            return text_files(path, config, notes)
+            # In a wide encoding no file looks binary.
+            as_told = replace(config, encoding="utf-16") if config.raw_bytes else config
+            return text_files(path, as_told, notes)
         if not os.path.lexists(path):
             raise _missing(argument)
     except (OSError, ValueError) as error:
@@ -185,10 +189,10 @@ def _stream(
     advance: Advance | None,
     seen: set[str],
 ) -> Iterator[str]:
-    end = "\n" if config.documents is None else SEPARATOR
+    end = SEPARATOR if config.documents is not None else "" if config.raw_bytes else "\n"
     last = end
     for source in sources:
-        if last != end:  # what came before goes on to its own end, but not into this source
+        if end and last != end:  # what came before goes on to its own end, but not into this source
             yield end
             last = end
         pieces = _pieces(source, config, notes, advance)
@@ -222,6 +226,12 @@ def _pieces(
     source: Source, config: CorpusConfig, notes: list[str], advance: Advance | None
 ) -> Iterator[str]:
     """The text of one source, not empty, with `SEPARATOR` only where rows or topics end."""
+    if config.raw_bytes:
+        if source.path is None and not source.stream:
+            raise CorpusError(f"{source.name} is text: --raw-bytes reads files and pipes")
+        for block in byte_blocks(source, advance, config.max_bytes):
+            yield block.decode("latin-1")  # each byte as the character of its number
+        return
     if source.form == "topics":
         between = SEPARATOR if config.documents == "files" else "\n\n"
         texts = builtin.topics()
@@ -242,7 +252,10 @@ def _pieces(
         if text := builtin.decode_python(blocks, source.name, notes):
             yield text
         return
-    text_blocks = decode(blocks, source.name, config.encoding, config.errors, notes)
+    encoding = config.encoding
+    if encoding == AUTO_ENCODING and not source.stream:  # a file is read twice, not copied
+        encoding = detect(byte_blocks(source, None, config.max_bytes), source.name, notes)
+    text_blocks = decode(blocks, source.name, encoding, config.errors, notes, asked=config.encoding)
     if source.form == "plain":
         yield from _plain(text_blocks, config)
         return

@@ -24,7 +24,7 @@ class Vocabulary(ABC):
     Attributes
     ----------
     level : str
-        "char" or "byte".
+        "char", "byte" (of UTF-8) or "raw" (any bytes).
     size : int
         Number of ids.
     dtype : numpy.dtype

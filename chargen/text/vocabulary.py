@@ -20,6 +20,7 @@ __all__ = [
     "ByteVocabulary",
     "CharVocabulary",
     "Ids",
+    "RawVocabulary",
     "Vocabulary",
     "code_points",
     "vocabulary_from_json",
@@ -200,6 +201,50 @@ class ByteVocabulary(Vocabulary):
         return {"format": FORMAT, "level": "byte", "documents": self.separator_id is not None}
 
 
+class RawVocabulary(Vocabulary):
+    """Bytes that need not be text, 0 to 255, and 256 for the separator if documents are apart.
+
+    As text, each is the character of its number: ``data.decode("latin-1")``.
+    """
+
+    def __init__(self, documents: bool = False) -> None:
+        self.level = "raw"
+        self.unknown_id = None
+        self.separator_id = 256 if documents else None
+        self.size = 257 if documents else 256
+        self.start_id = 256 if documents else 0
+
+    def encode(self, text: str) -> Ids:
+        codes = code_points(text)
+        ends = codes == ord(SEPARATOR) if self.separator_id is not None else codes < 0
+        wrong = np.flatnonzero((codes > 255) & ~ends)
+        if wrong.size:
+            raise VocabularyError(
+                f"character {wrong[0]}, {text[wrong[0]]!a}, is no byte: the model knows raw bytes, "
+                'given as data.decode("latin-1")'
+            )
+        return np.where(ends, 256, codes).astype(self.dtype)
+
+    def decode(self, ids: npt.ArrayLike) -> str:
+        checked = self._checked(ids)
+        text: str = (
+            np.where(checked == 256, ord("\n"), checked)
+            .astype(np.uint8)
+            .tobytes()
+            .decode("latin-1")
+        )
+        return text
+
+    def encode_prompt(self, text: str, unknown: str = "replace") -> tuple[Ids, str]:
+        missed = "".join(dict.fromkeys(c for c in text if ord(c) > 255))
+        refuse_unknown(unknown, missed)
+        left = "" if unknown == "skip" else "?"
+        return self.encode("".join(c if ord(c) < 256 else left for c in text)), missed
+
+    def to_json(self) -> dict[str, Any]:
+        return {"format": FORMAT, "level": "raw", "documents": self.separator_id is not None}
+
+
 def vocabulary_from_json(data: object) -> Vocabulary:
     """The vocabulary that `to_json` described; a `VocabularyError` names a wrong field."""
     if not isinstance(data, dict):
@@ -213,8 +258,10 @@ def vocabulary_from_json(data: object) -> Vocabulary:
             " update chargen"
         )
     level = data.get("level")
-    if level not in ("char", "byte"):
-        raise VocabularyError(f"vocabulary: 'level' must be 'char' or 'byte', got {brief(level)}")
+    if level not in ("char", "byte", "raw"):
+        raise VocabularyError(
+            f"vocabulary: 'level' must be 'char', 'byte' or 'raw', got {brief(level)}"
+        )
     fields = {"format", "level", "documents"}
     if level == "char":
         fields |= {"characters", "start"}
@@ -223,8 +270,8 @@ def vocabulary_from_json(data: object) -> Vocabulary:
         raise VocabularyError(f"vocabulary: fields missing or not known: {', '.join(wrong)}")
     if not isinstance(data["documents"], bool):
         raise VocabularyError("vocabulary: 'documents' must be true or false")
-    if level == "byte":
-        return ByteVocabulary(documents=data["documents"])
+    if level != "char":
+        return (ByteVocabulary if level == "byte" else RawVocabulary)(data["documents"])
     return CharVocabulary(data["characters"], data["documents"], data["start"])
 
 
