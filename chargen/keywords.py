@@ -56,6 +56,7 @@ class TrainOptions(TypedDict, total=False):
     raw_bytes: bool
     glob: str | None
     text_column: str | None
+    label_column: str | None
     normalize: Literal["NFC"] | None
     documents: str | None
     clean: Literal["html"] | None
@@ -74,6 +75,7 @@ class SamplingOptions(TypedDict, total=False):
     stop: Sequence[str]
     seed: int | None
     unknown: Literal["replace", "skip", "error"]
+    label: str | None
     ignore_end: bool
 
 

@@ -148,7 +148,7 @@ def info(corpora: tuple[str, ...], as_json: bool, **options: Any) -> None:
     found = sources.resolve(corpora, config, notes)
     seen: set[str] = set()
     encoding = "" if config.raw_bytes else config.encoding
-    figures = statistics(sources.read(found, config, notes, seen=seen), encoding)
+    figures = statistics(sources.read(found, config, notes, None, seen, lambda _: ""), encoding)
     sources.check_marked(found, config, seen)
     minutes, hidden = suggestion(figures.characters)
     command = _command(corpora, config, figures, minutes)

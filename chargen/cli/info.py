@@ -45,7 +45,8 @@ def info(directory: str, as_json: bool) -> None:
         "kind": model.checkpoint.kind,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "bytes": sum(p.stat().st_size for p in resolve(Path(directory)).rglob("*") if p.is_file()),
-        "vocabulary": {"level": vocabulary.level, "size": vocabulary.size},
+        "vocabulary": {"level": vocabulary.level, "size": vocabulary.size}
+        | ({"labels": list(vocabulary.labels)} if vocabulary.labels else {}),
         **model.checkpoint.document("config"),
     }
     if as_json:

@@ -123,11 +123,13 @@ def reading_of(
 
     See `chargen.LanguageModel.reading`.
     """
-    from chargen.text.sources import are_tables
+    from chargen.text.sources import are_tables, have_column
 
+    column = lm.trained_reading.get("label_column")
     rows = lm.trained_reading.get("documents") == "rows"
     tables = rows and are_tables(corpora, asked)
-    config: CorpusConfig = lm.reading(asked, tables=tables)
+    labels = bool(tables and column) and have_column(corpora, asked, column)
+    config: CorpusConfig = lm.reading(asked, tables=tables, labels=labels)
     if not split:
         return config
     trained = lm.trained_reading

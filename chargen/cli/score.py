@@ -80,7 +80,7 @@ def score(
     written = {"--html": html_file, "--png": png_file}
     check_files(written, force, drawn=("--png",))
     lm = load_model(directory, machine)
-    read = read_text(files, reading_of(lm, files, reading))
+    read = read_text(files, reading_of(lm, files, reading), lm)
     result = lm.score(read, streams=streams, as_is=True)
     text = result.text
     surprise = [-value / math.log(2) for value in result.log_probs.tolist()]

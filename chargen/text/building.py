@@ -17,15 +17,16 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from chargen.errors import CorpusError
+from chargen.errors import CorpusError, VocabularyError
 from chargen.storage.directories import sync_file
 from chargen.text import builtin
 from chargen.text.cache import IDS, META
 from chargen.text.config import CorpusConfig
 from chargen.text.files import Advance, Source, raw_blocks
+from chargen.text.labels import SymbolOf
 from chargen.text.sources import check_marked, read
 from chargen.text.splitting import split_point
-from chargen.text.symbols import SEPARATOR
+from chargen.text.symbols import MOST_LABELS, SEPARATOR
 from chargen.text.vocabulary import (
     CODE_POINTS,
     ByteVocabulary,
@@ -86,14 +87,15 @@ class Builder:
         with path.open("wb") as file:
             advance = self._advance("encoding", self.sources + self.valid)
             starts: list[int] = []
-            texts = self._texts(file, starts, notes, advance)
+            symbol_of = vocabulary.label_symbol if vocabulary.labels else None
+            texts = self._texts(file, starts, notes, advance, symbol_of)
             characters, length = _encode(file, vocabulary, texts, self.label, notes)
             if counted not in (None, characters):
                 raise CorpusError(f"{self.label} changed while it was being read; try again")
             self.check_size(characters)
             more = 0
             if self.valid:
-                texts = read(self.valid, self.config, notes, advance)
+                texts = read(self.valid, self.config, notes, advance, symbol_of=symbol_of)
                 valid = self.valid[0].name
                 more, _ = _encode(file, vocabulary, texts, valid, notes)
                 if not more:
@@ -131,7 +133,12 @@ class Builder:
         return several and config.valid_of_each and config.valid_fraction > 0
 
     def _texts(
-        self, file: IO[bytes], starts: list[int], notes: list[str], advance: Advance | None
+        self,
+        file: IO[bytes],
+        starts: list[int],
+        notes: list[str],
+        advance: Advance | None,
+        symbol_of: SymbolOf | None,
     ) -> Iterator[str]:
         """What `read` gives; `starts` gets the place in `file` where what is next read will stand.
 
@@ -143,7 +150,7 @@ class Builder:
             if last != "\n" and config.documents is None and not config.raw_bytes:
                 yield (last := "\n")
             starts.append(file.tell())
-            for text in read(sources, config, notes, advance, seen):
+            for text in read(sources, config, notes, advance, seen, symbol_of):
                 last = text[-1]
                 yield text
         check_marked(self.sources, config, seen)
@@ -177,19 +184,40 @@ class Builder:
         documents = self.config.documents is not None
         if self.vocabulary is not None:
             return None, self.vocabulary
-        if self.config.level == "byte":
-            return None, (RawVocabulary if self.config.raw_bytes else ByteVocabulary)(documents)
+        if self.config.raw_bytes:
+            return None, RawVocabulary(documents)
+        labels: set[str] = set()
+
+        def collect(label: str) -> str:
+            labels.add(label)
+            if len(labels) > MOST_LABELS:
+                raise VocabularyError(
+                    f"--label-column {self.config.label_column} has more than {MOST_LABELS:,} "
+                    "different labels: does it hold labels?"
+                )
+            return ""
+
+        byte = self.config.level == "byte"
+        if byte and not self.config.label_column:
+            return None, ByteVocabulary(documents)
         counts = np.zeros(CODE_POINTS, dtype=np.int64)
         advance = self._advance("counting", self.sources)
         seen: set[str] = set()
-        for text in read(self.sources, self.config, notes, advance, seen):
+        for text in read(self.sources, self.config, notes, advance, seen, collect):
             found = np.bincount(code_points(text))
             counts[: found.size] += found
+        if self.config.label_column and not labels:
+            raise CorpusError(
+                f"{self.label}: no row has a label in its column {self.config.label_column!r}"
+            )
+        names = sorted(labels)
+        if byte:
+            return None, ByteVocabulary(documents, names)
         check_marked(self.sources, self.config, seen)
         counts[ord(SEPARATOR)] = 0
         total = int(counts.sum())
         self.check_size(total)
-        return total, CharVocabulary.build(counts, self.config.min_count, documents)
+        return total, CharVocabulary.build(counts, self.config.min_count, documents, names)
 
 
 def fingerprint(
@@ -200,6 +228,7 @@ def fingerprint(
     version = unicodedata.unidata_version if config.normalize else None
     later = () if config.clean is None else (config.clean,)  # options of later versions
     later += ("raw bytes",) if config.raw_bytes else ()
+    later += ("labels", config.label_column) if config.label_column else ()
     digest = hashlib.sha256(repr((*options, config.documents, version, *later)).encode())
     for source in sources:
         kind = "" if source.texts is None else "given "
@@ -224,7 +253,8 @@ def _encode(
     for text in texts:
         ids = vocabulary.encode(text)
         file.write(ids.data)
-        characters += len(text) - text.count(SEPARATOR)
+        labels = ids.size - vocabulary.count_predicted(ids)
+        characters += len(text) - text.count(SEPARATOR) - labels
         length += ids.size
         if vocabulary.unknown_id is not None:
             unknown += int(np.count_nonzero(ids == vocabulary.unknown_id))

@@ -77,6 +77,12 @@ class CorpusConfig(Options):
     text_column: str | None = option(
         None, "Column or field that holds the text in .csv, .tsv and .jsonl files.", metavar="NAME"
     )
+    label_column: str | None = option(
+        None,
+        "Column or field that holds a label: each row is a document that is read after it (see "
+        "chargen sample --label).",
+        metavar="NAME",
+    )
     normalize: str | None = option(
         None, "Unicode normalization form of the text.", choices=("NFC",)
     )
@@ -104,6 +110,13 @@ class CorpusConfig(Options):
         check_encoding(self.encoding)
         if "\n" in (self.documents or ""):
             raise ConfigError(f"--documents must be on one line, got {brief(self.documents)}")
+        if self.label_column is not None:
+            if self.documents not in (None, "rows"):
+                raise ConfigError(
+                    f"--label-column keeps rows apart: --documents must be 'rows', got "
+                    f"{brief(self.documents)}"
+                )
+            object.__setattr__(self, "documents", "rows")
         if self.raw_bytes:
             self._check_raw()
         if self.valid == "-":

@@ -79,6 +79,8 @@ def load_corpus(
     """
     if vocabulary is not None and config.documents and vocabulary.separator_id is None:
         raise ConfigError("--documents: the vocabulary was made without a document separator")
+    if vocabulary is not None and config.label_column and not vocabulary.labels:
+        raise ConfigError("--label-column: the vocabulary was made without labels")
     limit = cache_limit()
     notes: list[str] = []
     sources, valid = _sources(corpora, texts, config, notes)
@@ -104,6 +106,8 @@ def _sources(
     valid = [] if config.valid is None else resolve([config.valid], config, notes)
     if config.text_column and not any(s.form in TABLES.values() for s in sources + valid):
         raise ConfigError("--text-column needs .csv, .tsv or .jsonl files")
+    if config.label_column and texts is not None:
+        raise ConfigError("--label-column needs .csv, .tsv or .jsonl files")
     return sources, valid
 
 

@@ -32,8 +32,9 @@ from chargen.text.files import (
 from chargen.text.folders import text_files
 from chargen.text.given import given_texts
 from chargen.text.html import clean_html
+from chargen.text.labels import SymbolOf, labelled_rows
 from chargen.text.symbols import SEPARATOR
-from chargen.text.tables import lines, rows
+from chargen.text.tables import lines, read_table, rows
 
 _END_LINE = f"\n{SEPARATOR}\n"  # ends a row where documents end at lines
 CHUNK = 1 << 20  # characters handed over at a time, at most
@@ -65,10 +66,11 @@ def resolve(
         raise ConfigError("- (standard input) can be read only once")
     sources = [source for one in corpora for source in _resolve_one(str(one), config, notes)]
     if config.documents == "rows":
+        option = "--label-column" if config.label_column else "--documents rows"
         for source in sources:
             if source.form not in TABLES.values():
                 raise ConfigError(
-                    f"--documents rows needs .csv, .tsv or .jsonl files; {source.name} is none"
+                    f"{option} needs .csv, .tsv or .jsonl files; {source.name} is none"
                 )
     return sources
 
@@ -94,6 +96,18 @@ def is_there(argument: str) -> bool:
 def are_tables(corpora: Sequence[str], config: CorpusConfig) -> bool:
     """Whether each source is a table, whose rows can be documents."""
     return all(source.form in TABLES.values() for source in resolve(corpora, config))
+
+
+def have_column(corpora: Sequence[str], config: CorpusConfig, column: str) -> bool:
+    """Whether each source, a table, can have this column: of JSON lines any row may."""
+
+    def has(source: Source) -> bool:
+        if source.form == "jsonl" or source.stream:
+            return source.form == "jsonl"
+        pieces = _decoded(source, config, [], None)
+        return column in (read_table(pieces, source.name, source.form)[0] or ())
+
+    return all(map(has, resolve(corpora, config)))
 
 
 def _resolve_one(argument: str, config: CorpusConfig, notes: list[str]) -> list[Source]:
@@ -159,6 +173,7 @@ def read(
     notes: list[str] | None = None,
     advance: Advance | None = None,
     seen: set[str] | None = None,
+    symbol_of: SymbolOf | None = None,
 ) -> Iterator[str]:
     """Read the sources that `resolve` found as one stream of text.
 
@@ -166,7 +181,8 @@ def read(
     stands between sources. `notes` gets a sentence about what was read otherwise than asked, and
     `advance` hears of the bytes consumed on disk. Raises `CorpusError` for bytes or rows that are
     not text, damaged archives, and files that change meanwhile. The marker that ends documents goes
-    to `seen` where it occurs (see `check_marked`).
+    to `seen` where it occurs (see `check_marked`). The symbol that `symbol_of` gives for the label
+    of a row comes before its text.
 
     Yields
     ------
@@ -174,12 +190,19 @@ def read(
         At most 1,048,576 characters.
     """
     notes = [] if notes is None else notes
-    return _gathered(_stream(sources, config, notes, advance, set() if seen is None else seen))
+    seen = set() if seen is None else seen
+    return _gathered(_stream(sources, config, notes, advance, seen, symbol_of))
 
 
-def read_all(corpora: Sequence[str], config: CorpusConfig, notes: list[str] | None = None) -> str:
+def read_all(
+    corpora: Sequence[str],
+    config: CorpusConfig,
+    notes: list[str] | None = None,
+    symbol_of: SymbolOf | None = None,
+) -> str:
     """All the text of some sources, pipes among them, as one string; see `resolve` and `read`."""
-    return "".join(read(resolve(corpora, config, notes), config, notes))
+    found = resolve(corpora, config, notes)
+    return "".join(read(found, config, notes, symbol_of=symbol_of))
 
 
 def _stream(
@@ -188,6 +211,7 @@ def _stream(
     notes: list[str],
     advance: Advance | None,
     seen: set[str],
+    symbol_of: SymbolOf | None,
 ) -> Iterator[str]:
     end = SEPARATOR if config.documents is not None else "" if config.raw_bytes else "\n"
     last = end
@@ -195,7 +219,7 @@ def _stream(
         if end and last != end:  # what came before goes on to its own end, but not into this source
             yield end
             last = end
-        pieces = _pieces(source, config, notes, advance)
+        pieces = _pieces(source, config, notes, advance, symbol_of)
         if config.normalize:
             pieces = normalized(pieces, config.normalize)
         if config.documents == "lines" and not _cleaned_by_line(source, config):
@@ -223,7 +247,11 @@ def check_marked(sources: Sequence[Source], config: CorpusConfig, seen: set[str]
 
 
 def _pieces(
-    source: Source, config: CorpusConfig, notes: list[str], advance: Advance | None
+    source: Source,
+    config: CorpusConfig,
+    notes: list[str],
+    advance: Advance | None,
+    symbol_of: SymbolOf | None,
 ) -> Iterator[str]:
     """The text of one source, not empty, with `SEPARATOR` only where rows or topics end."""
     if config.raw_bytes:
@@ -243,24 +271,40 @@ def _pieces(
     if source.texts is not None:
         sound = _sound(source.texts, config.errors)
         end = _end_of_row(config, SEPARATOR)
-        yield from _plain(sound, config) if source.form == "plain" else _rows(sound, config, end)
+        plain = source.form == "plain"
+        yield from _plain(sound, config) if plain else _rows(_unlabelled(sound), config, end)
         if advance is not None:
             advance(source.size)
         return
-    blocks = byte_blocks(source, advance, config.max_bytes)
     if source.form == "python":
+        blocks = byte_blocks(source, advance, config.max_bytes)
         if text := builtin.decode_python(blocks, source.name, notes):
             yield text
         return
+    decoded = _decoded(source, config, notes, advance)
+    if source.form == "plain":
+        yield from _plain(decoded, config)
+        return
+    if config.label_column and symbol_of:
+        found = labelled_rows(decoded, source.name, source.form, config, symbol_of)
+    else:
+        column, errors = config.text_column, config.errors
+        found = _unlabelled(rows(decoded, source.name, source.form, column, errors))
+    yield from _rows(found, config, _end_of_row(config, "\n"))
+
+
+def _decoded(
+    source: Source, config: CorpusConfig, notes: list[str], advance: Advance | None
+) -> Iterator[str]:
     encoding = config.encoding
     if encoding == AUTO_ENCODING and not source.stream:  # a file is read twice, not copied
         encoding = detect(byte_blocks(source, None, config.max_bytes), source.name, notes)
-    text_blocks = decode(blocks, source.name, encoding, config.errors, notes, asked=config.encoding)
-    if source.form == "plain":
-        yield from _plain(text_blocks, config)
-        return
-    found = rows(text_blocks, source.name, source.form, config.text_column, config.errors)
-    yield from _rows(found, config, _end_of_row(config, "\n"))
+    blocks = byte_blocks(source, advance, config.max_bytes)
+    return decode(blocks, source.name, encoding, config.errors, notes, asked=config.encoding)
+
+
+def _unlabelled(texts: Iterable[str]) -> Iterator[tuple[str, str]]:
+    return (("", text) for text in texts)
 
 
 def _sound(texts: Iterable[str], errors: str) -> Iterator[str]:
@@ -280,10 +324,11 @@ def _end_of_row(config: CorpusConfig, of_files: str) -> str:
     return ends.get(config.documents, _END_LINE)
 
 
-def _rows(texts: Iterable[str], config: CorpusConfig, end: str) -> Iterator[str]:
-    for row in texts:
+def _rows(found: Iterable[tuple[str, str]], config: CorpusConfig, end: str) -> Iterator[str]:
+    """Rows, each a label's symbol and a text."""
+    for symbol, row in found:
         if text := clean_html(row) if config.clean == "html" else row:
-            yield text
+            yield symbol + text
             yield end
 
 

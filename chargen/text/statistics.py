@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from chargen.errors import CorpusError
-from chargen.text.symbols import SEPARATOR
+from chargen.text.symbols import SEPARATOR, plain_text
 
 SAMPLE = 10_000_000
 """Characters that entropies and compression look at, from the beginning: more takes minutes."""
@@ -91,7 +91,8 @@ def xz_bits_per_char(text: str, *, raw: bool = False) -> float:
     """Bits per character of a text as xz compresses it (preset 9, extreme): a yardstick.
 
     It is compressed in UTF-8, or as the bytes that it stands for where it is `raw`. The end of a
-    document reads as a newline and counts as a character, since a model predicts it too. The header and index of the format, some 60 bytes, are counted.
+    document reads as a newline and counts as a character, since a model predicts it too. The header
+    and index of the format, some 60 bytes, are counted.
     """
     preset = 9 | lzma.PRESET_EXTREME
     return _bits_per_char(text, raw, lambda data: lzma.compress(data, preset=preset))
@@ -103,7 +104,7 @@ def zlib_bits_per_char(text: str, *, raw: bool = False) -> float:
 
 
 def _bits_per_char(text: str, raw: bool, compress: Callable[[bytes], bytes]) -> float:
-    data = text.replace(SEPARATOR, "\n").encode("latin-1" if raw else "utf-8", "replace")
+    data = plain_text(text).encode("latin-1" if raw else "utf-8", "replace")
     return 8 * len(compress(data)) / len(text)
 
 

@@ -28,6 +28,8 @@ from chargen.runtime.seeds import generator_states, restore_generators
 from chargen.training.task import Evaluation, Progress, Settings, Task, Tensors
 
 EVALUATION_STREAMS = 32
+IGNORED = -100
+"""What cross-entropy takes for a target that does not count."""
 
 
 @dataclass
@@ -59,6 +61,8 @@ class LanguageModelling(Task):
         Draws a short text from a model for people to see.
     separator_id : int, optional
         What ends a document, where documents are kept apart.
+    first_label_id : int, optional
+        Ids from here on are labels, where documents have some: they are read, and not learnt.
 
     Attributes
     ----------
@@ -80,6 +84,7 @@ class LanguageModelling(Task):
         sample: Callable[[CharLM], str] | None = None,
         ranks: Ranks | None = None,
         separator_id: int | None = None,
+        first_label_id: int | None = None,
     ) -> None:
         config = plan.train
         self.model = model
@@ -87,6 +92,7 @@ class LanguageModelling(Task):
         self.config = config
         self.valid_ids = valid_ids
         self.start_id = start_id
+        self.first_label_id = first_label_id
         self.precision = precision
         self.sample = sample
         self.ranks = ranks or Ranks()
@@ -147,6 +153,8 @@ class LanguageModelling(Task):
         """The mean over the streams; the state is carried on, and cut off from the past."""
         inputs = batch.inputs.to(self.device, non_blocking=True)  # (T, B)
         targets = batch.targets.to(self.device, non_blocking=True)
+        if self.first_label_id is not None:
+            targets = targets.masked_fill(targets >= self.first_label_id, IGNORED)
         if batch.starts_epoch:
             self.hidden = self._fresh_state()
         # A shorter window is a smaller sample of the gradient (Merity et al. 2018).
@@ -180,7 +188,7 @@ class LanguageModelling(Task):
         # In float32 this took twice the time, for figures 2e-4 nats apart; the figure of
         # the run (`conclude`) is float32.
         with autocast(self.device, self.precision):
-            nats = mean_nats(self.model, ids, self.start_id, EVALUATION_STREAMS)
+            nats = self._nats(ids)
         row = {"valid_nats": nats, "valid_bits": bits(nats), "valid_characters": len(ids)}
         if not math.isfinite(nats):
             return Evaluation(row, False, False)
@@ -188,6 +196,10 @@ class LanguageModelling(Task):
         if better:
             progress.best_nats = nats
         return Evaluation(row, better, better, self._sampled())
+
+    def _nats(self, ids: NDArray[np.integer]) -> float:
+        start, first_label = self.start_id, self.first_label_id
+        return mean_nats(self.model, ids, start, EVALUATION_STREAMS, first_label)
 
     def _sampled(self) -> str | None:
         return self.sample(self.model) if self.sample else None
@@ -197,7 +209,7 @@ class LanguageModelling(Task):
         ids = self.valid_ids[: 20 * self.plan.evaluation_characters]
         if not len(ids):
             return {}
-        nats = mean_nats(self.model, ids, self.start_id, EVALUATION_STREAMS)
+        nats = self._nats(ids)
         self.progress.final_nats = nats
         return {"final_nats": nats, "final_characters": len(ids)}
 
