@@ -361,7 +361,7 @@ class LanguageModel:
             documents="files" if documents == "rows" and not tables else documents,
             clean=asked.clean or trained.get("clean"),
             label_column=label_column,
-            **({"level": "byte", "raw_bytes": True} if self.raw else {}),
+            raw_bytes=self.raw,
         )
 
     def save(self, directory: str | os.PathLike[str], *, force: bool = False) -> None:

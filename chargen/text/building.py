@@ -226,9 +226,9 @@ def fingerprint(
     """SHA-256 over the sources' bytes and how they are read; their names do not count."""
     options = (config.encoding, config.errors, config.text_column, config.normalize)
     version = unicodedata.unidata_version if config.normalize else None
-    later = () if config.clean is None else (config.clean,)  # options of later versions
-    later += ("raw bytes",) if config.raw_bytes else ()
-    later += ("labels", config.label_column) if config.label_column else ()
+    later = [] if config.clean is None else [config.clean]  # options of later versions
+    later += ["raw bytes"] if config.raw_bytes else []
+    later += ["labels", config.label_column] if config.label_column else []
     digest = hashlib.sha256(repr((*options, config.documents, version, *later)).encode())
     for source in sources:
         kind = "" if source.texts is None else "given "

@@ -69,7 +69,7 @@ class CorpusConfig(Options):
     encoding: str = ENCODING
     errors: str = ERRORS
     raw_bytes: bool = option(
-        False, "With --level byte: learn the bytes of any file as they are, decoding nothing."
+        False, "With --level byte, which it implies: learn the bytes of any file, decoding nothing."
     )
     glob: str | None = option(
         None, "In folders, read only the files that match, e.g. '*.txt'.", metavar="PATTERN"
@@ -123,8 +123,7 @@ class CorpusConfig(Options):
             raise ConfigError("--valid must be a file, a folder or a name, got '-'")
 
     def _check_raw(self) -> None:
-        if self.level != "byte":
-            raise ConfigError("--raw-bytes needs --level byte")
+        object.__setattr__(self, "level", "byte")
         if self.documents not in (None, "files"):
             raise ConfigError(
                 f"--raw-bytes knows no lines and rows: --documents must be 'files', got "

@@ -90,7 +90,6 @@ def test_binary_files_are_refused_with_a_hint(
 @pytest.mark.parametrize(
     "options",
     [
-        {"level": "char"},
         {"documents": "lines"},
         {"documents": "~~~"},
         {"normalize": "NFC"},
@@ -100,7 +99,7 @@ def test_binary_files_are_refused_with_a_hint(
 )
 def test_options_of_text_do_not_fit(options: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match="--raw-bytes"):
-        CorpusConfig(**{"level": "byte", "raw_bytes": True, **options})
+        CorpusConfig(raw_bytes=True, **options)
 
 
 def test_texts_from_python_are_no_bytes(tmp_path: Path) -> None:
