@@ -171,7 +171,8 @@ class LanguageModel:
         prompt : str
         config : SamplingConfig, optional
         **options
-            Fields of `SamplingConfig`: max_chars, temperature, top_k, top_p, min_p, seed, ...; they
+            Fields of `SamplingConfig`: max_chars, temperature, top_k, top_p, min_p, seed, label (of
+            a model that was trained with labels), ...; they
             go before those of `config`. Without a seed each call draws a new one; `sample` tells
             it.
 

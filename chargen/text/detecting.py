@@ -96,7 +96,7 @@ class _Lines:
 
     def __init__(self) -> None:
         self.lines: list[bytes] = []
-        self._known: set[int] = set(range(128))
+        self._known = bytes(range(128))
         self._size = self._utf8 = 0
         self._rest = b""
 
@@ -113,14 +113,18 @@ class _Lines:
     def end(self) -> None:
         self._take(self._rest)
 
+    def _wanted(self, data: bytes) -> bool:
+        room = self._size < SAMPLE and not data.isascii()
+        return room or bool(data.translate(None, self._known))
+
     def _take(self, block: bytes) -> None:
-        if block.isascii() or (self._size >= SAMPLE and self._known.issuperset(block)):
+        if not self._wanted(block):
             return
         for line in (line[:_LONGEST] for line in block.splitlines(keepends=True)):
-            if line.isascii() or (self._size >= SAMPLE and self._known.issuperset(line)):
+            if not self._wanted(line):
                 continue
             self.lines.append(line)
-            self._known.update(line)
+            self._known += bytes(set(line.translate(None, self._known)))
             self._size += len(line)
             self._utf8 += _decodes(codecs.getincrementaldecoder("utf-8")("strict"), line)
 

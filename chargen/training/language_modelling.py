@@ -153,8 +153,6 @@ class LanguageModelling(Task):
         """The mean over the streams; the state is carried on, and cut off from the past."""
         inputs = batch.inputs.to(self.device, non_blocking=True)  # (T, B)
         targets = batch.targets.to(self.device, non_blocking=True)
-        if self.first_label_id is not None:
-            targets = targets.masked_fill(targets >= self.first_label_id, IGNORED)
         if batch.starts_epoch:
             self.hidden = self._fresh_state()
         # A shorter window is a smaller sample of the gradient (Merity et al. 2018).
@@ -164,12 +162,20 @@ class LanguageModelling(Task):
                 group["lr"] = rate
         with autocast(self.device, self.precision):
             logits, hidden = self.learner(inputs, self.hidden)  # (T, B, V)
-        loss = nn.functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
+        loss = self._cross_entropy(logits.float().flatten(0, 1), targets.flatten())
         self.hidden = detach(hidden)
         self.progress.characters += len(targets) * self.streams.batch_size
         # The mean over the ranks is then the mean over the streams, however they are split.
         loss = loss * (len(self.streams.columns) * self.ranks.size / self.streams.batch_size)
         return loss, {"epoch": self.streams.epoch}
+
+    def _cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
+        if self.first_label_id is None:
+            return nn.functional.cross_entropy(logits, targets)
+        # Divided by all targets: how many of them are labels differs from rank to rank.
+        targets = targets.masked_fill(targets >= self.first_label_id, IGNORED)
+        total = nn.functional.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")
+        return total / len(targets)
 
     def skipped(self) -> None:
         """The state may be spoilt too, so the streams start afresh."""
