@@ -27,6 +27,7 @@ from chargen.cli.score import score
 from chargen.cli.sentiment import sentiment
 from chargen.cli.terminal import leave_closed_pipe, prepare_streams, say, sentence
 from chargen.cli.train import train
+from chargen.cli.verify import verify
 from chargen.cli.web import web
 from chargen.errors import ChargenError, FollowerError
 from chargen.runtime import distributed
@@ -76,6 +77,7 @@ for command in (
     score,
     encode,
     info,
+    verify,
     compress,
     decompress,
     memorization,
