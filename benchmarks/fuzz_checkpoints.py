@@ -48,9 +48,9 @@ from chargen.lm.config import ModelConfig
 from chargen.lm.model import CharLM
 from chargen.sentiment import ngrams
 from chargen.sentiment import storage as classifier_storage
+from chargen.sentiment.batching import NetworkMember
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.config import NetworkConfig
-from chargen.sentiment.members import NetworkMember
 from chargen.sentiment.network import ClassifierNetwork
 from chargen.storage import checkpoint
 from chargen.storage.checkpoint import MANIFEST

@@ -1,11 +1,14 @@
-"""Texts as ids, and batches of texts of like length."""
+"""How a network reads texts: as ids, in batches of texts of like length.
+
+So it is a member of a classifier, whose members' logits are added.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -19,6 +22,12 @@ from chargen.text.vocabulary import Vocabulary
 _NO_TEXT = re.compile("[\ud800-\udfff]")
 """Lone surrogates: they have no bytes, and one of them stands for the end of a document."""
 
+ENOUGH = 16
+"""Texts of a batch that keep a matrix product busy."""
+
+LIKE = 0.75
+"""Share of the longest length that a text must have to join a batch that has enough."""
+
 POOL = 32
 """Batches that are sorted by length together: long enough to save padding, short enough to mix."""
 
@@ -26,13 +35,6 @@ POOL = 32
 def readable(text: str) -> str:
     """The text with U+FFFD for what no vocabulary can encode, or takes for something else."""
     return text if text.isascii() else _NO_TEXT.sub("\ufffd", text)
-
-
-ENOUGH = 16
-"""Texts of a batch that keep a matrix product busy."""
-
-LIKE = 0.75
-"""Share of the longest length that a text must have to join a batch that has enough."""
 
 
 BATCH_SIZE = 128
@@ -53,11 +55,22 @@ class TextEncoding:
         start = np.array([self.vocabulary.start_id], ids.dtype)
         return np.concatenate([start, ids[::-1] if self.backward else ids])
 
+    def whole(self, ids: NDArray[Any]) -> NDArray[np.int64]:
+        """At which of these steps each character of the text is whole, and the last of them.
+
+        Bytes of one character go together. Read from the end, a character has all behind it.
+        """
+        text = ids[1:][::-1] if self.backward else ids[1:]
+        count = len(text)
+        byte = self.vocabulary.level == "byte"
+        starts = self.vocabulary.character_starts(text) if byte else np.arange(count)
+        ends: NDArray[np.int64] = np.append(starts, count)
+        return count - ends if self.backward else ends
+
 
 def text_encodings(
     network: ClassifierNetwork, vocabularies: Sequence[Vocabulary]
 ) -> list[TextEncoding]:
-    """How each encoder of a network sees a text."""
     return [
         TextEncoding(vocabulary, encoder.config.direction == "backward")
         for encoder, vocabulary in zip(network.lm_encoders(), vocabularies, strict=True)
@@ -65,13 +78,7 @@ def text_encodings(
 
 
 class EncodedTexts:
-    """Texts as each encoder reads them.
-
-    Parameters
-    ----------
-    texts : iterable of str
-    encodings : sequence of TextEncoding
-    """
+    """Texts as each encoder reads them."""
 
     def __init__(self, texts: Iterable[str], encodings: Sequence[TextEncoding]) -> None:
         self.encodings = list(encodings)
@@ -111,8 +118,7 @@ def shuffled_batches(
     for first in range(0, len(order), batch_size * POOL):
         pool = order[first : first + batch_size * POOL]
         pool = pool[np.argsort(lengths[pool], kind="stable")]
-        cut = [pool[i : i + batch_size].tolist() for i in range(0, len(pool), batch_size)]
-        batches += cut
+        batches += [pool[i : i + batch_size].tolist() for i in range(0, len(pool), batch_size)]
     if len(batches) > 1 and len(batches[-1]) == 1:
         alone = batches.pop()
         batches[-1] += alone
@@ -164,7 +170,73 @@ def pooled_features(
     """What goes into the head of each text: (N, F) float32."""
     network.eval()
     width = network.head.num_features
-    device = network.temperature.device
-    found: NDArray[np.float32]
-    found = read_all(encoded, network.features, width, device, precision).numpy()
-    return found
+    found = read_all(encoded, network.features, width, network.device, precision)
+    return found.numpy()
+
+
+class NetworkMember:
+    """A network as a member of a classifier: texts in, logits out.
+
+    Parameters
+    ----------
+    network : ClassifierNetwork
+    vocabularies : sequence of Vocabulary
+        One an encoder.
+    prior : (C,), optional
+        What its logits are taken relative to; with one, a text none of whose letters an encoder
+        knows gets zeros.
+    precision : {"float32", "bfloat16"}
+    """
+
+    name: ClassVar[str] = "network"
+
+    def __init__(
+        self,
+        network: ClassifierNetwork,
+        vocabularies: Sequence[Vocabulary],
+        prior: Tensor | None = None,
+        precision: str = "float32",
+    ) -> None:
+        self.network = network.eval()
+        self.vocabularies = tuple(vocabularies)
+        self.prior = prior
+        self.precision = precision
+        self.encodings = text_encodings(network, vocabularies)
+
+    def logits(self, texts: Sequence[str]) -> Tensor:
+        """Logits of texts beyond the prior, (N, C) float32, on the CPU: zeros say nothing."""
+        encoded = EncodedTexts(texts, self.encodings)
+        width = self.network.config.num_classes
+        found = read_all(encoded, self.network.logits, width, self.network.device, self.precision)
+        if self.prior is None:
+            return found
+        known = torch.tensor([self._knows(text) for text in texts], dtype=torch.bool)
+        return self._beyond(self.prior, found, known)
+
+    def _beyond(self, prior: Tensor, logits: Tensor, known: Tensor) -> Tensor:
+        """Logits (N, C) less the prior, both calibrated; zeros where nothing is `known` (N,)."""
+        return torch.where(known[:, None], logits - prior / self.network.temperature.cpu(), 0.0)
+
+    def _knows(self, text: str) -> bool:
+        """Whether an encoder knows a letter of it, or there is none."""
+        letters = "".join(dict.fromkeys(filter(str.isalpha, text)))
+        return not letters or any(
+            len(encoding.vocabulary.encode_prompt(letters, "replace")[1]) < len(letters)
+            for encoding in self.encodings
+        )
+
+    @torch.no_grad()
+    def trace(self, text: str) -> Tensor | None:
+        """Those of each beginning of the text, (N + 1, C); None where each is a text of its own."""
+        ids = [encoding.encode(text) for encoding in self.encodings]
+        # Read from the end, every beginning of the text is another text.
+        if any(each.backward for each in self.encodings) or len(set(map(len, ids))) > 1:
+            return None
+        steps = [torch.from_numpy(each.astype(np.int64)).to(self.network.device) for each in ids]
+        found = self.network.trace(steps)[self.encodings[0].whole(ids[0])].cpu()
+        if self.prior is None:
+            return found
+        first = next((i for i, c in enumerate(text) if c.isalpha() and self._knows(c)), len(text))
+        letters = np.cumsum([0, *(c.isalpha() for c in text)])
+        known = torch.from_numpy((np.arange(len(text) + 1) > first) | (letters == 0))
+        return self._beyond(self.prior, found, known)

@@ -16,12 +16,12 @@ from chargen.errors import ChargenError, ConfigError, CorpusError
 from chargen.runtime.device import choose_device
 from chargen.runtime.precision import reading_precision
 from chargen.sentiment import storage
-from chargen.sentiment.batching import BATCH_SYMBOLS
+from chargen.sentiment.batching import BATCH_SYMBOLS, NetworkMember
 from chargen.sentiment.config import ExamplesConfig
 from chargen.sentiment.examples import read_examples
 from chargen.sentiment.explain import Explanation, explain
-from chargen.sentiment.members import Member, NetworkMember
 from chargen.sentiment.ngrams import NgramModel
+from chargen.sentiment.storage import Member
 from chargen.storage import checkpoint
 from chargen.storage.checkpoint import Checkpoint
 from chargen.storage.outputs import save_model
@@ -195,7 +195,9 @@ class Classifier:
             text, with its position.
         """
         found = given_texts(texts)
-        return self._batches(found if cleaned else self._each_cleaned(found), chunk)
+        ready = found if cleaned else self._each_cleaned(found)
+        chunks = iter(lambda: list(islice(ready, chunk)), [])
+        return (self._softmax([each.logits(some) for each in self.members]) for some in chunks)
 
     def _each_cleaned(self, texts: Iterable[str]) -> Iterator[str]:
         for place, text in enumerate(texts):
@@ -203,14 +205,6 @@ class Classifier:
             if not clean.strip():
                 raise CorpusError(f"texts[{place}] is empty: there is nothing to judge")
             yield clean
-
-    def _batches(self, texts: Iterator[str], chunk: int) -> Iterator[NDArray[np.float32]]:
-        while some := list(islice(texts, chunk)):
-            yield self._probabilities(some)
-
-    def _probabilities(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Of texts that are cleaned already."""
-        return self._softmax([member.logits(texts) for member in self.members])
 
     def _softmax(self, logits: Sequence[torch.Tensor]) -> NDArray[np.float32]:
         """Of the sum of what the members say, (N, C) each."""
@@ -244,10 +238,5 @@ class Classifier:
 
     def _prefixes(self, text: str) -> NDArray[np.float32]:
         size = max(1, BATCH_SYMBOLS // (len(text) + 1))
-        ends = range(len(text) + 1)
-        return np.concatenate(
-            [
-                self._probabilities([text[:end] for end in some])
-                for some in (ends[first : first + size] for first in range(0, len(ends), size))
-            ]
-        )
+        texts = (text[:end] for end in range(len(text) + 1))
+        return np.concatenate(list(self.predict_batches(texts, size, cleaned=True)))

@@ -35,33 +35,18 @@ FEW_LABELS = 2000
 
 @dataclass(frozen=True)
 class Row:
-    """What one system came to.
-
-    Attributes
-    ----------
-    model : str
-    accuracy, macro_f1, log_loss, ece : float
-        On the test texts (see `chargen.sentiment.metrics.evaluate`).
-    labels : int or None
-        Labelled texts that it was given, those it validated on among them; None where a trained
-        classifier does not tell.
-    parameters : int
-        Numbers that were learnt; of a probe those of the encoder too.
-    train_seconds : float or None
-        From texts to the finished model, the encoder's own training not counted.
-    texts_per_second : float
-        Of prediction, from texts to probabilities.
-    """
+    """What one system came to."""
 
     model: str
-    accuracy: float
+    accuracy: float  # this and the next three on the test texts, as `metrics.evaluate` has them
     macro_f1: float
     log_loss: float
     ece: float
+    # labelled texts that it was given, also to validate; None where a trained classifier is silent
     labels: int | None
-    parameters: int
-    train_seconds: float | None
-    texts_per_second: float
+    parameters: int  # numbers that were learnt; of a probe those of the encoder too
+    train_seconds: float | None  # from texts to the model, the encoder's own training not counted
+    texts_per_second: float  # of prediction, from texts to probabilities
 
     def __str__(self) -> str:
         return (
@@ -83,10 +68,6 @@ def compare(
         Read for the figures only.
     config : CompareConfig
     reporter : Reporter, optional
-
-    Returns
-    -------
-    list of Row
 
     Raises
     ------
@@ -117,21 +98,10 @@ def compare(
 
 
 def tfidf(texts: Sequence[str], labels: Sequence[str], *, characters: bool, seed: int) -> Any:
-    """Learn TF-IDF with logistic regression.
+    """Learn TF-IDF with logistic regression, a pipeline of scikit-learn's.
 
-    Parameters
-    ----------
-    texts, labels : sequences of str, N
-        Two classes or more.
-    characters : bool
-        Count runs of 2 to 5 characters within words, not words and pairs of words.
-    seed : int
-        Of the folds of cross-validation.
-
-    Returns
-    -------
-    sklearn.pipeline.Pipeline
-        With ``classes_`` and ``predict_proba(texts)``.
+    It counts words and pairs of words, or runs of 2 to 5 characters within words. With few labels
+    cross-validation, whose folds the seed draws, chooses the regularisation.
 
     Raises
     ------

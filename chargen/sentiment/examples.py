@@ -125,12 +125,8 @@ def read_examples(
 def read_texts(path: str, config: ExamplesConfig) -> list[str]:
     """Read texts without labels, leaving out the empty ones.
 
-    Parameters
-    ----------
-    path : str
-        Plain text with a text in each line, a .csv, .tsv, .jsonl or .json file, compressed or not,
-        or a folder of .txt files.
-    config : ExamplesConfig
+    The path is of plain text with a text in each line, of a .csv, .tsv, .jsonl or .json file,
+    compressed or not, or of a folder of .txt files.
 
     Raises
     ------

@@ -11,7 +11,6 @@ verdict on the whole text is another question, which `leave_out` answers.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -46,25 +45,13 @@ _WORD = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
 
 @dataclass(frozen=True)
 class Word:
-    """A word and all that follows it up to the next: only there is it known to be whole.
+    """A word and all that follows it up to the next: only there is it known to be whole."""
 
-    Attributes
-    ----------
-    start, end : int
-        Characters of the text, from `start` up to `end`.
-    text : str
-        The word without the space around it.
-    move : float
-        Sum of the moves of its characters, in nats.
-    left_out : float or None
-        How far the log-odds of the whole text fall without it, in nats (`leave_out`).
-    """
-
-    start: int
+    start: int  # in characters of the text
     end: int
-    text: str
-    move: float
-    left_out: float | None = None
+    text: str  # without the space around it
+    move: float  # sum of the moves of its characters, in nats
+    left_out: float | None = None  # how far the text's log-odds fall without it (`leave_out`)
 
     @property
     def weight(self) -> float:
@@ -213,8 +200,10 @@ def explain(classifier: Classifier, text: str, label: str | None = None) -> Expl
             "give a part of it"
         )
     spans = word_spans(text)
-    if backward:
-        trace = _word_by_word(classifier, text, spans)
+    if backward:  # taken at the end of each word, and held until the next
+        ends = [0, *(end for _, end in spans)]
+        found = classifier.predict_proba((text[:end] for end in ends), cleaned=True)
+        trace = np.repeat(found, np.diff([*ends, len(text) + 1]), axis=0)
     else:
         trace = classifier.trace(text, cleaned=True)
     if label is None:
@@ -231,10 +220,7 @@ def explain(classifier: Classifier, text: str, label: str | None = None) -> Expl
 def leave_out(classifier: Classifier, explanation: Explanation) -> Explanation:
     """Find out what each word does to the verdict on the whole text, by leaving it out.
 
-    Returns
-    -------
-    Explanation
-        Whose words have `left_out` set: above 0 where the word speaks for the label.
+    The words of what is returned have `left_out` set: above 0 where one speaks for the label.
 
     Raises
     ------
@@ -266,21 +252,8 @@ def is_quick(explanation: Explanation) -> bool:
 
 def word_spans(text: str) -> list[tuple[int, int]]:
     """Spans that cover a text, one a word; what comes before the first word belongs to it."""
-    starts = [match.start() for match in _WORD.finditer(text)]
-    if not starts:
-        return [(0, len(text))] if text else []
-    ends = [*starts[1:], len(text)]
-    return list(zip([0, *starts[1:]], ends, strict=True))
-
-
-def _word_by_word(
-    classifier: Classifier, text: str, spans: Sequence[tuple[int, int]]
-) -> NDArray[np.float32]:
-    """The trace, taken at the end of each word and held until the next."""
-    ends = [0, *(end for _, end in spans)]
-    found = classifier.predict_proba((text[:end] for end in ends), cleaned=True)
-    trace: NDArray[np.float32] = np.repeat(found, np.diff([*ends, len(text) + 1]), axis=0)
-    return trace
+    starts = [0, *[match.start() for match in _WORD.finditer(text)][1:]]
+    return list(zip(starts, [*starts[1:], len(text)], strict=True)) if text else []
 
 
 def _log_odds(probabilities: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -5,8 +5,8 @@ How a run begins and goes on; how it learns stands in `learning.py`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +16,7 @@ import torch
 
 from chargen.errors import CheckpointError, ConfigError, CorpusError
 from chargen.lm import storage as lm_storage
+from chargen.lm.config import TrainConfig
 from chargen.lm.model import CharLM
 from chargen.options import extended, split_options
 from chargen.runtime.device import device_of
@@ -29,7 +30,7 @@ from chargen.runtime.precision import (
 )
 from chargen.runtime.seeds import seed_everything
 from chargen.sentiment import metrics, storage
-from chargen.sentiment.adapt import adapt
+from chargen.sentiment.batching import readable
 from chargen.sentiment.config import ExamplesConfig, FinetuneConfig, NetworkConfig
 from chargen.sentiment.examples import Examples, read_examples
 from chargen.sentiment.learning import (
@@ -43,12 +44,12 @@ from chargen.sentiment.learning import (
 from chargen.sentiment.network import ClassifierNetwork
 from chargen.sentiment.ngrams import NgramModel
 from chargen.sentiment.splitting import TrainingTexts, read_training_texts
-from chargen.sentiment.text_classification import Decision, TextClassification
+from chargen.sentiment.text_classification import Decision
 from chargen.storage import checkpoint
 from chargen.storage.directories import real_path
 from chargen.storage.outputs import refuse_to_overwrite, writing_lock
 from chargen.text.vocabulary import Vocabulary
-from chargen.training.loop import Loop
+from chargen.training.continuing import adapt
 from chargen.training.reporting import Log, Reporter, followed
 
 if TYPE_CHECKING:
@@ -117,46 +118,60 @@ def finetune(
     metrics.require("fine-tuning")
     encoders = [encoder] if isinstance(encoder, str | Path) else list(encoder)
     _check_encoders(encoders, out)
-    with ExitStack() as stack:
-        if out is None:
-            directory = Path(stack.enter_context(TemporaryDirectory())) / "classifier"
-        else:
-            directory = Path(out)
-            refuse_to_overwrite(directory, force)
-            stack.enter_context(writing_lock(directory))
-            checkpoint.check_writable(directory)
-        reporter, log = reporter or Reporter(), Log()
-        stack.enter_context(followed(log, tensorboard, directory.name))
+    reporter, log = reporter or Reporter(), Log()
+    with _claimed(out, force) as directory, followed(log, tensorboard, directory.name):
         loaded = [lm_storage.load(path)[:2] for path in encoders]
         examples = data if isinstance(data, Examples) else read_examples(data, reading)
         config = _with_method(config, len(examples), reporter)
-        if tensorboard is not None and config.method == "probe":
+        probed = config.method == "probe"
+        if tensorboard is not None and probed:
             raise ConfigError(
                 "--tensorboard shows steps, and a probe takes none: leave it out, or give "
                 "--method finetune"
             )
         texts = read_training_texts(examples, config, reading, reporter)
         config = _with_budget(config, len(texts.train), reporter)
-        documents: dict[str, Any] = {"encoder": [str(path) for path in encoders]}
-        documents["data"] = [str(data)] if isinstance(data, str | Path) else []
         device = device_of(config)
         precision = _precision(config, device)
+        setup = Setup(
+            directory,
+            texts,
+            config,
+            reading,
+            tuple(vocabulary for _, vocabulary in loaded),
+            precision.name,
+            reporter,
+            log,
+            {
+                "encoder": [str(path) for path in encoders],
+                "data": [str(data)] if isinstance(data, str | Path) else [],
+            },
+        )
         seed_everything(config.seed, config.deterministic)
-        models = _encoders(loaded, config, texts, device, precision, reporter)
+        models = _encoders(setup, [model for model, _ in loaded], device, precision)
         sizes = replace(sizes, num_classes=len(texts.classes))
-        if config.method == "probe":
+        if probed:
             sizes = replace(sizes, detectors=0, head_size=0, head_dropout=0.0)
         classifier = ClassifierNetwork(models, sizes).to(device)
-        vocabularies = tuple(vocabulary for _, vocabulary in loaded)
-        setup = Setup(
-            directory, texts, config, reading, vocabularies, precision.name, reporter, log,
-            documents,
-        )  # fmt: skip
-        if config.method == "probe":
+        if probed:
             run = learn_probe(setup, classifier)
         else:
             run = learn_network(setup, make_loop(setup, classifier))
         return run if out is not None else replace(run, directory=None)
+
+
+@contextmanager
+def _claimed(out: str | Path | None, force: bool) -> Iterator[Path]:
+    """The directory of a run, which nobody else writes to; without `out` one for a while."""
+    if out is None:
+        with TemporaryDirectory() as folder:
+            yield Path(folder) / "classifier"
+        return
+    directory = Path(out)
+    refuse_to_overwrite(directory, force)
+    with writing_lock(directory):
+        checkpoint.check_writable(directory)
+        yield directory
 
 
 def _check_encoders(encoders: Sequence[str | Path], out: str | Path | None) -> None:
@@ -205,35 +220,23 @@ def _precision(config: FinetuneConfig, device: torch.device) -> PrecisionChoice:
 
 
 def _encoders(
-    loaded: Sequence[tuple[CharLM, Vocabulary]],
-    config: FinetuneConfig,
-    texts: TrainingTexts,
-    device: torch.device,
-    precision: PrecisionChoice,
-    reporter: Reporter,
+    setup: Setup, trained: Sequence[CharLM], device: torch.device, precision: PrecisionChoice
 ) -> list[CharLM]:
     """The language models, or fresh ones of their sizes; adapted to the texts where asked for."""
-    _note_unknown(loaded[0][1], texts, reporter)
-    models = [
-        (CharLM(model.config) if config.from_scratch else model).to(device) for model, _ in loaded
-    ]
+    texts, config, reporter = setup.texts, setup.config, setup.reporter
+    _note_unknown(setup.vocabularies[0], texts, reporter)
+    models = [(CharLM(each.config) if config.from_scratch else each).to(device) for each in trained]
     valid = f", {len(texts.valid):,} to validate on" if len(texts.valid) else ""
     reporter.note(
         f"{len(texts.train):,} texts to learn from{valid}, "
         f"{len(texts.classes)} classes; {precision.name}: {precision.reason}"
     )
     if config.adapt is not None:
-        for model, (_, vocabulary) in zip(models, loaded, strict=True):
-            adapt(
-                model,
-                vocabulary,
-                (*texts.train.texts, *texts.unlabelled),
-                config.adapt / len(models),
-                config.seed,
-                precision.name,
-                REFERENCE_FLOPS / precision.seconds_per_step,
-                reporter,
-            )
+        read = [readable(text) for text in (*texts.train.texts, *texts.unlabelled)]
+        budget = TrainConfig(minutes=config.adapt / len(models), seed=config.seed)
+        speed = REFERENCE_FLOPS / precision.seconds_per_step
+        for model, vocabulary in zip(models, setup.vocabularies, strict=True):
+            adapt(model, vocabulary, read, budget, precision.name, speed, reporter)
     return models
 
 
@@ -268,8 +271,7 @@ def resume_finetune(
     directory : path
     data : optional
         The same labelled texts again, where they came from Python and not from a path.
-    reporter : Reporter, optional
-    tensorboard : path, optional
+    reporter, tensorboard : optional
         As for `chargen.finetune`.
     **budget
         `minutes` or `epochs`: the new length of the whole run, what is done counted. A run that
@@ -285,19 +287,18 @@ def resume_finetune(
         Where the labelled texts cannot be read any more, or are others.
     """
     one_process_only("chargen sentiment train")
-    directory = Path(directory)
-    reporter = reporter or Reporter()
-    with writing_lock(directory), ExitStack() as stack:
+    directory, reporter = Path(directory), reporter or Reporter()
+    with writing_lock(directory):
         stored = checkpoint.load(directory, storage.KIND, training=True)
-        document = stored.document("config")
-        if "training/state" not in stored.documents or "data" not in document:
-            raise CheckpointError(f"{directory} holds no training state: it cannot be resumed")
-        config = lm_storage.config_from_json(
-            FinetuneConfig, document.get("finetune"), f"{directory}: config.json"
-        )
-        longer = extended(config, budget)
-        setup, loop = _as_it_was(directory, stored, config, data, reporter)
-        if any(value is not None for value in budget.values()):
+        setup, network = _as_it_was(directory, stored, data, reporter)
+        longer = extended(setup.config, budget)
+        best = storage.weights_of(network)
+        network.to(device_of(setup.config))
+        seed_everything(setup.config.seed, setup.config.deterministic)
+        with lm_storage.fitting(directory):
+            loop = make_loop(setup, network)
+            loop.restore(_state(stored), stored.folder("training"), best)
+        if longer is not setup.config:
             loop.take_budget(longer)
         if loop.finished:
             reporter.note(f"{directory} has used its budget: nothing is left to do")
@@ -305,35 +306,31 @@ def resume_finetune(
             return concluded(setup, loop)
         if loop.best:  # a run that ends is calibrated, and one that goes on is so at its end
             loop.best["temperature"] = torch.ones(())
-        first_step = loop.progress.step + 1
-        stack.enter_context(followed(loop.log, tensorboard, directory.name, first_step))
-        reporter.note(f"going on from step {loop.progress.step}")
-        return learn_network(setup, loop)
+        step = loop.progress.step
+        reporter.note(f"going on from step {step}")
+        with followed(loop.log, tensorboard, directory.name, step + 1):
+            return learn_network(setup, loop)
 
 
 def _as_it_was(
-    directory: Path,
-    stored: checkpoint.Checkpoint,
-    config: FinetuneConfig,
-    data: Any,
-    reporter: Reporter,
-) -> tuple[Setup, Loop[TextClassification]]:
-    """The loop where it was saved, and the rest of the run.
+    directory: Path, stored: checkpoint.Checkpoint, data: Any, reporter: Reporter
+) -> tuple[Setup, ClassifierNetwork]:
+    """What was known of a run, with its texts read again, and its network.
 
     Raises
     ------
-    CorpusError
-        Where the texts of the run cannot be read any more, or are others.
+    CheckpointError, CorpusError
     """
-    document = stored.document("config")
-    reading = lm_storage.config_from_json(
-        ExamplesConfig, document.get("examples"), f"{directory}: config.json"
-    )
+    document, where = stored.document("config"), f"{directory}: config.json"
+    if "training/state" not in stored.documents or "data" not in document:
+        raise CheckpointError(f"{directory} holds no training state: it cannot be resumed")
+    config = lm_storage.config_from_json(FinetuneConfig, document.get("finetune"), where)
+    reading = lm_storage.config_from_json(ExamplesConfig, document.get("examples"), where)
     with lm_storage.fitting(directory):
-        state = _state(stored)
+        log = Log(checkpoint.read_metrics(directory, _state(stored)["progress"]["step"]))
         documents = {name: document[name] for name in ("encoder", "data")}
-        log = Log(checkpoint.read_metrics(directory, state["progress"]["step"]))
         saved = [str(name) for name in document["data"]]
+        precision = document["precision"]
     if data is None and not saved:
         raise CorpusError(
             f"the labelled texts of {directory} came from Python and are not kept: go on with "
@@ -347,21 +344,14 @@ def _as_it_was(
             f"the labelled texts of {directory}{name} have changed since: "
             "a run can only go on with the same texts"
         )
-    voting = storage.NETWORK in stored.tensors
+    unused = storage.NETWORK not in stored.tensors
     network, vocabularies = storage.unpack_network(
-        stored, storage.NETWORK if voting else storage.UNUSED
+        stored, storage.UNUSED if unused else storage.NETWORK
     )
-    best = storage.weights_of(network)
-    network.to(device_of(config))
-    seed_everything(config.seed, config.deterministic)
-    with lm_storage.fitting(directory):
-        setup = Setup(
-            directory, texts, config, reading, vocabularies, document["precision"], reporter, log,
-            documents,
-        )  # fmt: skip
-        loop = make_loop(setup, network)
-        loop.restore(state, stored.folder("training"), best)
-    return setup, loop
+    setup = Setup(
+        directory, texts, config, reading, vocabularies, precision, reporter, log, documents
+    )
+    return setup, network
 
 
 def _decided(stored: checkpoint.Checkpoint) -> Decision | None:

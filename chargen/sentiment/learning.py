@@ -1,4 +1,4 @@
-"""From texts, labels and encoders to a classifier on disk: who learns, who votes, what is kept.
+"""How a classifier learns: who learns, who votes, what is kept.
 
 Where the encoder is frozen, all members are regressions on features that are computed once, and
 cross-validation on the labels decides who votes. A network that is fine-tuned learns only once: the
@@ -22,29 +22,27 @@ from torch import Tensor, nn
 from chargen.runtime.device import versions
 from chargen.runtime.signals import stopping_softly
 from chargen.sentiment import metrics, storage
-from chargen.sentiment.batching import EncodedTexts, pooled_features, text_encodings
+from chargen.sentiment.batching import (
+    EncodedTexts,
+    NetworkMember,
+    pooled_features,
+    text_encodings,
+)
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.config import ExamplesConfig, FinetuneConfig
 from chargen.sentiment.examples import Examples
-from chargen.sentiment.members import Member, NetworkMember
 from chargen.sentiment.network import LIMIT, ClassifierNetwork
 from chargen.sentiment.ngrams import Ngrams
-from chargen.sentiment.regression import (
-    PROBE_STRENGTHS,
-    USUAL_STRENGTH,
-    Labels,
-    Linear,
-    Regression,
-    fold_numbers,
-)
-from chargen.sentiment.splitting import TrainingTexts
+from chargen.sentiment.regression import Linear, Regression, Targets
+from chargen.sentiment.splitting import TrainingTexts, fold_numbers
+from chargen.sentiment.storage import Member
 from chargen.sentiment.text_classification import (
     Decision,
-    Labelled,
     LabelledProgress,
+    LabelledTexts,
     TextClassification,
 )
-from chargen.sentiment.voting import Vote, weigh
+from chargen.sentiment.voting import weigh
 from chargen.storage import checkpoint
 from chargen.text.vocabulary import Vocabulary
 from chargen.training.loop import Loop
@@ -52,6 +50,12 @@ from chargen.training.reporting import Log, Reporter
 
 MOST_NGRAM_TEXTS = 20_000
 """Texts that n-grams are counted in, unless more are labelled: some 30 KB of memory each."""
+
+PROBE_STRENGTHS = tuple(2.0**power for power in range(-12, 5, 2))
+"""Inverse strengths of regularisation that a probe tries."""
+
+USUAL_STRENGTH = 2.0**-4
+"""Where nothing can be held out to try any."""
 
 NETWORK = "network"
 
@@ -89,50 +93,26 @@ class FinetuneRun:
 
 @dataclass(frozen=True)
 class Setup:
-    """What is known of a run before it learns.
+    """What is known of a run before it learns."""
 
-    Attributes
-    ----------
-    directory : Path
-        Where the checkpoint goes.
-    texts : TrainingTexts
-    config : FinetuneConfig
-    reading : ExamplesConfig
-    vocabularies : tuple of Vocabulary
-        One an encoder.
-    precision : {"float32", "bfloat16"}
-    reporter : Reporter
-    log : Log
-        Of what was done before, and then of all.
-    documents : dict
-        What the checkpoint says of "encoder" and, where it is on disk, "data".
-    """
-
-    directory: Path
+    directory: Path  # where the checkpoint goes
     texts: TrainingTexts
     config: FinetuneConfig
     reading: ExamplesConfig
-    vocabularies: tuple[Vocabulary, ...]
+    vocabularies: tuple[Vocabulary, ...]  # one an encoder
     precision: str
     reporter: Reporter
-    log: Log
-    documents: dict[str, Any]
+    log: Log  # of what was done before, and then of all
+    documents: dict[str, Any]  # what the checkpoint says of "encoder" and, on disk, "data"
 
-    def labels(self, examples: Examples) -> Labels:
+    def targets(self, examples: Examples) -> Targets:
         """Of training or validation texts, each class weighed as in training."""
-        targets, classes = self.texts.indices(examples).numpy(), len(self.texts.classes)
-        weights = np.ones(len(targets), np.float32)
-        if self.config.class_weights:  # the inverse of the share of the class, 1 on average
-            learnt = self.texts.indices(self.texts.train).numpy()
-            counts = np.bincount(learnt, minlength=classes).clip(1)
-            weights = (len(learnt) / (classes * counts[targets])).astype(np.float32)
-        return Labels(targets, weights, classes)
+        return self.texts.targets(examples, self.config.class_weights)
 
-    def ngrams(self) -> Ngrams | None:
-        """N-grams of the training texts, where they are to be counted."""
+    def ngrams(self, texts: tuple[str, ...]) -> Ngrams | None:
+        """N-grams of labelled texts, where they are to be counted, with the unlabelled ones."""
         if not self.config.ngrams:
             return None
-        texts = self.texts.train.texts
         unlabelled = self.texts.unlabelled[: max(0, MOST_NGRAM_TEXTS - len(texts))]
         found = Ngrams(texts, unlabelled, self.config.seed)
         more = f" and {len(unlabelled):,} unlabelled" if unlabelled else ""
@@ -146,6 +126,64 @@ class Setup:
         found = metrics.evaluate(examples.labels, probabilities, self.texts.classes)
         return {f"valid_{name}": found[name] for name in ("accuracy", "macro_f1", "log_loss")}
 
+    def weighed(
+        self,
+        evidence: Mapping[str, NDArray[np.float64]],
+        targets: Targets,
+        examples: Examples,
+        prior: NDArray[np.float64],
+    ) -> tuple[dict[str, float], dict[str, Any]]:
+        """The factor of each member by its evidence on examples, and the figures of the whole."""
+        vote = weigh(evidence, targets, examples.texts, prior, self.config.seed)
+        for sentence in vote.sentences():
+            self.reporter.note(sentence)
+        chances = torch.from_numpy(vote.logits).softmax(-1).numpy()
+        return vote.factors, self.figures(examples, chances) | {"votes": vote.to_dict()}
+
+    def alike(self, names: Collection[str], why: str) -> dict[str, float]:
+        """Factors where there is nothing to decide by: of the mean of the members' logits."""
+        if len(names) > 1:
+            self.reporter.note(f"{why} to find out who helps: all members count alike")
+        return dict.fromkeys(names, 1 / len(names))
+
+    def packed(
+        self, members: list[Member], prior: Tensor | None, progress: LabelledProgress,
+        config: FinetuneConfig, finished: bool,
+    ) -> checkpoint.Checkpoint:  # fmt: skip
+        """A checkpoint of these members that says how they came about."""
+        stored = storage.pack(members, self.texts.classes, self.reading.clean, prior)
+        stored.documents["config"] |= self.documents | {
+            "finetune": asdict(config),
+            "examples": asdict(self.reading),
+            "precision": self.precision,
+            "digest": self.texts.digest,
+            "results": {
+                "steps": progress.step,
+                "seconds": progress.seconds,
+                "labels_used": len(self.texts.train),
+                "finished": finished,
+                **progress.best,
+            },
+            "versions": versions(),
+        }
+        return stored
+
+    def outcome(
+        self, members: list[Member], prior: Tensor | None, progress: LabelledProgress,
+        finished: bool,
+    ) -> FinetuneRun:  # fmt: skip
+        """What a run came to whose members these are."""
+        classifier = Classifier(members, self.texts.classes, self.reading.clean, prior)
+        valid = {
+            name.removeprefix("valid_"): value
+            for name, value in progress.best.items()
+            if name.startswith("valid_")
+        }
+        return FinetuneRun(
+            self.directory, classifier, len(self.texts.train), progress.step, progress.seconds,
+            valid, finished,
+        )  # fmt: skip
+
 
 # ---------------------------------------------------------------- a frozen encoder
 
@@ -153,71 +191,62 @@ class Setup:
 def learn_probe(setup: Setup, network: ClassifierNetwork) -> FinetuneRun:
     """Fit regressions on what the network's encoders hold and on n-grams, weigh them, and save.
 
-    Parameters
-    ----------
-    setup : Setup
-    network : ClassifierNetwork
-        Without detectors and hidden layer (see `fill_head`).
+    The network is without detectors and hidden layer (see `fill_head`).
     """
     began, config, texts = time.perf_counter(), setup.config, setup.texts
-    labels = setup.labels(texts.train)
+    targets = setup.targets(texts.train)
+    prior = targets.prior
     encoded = EncodedTexts(texts.train.texts, text_encodings(network, setup.vocabularies))
     features = pooled_features(network, encoded, setup.precision)
     scaled = standardise(network, features)
-    ngrams = setup.ngrams()
+    ngrams = setup.ngrams(texts.train.texts)
     probe = Regression(scaled, PROBE_STRENGTHS, config.penalty, config.seed)
     regressions = {NETWORK: probe} | (ngrams.regressions if ngrams else {})
-    factors, strengths, figures = _cross_validated(setup, labels, regressions)
-    prior = labels.prior
+    factors, strengths, figures = _cross_validated(setup, targets, regressions)
     fitted = {
-        name: regressions[name].fit(labels, strengths[name]) for name in factors if factors[name]
+        name: regressions[name].fit(targets, strengths[name]) for name in factors if factors[name]
     }
     members: list[Member] = []
     offset = torch.tensor(prior, dtype=torch.float32)
     if NETWORK in fitted:
-        setup.reporter.note(_described(fitted[NETWORK], config.penalty))
+        weights = fitted[NETWORK].weights
+        setup.reporter.note(
+            f"logistic regression ({config.penalty}) on {weights.shape[1]} features of the frozen "
+            f"encoder, {int((np.abs(weights[-1]) > 1e-12).sum())} of them used"
+        )
         fill_head(network, fitted[NETWORK])
         network.temperature.fill_(1 / factors[NETWORK])
         members.append(NetworkMember(network, setup.vocabularies, offset, setup.precision))
     if ngrams:
         weighed = {name: each.weighed(factors[name], prior) for name, each in fitted.items()}
         members += ngrams.models(weighed)
-    classifier = Classifier(members, texts.classes, setup.reading.clean, offset)
     if texts.valid.texts:
+        classifier = Classifier(members, texts.classes, setup.reading.clean, offset)
         chances = classifier.predict_proba(texts.valid.texts, cleaned=True)
         figures |= setup.figures(texts.valid, chances)
     progress = LabelledProgress(seconds=time.perf_counter() - began, best=figures)
-    stored = storage.pack(members, texts.classes, setup.reading.clean, offset)
-    _describe(setup, stored, progress, config, True)
-    checkpoint.save(setup.directory, stored)
-    return _run(setup, classifier, progress, True)
+    checkpoint.save(setup.directory, setup.packed(members, offset, progress, config, True))
+    return setup.outcome(members, offset, progress, True)
 
 
 def _cross_validated(
-    setup: Setup, labels: Labels, regressions: Mapping[str, Regression]
+    setup: Setup, targets: Targets, regressions: Mapping[str, Regression]
 ) -> tuple[dict[str, float], dict[str, float], dict[str, Any]]:
     """Factor and strength of each regression, and the figures of the whole."""
-    train, seed = setup.texts.train, setup.config.seed
-    folds = fold_numbers(train.texts, labels, seed)
+    folds = fold_numbers(setup.texts.train.texts, targets, setup.config.seed)
     held = np.flatnonzero(folds >= 0)
-    if len(np.unique(labels.targets[held])) < 2:
-        setup.reporter.note(
-            "there are too few labels to find out who helps: all members count alike"
-        )
+    if len(np.unique(targets.classes[held])) < 2:
         strengths = {name: each.strengths[0] for name, each in regressions.items()}
-        return _alike(regressions), strengths | {NETWORK: USUAL_STRENGTH}, {}
+        factors = setup.alike(regressions, "there are too few labels")
+        return factors, strengths | {NETWORK: USUAL_STRENGTH}, {}
     setup.reporter.note(
         f"{folds.max() + 1}-fold cross-validation on {len(held):,} labelled texts decides who votes"
     )
-    found = {name: each.out_of_fold(labels, folds) for name, each in regressions.items()}
-    rest = Labels(labels.targets[held], labels.weights[held], labels.num_classes)
-    some = train.select(held.tolist())
-    prior = labels.prior
+    found = {name: each.out_of_fold(targets, folds) for name, each in regressions.items()}
     evidence = {name: said[held] for name, (said, _) in found.items()}
-    vote = _weighed(setup, evidence, rest, some, prior)
-    figures = setup.figures(some, torch.from_numpy(vote.logits).softmax(-1).numpy())
-    strengths = {name: strength for name, (_, strength) in found.items()}
-    return vote.factors, strengths, figures | {"votes": vote.to_dict()}
+    some = setup.texts.train.select(held.tolist())
+    factors, figures = setup.weighed(evidence, targets.at(held), some, targets.prior)
+    return factors, {name: strength for name, (_, strength) in found.items()}, figures
 
 
 def standardise(network: ClassifierNetwork, features: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -245,14 +274,6 @@ def fill_head(network: ClassifierNetwork, linear: Linear) -> None:
     last.bias.copy_(torch.from_numpy(linear.biases))
 
 
-def _described(linear: Linear, penalty: str) -> str:
-    used = int((np.abs(linear.weights[-1]) > 1e-12).sum())
-    return (
-        f"logistic regression ({penalty}) on {linear.weights.shape[1]} features of the frozen "
-        f"encoder, {used} of them used"
-    )
-
-
 # ---------------------------------------------------------------- a fine-tuned network
 
 
@@ -260,11 +281,11 @@ def make_loop(setup: Setup, network: ClassifierNetwork) -> Loop[TextClassificati
     """A loop over the network, whose checkpoints go to the run's directory."""
     encodings = text_encodings(network, setup.vocabularies)
 
-    def part(examples: Examples) -> Labelled:
-        labels = setup.labels(examples)
-        targets = nn.functional.one_hot(torch.from_numpy(labels.targets), labels.num_classes)
+    def part(examples: Examples) -> LabelledTexts:
+        targets = setup.targets(examples)
         encoded = EncodedTexts(examples.texts, encodings)
-        return Labelled(encoded, targets.float(), torch.from_numpy(labels.weights))
+        classes, weights = torch.from_numpy(targets.classes), torch.from_numpy(targets.weights)
+        return LabelledTexts(encoded, classes, weights)
 
     task = TextClassification(
         network,
@@ -298,47 +319,43 @@ def concluded(setup: Setup, loop: Loop[TextClassification]) -> FinetuneRun:
     """What a run came to that has ended, or was stopped."""
     task = loop.task
     if loop.best:
-        storage.load_weights(task.model, loop.best)
-    members, prior = _members(setup, task)
-    classifier = Classifier(members, setup.texts.classes, setup.reading.clean, prior)
-    return _run(setup, classifier, task.progress, loop.finished)
+        task.model.load_state_dict(loop.best, strict=False)
+    return setup.outcome(*_members(setup, task), task.progress, loop.finished)
 
 
 def _decide(setup: Setup, logits: Tensor) -> Decision:
-    """Weigh the network, whose logits (N, C) of the validation texts are given, and n-grams."""
-    texts = setup.texts
-    train, valid = setup.labels(texts.train), setup.labels(texts.valid)
-    prior = train.prior
-    ngrams = setup.ngrams()
-    fitted: dict[str, Linear] = {}
-    evidence = {NETWORK: logits.double().numpy() - prior}
-    if ngrams is not None:
-        for name, regression in ngrams.regressions.items():
-            fitted[name] = regression.fit(train, regression.strengths[0]).weighed(1.0, prior)
-            (model,) = ngrams.models({name: fitted[name]})
-            evidence[name] = model.logits(texts.valid.texts).double().numpy()
-    if texts.valid.texts:
-        vote = _weighed(setup, evidence, valid, texts.valid, prior)
-        factors = vote.factors
-        chances = torch.from_numpy(vote.logits).softmax(-1).numpy()
-        figures = setup.figures(texts.valid, chances) | {"votes": vote.to_dict()}
+    """Weigh the network, whose logits (N, C) of the validation texts are given, and n-grams.
+
+    What was held back of the labelled texts has done its part then: n-grams learn from it too.
+    """
+    texts, held = setup.texts, setup.texts.valid
+    learnt = np.arange(len(texts.train))
+    prior = setup.targets(texts.train).prior
+    both = texts.labelled
+    targets = setup.targets(both)
+    ngrams = setup.ngrams(both.texts)
+    regressions = ngrams.regressions if ngrams else {}
+    if held.texts:
+        evidence = {NETWORK: logits.double().numpy() - prior}
+        for name, each in regressions.items():
+            linear = each.fit(targets, each.strengths[0], learnt)
+            evidence[name] = linear.evidence(each.features[len(learnt) :], prior)
+        factors, figures = setup.weighed(evidence, setup.targets(held), held, prior)
     else:
-        factors, figures = _alike(evidence), {}
-        if ngrams is not None:
-            setup.reporter.note(
-                "there are no validation texts to find out who helps: all members count alike"
-            )
+        names = [NETWORK, *regressions]
+        factors, figures = setup.alike(names, "there are no validation texts"), {}
+    rows = slice(None) if setup.config.valid is None else learnt
     weighed = {
-        name: each.weighed(factors[name], np.zeros(len(prior)))
-        for name, each in fitted.items()
+        name: each.fit(targets, each.strengths[0], rows).weighed(factors[name], prior)
+        for name, each in regressions.items()
         if factors[name]
     }
-    models = ngrams.models(weighed) if ngrams is not None else []
+    models = ngrams.models(weighed) if ngrams else []
     return Decision(factors[NETWORK], models, torch.tensor(prior, dtype=torch.float32), figures)
 
 
 def _members(setup: Setup, task: TextClassification) -> tuple[list[Member], Tensor | None]:
-    """Who votes; until that is decided, the network alone."""
+    """Who votes, and their prior; until that is decided, the network alone."""
     decision = task.decision
     prior = None if decision is None else decision.prior
     members: list[Member] = []
@@ -350,75 +367,10 @@ def _members(setup: Setup, task: TextClassification) -> tuple[list[Member], Tens
 def _save(setup: Setup, loop: Loop[TextClassification]) -> None:
     task = loop.task
     members, prior = _members(setup, task)
-    stored = storage.pack(members, setup.texts.classes, setup.reading.clean, prior)
+    stored = setup.packed(members, prior, task.progress, task.config, loop.finished)
     weights = loop.best or storage.weights_of(task.model)
     unused = not any(isinstance(member, NetworkMember) for member in members)
     name = storage.UNUSED if unused else storage.NETWORK
     storage.keep_network(stored, task.model, weights, setup.vocabularies, name)
-    _describe(setup, stored, task.progress, task.config, loop.finished)
     stored.keep_training(*loop.state())
     checkpoint.save(setup.directory, stored, metrics=setup.log.lines)
-
-
-# ---------------------------------------------------------------- both
-
-
-def _weighed(
-    setup: Setup,
-    evidence: Mapping[str, NDArray[np.float64]],
-    labels: Labels,
-    examples: Examples,
-    prior: NDArray[np.float64],
-) -> Vote:
-    vote = weigh(evidence, labels, examples.texts, prior, setup.config.seed)
-    for sentence in vote.sentences():
-        setup.reporter.note(sentence)
-    return vote
-
-
-def _alike(names: Collection[str]) -> dict[str, float]:
-    """Factors where there is nothing to decide by: of the mean of the members' logits."""
-    return dict.fromkeys(names, 1 / len(names))
-
-
-def _describe(
-    setup: Setup,
-    stored: checkpoint.Checkpoint,
-    progress: LabelledProgress,
-    config: FinetuneConfig,
-    finished: bool,
-) -> None:
-    """Write into a checkpoint how it came about."""
-    stored.documents["config"] |= setup.documents | {
-        "finetune": asdict(config),
-        "examples": asdict(setup.reading),
-        "precision": setup.precision,
-        "digest": setup.texts.digest,
-        "results": {
-            "steps": progress.step,
-            "seconds": progress.seconds,
-            "labels_used": len(setup.texts.train),
-            "finished": finished,
-            **progress.best,
-        },
-        "versions": versions(),
-    }
-
-
-def _run(
-    setup: Setup, classifier: Classifier, progress: LabelledProgress, finished: bool
-) -> FinetuneRun:
-    valid = {
-        name.removeprefix("valid_"): value
-        for name, value in progress.best.items()
-        if name.startswith("valid_")
-    }
-    return FinetuneRun(
-        setup.directory,
-        classifier,
-        len(setup.texts.train),
-        progress.step,
-        progress.seconds,
-        valid,
-        finished,
-    )

@@ -34,18 +34,11 @@ MOST_SCALE, MOST_SHIFT = 3.0, 5.0
 
 @dataclass(frozen=True)
 class EncoderInput:
-    """What one encoder reads of a batch.
+    """What one encoder reads of a batch."""
 
-    Attributes
-    ----------
-    ids : (T, B) int64
-        Each text after the start symbol, in the encoder's direction, padded at the end.
-    lengths : (B,) int64
-        True steps, the start symbol counted.
-    """
-
+    # (T, B) int64: each text after the start symbol, in the encoder's direction, padded at the end
     ids: Tensor
-    lengths: Tensor
+    lengths: Tensor  # (B,) int64: true steps, the start symbol counted
 
 
 class BatchRenorm(nn.BatchNorm1d):
@@ -109,12 +102,6 @@ class Head(nn.Sequential):
 
     Batch (re)normalisation comes first, because the scales of the features
     differ by orders of magnitude; layer normalisation would keep that difference.
-
-    Parameters
-    ----------
-    features : int
-        F.
-    config : NetworkConfig
     """
 
     def __init__(self, features: int, config: NetworkConfig) -> None:
@@ -173,26 +160,16 @@ class ClassifierNetwork(nn.Module):
     def forward(
         self, inputs: Sequence[EncoderInput], gradient_steps: int = 0, lm_loss: bool = False
     ) -> tuple[Tensor, Tensor | None]:
-        """Classify a batch.
+        """Logits (B, C) of a batch, an input an encoder; and a loss (), nats a symbol, or None.
 
-        Parameters
-        ----------
-        inputs : sequence of EncoderInput
-            One an encoder.
-        gradient_steps : int
-            Steps at the end of the batch through which gradients flow; what comes before is read
-            in windows of `WINDOW` steps whose state is carried, so that memory does not grow with
-            the texts (truncated BPTT for classification; Howard & Ruder 2018).
-        lm_loss : bool
-            Also measure how well those steps are predicted.
-
-        Returns
-        -------
-        logits : (B, C)
-        lm_loss : (), nats a symbol, or None
+        Gradients flow through that many steps at its end. What comes before is read in windows of
+        `WINDOW` steps whose state is carried, so that memory does not grow with the texts
+        (truncated BPTT for classification; Howard & Ruder 2018). The loss tells how well those
+        steps are predicted.
         """
-        features, losses = self._features(inputs, gradient_steps, lm_loss)
-        logits: Tensor = self.head(features)
+        pooled = [self._read(i, each, gradient_steps, lm_loss) for i, each in enumerate(inputs)]
+        losses = [loss for _, loss in pooled if loss is not None]
+        logits: Tensor = self.head(torch.cat([features for features, _ in pooled], -1))
         return logits / self.temperature, torch.stack(losses).mean() if losses else None
 
     def logits(self, inputs: Sequence[EncoderInput]) -> Tensor:
@@ -202,16 +179,12 @@ class ClassifierNetwork(nn.Module):
 
     def features(self, inputs: Sequence[EncoderInput]) -> Tensor:
         """What goes into the head: (B, F) float32."""
-        return self._features(inputs, 0, False)[0]
+        return torch.cat([self._read(i, each, 0, False)[0] for i, each in enumerate(inputs)], -1)
 
-    def _features(
-        self, inputs: Sequence[EncoderInput], gradient_steps: int, lm_loss: bool
-    ) -> tuple[Tensor, list[Tensor]]:
-        pooled = [
-            self._read(index, given, gradient_steps, lm_loss) for index, given in enumerate(inputs)
-        ]
-        losses = [loss for _, loss in pooled if loss is not None]
-        return torch.cat([features for features, _ in pooled], -1), losses
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.temperature.device
 
     def lm_encoders(self) -> list[CharLM]:
         """The encoders, as the language models that they are."""

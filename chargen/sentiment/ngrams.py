@@ -39,7 +39,7 @@ WORD_STRENGTH = 1.0
 """That of words, whose features are log count ratios."""
 
 LATENT = 50
-"""Directions of latent semantic analysis (K)."""
+"""Components of latent semantic analysis (K)."""
 
 LATENT_STRENGTH = 1.0
 """Inverse strength of the regularisation along them; the widest has a standard deviation of 1."""
@@ -55,26 +55,13 @@ Floats = NDArray[np.float32]
 
 
 class NgramModel(ABC):
-    """Features of hashed n-grams, times weights.
+    """Features of hashed n-grams, times weights (C, F), plus biases (C,), all float32.
 
-    Parameters
-    ----------
-    weights : (C, F) float32
-    biases : (C,) float32
-    idf : (F,) float32, optional
-        Squared inverse document frequency of each bucket; only of `CharacterNgrams`.
-    abstains : bool
-        Whether a text without a single n-gram that has a weight gets zeros, not the biases.
-
-    Attributes
-    ----------
-    name : str
-        Of its file in a checkpoint.
-    weights, biases, idf, abstains
-        As given.
+    Only `CharacterNgrams` have idf (F,), squared inverse document frequencies of buckets. With
+    `abstains` a text without a single n-gram that has a weight gets zeros, not the biases.
     """
 
-    name: ClassVar[str]
+    name: ClassVar[str]  # of its file in a checkpoint
     has_idf: ClassVar[bool]
 
     def __init__(
@@ -90,7 +77,6 @@ class NgramModel(ABC):
         """Buckets of a text's n-grams, each once, and their values."""
 
     def logits(self, texts: Sequence[str]) -> Tensor:
-        """(N, C) float32."""
         rows = torch.empty(len(texts), len(self.biases))
         for row, text in zip(rows, texts, strict=True):
             indices, values = self.features(text)
@@ -99,8 +85,7 @@ class NgramModel(ABC):
             row[:] = torch.from_numpy(weights @ values + self.biases) if known else 0.0
         return rows
 
-    def trace(self, text: str) -> Tensor:
-        """(len(text) + 1, C): of each beginning of the text, or each k-th one of a long text."""
+    def trace(self, text: str) -> Tensor:  # of a long text, at each k-th character
         ends = np.arange(len(text) + 1)
         stride = 1 + len(text) // TRACED
         looked_at = np.append(ends[:-1:stride], len(text))
@@ -108,7 +93,6 @@ class NgramModel(ABC):
         return found[torch.from_numpy(np.searchsorted(looked_at, ends, "right") - 1)]
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """For a checkpoint."""
         parts = {"weights": self.weights, "biases": self.biases}
         if self.idf is not None:
             parts["idf"] = self.idf
@@ -172,18 +156,18 @@ MODELS: tuple[type[NgramModel], ...] = (CharacterNgrams, WordNgrams)
 class Ngrams:
     """N-grams of labelled texts, counted once, for regressions on any part of them.
 
-    Latent semantic analysis (Deerwester et al. 1990) finds the `LATENT` directions along which all
+    Latent semantic analysis (Deerwester et al. 1990) finds the `LATENT` components along which all
     texts differ most. A word that no labelled text has lies along them too, where it goes with
-    words that they have; and few labels suffice for few directions. Words are weighed by their
+    words that they have; and few labels suffice for few components. Words are weighed by their
     log count ratios (Wang & Manning 2012, https://aclanthology.org/P12-2018).
 
     Parameters
     ----------
     texts : sequence of str, N
     unlabelled : sequence of str
-        They say how common each n-gram is, and give the directions.
+        They say how common each n-gram is, and give the components.
     seed : int
-        Of the random projection that finds the directions.
+        Of the random projection that finds the components.
 
     Attributes
     ----------
@@ -212,12 +196,11 @@ class Ngrams:
         count = len(texts)
         if unlabelled:
             matrix, self._all = _sparse(rows)
-            # (K, F') and the texts' places along them
-            _, _, directions = randomized_svd(
+            _, _, components = randomized_svd(  # (K, F')
                 matrix, min(LATENT, count), n_iter=2, random_state=seed
             )
-            self._directions = directions / (matrix @ directions.T).std(0).max()
-            latent = (matrix[:count] @ self._directions.T).astype(np.float32)
+            self._components = components / (matrix @ components.T).std(0).max()
+            latent = (matrix[:count] @ self._components.T).astype(np.float32)
         characters, self._characters = _sparse(rows[:count])
         buckets = [np.unique(_word_buckets(text)) for text in texts]
         words, self._words = _sparse([(each, np.ones(len(each), np.float32)) for each in buckets])
@@ -239,14 +222,14 @@ class Ngrams:
             tables.append(_table(linear.weights, self._characters))
             biases.append(linear.biases)
         if (linear := fitted.get("latent features")) is not None:
-            tables.append(_table(linear.weights @ self._directions, self._all))
+            tables.append(_table(linear.weights @ self._components, self._all))
             biases.append(linear.biases)
         if tables:
-            found.append(
-                CharacterNgrams(sum(tables[1:], tables[0]), _single(sum(biases)), self.idf)
-            )
+            table, bias = sum(tables[1:], tables[0]), np.asarray(sum(biases), np.float32)
+            found.append(CharacterNgrams(table, bias, self.idf))
         if (linear := fitted.get("word n-grams")) is not None:
-            found.append(WordNgrams(_table(linear.weights, self._words), _single(linear.biases)))
+            weights = _table(linear.weights, self._words)
+            found.append(WordNgrams(weights, np.asarray(linear.biases, np.float32)))
         return found
 
 
@@ -262,10 +245,6 @@ def _sparse(rows: Sequence[tuple[NDArray[np.int32], Floats]]) -> tuple[Any, NDAr
     return scipy.sparse.csr_matrix((values, columns, ends), shape=shape), buckets
 
 
-def _single(biases: Any) -> Floats:
-    return np.asarray(biases, np.float32)
-
-
 def _table(weights: NDArray[Any], buckets: NDArray[np.int32]) -> Floats:
     """Weights (C, F') of some buckets among those of all, (C, F)."""
     table = np.zeros((len(weights), 1 << BITS), np.float32)
@@ -277,7 +256,9 @@ def _table(weights: NDArray[Any], buckets: NDArray[np.int32]) -> Floats:
 
 
 def _character_counts(text: str) -> tuple[NDArray[np.int32], Floats]:
-    found, counts = np.unique(_character_buckets(text), return_counts=True)
+    """Buckets of the text's n-grams, in lower case, spaces as one, and how often each occurs."""
+    buckets = _buckets(code_points(f" {' '.join(text.lower().split())} "), *CHARACTERS)
+    found, counts = np.unique(buckets, return_counts=True)
     return found, counts.astype(np.float32)
 
 
@@ -286,11 +267,6 @@ def _tf_idf(indices: NDArray[np.int32], counts: Floats, idf: Floats) -> Floats:
     length = np.float32(np.linalg.norm(values))
     scaled: Floats = values / length if length else values
     return scaled
-
-
-def _character_buckets(text: str) -> NDArray[np.int32]:
-    """The bucket of every n-gram of the text, in lower case, spaces as one."""
-    return _buckets(code_points(f" {' '.join(text.lower().split())} "), *CHARACTERS)
 
 
 def _word_buckets(text: str) -> NDArray[np.int32]:

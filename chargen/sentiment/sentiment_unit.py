@@ -7,7 +7,7 @@ the others best (https://arxiv.org/abs/1704.01444).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from chargen.errors import ConfigError, CorpusError
-from chargen.lm.model import CharLM
 from chargen.plotting.painting import scale_end, step_of
-from chargen.sentiment.batching import EncodedTexts, TextEncoding, pooled_features
-from chargen.sentiment.config import NetworkConfig
-from chargen.sentiment.network import ClassifierNetwork
+from chargen.sentiment.batching import EncodedTexts, NetworkMember, pooled_features
 
 POOLINGS = ("last", "mean")
 """How a unit's values over a text become one: at its end, or on average."""
@@ -27,35 +24,19 @@ POOLINGS = ("last", "mean")
 
 @dataclass(frozen=True, eq=False)
 class SentimentUnit:
-    """One unit, and how well it alone tells a class from the others.
+    """One unit, and how well it alone tells a class from the others."""
 
-    Attributes
-    ----------
-    index : int
-        Among the H units of the last layer.
-    pooling : {"last", "mean"}
-    label, others : str
-        The class that it tells from the others; `others` names them.
-    above : bool
-        Whether `label` lies above the threshold.
-    threshold : float
-    accuracy : float
-        Share of texts on the right side of the threshold, each side counting half; of texts that
-        had no part in choosing unit and threshold.
-    values : (N,) float32
-        Of each text.
-    is_label : (N,) bool
-    """
-
-    index: int
-    pooling: str
-    label: str
-    others: str
-    above: bool
+    index: int  # among the H units of the last layer
+    pooling: str  # "last" or "mean"
+    label: str  # the class that it tells from the others
+    others: str  # these by name
+    above: bool  # whether `label` lies above the threshold
     threshold: float
+    # share of texts on the right side of the threshold, each side counting half; of texts that had
+    # no part in choosing unit and threshold
     accuracy: float
-    values: NDArray[np.float32]
-    is_label: NDArray[np.bool_]
+    values: NDArray[np.float32]  # (N,), of each text
+    is_label: NDArray[np.bool_]  # (N,)
 
     def histogram(
         self, bins: int = 40
@@ -88,16 +69,8 @@ class SentimentUnit:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return {
-            "index": self.index,
-            "pooling": self.pooling,
-            "label": self.label,
-            "others": self.others,
-            "above": self.above,
-            "threshold": self.threshold,
-            "accuracy": self.accuracy,
-            "texts": len(self.values),
-        }
+        shown = [each.name for each in fields(self) if each.name not in ("values", "is_label")]
+        return {name: getattr(self, name) for name in shown} | {"texts": len(self.values)}
 
 
 def find_unit(
@@ -127,7 +100,9 @@ def find_unit(
     classes = sorted(set(labels))
     label = classes[-1] if label is None else label
     if label not in classes:
-        raise ConfigError(f"no text has the label {label!r}; the labels are {_listed(classes)}")
+        raise ConfigError(
+            f"no text has the label {label!r}; the labels are {', '.join(map(repr, classes))}"
+        )
     others = [name for name in classes if name != label]
     truth = np.array([name == label for name in labels])
     if min(truth.sum(), (~truth).sum()) < 2:
@@ -158,56 +133,31 @@ def find_unit(
     )
 
 
-def encoder_features(
-    encoder: CharLM, encoding: TextEncoding, texts: Sequence[str]
-) -> NDArray[np.float32]:
-    """Last, mean and largest outputs of an encoder over each text: (N, 3 H), in batches."""
-    return pooled_features(reader_of(encoder), EncodedTexts(texts, [encoding]))
-
-
-def reader_of(encoder: CharLM) -> ClassifierNetwork:
-    """A network that reads with an encoder; its head means nothing."""
-    with torch.random.fork_rng(devices=[]):  # the head is drawn at random
-        reader = ClassifierNetwork([encoder], NetworkConfig(detectors=0, head_size=0))
-    reader.temperature = reader.temperature.to(encoder.embedding.weight.device)
-    return reader.eval()
+def encoder_features(member: NetworkMember, texts: Sequence[str]) -> NDArray[np.float32]:
+    """Last, mean and largest outputs of the first encoder over each text: (N, 3 H), in batches."""
+    units = member.network.lm_encoders()[0].hidden_size
+    encoded = EncodedTexts(texts, member.encodings)
+    return pooled_features(member.network, encoded)[:, : 3 * units]
 
 
 @torch.no_grad()
-def unit_trace(
-    network: ClassifierNetwork, encoding: TextEncoding, text: str, index: int
-) -> NDArray[np.float32]:
-    """A unit of the first encoder after each character of a text.
+def unit_trace(member: NetworkMember, text: str, index: int) -> NDArray[np.float32]:
+    """A unit of the first encoder after each character of a text, (N + 1,).
 
-    Returns
-    -------
-    (len(text) + 1,) float32
-        Row 0 has read nothing. With an encoder that reads from the end it is the last row that
-        has, and row i has read all from character i on.
+    Row 0 has read nothing. With an encoder that reads from the end it is the last row that has, and
+    row i has read all from character i on.
     """
+    encoding, network = member.encodings[0], member.network
     ids = encoding.encode(text)
-    device = network.temperature.device
-    outputs = network.outputs(0, torch.from_numpy(ids.astype(np.int64)).to(device))
+    outputs = network.outputs(0, torch.from_numpy(ids.astype(np.int64)).to(network.device))
     values = outputs[:, index].float().cpu().numpy()
-    found: NDArray[np.float32] = values[_steps(encoding, text, len(ids))]
+    found: NDArray[np.float32] = values[encoding.whole(ids)]
     return found
-
-
-def _steps(encoding: TextEncoding, text: str, count: int) -> NDArray[np.int64]:
-    """At which of `count` steps each character of a text is whole; bytes go together."""
-    if encoding.vocabulary.level == "byte":
-        starts = encoding.vocabulary.character_starts(encoding.vocabulary.encode(text))
-    else:
-        starts = np.arange(len(text), dtype=np.int64)
-    bounds: NDArray[np.int64] = np.append(starts, count - 1)
-    return count - 1 - bounds if encoding.backward else bounds
 
 
 def _every_other(truth: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """A mask of every other text of each class, the first one among them."""
-    chosen = np.zeros(len(truth), np.bool_)
-    for side in (True, False):
-        chosen[np.flatnonzero(truth == side)[::2]] = True
+    chosen: NDArray[np.bool_] = np.where(truth, truth.cumsum(), (~truth).cumsum()) % 2 == 1
     return chosen
 
 
@@ -230,7 +180,3 @@ def _threshold(values: NDArray[np.float32], truth: NDArray[np.bool_], above: boo
     beyond = 1 - np.append(0, np.cumsum(inside)) / inside.sum()
     cut = int((below + beyond)[1:-1].argmax()) + 1
     return float((ordered[cut - 1] + ordered[cut]) / 2)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names))

@@ -7,34 +7,30 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from chargen.errors import ConfigError, CorpusError, named
 from chargen.sentiment.config import ExamplesConfig, FinetuneConfig
 from chargen.sentiment.examples import Examples, read_examples, read_texts
+from chargen.sentiment.regression import Targets
 from chargen.training.reporting import Reporter
+
+FOLDS = 5
+"""Parts of cross-validation, of each of which the others' texts learn to judge it."""
 
 
 @dataclass(frozen=True)
 class TrainingTexts:
-    """What a run learns from.
-
-    Attributes
-    ----------
-    train, valid : Examples
-        Validation may be empty.
-    classes : tuple of str
-        All labels, those that a small selection happens to lack among them.
-    unlabelled : tuple of str
-    """
+    """What a run learns from."""
 
     train: Examples
-    valid: Examples
-    classes: tuple[str, ...]
+    valid: Examples  # may be empty
+    classes: tuple[str, ...]  # all labels, those that a small selection happens to lack among them
     unlabelled: tuple[str, ...] = ()
 
     @property
@@ -48,17 +44,33 @@ class TrainingTexts:
             digest.update(f"{len(text)}\n{text}".encode("utf-8", "surrogatepass"))
         return digest.hexdigest()
 
-    def indices(self, part: Examples) -> Tensor:
-        """Classes (N,) int64 of some examples."""
+    @property
+    def labelled(self) -> Examples:
+        """Those of training, and behind them those of validation."""
+        train, valid = self.train, self.valid
+        return replace(
+            train,
+            texts=train.texts + valid.texts,
+            labels=train.labels + valid.labels,
+            rows=train.rows + valid.rows,
+        )
+
+    def targets(self, part: Examples, balanced: bool) -> Targets:
+        """Classes of some examples; balanced, each class of training counts the same."""
         number = {label: index for index, label in enumerate(self.classes)}
-        return torch.tensor([number[label] for label in part.labels], dtype=torch.int64)
+        classes, learnt = (
+            np.array([number[label] for label in each.labels], np.int64)
+            for each in (part, self.train)
+        )
+        weights = np.ones(len(classes), np.float32)
+        if balanced:  # the inverse of the share of the class, 1 on average
+            counts = np.bincount(learnt, minlength=len(number)).clip(1)
+            weights = (len(learnt) / (len(number) * counts[classes])).astype(np.float32)
+        return Targets(classes, weights, len(number))
 
 
 def read_training_texts(
-    data: Any,
-    config: FinetuneConfig,
-    reading: ExamplesConfig,
-    reporter: Reporter,
+    data: Any, config: FinetuneConfig, reading: ExamplesConfig, reporter: Reporter
 ) -> TrainingTexts:
     """Labelled texts, as many as asked for, split; and the unlabelled ones if there are any.
 
@@ -92,21 +104,10 @@ def read_training_texts(
 
 
 def split(examples: Examples, fraction: float, seed: int) -> tuple[Examples, Examples]:
-    """Two parts with the classes in the same proportions, for training and for validation.
+    """Two parts with the classes in the same proportions: for training, and a fraction to validate.
 
-    Rows with identical texts stay together, so that no text is validated on that was learnt.
-
-    Parameters
-    ----------
-    examples : Examples
-    fraction : float
-        Share of the second part, above 0 and below 1.
-    seed : int
-
-    Returns
-    -------
-    train, valid : Examples
-        In the order of the data. A note of `train` says how many texts stand there repeatedly.
+    Rows with identical texts stay together, so that no text is validated on that was learnt. Both
+    are in the order of the data; a note of the first says how many texts stand there repeatedly.
 
     Raises
     ------
@@ -118,7 +119,7 @@ def split(examples: Examples, fraction: float, seed: int) -> tuple[Examples, Exa
     if not 0 < fraction < 1:
         raise ConfigError(f"--valid-fraction must be above 0 and below 1 here, got {fraction}")
     valid: list[int] = []
-    groups = _groups(examples)
+    groups = _groups(examples.texts)
     for label in examples.classes:
         own = [group for group in groups if examples.labels[group[0]] == label]
         if len(own) < 2:
@@ -136,6 +137,27 @@ def split(examples: Examples, fraction: float, seed: int) -> tuple[Examples, Exa
         )
         train = replace(train, notes=(*train.notes, note))
     return train, examples.select(sorted(chosen))
+
+
+def fold_numbers(texts: Sequence[str], targets: Targets, seed: int) -> NDArray[np.int64]:
+    """The fold of each text, (N,): each class is spread over all `FOLDS` as far as it goes.
+
+    Equal texts are in one fold. What has no equal in its class is never held out, and has the
+    number -1: without it, there would be nothing to know the class by.
+    """
+    by_class: dict[int, list[list[int]]] = {}
+    for group in _groups(texts):
+        by_class.setdefault(int(targets.classes[group[0]]), []).append(group)
+    found = np.full(len(texts), -1, np.int64)
+    count = min(FOLDS, max(map(len, by_class.values())))
+    turn = 0  # goes on from class to class, so that few texts of a class are in many folds
+    for number, own in sorted(by_class.items()):
+        random.Random(f"folds {seed} {number}").shuffle(own)
+        for group in own if len(own) > 1 else ():
+            found[group] = turn % count
+            turn += 1
+    used = np.unique(found[found >= 0])  # folds that nothing fell into are closed
+    return np.where(found < 0, -1, np.searchsorted(used, found))
 
 
 def subset(examples: Examples, count: int, seed: int) -> Examples:
@@ -181,10 +203,10 @@ def warn_shared(train: Examples, other: Examples) -> str | None:
     )
 
 
-def _groups(examples: Examples) -> list[list[int]]:
+def _groups(texts: Iterable[str]) -> list[list[int]]:
     """Indices of identical texts together, in the order of their first."""
     groups: dict[str, list[int]] = {}
-    for index, text in enumerate(examples.texts):
+    for index, text in enumerate(texts):
         groups.setdefault(text, []).append(index)
     return list(groups.values())
 

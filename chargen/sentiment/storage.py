@@ -24,10 +24,10 @@ from chargen.lm.config import ModelConfig
 from chargen.lm.model import CharLM
 from chargen.lm.storage import check_weights, config_from_json, read_vocabulary
 from chargen.runtime.device import shapes_only
+from chargen.sentiment.batching import NetworkMember
 from chargen.sentiment.config import NetworkConfig
-from chargen.sentiment.members import Member, NetworkMember
 from chargen.sentiment.network import ClassifierNetwork
-from chargen.sentiment.ngrams import MODELS
+from chargen.sentiment.ngrams import MODELS, NgramModel
 from chargen.storage.checkpoint import Checkpoint
 from chargen.text.vocabulary import Vocabulary
 
@@ -43,40 +43,28 @@ _COUNTER = "num_batches_tracked"
 """Batch renormalisation counts batches; only training goes on with it."""
 
 
+Member = NetworkMember | NgramModel
+
+
 @dataclass(frozen=True)
 class Stored:
-    """What a checkpoint of a classifier holds.
-
-    Attributes
-    ----------
-    members : tuple of Member
-    labels : tuple of str
-    clean : {"html", None}
-    prior : (C,) float32 or None
-        Logits of a text of which no member knows anything; earlier versions had none.
-    """
+    """What a checkpoint of a classifier holds."""
 
     members: tuple[Member, ...]
     labels: tuple[str, ...]
-    clean: str | None
+    clean: str | None  # "html", or nothing
+    # (C,) float32: logits of a text of which no member knows anything; earlier versions had none
     prior: Tensor | None
 
 
 def weights_of(network: ClassifierNetwork) -> dict[str, Tensor]:
     """Copies of all weights and statistics, on the CPU."""
-    return {
-        name: value.detach().cpu().clone()
-        for name, value in _without_counters(network.state_dict()).items()
-    }
+    found = _without_counters(network.state_dict())
+    return {name: value.detach().cpu().clone() for name, value in found.items()}
 
 
 def _without_counters(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value for name, value in weights.items() if not name.endswith(_COUNTER)}
-
-
-def load_weights(network: ClassifierNetwork, weights: dict[str, Tensor]) -> None:
-    """Put back what `weights_of` gave."""
-    network.load_state_dict(weights, strict=False)
 
 
 def pack(
@@ -137,25 +125,24 @@ def unpack(stored: Checkpoint) -> Stored:
     if clean not in (None, "html"):
         raise CheckpointError(f"{path}: config.json: clean is {brief(clean)}")
     prior = _prior(stored, len(labels))
+    names = _names(stored)
     members: list[Member] = []
-    for name in _names(stored):
-        if name == NetworkMember.name:
-            network, vocabularies = unpack_network(stored)
-            if network.config.num_classes != len(labels):
-                raise CheckpointError(
-                    f"{path}: config.json names {len(labels)} labels for a network of "
-                    f"{network.config.num_classes} classes"
-                )
-            members.append(NetworkMember(network, vocabularies, prior))
-    for model in MODELS:
-        if model.name in _names(stored):
-            tensors = stored.tensors.get(model.name)
-            if tensors is None:
-                raise CheckpointError(f"{path}: {model.name}.safetensors is missing")
-            try:
-                members.append(model.from_tensors(tensors, len(labels), prior is not None))
-            except ValueError as error:
-                raise CheckpointError(f"{path}: {model.name}.safetensors: {error}") from error
+    if NetworkMember.name in names:
+        network, vocabularies = unpack_network(stored)
+        if network.config.num_classes != len(labels):
+            raise CheckpointError(
+                f"{path}: config.json names {len(labels)} labels for a network of "
+                f"{network.config.num_classes} classes"
+            )
+        members.append(NetworkMember(network, vocabularies, prior))
+    for model in (each for each in MODELS if each.name in names):
+        file = f"{path}: {model.name}.safetensors"
+        if (tensors := stored.tensors.get(model.name)) is None:
+            raise CheckpointError(f"{file} is missing")
+        try:
+            members.append(model.from_tensors(tensors, len(labels), prior is not None))
+        except ValueError as error:
+            raise CheckpointError(f"{file}: {error}") from error
     return Stored(tuple(members), tuple(labels), clean, prior)
 
 

@@ -35,45 +35,21 @@ Progress = Callable[[int, float], None]
 
 
 class Verdict(NamedTuple):
-    """A row and what the classifier makes of it.
+    """A row and what the classifier makes of it."""
 
-    Attributes
-    ----------
-    place : str
-        Where the row stands, as a sentence about it begins.
-    row : Row
-    text : str
-        "" where the row has none.
-    label : str or None
-        The likeliest label, or the word for rows whose label is not likely enough.
-    probabilities : (C,) float32, or None
-        None, as the label, where the row cannot be classified.
-    problem : str
-        Why not, a sentence.
-    """
-
-    place: str
+    place: str  # where the row stands, as a sentence about it begins
     row: Row
-    text: str
+    text: str  # "" where the row has none
+    # the likeliest label, or the word for rows whose label is not likely enough
     label: str | None = None
+    # (C,); None, as the label, where the row cannot be classified
     probabilities: NDArray[np.float32] | None = None
-    problem: str = ""
+    problem: str = ""  # why not, a sentence
 
 
 @dataclass
 class Predictor:
     """Classifies rows as they come, and keeps what is to be said of them once all are done.
-
-    Attributes
-    ----------
-    classifier : Classifier
-    config : PredictConfig
-    rows, unlikely, failures : int
-        Rows that were seen, those whose label was not likely enough, those without a prediction.
-    problems : list of str
-        Why, of the first of them.
-    unknown : str
-        Distinct characters that the encoder has never seen, the first of them.
 
     Raises
     ------
@@ -83,11 +59,11 @@ class Predictor:
 
     classifier: Classifier
     config: PredictConfig = field(default_factory=PredictConfig)
-    rows: int = 0
-    unlikely: int = 0
-    failures: int = 0
-    problems: list[str] = field(default_factory=list)
-    unknown: str = ""
+    rows: int = 0  # that were seen
+    unlikely: int = 0  # whose label was not likely enough
+    failures: int = 0  # without a prediction
+    problems: list[str] = field(default_factory=list)  # why, of the first of them
+    unknown: str = ""  # distinct characters that the encoder has never seen, the first of them
     _seen: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -163,18 +139,8 @@ def predict_table(
     """Write a table with ``predicted`` and a ``p_<label>`` for each label added to every row.
 
     All rows and columns stay, in their order. Rows that cannot be classified have no values in
-    the new columns. Names that are taken get ``_2``, ``_3`` and so on.
-
-    Parameters
-    ----------
-    predictor : Predictor
-        Counts the rows.
-    table : Table
-    output : str or binary file
-        A path is written as a whole or not at all, in UTF-8, compressed as its name says.
-    form : {"csv", "tsv", "jsonl", "json"}
-    progress : callable, optional
-        Hears of the rows done and the share of the file read.
+    the new columns. Names that are taken get ``_2``, ``_3`` and so on. A path is written as a whole
+    or not at all, in UTF-8, compressed as its name says; the form is csv, tsv, jsonl or json.
 
     Raises
     ------

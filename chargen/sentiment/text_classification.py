@@ -1,12 +1,14 @@
 """What the loop trains for a classifier: batches of whole texts, measured by macro-F1.
 
-It knows texts, ids, targets and weights.
+It knows texts, ids, classes and weights. Layers learn one after the other and at their own rates:
+discriminative rates, gradual unfreezing and the slanted triangle are from Howard & Ruder 2018
+(https://arxiv.org/abs/1801.06146).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,13 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from chargen.lm.config import required
+from chargen.lm.optim import BETAS
 from chargen.runtime.precision import autocast
 from chargen.runtime.seeds import generator_states, restore_generators
 from chargen.sentiment.batching import EncodedTexts, read_all, shuffled_batches
 from chargen.sentiment.config import FinetuneConfig
 from chargen.sentiment.network import ClassifierNetwork
 from chargen.sentiment.ngrams import NgramModel
-from chargen.sentiment.schedule import layer_groups, make_optimizer, set_rates, slanted_triangle
 from chargen.training.task import Evaluation, Progress, Settings, Task, Tensors
 
 STATISTICS_TEXTS = 512
@@ -30,32 +32,23 @@ STATISTICS_TEXTS = 512
 TRUSTED_VALIDATION = 100
 """With fewer validation texts the last weights are kept, not those that were luckiest on them."""
 
-Figures = Callable[[NDArray[np.float32]], dict[str, Any]]
-"""``figures(probabilities (N, C))`` of the validation texts, to a dict with "valid_macro_f1" and
-"valid_log_loss"; empty without such texts."""
+RISE = 0.1
+"""Share of the run over which the learning rate rises; over the rest it falls to zero."""
+
+LATEST = 0.8
+"""Share of the run after which every layer learns, however many there are."""
 
 
 @dataclass
 class LabelledProgress(Progress):
-    """Where the training of a classifier stands.
+    """Where the training of a classifier stands."""
 
-    Attributes
-    ----------
-    texts : int
-        Texts learnt from, repeats included.
-    epoch, position : int
-        Passes begun, and batches of this one that are done.
-    score : list of float
-        Macro-F1 and negative log loss of the best evaluation; empty before there is any.
-    best : dict
-        Figures of the evaluation whose weights are kept.
-    """
-
-    texts: int = 0
-    epoch: int = 0
-    position: int = 0
+    texts: int = 0  # learnt from, repeats included
+    epoch: int = 0  # passes begun
+    position: int = 0  # batches of this one that are done
+    # macro-F1 and negative log loss of the best evaluation; empty before there is any
     score: list[float] = field(default_factory=list)
-    best: dict[str, Any] = field(default_factory=dict)
+    best: dict[str, Any] = field(default_factory=dict)  # its figures; its weights are kept
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -64,44 +57,22 @@ class LabelledProgress(Progress):
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """Texts to learn from or to validate on.
-
-    Attributes
-    ----------
-    encoded : EncodedTexts
-        N of them.
-    targets : (N, C) float32
-        Probabilities of the classes; one-hot where a person labelled.
-    weights : (N,) float32
-        How much each text counts.
-    """
+class LabelledTexts:
+    """N texts to learn from or to validate on."""
 
     encoded: EncodedTexts
-    targets: Tensor
-    weights: Tensor
+    classes: Tensor  # (N,) int64
+    weights: Tensor  # (N,) float32: how much each text counts
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Who votes, once the network is trained.
+    """Who votes, once the network is trained."""
 
-    Attributes
-    ----------
-    network : float
-        Factor of the network's logits; 0 leaves it out.
-    ngrams : sequence of NgramModel
-        Weighed already.
-    prior : (C,) float32, optional
-        Logits of a text of which nothing is known; earlier versions had none.
-    figures : dict
-        Of the whole.
-    """
-
-    network: float
-    ngrams: Sequence[NgramModel]
-    prior: Tensor | None
-    figures: dict[str, Any]
+    network: float  # factor of the network's logits; 0 leaves it out
+    ngrams: Sequence[NgramModel]  # weighed already
+    prior: Tensor | None  # (C,), of a text of which nothing is known; earlier versions had none
+    figures: dict[str, Any]  # of the whole
 
 
 class TextClassification(Task):
@@ -111,12 +82,14 @@ class TextClassification(Task):
     ----------
     model : ClassifierNetwork
         On its device; trained in place.
-    train, valid : Labelled
+    train, valid : LabelledTexts
         Validation may be empty.
     config : FinetuneConfig
         With a budget: `minutes` or `epochs`.
     precision : {"float32", "bfloat16"}
-    figures : Figures
+    figures : callable
+        ``figures(probabilities (N, C))`` of the validation texts, to a dict with "valid_macro_f1"
+        and "valid_log_loss"; empty without such texts.
     decide : callable, optional
         ``decide(logits (N, C))`` of the validation texts to a `Decision`, once all is learnt.
 
@@ -131,11 +104,11 @@ class TextClassification(Task):
     def __init__(
         self,
         model: ClassifierNetwork,
-        train: Labelled,
-        valid: Labelled,
+        train: LabelledTexts,
+        valid: LabelledTexts,
         config: FinetuneConfig,
         precision: str,
-        figures: Figures,
+        figures: Callable[[NDArray[np.float32]], dict[str, Any]],
         decide: Callable[[Tensor], Decision] | None = None,
     ) -> None:
         self.model = model
@@ -147,7 +120,7 @@ class TextClassification(Task):
         self.decide = decide
         self.progress = LabelledProgress()
         self.decision: Decision | None = None
-        self.device = model.temperature.device
+        self.device = model.device
         self.groups = layer_groups(model, config)
         self.optimizers = [make_optimizer(self.groups, config.weight_decay)]
         self._pass: tuple[int, list[list[int]]] = (-1, [])
@@ -173,7 +146,6 @@ class TextClassification(Task):
     # ---------------------------------------------------------------- a step
 
     def next_batch(self) -> list[int]:
-        """The places of the texts that come next."""
         progress = self.progress
         if progress.position >= len(self._batches(progress.epoch)):
             progress.epoch += 1
@@ -187,26 +159,25 @@ class TextClassification(Task):
         return self._pass[1]
 
     def batches(self, epoch: int) -> list[list[int]]:
-        """The batches of a pass: they depend on the seed and its number alone."""
+        """The places of the texts in each batch of a pass, by the seed and its number alone."""
         generator = torch.Generator().manual_seed((self.config.seed + 7919 * epoch) % 2**63)
         return shuffled_batches(self.train.encoded.lengths, self.config.batch_size, generator)
 
     def loss(
         self, batch: Sequence[int], share_done: float, factor: float
     ) -> tuple[Tensor, dict[str, Any]]:
-        """The classifier's loss, and the language model's beside it."""
         progress, config = self.progress, self.config
         set_rates(self.groups, self.optimizers[0], share_done, factor)
         inputs = self.train.encoded.inputs(batch, self.device)
-        targets = self.train.targets[batch].to(self.device)  # (B, C)
+        classes = self.train.classes[batch].to(self.device)  # (B,)
         weights = self.train.weights[batch].to(self.device)  # (B,)
         with autocast(self.device, self.precision):
             logits, lm_loss = self.model(inputs, config.window, bool(config.lm_weight))
-        each = nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+        each = nn.functional.cross_entropy(logits.float(), classes, reduction="none")
         loss = (each * weights).sum() / weights.sum()
         progress.texts += len(batch)
         progress.characters += sum(int(given.lengths.sum()) for given in inputs)
-        right = logits.detach().argmax(-1) == targets.argmax(-1)
+        right = logits.detach().argmax(-1) == classes
         row = {
             "epoch": progress.epoch,
             "texts": progress.texts,
@@ -217,16 +188,16 @@ class TextClassification(Task):
         return loss if lm_loss is None else loss + config.lm_weight * lm_loss, row
 
     def skipped(self) -> None:
-        """Nothing is carried from batch to batch."""
+        pass  # nothing is carried from batch to batch
 
     # ---------------------------------------------------------------- evaluation
 
     def evaluate(self) -> Evaluation:
-        """Classify the validation texts, with statistics taken anew."""
         progress, count = self.progress, len(self.valid.encoded)
         self.refresh_statistics()
         logits = self.logits(self.valid.encoded)
-        if not self._all_finite(logits):
+        values = (logits, *self.model.state_dict().values())
+        if not all(bool(value.isfinite().all()) for value in values):
             return Evaluation({}, False, False)
         row = self.figures(logits.softmax(-1).numpy())
         score = [row.get("valid_macro_f1", 0.0), -row.get("valid_log_loss", 0.0)]
@@ -237,10 +208,6 @@ class TextClassification(Task):
         if keep:
             progress.best = {"step": progress.step, **row}
         return Evaluation(row, better, keep)
-
-    def _all_finite(self, logits: Tensor) -> bool:
-        values = (logits, *self.model.state_dict().values())
-        return all(bool(value.isfinite().all()) for value in values)
 
     def logits(self, encoded: EncodedTexts) -> Tensor:
         """Logits (N, C) of texts under the network as it is, on the CPU."""
@@ -284,14 +251,86 @@ class TextClassification(Task):
     # ---------------------------------------------------------------- going on
 
     def state(self) -> tuple[dict[str, Any], Tensors]:
-        """What is learnt from: "targets"; and "generators"."""
-        return {}, {
-            "generators": generator_states(self.device),
-            "targets": {"targets": self.train.targets, "weights": self.train.weights},
-        }
+        return {}, {"generators": generator_states(self.device)}
 
     def restore(self, document: dict[str, Any], tensors: Tensors) -> None:
-        targets = tensors["targets"]
-        self.train = replace(self.train, targets=targets["targets"], weights=targets["weights"])
         self.model.temperature.fill_(1.0)  # earlier versions left a calibrated one
         restore_generators(tensors["generators"], self.device)
+
+
+# ---------------------------------------------------------------- when each layer learns
+
+
+@dataclass
+class LayerGroup:
+    """Parameters that begin to learn together."""
+
+    name: str
+    parameters: list[nn.Parameter]
+    learning_rate: float  # the highest
+    starts: float  # share of the run after which they learn, 0 to 1
+
+
+def layer_groups(network: ClassifierNetwork, config: FinetuneConfig) -> list[LayerGroup]:
+    """The head first, then the encoders' layers from the last to the first, embeddings at the end.
+
+    From scratch there is nothing to be careful with: all learn at once at one rate.
+    """
+    encoders = network.lm_encoders()
+    on_top = [*network.head.parameters(), *network.detectors.parameters()]
+    below: list[tuple[str, list[nn.Parameter]]] = []
+    for depth in range(max(len(encoder.layers) for encoder in encoders)):
+        parameters: list[nn.Parameter] = []
+        for encoder in encoders:
+            if depth < len(encoder.layers):
+                parameters += encoder.layers[len(encoder.layers) - 1 - depth].parameters()
+            if depth == 0:  # what the language model's loss alone moves
+                on_it = [part for part in (encoder.projection, encoder.output) if part is not None]
+                tied = encoder.embedding.weight
+                parameters += [p for part in on_it for p in part.parameters() if p is not tied]
+        below.append((f"layer -{depth + 1}", parameters))
+    embeddings = [p for encoder in encoders for p in encoder.embedding.parameters()]
+    below.append(("embedding", embeddings))
+    groups = [LayerGroup("head", on_top, config.learning_rate, 0.0)]
+    for depth, (name, parameters) in enumerate(below):
+        rate, starts = config.learning_rate, 0.0
+        if not config.from_scratch:
+            rate = rate * config.encoder_rate / config.layer_decay**depth
+            starts = min(LATEST, config.unfreeze * (depth + 1))
+        groups.append(LayerGroup(name, parameters, rate, starts))
+    return groups
+
+
+def make_optimizer(groups: list[LayerGroup], weight_decay: float) -> torch.optim.AdamW:
+    """AdamW (Loshchilov & Hutter 2019) over the groups; only matrices decay.
+
+    Each of torch's groups has the key ``layer``: the index of the group that it belongs to.
+    """
+    entries: list[dict[str, Any]] = []
+    for index, group in enumerate(groups):
+        embeddings = group.name == "embedding"
+        for matrices in (True, False):
+            chosen = [p for p in group.parameters if (p.ndim > 1 and not embeddings) == matrices]
+            if chosen:
+                decay = weight_decay if matrices else 0.0
+                entries.append({"params": chosen, "weight_decay": decay, "layer": index})
+    fused = groups[0].parameters[0].device.type in ("cpu", "cuda")
+    return torch.optim.AdamW(entries, lr=0.0, betas=BETAS, fused=fused)
+
+
+def set_rates(
+    groups: list[LayerGroup], optimizer: torch.optim.Optimizer, share_done: float, factor: float
+) -> None:
+    """Freeze what is not to learn yet, and give each group this share of its highest rate."""
+    for group in groups:
+        for parameter in group.parameters:
+            parameter.requires_grad_(share_done >= group.starts)
+    for entry in optimizer.param_groups:
+        entry["lr"] = groups[entry["layer"]].learning_rate * factor
+
+
+def slanted_triangle(share_done: float) -> float:
+    """Share of the highest learning rate: a short linear rise, then a long linear fall."""
+    if share_done < RISE:
+        return max(0.01, share_done / RISE)
+    return max(0.0, (1 - share_done) / (1 - RISE))

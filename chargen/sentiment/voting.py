@@ -9,7 +9,8 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.sentiment.regression import Labels, fold_numbers, log_losses
+from chargen.sentiment.regression import Targets, log_losses
+from chargen.sentiment.splitting import fold_numbers
 
 Floats = NDArray[np.float64]
 
@@ -25,42 +26,23 @@ SAME = 1e-9
 
 @dataclass(frozen=True)
 class MemberFigures:
-    """What a member of a vote came to on texts that it had not seen.
+    """What a member of a vote came to on texts that it had not seen."""
 
-    Attributes
-    ----------
-    weight : float
-        Factor of its logits beyond the prior; 0 where it is left out.
-    accuracy, log_loss : float
-        Alone; the log loss with a weight of its own.
-    """
-
-    weight: float
-    accuracy: float
-    log_loss: float
+    weight: float  # factor of its logits beyond the prior; 0 where it is left out
+    accuracy: float  # alone
+    log_loss: float  # alone, with a weight of its own
 
 
 @dataclass(frozen=True)
 class Vote:
-    """How members are weighed.
+    """How members are weighed."""
 
-    Attributes
-    ----------
-    members : dict of str to MemberFigures
-        All of them, by name.
-    logits : (N, C)
-        Of the whole, on the texts it was decided on: the weights for each from the other texts.
-    accuracy, log_loss : float
-        Of these logits.
-    with_all : float
-        Log loss where nobody is left out.
-    """
-
-    members: dict[str, MemberFigures]
+    members: dict[str, MemberFigures]  # all of them, by name
+    # (N, C), of the whole, on the texts it was decided on: the weights for each from the others
     logits: Floats
-    accuracy: float
+    accuracy: float  # of these logits
     log_loss: float
-    with_all: float
+    with_all: float  # log loss where nobody is left out
 
     @property
     def factors(self) -> dict[str, float]:
@@ -97,7 +79,7 @@ class Vote:
 
 def weigh(
     evidence: Mapping[str, Floats],
-    labels: Labels,
+    targets: Targets,
     texts: Sequence[str],
     prior: Floats,
     seed: int = 0,
@@ -111,37 +93,27 @@ def weigh(
     of one member, temperature scaling, Guo et al. 2017, https://arxiv.org/abs/1706.04599), so
     that who has more members has no advantage.
 
-    Parameters
-    ----------
-    evidence : mapping of str to (N, C)
-        Logits of each member beyond the prior, on texts that it has not learnt from.
-    labels : Labels
-        Of these texts.
-    texts : sequence of str, N
-        Equal ones are in one fold.
-    prior : (C,)
-        Logits of a text of which nothing is known.
-    seed : int
-        Of the folds.
+    The evidence is the logits (N, C) of each member beyond the prior (C,), on texts that it has not
+    learnt from; the seed draws the folds.
     """
     names, stacked = list(evidence), np.stack(list(evidence.values()))  # (M, N, C)
-    folds = fold_numbers(texts, labels, seed)
-    weights = labels.weights / labels.weights.mean()
+    folds = fold_numbers(texts, targets, seed)
+    weights = targets.weights / targets.weights.mean()
     judged: dict[tuple[int, ...], tuple[Floats, Floats, NDArray[np.bool_]]] = {}
     for size in range(1, len(names) + 1):
         for chosen in combinations(range(len(names)), size):
-            found = _judged(stacked[list(chosen)], labels, prior, folds)
-            losses = weights * log_losses(found, labels.targets)
-            judged[chosen] = found, losses, found.argmax(-1) == labels.targets
+            found = _judged(stacked[list(chosen)], targets, prior, folds)
+            losses = weights * log_losses(found, targets.classes)
+            judged[chosen] = found, losses, found.argmax(-1) == targets.classes
     singles = [judged[(index,)] for index in range(len(names))]
     most_right = max(singles, key=lambda each: each[2].mean())[2]
     allowed = [c for c in judged if not _above(most_right, judged[c][2])]
     best = min(allowed, key=lambda c: judged[c][1].mean())
-    known = np.tile(prior, (len(labels.targets), 1))
-    worth = WORTH * float((weights * log_losses(known, labels.targets)).mean())
+    known = np.tile(prior, (len(targets.classes), 1))
+    worth = WORTH * float((weights * log_losses(known, targets.classes)).mean())
     near = [c for c in allowed if judged[c][1].mean() <= judged[best][1].mean() + worth]
     taken = min(near, key=lambda c: (len(c), judged[c][1].mean()))
-    factors = dict(zip(taken, fit_factors(stacked[list(taken)], labels, prior), strict=True))
+    factors = dict(zip(taken, fit_factors(stacked[list(taken)], targets, prior), strict=True))
     if not any(factors.values()):  # nothing tells the classes apart; somebody must say so
         factors[taken[0]] = SAME
     whole, losses, right = judged[taken]
@@ -157,25 +129,20 @@ def weigh(
     return Vote(members, whole, float(right.mean()), float(losses.mean()), with_all)
 
 
-def fit_factors(evidence: Floats, labels: Labels, prior: Floats) -> list[float]:
+def fit_factors(evidence: Floats, targets: Targets, prior: Floats) -> list[float]:
     """The factors, 0 or more, of least log loss for logits ``prior + sum(factor * evidence)``.
 
-    Where all texts are right, the best factors would be infinite: what is to be found is mixed
-    with the prior as though one text more were as likely to be of any class.
-
-    Parameters
-    ----------
-    evidence : (M, N, C)
-    labels : Labels, N texts
-    prior : (C,)
+    Evidence is (M, N, C), of N targets; the prior is (C,). Where all texts are right, the best
+    factors would be infinite: what is to be found is mixed with the prior as though one text more
+    were as likely to be of any class.
     """
     from scipy.optimize import minimize
 
-    count = len(labels.targets)
+    count = len(targets.classes)
     shares = np.exp(prior) / np.exp(prior).sum()
     wanted = np.tile(shares / (count + 1), (count, 1))  # (N, C)
-    wanted[np.arange(count), labels.targets] += count / (count + 1)
-    weights = (labels.weights / labels.weights.sum())[:, None].astype(np.float64)
+    wanted[np.arange(count), targets.classes] += count / (count + 1)
+    weights = (targets.weights / targets.weights.sum())[:, None].astype(np.float64)
     spreads = evidence.std((1, 2))
     says = spreads > SAME  # else any factor would do
     scales = np.where(says, spreads, 1.0)  # so that factors near 1 are sought
@@ -195,15 +162,14 @@ def fit_factors(evidence: Floats, labels: Labels, prior: Floats) -> list[float]:
     return [float(each) for each in np.where(says, found.x / scales, 0.0)]
 
 
-def _judged(evidence: Floats, labels: Labels, prior: Floats, folds: NDArray[np.int64]) -> Floats:
+def _judged(evidence: Floats, targets: Targets, prior: Floats, folds: NDArray[np.int64]) -> Floats:
     """Logits (N, C) of the sum, each text by the factors of the other folds."""
     found = np.empty(evidence.shape[1:])
     for fold in np.unique(folds):
         part, others = folds == fold, folds != fold
         if not others.any():  # all in one fold: a text or two, or a class of its own each
             others = part
-        rest = Labels(labels.targets[others], labels.weights[others], labels.num_classes)
-        factors = fit_factors(evidence[:, others], rest, prior)
+        factors = fit_factors(evidence[:, others], targets.at(others), prior)
         found[part] = prior + np.tensordot(factors, evidence[:, part], 1)
     return found
 

@@ -1,6 +1,7 @@
-"""A run that begins with the weights of a trained model: new text, and some of the old.
+"""A trained model goes on learning: a run that begins with its weights, or texts it reads in place.
 
-The vocabulary grows by the characters of the new text, the rest of the model stays what it is.
+A run (`chargen train --from`) has new text and some of the old, and the vocabulary grows by the
+characters of the new; a model that is adapted in place stays all that it is but its weights.
 """
 
 from __future__ import annotations
@@ -17,13 +18,19 @@ from torch import Tensor
 
 from chargen.errors import ConfigError, CorpusError
 from chargen.language_model import LanguageModel
+from chargen.lm import recipes
 from chargen.lm.config import ModelConfig, TrainConfig
+from chargen.lm.model import CharLM
 from chargen.lm.recipes import Plan
 from chargen.options import flag
+from chargen.runtime.signals import stopping_softly
 from chargen.text.config import CorpusConfig
 from chargen.text.corpus import Corpus, cached_corpus, load_corpus
 from chargen.text.sources import are_tables, have_column, is_there
+from chargen.text.symbols import SEPARATOR
 from chargen.text.vocabulary import ByteVocabulary, CharVocabulary, RawVocabulary, Vocabulary
+from chargen.training.language_modelling import LanguageModelling
+from chargen.training.loop import Loop
 from chargen.training.reporting import Reporter
 
 FEWEST_PASSES, MOST_PASSES, ENOUGH = 3.0, 20.0, 300_000
@@ -31,6 +38,12 @@ FEWEST_PASSES, MOST_PASSES, ENOUGH = 3.0, 20.0, 300_000
 
 SLOWER = 1 / 3
 """Of the rate that a new model would have."""
+
+GENTLE = 0.5
+"""The same where AdamW alone learns, as it does where a model is adapted in place."""
+
+MOST_VALIDATION = 200_000
+"""Symbols kept to see whether reading in place helps."""
 
 BLOCK = 4096
 """Symbols of new text between two pieces of old text, about."""
@@ -142,9 +155,9 @@ class Start:
         reasons = (f"sizes and weights are those of {self.directory}", *made.reasons)
         if asked.learning_rate is not None:
             return replace(made, reasons=reasons)
-        rate = (made.train.learning_rate or 0) * SLOWER
-        reasons += (f"learning rate {rate:.2g}: a third of a new model's",)
-        return replace(made, train=replace(made.train, learning_rate=rate), reasons=reasons)
+        slow = slowed(made, SLOWER)
+        reasons += (f"learning rate {slow.train.learning_rate:.2g}: a third of a new model's",)
+        return replace(slow, reasons=reasons)
 
     def weights(self, vocabulary: Vocabulary) -> dict[str, Tensor]:
         """The model's weights with rows for a grown vocabulary.
@@ -209,6 +222,64 @@ def corpus_continued(
             "a run can only go on with the same text"
         )
     return mixed(found, config, saved.get("replay"), saved.get("replay_share", 0.1), reverse)
+
+
+def slowed(plan: Plan, share: float) -> Plan:
+    """The plan with this share of its learning rate."""
+    rate = (plan.train.learning_rate or 0.0) * share
+    return replace(plan, train=replace(plan.train, learning_rate=rate))
+
+
+def adapt(
+    model: CharLM,
+    vocabulary: Vocabulary,
+    texts: Sequence[str],
+    config: TrainConfig,
+    precision: str,
+    flops_per_second: float,
+    reporter: Reporter,
+) -> None:
+    """Let a model on its device read texts, and change it in place (Howard & Ruder 2018).
+
+    Parameters
+    ----------
+    model : CharLM
+    vocabulary : Vocabulary
+    texts : sequence of str
+        Read in an order of the seed, apart where the vocabulary has a symbol for it.
+    config : TrainConfig
+        With a budget; the optimizer is AdamW.
+    precision, flops_per_second
+        As `chargen.runtime.precision.choose_precision` found them.
+    reporter : Reporter
+
+    Raises
+    ------
+    KeyboardInterrupt
+        Where the user stopped it: nothing has been saved by then.
+    """
+    between = SEPARATOR if vocabulary.separator_id is not None else "\n"
+    order = np.random.default_rng(config.seed).permutation(len(texts))
+    ids = vocabulary.encode(between.join(texts[i] for i in order))
+    if model.config.direction == "backward":
+        ids = np.ascontiguousarray(ids[::-1])
+    first = len(ids) - min(MOST_VALIDATION, len(ids) // 20)
+    config = replace(config, optimizer="adamw")
+    plan = slowed(recipes.plan(model.config, config, first, flops_per_second), GENTLE)
+    start = vocabulary.start_id
+    task = LanguageModelling(model, plan, ids[:first], ids[first:], start, precision)
+    loop = Loop(task, lambda _: None, reporter)
+    torch.manual_seed(config.seed)
+    try:
+        with stopping_softly(loop):
+            loop.run()
+    finally:
+        reporter.close()
+    if not loop.finished:
+        reporter.note("stopped while adapting: nothing has been saved")
+        raise KeyboardInterrupt
+    if loop.best:
+        model.load_state_dict(loop.best)
 
 
 def grown(old: Vocabulary, new: Vocabulary) -> Vocabulary:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from chargen.errors import ConfigError
 from chargen.plotting import heatmap
 from chargen.plotting.painting import safe
-from chargen.sentiment import explain, html_page
+from chargen.sentiment import explain, rendering
 from chargen.sentiment.classifier import Classifier
 from chargen.web.jobs import Job
 
@@ -31,7 +31,7 @@ STYLE = (
   --line: var(--border-color-primary); --card: var(--background-fill-secondary);
   overflow-wrap: anywhere;
 """
-    + html_page.style()
+    + rendering.style()
     + """table, thead, tbody, tr, th, td { border: 0 solid var(--line) !important; }
 th, td { border-bottom-width: 1px !important; padding: .25rem .5rem .25rem 0 !important; }
 .scale span { border-color: var(--line) !important; }
@@ -84,10 +84,10 @@ def verdict(classifier: Classifier, text: str) -> str:
         if len(text) > MOST_JUDGED:
             words += f" The verdict is that on the first {MOST_JUDGED:,} characters."
         note = f'<p class="note">{safe(words)}</p>'
-        return f'<div class="verdict">{html_page.verdict(rows)}{note}</div>'
+        return f'<div class="verdict">{rendering.verdict(rows)}{note}</div>'
     if explain.is_quick(explanation):
         explanation = explain.leave_out(classifier, explanation)
-    return f'<div class="verdict">{html_page.sections(explanation)}</div>'
+    return f'<div class="verdict">{rendering.sections(explanation)}</div>'
 
 
 _STATES = {

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from chargen.sentiment import ngrams, storage
-from chargen.sentiment.members import NetworkMember
+from chargen.sentiment.batching import NetworkMember
 from chargen.storage import checkpoint
 
-from .making import BYTES, CHARS, DROPOUTS, make_network, planted, save_lm, write_csv
+from .making import BYTES, CHARS, DROPOUTS, make_network, save_lm, separable, write_csv
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +58,6 @@ def tiny_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def planted_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def separable_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A table of 60 labelled texts, an easy task."""
-    return write_csv(tmp_path_factory.mktemp("data") / "planted.csv", planted(60))
+    return write_csv(tmp_path_factory.mktemp("data") / "separable.csv", separable(60))

@@ -18,7 +18,7 @@ from chargen.sentiment.config import NetworkConfig
 from chargen.sentiment.examples import Examples
 from chargen.sentiment.network import ClassifierNetwork
 from chargen.sentiment.ngrams import NgramModel, Ngrams
-from chargen.sentiment.regression import Labels
+from chargen.sentiment.regression import Targets
 from chargen.storage import checkpoint
 from chargen.text.vocabulary import ByteVocabulary, CharVocabulary, Vocabulary
 from chargen.training.reporting import Reporter
@@ -91,21 +91,21 @@ def count_ngrams(
     examples: Examples, *names: str, unlabelled: Sequence[str] = (), classes: int | None = None
 ) -> list[NgramModel]:
     """Models over n-grams that learnt from examples; of words and characters, or those named."""
-    targets = np.array([examples.classes.index(label) for label in examples.labels])
-    weights = np.ones(len(targets), np.float32)
-    labels = Labels(targets, weights, classes or len(examples.classes))
+    numbers = np.array([examples.classes.index(label) for label in examples.labels])
+    weights = np.ones(len(numbers), np.float32)
+    targets = Targets(numbers, weights, classes or len(examples.classes))
     ngrams = Ngrams(examples.texts, unlabelled)
     chosen = names or ngrams.regressions
     return ngrams.models(
         {
-            name: each.fit(labels, each.strengths[0])
+            name: each.fit(targets, each.strengths[0])
             for name, each in ngrams.regressions.items()
             if name in chosen
         }
     )
 
 
-def planted(count: int, classes: Sequence[str] = ("bad", "good"), seed: int = 0) -> Examples:
+def separable(count: int, classes: Sequence[str] = ("bad", "good"), seed: int = 0) -> Examples:
     """Texts of which a few letters tell the class, `count` of them, the classes in turn."""
     chance = random.Random(seed)
     texts, labels = [], []
@@ -115,7 +115,7 @@ def planted(count: int, classes: Sequence[str] = ("bad", "good"), seed: int = 0)
         words.insert(chance.randrange(len(words) + 1), chance.choice(TELLING[which]))
         texts.append(f"{' '.join(words)} {number}".replace("0", "b").translate(_LETTERS) + ".")
         labels.append(classes[which])
-    return Examples(tuple(texts), tuple(labels), tuple(range(2, count + 2)), "planted.csv")
+    return Examples(tuple(texts), tuple(labels), tuple(range(2, count + 2)), "separable.csv")
 
 
 _LETTERS = str.maketrans("123456789", "acdefghik")  # numbers keep the texts distinct
@@ -128,8 +128,8 @@ def write_csv(path: Path, examples: Examples) -> Path:
     return path
 
 
-class Ears(Reporter):
-    """Keeps what it hears; `at` runs after each step."""
+class Recorder(Reporter):
+    """Keeps what it is told; `at` runs after each step."""
 
     def __init__(self, at: Callable[[int], object] | None = None) -> None:
         self.at = at

@@ -16,12 +16,12 @@ from chargen.runtime import precision
 from chargen.sentiment import batching as batching_module
 from chargen.sentiment import classifier as classifier_module
 from chargen.sentiment import ngrams as ngrams_module
+from chargen.sentiment.batching import NetworkMember
 from chargen.sentiment.classifier import Classifier
-from chargen.sentiment.members import NetworkMember
 from chargen.storage import checkpoint
 from chargen.text.vocabulary import ByteVocabulary, Vocabulary
 
-from .making import BYTES, CHARS, count_ngrams, make_lm, make_network, planted
+from .making import BYTES, CHARS, count_ngrams, make_lm, make_network, separable
 
 TEXT = "a day é at ☃ the river."
 
@@ -56,7 +56,7 @@ MADE = {name: make() for name, make in KINDS.items()}
 def with_ngrams() -> Classifier:
     """A network beside which n-grams vote."""
     plain = made()
-    return Classifier([*plain.members, *count_ngrams(planted(30, "xyz"))], plain.labels)
+    return Classifier([*plain.members, *count_ngrams(separable(30, "xyz"))], plain.labels)
 
 
 # ---------------------------------------------------------------- verdicts
@@ -215,7 +215,7 @@ def test_long_texts_are_traced_in_parts(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_trace_with_ngrams(with_ngrams: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = planted(1, "xyz").texts[0] + TEXT
+    text = separable(1, "xyz").texts[0] + TEXT
     beginnings = with_ngrams.predict_proba(
         [text[:end] for end in range(len(text) + 1)], cleaned=True
     )

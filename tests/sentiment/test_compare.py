@@ -16,10 +16,10 @@ from chargen.sentiment.compare import compare, tfidf
 from chargen.sentiment.config import TFIDF, CompareConfig
 from chargen.training.reporting import Reporter
 
-from .making import planted
+from .making import separable
 from .models import save_classifier, tiny_classifier
 
-TRAIN, TEST = planted(120), planted(40, seed=1)
+TRAIN, TEST = separable(120), separable(40, seed=1)
 
 
 def test_one_row_a_system_from_the_labels_asked_for() -> None:
@@ -124,7 +124,7 @@ def test_impossible_options_are_named(options: dict[str, Any], said: str) -> Non
 
 @pytest.mark.parametrize("characters", [False, True])
 def test_tfidf_of_three_classes_and_texts_that_say_nothing(characters: bool) -> None:
-    train = planted(90, ("bad", "good", "odd"))
+    train = separable(90, ("bad", "good", "odd"))
     model = tfidf(train.texts, train.labels, characters=characters, seed=0)
     assert list(model.classes_) == ["bad", "good", "odd"]
     probabilities = model.predict_proba(["", "☃", "on the jq."])

@@ -9,12 +9,13 @@ import pytest
 from chargen.errors import ConfigError
 from chargen.plotting.painting import STEPS, harmless, lines_of, runs, scale_end, step_of
 from chargen.sentiment import explain as explaining
+from chargen.sentiment.batching import NetworkMember
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.explain import explain, is_quick, leave_out, word_spans
 from chargen.sentiment.finetune import finetune
-from chargen.sentiment.members import Member, NetworkMember
+from chargen.sentiment.storage import Member
 
-from .making import BYTES, CHARS, TELLING, count_ngrams, make_lm, make_network, planted
+from .making import BYTES, CHARS, TELLING, count_ngrams, make_lm, make_network, separable
 
 TEXT = "  the river was cold. a lamp fell\ninto the café "
 
@@ -31,7 +32,7 @@ def classifier(
     network = make_network(*encoders, num_classes=len(labels))
     members: list[Member] = [NetworkMember(network, [CHARS] * len(encoders))]
     if voting:
-        members += count_ngrams(planted(40))
+        members += count_ngrams(separable(40))
     return Classifier(members, labels, clean)
 
 
@@ -193,9 +194,9 @@ def test_lines_hold_every_letter_and_are_not_too_wide(text: str) -> None:
 
 
 def test_leaving_out_the_word_that_tells_moves_the_verdict_most(tiny_lm: Path) -> None:
-    judge = finetune(planted(120), tiny_lm, precision="float32", device="cpu").classifier
+    judge = finetune(separable(120), tiny_lm, precision="float32", device="cpu").classifier
     telling = {word for pair in TELLING for word in pair}
-    unseen = planted(10, seed=3)
+    unseen = separable(10, seed=3)
     found = [leave_out(judge, explain(judge, text)).strongest(1)[0] for text in unseen.texts]
     assert sum(word.text in telling for word in found) >= 9
     toward = {"good": 1, "bad": -1}

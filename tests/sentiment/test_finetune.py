@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,21 +21,24 @@ from chargen.lm.model import CharLM
 from chargen.sentiment import finetune as finetune_module
 from chargen.sentiment import metrics
 from chargen.sentiment.classifier import Classifier
+from chargen.sentiment.config import ExamplesConfig, FinetuneConfig
 from chargen.sentiment.examples import Examples
 from chargen.sentiment.finetune import finetune, resume_finetune
 from chargen.sentiment.learning import FinetuneRun
+from chargen.sentiment.splitting import read_training_texts, split
 from chargen.storage import checkpoint
+from chargen.training.reporting import Reporter
 
-from .making import LEARNING, QUICK, Ears, planted, same, save_lm, weights_in, write_csv
+from .making import LEARNING, QUICK, Recorder, same, save_lm, separable, weights_in, write_csv
 
 Start = Callable[..., FinetuneRun]
 
 
 @pytest.fixture
-def start(tiny_lm: Path, planted_csv: Path, tmp_path: Path) -> Start:
+def start(tiny_lm: Path, separable_csv: Path, tmp_path: Path) -> Start:
     """A run that takes a fraction of a second."""
 
-    def run(data: Any = planted_csv, encoder: Any = tiny_lm, **options: Any) -> FinetuneRun:
+    def run(data: Any = separable_csv, encoder: Any = tiny_lm, **options: Any) -> FinetuneRun:
         out = options.pop("out", tmp_path / "mood")
         return finetune(data, encoder, out, **(QUICK | {"ngrams": False} | options))
 
@@ -53,14 +57,14 @@ def encoders_of(classifier: Classifier) -> list[CharLM]:
 # ---------------------------------------------------------------- what comes out
 
 
-def test_a_run_leaves_a_classifier(start: Start, planted_csv: Path, tiny_lm: Path) -> None:
-    ears = Ears()
-    run = start(reporter=ears, **LEARNING)
+def test_a_run_leaves_a_classifier(start: Start, separable_csv: Path, tiny_lm: Path) -> None:
+    recorder = Recorder()
+    run = start(reporter=recorder, **LEARNING)
     assert run.finished
     assert run.labels_used == 54
     assert run.steps == 12 * 7
     assert run.valid["accuracy"] == 1
-    unseen = planted(100, seed=7)
+    unseen = separable(100, seed=7)
     together = run.classifier.predict_proba(unseen.texts)
     alone = np.concatenate([run.classifier.predict_proba([text]) for text in unseen.texts])
     np.testing.assert_allclose(together, alone, atol=1e-5)
@@ -72,19 +76,21 @@ def test_a_run_leaves_a_classifier(start: Start, planted_csv: Path, tiny_lm: Pat
     np.testing.assert_array_equal(loaded.predict_proba(texts), run.classifier.predict_proba(texts))
     config = document(run.directory)
     assert config["encoder"] == [str(tiny_lm)]
-    assert config["data"] == [str(planted_csv)]
+    assert config["data"] == [str(separable_csv)]
     assert config["results"]["finished"] is True
     assert config["results"]["labels_used"] == 54
     assert config["finetune"]["epochs"] == 12
-    assert any("54 texts to learn from, 6 to validate on, 2 classes" in note for note in ears.notes)
-    assert ears.closed == 1
+    assert any(
+        "54 texts to learn from, 6 to validate on, 2 classes" in note for note in recorder.notes
+    )
+    assert recorder.closed == 1
     rows = [json.loads(row) for row in (run.directory / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if "loss" in row] == list(range(10, 81, 10))
     assert len([row for row in rows if "valid_accuracy" in row]) == 5
 
 
 def test_figures_are_those_of_the_classifier_that_is_saved(start: Start, tmp_path: Path) -> None:
-    valid = planted(200, seed=8)
+    valid = separable(200, seed=8)
     run = start(valid=str(write_csv(tmp_path / "valid.csv", valid)))
     classifier = Classifier.load(run.directory)
     found = metrics.evaluate(valid.labels, classifier.predict_proba(valid.texts), classifier.labels)
@@ -96,13 +102,13 @@ def test_figures_are_those_of_the_classifier_that_is_saved(start: Start, tmp_pat
 
 @pytest.mark.parametrize("method", ["probe", "finetune"])
 def test_who_votes_is_told_and_kept(start: Start, method: str) -> None:
-    ears = Ears()
-    run = start(ngrams=True, method=method, reporter=ears)
+    recorder = Recorder()
+    run = start(ngrams=True, method=method, reporter=recorder)
     votes = document(run.directory)["results"]["votes"]
     assert set(votes) == {"network", "character n-grams", "word n-grams"}
     kept = [name for name, each in votes.items() if each["weight"]]
-    assert any(note.startswith("accuracy on texts not learnt from: net") for note in ears.notes)
-    (told,) = [note for note in ears.notes if note.startswith("left out")]
+    assert any(note.startswith("accuracy on texts not learnt from: net") for note in recorder.notes)
+    (told,) = [note for note in recorder.notes if note.startswith("left out")]
     for name, each in votes.items():
         assert (f"{name} ({each['accuracy']:.4f} alone)" in told) is (name not in kept)
     files = {"network": "model", "character n-grams": "ngrams", "word n-grams": "words"}
@@ -137,7 +143,7 @@ def test_every_kind_of_encoder(start: Start, models: Path, names: list[str]) -> 
 
 
 def test_three_classes_with_labels_kept_as_they_are(start: Start, tmp_path: Path) -> None:
-    examples = planted(45, ("10", "9", "so, so"))
+    examples = separable(45, ("10", "9", "so, so"))
     rows = [
         json.dumps({"text": text, "label": label})
         for text, label in zip(examples.texts, examples.labels, strict=True)
@@ -149,7 +155,7 @@ def test_three_classes_with_labels_kept_as_they_are(start: Start, tmp_path: Path
 
 
 def test_examples_instead_of_a_file(start: Start) -> None:
-    run = start(planted(30))
+    run = start(separable(30))
     assert run.finished
     assert document(run.directory)["data"] == []
     with pytest.raises(CorpusError, match="came from Python"):
@@ -157,7 +163,7 @@ def test_examples_instead_of_a_file(start: Start) -> None:
 
 
 def test_cleaning_is_remembered(start: Start, tmp_path: Path) -> None:
-    examples = planted(30)
+    examples = separable(30)
     dirty = tuple(text.replace(" ", "<br />", 1) for text in examples.texts)
     data = write_csv(tmp_path / "dirty.csv", Examples(dirty, examples.labels, examples.rows, ""))
     run = start(data, clean="html")
@@ -167,56 +173,53 @@ def test_cleaning_is_remembered(start: Start, tmp_path: Path) -> None:
 
 
 def test_without_a_budget_few_labels_are_read_often(start: Start) -> None:
-    ears = Ears()
+    recorder = Recorder()
     few = {"epochs": None, "method": "finetune", "valid_fraction": 0, "batch_size": 20}
-    run = start(planted(20), reporter=ears, **few)
+    run = start(separable(20), reporter=recorder, **few)
     assert run.steps == 20
-    assert any("no budget was given: 20 passes over 20 labelled texts" in n for n in ears.notes)
+    assert any("no budget was given: 20 passes over 20 labelled texts" in n for n in recorder.notes)
 
 
 def test_a_budget_of_time(start: Start) -> None:
-    ears = Ears()
-    run = start(epochs=None, minutes=0.005, reporter=ears)
+    recorder = Recorder()
+    run = start(epochs=None, minutes=0.005, reporter=recorder)
     assert run.finished
     assert 0.3 <= run.seconds < 10
-    assert ears.evaluations[-1]["step"] == run.steps
+    assert recorder.evaluations[-1]["step"] == run.steps
 
 
 def test_unknown_characters_are_named(start: Start) -> None:
-    ears = Ears()
-    examples = planted(20)
+    recorder = Recorder()
+    examples = separable(20)
     odd = Examples(
         tuple("★" + text + "ß" for text in examples.texts), examples.labels, examples.rows, "odd"
     )
-    assert start(odd, reporter=ears).finished
-    assert any("has never seen these characters: ★ ß" in note for note in ears.notes)
+    assert start(odd, reporter=recorder).finished
+    assert any("has never seen these characters: ★ ß" in note for note in recorder.notes)
 
 
 # ---------------------------------------------------------------- options
 
 
-def test_labels_are_stratified(start: Start) -> None:
-    run = start(labels=20)
-    assert run.labels_used == 18
-    targets = checkpoint.load(run.directory, training=True).tensors["training/targets"]
-    assert targets["targets"].sum(0).tolist() == [9, 9]
+def test_more_labels_than_there_are_or_fewer_than_classes(start: Start) -> None:
+    assert start(labels=20).labels_used == 18
     with pytest.raises(ConfigError, match=r"--labels 61 is more than there are"):
         start(labels=61, force=True)
     with pytest.raises(ConfigError, match="--labels 1 is too few"):
         start(labels=1, force=True)
 
 
-def test_a_file_to_validate_on(start: Start, planted_csv: Path, tmp_path: Path) -> None:
-    valid = write_csv(tmp_path / "valid.csv", planted(20, seed=9))
-    ears = Ears()
-    run = start(valid=str(valid), reporter=ears)
+def test_a_file_to_validate_on(start: Start, separable_csv: Path, tmp_path: Path) -> None:
+    valid = write_csv(tmp_path / "valid.csv", separable(20, seed=9))
+    recorder = Recorder()
+    run = start(valid=str(valid), reporter=recorder)
     assert run.labels_used == 60
-    assert any("20 to validate on" in note for note in ears.notes)
-    assert not any("also stand" in note for note in ears.notes)
-    ears = Ears()
-    start(valid=str(planted_csv), reporter=ears, force=True)
-    assert any("also stand in" in note for note in ears.notes)
-    strange = write_csv(tmp_path / "strange.csv", planted(4, ("bad", "awful")))
+    assert any("20 to validate on" in note for note in recorder.notes)
+    assert not any("also stand" in note for note in recorder.notes)
+    recorder = Recorder()
+    start(valid=str(separable_csv), reporter=recorder, force=True)
+    assert any("also stand in" in note for note in recorder.notes)
+    strange = write_csv(tmp_path / "strange.csv", separable(4, ("bad", "awful")))
     with pytest.raises(CorpusError, match="unknown label 'awful'"):
         start(valid=str(strange), force=True)
 
@@ -229,18 +232,15 @@ def test_without_validation(start: Start) -> None:
     assert np.isfinite(Classifier.load(run.directory).predict_proba(["a", "."])).all()
 
 
-def test_class_weights(start: Start) -> None:
-    examples = planted(60)
+def test_class_weights() -> None:
+    examples = separable(60)
     rare = examples.select([i for i in range(60) if examples.labels[i] == "bad" or i % 6 == 1])
-    weights = {}
-    for chosen in (True, False):
-        run = start(rare, class_weights=chosen, force=True)
-        saved = checkpoint.load(run.directory, training=True).tensors["training/targets"]
-        weights[chosen] = saved["weights"]
-        truth = saved["targets"].argmax(-1)
-    assert (weights[False] == 1).all()
-    assert float(weights[True].mean()) == pytest.approx(1)
-    sums = [float(weights[True][truth == k].sum()) for k in range(2)]
+    texts = read_training_texts(rare, FinetuneConfig(labels=20), ExamplesConfig(), Reporter())
+    even, balanced = (texts.targets(texts.train, each) for each in (False, True))
+    assert np.bincount(even.classes).tolist() == [15, 5]  # stratified
+    assert (even.weights == 1).all()
+    assert float(balanced.weights.mean()) == pytest.approx(1)
+    sums = np.bincount(balanced.classes, balanced.weights)
     assert sums[0] == pytest.approx(sums[1])  # each class counts as much
 
 
@@ -293,24 +293,50 @@ def test_the_lm_loss_moves_the_encoder(start: Start, tmp_path: Path) -> None:
 def test_adapting_changes_the_encoder(
     start: Start, tmp_path: Path, tiny_lm: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Each look at the clock takes a tenth of a second: a budget of time is one of steps.
+    ticks = iter(range(10**6))
+    monkeypatch.setattr(time, "perf_counter", lambda: 0.1 * next(ticks))
     monkeypatch.setattr(finetune_module, "reference_step", lambda device: lambda: None)
     unlabelled = tmp_path / "more.txt"
-    unlabelled.write_text("\n".join(planted(100, seed=5).texts))
-    ears = Ears()
+    unlabelled.write_text("\n".join(separable(100, seed=5).texts))
+    recorder = Recorder()
     run = start(
-        adapt=0.02,
+        adapt=0.05,
         unlabelled=str(unlabelled),
         learning_rate=1e-9,
-        reporter=ears,
+        reporter=recorder,
         ngrams=True,
         valid_fraction=0,
     )
     before, _, _ = lm_storage.load(tiny_lm)
     (after,) = encoders_of(run.classifier)
     moved = after.embedding.weight - before.embedding.weight
-    assert moved.abs().max() > 0.01
-    assert any("60 labelled and 100 unlabelled texts" in note for note in ears.notes)
-    assert "valid_nats" in ears.evaluations[0]
+    assert moved.abs().max() > 0.005
+    assert any("60 labelled and 100 unlabelled texts" in note for note in recorder.notes)
+    assert "valid_nats" in recorder.evaluations[0]
+
+
+def test_n_grams_learn_from_what_was_held_back_once_it_has_judged(
+    start: Start, tmp_path: Path
+) -> None:
+    examples = separable(40)
+    train, valid = split(examples, 0.5, seed=0)
+    options = {"ngrams": True, "method": "finetune", "epochs": 1}
+    files = [
+        write_csv(tmp_path / name, part) for name, part in (("t.csv", train), ("v.csv", valid))
+    ]
+    held_back = start(examples, valid_fraction=0.5, **options)
+    apart = start(files[0], valid=str(files[1]), out=tmp_path / "apart", **options)
+    assert held_back.labels_used == apart.labels_used == 20
+    assert held_back.valid == apart.valid  # judged before they are learnt from
+    counts = [run.classifier.ngrams for run in (held_back, apart)]
+    assert counts[0]
+    for model, other in zip(*counts, strict=True):
+        text = valid.texts[0]
+        buckets = [set(model.features(each)[0].tolist()) for each in train.texts]
+        new = sorted(set(model.features(text)[0].tolist()) - set.union(*buckets))
+        assert model.weights[:, new].any()
+        assert not other.weights[:, new].any()  # a file to validate on is for that alone
 
 
 # ---------------------------------------------------------------- the probe
@@ -318,18 +344,18 @@ def test_adapting_changes_the_encoder(
 
 @pytest.mark.parametrize("penalty", ["l1", "l2"])
 def test_the_probe(start: Start, tiny_lm: Path, tmp_path: Path, penalty: str) -> None:
-    ears = Ears()
-    valid = planted(40, seed=8)
+    recorder = Recorder()
+    valid = separable(40, seed=8)
     run = start(
         method="probe",
         penalty=penalty,
-        reporter=ears,
+        reporter=recorder,
         valid=str(write_csv(tmp_path / "valid.csv", valid)),
     )
     assert run.finished
     assert run.steps == 0
     assert run.seconds > 0
-    assert any(f"logistic regression ({penalty}) on 24 features" in note for note in ears.notes)
+    assert any(f"logistic regression ({penalty}) on 24 features" in note for note in recorder.notes)
     loaded = Classifier.load(run.directory)
     trained, _, _ = lm_storage.load(tiny_lm)
     (encoder,) = encoders_of(loaded)
@@ -358,8 +384,8 @@ EVERYTHING = {"epochs": 3, "ema": 0.9, "clip": 0.5, "ngrams": True, "evaluations
 
 def interrupted(start: Start, step: int, **options: Any) -> FinetuneRun:
     """A run that is stopped after a step as Ctrl-C does it."""
-    ears = Ears(lambda done: os.kill(os.getpid(), signal.SIGINT) if done == step else None)
-    run = start(reporter=ears, **options)
+    recorder = Recorder(lambda done: os.kill(os.getpid(), signal.SIGINT) if done == step else None)
+    run = start(reporter=recorder, **options)
     assert not run.finished
     assert run.steps == step
     return run
@@ -374,9 +400,9 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
     part = interrupted(start, step, out=tmp_path / "part", **options)
     assert Classifier.load(part.directory).predict(["a wow day"])  # usable already
     torch.manual_seed(99)
-    ears = Ears()
-    run = resume_finetune(part.directory, reporter=ears)
-    assert any(f"going on from step {step}" in note for note in ears.notes)
+    recorder = Recorder()
+    run = resume_finetune(part.directory, reporter=recorder)
+    assert any(f"going on from step {step}" in note for note in recorder.notes)
     assert run.finished
     assert run.steps == whole.steps
     assert run.valid == whole.valid
@@ -397,9 +423,9 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
 def test_a_finished_run_has_nothing_left_to_do(start: Start) -> None:
     done = start(ngrams=True)
     files = {p: p.read_bytes() for p in done.directory.rglob("*") if p.is_file()}
-    ears = Ears()
-    run = resume_finetune(done.directory, reporter=ears)
-    assert any("nothing is left to do" in note for note in ears.notes)
+    recorder = Recorder()
+    run = resume_finetune(done.directory, reporter=recorder)
+    assert any("nothing is left to do" in note for note in recorder.notes)
     assert run.finished
     assert run.valid == done.valid
     assert files == {p: p.read_bytes() for p in done.directory.rglob("*") if p.is_file()}
@@ -410,13 +436,13 @@ def test_a_finished_run_has_nothing_left_to_do(start: Start) -> None:
 
 
 def test_other_texts_are_refused(start: Start, tmp_path: Path) -> None:
-    data = write_csv(tmp_path / "data.csv", planted(30))
+    data = write_csv(tmp_path / "data.csv", separable(30))
     part = interrupted(start, 2, data=data)
     before = (part.directory / "model.safetensors").read_bytes()
-    write_csv(data, planted(31))
+    write_csv(data, separable(31))
     with pytest.raises(CorpusError, match=r"mood \(.*data.csv\) have changed since"):
         resume_finetune(part.directory)
-    swapped = planted(30)
+    swapped = separable(30)
     labels = ("good", "bad", *swapped.labels[2:])
     write_csv(data, Examples(swapped.texts, labels, swapped.rows, ""))
     with pytest.raises(CorpusError, match="have changed"):
@@ -425,7 +451,7 @@ def test_other_texts_are_refused(start: Start, tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"data\.csv"):
         resume_finetune(part.directory)
     assert (part.directory / "model.safetensors").read_bytes() == before
-    write_csv(data, planted(30))
+    write_csv(data, separable(30))
     assert resume_finetune(part.directory).finished
 
 
@@ -448,9 +474,9 @@ def test_a_run_that_patience_ended_goes_on_with_a_longer_budget(start: Start) ->
     ended = start(epochs=4, patience=2, evaluations=8, learning_rate=1e-12)  # nothing moves
     assert ended.finished
     assert ended.steps < 28
-    ears = Ears()
-    assert resume_finetune(ended.directory, reporter=ears).steps == ended.steps
-    assert any("nothing is left to do" in note for note in ears.notes)
+    recorder = Recorder()
+    assert resume_finetune(ended.directory, reporter=recorder).steps == ended.steps
+    assert any("nothing is left to do" in note for note in recorder.notes)
     assert resume_finetune(ended.directory, epochs=5).steps > ended.steps
 
 
@@ -500,7 +526,7 @@ def test_a_finished_run_of_an_earlier_version_goes_on_uncalibrated(start: Start)
 
 def test_the_same_encoder_twice_is_refused(tiny_lm: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is given twice"):
-        finetune(planted(20), [tiny_lm, tiny_lm], tmp_path / "mood")
+        finetune(separable(20), [tiny_lm, tiny_lm], tmp_path / "mood")
 
 
 def test_what_cannot_be_resumed(tiny_lm: Path, tiny_classifier: Path, tmp_path: Path) -> None:
@@ -578,7 +604,7 @@ def test_no_encoder(start: Start, tiny_lm: Path, tiny_classifier: Path, tmp_path
 
 
 def test_a_single_class(start: Start, tmp_path: Path) -> None:
-    one = planted(10).select(range(0, 10, 2))
+    one = separable(10).select(range(0, 10, 2))
     with pytest.raises(CorpusError, match="two or more"):
         start(one)
     with pytest.raises(CorpusError, match="'bad'.*two or more"):
@@ -617,7 +643,7 @@ def test_options_that_cannot_work(
 
 
 def test_two_runs_do_not_write_one_folder(start: Start) -> None:
-    ears = Ears()
+    recorder = Recorder()
     refused: list[str] = []
 
     def second(step: int) -> None:
@@ -626,8 +652,8 @@ def test_two_runs_do_not_write_one_folder(start: Start) -> None:
                 start()
             refused.append(str(caught.value))
 
-    ears.at = second
-    assert start(reporter=ears).finished
+    recorder.at = second
+    assert start(reporter=recorder).finished
     assert len(refused) == 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 
 import numpy as np
 import pytest
@@ -35,6 +36,7 @@ def _all_buckets() -> Iterator[None]:
         yield
 
 
+@cache
 def empty(kind: type[NgramModel]) -> NgramModel:
     """A model that weighs every n-gram alike."""
     idf = np.ones(1 << BITS, np.float32) if kind.has_idf else None

@@ -12,34 +12,33 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chargen.errors import MissingExtraError
-from chargen.sentiment.batching import EncodedTexts, pooled_features, text_encodings
+from chargen.sentiment.batching import EncodedTexts, NetworkMember, pooled_features, text_encodings
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.learning import fill_head, standardise
-from chargen.sentiment.members import NetworkMember
 from chargen.sentiment.network import LIMIT
 from chargen.sentiment.regression import (
-    Labels,
     NaiveBayesRegression,
     Regression,
-    fold_numbers,
+    Targets,
     log_losses,
 )
+from chargen.sentiment.splitting import fold_numbers
 
-from .making import CHARS, make_lm, make_network, planted
+from .making import CHARS, make_lm, make_network, separable
 
 EVEN = np.zeros(2)
 chance = np.random.default_rng(0)
 FEATURES = chance.normal(size=(60, 12)).astype(np.float32)
 
 
-def labels(targets: Any, classes: int = 0, weights: Any = None) -> Labels:
-    targets = np.asarray(targets, np.int64)
-    weights = np.ones(len(targets)) if weights is None else weights
-    return Labels(targets, np.asarray(weights, np.float32), classes or int(targets.max()) + 1)
+def targets_of(classes: Any, count: int = 0, weights: Any = None) -> Targets:
+    classes = np.asarray(classes, np.int64)
+    weights = np.ones(len(classes)) if weights is None else weights
+    return Targets(classes, np.asarray(weights, np.float32), count or int(classes.max()) + 1)
 
 
-TWO = labels((FEATURES[:, 0] + 0.5 * FEATURES[:, 1] > 0).astype(int))
-THREE = labels(np.digitize(FEATURES[:, 0], [-0.5, 0.5]))
+TWO = targets_of((FEATURES[:, 0] + 0.5 * FEATURES[:, 1] > 0).astype(int))
+THREE = targets_of(np.digitize(FEATURES[:, 0], [-0.5, 0.5]))
 
 
 def test_probabilities_are_those_of_scikit_learn() -> None:
@@ -47,7 +46,7 @@ def test_probabilities_are_those_of_scikit_learn() -> None:
 
     for wanted in (TWO, THREE):
         linear = Regression(FEATURES, (0.25,)).fit(wanted, 0.25)
-        again = LogisticRegression(C=0.25, max_iter=1000).fit(FEATURES, wanted.targets)
+        again = LogisticRegression(C=0.25, max_iter=1000).fit(FEATURES, wanted.classes)
         chances = np.exp(linear.evidence(FEATURES, np.zeros(wanted.num_classes)))
         chances /= chances.sum(-1, keepdims=True)
         np.testing.assert_allclose(chances, again.predict_proba(FEATURES), atol=2e-3)
@@ -62,7 +61,7 @@ def test_l1_leaves_few_features() -> None:
 
 
 def test_weights_count() -> None:
-    rare = labels(TWO.targets, weights=np.where(TWO.targets == 1, 9.0, 1.0))
+    rare = targets_of(TWO.classes, weights=np.where(TWO.classes == 1, 9.0, 1.0))
     shares = [
         Regression(FEATURES, (1,)).fit(each, 1.0).evidence(FEATURES, EVEN).argmax(-1).mean()
         for each in (TWO, rare)
@@ -75,9 +74,9 @@ def test_a_class_without_a_text_is_hardly_likely() -> None:
         Regression(FEATURES, (1,)),
         NaiveBayesRegression(sparse(FEATURES > 0), (1,)),
     ):
-        linear = regression.fit(labels(TWO.targets * 2, 4), 1.0)
+        linear = regression.fit(targets_of(TWO.classes * 2, 4), 1.0)
         assert (linear.evidence(FEATURES, np.zeros(4)).argmax(-1) % 2 == 0).all()
-    prior = labels([0, 0, 0, 2], 4).prior
+    prior = targets_of([0, 0, 0, 2], 4).prior
     np.testing.assert_allclose(np.exp(prior), [0.75, 0, 0.25, 0], atol=1e-8)
     assert np.isfinite(prior).all()
 
@@ -89,8 +88,8 @@ def sparse(values: Any) -> Any:
 
 
 def test_what_has_no_known_feature_says_nothing() -> None:
-    has = np.encoding(6)[np.arange(12) % 6]
-    wanted = labels([0, 0, 0, 0, 1, 1] * 2)
+    has = np.eye(6)[np.arange(12) % 6]
+    wanted = targets_of([0, 0, 0, 0, 1, 1] * 2)
     folds = np.arange(12) % 6  # what a text has, no other fold has
     for kind in (Regression, NaiveBayesRegression):
         found, _ = kind(sparse(has), (1,)).out_of_fold(wanted, folds)
@@ -98,13 +97,13 @@ def test_what_has_no_known_feature_says_nothing() -> None:
 
 
 @pytest.mark.parametrize("wanted", [TWO, THREE])
-def test_log_count_ratios_are_those_of_wang_and_manning(wanted: Labels) -> None:
+def test_log_count_ratios_are_those_of_wang_and_manning(wanted: Targets) -> None:
     from sklearn.linear_model import LogisticRegression
 
     has = FEATURES > 0
     found = NaiveBayesRegression(sparse(has), (1,)).fit(wanted, 1.0)
     for number in range(wanted.num_classes):
-        inside = wanted.targets == number
+        inside = wanted.classes == number
         p, q = 1 + has[inside].sum(0), 1 + has[~inside].sum(0)
         ratio = np.log((p / p.sum()) / (q / q.sum()))
         model = LogisticRegression(C=1.0, solver="liblinear", tol=1e-6).fit(has * ratio, inside)
@@ -121,9 +120,9 @@ def test_out_of_fold_a_text_is_judged_by_the_others() -> None:
         linear = regression.fit(TWO, 0.5, np.flatnonzero(folds != fold))
         wanted = linear.evidence(FEATURES[folds == fold], TWO.prior)
         np.testing.assert_allclose(found[folds == fold], wanted)
-    random = labels(chance.integers(0, 2, 60))
+    random = targets_of(chance.integers(0, 2, 60))
     noise, _ = Regression(FEATURES, (100.0,)).out_of_fold(random, folds)
-    assert (noise.argmax(-1) == random.targets).mean() < 0.7  # it knows them by heart otherwise
+    assert (noise.argmax(-1) == random.classes).mean() < 0.7  # it knows them by heart otherwise
 
 
 def test_the_strength_of_least_loss_is_chosen() -> None:
@@ -131,7 +130,7 @@ def test_the_strength_of_least_loss_is_chosen() -> None:
     losses = {}
     for strength in (1e-6, 0.3, 1e5):
         found, _ = Regression(FEATURES, (strength,)).out_of_fold(THREE, folds)
-        losses[strength] = log_losses(THREE.prior + found, THREE.targets).mean()
+        losses[strength] = log_losses(THREE.prior + found, THREE.classes).mean()
     _, chosen = Regression(FEATURES, tuple(losses)).out_of_fold(THREE, folds)
     assert losses[chosen] == min(losses.values())
 
@@ -142,7 +141,7 @@ def test_the_strength_of_least_loss_is_chosen() -> None:
 @given(st.lists(st.tuples(st.sampled_from("abcdefghij"), st.integers(0, 3)), min_size=1))
 def test_folds(pairs: list[tuple[str, int]]) -> None:
     texts, targets = zip(*pairs, strict=True)
-    found = fold_numbers(texts, labels(targets), seed=1)
+    found = fold_numbers(texts, targets_of(targets), seed=1)
     assert len(found) == len(texts)
     assert found.max() < 5
     assert set(range(found.max() + 1)) <= set(found.tolist())  # none is empty
@@ -158,7 +157,7 @@ def test_folds(pairs: list[tuple[str, int]]) -> None:
 
 def test_folds_follow_the_seed() -> None:
     texts = [str(number) for number in range(40)]
-    made = [fold_numbers(texts, labels([0, 1] * 20), seed).tolist() for seed in (0, 0, 1)]
+    made = [fold_numbers(texts, targets_of([0, 1] * 20), seed).tolist() for seed in (0, 0, 1)]
     assert made[0] == made[1] != made[2]
 
 
@@ -166,14 +165,14 @@ def test_folds_follow_the_seed() -> None:
 
 
 def test_a_probe_in_a_head_says_what_the_regression_says() -> None:
-    examples = planted(50)
+    examples = separable(50)
     network = make_network(make_lm(hidden_size=12), detectors=0, head_size=0)
     before = {name: value.clone() for name, value in network.encoders.state_dict().items()}
     encoded = EncodedTexts(examples.texts, text_encodings(network, [CHARS]))
     features = standardise(network, pooled_features(network, encoded))
     assert features.shape == (50, 36)
     assert np.abs(features).max() <= LIMIT
-    wanted = labels([examples.classes.index(label) for label in examples.labels])
+    wanted = targets_of([examples.classes.index(label) for label in examples.labels])
     linear = Regression(features, (0.25,)).fit(wanted, 0.25)
     fill_head(network, linear)
     chances = np.exp(linear.evidence(features, EVEN))

@@ -10,7 +10,7 @@ from torch import nn
 
 from chargen.sentiment.config import FinetuneConfig
 from chargen.sentiment.network import ClassifierNetwork
-from chargen.sentiment.schedule import (
+from chargen.sentiment.text_classification import (
     RISE,
     layer_groups,
     make_optimizer,

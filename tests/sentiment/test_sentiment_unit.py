@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from chargen import LanguageModel
 from chargen.errors import ConfigError, CorpusError
-from chargen.sentiment.batching import TextEncoding
+from chargen.sentiment.batching import NetworkMember
 from chargen.sentiment.sentiment_unit import encoder_features, find_unit, unit_trace
+from chargen.text.vocabulary import Vocabulary
 
 from .making import BYTES, CHARS, make_lm, make_network
 
@@ -26,7 +26,7 @@ def features_with(unit: int, pooling: int, sign: float, count: int = 200) -> tup
 
 
 @pytest.mark.parametrize(("pooling", "sign"), [(0, 1.0), (1, -1.0)])
-def test_a_planted_unit_is_found(pooling: int, sign: float) -> None:
+def test_the_unit_that_tells_is_found(pooling: int, sign: float) -> None:
     features, labels = features_with(7, pooling, sign)
     unit = find_unit(features, labels)
     assert (unit.index, unit.pooling) == (7, ("last", "mean")[pooling])
@@ -65,29 +65,16 @@ def test_what_cannot_be_told_is_said() -> None:
 def test_features_are_those_of_the_language_model() -> None:
     texts = ["a river", "", "the lamp fell into the river.", "stone"]
     lm = LanguageModel(make_lm(), CHARS)
-    state = torch.get_rng_state()
-    found = encoder_features(lm.model, TextEncoding(CHARS, False), texts)
-    assert torch.equal(state, torch.get_rng_state())
-    np.testing.assert_allclose(found, lm.encode(texts), atol=1e-6)
+    member = NetworkMember(make_network(lm.model, make_lm(seed=2)), [CHARS, CHARS])
+    np.testing.assert_allclose(encoder_features(member, texts), lm.encode(texts), atol=1e-6)
 
 
-@pytest.mark.parametrize("backward", [False, True])
-def test_a_unit_along_a_text(backward: bool) -> None:
-    lm = make_lm(direction="backward" if backward else "forward")
-    network, encoding, text = make_network(lm), TextEncoding(CHARS, backward), "a café"
-    values = unit_trace(network, encoding, text, 3)
-    assert values.shape == (len(text) + 1,)
-    for index in range(len(text) + 1):
-        part = text[index:] if backward else text[:index]
-        last = encoder_features(lm, encoding, [part])[0, 3]
-        assert values[index] == pytest.approx(last, abs=1e-6)
-
-
-@pytest.mark.parametrize("backward", [False, True])
-def test_a_unit_along_bytes(backward: bool) -> None:
-    lm = make_lm(BYTES, direction="backward" if backward else "forward")
-    network, encoding, text = make_network(lm), TextEncoding(BYTES, backward), "é☃a"
-    values = unit_trace(network, encoding, text, 3)
-    parts = [text[i:] if backward else text[:i] for i in range(len(text) + 1)]
-    expected = encoder_features(lm, encoding, parts)[:, 3]
-    np.testing.assert_allclose(values, expected, atol=1e-6)
+@pytest.mark.parametrize("vocabulary", [CHARS, BYTES])
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_a_unit_along_a_text(vocabulary: Vocabulary, direction: str) -> None:
+    lm, text = make_lm(vocabulary, direction=direction), "a café ☃"
+    member = NetworkMember(make_network(lm), [vocabulary])
+    values = unit_trace(member, text, 3)
+    ends = range(len(text) + 1)
+    parts = [text[i:] if direction == "backward" else text[:i] for i in ends]
+    np.testing.assert_allclose(values, encoder_features(member, parts)[:, 3], atol=1e-6)

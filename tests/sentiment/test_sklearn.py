@@ -13,7 +13,7 @@ import pytest
 import chargen
 from chargen.sklearn import TextClassifier
 
-from .making import LEARNING, QUICK, planted
+from .making import LEARNING, QUICK, separable
 
 pytest.importorskip("sklearn")
 
@@ -60,7 +60,7 @@ def test_it_is_a_classifier_of_texts() -> None:
 
 
 def test_fit_and_predict(made: TextClassifier, tmp_path: Path) -> None:
-    examples, unseen = planted(60), planted(40, seed=7)
+    examples, unseen = separable(60), separable(40, seed=7)
     assert made.fit(examples.texts, examples.labels) is made
     assert made.classes_.tolist() == ["bad", "good"]
     chances = made.predict_proba(unseen.texts)
@@ -78,7 +78,7 @@ def test_fit_and_predict(made: TextClassifier, tmp_path: Path) -> None:
 def test_labels_come_back_as_they_were_given(
     made: TextClassifier, classes: tuple[Any, ...]
 ) -> None:
-    examples = planted(60, tuple(map(str, range(len(classes)))))
+    examples = separable(60, tuple(map(str, range(len(classes)))))
     labels = [classes[int(label)] for label in examples.labels]
     made.set_params(ngrams=True).fit(examples.texts, labels)
     assert made.classes_.tolist() == sorted(classes)
@@ -93,7 +93,7 @@ def test_labels_that_look_the_same_are_refused(made: TextClassifier) -> None:
 
 
 def test_the_seed_decides(made: TextClassifier) -> None:
-    examples = planted(40)
+    examples = separable(40)
     first = made.fit(examples.texts, examples.labels).predict_proba(examples.texts)
     again = clone(made).fit(examples.texts, examples.labels).predict_proba(examples.texts)
     np.testing.assert_array_equal(first, again)
@@ -102,7 +102,7 @@ def test_the_seed_decides(made: TextClassifier) -> None:
 
 
 def test_a_pipeline_is_cross_validated(made: TextClassifier) -> None:
-    examples = planted(60)
+    examples = separable(60)
     loud = [text.upper() for text in examples.texts]
     lower = FunctionTransformer(lambda texts: [text.lower() for text in texts])
     pipeline = make_pipeline(lower, made.set_params(ngrams=True))
@@ -114,7 +114,7 @@ def test_a_pipeline_is_cross_validated(made: TextClassifier) -> None:
 
 
 def test_parameters_are_searched(made: TextClassifier) -> None:
-    examples = planted(40)
+    examples = separable(40)
     search = GridSearchCV(made, {"epochs": [1, 12]}, cv=2)
     search.fit(examples.texts, examples.labels)
     assert search.best_params_ == {"epochs": 12}
@@ -131,7 +131,7 @@ def test_what_cannot_be_learnt_from_or_judged(made: TextClassifier, tmp_path: Pa
         made.fit(["a", "b"], ["pos", "pos"])
     with pytest.raises(chargen.ConfigError, match="did you mean batch_size"):
         clone(made).set_params(options={"bach_size": 3}).fit(["a", "b"], [0, 1])
-    examples = planted(40)
+    examples = separable(40)
     made.fit([*examples.texts, " "], [*examples.labels, "none"])
     assert made.classes_.tolist() == ["bad", "good"]  # there is nothing to learn the third by
     with pytest.raises(chargen.CorpusError, match=r"texts\[1\] is empty"):

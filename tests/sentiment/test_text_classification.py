@@ -24,23 +24,23 @@ from chargen.sentiment.config import FinetuneConfig
 from chargen.sentiment.examples import Examples
 from chargen.sentiment.network import MOMENTUM
 from chargen.sentiment.storage import weights_of
-from chargen.sentiment.text_classification import Labelled, TextClassification
+from chargen.sentiment.text_classification import LabelledTexts, TextClassification
 from chargen.training.loop import Loop
 from chargen.training.reporting import Reporter
 
-from .making import CHARS, DROPOUTS, Ears, make_lm, make_network, planted, same
+from .making import CHARS, DROPOUTS, Recorder, make_lm, make_network, same, separable
 
-DATA = planted(40)
+DATA = separable(40)
 TWELVE = DATA.select(range(12))
 NOTHING = DATA.select([])
 
 Tuner = Loop[TextClassification]
 
 
-def labelled(examples: Examples) -> Labelled:
+def labelled(examples: Examples) -> LabelledTexts:
     encoded = EncodedTexts(examples.texts, [TextEncoding(CHARS, False)])
     truth = torch.tensor([("bad", "good").index(label) for label in examples.labels], dtype=int)
-    return Labelled(encoded, nn.functional.one_hot(truth, 2).float(), torch.ones(len(truth)))
+    return LabelledTexts(encoded, truth, torch.ones(len(truth)))
 
 
 def figures(examples: Examples, probabilities: NDArray[np.float32]) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def averaged(tuner: Tuner) -> bool:
 
 @pytest.mark.parametrize("from_scratch", [False, True])
 def test_overfits_twenty_texts(from_scratch: bool) -> None:
-    few = planted(20)
+    few = separable(20)
     tuner = make(
         lm={"hidden_size": 16},
         train=few,
@@ -161,7 +161,7 @@ def test_texts_count_as_much_as_their_weights_say() -> None:
 # ---------------------------------------------------------------- unfreezing
 
 
-class Watch(Ears):
+class Watch(Recorder):
     """Which groups differ from their beginning, after each step."""
 
     def __init__(self) -> None:
@@ -216,14 +216,14 @@ def test_what_is_frozen_is_bit_for_bit_what_it_was() -> None:
 
 
 def test_the_lm_loss_begins_with_the_encoder() -> None:
-    ears = Ears()
-    make(unfreeze=0.3, reporter=ears).run()
-    shares = [0.0, *ears.progress[:-1]]
-    for share, row in zip(shares, ears.steps, strict=True):
+    recorder = Recorder()
+    make(unfreeze=0.3, reporter=recorder).run()
+    shares = [0.0, *recorder.progress[:-1]]
+    for share, row in zip(shares, recorder.steps, strict=True):
         assert (row["lm_loss"] is None) == (share < 0.3)
-    ears = Ears()
-    make(unfreeze=0.0, lm_weight=0.0, reporter=ears).run()
-    assert {row["lm_loss"] for row in ears.steps} == {None}
+    recorder = Recorder()
+    make(unfreeze=0.0, lm_weight=0.0, reporter=recorder).run()
+    assert {row["lm_loss"] for row in recorder.steps} == {None}
 
 
 def test_from_scratch_all_move_at_once() -> None:
@@ -239,23 +239,25 @@ def test_from_scratch_all_move_at_once() -> None:
 
 def test_a_budget_in_epochs_ends() -> None:
     saved: list[int] = []
-    ears = Ears()
-    tuner = make(epochs=2.5, saved=saved, reporter=ears)
+    recorder = Recorder()
+    tuner = make(epochs=2.5, saved=saved, reporter=recorder)
     tuner.run()
     assert tuner.progress.step == 13  # of 5 a pass
     assert tuner.finished
     assert saved == [13]
-    assert ears.progress == sorted(ears.progress)
-    assert ears.steps[-1]["learning_rate"] < 0.1 * max(r["learning_rate"] for r in ears.steps)
+    assert recorder.progress == sorted(recorder.progress)
+    assert recorder.steps[-1]["learning_rate"] < 0.1 * max(
+        r["learning_rate"] for r in recorder.steps
+    )
 
 
 @pytest.mark.parametrize(("epochs", "count"), [(0.5, 3), (1.0, 5), (4.0, 5), (0.1, 1)])
 def test_evaluations_of_a_run(epochs: float, count: int) -> None:
     # No weights are measured twice, and the last are always.
-    ears = Ears()
-    tuner = make(epochs=epochs, reporter=ears, evaluations=5)
+    recorder = Recorder()
+    tuner = make(epochs=epochs, reporter=recorder, evaluations=5)
     tuner.run()
-    steps = [row["step"] for row in ears.evaluations]
+    steps = [row["step"] for row in recorder.evaluations]
     assert len(steps) == len(set(steps)) == count
     assert steps[-1] == tuner.progress.step
 
@@ -265,22 +267,22 @@ def test_patience_waits_for_a_better_score_than_the_best(
     trusted: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(text_classification, "TRUSTED_VALIDATION", trusted)
-    ears = Ears()
+    recorder = Recorder()
     scores = [0.5, 0.6, 0.3, 0.4, 0.45, 0.9, 0.9, 0.9, 0.9, 0.9]
-    tuner = make(patience=3, evaluations=10, scores=scores, reporter=ears)
+    tuner = make(patience=3, evaluations=10, scores=scores, reporter=recorder)
     tuner.run()
-    assert [row["valid_macro_f1"] for row in ears.evaluations] == scores[:5]
+    assert [row["valid_macro_f1"] for row in recorder.evaluations] == scores[:5]
     assert tuner.finished
     assert tuner.share_done == pytest.approx(0.5)
 
 
 def test_without_validation_nothing_is_out_of_patience() -> None:
-    ears = Ears()
-    tuner = make(valid=NOTHING, patience=1, evaluations=10, reporter=ears)
+    recorder = Recorder()
+    tuner = make(valid=NOTHING, patience=1, evaluations=10, reporter=recorder)
     tuner.run()
     assert tuner.share_done == 1
     assert averaged(tuner)
-    assert all("valid_macro_f1" not in row for row in ears.evaluations)
+    assert all("valid_macro_f1" not in row for row in recorder.evaluations)
 
 
 # ---------------------------------------------------------------- evaluation
@@ -308,9 +310,9 @@ def test_the_best_are_kept_where_validation_can_be_trusted_else_the_last(
 def test_log_loss_decides_between_equal_scores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_classification, "TRUSTED_VALIDATION", 1)
     tuner = make(evaluations=4, scores=[0.8, 0.8, 0.8, 0.8], learning_rate=0.02)
-    ears = tuner.reporter = Ears()
+    recorder = tuner.reporter = Recorder()
     tuner.run()
-    losses = [row["valid_log_loss"] for row in ears.evaluations]
+    losses = [row["valid_log_loss"] for row in recorder.evaluations]
     assert len(set(losses)) == 4
     assert tuner.progress.best_step == 5 * (1 + losses.index(min(losses)))
 
@@ -359,7 +361,7 @@ def test_statistics_equal_those_of_one_big_batch() -> None:
 
 
 def test_statistics_from_several_batches_are_nearly_those() -> None:
-    tuner = make(train=planted(200), batch_size=24)
+    tuner = make(train=separable(200), batch_size=24)
     norm = tuner.task.model.head[0]
     assert isinstance(norm, nn.BatchNorm1d)
     tuner.task.refresh_statistics()
@@ -389,12 +391,12 @@ def test_statistics_are_of_all_classes_also_in_a_sorted_file(
     monkeypatch.setattr(tuner.task.train.encoded, "inputs", spy)
     tuner.task.refresh_statistics()
     assert len(seen) == len(set(seen)) == 12
-    assert {int(tuner.task.train.targets[i].argmax()) for i in seen} == {0, 1}
+    assert {int(tuner.task.train.classes[i]) for i in seen} == {0, 1}
 
 
 @pytest.mark.parametrize(("count", "batch_size"), [(2, 2), (3, 2), (9, 8), (17, 4)])
 def test_no_batch_is_of_a_single_text(count: int, batch_size: int) -> None:
-    tuner = make(train=planted(count), batch_size=batch_size, epochs=2.0)
+    tuner = make(train=separable(count), batch_size=batch_size, epochs=2.0)
     tuner.run()
     assert tuner.finished
 
@@ -403,8 +405,8 @@ def test_no_batch_is_of_a_single_text(count: int, batch_size: int) -> None:
 
 
 def test_a_text_that_spoils_the_loss_is_skipped() -> None:
-    ears = Ears()
-    tuner = make(reporter=ears, batch_size=10, ema=0.9)
+    recorder = Recorder()
+    tuner = make(reporter=recorder, batch_size=10, ema=0.9)
     tuner.task.train.weights[7] = math.nan
     before = weights_of(tuner.task.model)
     with_it = next(batch for batch in tuner.task.batches(0) if 7 in batch)
@@ -415,7 +417,7 @@ def test_a_text_that_spoils_the_loss_is_skipped() -> None:
     tuner.run()
     assert tuner.progress.skipped == 4  # once an epoch
     assert all(value.isfinite().all() for value in tuner.best.values())
-    assert ears.evaluations[-1]["valid_accuracy"] >= 0.5
+    assert recorder.evaluations[-1]["valid_accuracy"] >= 0.5
 
 
 def poison(tuner: Tuner) -> None:
@@ -424,25 +426,31 @@ def poison(tuner: Tuner) -> None:
 
 
 def test_weights_that_are_no_numbers_are_never_the_best() -> None:
-    ears = Ears()
-    tuner = make(reporter=ears, evaluations=2, ema=0.0, epochs=2.0)
-    ears.at = lambda step: poison(tuner) if step == 6 else None
+    recorder = Recorder()
+    tuner = make(reporter=recorder, evaluations=2, ema=0.0, epochs=2.0)
+    recorder.at = lambda step: poison(tuner) if step == 6 else None
     tuner.run()  # too short for GIVE_UP_AFTER
     assert tuner.finished
-    assert [row.get("step") for row in ears.evaluations] == [5, 10]
-    assert "valid_accuracy" not in ears.evaluations[1]
+    assert [row.get("step") for row in recorder.evaluations] == [5, 10]
+    assert "valid_accuracy" not in recorder.evaluations[1]
     assert tuner.task.progress.best["step"] == 5
     assert all(value.isfinite().all() for value in tuner.best.values())
 
 
 @pytest.mark.parametrize("valid", [NOTHING, DATA])
 def test_a_run_without_a_single_number_is_an_error(valid: Examples) -> None:
-    ears = Ears()
+    recorder = Recorder()
     saved: list[int] = []
     tuner = make(
-        reporter=ears, evaluations=2, ema=0.0, epochs=1.5, valid=valid, saved=saved, batch_size=10
+        reporter=recorder,
+        evaluations=2,
+        ema=0.0,
+        epochs=1.5,
+        valid=valid,
+        saved=saved,
+        batch_size=10,
     )
-    ears.at = lambda step: poison(tuner) if step == 1 else None
+    recorder.at = lambda step: poison(tuner) if step == 1 else None
     with pytest.raises(TrainingError, match=r"not a finite number at any evaluation.*--learning"):
         tuner.run()
     assert saved == []
@@ -481,21 +489,21 @@ def test_interrupted_training_equals_uninterrupted(case: str, stops: list[int]) 
     whole = make(**options)
     whole.run()
 
-    ears = Ears()
-    part = make(reporter=ears, **options)
+    recorder = Recorder()
+    part = make(reporter=recorder, **options)
     for number, stop in enumerate(stops):
 
         def ask(step: int, stop: int = stop, part: Tuner = part) -> None:
             part.stop_requested = step >= stop
 
-        ears.at = ask
+        recorder.at = ask
         part.run()
         assert part.progress.step == stop
         kept = travel(part)
         # Another process: other weights, other generators.
-        part = make(reporter=ears, seed=100 + number, **options)
+        part = make(reporter=recorder, seed=100 + number, **options)
         part.restore(*kept)
-    ears.at = None
+    recorder.at = None
     part.run()
 
     wanted, wanted_tensors = whole.state()

@@ -14,40 +14,41 @@ from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.examples import Examples
 from chargen.sentiment.finetune import finetune as fit
 from chargen.sentiment.learning import FinetuneRun
-from chargen.sentiment.regression import Labels, log_losses
+from chargen.sentiment.regression import Targets, log_losses
 from chargen.sentiment.voting import Vote, fit_factors, weigh
 from chargen.storage import checkpoint
 
-from .making import CHARS, Ears, save_lm
+from .making import CHARS, Recorder, save_lm
 
 EVEN = np.log([0.5, 0.5])
 
 
-def judge(quality: float, seed: int, targets: np.ndarray) -> np.ndarray:
+def judge(quality: float, seed: int, classes: np.ndarray) -> np.ndarray:
     """Calibrated evidence (N, 2): the log-odds of a normal variable whose mean tells the class."""
     chance = np.random.default_rng(seed)
-    seen = chance.normal(quality * (targets - 0.5), 1.0)
+    seen = chance.normal(quality * (classes - 0.5), 1.0)
     return np.stack([-quality * seen / 2, quality * seen / 2], -1)
 
 
-def problem(texts: int = 400) -> tuple[Labels, list[str]]:
-    targets = np.arange(texts) % 2
-    return Labels(targets, np.ones(texts, np.float32), 2), [str(n) for n in range(texts)]
+def problem(texts: int = 400) -> tuple[Targets, list[str]]:
+    return Targets(np.arange(texts) % 2, np.ones(texts, np.float32), 2), [
+        str(n) for n in range(texts)
+    ]
 
 
 def decided(texts: int = 400, **qualities: float) -> Vote:
-    labels, names = problem(texts)
+    targets, names = problem(texts)
     evidence = {
-        name: judge(quality, seed, labels.targets)
+        name: judge(quality, seed, targets.classes)
         for seed, (name, quality) in enumerate(qualities.items())
     }
-    return weigh(evidence, labels, names, EVEN)
+    return weigh(evidence, targets, names, EVEN)
 
 
 def test_one_member_is_temperature_scaling() -> None:
-    labels, _ = problem(4000)
+    targets, _ = problem(4000)
     for scale in (0.2, 1.0, 5.0):
-        (factor,) = fit_factors(scale * judge(2.0, 0, labels.targets)[None], labels, EVEN)
+        (factor,) = fit_factors(scale * judge(2.0, 0, targets.classes)[None], targets, EVEN)
         assert factor == pytest.approx(1 / scale, rel=0.1)
 
 
@@ -58,21 +59,21 @@ def test_independent_members_are_summed() -> None:
 
 
 def test_nobody_counts_negatively() -> None:
-    labels, _ = problem()
-    good = judge(2.0, 0, labels.targets)
-    assert fit_factors(np.stack([good, -good]), labels, EVEN)[1] == 0
+    targets, _ = problem()
+    good = judge(2.0, 0, targets.classes)
+    assert fit_factors(np.stack([good, -good]), targets, EVEN)[1] == 0
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_noise_is_left_out_by_name(seed: int) -> None:
-    labels, names = problem()
+    targets, names = problem()
     chance = np.random.default_rng(seed + 100)
     evidence = {
-        "good": judge(2.0, seed, labels.targets),
+        "good": judge(2.0, seed, targets.classes),
         "noise": chance.normal(0, 3, (400, 2)),
-        "again": judge(2.0, seed, labels.targets) * 3,  # knows nothing that the first does not
+        "again": judge(2.0, seed, targets.classes) * 3,  # knows nothing that the first does not
     }
-    vote = weigh(evidence, labels, names, EVEN, seed)
+    vote = weigh(evidence, targets, names, EVEN, seed)
     assert len(vote.kept) == 1
     assert vote.kept[0] in ("good", "again")
     told = vote.sentences()[-1]
@@ -84,42 +85,45 @@ def test_noise_is_left_out_by_name(seed: int) -> None:
 def test_the_whole_is_hardly_below_its_best_member() -> None:
     for seed in range(20):
         chance = random.Random(seed)
-        labels, names = problem(chance.choice((20, 60, 200)))
+        targets, names = problem(chance.choice((20, 60, 200)))
         evidence = {
             str(k): chance.uniform(0.1, 9)
-            * judge(chance.choice((0, 0.5, 1, 2)), 100 * seed + k, labels.targets)
+            * judge(chance.choice((0, 0.5, 1, 2)), 100 * seed + k, targets.classes)
             for k in range(3)
         }
-        vote = weigh(evidence, labels, names, EVEN, seed)
-        whole = vote.logits.argmax(-1) == labels.targets
+        vote = weigh(evidence, targets, names, EVEN, seed)
+        whole = vote.logits.argmax(-1) == targets.classes
         for name, each in evidence.items():
-            right = each.argmax(-1) == labels.targets
+            right = each.argmax(-1) == targets.classes
             lead = right.astype(float) - whole
             assert lead.mean() <= lead.std(ddof=1) / len(lead) ** 0.5 + 1e-9, name
 
 
 def test_who_says_nothing_gets_no_factor() -> None:
-    labels, names = problem(100)
+    targets, names = problem(100)
     vote = weigh(
-        {"good": judge(1.0, 0, labels.targets), "mute": np.full((100, 2), 0.1)}, labels, names, EVEN
+        {"good": judge(1.0, 0, targets.classes), "mute": np.full((100, 2), 0.1)},
+        targets,
+        names,
+        EVEN,
     )
     assert vote.factors["mute"] == 0
-    assert weigh({"mute": np.zeros((100, 2))}, labels, names, EVEN).accuracy == 0.5
+    assert weigh({"mute": np.zeros((100, 2))}, targets, names, EVEN).accuracy == 0.5
 
 
 def test_where_all_are_right_nothing_is_infinite() -> None:
-    labels, names = problem(30)
-    sure = judge(50.0, 0, labels.targets)
-    vote = weigh({"sure": sure}, labels, names, EVEN)
+    targets, names = problem(30)
+    sure = judge(50.0, 0, targets.classes)
+    vote = weigh({"sure": sure}, targets, names, EVEN)
     assert vote.accuracy == 1
-    chances = np.exp(-log_losses(vote.logits, labels.targets))
+    chances = np.exp(-log_losses(vote.logits, targets.classes))
     assert 0.9 < chances.min() <= chances.max() < 0.999
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_hardly_a_text(count: int) -> None:
-    labels, names = problem(count)
-    vote = weigh({"a": judge(1, 0, labels.targets), "b": judge(1, 1, labels.targets)}, labels,
+    targets, names = problem(count)
+    vote = weigh({"a": judge(1, 0, targets.classes), "b": judge(1, 1, targets.classes)}, targets,
                  names, EVEN)  # fmt: skip
     assert vote.kept
     assert np.isfinite(vote.logits).all()
@@ -205,8 +209,8 @@ def test_the_default_is_within_an_error_of_its_best_member(
     encoder: Path, make: Callable[[int, int], Examples], count: int, least: float
 ) -> None:
     train, test = make(count, 1), make(200, 2)
-    ears = Ears()
-    run = finetune(train, encoder, reporter=ears)
+    recorder = Recorder()
+    run = finetune(train, encoder, reporter=recorder)
     parts = [right(finetune(train, encoder, ngrams=False).classifier, test)]
     parts += [right(each, test) for each in alone(run)]
     whole = right(run.classifier, test)
@@ -216,13 +220,13 @@ def test_the_default_is_within_an_error_of_its_best_member(
         assert lead.mean() <= lead.std(ddof=1) / len(lead) ** 0.5 + 1e-9
     assert run.labels_used == count
     assert run.valid["accuracy"] == pytest.approx(whole.mean(), abs=0.15)
-    assert any("5-fold cross-validation" in note for note in ears.notes)
+    assert any("5-fold cross-validation" in note for note in recorder.notes)
 
 
 def test_the_network_is_left_out_where_it_does_not_help(encoder: Path, tmp_path: Path) -> None:
-    ears = Ears()
-    run = finetune(order(120, 1), encoder, tmp_path / "order", reporter=ears)
-    told = next(note for note in ears.notes if note.startswith("left out"))
+    recorder = Recorder()
+    run = finetune(order(120, 1), encoder, tmp_path / "order", reporter=recorder)
+    told = next(note for note in recorder.notes if note.startswith("left out"))
     assert "network (" in told
     loaded = Classifier.load(tmp_path / "order")
     assert loaded.network is None
@@ -256,11 +260,11 @@ def test_few_labels_are_probed_and_a_budget_asks_for_more(encoder: Path) -> None
 
 @pytest.mark.parametrize("texts", [("aa", "bb"), ("aa", "ab", "bb"), ("aa", "aa", "bb", "bb")])
 def test_labels_that_cannot_be_held_out(encoder: Path, texts: Sequence[str]) -> None:
-    ears = Ears()
+    recorder = Recorder()
     labels = tuple(text[-1] for text in texts)
     data = Examples(tuple(texts), labels, tuple(range(len(texts))), "few")
-    run = finetune(data, encoder, reporter=ears)
-    assert any("all members count alike" in note for note in ears.notes)
+    run = finetune(data, encoder, reporter=recorder)
+    assert any("all members count alike" in note for note in recorder.notes)
     assert run.valid == {}
     assert len(run.classifier.members) == 3
     assert run.classifier.score(texts, labels) == 1

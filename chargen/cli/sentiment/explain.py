@@ -157,16 +157,15 @@ def _find_unit(
     from chargen.sentiment.splitting import subset
 
     member = classifier.require_network()
-    encoder = member.network.lm_encoders()[0]
     config = dataclasses.replace(config, clean=classifier.clean)
     examples = read_examples(data, config, classifier.labels)
     if len(examples) > UNIT_TEXTS:
         if not quiet:
             say(f"note: the unit is looked for in {UNIT_TEXTS:,} of {len(examples):,} texts")
         examples = subset(examples, UNIT_TEXTS, seed=0)
-    features = encoder_features(encoder, member.encodings[0], examples.texts)
+    features = encoder_features(member, examples.texts)
     unit = find_unit(features, examples.labels, explanation.label)
-    return unit, unit_trace(member.network, member.encodings[0], explanation.text, unit.index)
+    return unit, unit_trace(member, explanation.text, unit.index)
 
 
 # ---------------------------------------------------------------- files
@@ -176,15 +175,15 @@ def _write_files(files: dict[str, str | None], explanation: Any, unit: Any, valu
     from chargen.storage.whole_files import write_file
 
     if name := files["--html"]:
-        from chargen.sentiment.html_page import page
+        from chargen.sentiment.rendering import page
 
         write_file(name, page(explanation, unit, values).encode("utf-8", "replace"))
     if name := files["--png"]:
-        from chargen.sentiment.png_figures import explanation_figure
+        from chargen.sentiment.rendering import explanation_figure
 
         write_file(name, explanation_figure(explanation))
     if name := files["--histogram"]:
-        from chargen.sentiment.png_figures import unit_histogram
+        from chargen.sentiment.rendering import unit_histogram
 
         write_file(name, unit_histogram(unit))
 

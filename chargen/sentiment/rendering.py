@@ -1,17 +1,32 @@
-"""An explanation as one HTML page that needs nothing else: no scripts, fonts or pictures.
+"""An explanation as a page or a picture.
 
-Its charts are inline SVG that stretches to the width of its box. They hold no text: letters would
-be stretched too. What they show is named around them, in HTML.
+A page needs nothing else: no scripts, fonts or pictures. Its charts are inline SVG that stretches
+to the width of its box. They hold no text: letters would be stretched too. What they show is named
+around them, in HTML. Pictures are PNG, drawn by matplotlib (without it: MissingExtraError).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.plotting.painting import safe, scale_legend, scale_style, spans, whole_page
+from chargen.plotting import painting
+from chargen.plotting.painting import (
+    LINE_HEIGHT,
+    STEPS,
+    PaintedText,
+    harmless,
+    safe,
+    scale_legend,
+    scale_style,
+    shade,
+    spans,
+    whole_page,
+)
+from chargen.plotting.style import MONOSPACED, drawing, png
 from chargen.sentiment.explain import Explanation, Word
 from chargen.sentiment.sentiment_unit import SentimentUnit
 
@@ -20,6 +35,11 @@ STRONGEST = 12
 
 WIDTH, HEIGHT = 1000.0, 200.0
 """Of a chart, in its own units."""
+
+TEXT_LINES = 40
+"""Of painted text in a picture; what is longer is cut there and said to be."""
+
+_BELOW, _ABOVE = np.array([painting.BELOW, painting.ABOVE]) / 255
 
 _PAGE = """
 :root { color-scheme: light dark; --ink: #1b1d20; --paper: #fdfdfb; --faint: #6a6f76;
@@ -245,3 +265,77 @@ def _histogram(unit: SentimentUnit) -> tuple[tuple[float, float], str]:
     at = WIDTH * (unit.threshold - edges[0]) / (edges[-1] - edges[0])
     line = f'<line x1="{at:.1f}" x2="{at:.1f}" y1="0" y2="{HEIGHT:g}"/>'
     return (edges[0], edges[-1]), "".join(bars) + line
+
+
+# ---------------------------------------------------------------- pictures
+
+
+def explanation_figure(explanation: Explanation) -> bytes:
+    """The text painted by the verdict so far, and the curve of it."""
+    text = PaintedText(explanation.text, explanation.steps, 1, TEXT_LINES)
+    height = LINE_HEIGHT * text.lines
+    with drawing("--png", fonts=MONOSPACED) as figures:
+        figure = figures(figsize=(9.5, height + 3.4))
+        top, axes = figure.subplots(
+            2, gridspec_kw={"height_ratios": [max(height, 0.2), 2.1], "hspace": 0.15}
+        )
+        text.draw(top, {step: shade(step) for step in range(-STEPS, STEPS + 1)})
+        top.set_title(
+            f"{harmless(explanation.verdict, '')}, {explanation.probability:.1%}: "
+            f"the verdict had the text ended there{text.cut}",
+            fontsize=11,
+        )
+        _draw_curve(axes, explanation)
+        return png(figure)
+
+
+def _draw_curve(axes: Any, explanation: Explanation) -> None:
+    curve, middle = explanation.curve, explanation.middle
+    ends = np.array(explanation.word_ends)
+    at_ends = curve[ends]
+    for side, colour in ((at_ends >= middle, _ABOVE), (at_ends <= middle, _BELOW)):
+        axes.fill_between(
+            ends, at_ends, middle, where=side, color=colour, alpha=0.4, lw=0, interpolate=True
+        )
+    axes.plot(np.arange(len(curve)), curve, color="0.6", linewidth=0.4)
+    axes.plot(ends, at_ends, color="0.1", linewidth=1.2)
+    axes.axhline(middle, color="0.5", linestyle="--", linewidth=0.8)
+    axes.set(
+        ylim=(0, 1),
+        xlim=(0, max(1, len(curve) - 1)),
+        xlabel="characters read (the strong line joins the ends of words)",
+        ylabel=f"probability of {harmless(explanation.label, '')}",
+    )
+    axes.spines[["top", "right"]].set_visible(False)
+    # The scale that the text is painted with, along the axis of the probability.
+    for step in range(-STEPS, STEPS + 1):
+        low = middle + (step - 0.5) / STEPS * (middle if step <= 0 else 1 - middle)
+        high = middle + (step + 0.5) / STEPS * (middle if step < 0 else 1 - middle)
+        axes.axhspan(
+            max(low, 0), min(high, 1), xmin=1.01, xmax=1.03, color=shade(step), clip_on=False
+        )
+
+
+def unit_histogram(unit: SentimentUnit) -> bytes:
+    """The histogram of a sentiment unit over a class and the others."""
+    edges, inside, outside = unit.histogram()
+    with drawing("--histogram") as figures:
+        figure = figures(figsize=(7, 3.8))
+        axes = figure.subplots()
+        for shares, name, colour, hatch in (
+            (outside, unit.others, _BELOW, "///"),
+            (inside, unit.label, _ABOVE, ""),
+        ):
+            axes.stairs(
+                shares, edges, fill=True, color=(*colour, 0.5), hatch=hatch,
+                edgecolor=(*colour, 1.0), label=harmless(name, "").lstrip("_"),
+            )  # fmt: skip
+        axes.axvline(unit.threshold, color="0.3", linestyle="--", linewidth=1)
+        axes.set_title(
+            f"unit {unit.index}, {unit.pooling} value: alone it tells {unit.accuracy:.1%} apart",
+            fontsize=11,
+        )
+        axes.set(xlabel="value", ylabel="share of texts")
+        axes.legend(frameon=False)
+        axes.spines[["top", "right"]].set_visible(False)
+        return png(figure)
