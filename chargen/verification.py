@@ -182,17 +182,17 @@ def _check_language_model(stored: Checkpoint, resumable: bool, tell: Tell) -> fl
 
 
 def _check_classifier(stored: Checkpoint, resumable: bool, tell: Tell) -> float:
-    network, vocabularies, labels, clean = classifier_storage.unpack(stored)
-    ngrams = classifier_storage.unpack_ngrams(stored, len(labels))
+    found = classifier_storage.unpack(stored)
     if resumable:
+        network, _ = classifier_storage.unpack_network(stored)
         where, config = f"{stored.path}: config.json", stored.document("config")
         finetune = lm_storage.config_from_json(FinetuneConfig, config.get("finetune"), where)
         groups = layer_groups(network, finetune)
         _check_training(stored, network, [make_optimizer(groups, finetune.weight_decay)])
     _tell_weights(stored, tell)
-    classifier = Classifier(network, vocabularies, labels, clean, stored, ngrams)
+    classifier = Classifier(found.members, found.labels, found.clean, found.prior, stored)
     error = _largest_error(stored, torch.from_numpy(classifier.predict_proba([TEXT])))
-    tell(f"a forward pass: {len(labels)} probabilities, their sum within {error:.1e} of 1")
+    tell(f"a forward pass: {len(found.labels)} probabilities, their sum within {error:.1e} of 1")
     return error
 
 
