@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from chargen.training.resume import resume
     from chargen.training.run import train
     from chargen.training.session import Run
+    from chargen.verification import Verification, verify
 
 __version__ = "0.1.0"
 
@@ -58,6 +59,7 @@ _NAMES = {
     "training.resume": "resume",
     "training.run": "train",
     "training.session": "Run",
+    "verification": "Verification verify",
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
 
@@ -83,12 +85,14 @@ __all__ = [
     "Score",
     "TrainConfig",
     "TrainingError",
+    "Verification",
     "VocabularyError",
     "finetune",
     "load",
     "resume",
     "resume_finetune",
     "train",
+    "verify",
 ]
 
 

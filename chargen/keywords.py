@@ -56,9 +56,11 @@ class TrainOptions(TypedDict, total=False):
     min_count: int
     valid: str | None
     valid_fraction: float
+    raw_bytes: bool
     glob: str | None
+    label_column: str | None
     normalize: Literal["NFC"] | None
-    documents: Literal["lines", "files", "rows"] | None
+    documents: str | None
     clean: Literal["html"] | None
     max_bytes: int | None
 
@@ -75,6 +77,7 @@ class SamplingOptions(TypedDict, total=False):
     stop: Sequence[str]
     seed: int | None
     unknown: Literal["replace", "skip", "error"]
+    label: str | None
     ignore_end: bool
 
 

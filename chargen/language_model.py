@@ -30,7 +30,7 @@ from chargen.storage.outputs import save_model
 from chargen.text.config import CorpusConfig
 from chargen.text.given import given_text, given_texts
 from chargen.text.sources import from_texts, read
-from chargen.text.symbols import SEPARATOR
+from chargen.text.symbols import SEPARATOR, plain_text
 from chargen.text.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -96,6 +96,15 @@ class LanguageModel:
         return self.model.config.direction == "backward"
 
     @property
+    def raw(self) -> bool:
+        """Whether its texts are bytes of any kind: ``text.encode("latin-1")``."""
+        return self.vocabulary.level == "raw"
+
+    def _given(self, text: Any, name: str) -> str:
+        read = given_text(text, name)
+        return str(text) if self.raw else read
+
+    @property
     def can_write(self) -> bool:
         """Not from the end of a text in bytes: a character's bytes only make sense forwards."""
         return not (self.backward and self.vocabulary.level == "byte")
@@ -123,7 +132,8 @@ class LanguageModel:
         prompt : str
         config : SamplingConfig, optional
         **options
-            Fields of `SamplingConfig`: max_chars, temperature, top_k, top_p, min_p, seed, ...; they
+            Fields of `SamplingConfig`: max_chars, temperature, top_k, top_p, min_p, seed, label (of
+            a model that was trained with labels), ...; they
             go before those of `config`. Without a seed each call draws a new one; `sample` tells
             it.
 
@@ -212,14 +222,20 @@ class LanguageModel:
         """Ids of a prompt in the order of reading, and the characters never seen in training."""
         if not self.can_write:
             raise ConfigError("a backward model of bytes scores text but cannot write it")
-        ids, unknown = encode_prompt(self.vocabulary, given_text(prompt, "prompt"), config)
+        ids, unknown = encode_prompt(self.vocabulary, self._given(prompt, "prompt"), config)
         array = np.asarray(ids)
         return (array[::-1] if self.backward else array), unknown
 
     # ---------------------------------------------------------------- reading
 
     def score(
-        self, text: str, *, dynamic: bool = False, streams: int = 1, as_is: bool = False
+        self,
+        text: str,
+        *,
+        dynamic: bool = False,
+        streams: int = 1,
+        as_is: bool = False,
+        label: str | None = None,
     ) -> Score:
         """Log-probability of each character of a text, as ``chargen evaluate`` finds it.
 
@@ -234,20 +250,28 @@ class LanguageModel:
             Read that many parts side by side: faster, and very nearly the same.
         as_is : bool
             Score these characters and no others, as of a text that may go on.
+        label : str, optional
+            Score it as a text of this label, for a model that was trained with labels.
 
         Raises
         ------
         CorpusError
             Where it is no text, or an empty one.
+        VocabularyError
+            Where the model does not know the label.
         ChargenError
             Where the model's predictions are not numbers.
         """
-        text = given_text(text)
-        if not as_is:
+        text = self._given(text, "text")
+        if not as_is and self.raw:
+            text += SEPARATOR if self.vocabulary.separator_id is not None else ""
+        elif not as_is:
             config = self.reading(CorpusConfig(errors="replace"))
             text = "".join(read([from_texts([text])], config))
         if not text:
             raise CorpusError("there is no text to score")
+        if label is not None:
+            text = self.vocabulary.label_symbol(label) + text
         ids = self.vocabulary.encode(text)
         unknown = self.vocabulary.unknown_id
         order = ids[::-1] if self.backward else ids
@@ -265,10 +289,13 @@ class LanguageModel:
             )
         if self.backward:
             scores = scores[::-1]
+        if self.vocabulary.labels:
+            predicted = ids < self.vocabulary.first_label_id
+            ids, scores = ids[predicted], scores[predicted]
         if self.vocabulary.level == "byte":
             scores = np.add.reduceat(scores, self.vocabulary.character_starts(ids))
         count = 0 if unknown is None else int((ids == unknown).sum())
-        return Score(text.replace(SEPARATOR, "\n"), scores, count)
+        return Score(plain_text(text), scores, count)
 
     @property
     def trained_reading(self) -> dict[str, Any]:
@@ -277,18 +304,27 @@ class LanguageModel:
         found = corpus.get("config") if isinstance(corpus, dict) else None
         return found if isinstance(found, dict) else {}
 
-    def reading(self, asked: CorpusConfig, *, tables: bool = False) -> CorpusConfig:
+    def reading(
+        self, asked: CorpusConfig, *, tables: bool = False, labels: bool = False
+    ) -> CorpusConfig:
         """How to read text for this model: as asked, else as in training where that matters.
 
         Documents are apart as they were, or files where they were rows and the text is no table;
-        text is cleaned as it was, unless `asked` says how.
+        text is cleaned as it was, unless `asked` says how. With `labels` the column of training is
+        in the tables too.
         """
         trained = self.trained_reading
         documents = trained.get("documents")
+        label_column = asked.label_column or (trained.get("label_column") if labels else None)
+        if label_column and not self.vocabulary.labels:
+            raise ConfigError("--label-column: the model was trained without labels")
+        tables = tables or label_column is not None
         return replace(
             asked,
             documents="files" if documents == "rows" and not tables else documents,
             clean=asked.clean or trained.get("clean"),
+            label_column=label_column,
+            raw_bytes=self.raw,
         )
 
     def save(self, directory: str | os.PathLike[str], *, force: bool = False) -> None:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from chargen.errors import CorpusError, MissingExtraError, brief
 from chargen.sentiment.classifier import Classifier
-from chargen.sentiment.examples import Examples, label_of
+from chargen.sentiment.examples import Examples
 from chargen.sentiment.finetune import finetune
+from chargen.text.labels import label_of
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin

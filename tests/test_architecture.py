@@ -17,6 +17,7 @@ ROWS = (
     {"lm"},
     {"language_model", "sampling"},
     {"compression", "sentiment", "training", "plotting", "interchange", "sklearn"},
+    {"verification"},
     {"cli", "web"},
     {"__main__"},
 )

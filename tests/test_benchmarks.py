@@ -164,6 +164,17 @@ def test_reading_learns_from_the_first_reviews_and_judges_by_the_last(tmp_path: 
     assert len(out.read_text(encoding="utf-8").splitlines()) == 4
 
 
+def test_labels_are_heard_by_a_classifier(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    table = labelled(tmp_path / "train.csv", reviews(60))
+    sizes = ("--samples", "3", "--length", "20", "--steps", "3", "--hidden-size", "8")
+    found = benchmark("labels.py", table, *sizes, "--threads", "1")
+    assert found["chance"] == 0.5
+    assert [(row["label"], row["texts"]) for row in found["labels"]] == [("bad", 3), ("good", 3)]
+    assert found["share"] == pytest.approx(sum(row["share"] for row in found["labels"]) / 2)
+    assert found["valid_bits"] > 1
+
+
 @pytest.mark.parametrize("vectors", ["characters", "table"])
 def test_word_reader_prints_words_bits_and_probe(vectors: str, tmp_path: Path) -> None:
     train = labelled(tmp_path / "train.csv", reviews(40))

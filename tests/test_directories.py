@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from chargen.storage import directories
-from chargen.storage.directories import replace_directory, sync_directory, sync_file
+from chargen.storage.directories import replace_directory, sync_file, sync_path
 
 
 def names(path: Path) -> list[str]:
@@ -107,5 +107,5 @@ def test_syncing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         sync_file(file)
         assert (tmp_path / "file").read_bytes() == b"text"  # flushed, too
         assert synced == [file.fileno()]
-    sync_directory(tmp_path)
+    sync_path(tmp_path)
     assert len(synced) == (1 if sys.platform == "win32" else 2)

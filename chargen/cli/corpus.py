@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shlex
 import time
 from typing import Any
 
@@ -13,7 +14,8 @@ from chargen.cli.groups import Group
 from chargen.cli.options import json_option, option, options_of, quiet_option
 from chargen.cli.terminal import echo_json, say, visible
 from chargen.errors import ConfigError, did_you_mean, shown
-from chargen.text.config import CorpusConfig
+from chargen.options import flag
+from chargen.text.config import MINIMUM_CHARACTERS, CorpusConfig
 
 
 @click.group(cls=Group, heading="Texts")
@@ -123,7 +125,7 @@ def _unknown(name: str) -> click.UsageError:
 
 @corpus.command()
 @click.argument("corpora", nargs=-1, required=True, metavar="NAME|PATH...")
-@options_of(CorpusConfig, leave_out=("level", "min_count", "valid", "valid_fraction"))
+@options_of(CorpusConfig, leave_out=("min_count", "valid", "valid_fraction"))
 @json_option
 def info(corpora: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """What a text is like: characters, entropies, xz, warnings.
@@ -144,13 +146,18 @@ def info(corpora: tuple[str, ...], as_json: bool, **options: Any) -> None:
     notes: list[str] = []
     config = CorpusConfig(**options)
     found = sources.resolve(corpora, config, notes)
-    figures = statistics(sources.read(found, config, notes))
+    seen: set[str] = set()
+    encoding = "" if config.raw_bytes else config.encoding
+    figures = statistics(sources.read(found, config, notes, None, seen, lambda _: ""), encoding)
+    sources.check_marked(found, config, seen)
     minutes, hidden = suggestion(figures.characters)
+    command = _command(corpora, config, figures, minutes)
     if as_json:
         facts = dataclasses.asdict(figures) | {
             "sources": len(found),
             "suggested_minutes": minutes,
             "suggested_hidden_size": hidden,
+            "suggested_command": command,
             "notes": notes,
         }
         echo_json(facts)
@@ -158,9 +165,33 @@ def info(corpora: tuple[str, ...], as_json: bool, **options: Any) -> None:
     for note in notes:
         say(f"note: {note}")
     _print(figures)
-    named = " ".join(corpora)
-    click.echo(f"{'to begin with':24} chargen train {visible(named)} --minutes {minutes:g}")
+    if command is None:
+        few = f"fewer than the {MINIMUM_CHARACTERS} characters that training needs"
+        click.echo(f"{'to begin with':24} more text: these are {few}")
+        return
+    click.echo(f"{'to begin with':24} {visible(command)}")
     click.echo(f"{'':24} (about {hidden} hidden units on a machine with two fast cores)")
+
+
+def _command(
+    corpora: tuple[str, ...], config: CorpusConfig, figures: Any, minutes: float
+) -> str | None:
+    """A command that trains on this text, read in this way; None where there is too little."""
+    if figures.characters < MINIMUM_CHARACTERS:
+        return None
+    names = [f"./{one}" if one.startswith("-") and one != "-" else one for one in corpora]
+    words = ["chargen", "train", *names, "--minutes", f"{minutes:g}"]
+    for field, kind in CorpusConfig.kinds():
+        value = getattr(config, field.name)
+        if not field.metadata["help"] or value == field.default:
+            continue
+        if kind.plain is bool:
+            words.append(flag(field) if value else f"--no-{field.name}")
+        for one in () if kind.plain is bool else value if kind.several else (value,):
+            words += [flag(field), "tab" if one == "\t" else str(one)]
+    if config.documents is not None and figures.documents < 2:
+        words += ["--valid-fraction", "0"]  # one document cannot be split
+    return shlex.join(words)
 
 
 @corpus.command()

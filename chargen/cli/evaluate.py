@@ -22,7 +22,7 @@ from chargen.errors import CorpusError
 from chargen.options import split_options
 from chargen.text.config import CorpusConfig
 
-READING = ("level", "min_count", "valid", "valid_fraction", "documents")
+READING = ("level", "min_count", "valid", "valid_fraction", "documents", "raw_bytes")
 
 
 @click.command(cls=Command, heading="Measure")
@@ -58,19 +58,19 @@ def evaluate(
     """
     machine, reading = split_options(options, MachineConfig, CorpusConfig)
     lm = load_model(directory, machine)
-    text = read_text(files, reading_of(lm, files, reading))
+    text = read_text(files, reading_of(lm, files, reading), lm)
     from chargen.lm.evaluation import bits
     from chargen.text.statistics import xz_bits_per_char, zlib_bits_per_char
 
     score = lm.score(text, streams=streams, as_is=True)
     figures: dict[str, Any] = {
-        "chars": len(text),
+        "chars": len(score.text),
         "nats_per_char": score.nats_per_char,
         "bits_per_char": score.bits_per_char,
         "perplexity": score.perplexity,
         "unknown_chars": score.unknown_chars,
-        "xz_bits_per_char": xz_bits_per_char(text),
-        "zlib_bits_per_char": zlib_bits_per_char(text),
+        "xz_bits_per_char": xz_bits_per_char(score.text, raw=lm.raw),
+        "zlib_bits_per_char": zlib_bits_per_char(score.text, raw=lm.raw),
     }
     if dynamic:
         nats = lm.score(text, dynamic=True, as_is=True).nats_per_char
@@ -85,14 +85,14 @@ def evaluate(
         say("unknown characters are scored as one symbol, which flatters the model a little")
 
 
-def read_text(files: tuple[str, ...], config: CorpusConfig) -> str:
-    """The text of some sources as one string.
+def read_text(files: tuple[str, ...], config: CorpusConfig, lm: Any) -> str:
+    """The text of some sources as one string, with the symbols of the labels that a model knows.
 
     Raises `CorpusError` where one cannot be read, or there is no text.
     """
     from chargen.text.sources import read_all
 
-    text: str = read_all(files, config)
+    text: str = read_all(files, config, symbol_of=lm.vocabulary.label_symbol)
     if not text:
         raise CorpusError(f"{', '.join(files)}: there is no text")
     return text

@@ -47,7 +47,7 @@ def info(directory: str, as_json: bool) -> None:
         "kind": model.checkpoint.kind,
         "parameters": parameters,
         "bytes": sum(p.stat().st_size for p in resolve(Path(directory)).rglob("*") if p.is_file()),
-        **({"vocabulary": {"level": first.level, "size": first.size}} if first else {}),
+        **({"vocabulary": _symbols(first)} if first else {}),
         **model.checkpoint.document("config"),
     }
     if as_json:
@@ -60,6 +60,11 @@ def info(directory: str, as_json: bool) -> None:
                 click.echo(visible(f"  {key:22} {_plain(inner)}"))
         else:
             click.echo(visible(f"{name:24} {_plain(value)}"))
+
+
+def _symbols(vocabulary: Any) -> dict[str, Any]:
+    labels = {"labels": list(vocabulary.labels)} if vocabulary.labels else {}
+    return {"level": vocabulary.level, "size": vocabulary.size, **labels}
 
 
 def _plain(value: Any) -> str:

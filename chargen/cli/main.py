@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -26,6 +27,7 @@ from chargen.cli.score import score
 from chargen.cli.sentiment import sentiment
 from chargen.cli.terminal import leave_closed_pipe, prepare_streams, say, sentence
 from chargen.cli.train import train
+from chargen.cli.verify import verify
 from chargen.cli.web import web
 from chargen.errors import ChargenError, FollowerError
 from chargen.runtime import distributed
@@ -75,6 +77,7 @@ for command in (
     score,
     encode,
     info,
+    verify,
     compress,
     decompress,
     memorization,
@@ -88,8 +91,18 @@ for command in (
     cli.add_command(command)
 
 
+SPINS = "20000"
+"""How often a thread of GNU OpenMP looks whether the others are ready before it sleeps.
+
+Left alone it looks for milliseconds, and takes the processor from whoever has work to do
+(docs/recipes.md has what each count costs).
+"""
+
+
 def main(arguments: list[str] | None = None) -> NoReturn:
     prepare_streams()
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is imported
     logging.basicConfig(format="chargen: %(message)s", level=logging.WARNING)
     sys.exit(_run(arguments))
 

@@ -94,10 +94,14 @@ def sample(
         raise ConfigError(
             "--interactive writes one text for people: leave --json, --num-samples out"
         )
-    text = _read_prompt(prompt, prompt_file)
+    given = _read_prompt(prompt, prompt_file)
     # One text is float32 always: "auto" need not try what is faster.
     machine = machine if num_samples > 1 else replace(machine, precision="float32")
     lm = load_model(directory, machine)
+    text = _as_text(given, prompt_file, lm.raw)
+    into_pipe = lm.raw and not as_json and not interactive and not sys.stdout.isatty()
+    if into_pipe and num_samples > 1:
+        raise ConfigError(f"{directory} writes raw bytes, one text at a time: give --json for more")
     _, unknown = lm.encode_prompt(text, config)
     lm = steered(lm, steering, reading, quiet)
     if unknown and not quiet:
@@ -123,6 +127,10 @@ def sample(
                 "ended": drawn.ended,
             }
             echo_json(row)
+    elif into_pipe:
+        (drawn,) = lm.sample(text, config=config)
+        parts = (drawn.text, text) if lm.backward else (text, drawn.text)
+        sys.stdout.buffer.write("".join(parts).encode("latin-1"))
     elif num_samples == 1 and not lm.backward:
         pieces = itertools.chain([text], lm.stream(text, config=config), ["\n"])
         write_flowing(pieces, sys.stdout, show)
@@ -142,20 +150,28 @@ def _print_all(
     sys.stdout.write(show(between.join(texts)) + "\n")
 
 
-def _read_prompt(prompt: str | None, prompt_file: str | None) -> str:
+def _read_prompt(prompt: str | None, prompt_file: str | None) -> str | bytes:
     if prompt is not None and prompt_file is not None:
         raise ConfigError("--prompt and --prompt-file are both given; give one of them")
     if prompt == "-" or prompt_file == "-":
-        data = sys.stdin.buffer.read()
-    elif prompt_file is not None:
+        return sys.stdin.buffer.read()
+    if prompt_file is not None:
         try:
-            data = Path(prompt_file).read_bytes()
+            return Path(prompt_file).read_bytes()
         except OSError as error:
             raise CorpusError(
                 f"cannot read --prompt-file {prompt_file}: {error.strerror}"
             ) from error
-    else:
-        return prompt or ""
+    return prompt or ""
+
+
+def _as_text(data: str | bytes, prompt_file: str | None, raw: bool) -> str:
+    """A prompt that was typed or read, as the model reads it."""
+    if raw:
+        data = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
+        return data.decode("latin-1")
+    if isinstance(data, str):
+        return data
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

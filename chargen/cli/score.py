@@ -110,7 +110,7 @@ def score(
         unit = "words" if words else "characters" if characters else "documents"
         tell(score_documents(lm, files, reading, table, unit, streams), as_json)
         return
-    read = read_text(files, reading_of(lm, files, reading))
+    read = read_text(files, reading_of(lm, files, reading), lm)
     result = lm.score(read, streams=streams, as_is=True)
     text = result.text
     surprise = [-value / math.log(2) for value in result.log_probs.tolist()]

@@ -20,6 +20,8 @@ READING_APART = tuple(name for name in READING if name != "documents")
 def documents(lm: Any, files: tuple[str, ...], asked: CorpusConfig) -> Iterator[tuple[str, str]]:
     """Source and text of each document: apart as asked, else as in training, else file by file.
 
+    A text begins with the symbol of its label, where the model learnt labels and the table has one.
+
     Raises
     ------
     CorpusError
@@ -32,7 +34,8 @@ def documents(lm: Any, files: tuple[str, ...], asked: CorpusConfig) -> Iterator[
     reading = replace(reading, documents=asked.documents or reading.documents or "files")
     found = False
     for source in resolve(files, reading):
-        for text in filter(None, "".join(read([source], reading)).split(SEPARATOR)):
+        pieces = read([source], reading, symbol_of=lm.vocabulary.label_symbol)
+        for text in filter(None, "".join(pieces).split(SEPARATOR)):
             found = True
             yield source.name, text
     if not found:

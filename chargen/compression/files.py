@@ -154,14 +154,14 @@ def _symbols(lm: LanguageModel, data: bytes) -> tuple[NDArray[Any], NDArray[Any]
     returns = data.count(b"\r")
     if returns and returns == data.count(b"\n") == data.count(b"\r\n"):
         data, flags = data.replace(b"\r\n", b"\n"), _CARRIAGE_RETURNS
-    if vocabulary.level == "byte":
-        ids = points = np.frombuffer(data, np.uint8).astype(np.int64)
-        if _lines(lm):
-            ids = np.where(points == ord("\n"), vocabulary.separator_id or 0, points)
+    text = data.decode(*_coding(lm))
+    if end := _end(lm):
+        text = text.replace(end, SEPARATOR)
+    points = code_points(text).astype(np.int64)
+    if vocabulary.level == "char":
+        ids = vocabulary.encode(text)
     else:
-        text = data.decode("utf-8", "surrogateescape")
-        points = code_points(text)
-        ids = vocabulary.encode(text.replace("\n", SEPARATOR) if _lines(lm) else text)
+        ids = np.where(points == ord(SEPARATOR), vocabulary.separator_id or 0, points)
     step = -1 if lm.backward else 1
     return ids[::step], points[::step], flags
 
@@ -171,27 +171,37 @@ def _file(
 ) -> bytes | None:
     """The file of ids; None where they are those of no file."""
     vocabulary = lm.vocabulary
-    if vocabulary.level == "byte":
-        codes = np.where(ids == vocabulary.separator_id, ord("\n"), ids).astype(np.uint8)
-        data = (codes[::-1] if lm.backward else codes).tobytes()
-    else:
-        characters = np.array(
-            [ord(c) for c in vocabulary.decode(np.arange(vocabulary.size))], "<u4"
-        )
-        codes = characters[ids]
+    codes = ids.astype("<u4")
+    if vocabulary.level == "char":
+        known = vocabulary.decode(np.arange(vocabulary.first_label_id))
+        codes = code_points(known).astype("<u4")[np.minimum(ids, len(known) - 1)]
         codes[list(points)] = list(points.values())
-        codes = codes[::-1] if lm.backward else codes
-        try:
-            text = codes.tobytes().decode("utf-32-le", "surrogatepass")
-            data = text.encode("utf-8", "surrogateescape")
-        except UnicodeError:
-            return None
+    if vocabulary.separator_id is not None:
+        codes[ids == vocabulary.separator_id] = ord(SEPARATOR)
+    codes = codes[::-1] if lm.backward else codes
+    try:
+        text = codes.tobytes().decode("utf-32-le", "surrogatepass")
+        data = text.replace(SEPARATOR, _end(lm)).encode(*_coding(lm))
+    except UnicodeError:
+        return None
     return data.replace(b"\n", b"\r\n") if flags & _CARRIAGE_RETURNS else data
 
 
-def _lines(lm: LanguageModel) -> bool:
-    """Whether the model learnt each line as a document, and knows no newline."""
-    return lm.trained_reading.get("documents") == "lines"
+def _coding(lm: LanguageModel) -> tuple[str, str]:
+    """How the bytes of a file are the characters that symbols stand for: each byte, or UTF-8."""
+    return ("utf-8", "surrogateescape") if lm.vocabulary.level == "char" else ("latin-1", "strict")
+
+
+def _end(lm: LanguageModel) -> str:
+    """What the model learnt as the end of a document, in the characters of `_coding`; "" for none.
+
+    Of lines, it knows no newline.
+    """
+    documents = lm.trained_reading.get("documents")
+    if documents in (None, "files", "rows"):
+        return ""
+    end = {"lines": "\n", "blank-lines": "\n\n"}.get(documents, f"\n{documents}\n")
+    return end.encode().decode(*_coding(lm))
 
 
 # ---------------------------------------------------------------- the model along them
@@ -269,7 +279,8 @@ def _model_hash(lm: LanguageModel) -> bytes:
     found = hashlib.sha256(json.dumps([repr(config), lm.vocabulary.to_json()]).encode())
     for name, tensor in sorted(lm.model.state_dict().items()):
         found.update(name.encode() + tensor.detach().float().cpu().contiguous().numpy().tobytes())
-    found.update(bytes([_lines(lm)]))
+    end = _end(lm)
+    found.update(bytes([end == "\n"]) + (end.encode() if len(end) > 1 else b""))
     return found.digest()[:16]
 
 

@@ -94,6 +94,7 @@ def describe(lm: LanguageModel) -> dict[str, Any]:
         "unknown_id": vocabulary.unknown_id,
         "separator_id": vocabulary.separator_id,
         "symbols": symbols(lm),
+        "labels": list(vocabulary.labels),  # their ids are the last ones
         "graphs": {
             "step.onnx": {
                 "inputs": {"ids": {"type": "int64", "shape": ["B"]}, **states},
@@ -114,8 +115,8 @@ def describe(lm: LanguageModel) -> dict[str, Any]:
 def symbols(lm: LanguageModel) -> list[str | int | None]:
     """By id: a character, of a model of bytes a byte, or None for what is never text."""
     vocabulary = lm.vocabulary
-    special = {vocabulary.unknown_id, vocabulary.separator_id}
-    if vocabulary.level == "byte":
+    special = {vocabulary.separator_id, *vocabulary.never_sampled.tolist()}
+    if vocabulary.level != "char":
         return [None if id_ in special else id_ for id_ in range(vocabulary.size)]
     return [
         None if id_ in special else vocabulary.decode(np.array([id_]))

@@ -37,12 +37,16 @@ def model_page(lm: LanguageModel, title: str) -> str:
     Raises
     ------
     ConfigError
-        For a model that reads from the end of a text.
+        For a model that reads from the end of a text, or one of raw bytes.
     """
     if lm.backward:
         raise ConfigError(
             "a page writes forwards, and this model reads from the end of a text: export it as "
             "--format onnx"
+        )
+    if lm.raw:
+        raise ConfigError(
+            "a page shows text, and this model writes raw bytes: export it as --format onnx"
         )
     model, vocabulary = lm.model, lm.vocabulary
     tensors = storage.pack(model.config, model.state_dict(), vocabulary).tensors["model"]

@@ -95,9 +95,21 @@ def log_probs(
         model.train(was_training)
 
 
-def mean_nats(model: CharLM, ids: NDArray[np.integer], start_id: int, streams: int = 1) -> float:
-    """Mean negative log-probability of a symbol, in nats; see `log_probs`."""
-    return -float(log_probs(model, ids, start_id, streams).mean(dtype=np.float64))
+def mean_nats(
+    model: CharLM,
+    ids: NDArray[np.integer],
+    start_id: int,
+    streams: int = 1,
+    first_label_id: int | None = None,
+) -> float:
+    """Mean negative log-probability of a symbol, in nats; see `log_probs`.
+
+    Ids from `first_label_id` on are labels, which are read, and do not count.
+    """
+    scores = log_probs(model, ids, start_id, streams)
+    if first_label_id is not None:
+        scores = scores[ids < first_label_id]
+    return -float(scores.mean(dtype=np.float64))
 
 
 class _Reader:

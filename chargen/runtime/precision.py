@@ -51,18 +51,21 @@ def choose_precision(
 ) -> PrecisionChoice:
     """Settle --precision ("auto", "float32", "bfloat16") by timing some training steps.
 
-    Where bfloat16 was demanded and does not work here, that is a `ConfigError`.
+    On a CPU what counts is the processor time of this thread, which waits for the others: so a
+    machine that is busy now is not taken for a slow one. Where bfloat16 was demanded and does not
+    work here, that is a `ConfigError`.
     """
+    clock = time.thread_time if device.type == "cpu" else time.perf_counter
 
     def fastest(precision: str) -> float:
         best = float("inf")
         for _ in range(1 + REPEATS):  # the first call also pays for set-up
-            started = time.perf_counter()
+            started = clock()
             with autocast(device, precision):
                 trial_step()
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
-            best = min(best, time.perf_counter() - started)
+            best = min(best, clock() - started)
         return best
 
     if requested == "float32":

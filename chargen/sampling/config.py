@@ -48,6 +48,12 @@ class SamplingConfig(Options):
         choices=("replace", "skip", "error"),
         heading="Prompt",
     )
+    label: str | None = option(
+        None,
+        "Write a document of this label (of a model trained with --label-column).",
+        metavar="NAME",
+        heading="Prompt",
+    )
     ignore_end: bool = option(False, "Write on where the model would end the document.")
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from chargen.errors import ConfigError
+from chargen.errors import ConfigError, VocabularyError
 from chargen.runtime.seeds import new_seed
 from chargen.sampling.config import SamplingConfig
 from chargen.sampling.decoder import Decoder
@@ -68,13 +68,18 @@ def encode_prompt(
 ) -> tuple[ArrayLike, str]:
     """Ids of a prompt as ``config.unknown`` says, and the characters that the model has never seen.
 
-    Such characters are a `ConfigError` where ``config.unknown`` is ``"error"``.
+    The ids begin with that of ``config.label``. Such characters are a `ConfigError` where
+    ``config.unknown`` is ``"error"``; so is a label that the model does not know.
     """
-    if config.unknown != "error":
-        ids, unknown = vocabulary.encode_prompt(text, config.unknown)
-        return ids, unknown
-    ids, unknown = vocabulary.encode_prompt(text, "replace")
-    if unknown:
+    keep = "skip" if config.unknown == "skip" else "replace"
+    ids, unknown = vocabulary.encode_prompt(text, keep)
+    if config.label is not None:
+        try:
+            symbol = vocabulary.label_symbol(config.label)
+        except VocabularyError as error:
+            raise ConfigError(f"--label: {error}") from error
+        ids = np.concatenate([vocabulary.encode(symbol), ids])
+    if unknown and config.unknown == "error":
         raise ConfigError(
             f"--prompt has characters that the model has never seen: {unknown!r} "
             "(--unknown replace or --unknown skip reads it all the same)"

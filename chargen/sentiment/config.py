@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import unicodedata
 from dataclasses import dataclass
 from typing import ClassVar
 
 from chargen.errors import ConfigError, did_you_mean
 from chargen.options import DETERMINISTIC, DEVICE, PRECISION, SEED, THREADS, Options, like, option
-from chargen.text.config import TableConfig
+from chargen.text.config import TableConfig, normal_label
 
 TFIDF = ("tfidf", "tfidf-chars")
 OURS = ("scratch", "probe", "finetuned")
@@ -19,11 +18,6 @@ encoder's features, and of the encoder."""
 
 SKIP = "skip"
 """In the place of a label's new name: rows with that label are left out."""
-
-
-def normal_label(label: str) -> str:
-    """A label without what nobody sees: blanks around it, and other spellings in Unicode (NFC)."""
-    return unicodedata.normalize("NFC", label.strip())
 
 
 @dataclass(frozen=True)

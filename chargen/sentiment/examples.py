@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from chargen.errors import ConfigError, CorpusError, brief, named, shown
-from chargen.sentiment.config import SKIP, ExamplesConfig, normal_label
-from chargen.text.decoding import clean, decode
+from chargen.sentiment.config import SKIP, ExamplesConfig
+from chargen.text.decoding import clean, decoded
 from chargen.text.fetching import asked, labelled_path, paths
-from chargen.text.files import byte_blocks, from_path, refuse_text, unreadable
+from chargen.text.files import from_path, refuse_text, unreadable
 from chargen.text.folders import class_files, txt_files
 from chargen.text.given import given_list, given_texts, is_table
 from chargen.text.html import clean_html
-from chargen.text.tables import NOT_A_NUMBER, TEXT_COLUMNS, find_column, open_table
+from chargen.text.labels import label_of, same_column
+from chargen.text.tables import TEXT_COLUMNS, find_column, open_table
 
 LABEL_COLUMNS = (
     *("label", "sentiment", "class", "category", "target", "polarity", "y", "stars", "rating"),
@@ -154,28 +153,6 @@ def read_texts(path: str, config: ExamplesConfig) -> list[str]:
     return texts
 
 
-def label_of(value: Any, where: str, errors: str = "strict") -> str | None:
-    """A value as a label; None where there is none.
-
-    Numbers and booleans are as JSON writes them, text as `normal_label` has it.
-
-    Raises
-    ------
-    CorpusError
-        Where something else than a label stands `where` it was found.
-    """
-    if callable(getattr(value, "item", None)):  # a number of numpy's
-        value = value.item()
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return None
-    if isinstance(value, str):
-        empty = not value.strip() or value in NOT_A_NUMBER
-        return None if empty else normal_label(clean(value, errors, lambda _: where))
-    if isinstance(value, bool | int | float):
-        return json.dumps(value)
-    raise CorpusError(f"{where} is not a label, but {type(value).__name__}")
-
-
 # ---------------------------------------------------------------- where rows come from
 
 
@@ -271,10 +248,7 @@ def _label_column(
 ) -> str:
     label = find_column(columns, name, config.label_column, LABEL_COLUMNS, "label", advice)
     if label in texts:
-        raise CorpusError(
-            f"{name}: text and label would both be read from {label!r}: choose with "
-            "--text-column and --label-column"
-        )
+        raise same_column(name, label)
     return label
 
 
@@ -289,9 +263,7 @@ def _is_folder(path: str) -> bool:
 
 
 def _file_text(file: Path, config: ExamplesConfig) -> str:
-    source = from_path(file)
-    pieces = decode(byte_blocks(source), source.name, config.encoding, config.errors, [])
-    return "".join(pieces).removesuffix("\n")
+    return "".join(decoded(from_path(file), config, [])).removesuffix("\n")
 
 
 def _cleaned(text: str, config: ExamplesConfig) -> str:

@@ -342,10 +342,7 @@ def _as_it_was(
             f"the labelled texts of {directory}{name} have changed since: "
             "a run can only go on with the same texts"
         )
-    unused = storage.WEIGHTS not in stored.tensors
-    network, vocabularies = storage.unpack_network(
-        stored, storage.UNUSED if unused else storage.WEIGHTS
-    )
+    network, vocabularies = storage.unpack_network(stored)
     setup = Setup(
         directory, texts, config, reading, vocabularies, precision, reporter, log, documents
     )

@@ -172,10 +172,10 @@ def _prior(stored: Checkpoint, count: int) -> Tensor | None:
     return torch.tensor(prior)
 
 
-def unpack_network(
-    stored: Checkpoint, name: str = WEIGHTS
-) -> tuple[ClassifierNetwork, tuple[Vocabulary, ...]]:
+def unpack_network(stored: Checkpoint) -> tuple[ClassifierNetwork, tuple[Vocabulary, ...]]:
     """The network (float32, on the CPU, in evaluation mode) and its encoders' vocabularies.
+
+    Of a run it may be one that does not vote.
 
     Raises
     ------
@@ -183,6 +183,7 @@ def unpack_network(
         Where the parts do not fit together.
     """
     path = stored.path
+    name = UNUSED if UNUSED in stored.tensors else WEIGHTS
     config = stored.document("config")
     sizes = config_from_json(
         NetworkConfig, config.get("network"), f"{path}: network of config.json"

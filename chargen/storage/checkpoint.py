@@ -27,7 +27,13 @@ from torch import Tensor
 
 from chargen.errors import CheckpointError, brief
 from chargen.storage import shipped
-from chargen.storage.directories import real_path, replace_directory, sync_directory, sync_file
+from chargen.storage.directories import (
+    make_directory,
+    real_path,
+    replace_directory,
+    sync_file,
+    sync_path,
+)
 from chargen.storage.verified import (
     FORMAT_VERSION,
     SUFFIXES,
@@ -91,7 +97,7 @@ def save(directory: Path, checkpoint: Checkpoint, *, metrics: Sequence[str] = ()
     try:
         if directory.exists() and not directory.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        directory.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(directory.parent)
         shutil.rmtree(writing, ignore_errors=True)
         writing.mkdir()
         try:
@@ -101,8 +107,8 @@ def save(directory: Path, checkpoint: Checkpoint, *, metrics: Sequence[str] = ()
                 with (writing / METRICS).open("w", encoding="utf-8") as file:
                     file.write(text)
                     sync_file(file)
-            _keep_other_files(directory, writing)
-            sync_directory(writing)
+            _keep_other_files(_place(directory), writing)
+            sync_path(writing)
             replace_directory(writing, directory, _sibling(directory, "previous"))
         finally:
             shutil.rmtree(writing, ignore_errors=True)
@@ -119,6 +125,7 @@ def _keep_other_files(old: Path, new: Path) -> None:
         ours = path.suffix in SUFFIXES or path.name == METRICS
         if not ours and path.is_file() and not path.is_symlink():
             shutil.copy2(path, new / path.name)
+            sync_path(new / path.name)
 
 
 def check_writable(directory: Path) -> None:
@@ -128,7 +135,7 @@ def check_writable(directory: Path) -> None:
         raise CheckpointError(f"cannot write {directory}: {os.strerror(errno.ELOOP)}")
     probe = _sibling(directory, "writing")
     try:
-        probe.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(probe.parent)
         shutil.rmtree(probe, ignore_errors=True)
         probe.mkdir()
         probe.rmdir()
@@ -163,7 +170,7 @@ def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
             file.write(data)
             sync_file(file)
     for sub in {(folder / name).parent for name in contents} - {folder}:
-        sync_directory(sub)
+        sync_path(sub)
 
 
 def _to_json(value: Any) -> bytes:
@@ -174,6 +181,16 @@ def _to_json(value: Any) -> bytes:
 
 def _sibling(directory: Path, role: str) -> Path:
     return directory.with_name(f".{directory.name}.{role}")
+
+
+def _place(directory: Path) -> Path:
+    """Where a checkpoint lies.
+
+    Between the two renames of a system without an atomic exchange, and after a crash there, it lies
+    beside its place.
+    """
+    previous = _sibling(real_path(directory), "previous")
+    return previous if not directory.exists() and (previous / MANIFEST).exists() else directory
 
 
 # ---------------------------------------------------------------- reading
@@ -188,12 +205,9 @@ def load(
     it is missing, incomplete, changed since it was written, of another kind, or of a newer format.
     """
     path = shipped.resolve(Path(directory))
-    previous = _sibling(real_path(path), "previous")
     last = None
     for attempt in range(20):
-        # Between the two renames of a system without an atomic exchange, or after a crash there.
-        spare = not path.exists() and (previous / MANIFEST).exists()
-        source = previous if spare else path
+        source = _place(path)
         manifest = None
         try:
             manifest = read_manifest(source)
@@ -210,9 +224,7 @@ def load(
 
 def exists(directory: Path) -> bool:
     """Whether something that looks like a checkpoint lies there (it may still be damaged)."""
-    return (directory / MANIFEST).exists() or (
-        not directory.exists() and (_sibling(real_path(directory), "previous") / MANIFEST).exists()
-    )
+    return (_place(directory) / MANIFEST).exists()
 
 
 def kind_of(directory: Path) -> str | None:
@@ -254,7 +266,7 @@ def listed_files(directory: Path) -> dict[str, int]:
 
 def read_metrics(directory: Path, step: int) -> list[str]:
     """Rows of the log up to a step: what came after the checkpoint will happen again."""
-    path = directory / METRICS
+    path = _place(directory) / METRICS
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -52,8 +52,8 @@ def sync_file(file: IO[Any]) -> None:
     os.fsync(file.fileno())
 
 
-def sync_directory(path: Path) -> None:
-    """Make the names in a directory survive a loss of power (a no-op on Windows)."""
+def sync_path(path: Path) -> None:
+    """Make a file, or the names in a directory, survive a loss of power (a no-op on Windows)."""
     if sys.platform == "win32":
         return
     descriptor = os.open(path, os.O_RDONLY)
@@ -61,6 +61,14 @@ def sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory and what is missing above it; their names survive a loss of power."""
+    missing = [each for each in (path, *path.parents) if not each.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for each in missing:
+        sync_path(each.parent)
 
 
 def replace_directory(new: Path, target: Path, previous: Path) -> None:
@@ -81,7 +89,7 @@ def replace_directory(new: Path, target: Path, previous: Path) -> None:
             raise
     if not target.exists():
         new.rename(target)
-    sync_directory(target.parent)
+    sync_path(target.parent)
     for leftover in (new, previous):
         shutil.rmtree(leftover, ignore_errors=True)
 

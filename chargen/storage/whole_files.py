@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import IO, Any
 
 from chargen.errors import ConfigError, CorpusError, shown
-from chargen.storage.directories import real_path, sync_directory, sync_file
+from chargen.storage.directories import real_path, sync_file, sync_path
 
 
 @contextmanager
@@ -30,7 +30,7 @@ def whole_file(output: str, *, as_is: bool = False) -> Iterator[IO[bytes]]:
                 yield packed
             sync_file(file)
         hidden.replace(path)
-        sync_directory(path.parent)
+        sync_path(path.parent)
     except OSError as error:
         reason = error.strerror or str(error)
         raise CorpusError(f"{shown(output)} cannot be written: {reason}") from error

@@ -8,29 +8,32 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from chargen.errors import CorpusError
+from chargen.errors import CorpusError, VocabularyError
 from chargen.storage.directories import sync_file
 from chargen.text import builtin
 from chargen.text.cache import IDS, META
 from chargen.text.config import CorpusConfig
 from chargen.text.files import Advance, Source, raw_blocks
-from chargen.text.sources import read
+from chargen.text.labels import SymbolOf
+from chargen.text.sources import check_marked, read
 from chargen.text.splitting import split_point
-from chargen.text.symbols import SEPARATOR
+from chargen.text.symbols import MOST_LABELS, SEPARATOR
 from chargen.text.table_rows import DELIMITERS, Dialect
 from chargen.text.tables import open_table
 from chargen.text.vocabulary import (
     CODE_POINTS,
     ByteVocabulary,
     CharVocabulary,
+    RawVocabulary,
     Vocabulary,
     code_points,
 )
@@ -66,6 +69,7 @@ class Builder:
             "text": fingerprint(self.sources, config, advance),
             "valid": fingerprint(self.valid, config, advance) if self.valid else None,
             "fraction": None if self.valid else config.valid_fraction,
+            **({"valid_of_each": True} if self._of_each else {}),
             "level": config.level,
             "min_count": config.min_count,
             "vocabulary": None if self.vocabulary is None else self.vocabulary.to_json(),
@@ -83,29 +87,36 @@ class Builder:
         path = folder / IDS
         with path.open("wb") as file:
             advance = self._advance("encoding", self.sources + self.valid)
-            characters, length = _encode(
-                file, vocabulary, read(self.sources, self.config, notes, advance), self.label, notes
-            )
+            starts: list[int] = []
+            symbol_of = vocabulary.label_symbol if vocabulary.labels else None
+            texts = self._texts(file, starts, notes, advance, symbol_of)
+            characters, length = _encode(file, vocabulary, texts, self.label, notes)
             if counted not in (None, characters):
                 raise CorpusError(f"{self.label} changed while it was being read; try again")
             self.check_size(characters)
-            more, more_length = 0, 0
+            more = 0
             if self.valid:
-                texts = read(self.valid, self.config, notes, advance)
+                texts = read(self.valid, self.config, notes, advance, symbol_of=symbol_of)
                 valid = self.valid[0].name
-                more, more_length = _encode(file, vocabulary, texts, valid, notes)
+                more, _ = _encode(file, vocabulary, texts, valid, notes)
                 if not more:
                     raise CorpusError(f"{valid} is empty: there is nothing to validate on")
             sync_file(file)
-        ids = np.memmap(path, dtype=vocabulary.dtype, mode="r")
-        split = length if self.valid else split_point(ids, vocabulary, self.config)
+        ids: npt.NDArray[Any] = np.memmap(path, dtype=vocabulary.dtype, mode="r")
+        if self.valid:
+            split = length
+        elif self._of_each:
+            bounds = [start // vocabulary.dtype.itemsize for start in starts] + [length]
+            ids, split = _last_of_each(path, ids, bounds, vocabulary, self.config, notes)
+        else:
+            split = split_point(ids, vocabulary, self.config)
         if self.reverse:
             _turn_around(path, ids, split)
         meta = {
             "format": FORMAT,
             "name": self.name,
             "split": split,
-            "total": length + more_length,
+            "total": len(ids),
             "characters": characters + more,
             "sources": [source.name for source in self.sources + self.valid],
             "notes": list(dict.fromkeys(notes)),  # each pass over the text notes the same
@@ -114,6 +125,36 @@ class Builder:
         with (folder / META).open("w", encoding="utf-8") as out:
             json.dump(meta, out)
             sync_file(out)
+
+    @property
+    def _of_each(self) -> bool:
+        """Whether the end of each source is kept for validation."""
+        config = self.config
+        several = len(self.sources) > 1 and not self.valid
+        return several and config.valid_of_each and config.valid_fraction > 0
+
+    def _texts(
+        self,
+        file: IO[bytes],
+        starts: list[int],
+        notes: list[str],
+        advance: Advance | None,
+        symbol_of: SymbolOf | None,
+    ) -> Iterator[str]:
+        """What `read` gives; `starts` gets the place in `file` where what is next read will stand.
+
+        One place is that of the text, or several are those of the sources.
+        """
+        config, seen = self.config, set[str]()
+        last = "\n"
+        for sources in [[one] for one in self.sources] if self._of_each else [self.sources]:
+            if last != "\n" and config.documents is None and not config.raw_bytes:
+                yield (last := "\n")
+            starts.append(file.tell())
+            for text in read(sources, config, notes, advance, seen, symbol_of):
+                last = text[-1]
+                yield text
+        check_marked(self.sources, config, seen)
 
     def check_size(self, characters: int) -> None:
         """Refuse a text with fewer characters than `minimum`."""
@@ -144,17 +185,40 @@ class Builder:
         documents = self.config.documents is not None
         if self.vocabulary is not None:
             return None, self.vocabulary
-        if self.config.level == "byte":
+        if self.config.raw_bytes:
+            return None, RawVocabulary(documents)
+        labels: set[str] = set()
+
+        def collect(label: str) -> str:
+            labels.add(label)
+            if len(labels) > MOST_LABELS:
+                raise VocabularyError(
+                    f"--label-column {self.config.label_column} has more than {MOST_LABELS:,} "
+                    "different labels: does it hold labels?"
+                )
+            return ""
+
+        byte = self.config.level == "byte"
+        if byte and not self.config.label_column:
             return None, ByteVocabulary(documents)
         counts = np.zeros(CODE_POINTS, dtype=np.int64)
         advance = self._advance("counting", self.sources)
-        for text in read(self.sources, self.config, notes, advance):
+        seen: set[str] = set()
+        for text in read(self.sources, self.config, notes, advance, seen, collect):
             found = np.bincount(code_points(text))
             counts[: found.size] += found
+        if self.config.label_column and not labels:
+            raise CorpusError(
+                f"{self.label}: no row has a label in its column {self.config.label_column!r}"
+            )
+        names = sorted(labels)
+        if byte:
+            return None, ByteVocabulary(documents, names)
+        check_marked(self.sources, self.config, seen)
         counts[ord(SEPARATOR)] = 0
         total = int(counts.sum())
         self.check_size(total)
-        return total, CharVocabulary.build(counts, self.config.min_count, documents)
+        return total, CharVocabulary.build(counts, self.config.min_count, documents, names)
 
 
 def fingerprint(
@@ -164,14 +228,16 @@ def fingerprint(
     column = config.text_column[0] if len(config.text_column) == 1 else config.text_column or None
     options = (config.encoding, config.errors, column, config.normalize)
     version = unicodedata.unidata_version if config.normalize else None
-    cleaning = () if config.clean is None else (config.clean,)  # an option of later versions
+    cleaning = () if config.clean is None else (config.clean,)  # options of later versions
     table = () if config.delimiter is None and config.header else (config.delimiter, config.header)
-    whole = (*options, config.documents, version, *cleaning, *table)
+    raw = ("raw bytes",) if config.raw_bytes else ()
+    labels = ("labels", config.label_column) if config.label_column else ()
+    whole = (*options, config.documents, version, *cleaning, *table, *raw, *labels)
     digest = hashlib.sha256(repr(whole).encode())
     for source in sources:
         kind = "" if source.texts is None else "given "
         content = hashlib.sha256(f"{kind}{source.form} {source.compression}\n".encode())
-        if source.form in DELIMITERS:
+        if source.form in DELIMITERS and not config.raw_bytes:
             dialect = open_table(source, config, []).dialect
             if dialect != Dialect(source.form, DELIMITERS[source.form], header=True):
                 content.update(repr(tuple(dialect)).encode())  # once there was only this one
@@ -195,7 +261,8 @@ def _encode(
     for text in texts:
         ids = vocabulary.encode(text)
         file.write(ids.data)
-        characters += len(text) - text.count(SEPARATOR)
+        labels = ids.size - vocabulary.count_predicted(ids)
+        characters += len(text) - text.count(SEPARATOR) - labels
         length += ids.size
         if vocabulary.unknown_id is not None:
             unknown += int(np.count_nonzero(ids == vocabulary.unknown_id))
@@ -205,6 +272,52 @@ def _encode(
             f" ({unknown / characters:.2%})"
         )
     return characters, length
+
+
+def _last_of_each(
+    path: Path,
+    ids: npt.NDArray[Any],
+    bounds: list[int],
+    vocabulary: Vocabulary,
+    config: CorpusConfig,
+    notes: list[str],
+) -> tuple[npt.NDArray[Any], int]:
+    """Write the ids again, the last share of each source behind all the rest; and where it begins.
+
+    A source that cannot be split is training text. Where none can (each is one document), the last
+    ones are kept whole for validation.
+    """
+    parts = []
+    for first, end in pairwise(bounds):
+        try:
+            cut = first + split_point(ids[first:end], vocabulary, config)
+        except CorpusError:
+            cut = end
+        parts.append((first, cut, end))
+    if all(cut == end for _, cut, end in parts):
+        return ids, split_point(ids, vocabulary, config)
+    notes.append(
+        f"validation text: the last {config.valid_fraction:.0%} of each of {len(parts):,} files"
+    )
+    newline = vocabulary.encode("\n")
+    of_lines = config.documents is None and not config.raw_bytes
+    moved = path.with_name("moved.bin")
+    with moved.open("wb") as file:
+
+        def write(first: int, end: int) -> None:
+            for begin in range(first, end, _BLOCK):
+                file.write(np.ascontiguousarray(ids[begin : min(begin + _BLOCK, end)]).data)
+
+        for first, cut, end in parts:
+            write(first, cut)
+            if of_lines and cut < end and ids[cut - 1] != newline[0]:
+                file.write(newline.data)  # the next source does not go on in this line
+        split = file.tell() // vocabulary.dtype.itemsize
+        for _, cut, end in parts:
+            write(cut, end)
+        sync_file(file)
+    moved.replace(path)
+    return np.memmap(path, dtype=vocabulary.dtype, mode="r"), split
 
 
 def _turn_around(path: Path, ids: npt.NDArray[Any], split: int) -> None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import codecs
+import unicodedata
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from chargen.errors import ConfigError
+from chargen.errors import ConfigError, brief
 from chargen.options import Options, option
 
 AUTO_ENCODING = "auto"
+MINIMUM_CHARACTERS = 64
+"""Fewer are not trained on."""
+WAYS = ("lines", "files", "rows", "blank-lines")
+"""How documents are kept apart, beside a marker: a line that ends one."""
 # Codecs of host names, and one that refuses everything.
 _NOT_OF_FILES = ("idna", "punycode", "undefined")
 
@@ -33,6 +38,11 @@ def check_encoding(name: str) -> None:
             "--encoding must be 'auto' or a text encoding that Python knows"
             f" (such as utf-8, latin-1, cp1252), got {name!r}"
         )
+
+
+def normal_label(label: str) -> str:
+    """A label without what nobody sees: blanks around it, and other spellings in Unicode (NFC)."""
+    return unicodedata.normalize("NFC", label.strip())
 
 
 @dataclass(frozen=True)
@@ -99,18 +109,30 @@ class CorpusConfig(TableConfig):
         None, "Validate on this file or folder instead of the end of the corpus.", metavar="CORPUS"
     )
     valid_fraction: float = option(
-        0.1, "Share of the text, at its end, kept for validation.", low=0, below=1
+        0.1, "Share of each file, at its end, kept for validation.", low=0, below=1
+    )
+    # Runs of earlier versions kept the end of the last of several files.
+    valid_of_each: bool = option(True)
+    raw_bytes: bool = option(
+        False, "With --level byte, which it implies: learn the bytes of any file, decoding nothing."
     )
     glob: str | None = option(
         None, "In folders, read only the files that match, e.g. '*.txt'.", metavar="PATTERN"
+    )
+    label_column: str | None = option(
+        None,
+        "Column that holds a label: each row is a document that is read after it (see chargen "
+        "sample --label).",
+        metavar="NAME",
     )
     normalize: str | None = option(
         None, "Unicode normalization form of the text.", choices=("NFC",)
     )
     documents: str | None = option(
         None,
-        "Keep documents apart: each line, file or table row is one.",
-        choices=("lines", "files", "rows"),
+        "Keep documents apart: each line, file or table row is one, or one ends at blank lines, or "
+        "at a line that is exactly TEXT (which is not learnt).",
+        metavar="lines|files|rows|blank-lines|TEXT",
     )
     clean: str | None = option(
         None,
@@ -127,5 +149,43 @@ class CorpusConfig(TableConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if "\n" in (self.documents or ""):
+            raise ConfigError(f"--documents must be on one line, got {brief(self.documents)}")
+        if self.raw_bytes:
+            self._check_raw()
+        if self.label_column is not None:
+            self._check_labels()
         if self.valid == "-":
             raise ConfigError("--valid must be a file, a folder or a name, got '-'")
+
+    def _check_raw(self) -> None:
+        object.__setattr__(self, "level", "byte")
+        for name in ("text_column", "delimiter", "label_column", "normalize", "clean"):
+            if getattr(self, name):
+                option = f"--{name.replace('_', '-')}"
+                raise ConfigError(f"--raw-bytes reads no text: leave {option} out")
+        if not self.header:
+            raise ConfigError("--raw-bytes reads no text: leave --no-header out")
+        if self.documents not in (None, "files"):
+            raise ConfigError(
+                f"--raw-bytes knows no lines and rows: --documents must be 'files', got "
+                f"{brief(self.documents)}"
+            )
+
+    def _check_labels(self) -> None:
+        if self.documents not in (None, "rows"):
+            raise ConfigError(
+                f"--label-column keeps rows apart: --documents must be 'rows', got "
+                f"{brief(self.documents)}"
+            )
+        if self.label_column in self.text_column:
+            raise ConfigError(
+                f"text and label would both be read from {self.label_column!r}: choose with "
+                "--text-column and --label-column"
+            )
+        object.__setattr__(self, "documents", "rows")
+
+    @property
+    def marker(self) -> str | None:
+        """The line that ends a document, where documents are told by one."""
+        return None if self.documents in WAYS else self.documents

@@ -20,12 +20,11 @@ from chargen.errors import ConfigError, CorpusError, VocabularyError, shown
 from chargen.storage.directories import cache_folder, cache_limit
 from chargen.text.building import FORMAT, Builder, Progress
 from chargen.text.cache import IDS, META, held, hold, note_use, publish, trim, workspace
-from chargen.text.config import CorpusConfig
+from chargen.text.config import MINIMUM_CHARACTERS, CorpusConfig
 from chargen.text.files import TABLES, Source, spool
 from chargen.text.sources import corpus_name, from_texts, resolve
 from chargen.text.vocabulary import Vocabulary, vocabulary_from_json
 
-MINIMUM_CHARACTERS = 64
 _GIVEN = ("the given text",)
 
 
@@ -80,6 +79,8 @@ def load_corpus(
     """
     if vocabulary is not None and config.documents and vocabulary.separator_id is None:
         raise ConfigError("--documents: the vocabulary was made without a document separator")
+    if vocabulary is not None and config.label_column and not vocabulary.labels:
+        raise ConfigError("--label-column: the vocabulary was made without labels")
     limit = cache_limit()
     notes: list[str] = []
     sources, valid = _sources(corpora, texts, config, notes)
@@ -107,6 +108,7 @@ def _sources(
         "--text-column": bool(config.text_column),
         "--delimiter": config.delimiter is not None,
         "--no-header": not config.header,
+        "--label-column": config.label_column is not None,
     }
     if any(asked.values()) and not any(s.form in TABLES.values() for s in sources + valid):
         given = next(name for name, there in asked.items() if there)

@@ -8,52 +8,75 @@ from __future__ import annotations
 import codecs
 import io
 import re
+import tempfile
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 
 from chargen.errors import CorpusError
-from chargen.text.config import AUTO_ENCODING
+from chargen.text.config import AUTO_ENCODING, TableConfig
+from chargen.text.detecting import SAMPLE, detect, is_utf8, is_wide, marked_encoding
+from chargen.text.files import Advance, Source, byte_blocks
 
 REPLACEMENT = "\ufffd"
-SAMPLE = 1 << 18  # bytes from which an encoding is guessed
-# UTF-32 first: its mark begins with that of UTF-16.
-_MARKS = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
+BLOCK = 1 << 20
+_HELD = 1 << 24  # bytes of a copy that stay in memory
+_CONTROL = re.compile("[\x80-\x9f]")
 _NOT_TEXT = re.compile("[\0\ud800-\udfff]")
 # Decoders that never yield a lone surrogate; the others (utf-7, unicode_escape) are looked after.
 _SOUND = ("utf-8", "utf-16", "utf-32", "ascii", "iso8859", "cp")
 
 
-def is_wide(encoding: str) -> bool:
-    """Whether NUL bytes are a normal part of the encoding."""
-    return encoding != AUTO_ENCODING and codecs.lookup(encoding).name.startswith(
-        ("utf-16", "utf-32")
-    )
+def encoding_of(
+    source: Source, config: TableConfig, notes: list[str], max_bytes: int | None = None
+) -> str:
+    """The encoding to `decode` a source with: of a file it is found once, by reading all of it."""
+    if config.encoding != AUTO_ENCODING or source.stream:
+        return config.encoding
+    return detect(byte_blocks(source, None, max_bytes), source.name, notes)
 
 
-def marked_encoding(head: bytes) -> str | None:
-    """The encoding that a byte order mark at the beginning of `head` tells, if there is one."""
-    return next((encoding for mark, encoding in _MARKS if head.startswith(mark)), None)
+def decoded(
+    source: Source,
+    config: TableConfig,
+    notes: list[str],
+    advance: Advance | None = None,
+    max_bytes: int | None = None,
+) -> Iterator[str]:
+    """The text of a source; see `decode`."""
+    encoding = encoding_of(source, config, notes, max_bytes)
+    blocks = byte_blocks(source, advance, max_bytes)
+    return decode(blocks, source.name, encoding, config.errors, notes, config.encoding)
 
 
 def decode(
-    blocks: Iterable[bytes], name: str, encoding: str, errors: str, notes: list[str]
+    blocks: Iterable[bytes],
+    name: str,
+    encoding: str,
+    errors: str,
+    notes: list[str],
+    asked: str | None = None,
 ) -> Iterator[str]:
     """Decode a stream of bytes; newlines of any convention become ``"\\n"``.
+
+    With the encoding "auto" a copy of the whole stream is kept, on disk where it is long. `asked`
+    is the encoding that the user gave, where that is another.
 
     Raises
     ------
     CorpusError
         Naming the byte offset, for bytes that are not text in this encoding.
     """
+    asked = asked or encoding
+    if encoding == AUTO_ENCODING:
+        with tempfile.SpooledTemporaryFile(_HELD) as copy:
+            found = detect((block for block in blocks if copy.write(block)), name, notes)
+            copy.seek(0)
+            again = iter(lambda: copy.read(BLOCK), b"")
+            yield from decode(again, name, found, errors, notes, asked)
+        return
     blocks = iter(blocks)
-    head, blocks = _peek(blocks, SAMPLE if encoding == AUTO_ENCODING or is_wide(encoding) else 4)
-    encoding = _choose_encoding(head, name, encoding, notes)
+    head, blocks = _peek(blocks, SAMPLE if is_wide(encoding) else 4)
+    encoding = _choose_encoding(head, name, encoding, asked, notes)
     codec = codecs.lookup(encoding).name
     inner = codecs.getincrementaldecoder(encoding)(errors)
     decoder = io.IncrementalNewlineDecoder(inner, translate=True)
@@ -61,12 +84,15 @@ def decode(
     offset = 0
     characters = 0
     first = True
+    told = False
     for block in _with_end(blocks):
         offset += len(block)
         try:
             text = decoder.decode(block, final=not block)
         except UnicodeDecodeError as error:
-            raise _undecodable(error, offset, name, encoding) from error
+            if b"\0" in block and not is_wide(codec):
+                raise _binary(_place(name, offset - len(block) + block.find(b"\0"), 0)) from error
+            raise _undecodable(error, offset, name, encoding, asked) from error
         except (UnicodeError, ValueError, OverflowError) as error:
             raise CorpusError(
                 f"{name} is not {encoding}: {error} (before byte offset {offset})"
@@ -74,6 +100,12 @@ def decode(
         if first and text:
             first = False
             text = text.removeprefix("\ufeff")
+        if codec == "iso8859-1" and not told and _CONTROL.search(text):
+            told = True
+            notes.append(
+                f"{name} has bytes 0x80 to 0x9f, which are control codes in latin-1, but quotes "
+                "and dashes in cp1252: it may well be in --encoding cp1252"
+            )
         if "\0" in text or (checked and not text.isascii()):
             begin = None if is_wide(codec) else offset - len(block) + block.find(b"\0")
             done = characters
@@ -99,13 +131,17 @@ def clean(text: str, errors: str, place: Callable[[int], str]) -> str:
     if found is None:
         return text
     if found[0] == "\0":
-        raise CorpusError(
-            f"{place(found.start())} looks binary: it holds a NUL;"
-            " --errors replace reads it as U+FFFD"
-        )
+        raise _binary(place(found.start()))
     raise CorpusError(
         f"{place(found.start())} holds a lone surrogate, U+{ord(found[0]):04X}, which is not"
         " text; --errors replace reads it as U+FFFD"
+    )
+
+
+def _binary(place: str) -> CorpusError:
+    return CorpusError(
+        f"{place} looks binary: it holds a NUL; --errors replace reads it as U+FFFD, and chargen "
+        "train --level byte --raw-bytes reads the bytes of any file as they are"
     )
 
 
@@ -137,8 +173,8 @@ def _with_end(blocks: Iterator[bytes]) -> Iterator[bytes]:
     yield b""  # tells the decoder that nothing follows
 
 
-def _choose_encoding(head: bytes, name: str, encoding: str, notes: list[str]) -> str:
-    """The encoding to read with: a byte order mark goes before UTF-8 and before guessing.
+def _choose_encoding(head: bytes, name: str, encoding: str, asked: str, notes: list[str]) -> str:
+    """The encoding to read with: a byte order mark goes before UTF-8.
 
     Raises
     ------
@@ -146,64 +182,42 @@ def _choose_encoding(head: bytes, name: str, encoding: str, notes: list[str]) ->
         Where the bytes show that it cannot be the one that was asked for.
     """
     found = marked_encoding(head)
-    if encoding != AUTO_ENCODING and codecs.lookup(encoding).name not in ("utf-8", "utf-8-sig"):
-        if found is not None and not codecs.lookup(encoding).name.startswith(found):
-            raise CorpusError(
-                f"{name} begins with the byte order mark of {found}, so it is not {encoding}: "
-                "leave --encoding out"
-            )
-        if (
-            found is None
-            and is_wide(encoding)
-            and len(head) > 3
-            and 0 not in head
-            and _is_utf8(head)
-        ):
-            raise CorpusError(
-                f"{name} is not {encoding}: it reads as utf-8, without any NUL: leave --encoding "
-                "out"
-            )
+    codec = codecs.lookup(encoding).name
+    if codec not in ("utf-8", "utf-8-sig"):
+        if asked != AUTO_ENCODING:
+            _refuse_contradicted(head, name, encoding, found)
         return encoding
-    if found is None and encoding == AUTO_ENCODING:
-        found = _guess(head, name)
     if found is not None and found != "utf-8":
         notes.append(f"{name} was read as {found}")
     return found or "utf-8"
 
 
-def _is_utf8(head: bytes) -> bool:
-    try:
-        codecs.getincrementaldecoder("utf-8")("strict").decode(head, final=False)
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _guess(head: bytes, name: str) -> str:
-    if len(head) == SAMPLE and b"\n" in head:
-        head = head[: head.rindex(b"\n")]  # do not judge by half a character
-    if _is_utf8(head):
-        return "utf-8"
-    try:
-        from charset_normalizer import from_bytes
-    except ImportError as error:
+def _refuse_contradicted(head: bytes, name: str, encoding: str, marked: str | None) -> None:
+    if marked is not None and not codecs.lookup(encoding).name.startswith(marked):
         raise CorpusError(
-            f"{name}: --encoding auto needs the extra: pip install 'chargen[detect]'"
-        ) from error
-    best = from_bytes(head).best()
-    if best is None:
-        raise CorpusError(f"{name} looks binary: no encoding fits it; name one with --encoding")
-    return str(best.encoding)
+            f"{name} begins with the byte order mark of {marked}, so it is not {encoding}: "
+            "leave --encoding out"
+        )
+    wide = marked is None and is_wide(encoding)
+    if wide and len(head) > 3 and 0 not in head and is_utf8(head):
+        raise CorpusError(
+            f"{name} is not {encoding}: it reads as utf-8, without any NUL: leave --encoding out"
+        )
 
 
-def _undecodable(error: UnicodeDecodeError, fed: int, name: str, encoding: str) -> CorpusError:
+def _undecodable(
+    error: UnicodeDecodeError, fed: int, name: str, encoding: str, asked: str
+) -> CorpusError:
     # The decoder may have held bytes of earlier blocks back, so the offset counts from the end.
     offset = fed - len(error.object) + error.start
     value = error.object[error.start : error.start + 1]
     byte = f" (0x{value[0]:02x})" if value else ""
+    others = [
+        f"--encoding {one}" for one in (AUTO_ENCODING, "cp1252") if one not in (asked, encoding)
+    ]
     return CorpusError(
         f"{name} is not {encoding}: byte offset {offset}{byte}, {error.reason};"
-        " try --encoding auto, --encoding latin-1 or --errors replace"
+        f" try {', '.join(others)} or --errors replace"
     )
 
 

@@ -14,8 +14,8 @@ from itertools import chain
 from pathlib import Path, PurePosixPath
 
 from chargen.errors import CorpusError, named, shown
-from chargen.text.config import CorpusConfig
-from chargen.text.decoding import is_wide, marked_encoding
+from chargen.text.config import AUTO_ENCODING, CorpusConfig
+from chargen.text.detecting import is_wide, marked_encoding, wide_encoding
 from chargen.text.files import Source, byte_blocks, from_path, unreadable
 
 _UNLABELLED = "unsup"  # a folder of aclImdb
@@ -45,7 +45,8 @@ def text_files(root: Path, config: CorpusConfig, notes: list[str]) -> list[Sourc
     sources = [from_path(path) for _, path in sorted(found)]
     # Where JSON lies among other files it is settings as often as a table.
     sources = [replace(s, form="plain") if s.form == "json" else s for s in sources if s.size]
-    binary = [] if is_wide(config.encoding) else [s for s in sources if _looks_binary(s)]
+    wide, unmarked = is_wide(config.encoding), config.encoding == AUTO_ENCODING
+    binary = [] if wide else [s for s in sources if _looks_binary(s, unmarked)]
     if binary:
         names = ", ".join(source.name for source in binary[:3])
         more = f" and {len(binary) - 3} more" if len(binary) > 3 else ""
@@ -71,10 +72,11 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _looks_binary(source: Source) -> bool:
+def _looks_binary(source: Source, unmarked: bool) -> bool:
+    """Whether it has a NUL, which text has in UTF-16 and UTF-32: marked, or perhaps `unmarked`."""
     head = next(byte_blocks(source), b"")[:_SNIFFED]
-    marked = marked_encoding(head)
-    return b"\0" in head and (marked is None or not is_wide(marked))
+    wide = marked_encoding(head) or (wide_encoding(head) if unmarked else None)
+    return b"\0" in head and (wide is None or not is_wide(wide))
 
 
 # ---------------------------------------------------------------- folders of classes

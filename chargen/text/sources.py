@@ -9,14 +9,15 @@ import contextlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from chargen.errors import ConfigError, CorpusError, nearest, shown
+from chargen.errors import ConfigError, CorpusError, brief, did_you_mean, nearest, shown
 from chargen.text import builtin, datasets, fetching
-from chargen.text.config import CorpusConfig
-from chargen.text.decoding import clean, decode, normalized
+from chargen.text.config import WAYS, CorpusConfig
+from chargen.text.decoding import clean, decoded, normalized
 from chargen.text.files import (
     COMPRESSIONS,
     TABLES,
@@ -30,10 +31,12 @@ from chargen.text.files import (
 from chargen.text.folders import text_files
 from chargen.text.given import given_texts
 from chargen.text.html import clean_html
+from chargen.text.labels import SymbolOf, labelled_texts
 from chargen.text.symbols import SEPARATOR
 from chargen.text.table_rows import lines
 from chargen.text.tables import open_table
 
+_END_LINE = f"\n{SEPARATOR}\n"  # ends a row where documents end at lines
 CHUNK = 1 << 20  # characters handed over at a time, at most
 
 
@@ -57,11 +60,11 @@ def resolve(
         raise ConfigError("- (standard input) can be read only once")
     sources = [source for one in corpora for source in _resolve_one(str(one), config, notes)]
     if config.documents == "rows":
+        option = "--label-column" if config.label_column else "--documents rows"
         for source in sources:
             if source.form not in TABLES.values():
                 raise ConfigError(
-                    f"--documents rows needs .csv, .tsv, .jsonl or .json files; {source.name} is "
-                    "none"
+                    f"{option} needs .csv, .tsv, .jsonl or .json files; {source.name} is none"
                 )
     return sources
 
@@ -89,6 +92,18 @@ def are_tables(corpora: Sequence[str], config: CorpusConfig) -> bool:
     return all(source.form in TABLES.values() for source in resolve(corpora, config))
 
 
+def have_column(corpora: Sequence[str], config: CorpusConfig, column: str) -> bool:
+    """Whether each source, a table, can have this column: of JSON any row may."""
+
+    def has(source: Source) -> bool:
+        if source.form in ("json", "jsonl"):
+            return True
+        table = open_table(source, config, [], config.max_bytes)
+        return not source.stream and column in table.columns
+
+    return all(map(has, resolve(corpora, config)))
+
+
 def _resolve_one(argument: str, config: CorpusConfig, notes: list[str]) -> list[Source]:
     if argument == "-":
         return [Source("standard input", stream=True)]
@@ -106,7 +121,9 @@ def _resolve_one(argument: str, config: CorpusConfig, notes: list[str]) -> list[
 def _from_path(path: Path, argument: str, config: CorpusConfig, notes: list[str]) -> list[Source]:
     try:
         if path.is_dir():
-            return text_files(path, config, notes)
+            # In a wide encoding no file looks binary.
+            as_told = replace(config, encoding="utf-16") if config.raw_bytes else config
+            return text_files(path, as_told, notes)
         if not os.path.lexists(path):
             raise _missing(argument)
     except (OSError, ValueError) as error:
@@ -149,41 +166,60 @@ def read(
     config: CorpusConfig,
     notes: list[str] | None = None,
     advance: Advance | None = None,
+    seen: set[str] | None = None,
+    symbol_of: SymbolOf | None = None,
 ) -> Iterator[str]:
     """Read the sources that `resolve` found as one stream of text.
 
     When documents are kept apart each is followed by exactly one `SEPARATOR`; otherwise a newline
     stands between sources. `notes` gets a sentence about what was read otherwise than asked, and
     `advance` hears of the bytes consumed on disk. Raises `CorpusError` for bytes or rows that are
-    not text, damaged archives, and files that change meanwhile.
+    not text, damaged archives, and files that change meanwhile. The marker that ends documents goes
+    to `seen` where it occurs (see `check_marked`). The symbol that `symbol_of` gives for the label
+    of a row comes before its text.
 
     Yields
     ------
     str
         At most 1,048,576 characters.
     """
-    return gathered(_stream(sources, config, [] if notes is None else notes, advance))
+    notes = [] if notes is None else notes
+    seen = set() if seen is None else seen
+    return gathered(_stream(sources, config, notes, advance, seen, symbol_of))
 
 
-def read_all(corpora: Sequence[str], config: CorpusConfig, notes: list[str] | None = None) -> str:
+def read_all(
+    corpora: Sequence[str],
+    config: CorpusConfig,
+    notes: list[str] | None = None,
+    symbol_of: SymbolOf | None = None,
+) -> str:
     """All the text of some sources, pipes among them, as one string; see `resolve` and `read`."""
-    return "".join(read(resolve(corpora, config, notes), config, notes))
+    found = resolve(corpora, config, notes)
+    return "".join(read(found, config, notes, symbol_of=symbol_of))
 
 
 def _stream(
-    sources: Iterable[Source], config: CorpusConfig, notes: list[str], advance: Advance | None
+    sources: Iterable[Source],
+    config: CorpusConfig,
+    notes: list[str],
+    advance: Advance | None,
+    seen: set[str],
+    symbol_of: SymbolOf | None,
 ) -> Iterator[str]:
-    end = "\n" if config.documents is None else SEPARATOR
+    end = SEPARATOR if config.documents is not None else "" if config.raw_bytes else "\n"
     last = end
     for source in sources:
-        if last != end:  # what came before goes on to its own end, but not into this source
+        if end and last != end:  # what came before goes on to its own end, but not into this source
             yield end
             last = end
-        pieces = _pieces(source, config, notes, advance)
+        pieces = _pieces(source, config, notes, advance, symbol_of)
         if config.normalize:
             pieces = normalized(pieces, config.normalize)
         if config.documents == "lines" and not _cleaned_by_line(source, config):
             pieces = lines_apart(pieces)
+        elif config.marker or config.documents == "blank-lines":
+            pieces = _documents(lines(pieces), config.marker, seen)
         for piece in pieces:
             last = piece[-1]
             yield piece
@@ -191,10 +227,33 @@ def _stream(
         yield end
 
 
+def check_marked(sources: Sequence[Source], config: CorpusConfig, seen: set[str]) -> None:
+    """Raise `CorpusError` where documents end at a marker, and none was seen in the sources."""
+    marker = config.marker
+    if marker is None or seen:
+        return
+    names = ", ".join(source.name for source in sources[:3])
+    more = f" and {len(sources) - 3:,} more" if len(sources) > 3 else ""
+    raise CorpusError(
+        f"--documents {brief(marker)}: no line of {names}{more} is exactly that, so no document "
+        f"ends{did_you_mean(marker, WAYS)}"
+    )
+
+
 def _pieces(
-    source: Source, config: CorpusConfig, notes: list[str], advance: Advance | None
+    source: Source,
+    config: CorpusConfig,
+    notes: list[str],
+    advance: Advance | None,
+    symbol_of: SymbolOf | None,
 ) -> Iterator[str]:
     """The text of one source, not empty, with `SEPARATOR` only where rows or topics end."""
+    if config.raw_bytes:
+        if source.path is None and not source.stream:
+            raise CorpusError(f"{source.name} is text: --raw-bytes reads files and pipes")
+        for block in byte_blocks(source, advance, config.max_bytes):
+            yield block.decode("latin-1")  # each byte as the character of its number
+        return
     if source.form == "topics":
         between = SEPARATOR if config.documents == "files" else "\n\n"
         texts = builtin.topics()
@@ -205,21 +264,30 @@ def _pieces(
         return
     if source.texts is not None:
         sound = _sound(source.texts, config.errors)
-        apart = config.documents in ("rows", "files")
-        yield from _plain(sound, config) if source.form == "plain" else _rows(sound, config, apart)
+        end = _end_of_row(config, SEPARATOR)
+        plain = source.form == "plain"
+        yield from _plain(sound, config) if plain else _rows(_unlabelled(sound), config, end)
         if advance is not None:
             advance(source.size)
         return
     if source.form in TABLES.values():
         table = open_table(source, config, notes, config.max_bytes)
-        yield from _rows(table.texts(advance), config, config.documents == "rows")
+        if config.label_column and symbol_of:
+            found = labelled_texts(table, config.label_column, symbol_of, advance)
+        else:
+            found = _unlabelled(table.texts(advance))
+        yield from _rows(found, config, _end_of_row(config, "\n"))
         return
-    blocks = byte_blocks(source, advance, config.max_bytes)
     if source.form == "python":
+        blocks = byte_blocks(source, advance, config.max_bytes)
         if text := builtin.decode_python(blocks, source.name, notes):
             yield text
         return
-    yield from _plain(decode(blocks, source.name, config.encoding, config.errors, notes), config)
+    yield from _plain(decoded(source, config, notes, advance, config.max_bytes), config)
+
+
+def _unlabelled(texts: Iterable[str]) -> Iterator[tuple[str, str]]:
+    return (("", text) for text in texts)
 
 
 def _sound(texts: Iterable[str], errors: str) -> Iterator[str]:
@@ -233,11 +301,18 @@ def _plain(pieces: Iterable[str], config: CorpusConfig) -> Iterable[str]:
     return _cleaned_lines(pieces, config.documents) if config.clean == "html" else pieces
 
 
-def _rows(texts: Iterable[str], config: CorpusConfig, apart: bool) -> Iterator[str]:
-    for row in texts:
+def _end_of_row(config: CorpusConfig, of_files: str) -> str:
+    """What follows a row; `of_files` where files are the documents."""
+    ends = {None: "\n", "lines": "\n", "files": of_files, "rows": SEPARATOR}
+    return ends.get(config.documents, _END_LINE)
+
+
+def _rows(found: Iterable[tuple[str, str]], config: CorpusConfig, end: str) -> Iterator[str]:
+    """Rows, each a label's symbol and a text."""
+    for symbol, row in found:
         if text := clean_html(row) if config.clean == "html" else row:
-            yield text
-            yield SEPARATOR if apart else "\n"
+            yield symbol + text
+            yield end
 
 
 def _cleaned_by_line(source: Source, config: CorpusConfig) -> bool:
@@ -247,7 +322,8 @@ def _cleaned_by_line(source: Source, config: CorpusConfig) -> bool:
 def _cleaned_lines(pieces: Iterable[str], documents: str | None) -> Iterator[str]:
     """Lines without HTML; where each is a document, breaks within one do not end it."""
     for line in lines(pieces):
-        text = clean_html(line.removesuffix("\n"))
+        text = line.removesuffix("\n")
+        text = text if text == documents else clean_html(text)
         end = "\n" if line.endswith("\n") else ""
         if documents == "lines":
             if not text:
@@ -267,6 +343,30 @@ def lines_apart(pieces: Iterable[str]) -> Iterator[str]:
         if text:
             inside = text[-1] != SEPARATOR
             yield text
+
+
+def _documents(fed: Iterable[str], marker: str | None, seen: set[str]) -> Iterator[str]:
+    """Documents that end at lines which are the marker, or blank without one, or ends of rows.
+
+    Those lines are left out, and so are empty ones where a document begins or ends. A marker that
+    occurs is `seen`.
+    """
+    inside = False
+    newlines = ""
+    for line in fed:
+        text = line.removesuffix("\n")
+        if text == marker:
+            seen.add(text)
+        if text in (marker, SEPARATOR) or (marker is None and not text.strip()):
+            if inside:
+                yield SEPARATOR
+            inside, newlines = False, ""
+            continue
+        if text:
+            yield newlines + text
+            inside, newlines = True, ""
+        if inside:
+            newlines += "\n"
 
 
 def gathered(pieces: Iterable[str]) -> Iterator[str]:

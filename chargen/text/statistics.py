@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from chargen.errors import CorpusError
-from chargen.text.symbols import SEPARATOR
+from chargen.text.symbols import SEPARATOR, plain_text
 
 SAMPLE = 10_000_000
 """Characters that entropies and compression look at, from the beginning: more takes minutes."""
@@ -31,6 +31,7 @@ class Statistics:
 
     characters: int
     lines: int
+    documents: int  # that are kept apart; 0 where none are
     distinct: int  # different characters
     rarest: tuple[tuple[str, int], ...]  # the rarest characters and how often they occur
     once: int  # characters that occur once
@@ -44,15 +45,17 @@ class Statistics:
     suspicions: tuple[str, ...]  # sentences about what looks like a wrong encoding
 
 
-def statistics(pieces: Iterable[str]) -> Statistics:
+def statistics(pieces: Iterable[str], encoding: str = "utf-8") -> Statistics:
     """Count a text that comes in pieces; a `SEPARATOR` in it ends a document and is no character.
 
-    Without text there is a `CorpusError`.
+    `encoding` is that in which the text lies in its files, "" where it is raw bytes. Without text
+    there is a `CorpusError`.
     """
     counts: npt.NDArray[np.int64] = np.zeros(0x110000, np.int64)
     head: list[str] = []
-    held = mojibake = 0
+    held = mojibake = documents = 0
     for piece in pieces:
+        documents += piece.count(SEPARATOR)
         text = piece.replace(SEPARATOR, "")
         codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
         # An array of all of Unicode for each piece would take longer than counting.
@@ -72,32 +75,35 @@ def statistics(pieces: Iterable[str]) -> Statistics:
     return Statistics(
         characters=total,
         lines=int(counts[ord("\n")]),
+        documents=documents,
         distinct=len(present),
         rarest=tuple((chr(code), int(counts[code])) for code in order[:RAREST]),
         once=int((counts == 1).sum()),
         looked_at=len(characters),
         entropy=entropies(characters),
-        xz=xz_bits_per_char(sample),
-        suspicions=tuple(_suspicions(counts, total, mojibake)),
+        xz=xz_bits_per_char(sample, raw=not encoding),
+        suspicions=tuple(_suspicions(counts, total, mojibake, encoding)) if encoding else (),
     )
 
 
-def xz_bits_per_char(text: str) -> float:
-    """Bits per character of a text in UTF-8 as xz compresses it (preset 9, extreme): a yardstick.
+def xz_bits_per_char(text: str, *, raw: bool = False) -> float:
+    """Bits per character of a text as xz compresses it (preset 9, extreme): a yardstick.
 
-    The end of a document reads as a newline and counts as a character, since a model predicts it
-    too. The header and index of the format, some 60 bytes, are counted.
+    It is compressed in UTF-8, or as the bytes that it stands for where it is `raw`. The end of a
+    document reads as a newline and counts as a character, since a model predicts it too. The header
+    and index of the format, some 60 bytes, are counted.
     """
-    return _bits_per_char(text, lambda data: lzma.compress(data, preset=9 | lzma.PRESET_EXTREME))
+    preset = 9 | lzma.PRESET_EXTREME
+    return _bits_per_char(text, raw, lambda data: lzma.compress(data, preset=preset))
 
 
-def zlib_bits_per_char(text: str) -> float:
+def zlib_bits_per_char(text: str, *, raw: bool = False) -> float:
     """The same by zlib (level 9)."""
-    return _bits_per_char(text, lambda data: zlib.compress(data, 9))
+    return _bits_per_char(text, raw, lambda data: zlib.compress(data, 9))
 
 
-def _bits_per_char(text: str, compress: Callable[[bytes], bytes]) -> float:
-    data = text.replace(SEPARATOR, "\n").encode("utf-8", "replace")
+def _bits_per_char(text: str, raw: bool, compress: Callable[[bytes], bytes]) -> float:
+    data = plain_text(text).encode("latin-1" if raw else "utf-8", "replace")
     return 8 * len(compress(data)) / len(text)
 
 
@@ -133,7 +139,9 @@ def _entropy(times: npt.NDArray[np.int64]) -> float:
     return float(-(share * np.log2(share)).sum())
 
 
-def _suspicions(counts: npt.NDArray[np.int64], total: int, mojibake: int) -> list[str]:
+def _suspicions(
+    counts: npt.NDArray[np.int64], total: int, mojibake: int, encoding: str
+) -> list[str]:
     found = []
     if mojibake > max(3, total // 100_000):
         found.append(
@@ -146,7 +154,7 @@ def _suspicions(counts: npt.NDArray[np.int64], total: int, mojibake: int) -> lis
         int(counts[code]) for code in (*range(32), *range(0x7F, 0xA0)) if chr(code) not in "\t\n\f"
     )
     if control:
-        found.append(f"{control:,} control characters: is it another encoding than utf-8?")
+        found.append(f"{control:,} control characters: is it another encoding than {encoding}?")
     private = int(counts[0xE000:0xF900].sum())
     if private:
         found.append(f"{private:,} characters of private use, which mean nothing without a font")

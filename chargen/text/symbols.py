@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from chargen.errors import VocabularyError
+from chargen.errors import VocabularyError, brief, did_you_mean
 
 Ids = npt.NDArray[Any]  # unsigned integers, 1-D
 
 FORMAT = 1
+_BLOCK = 1 << 20  # ids looked at together
 
 SEPARATOR = "\ud800"
 """Stands for "a document ends" in the stream of text; no decoder yields it from real text."""
+
+MOST_LABELS = 1000
+_FIRST_LABEL = 0xD801  # the lone surrogates after the separator stand for labels
+_LABELS = re.compile(f"[{chr(_FIRST_LABEL)}-{chr(_FIRST_LABEL + MOST_LABELS - 1)}]")
+
+
+def plain_text(text: str) -> str:
+    """A stream of text as people read it: a newline where a document ends, and no labels."""
+    return _LABELS.sub("", text).replace(SEPARATOR, "\n")
 
 
 class Vocabulary(ABC):
@@ -24,7 +35,7 @@ class Vocabulary(ABC):
     Attributes
     ----------
     level : str
-        "char" or "byte".
+        "char", "byte" (of UTF-8) or "raw" (any bytes).
     size : int
         Number of ids.
     dtype : numpy.dtype
@@ -34,6 +45,9 @@ class Vocabulary(ABC):
     start_id : int
         What a text starts after when nothing precedes it: the separator, else the newline,
         else the most frequent character.
+    labels : tuple of str
+        What a document may begin with to say of which kind it is: symbols that are read, and never
+        predicted or drawn. Their ids are the last ones.
     """
 
     level: str
@@ -41,6 +55,31 @@ class Vocabulary(ABC):
     unknown_id: int | None
     separator_id: int | None
     start_id: int
+    labels: tuple[str, ...] = ()
+
+    @property
+    def first_label_id(self) -> int:
+        """The first id that is a label's; `size` where there are no labels."""
+        return self.size - len(self.labels)
+
+    def label_symbol(self, label: str) -> str:
+        """What stands for a label in the stream of text; an unknown one is a `VocabularyError`."""
+        if label in self.labels:
+            return chr(_FIRST_LABEL + self.labels.index(label))
+        if not self.labels:
+            raise VocabularyError("the model was trained without labels (--label-column)")
+        known = ", ".join(map(repr, self.labels[:20])) + (", ..." if len(self.labels) > 20 else "")
+        raise VocabularyError(
+            f"the model has no label {brief(label)}{did_you_mean(str(label), self.labels)}; its "
+            f"labels are {known}"
+        )
+
+    def count_predicted(self, ids: npt.NDArray[Any]) -> int:
+        """How many of `ids` are predicted: all but labels."""
+        if not self.labels:
+            return len(ids)
+        pieces = (ids[first : first + _BLOCK] for first in range(0, len(ids), _BLOCK))
+        return sum(int((piece < self.first_label_id).sum()) for piece in pieces)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -49,18 +88,19 @@ class Vocabulary(ABC):
     @property
     def never_sampled(self) -> npt.NDArray[np.int64]:
         """Ids that a sampler must not draw."""
-        return np.array([i for i in (self.unknown_id,) if i is not None], dtype=np.int64)
+        unknown = [] if self.unknown_id is None else [self.unknown_id]
+        return np.array([*unknown, *range(self.first_label_id, self.size)], dtype=np.int64)
 
     @abstractmethod
     def encode(self, text: str) -> Ids:
-        """Ids of `text`, 1-D of `self.dtype`; `SEPARATOR` becomes `separator_id` if there is one.
+        """Ids of `text`, 1-D of `self.dtype`, of `SEPARATOR` and symbols of labels if it has them.
 
         At byte level lone surrogates are a `VocabularyError`: they have no bytes.
         """
 
     @abstractmethod
     def decode(self, ids: npt.ArrayLike) -> str:
-        """The text of 1-D `ids`: a separator reads as a newline, an unknown as U+FFFD.
+        """The text of 1-D `ids`: a separator reads as a newline, an unknown as U+FFFD, no label.
 
         Ids that are not whole numbers from 0 to ``size - 1`` are a `VocabularyError`.
         """
@@ -70,7 +110,7 @@ class Vocabulary(ABC):
         """Ids of what a person typed, and the distinct characters in it that are unknown.
 
         `unknown` says what becomes of those: "replace", "skip", or "error" (`VocabularyError`).
-        Nothing in a prompt is taken for a separator.
+        Nothing in a prompt is taken for a separator or a label.
         """
 
     def character_starts(self, ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
@@ -79,7 +119,7 @@ class Vocabulary(ABC):
 
     def count_characters(self, ids: npt.ArrayLike) -> int:
         """Characters in 1-D `ids`; at least 1, for dividing by."""
-        return max(1, len(np.asarray(ids)))
+        return max(1, self.count_predicted(np.asarray(ids)))
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
@@ -103,6 +143,23 @@ class Vocabulary(ABC):
         if array.min() < 0 or array.max() >= self.size:
             raise VocabularyError(f"ids must lie between 0 and {self.size - 1}")
         return array
+
+    def _text_ids(self, ids: npt.ArrayLike) -> npt.NDArray[Any]:
+        """The same without labels, checked."""
+        array = self._checked(ids)
+        return array[array < self.first_label_id] if self.labels else array
+
+    def _take_labels(self, labels: Any, documents: bool) -> None:
+        names = tuple(labels) if isinstance(labels, tuple | list) else (None,)
+        sound = all(isinstance(one, str) and one for one in names)
+        if not sound or len(set(names)) < len(names) or len(names) > MOST_LABELS:
+            raise VocabularyError(
+                f"vocabulary: 'labels' must be at most {MOST_LABELS:,} different names, got "
+                f"{brief(labels)}"
+            )
+        if names and not documents:
+            raise VocabularyError("vocabulary: 'labels' need documents that are kept apart")
+        self.labels = names
 
 
 def refuse_unknown(unknown: str, characters: str) -> None:

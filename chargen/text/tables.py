@@ -7,7 +7,7 @@ from functools import cached_property
 
 from chargen.errors import CorpusError
 from chargen.text.config import TableConfig
-from chargen.text.decoding import clean, decode, newlines
+from chargen.text.decoding import clean, decode, encoding_of, newlines
 from chargen.text.dialects import find_dialect
 from chargen.text.files import Advance, Source, byte_blocks
 from chargen.text.table_rows import (
@@ -147,6 +147,10 @@ class Table:
 
     def texts(self, advance: Advance | None = None) -> Iterator[str]:
         """The text of every row that has any; a row without its columns is an error."""
+        return (text for _, text in self.rows_and_texts(advance))
+
+    def rows_and_texts(self, advance: Advance | None = None) -> Iterator[tuple[Row, str]]:
+        """The same with their rows."""
         columns: list[str] = []
         header, rows = self._open(advance)
         if header:
@@ -156,7 +160,7 @@ class Table:
                 raise self.broken(row)
             columns = columns or self._text_columns(row.names, row)
             if text := self._joined(row, columns):
-                yield text
+                yield row, text
 
     def _text_columns(self, names: Sequence[str], row: Row | None = None) -> list[str]:
         where = self.name if row is None else f"{self.name}, line {row.line}"
@@ -194,14 +198,16 @@ def open_table(
     `notes` gets a sentence about what was read otherwise than asked, once.
     """
     held: list[str] | None = None
+    encoding: str | None = None
 
     def pieces(advance: Advance | None = None) -> Iterable[str]:
-        nonlocal held
+        nonlocal held, encoding
         if held is not None:
             return held
         told: list[str] = []
+        encoding = encoding or encoding_of(source, config, told, max_bytes)
         blocks = byte_blocks(source, advance, max_bytes)
-        decoded = decode(blocks, source.name, config.encoding, config.errors, told)
+        decoded = decode(blocks, source.name, encoding, config.errors, told, config.encoding)
         if source.stream and source.form != "plain":
             held = list(decoded)
             decoded = iter(held)

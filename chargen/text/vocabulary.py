@@ -6,7 +6,7 @@ Knows nothing about files; it turns into a dictionary that can be saved as JSON,
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ __all__ = [
     "ByteVocabulary",
     "CharVocabulary",
     "Ids",
+    "RawVocabulary",
     "Vocabulary",
     "code_points",
     "vocabulary_from_json",
@@ -42,7 +43,7 @@ class CharVocabulary(Vocabulary):
     """Unicode characters in the order of their code points.
 
     Id 0 is the unknown character; the separator follows if documents are apart; then the
-    characters.
+    characters; then labels.
 
     Parameters
     ----------
@@ -53,9 +54,17 @@ class CharVocabulary(Vocabulary):
     start : str, optional
         The character that a text starts after, used only where there is neither a separator nor
         a newline; the first character if not given.
+    labels : sequence of str
+        Names of kinds of documents.
     """
 
-    def __init__(self, characters: str, documents: bool = False, start: str | None = None) -> None:
+    def __init__(
+        self,
+        characters: str,
+        documents: bool = False,
+        start: str | None = None,
+        labels: Sequence[str] = (),
+    ) -> None:
         if not isinstance(characters, str) or not characters:
             raise VocabularyError("vocabulary: 'characters' must be text with at least one")
         if found := _SURROGATE.search(characters):
@@ -77,10 +86,13 @@ class CharVocabulary(Vocabulary):
         self.unknown_id = 0
         self.separator_id = 1 if documents else None
         first = 2 if documents else 1
-        self.size = first + len(characters)
+        self._take_labels(labels, documents)
+        self.size = first + len(characters) + len(self.labels)
         self._start = start
         self._to_id = np.zeros(CODE_POINTS, dtype=self.dtype)  # code point -> id
-        self._to_id[codes] = np.arange(first, self.size)
+        self._to_id[codes] = np.arange(first, self.first_label_id)
+        for number, label in enumerate(self.labels, self.first_label_id):
+            self._to_id[ord(self.label_symbol(label))] = number
         self._ascii = self._to_id[:256].tobytes() if self.dtype == np.uint8 else None
         special = [ord(_REPLACEMENT), ord("\n")][:first]
         self._to_code = np.concatenate([special, codes]).astype("<u4")  # id -> code point
@@ -93,7 +105,11 @@ class CharVocabulary(Vocabulary):
 
     @classmethod
     def build(
-        cls, counts: Mapping[str, int] | npt.ArrayLike, min_count: int = 1, documents: bool = False
+        cls,
+        counts: Mapping[str, int] | npt.ArrayLike,
+        min_count: int = 1,
+        documents: bool = False,
+        labels: Sequence[str] = (),
     ) -> CharVocabulary:
         """From how often each character occurs: a mapping, or an array indexed by code point.
 
@@ -113,7 +129,7 @@ class CharVocabulary(Vocabulary):
                 f"no character occurs {min_count} times or more; lower --min-count"
             )
         characters = kept.astype("<u4").tobytes().decode("utf-32-le")
-        return cls(characters, documents, chr(int(totals.argmax())))
+        return cls(characters, documents, chr(int(totals.argmax())), labels)
 
     def encode(self, text: str) -> Ids:
         if self._ascii is not None and text.isascii():
@@ -123,11 +139,11 @@ class CharVocabulary(Vocabulary):
         return ids
 
     def decode(self, ids: npt.ArrayLike) -> str:
-        codes: bytes = self._to_code[self._checked(ids)].tobytes()
+        codes: bytes = self._to_code[self._text_ids(ids)].tobytes()
         return codes.decode("utf-32-le")
 
     def encode_prompt(self, text: str, unknown: str = "replace") -> tuple[Ids, str]:
-        text_ids = self.encode(text.replace(SEPARATOR, "\udfff"))  # stays unknown
+        text_ids = self.encode(_SURROGATE.sub("\udfff", text))  # stays unknown
         known = text_ids != self.unknown_id
         missed = "".join(dict.fromkeys(text[i] for i in np.flatnonzero(~known)))
         refuse_unknown(unknown, missed)
@@ -140,17 +156,19 @@ class CharVocabulary(Vocabulary):
             "documents": self.separator_id is not None,
             "characters": self.characters,
             "start": self._start,
+            **({"labels": list(self.labels)} if self.labels else {}),
         }
 
 
 class ByteVocabulary(Vocabulary):
-    """The bytes of UTF-8, 0 to 255, and 256 for the separator if documents are apart."""
+    """The bytes of UTF-8, 0 to 255; 256 for the separator if documents are apart; then labels."""
 
-    def __init__(self, documents: bool = False) -> None:
+    def __init__(self, documents: bool = False, labels: Sequence[str] = ()) -> None:
         self.level = "byte"
         self.unknown_id = None
         self.separator_id = 256 if documents else None
-        self.size = 257 if documents else 256
+        self._take_labels(labels, documents)
+        self.size = (257 if documents else 256) + len(self.labels)
         self.start_id = 256 if documents else ord("\n")
 
     def encode(self, text: str) -> Ids:
@@ -161,22 +179,23 @@ class ByteVocabulary(Vocabulary):
         except UnicodeEncodeError:
             pass
         for found in _SURROGATE.finditer(text):
-            if self.separator_id is None or found[0] != SEPARATOR:
+            if ord(found[0]) - ord(SEPARATOR) >= self.size - 256:
                 raise VocabularyError(
                     f"character {found.start()} is a lone surrogate, U+{ord(found[0]):04X},"
                     " which has no UTF-8"
                 )
         data = np.frombuffer(text.encode("utf-8", "surrogatepass"), dtype=np.uint8)
         ids = data.astype(np.uint16)
-        # The separator reads ED A0 80 here; no other character has ED followed by A0.
-        places = np.flatnonzero((data[:-2] == 0xED) & (data[1:-1] == 0xA0))
-        ids[places] = 256
+        # The separator reads ED A0 80 here, and labels follow it; in no character comes A0 or more
+        # after ED.
+        places = np.flatnonzero((data[:-2] == 0xED) & (data[1:-1] >= 0xA0))
+        ids[places] = 256 + (ids[places + 1] - 0xA0) * 64 + ids[places + 2] - 0x80
         kept = np.ones(ids.size, dtype=bool)
         kept[places + 1] = kept[places + 2] = False
         return ids[kept]
 
     def decode(self, ids: npt.ArrayLike) -> str:
-        checked = self._checked(ids)
+        checked = self._text_ids(ids)
         if self.separator_id is not None:
             checked = np.where(checked == self.separator_id, ord("\n"), checked)
         return checked.astype(np.uint8).tobytes().decode("utf-8", "replace")
@@ -189,7 +208,8 @@ class ByteVocabulary(Vocabulary):
     def count_characters(self, ids: npt.ArrayLike) -> int:
         array, step = np.asarray(ids), 1 << 20
         pieces = (array[first : first + step] for first in range(0, len(array), step))
-        return max(1, sum(int(_begins_character(piece).sum()) for piece in pieces))
+        begun = sum(int(_begins_character(piece).sum()) for piece in pieces)
+        return max(1, begun - (len(array) - self.count_predicted(array)))
 
     def encode_prompt(self, text: str, unknown: str = "replace") -> tuple[Ids, str]:
         missed = "".join(dict.fromkeys(_SURROGATE.findall(text)))
@@ -197,7 +217,53 @@ class ByteVocabulary(Vocabulary):
         return self.encode(_SURROGATE.sub("" if unknown == "skip" else _REPLACEMENT, text)), missed
 
     def to_json(self) -> dict[str, Any]:
-        return {"format": FORMAT, "level": "byte", "documents": self.separator_id is not None}
+        labels = {"labels": list(self.labels)} if self.labels else {}
+        documents = self.separator_id is not None
+        return {"format": FORMAT, "level": "byte", "documents": documents, **labels}
+
+
+class RawVocabulary(Vocabulary):
+    """Bytes that need not be text, 0 to 255, and 256 for the separator if documents are apart.
+
+    As text, each is the character of its number: ``data.decode("latin-1")``.
+    """
+
+    def __init__(self, documents: bool = False) -> None:
+        self.level = "raw"
+        self.unknown_id = None
+        self.separator_id = 256 if documents else None
+        self.size = 257 if documents else 256
+        self.start_id = 256 if documents else 0
+
+    def encode(self, text: str) -> Ids:
+        codes = code_points(text)
+        ends = codes == ord(SEPARATOR) if self.separator_id is not None else codes < 0
+        wrong = np.flatnonzero((codes > 255) & ~ends)
+        if wrong.size:
+            raise VocabularyError(
+                f"character {wrong[0]}, {text[wrong[0]]!a}, is no byte: the model knows raw bytes, "
+                'given as data.decode("latin-1")'
+            )
+        return np.where(ends, 256, codes).astype(self.dtype)
+
+    def decode(self, ids: npt.ArrayLike) -> str:
+        checked = self._checked(ids)
+        text: str = (
+            np.where(checked == 256, ord("\n"), checked)
+            .astype(np.uint8)
+            .tobytes()
+            .decode("latin-1")
+        )
+        return text
+
+    def encode_prompt(self, text: str, unknown: str = "replace") -> tuple[Ids, str]:
+        missed = "".join(dict.fromkeys(c for c in text if ord(c) > 255))
+        refuse_unknown(unknown, missed)
+        left = "" if unknown == "skip" else "?"
+        return self.encode("".join(c if ord(c) < 256 else left for c in text)), missed
+
+    def to_json(self) -> dict[str, Any]:
+        return {"format": FORMAT, "level": "raw", "documents": self.separator_id is not None}
 
 
 def vocabulary_from_json(data: object) -> Vocabulary:
@@ -213,23 +279,29 @@ def vocabulary_from_json(data: object) -> Vocabulary:
             " update chargen"
         )
     level = data.get("level")
-    if level not in ("char", "byte"):
-        raise VocabularyError(f"vocabulary: 'level' must be 'char' or 'byte', got {brief(level)}")
+    if level not in ("char", "byte", "raw"):
+        raise VocabularyError(
+            f"vocabulary: 'level' must be 'char', 'byte' or 'raw', got {brief(level)}"
+        )
     fields = {"format", "level", "documents"}
     if level == "char":
         fields |= {"characters", "start"}
-    if set(data) != fields:
-        wrong = [brief(name) for name in sorted(set(data) ^ fields)[:5]]
+    optional = set() if level == "raw" else {"labels"}
+    if set(data) - optional != fields:
+        wrong = [brief(name) for name in sorted(set(data) - optional ^ fields)[:5]]
         raise VocabularyError(f"vocabulary: fields missing or not known: {', '.join(wrong)}")
     if not isinstance(data["documents"], bool):
         raise VocabularyError("vocabulary: 'documents' must be true or false")
+    if level == "raw":
+        return RawVocabulary(data["documents"])
+    labels = data.get("labels", ())
     if level == "byte":
-        return ByteVocabulary(documents=data["documents"])
-    return CharVocabulary(data["characters"], data["documents"], data["start"])
+        return ByteVocabulary(data["documents"], labels)
+    return CharVocabulary(data["characters"], data["documents"], data["start"], labels)
 
 
 def _begins_character(ids: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    # 10xxxxxx goes on a character; the ninth bit tells the separator, where ids have one.
-    mask = 0xC0 if ids.dtype == np.uint8 else 0x1C0
+    # 10xxxxxx goes on a character; higher bits tell the separator and labels, where ids have them.
+    mask = 0xC0 if ids.dtype == np.uint8 else 0xFFC0
     begins: npt.NDArray[np.bool_] = (ids & mask) != 0x80
     return begins

@@ -26,9 +26,9 @@ from chargen.options import flag
 from chargen.runtime.signals import stopping_softly
 from chargen.text.config import CorpusConfig
 from chargen.text.corpus import Corpus, cached_corpus, load_corpus
-from chargen.text.sources import are_tables, is_there
+from chargen.text.sources import are_tables, have_column, is_there
 from chargen.text.symbols import SEPARATOR
-from chargen.text.vocabulary import ByteVocabulary, CharVocabulary, Vocabulary
+from chargen.text.vocabulary import ByteVocabulary, CharVocabulary, RawVocabulary, Vocabulary
 from chargen.training.language_modelling import LanguageModelling
 from chargen.training.loop import Loop
 from chargen.training.reporting import Reporter
@@ -99,15 +99,28 @@ class Start:
     def reading(self, asked: CorpusConfig, arguments: Sequence[str]) -> CorpusConfig:
         """How the text is read: as asked, else as the model's was where that matters."""
         trained, level = self.lm.trained_reading, self.lm.vocabulary.level
-        if asked.level not in ("char", level):
-            raise ConfigError(f"--level is that of the model, {level}: leave it out with --from")
-        documents = trained.get("documents")
-        if documents == "rows" and not (arguments and are_tables(arguments, asked)):
-            documents = "files"
+        if asked.raw_bytes and not self.lm.raw:
+            raise ConfigError("--raw-bytes: the model learnt text; leave it out with --from")
+        own = "byte" if self.lm.raw else level
+        if asked.level not in ("char", own):
+            raise ConfigError(f"--level is that of the model, {own}: leave it out with --from")
+        documents, label_column = trained.get("documents"), asked.label_column
+        if documents == "rows":
+            tables = bool(arguments) and are_tables(arguments, asked)
+            documents = "rows" if tables else "files"
+            column = trained.get("label_column")
+            if tables and column and asked.documents in (None, "rows"):
+                label_column = label_column or (
+                    column if have_column(arguments, asked, column) else None
+                )
+        if label_column and self.lm.backward:
+            raise ConfigError("--label-column: a model that reads backward would read it last")
         return replace(
             asked,
-            level=level,
+            level=own,
+            raw_bytes=self.lm.raw,
             documents=asked.documents or documents,
+            label_column=label_column,
             clean=asked.clean or trained.get("clean"),
         )
 
@@ -270,12 +283,15 @@ def adapt(
 
 
 def grown(old: Vocabulary, new: Vocabulary) -> Vocabulary:
-    """The symbols of both; ids of the old one move."""
+    """The symbols of both, which are of one level; ids of the old one move."""
     documents = old.separator_id is not None or new.separator_id is not None
+    if isinstance(old, RawVocabulary):
+        return RawVocabulary(documents)
+    labels = sorted({*old.labels, *new.labels})
     if isinstance(old, CharVocabulary) and isinstance(new, CharVocabulary):
         characters = "".join(sorted({*old.characters, *new.characters}))
-        return CharVocabulary(characters, documents, old.to_json()["start"])
-    return ByteVocabulary(documents)
+        return CharVocabulary(characters, documents, old.to_json()["start"], labels)
+    return ByteVocabulary(documents, labels)
 
 
 def mixed(
@@ -317,9 +333,11 @@ def _ends(ids: NDArray[Any], places: NDArray[np.int64], separator: int | None) -
     return np.where(places == 0, 0, moved)
 
 
-def _symbols(vocabulary: Vocabulary) -> list[str | int]:
-    """What each id stands for."""
-    between: list[str | int] = [] if vocabulary.separator_id is None else ["separator"]
+def _symbols(vocabulary: Vocabulary) -> list[tuple[str, str | int]]:
+    """What each id stands for: its kind, and which of them it is."""
+    ends = [] if vocabulary.separator_id is None else [("separator", 0)]
+    labels = [("label", name) for name in vocabulary.labels]
     if isinstance(vocabulary, CharVocabulary):
-        return ["unknown", *between, *vocabulary.characters]
-    return [*range(256), *between]
+        characters = [("character", one) for one in vocabulary.characters]
+        return [("unknown", 0), *ends, *characters, *labels]
+    return [*(("byte", number) for number in range(256)), *ends, *labels]

@@ -72,9 +72,8 @@ def corpus_again(where: str, saved: dict[str, Any], reverse: bool, reporter: Rep
 
 def saved_config(where: str, saved: dict[str, Any]) -> CorpusConfig:
     """How the corpus of a run was read."""
-    return storage.config_from_json(
-        CorpusConfig, saved["config"], f"{where}: corpus of config.json"
-    )
+    config = {"valid_of_each": False, **saved["config"]}  # runs of earlier versions
+    return storage.config_from_json(CorpusConfig, config, f"{where}: corpus of config.json")
 
 
 def _changed(where: str, saved: dict[str, Any]) -> CorpusError:

@@ -28,6 +28,8 @@ from chargen.runtime.seeds import generator_states, restore_generators
 from chargen.training.task import Evaluation, Progress, Settings, Task, Tensors
 
 EVALUATION_STREAMS = 32
+IGNORED = -100
+"""What cross-entropy takes for a target that does not count."""
 
 
 @dataclass
@@ -57,6 +59,8 @@ class LanguageModelling(Task):
         Draws a short text from a model for people to see.
     separator_id : int, optional
         What ends a document, where documents are kept apart.
+    first_label_id : int, optional
+        Ids from here on are labels, where documents have some: they are read, and not learnt.
 
     Attributes
     ----------
@@ -78,6 +82,7 @@ class LanguageModelling(Task):
         sample: Callable[[CharLM], str] | None = None,
         ranks: Ranks | None = None,
         separator_id: int | None = None,
+        first_label_id: int | None = None,
     ) -> None:
         config = plan.train
         self.model = model
@@ -85,6 +90,7 @@ class LanguageModelling(Task):
         self.config = config
         self.valid_ids = valid_ids
         self.start_id = start_id
+        self.first_label_id = first_label_id
         self.precision = precision
         self.sample = sample
         self.ranks = ranks or Ranks()
@@ -154,12 +160,20 @@ class LanguageModelling(Task):
                 group["lr"] = rate
         with autocast(self.device, self.precision):
             logits, hidden = self.learner(inputs, self.hidden)  # (T, B, V)
-        loss = nn.functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
+        loss = self._cross_entropy(logits.float().flatten(0, 1), targets.flatten())
         self.hidden = detach(hidden)
         self.progress.characters += len(targets) * self.streams.batch_size
         # The mean over the ranks is then the mean over the streams, however they are split.
         loss = loss * (len(self.streams.columns) * self.ranks.size / self.streams.batch_size)
         return loss, {"epoch": self.streams.epoch}
+
+    def _cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
+        if self.first_label_id is None:
+            return nn.functional.cross_entropy(logits, targets)
+        # Divided by all targets: how many of them are labels differs from rank to rank.
+        targets = targets.masked_fill(targets >= self.first_label_id, IGNORED)
+        total = nn.functional.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")
+        return total / len(targets)
 
     def skipped(self) -> None:
         """The state may be spoilt too, so the streams start afresh."""
@@ -178,7 +192,7 @@ class LanguageModelling(Task):
         # In float32 this took twice the time, for figures 2e-4 nats apart; the figure of
         # the run (`conclude`) is float32.
         with autocast(self.device, self.precision):
-            nats = mean_nats(self.model, ids, self.start_id, EVALUATION_STREAMS)
+            nats = self._nats(ids)
         row = {"valid_nats": nats, "valid_bits": bits(nats), "valid_characters": len(ids)}
         if not math.isfinite(nats):
             return Evaluation(row, False, False)
@@ -186,6 +200,10 @@ class LanguageModelling(Task):
         if better:
             progress.best_nats = nats
         return Evaluation(row, better, better, self._sampled())
+
+    def _nats(self, ids: NDArray[np.integer]) -> float:
+        start, first_label = self.start_id, self.first_label_id
+        return mean_nats(self.model, ids, start, EVALUATION_STREAMS, first_label)
 
     def _sampled(self) -> str | None:
         return self.sample(self.model) if self.sample else None
@@ -195,7 +213,7 @@ class LanguageModelling(Task):
         ids = self.valid_ids[: 20 * self.plan.evaluation_characters]
         if not len(ids):
             return {}
-        nats = mean_nats(self.model, ids, self.start_id, EVALUATION_STREAMS)
+        nats = self._nats(ids)
         self.progress.final_nats = nats
         return {"final_nats": nats, "final_characters": len(ids)}
 

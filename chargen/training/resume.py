@@ -243,11 +243,17 @@ class SavedRun:
 
 
 def read_run(directory: Path) -> SavedRun:
-    """Read the checkpoint of a run.
+    """Read the checkpoint of a run; see `saved_run` for the errors."""
+    return saved_run(checkpoint.load(directory, storage.KIND, training=True))
+
+
+def saved_run(stored: checkpoint.Checkpoint) -> SavedRun:
+    """The run that a checkpoint holds.
 
     Raises `CheckpointError` where there is no run to go on with.
     """
-    stored = checkpoint.load(directory, storage.KIND, training=True)
+    assert stored.path is not None
+    directory = stored.path
     settings = stored.document("config").get("train")
     if "training/state" not in stored.documents:
         raise CheckpointError(f"{directory} holds no training state: it cannot be resumed")

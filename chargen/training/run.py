@@ -111,6 +111,8 @@ def train(
         def claim() -> tuple[TrainConfig, ModelConfig, CorpusConfig]:
             owners = (TrainConfig, ModelConfig, CorpusConfig)
             configs = split_options(options, *owners, given=(config, model, reading))
+            if configs[1].direction == "backward" and configs[2].label_column:
+                raise ConfigError("--label-column: a model that reads backward would read it last")
             refuse_to_overwrite(directory, force)
             stack.enter_context(writing_lock(directory))
             checkpoint.check_writable(directory)

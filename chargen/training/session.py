@@ -97,6 +97,7 @@ class Session:
             (lambda model: self._draw(model, plan.train.seed)) if plan.train.samples else None,
             self.ranks,
             self.text.vocabulary.separator_id,
+            self.text.vocabulary.first_label_id if self.text.vocabulary.labels else None,
         )
         return Loop(task, self._save, self.reporter, self.log)
 
@@ -145,18 +146,22 @@ class Session:
         )
 
     @cached_property
-    def _valid_characters(self) -> int:
-        return self.text.vocabulary.count_characters(self.text.valid)
+    def _symbols_a_character(self) -> float:
+        vocabulary, valid = self.text.vocabulary, self.text.valid
+        return vocabulary.count_predicted(valid) / vocabulary.count_characters(valid)
 
     def _per_character(self, nats: float | None) -> float | None:
         """Nats per symbol as nats per character: a character may be several bytes."""
         if nats is None or not len(self.text.valid):
             return None
-        return nats * len(self.text.valid) / self._valid_characters
+        return nats * self._symbols_a_character
 
     def _draw(self, model: CharLM, seed: int) -> str:
         lm = LanguageModel(model, self.text.vocabulary)
-        return lm.generate(max_chars=SAMPLE_CHARACTERS, seed=seed) if lm.can_write else ""
+        label = next(iter(lm.vocabulary.labels), None)
+        if not lm.can_write:
+            return ""
+        return lm.generate(max_chars=SAMPLE_CHARACTERS, seed=seed, label=label)
 
     def _save(self, loop: Loop[LanguageModelling]) -> None:
         document, tensors = loop.state()  # every rank has a part of it

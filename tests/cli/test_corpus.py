@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
+import shlex
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -214,3 +216,69 @@ def test_info_does_not_drive_the_terminal(chargen: Command, tmp_path: Path) -> N
     assert "\x1b" not in result.out
     assert "\u202e" not in result.out
     assert "control characters" in result.out
+
+
+LINES = "the quick brown fox jumps over the lazy dog, £5 — naïve\n"
+KINDS: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
+    "plain": ("a text.txt", LINES.encode() * 40, ()),
+    "with a quote and a dash": ("--it's.txt", LINES.encode() * 40, ()),
+    "cp1252": ("t.txt", LINES.encode("cp1252") * 40, ("--encoding", "cp1252")),
+    "guessed": ("t.txt", LINES.encode("cp1252") * 40, ("--encoding", "auto")),
+    "damaged": ("t.txt", LINES.encode() * 40 + b"\xff", ("--errors", "replace")),
+    "packed": ("t.txt.gz", gzip.compress(LINES.encode() * 40), ("--max-bytes", "9999")),
+    "lines": ("t.txt", LINES.encode() * 40, ("--documents", "lines")),
+    "one line": ("t.txt", LINES.encode() * 2, ("--documents", "files")),
+    "a marker": ("t.txt", (LINES + "--- \n").encode() * 40, ("--documents", "--- ")),
+    "a table": ("t.csv", b"id,body\n" + b'1,"a, b: ""c"" and d"\n' * 40, ("--text-column", "body")),
+    "rows": (
+        "t.jsonl",
+        b'{"the text": "a b c <b>d</b> e f g h"}\n' * 40,
+        ("--documents", "rows", "--text-column", "the text", "--clean", "html"),
+    ),
+    "bytes": ("t.txt", LINES.encode() * 40, ("--level", "byte")),
+    "raw bytes": ("t.bin", bytes(range(256)) * 9, ("--level", "byte", "--raw-bytes")),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_proposed_command_works_when_it_is_pasted(
+    chargen: Command, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kind == "guessed":
+        pytest.importorskip("charset_normalizer")
+    name, data, options = KINDS[kind]
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(data)
+    told = chargen("corpus", "info", *options, "--", name)
+    assert told.code == 0, told.err
+    _, _, command = next(
+        line for line in told.out.splitlines() if "to begin with" in line
+    ).partition("chargen train ")
+    as_json = json.loads(chargen("corpus", "info", "--json", *options, "--", name).out)
+    assert as_json["suggested_command"] == f"chargen train {command}"
+    words = shlex.split(command)
+    assert words[1] == "--minutes"
+    del words[1:3]
+    trained = chargen("train", *words, "--steps", 1, "--out", "out", "-q", *SMALL)
+    assert trained.code == 0, trained.err
+    saved = json.loads(Path("out/config.json").read_text())["corpus"]
+    assert [argument.removeprefix("./") for argument in saved["arguments"]] == [name]
+    for option, value in zip(options[::2], options[1::2], strict=False):
+        assert str(saved["config"][option[2:].replace("-", "_")]) == value
+
+
+def test_too_little_text_has_no_command(chargen: Command, tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("short")
+    assert "chargen train" not in chargen("corpus", "info", tmp_path / "t.txt").out
+    found = chargen("corpus", "info", tmp_path / "t.txt", "--json")
+    assert json.loads(found.out)["suggested_command"] is None
+
+
+def test_a_wrong_encoding_is_suspected_whichever_was_given(
+    chargen: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "t.txt").write_bytes(LINES.encode("cp1252") * 9)
+    result = chargen("corpus", "info", tmp_path / "t.txt", "--encoding", "latin-1")
+    assert "is it another encoding than latin-1?" in result.out
+    assert "utf-8" not in result.out
+    assert "--encoding cp1252" in result.err

@@ -169,3 +169,34 @@ def test_a_model_of_table_rows_reads_plain_text_too(chargen: Command, tmp_path: 
         assert result.code == 0, result.err
         assert json.loads(result.out)["chars"] == chars
     assert chargen("memorization", out, tmp_path / "plain.txt", "--passages", 3).code == 0
+
+
+@pytest.mark.parametrize("documents", ["blank-lines", "~~~"])
+def test_a_model_reads_documents_as_it_learnt_them(
+    chargen: Command, tmp_path: Path, documents: str
+) -> None:
+    end = "" if documents == "blank-lines" else documents
+    for name, count in (("many", 60), ("one", 1)):
+        (tmp_path / name).write_text(f"the fox\nand the dog\n{end}\n" * count)
+    out = tmp_path / "out"
+    trained = chargen(
+        "train",
+        tmp_path / "many",
+        "--documents",
+        documents,
+        "--out",
+        out,
+        "--steps",
+        3,
+        "-q",
+        *SMALL,
+    )
+    assert trained.code == 0, trained.err
+    for name, chars in (("many", 60 * 20), ("one", 20)):  # and the ends
+        figures = json.loads(chargen("evaluate", out, tmp_path / name, "--json").out)
+        assert (figures["chars"], figures["unknown_chars"]) == (chars, 0)
+        scored = json.loads(chargen("score", out, tmp_path / name, "--json").out)
+        assert scored["text"] == "the fox\nand the dog\n" * (chars // 20)
+    (tmp_path / "without").write_text("the fox.")
+    scored = json.loads(chargen("score", out, tmp_path / "without", "--json").out)
+    assert scored["text"] == "the fox.\n"

@@ -295,7 +295,8 @@ def test_adapting_changes_the_encoder(
 ) -> None:
     # Each look at the clock takes a tenth of a second: a budget of time is one of steps.
     ticks = iter(range(10**6))
-    monkeypatch.setattr(time, "perf_counter", lambda: 0.1 * next(ticks))
+    for clock in ("perf_counter", "thread_time"):
+        monkeypatch.setattr(time, clock, lambda: 0.1 * next(ticks))
     monkeypatch.setattr(finetune_module, "reference_step", lambda device: lambda: None)
     unlabelled = tmp_path / "more.txt"
     unlabelled.write_text("\n".join(separable(100, seed=5).texts))

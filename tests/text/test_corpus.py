@@ -110,6 +110,54 @@ class TestSplit:
             with pytest.raises(CorpusError, match="--valid-fraction"):
                 load(book, valid_fraction=fraction)
 
+    @pytest.mark.parametrize("level", ["char", "byte"])
+    @pytest.mark.parametrize("reverse", [False, True])
+    def test_the_last_tenth_of_each_of_several(
+        self, tmp_path: Path, load: Callable[..., Corpus], level: str, reverse: bool
+    ) -> None:
+        texts = {"a": "a" * 90 + "A" * 10, "b": "b\n" * 45 + "BB\nBBBBBB\n", "c": "é"}
+        for name, text in texts.items():
+            (tmp_path / name).write_text(text, encoding="utf-8")
+        for names in ("abc", "bac"):
+            found = load(*(tmp_path / one for one in names), level=level, reverse=reverse)
+            train, valid = (
+                found.vocabulary.decode(part[::-1] if reverse else part)
+                for part in (found.train, found.valid)
+            )
+            upper, lower = {"a": "A" * 10 + "\n", "b": "BB\nBBBBBB\n"}, {**texts, "a": "a" * 90}
+            lower |= {"a": "a" * 90 + "\n", "b": "b\n" * 45}
+            assert train == "".join(lower[one] for one in names)
+            assert valid == "".join(upper[one] for one in names if one != "c")
+            assert found.notes == ("validation text: the last 10% of each of 3 files",)
+
+    def test_documents_of_several_files_stay_whole(
+        self, tmp_path: Path, load: Callable[..., Corpus]
+    ) -> None:
+        for name in "ab":
+            (tmp_path / name).write_text(f"{name}\n\n" * 40)
+        (tmp_path / "c").write_text("one document")
+        names = [tmp_path / name for name in "abc"]
+        found = load(*names, documents="blank-lines")
+        assert found.vocabulary.decode(found.train) == "a\n" * 36 + "b\n" * 36 + "one document\n"
+        assert found.vocabulary.decode(found.valid) == "a\n" * 4 + "b\n" * 4
+        whole_files = load(*names, documents="files", valid_fraction=0.4)
+        assert whole_files.vocabulary.decode(whole_files.valid).endswith("one document\n")
+        assert len(whole_files.valid) > 13
+        assert whole_files.notes == ()
+
+    def test_a_marker_that_never_occurs(self, book: Path, load: Callable[..., Corpus]) -> None:
+        for level in ("char", "byte"):
+            with pytest.raises(CorpusError, match=r"'line': no line of .*book.txt.*mean lines\?"):
+                load(book, documents="line", level=level)
+            with pytest.raises(CorpusError, match=r"'~~~': no line of .*book.txt and 1 more"):
+                load(*[book] * 4, documents="~~~", level=level)
+        book.write_text(f"{TEXT}~~~\n{TEXT}")
+        other = book.with_name("other.txt")
+        other.write_text(TEXT)
+        found = load(other, book, documents="~~~")
+        ends = np.concatenate([found.train, found.valid]) == found.vocabulary.separator_id
+        assert ends.sum() == 3
+
     def test_other_text(self, book: Path, tmp_path: Path, load: Callable[..., Corpus]) -> None:
         other = tmp_path / "other.txt"
         other.write_text("Whan zephirus!")
@@ -125,7 +173,7 @@ class TestSplit:
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
     @given(
         st.lists(st.text("aé\n", min_size=1, max_size=20), min_size=2, max_size=8),
-        st.floats(0.05, 0.95),
+        st.floats(0.05, 0.9),
         st.sampled_from(["char", "byte"]),
         st.sampled_from([None, "lines"]),
     )

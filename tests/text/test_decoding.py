@@ -119,6 +119,86 @@ def test_encodings_are_guessed() -> None:
     assert not notes
 
 
+WESTERN = {
+    "a pound sign in each row": "".join(f"{i},£{i}.50\n" for i in range(17)),
+    "quotes and a dash": "He said “hello” — it’s a café on the corner.\n" * 5,
+    "French": "L'été à la forêt, où le héros français mange des œufs au mois d'août.\n" * 5,
+    "German": "Die größte Überraschung für Mädchen war die Straße.\n" * 5,
+    "Spanish": "El niño comió una manzana; ¿qué pasó después? ¡Nadie lo sabía!\n" * 5,
+    "Portuguese": "As nações não são irmãs, mas os corações são. Você já comeu?\n" * 5,
+    "Swedish": "På ängen står en älg och äter örter, för den är hungrig.\n" * 5,
+}
+EASTERN = {
+    "Polish": "Zażółć gęślą jaźń. W Szczebrzeszynie chrząszcz brzmi w trzcinie.\n" * 5,
+    "a Polish name": "The man's name was Wałęsa, and he lived in a city on the sea.\n" * 5,
+    "Czech": "Příliš žluťoučký kůň úpěl ďábelské ódy. Když přišel domů, bylo pozdě.\n" * 5,
+    "Hungarian": "Az eső esik, az idő múlik; a nők és a férfiak a hűvös szellőben.\n" * 5,
+}
+PLAIN = "An ordinary line of plain words, and then another one, before what is told apart.\n"
+
+
+def guessed(data: bytes, notes: list[str] | None = None) -> str:
+    """What the bytes are read as where nobody says in which encoding they are."""
+    notes = [] if notes is None else notes
+    return "".join(decode(cut(data, 1 << 14), "f", "auto", "strict", notes))
+
+
+@pytest.mark.parametrize("before", [0, 5000], ids=["at once", "after what was read as a sample"])
+@pytest.mark.parametrize("name", [*WESTERN, *EASTERN])
+def test_code_pages_that_share_letters(name: str, before: int) -> None:
+    pytest.importorskip("charset_normalizer")
+    encoding = "cp1252" if name in WESTERN else "cp1250"
+    text = PLAIN * before + (WESTERN | EASTERN)[name]
+    notes: list[str] = []
+    assert guessed(text.encode(encoding), notes) == text
+    assert notes == [f"f was read as {encoding}"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize(
+    "text", ["The fox.\n" * 3, "Всё смешалось в доме.\n" * 9, "日本語。\n" * 9]
+)
+def test_wide_text_without_a_mark(text: str, encoding: str) -> None:
+    pytest.importorskip("charset_normalizer")
+    notes: list[str] = []
+    assert guessed(text.encode(encoding), notes) == text
+    assert notes == [f"f was read as {encoding.replace('-', '_')}"]
+
+
+def test_a_damaged_byte_makes_no_other_encoding_of_utf_8() -> None:
+    data = ("日本語の文章。\n" * 500).encode()
+    for place in (0, 100, len(data) - 2):
+        with pytest.raises(CorpusError, match=r"f is not utf-8: byte offset .* --errors replace"):
+            guessed(data[:place] + b"\xff" + data[place:])
+
+
+def test_binary_files_are_told() -> None:
+    pytest.importorskip("charset_normalizer")
+    picture = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(i * i % 251 for i in range(5000))
+    for read_it in (guessed, read):
+        with pytest.raises(CorpusError, match=r"^f.* looks binary.*--level byte --raw-bytes"):
+            read_it(picture)
+
+
+@pytest.mark.parametrize("asked", ["utf-8", "auto", "cp1252", "ascii"])
+def test_advice_is_never_what_was_given(asked: str) -> None:
+    data = ("日本語の文章。\n" * 9).encode() + b"\x81\xff"
+    with pytest.raises(CorpusError, match="--errors replace$") as told:
+        read(data, encoding=asked)
+    assert f"--encoding {asked}" not in str(told.value)
+
+
+def test_latin_1_with_quotes_is_said_to_be_cp1252() -> None:
+    notes: list[str] = []
+    data = "“é” and “é”".encode("cp1252")
+    assert "".join(decode(cut(data, 3), "f", "latin-1", "strict", notes)) == data.decode("latin-1")
+    assert len(notes) == 1
+    assert "--encoding cp1252" in notes[0]
+    list(decode(["é".encode("latin-1")], "f", "latin-1", "strict", notes))
+    list(decode([data], "f", "cp1252", "strict", notes))
+    assert len(notes) == 1
+
+
 # What composes with what comes before: marks, Hangul vowels and tails, Kirat Rai vowel signs.
 composing = st.text(
     st.sampled_from("aeé\u0301\u0323\u0327\u1100\u1161\u11a8가\u0915\u093c\U00016d63\U00016d67 ")

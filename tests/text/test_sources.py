@@ -267,6 +267,37 @@ class TestDocuments:
             text = read_all([str(path)], CorpusConfig(documents=documents))
             assert text.replace(SEPARATOR, "|") == expected
 
+    @pytest.mark.parametrize(
+        ("documents", "text", "expected"),
+        [
+            ("blank-lines", "\n\na\nb\n\n \t\nc\n\n", "a\nb|c|"),
+            ("blank-lines", "a\n\nb", "a|b|"),
+            ("~~~", "a\n\nb\n~~~\nc ~~~\n ~~~\n", "a\n\nb|c ~~~\n ~~~|"),
+            ("~~~", "~~~\n~~~\n\na\n\n~~~", "a|"),
+            ("<|endoftext|>", "a\r\n<|endoftext|>\r\nb\r\n", "a|b|"),
+            ("~~~", "a\n", "a|"),
+        ],
+    )
+    @pytest.mark.parametrize("clean", [None, "html"])
+    def test_lines_that_end_documents(
+        self, tmp_path: Path, documents: str, text: str, expected: str, clean: str | None
+    ) -> None:
+        (tmp_path / "a.txt").write_bytes(text.encode())
+        (tmp_path / "b.txt").write_text("the next")
+        (tmp_path / "c.jsonl").write_text(json.dumps({"text": text}) + '\n{"text": "row"}\n')
+        found = read_all([str(tmp_path)], CorpusConfig(documents=documents, clean=clean))
+        assert found.replace(SEPARATOR, "|") == f"{expected}the next|{expected}row|"
+
+    def test_a_marker_may_look_like_a_tag(self, tmp_path: Path) -> None:
+        (tmp_path / "a.txt").write_text("<b>a</b>\n<hr>\nb<br>\n")
+        found = read_all([str(tmp_path)], CorpusConfig(documents="<hr>", clean="html"))
+        assert found.replace(SEPARATOR, "|").replace("\n", "") == "a|b|"
+
+    @pytest.mark.parametrize("documents", ["", "a\nb"])
+    def test_what_is_no_marker(self, documents: str) -> None:
+        with pytest.raises(ConfigError, match="--documents must"):
+            CorpusConfig(documents=documents)
+
     def test_rows_need_tables(self, folder: Path) -> None:
         with pytest.raises(ConfigError, match=r"--documents rows.*b\.txt"):
             resolve([str(folder / "b.txt")], CorpusConfig(documents="rows"))

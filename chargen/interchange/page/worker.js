@@ -95,10 +95,11 @@ class Model {
     this.readout = [linear(this.tied ? "embedding.weight" : "output.weight", "output.bias")];
     if (this.tied) this.readout.unshift(linear("projection.weight", "projection.bias"));
     // Which ids may come next: by state of UTF-8 for bytes, else always the same.
-    const ids = [...this.symbols.keys()];
+    const drawn = (id) => this.symbols[id] !== null || id === this.separator_id;
+    const ids = [...this.symbols.keys()].filter(drawn); // nor what is unknown, nor labels
     this.allowed = this.utf8
       ? this.utf8.map((row, state) => ids.filter((id) => (id < 256 ? row[id] >= 0 : state === 0)))
-      : [ids.filter((id) => id !== this.unknown_id)];
+      : [ids];
   }
 
   // The logits of what comes first.

@@ -1,0 +1,86 @@
+"""Whether texts that are written for a label sound like it: how often a classifier hears it.
+
+    python benchmarks/labels.py table.csv --text-column body --label-column author --minutes 10
+
+A model is trained on the table after its labels, and writes as many texts for each of them. The
+judge is TF-IDF with logistic regression, fitted on the same table. Beside the share that it hears
+as meant stands chance, the share of one label among all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from typing import Any
+
+import chargen
+from chargen.sentiment.compare import tfidf
+from chargen.sentiment.config import ExamplesConfig
+from chargen.sentiment.examples import read_examples
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("table", help="labelled texts: .csv, .tsv or .jsonl")
+    parser.add_argument("--text-column", default="text")
+    parser.add_argument("--label-column", default="label")
+    parser.add_argument("--minutes", type=float, help="of training")
+    parser.add_argument("--steps", type=int, help="of training, in place of minutes")
+    parser.add_argument("--hidden-size", type=int)
+    parser.add_argument("--samples", type=int, default=200, help="texts for each label")
+    parser.add_argument("--length", type=int, default=400)
+    parser.add_argument("--temperature", type=float, default=0.7)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--json", action="store_true")
+    found = measure(arguments := parser.parse_args())
+    if arguments.json:
+        print(json.dumps(found, ensure_ascii=False))
+        return
+    for row in found["labels"]:
+        print(f"{row['label']:>20}  heard in {row['share']:.3f} of {row['texts']} texts")
+    print(f"{'all':>20}  {found['share']:.3f}, by chance {found['chance']:.3f}")
+    print(f"{'validation':>20}  {found['valid_bits']:.3f} bits per character")
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Train, write, and ask the judge."""
+    columns = {"text_column": arguments.text_column, "label_column": arguments.label_column}
+    examples = read_examples(arguments.table, ExamplesConfig(**columns))
+    judge = tfidf(examples.texts, examples.labels, characters=False, seed=arguments.seed)
+    with tempfile.TemporaryDirectory(prefix="chargen-labels-") as folder:
+        run = chargen.train(
+            arguments.table,
+            f"{folder}/model",
+            minutes=arguments.minutes,
+            steps=arguments.steps,
+            hidden_size=arguments.hidden_size,
+            seed=arguments.seed,
+            threads=arguments.threads,
+            **columns,
+        )
+        lm = chargen.load(run.directory)
+    rows, heard, written = [], 0, 0
+    for label in lm.vocabulary.labels:
+        samples = lm.sample(
+            num_samples=arguments.samples,
+            label=label,
+            max_chars=arguments.length,
+            temperature=arguments.temperature,
+            seed=arguments.seed,
+        )
+        right = int((judge.predict([sample.text for sample in samples]) == label).sum())
+        rows.append({"label": label, "texts": len(samples), "share": right / len(samples)})
+        heard, written = heard + right, written + len(samples)
+    chance = 1 / len(rows)
+    return {
+        "labels": rows,
+        "share": heard / written,
+        "chance": chance,
+        "valid_bits": run.valid_bits,
+    }
+
+
+if __name__ == "__main__":
+    main()

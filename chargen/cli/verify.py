@@ -1,0 +1,45 @@
+"""`chargen verify`."""
+
+from __future__ import annotations
+
+import click
+
+from chargen.cli.groups import Command
+from chargen.cli.options import json_option, model_argument, option
+from chargen.cli.terminal import echo_json, visible
+
+
+@click.command(cls=Command, heading="Measure")
+@model_argument
+@option(
+    "--replay",
+    heading="Measure",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="STEPS",
+    help="Let two copies of the run train on by so many steps: they must end in the same bits.",
+)
+@json_option
+def verify(directory: str, replay: int, as_json: bool) -> None:
+    """Check that a model is whole and works.
+
+    DIR is the checkpoint of a language model or a classifier. Checked are sizes and hashes of all
+    files, shapes, that weights are numbers, one prediction, and the state of its run. Each thing
+    that is right is a line; the first that is not ends with a sentence and exit code 1. Nothing in
+    DIR is changed.
+
+    \b
+    chargen verify checkpoints/mybook
+    chargen verify checkpoints/mybook --replay 20
+    """
+    from chargen.training.reporting import Reporter
+    from chargen.verification import verify as verify_checkpoint
+
+    class Lines(Reporter):
+        def note(self, text: str) -> None:
+            if not as_json:
+                click.echo(visible(text))
+
+    found = verify_checkpoint(directory, replay, reporter=Lines())
+    if as_json:
+        echo_json({**vars(found), "directory": str(found.directory)})

@@ -1,0 +1,296 @@
+"""Whether a checkpoint is what it says: its files, its weights, a prediction, how its run goes on.
+
+What reading a checkpoint checks anyway is not checked again: sizes, hashes and names of files
+(`chargen.storage.checkpoint`), shapes and finite weights (`unpack` of each kind of model).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch import Tensor, nn
+
+from chargen.errors import ChargenError, CheckpointError, ConfigError, TrainingError, named, shown
+from chargen.lm import storage as lm_storage
+from chargen.lm.config import required
+from chargen.lm.optim import load_optimizer_tensors, make_optimizers
+from chargen.runtime.distributed import one_process_only
+from chargen.sentiment import storage as classifier_storage
+from chargen.sentiment.classifier import Classifier
+from chargen.sentiment.config import FinetuneConfig
+from chargen.sentiment.finetune import resume_finetune
+from chargen.sentiment.schedule import layer_groups, make_optimizer
+from chargen.storage import checkpoint
+from chargen.storage.checkpoint import MANIFEST, Checkpoint
+from chargen.training.reporting import Reporter
+from chargen.training.resume import resume, saved_run
+
+Tell = Callable[[str], None]
+
+CLOSE_TO_ONE = 1e-5
+"""How far the sum of a distribution may be from 1."""
+
+SYMBOLS = 64
+"""Symbols that a language model reads to be verified, if its vocabulary has as many."""
+
+TEXT = "A quiet, wonderful film."
+"""What a classifier judges to be verified."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found right about a checkpoint.
+
+    Attributes
+    ----------
+    directory : Path
+        Where it was read.
+    kind : {"language-model", "classifier"}
+    files, bytes : int
+        Those that the manifest names, each of its size and SHA-256.
+    tensors, values : int
+        Of the model, all finite and of the shapes that its configuration asks for.
+    largest_error : float
+        How far the sum of a predicted distribution is from 1, at most.
+    resumable : bool
+        Whether it holds a training state, which then fits too.
+    replayed : int
+        Steps that the run went on twice, to the same bits.
+    """
+
+    directory: Path
+    kind: str
+    files: int
+    bytes: int
+    tensors: int
+    values: int
+    largest_error: float
+    resumable: bool
+    replayed: int
+
+
+def verify(
+    directory: str | Path, replay: int = 0, *, reporter: Reporter | None = None
+) -> Verification:
+    """Check a checkpoint of a language model or a classifier, and the run that it holds.
+
+    Parameters
+    ----------
+    directory : path
+    replay : int
+        Steps that two copies of the run go on, in temporary folders, from the saved state; both
+        must end in the same bits. A classifier may read some more batches, to have read as many
+        texts. Needs the text of the run.
+    reporter : Reporter, optional
+        Hears of each thing that was found right.
+
+    Raises
+    ------
+    CheckpointError
+        At the first thing that is wrong, or where there is no run to replay.
+    TrainingError
+        Where the copies differ; the tensor is named.
+    CorpusError
+        Where the text of the run cannot be read any more.
+
+    Examples
+    --------
+    >>> chargen.verify("checkpoints/mybook", replay=10).replayed  # doctest: +SKIP
+    10
+    """
+    one_process_only("verifying")
+    if replay < 0:
+        raise ConfigError(f"--replay must be at least 0, got {replay}")
+    tell = (reporter or Reporter()).note
+    directory = Path(directory)
+    stored = checkpoint.load(directory, training=True)
+    assert stored.path is not None
+    sizes = checkpoint.listed_files(stored.path)
+    tell(
+        f"{len(sizes)} files, {sum(sizes.values()):,} bytes: sizes and SHA-256 are those of "
+        f"{MANIFEST}"
+    )
+    _tell_others(stored.path, sizes, tell)
+    resumable = "training/state" in stored.documents
+    check = {
+        lm_storage.KIND: _check_language_model,
+        classifier_storage.KIND: _check_classifier,
+    }.get(stored.kind)
+    if check is None:
+        raise CheckpointError(f"{stored.path} is of a kind that chargen does not know")
+    error = check(stored, resumable, tell)
+    _tell_training(stored, resumable, tell)
+    replayed = 0
+    if replay:
+        if not resumable:
+            raise CheckpointError(f"{directory} holds no training state: it cannot be replayed")
+        replayed = _replay(directory, stored, replay)
+        step = stored.document("training/state")["progress"]["step"]
+        tell(f"replay: {replayed} steps from step {step}, twice, end in the same bits")
+    own = [value for name, group in _own(stored) for value in group.values()]
+    return Verification(
+        stored.path,
+        stored.kind,
+        len(sizes),
+        sum(sizes.values()),
+        len(own),
+        sum(value.numel() for value in own),
+        error,
+        resumable,
+        replayed,
+    )
+
+
+def _own(stored: Checkpoint) -> list[tuple[str, dict[str, Tensor]]]:
+    """The groups of tensors of the model itself."""
+    return [(name, group) for name, group in stored.tensors.items() if "/" not in name]
+
+
+def _tell_others(path: Path, sizes: Mapping[str, int], tell: Tell) -> None:
+    """Name what lies beside the checkpoint's files, such as the log: no hash stands for it."""
+    found = (each for each in path.rglob("*") if not each.is_dir() or each.is_symlink())
+    known = {*sizes, MANIFEST}
+    names = (each.relative_to(path).as_posix() for each in found)
+    others = sorted(islice((shown(name) for name in names if name not in known), 1000))
+    if others:
+        tell(f"no part of the checkpoint, so not verified: {named(others, 'file')}")
+
+
+# ---------------------------------------------------------------- models
+
+
+def _check_language_model(stored: Checkpoint, resumable: bool, tell: Tell) -> float:
+    if resumable:
+        run = saved_run(stored)
+        model = run.model
+        optimizers = make_optimizers(model, run.config, run.documents["precision"])
+        _check_training(stored, model, optimizers)
+    else:
+        model, _ = lm_storage.unpack(stored)
+    _tell_weights(stored, tell)
+    ids = torch.arange(min(SYMBOLS, required(model.config.vocabulary_size)))[:, None]  # (T, 1)
+    with torch.no_grad():
+        logits, _ = model(ids, model.initial_state(1))
+    error = _largest_error(stored, logits.float().softmax(-1))
+    tell(f"a forward pass: {len(ids)} distributions, their sums within {error:.1e} of 1")
+    return error
+
+
+def _check_classifier(stored: Checkpoint, resumable: bool, tell: Tell) -> float:
+    found = classifier_storage.unpack(stored)
+    if resumable:
+        network, _ = classifier_storage.unpack_network(stored)
+        where, config = f"{stored.path}: config.json", stored.document("config")
+        finetune = lm_storage.config_from_json(FinetuneConfig, config.get("finetune"), where)
+        groups = layer_groups(network, finetune)
+        _check_training(stored, network, [make_optimizer(groups, finetune.weight_decay)])
+    _tell_weights(stored, tell)
+    classifier = Classifier(found.members, found.labels, found.clean, found.prior, stored)
+    error = _largest_error(stored, torch.from_numpy(classifier.predict_proba([TEXT])))
+    tell(f"a forward pass: {len(found.labels)} probabilities, their sum within {error:.1e} of 1")
+    return error
+
+
+def _tell_weights(stored: Checkpoint, tell: Tell) -> None:
+    for name, group in _own(stored):
+        values = sum(value.numel() for value in group.values())
+        tell(
+            f"{name}.safetensors: {len(group)} tensors of the shapes that config.json asks for, "
+            f"{values:,} finite values"
+        )
+
+
+def _largest_error(stored: Checkpoint, probabilities: Tensor) -> float:
+    """How far the sums (over the last axis) are from 1; too far is a `CheckpointError`."""
+    error = float((probabilities.double().sum(-1) - 1).abs().max())
+    if not error <= CLOSE_TO_ONE:  # nor NaN
+        raise CheckpointError(
+            f"{stored.path}: a predicted distribution does not sum to 1 but is off by {error:.1e}: "
+            "its weights overflow"
+        )
+    return error
+
+
+# ---------------------------------------------------------------- the run
+
+
+def _check_training(
+    stored: Checkpoint, model: nn.Module, optimizers: list[torch.optim.Optimizer]
+) -> None:
+    """Raise where the training state is not finite, or not that of this model."""
+    groups = stored.folder("training")
+    where = f"{stored.path}: training/"
+    with lm_storage.fitting(stored.path or Path()):
+        optimizer = groups.pop("optimizer")
+        expected = {"model": model.state_dict(), "average": dict(model.named_parameters())}
+        for name in ("model", *({"average"} & groups.keys())):
+            lm_storage.check_weights(
+                f"{where}{name}.safetensors", _floats(expected[name]), _floats(groups.pop(name))
+            )
+        load_optimizer_tensors(optimizer, *optimizers)
+    for name, group in {**groups, "optimizer": optimizer}.items():
+        for key, value in _floats(group).items():
+            if not value.isfinite().all():
+                raise CheckpointError(
+                    f"{where}{name}.safetensors: {shown(key)} has values that are not finite "
+                    "numbers"
+                )
+
+
+def _floats(group: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Batch renormalisation counts in whole numbers, and generators are bytes."""
+    return {name: value for name, value in group.items() if value.is_floating_point()}
+
+
+def _tell_training(stored: Checkpoint, resumable: bool, tell: Tell) -> None:
+    if not resumable:
+        tell("no training state: nothing to resume")
+        return
+    count = sum(map(len, stored.folder("training").values()))
+    step = stored.document("training/state")["progress"]["step"]
+    tell(f"training state of step {step}: {count} tensors that fit, all finite")
+
+
+def _replay(directory: Path, stored: Checkpoint, steps: int) -> int:
+    """Let two copies of a run go on; the number of steps that each of them took."""
+    ends = []
+    progress = stored.document("training/state")["progress"]
+    with TemporaryDirectory(prefix="chargen-") as folder:
+        for name in ("first", "second"):
+            copy = Path(folder) / name
+            checkpoint.save(copy, stored)
+            try:
+                if stored.kind == lm_storage.KIND:
+                    last = resume(copy, steps=progress["step"] + steps).steps
+                else:
+                    last = resume_finetune(copy, epochs=_epochs(stored, steps)).steps
+            except ChargenError as error:
+                raise type(error)(str(error).replace(str(copy), str(directory))) from error
+            ends.append(checkpoint.load(copy, training=True).tensors)
+    first, second = ends
+    for name in sorted(first.keys() | second.keys()):
+        one, other = first.get(name, {}), second.get(name, {})
+        for key in sorted(one.keys() | other.keys()):
+            if key not in one or key not in other or _bits(one[key]) != _bits(other[key]):
+                raise TrainingError(
+                    f"{directory} does not go on the same twice: {steps} steps on, {shown(key)} of "
+                    f"{name}.safetensors is another; see --deterministic"
+                )
+    return int(last - progress["step"])
+
+
+def _epochs(stored: Checkpoint, steps: int) -> float:
+    """The budget of a classifier's run with so many steps more: it counts passes over the texts."""
+    config, progress = stored.document("config"), stored.document("training/state")["progress"]
+    texts = progress["texts"] + steps * config["finetune"]["batch_size"]
+    return float(texts / config["results"]["labels_used"])
+
+
+def _bits(value: Tensor) -> tuple[torch.Size, torch.dtype, bytes]:
+    plain = value.contiguous().view(-1).view(torch.uint8)
+    return value.shape, value.dtype, plain.numpy().tobytes()
