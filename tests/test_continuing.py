@@ -17,7 +17,7 @@ import chargen
 from chargen.errors import ConfigError, CorpusError
 from chargen.lm.config import ModelConfig
 from chargen.lm.model import CharLM
-from chargen.text.vocabulary import ByteVocabulary, CharVocabulary
+from chargen.text.vocabulary import ByteVocabulary, CharVocabulary, RawVocabulary
 from chargen.training.continuing import Start, interleaved, read_start
 
 SMALL: dict[str, Any] = {"batch_size": 8, "window": 32, "precision": "float32", "threads": 1}
@@ -67,11 +67,18 @@ def test_replay_keeps_what_the_model_knew(old: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("level", ["char", "byte"])
+@pytest.mark.parametrize("level", ["char", "byte", "raw", "labels"])
 def test_a_grown_model_predicts_what_it_did(level: str, tied: bool) -> None:
     if level == "char":
         small, large = CharVocabulary("ace"), CharVocabulary("abcde\u732b", documents=True)
         places = [0, 2, 4, 6]
+    elif level == "raw":
+        small, large = RawVocabulary(), RawVocabulary(True)  # type: ignore[assignment]
+        places = list(range(256))
+    elif level == "labels":
+        small = CharVocabulary("ace", True, labels=["1", "a"])
+        large = CharVocabulary("ace", True, labels=["0", "1", "a"])
+        places = [0, 1, 2, 3, 4, 6, 7]
     else:
         small, large = ByteVocabulary(), ByteVocabulary(documents=True)  # type: ignore[assignment]
         places = list(range(256))
@@ -89,6 +96,48 @@ def test_a_grown_model_predicts_what_it_did(level: str, tied: bool) -> None:
     torch.testing.assert_close(found[..., places], expected)
     new = [place for place in range(large.size) if place not in places]
     assert (found[..., new] < found[..., places].amax(-1, keepdim=True)).all()
+
+
+def labelled(path: Path, who: list[str], known: list[str]) -> Path:
+    rows = [f"{who[i % len(who)]},{words(known, i, 9)}" for i in range(200)]
+    path.write_text("who,text\n" + "".join(rows), "utf-8")
+    return path
+
+
+@pytest.mark.parametrize("level", ["char", "byte"])
+def test_labels_grow_too(tmp_path: Path, level: str) -> None:
+    first = labelled(tmp_path / "first.csv", ["bob", "dan"], KNOWN)
+    more = labelled(tmp_path / "more.csv", ["ann", "bob"], NEW)
+    plain = tmp_path / "plain.txt"
+    plain.write_text(words(NEW, 0, 300), "utf-8")
+    options: dict[str, Any] = {"steps": 3, "level": level, **SMALL}
+    chargen.train(first, tmp_path / "a", label_column="who", hidden_size=16, **options)
+    # The column of training is read where the table has it.
+    replay = {"replay": first, "replay_share": 0.2}
+    chargen.train(more, tmp_path / "b", start_from=tmp_path / "a", **replay, **options)
+    whole = {"valid_fraction": 0.0, **options}  # it is one document
+    chargen.train(plain, tmp_path / "c", start_from=tmp_path / "b", **whole)
+    for name in ("b", "c"):
+        lm = chargen.load(tmp_path / name)
+        assert lm.vocabulary.labels == ("ann", "bob", "dan")
+        assert lm.score("\u00e9t\u00e9 lazy", label="dan").unknown_chars == 0
+    assert chargen.resume(tmp_path / "b", steps=5).steps == 5
+    # A model without labels learns some.
+    chargen.train(plain, tmp_path / "d", hidden_size=16, **options)
+    chargen.train(more, tmp_path / "e", start_from=tmp_path / "d", label_column="who", **options)
+    assert chargen.load(tmp_path / "e").vocabulary.labels == ("ann", "bob")
+
+
+def test_raw_bytes_go_on_as_raw_bytes(old: Path, tmp_path: Path) -> None:
+    (tmp_path / "tune.mid").write_bytes(bytes(range(256)) * 20)
+    options: dict[str, Any] = {"steps": 2, **SMALL}
+    chargen.train(tmp_path / "tune.mid", tmp_path / "a", raw_bytes=True, hidden_size=16, **options)
+    chargen.train(tmp_path / "tune.mid", tmp_path / "b", start_from=tmp_path / "a", **options)
+    assert chargen.load(tmp_path / "b").raw
+    with pytest.raises(ConfigError, match="--raw-bytes: the model learnt text"):
+        chargen.train(
+            tmp_path / "tune.mid", tmp_path / "c", start_from=old / "old", raw_bytes=True, **options
+        )
 
 
 def test_rare_new_characters_stay_unknown(old: Path, tmp_path: Path) -> None:

@@ -153,7 +153,8 @@ def _check(
         raise ConfigError("--words and --characters are rows of a text's table: give --table")
     if words and characters:
         raise ConfigError("--words and --characters are two tables: give one of them")
-    if reading.documents is not None and (table is None or pairs is not None):
+    asked = reading.documents is not None and reading.label_column is None
+    if asked and (table is None or pairs is not None):
         raise ConfigError("--documents is for the rows of a text's table: give --table")
 
 

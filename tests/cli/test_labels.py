@@ -147,6 +147,56 @@ def test_tables_condition_on_their_labels(
     assert "--label-column needs" in refused.err
 
 
+@pytest.mark.parametrize("header", [True, False])
+def test_tables_of_any_dialect_have_labels(chargen: Command, tmp_path: Path, header: bool) -> None:
+    lines = ["who|body|no"] * header + [f" {label} |{body}|1" for label, body in rows(100)]
+    path = tmp_path / "table.csv"
+    path.write_text("\n".join(lines), "utf-8")
+    columns = ("body", "who") if header else ("2", "1")
+    named = ("--text-column", columns[0], "--label-column", columns[1], "--delimiter", "|")
+    reading = (*named, *([] if header else ["--no-header"]))
+    sizes = ("--steps", 2, "--hidden-size", 8, "--batch-size", 4, "--window", 16, "-q")
+    result = chargen("train", path, "--out", tmp_path / "m", *reading, *sizes)
+    assert result.code == 0, result.err
+    assert package.load(tmp_path / "m").vocabulary.labels == ("ann", "bob")
+    scored = json.loads(chargen("score", tmp_path / "m", path, *reading, "--json").out)
+    assert scored["text"] == "".join(f"{body}\n" for _, body in rows(100))
+    wrong = list(reading)
+    wrong[3] = "which"
+    refused = chargen("evaluate", tmp_path / "m", path, *wrong)
+    assert refused.code == 1
+    assert "choose one with --label-column" in refused.err
+    proposed = json.loads(chargen("corpus", "info", path, *reading, "--json").out)
+    told = proposed["suggested_command"]
+    assert all(part in told for part in ("--label-column", "--delimiter '|'"))
+    assert ("--no-header" in told) is not header
+
+
+def test_documents_are_scored_one_by_one_after_their_labels(
+    run: package.Run, lm: package.LanguageModel, chargen: Command, tmp_path: Path
+) -> None:
+    path = table(tmp_path / "table.csv", rows(4))
+    reading = ("--text-column", "body")
+    done = chargen("score", run.directory, path, *reading, "--table", tmp_path / "scores.csv")
+    assert done.code == 0, done.err
+    with (tmp_path / "scores.csv").open(encoding="utf-8", newline="") as file:
+        found = [float(row["bits"]) for row in csv.DictReader(file)]
+    expected = [lm.score(body, label=label) for label, body in rows(4)]
+    bits = [-float(score.log_probs.sum()) / math.log(2) for score in expected]
+    assert found == pytest.approx(bits, abs=1e-2)
+
+
+def test_labels_are_what_a_classifier_reads_as_labels(tmp_path: Path) -> None:
+    values = ["e\u0301", " \u00e9 ", 1, 1.5, True, None, "", "nan"]
+    path = tmp_path / "t.jsonl"
+    path.write_text("".join(json.dumps({"text": "abcd", "who": v}) + "\n" for v in values))
+    found = load_corpus([str(path)], CorpusConfig(label_column="who"), minimum=1)
+    assert found.vocabulary.labels == ("1", "1.5", "true", "\u00e9")
+    path.write_text(json.dumps({"text": "abcd", "who": ["ann"]}))
+    with pytest.raises(CorpusError, match="line 1: 'who' is not a label, but list"):
+        load_corpus([str(path)], CorpusConfig(label_column="who"), minimum=1)
+
+
 def test_the_command_line_writes_and_tells_labels(
     run: package.Run,
     lm: package.LanguageModel,
@@ -172,6 +222,7 @@ def test_a_run_goes_on(run: package.Run) -> None:
     [
         ("text,who\na b c,x\n", {"label_column": "author"}, "no column 'author'.*'text', 'who'"),
         ("text,who\na b c,\n", {"label_column": "who"}, "no row has a label"),
+        ("text,who\na b c,x\n", {"label_column": "text"}, "text and label would both be read"),
         (
             "text,who\n" + "".join(f"a,{n}\n" for n in range(MOST_LABELS + 1)),
             {"label_column": "who"},

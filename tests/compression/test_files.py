@@ -16,7 +16,7 @@ from chargen.compression.files import compress, decompress
 from chargen.errors import ChargenError, CompressionError, ConfigError
 from chargen.language_model import LanguageModel
 from chargen.sampling.decoder import Decoder as Stepper
-from chargen.text.vocabulary import ByteVocabulary, CharVocabulary, Vocabulary
+from chargen.text.vocabulary import ByteVocabulary, CharVocabulary, RawVocabulary, Vocabulary
 from tests.sampling.models import CELLS, small_model
 
 LETTERS = "\n abcdefghijklmnopqrstuvwxyzßäöü"
@@ -26,6 +26,10 @@ VOCABULARIES = {
     "documents": CharVocabulary(LETTERS, documents=True),
     "bytes": ByteVocabulary(),
     "bytes and documents": ByteVocabulary(documents=True),
+    "labels": CharVocabulary(LETTERS, documents=True, labels=["ann", "bob"]),
+    "bytes and labels": ByteVocabulary(documents=True, labels=["ann", "bob"]),
+    "raw bytes": RawVocabulary(),
+    "raw bytes and documents": RawVocabulary(documents=True),
 }
 
 FILES = {
@@ -81,20 +85,29 @@ def test_takes_what_the_score_says(lm: LanguageModel, dynamic: bool) -> None:
     assert said <= taken <= 1.001 * said + 64
 
 
-@pytest.mark.parametrize("documents", [None, "lines"])
-def test_a_trained_model_of_either_direction(tmp_path: Path, documents: str | None) -> None:
-    text = "a line of text\nand another one\n" * 40
+END = {"blank-lines": "\n", "~é~": "~é~\n"}
+
+
+@pytest.mark.parametrize("level", ["char", "byte"])
+@pytest.mark.parametrize("documents", [None, "lines", *END])
+def test_a_trained_model_of_either_direction(
+    tmp_path: Path, documents: str | None, level: str
+) -> None:
+    text = ("a line of text\nand another one\n" + END.get(documents or "", "")) * 40
     (tmp_path / "text.txt").write_text(text)
     for direction in ("forward", "backward"):
         run = chargen.train(
             tmp_path / "text.txt", tmp_path / direction, steps=30, samples=False,
-            hidden_size=16, direction=direction, documents=documents, learning_rate=0.02, threads=1,
+            hidden_size=16, direction=direction, documents=documents, level=level,
+            learning_rate=0.02, threads=1,
         )  # fmt: skip
         lm = chargen.load(run.directory)
         packed = compress(lm, text.encode())
         assert decompress(lm, packed) == text.encode()
         # No newline is escaped, as it would be if documents were not apart here too.
         assert len(packed) < len(text) / 2
+        for data in (b"\n\n\n\n~\xc3\xa9~\n", "~é~\n\n~é~\n\n\n".encode(), b"\r\n\r\n\r\n"):
+            assert decompress(lm, compress(lm, data)) == data
 
 
 def test_another_model_is_refused(lm: LanguageModel) -> None:

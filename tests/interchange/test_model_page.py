@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,20 @@ from chargen.interchange.model_page import model_page
 from chargen.language_model import LanguageModel
 from chargen.lm.config import ModelConfig
 from chargen.lm.model import CharLM
-from chargen.text.vocabulary import ByteVocabulary, CharVocabulary, Vocabulary
+from chargen.text.vocabulary import ByteVocabulary, CharVocabulary, RawVocabulary, Vocabulary
 
 TEXT = 'The sea was <grey> & "\u00e9tonnant";\nnobody\u2028 spoke \U0001f40b </script> {{page}}. '
 
 
-def a_model(level: str = "char", documents: bool = True, **sizes: Any) -> LanguageModel:
+def a_model(
+    level: str = "char", documents: bool = True, labels: Sequence[str] = (), **sizes: Any
+) -> LanguageModel:
     """A model with random weights that are large enough to matter."""
     vocabulary: Vocabulary
     if level == "char":
-        vocabulary = CharVocabulary("".join(sorted(set(TEXT))), documents)
+        vocabulary = CharVocabulary("".join(sorted(set(TEXT))), documents, labels=labels)
     else:
-        vocabulary = ByteVocabulary(documents)
+        vocabulary = ByteVocabulary(documents, labels)
     rates = {"dropout": 0.5, "embedding_dropout": 0.2, "weight_dropout": 0.2}
     chosen = {"hidden_size": 25, "num_layers": 1, "embedding_size": 10, **rates, **sizes}
     torch.manual_seed(3)
@@ -90,6 +93,25 @@ def test_its_probabilities_are_the_models(
     expected = lm.score(TEXT + written, as_is=True).log_probs
     np.testing.assert_allclose(page.nats(), -expected, rtol=0, atol=1e-4)
     assert [url.partition(":")[0] for url in page.asked] == ["file", "blob"]
+
+
+@pytest.mark.parametrize("level", ["char", "byte"])
+def test_no_label_is_ever_drawn(browser: Any, tmp_path: Path, level: str) -> None:
+    lm = a_model(level, labels=["ann", "bob"])
+    vocabulary = lm.vocabulary
+    with torch.no_grad():
+        lm.model.output.bias[vocabulary.first_label_id :] += 9
+        lm.model.output.bias[vocabulary.separator_id] = -99
+    written = Reader(browser, lm, tmp_path).write("The", length=60, seed=7)
+    assert len(written) == 60
+    assert "null" not in written
+
+
+def test_raw_bytes_are_refused() -> None:
+    vocabulary = RawVocabulary()
+    model = CharLM(ModelConfig(vocabulary_size=vocabulary.size, hidden_size=8, num_layers=1))
+    with pytest.raises(ConfigError, match="this model writes raw bytes"):
+        model_page(LanguageModel(model, vocabulary), "a")
 
 
 def test_weights_that_are_stored_in_half_are_the_same(browser: Any, tmp_path: Path) -> None:

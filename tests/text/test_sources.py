@@ -125,6 +125,23 @@ class TestFolders:
         assert "d.bin.gz" in notes[0]
         assert "e.txt was read as utf-16" in notes[1]
 
+    @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+    @pytest.mark.parametrize("text", ["Wide, and\nno mark.\n", "\u65e5\u672c\u8a9e\u3002\n" * 3])
+    def test_wide_files_without_a_mark_are_text_where_encodings_are_guessed(
+        self, folder: Path, encoding: str, text: str
+    ) -> None:
+        (folder / "e.txt").write_bytes(text.encode(encoding))
+        (folder / "c.bin").write_bytes(b"\x7fELF\2\1\1\0\0\0" + bytes(range(256)) * 40)
+        (folder / "d.bin").write_bytes(b"\0")
+        notes: list[str] = []
+        guessing = CorpusConfig(encoding="auto")
+        assert read_all([str(folder)], guessing, notes) == "ay\nzed\nbee\n" + text
+        assert ["c.bin" in note and "d.bin" in note for note in notes] == [True, False]
+        assert f"e.txt was read as {encoding.replace('-', '_')}" in notes[1]
+        notes.clear()
+        assert read_all([str(folder)], PLAIN, notes) == "ay\nzed\nbee\n"
+        assert "e.txt" in notes[0]
+
     def test_undecodable_files_are_errors(self, folder: Path) -> None:
         (folder / "c.txt").write_bytes(b"caf\xe9")
         with pytest.raises(CorpusError, match="c.txt is not utf-8: byte offset 3"):
