@@ -66,14 +66,17 @@ def like(shared: Field[Any], **changes: Any) -> Any:
 SEED = option(0, "Seed of every random choice.", low=0, below=2**63)
 DEVICE = option("auto", "Where to compute: auto, cpu, cuda, cuda:1, mps.", heading="Machine")
 PRECISION = option(
-    "auto", "Precision of the products.", choices=("auto", "float32", "bfloat16"), heading="Machine"
+    "auto",
+    "Precision of the matrix products.",
+    choices=("auto", "float32", "bfloat16"),
+    heading="Machine",
 )
 THREADS = option(
     None, "Processor threads (default: torch's own choice).", low=1, below=1025, heading="Machine"
 )
 DETERMINISTIC = option(
     False,
-    "Only deterministic kernels, and float32 unless --precision says otherwise.",
+    "Use deterministic kernels only, and float32 unless --precision says otherwise.",
     heading="Machine",
 )
 

@@ -102,7 +102,7 @@ streams_option = option(
     heading="Machine",
     type=click.IntRange(min=1),
     default=1,
-    help="Parts read side by side; 1 is exact, more is faster.",
+    help="Parts that are read in parallel; 1 is exact, more is faster.",
 )
 json_option = option(
     "--json", "as_json", heading="Output", is_flag=True, help="Print JSON on stdout."
@@ -112,7 +112,7 @@ resume_option = option(
     "resumed",
     heading="Output",
     type=click.Path(),
-    help="Go on with a run, perhaps with a new budget.",
+    help="Continue a run, optionally with a new budget.",
 )
 quiet_option = option(
     "-q", "--quiet", heading="Output", is_flag=True, help="Print only results and errors."

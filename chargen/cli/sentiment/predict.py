@@ -83,11 +83,11 @@ def predict(
     quiet: bool,
     **options: Any,
 ) -> int:
-    """Labels and probabilities for texts.
+    """Predict labels and probabilities of texts.
 
-    Texts are arguments, the rows of a table, or without both each line on stdin. A table comes out
-    with the columns `predicted` and `p_LABEL` for each label added; rows that cannot be classified
-    keep these empty, are named at the end, and make the exit code 1. Texts are cleaned as in
+    The texts are the arguments, the rows of a table, or (without both) the lines on stdin. A table
+    gets the columns `predicted` and, for each label, `p_LABEL`. If a row cannot be classified,
+    these are empty, the row is named at the end, and the exit code is 1. Texts are cleaned as in
     training.
 
     \b
