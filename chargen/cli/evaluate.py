@@ -46,11 +46,11 @@ def evaluate(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Measure the bits per character of a model on a text; compare with xz.
+    """Measure the bits per character of a model on a text.
 
-    FILE can be everything that `chargen train` accepts as a CORPUS. The bits of zlib are printed
-    too. The state is carried through the text, or with --streams through each part of it; --dynamic
-    reads the text in one stream.
+    FILE can be everything that `chargen train` accepts as a CORPUS. The bits of xz and zlib are
+    printed too. The state is carried through the text, or with --streams through each part of it;
+    --dynamic reads the text in one stream.
 
     \b
     chargen evaluate checkpoints/mybook chapter9.txt

@@ -41,7 +41,7 @@ from chargen.text.config import CorpusConfig
 def memorization(
     directory: str, corpora: tuple[str, ...], show: int, as_json: bool, **options: Any
 ) -> None:
-    """Measure how much of its training text a model repeats verbatim.
+    """Measure how much of its text a model repeats verbatim.
 
     Passages of CORPUS are drawn at random. The model reads the text before each passage and
     continues with the likeliest character every time. A passage counts if the model repeats all of
