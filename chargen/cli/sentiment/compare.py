@@ -29,7 +29,7 @@ from chargen.sentiment.config import CompareConfig, ExamplesConfig
 @json_option
 @quiet_option
 def compare(train: str, test: str, as_json: bool, quiet: bool, **options: Any) -> None:
-    """Compare chargen's classifiers with TF-IDF and logistic regression.
+    """Compare chargen's classifiers with TF-IDF.
 
     TRAIN and --test are labelled texts as for `chargen sentiment train`. All systems get the same
     labels; chargen's classifiers keep some of them for validation.

@@ -95,7 +95,7 @@ def explain(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Show how the verdict on a text changes from character to character.
+    """Show how the verdict on a text changes along the text.
 
     TEXT may be - for stdin. The colour of a character shows the verdict that the text would get if
     it ended there. A list shows the words with the largest effect: how much each changes the
