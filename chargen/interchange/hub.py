@@ -1,7 +1,7 @@
-"""Checkpoints to and from the Hugging Face Hub.
+"""Send checkpoints to the Hugging Face Hub, and fetch them.
 
-Only what belongs to a checkpoint travels. What arrives is a stranger's: names and sizes are checked
-before anything is fetched, hashes and contents before anything is written.
+Only the files of a checkpoint are sent or fetched. Fetched files are not trusted: names and sizes
+are checked before anything is fetched, hashes and contents before anything is written.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _MOST_MANIFEST = 1 << 20
 
 @dataclass(frozen=True)
 class Pushed:
-    """What went to the hub.
+    """The result of `push`.
 
     Attributes
     ----------
     url : str
-        Of the repository.
+        Address of the repository.
     revision : str
-        Of the commit.
+        Hash of the commit.
     files : tuple of str
     bytes : int
     """
@@ -60,30 +60,31 @@ def push(
     license: str | None = None,
     language: str | None = None,
 ) -> Pushed:
-    """Send a checkpoint to the hub, as one commit that replaces the one there.
+    """Send a checkpoint to the hub as one commit, which replaces an earlier checkpoint.
 
-    Without `training`, the names of the corpus lose their folders, which tell of the machine.
+    Without `training`, the folders are removed from the names of the corpus, because they describe
+    the machine.
 
     Parameters
     ----------
     directory : path
     repo : str
-        ``user/name``; made if there is none.
+        ``user/name``; it is created if it does not exist.
     public : bool
-        Whether anybody may read it, where it is made now. An existing one stays as it is.
+        Whether a new repository is public. An existing repository is not changed.
     training : bool
-        Send also what going on with the run needs.
+        Also send the state that resuming needs.
     message : str, optional
-        Of the commit.
+        Message of the commit.
     license, language : str, optional
-        For the card, as the hub writes them: ``mit``, ``en``.
+        Values for the card, in the spelling of the hub: ``mit``, ``en``.
 
     Raises
     ------
     CheckpointError
-        Where there is no checkpoint, or the hub refuses or cannot be reached.
+        If there is no checkpoint, or the hub refuses it or cannot be reached.
     ConfigError
-        Where `repo` can be no name, or the card's header is not as it must be.
+        If `repo` is not a valid name, or the card's header is invalid.
     MissingExtraError
         Without huggingface_hub.
     """
@@ -117,7 +118,7 @@ def pull(
     force: bool = False,
     training: bool = False,
 ) -> Path:
-    """Fetch a checkpoint from the hub, check it, and write it: whole or not at all.
+    """Fetch a checkpoint from the hub, check it, and write it in one atomic step.
 
     Parameters
     ----------
@@ -126,18 +127,18 @@ def pull(
     out : path, optional
         ``checkpoints/<name>`` by default.
     revision : str, optional
-        A branch, tag or commit; all files are of one commit.
+        A branch, tag or commit; all files come from one commit.
     force : bool
         Replace a checkpoint that exists.
     training : bool
-        Fetch also what going on with its run needs, if it is there.
+        Also fetch the state that resuming needs, if it is there.
 
     Raises
     ------
     CheckpointError
-        Where there is no such repository or checkpoint, or it is not what it says.
+        If there is no such repository or checkpoint, or it does not match its manifest.
     ConfigError
-        Where `out` exists, or a name can be none.
+        If `out` exists, or a name is not valid.
     MissingExtraError
         Without huggingface_hub.
     """

@@ -46,15 +46,14 @@ class Sample:
     Attributes
     ----------
     text : str
-        What was written, without the prompt.
+        The new text, without the prompt.
     log_probs : tuple of float
-        For each character of `text`, its natural log-probability under the model as it is,
-        before any filter.
+        Natural log-probability of each character of `text` under the model, before any filter.
     seed : int
-        Sampling with this seed alone gives this text.
+        Sampling with this seed reproduces the text.
     ended : str
-        ``"length"``, ``"end"`` (the model ended the document) or ``"stop"`` (a stop text came);
-        empty while it is being written (`watch`).
+        Why the text ended: ``"length"``, ``"end"`` (the model ended the document) or ``"stop"`` (a
+        stop text occurred); empty while the text is being written (`watch`).
     """
 
     text: str

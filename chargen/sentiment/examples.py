@@ -33,14 +33,14 @@ class Examples:
     Attributes
     ----------
     texts, labels : tuple of str
-        Labels as `label_of` reads them and `ExamplesConfig.label_map` calls them.
+        The texts, and the labels after `label_of` and `ExamplesConfig.label_map`.
     rows : tuple of int
-        Of each text, the line of the file where its row starts; in a folder the number of its
-        file in the order of the paths, from 1 on; of given texts the position, from 0 on.
+        For each text the line of the file where its row starts; in a folder the number of its file
+        in the order of the paths, from 1 on; for texts from Python the position, from 0 on.
     source : str
-        As shown to people.
+        The name of the source in messages.
     notes : tuple of str
-        Sentences about what was left out or looks odd.
+        Sentences about texts that were left out or look wrong.
     """
 
     texts: tuple[str, ...]
@@ -56,7 +56,7 @@ class Examples:
 
     @classmethod
     def of(cls, texts: Iterable[str], labels: Iterable[Any]) -> Examples:
-        """Texts and labels from Python, such as two lists, checked as those of a table are."""
+        """Make examples of texts and labels from Python, with the checks of a table."""
         return read_examples((texts, labels), ExamplesConfig())
 
     def __len__(self) -> int:
@@ -64,7 +64,7 @@ class Examples:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The distinct labels: by size where all are whole numbers, else by their characters."""
+        """The distinct labels, sorted as numbers if all are whole numbers, otherwise as text."""
         distinct = set(self.labels)
         if all(re.fullmatch(r"[+-]?[0-9]{1,18}", label) for label in distinct):
             return tuple(sorted(distinct, key=lambda label: (int(label), label)))

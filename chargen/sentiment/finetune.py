@@ -1,6 +1,6 @@
 """From labelled texts and a language model to a classifier: `chargen.finetune`.
 
-How a run begins and goes on; how it learns stands in `learning.py`.
+This module starts and continues a run; `learning.py` trains the members.
 """
 
 from __future__ import annotations
@@ -78,27 +78,30 @@ def finetune(
     tensorboard: str | Path | None = None,
     **options: Unpack[FinetuneOptions],
 ) -> FinetuneRun:
-    """Teach a language model to tell classes of texts apart, and leave a classifier.
+    """Train a classifier of texts on a language model.
 
     Parameters
     ----------
     data : path, Examples, (texts, labels), or data frame
-        Labelled texts: the path of a table, or of a folder with one sub-folder a class; two lists;
-        or columns by name, of which those of the texts and the labels are found as in a table.
+        Labelled texts: the path of a table, or of a folder with one sub-folder for each class; two
+        lists; or named columns, of which those of texts and labels are found as in a table.
     encoder : path, or two of them
         Checkpoints of language models: one, or a forward and a backward one.
     out : path, optional
-        The classifier's directory; without it nothing is kept but the result.
+        The classifier's directory. Without it no files are written, and `FinetuneRun.directory` is
+        None.
     config, network, reading : FinetuneConfig, NetworkConfig, ExamplesConfig, optional
-        How to train, what, and how the data is read; `options` go before their fields.
+        Settings of training, sizes of the network, and how the data is read; `options` take
+        precedence over their fields.
     force : bool
-        Replace what stands at `out`.
+        Replace an existing checkpoint at `out`.
     reporter : Reporter, optional
-        Hears of the progress; silent by default.
+        Receives progress and messages; by default nothing is shown.
     tensorboard : path, optional
-        A folder in which the run writes event files of TensorBoard, in one of its own.
+        Folder for event files of TensorBoard; the run makes a folder of its own in it.
     **options
-        Fields of `FinetuneConfig`, `NetworkConfig` and `ExamplesConfig`.
+        Fields of `FinetuneConfig`, `NetworkConfig` and `ExamplesConfig`. `valid` and `unlabelled`
+        are paths, even if `data` is not.
 
     Raises
     ------
@@ -258,31 +261,31 @@ def resume_finetune(
     tensorboard: str | Path | None = None,
     **budget: float | None,
 ) -> FinetuneRun:
-    """Go on with a run where its last checkpoint was written.
+    """Continue a run from its last checkpoint.
 
     On a CPU, with a budget in epochs, the result equals that of a run that was never interrupted,
-    bit by bit.
+    bit for bit.
 
     Parameters
     ----------
     directory : path
     data : optional
-        The same labelled texts again, where they came from Python and not from a path.
+        The same labelled texts again, if they came from Python and not from a path.
     reporter : Reporter, optional
     tensorboard : path, optional
         As for `chargen.finetune`.
     **budget
-        `minutes` or `epochs`: the new length of the whole run, what is done counted. A run that
-        had finished, or that `patience` had ended, can go on.
+        `minutes` or `epochs`: the new total length of the run, including the part that is done. A
+        run that had finished, or that `patience` had ended, can continue.
 
     Raises
     ------
     CheckpointError
-        Where there is no run to go on with.
+        If there is no run to continue.
     ConfigError
-        For a budget that cannot be.
+        For an invalid budget.
     CorpusError
-        Where the labelled texts cannot be read any more, or are others.
+        If the labelled texts cannot be read any more, or have changed.
     """
     one_process_only("chargen sentiment train")
     directory = Path(directory)

@@ -1,4 +1,4 @@
-"""How a training run goes on: `chargen.resume`, the run that a checkpoint holds, another budget."""
+"""Continue a training run from its checkpoint, with another budget if given: `chargen.resume`."""
 
 from __future__ import annotations
 
@@ -40,39 +40,39 @@ def resume(
     tensorboard: str | Path | None = None,
     **budget: float | None,
 ) -> Run:
-    """Go on with a run where its last checkpoint was written, or cool down a copy of it.
+    """Continue a run from its last checkpoint, or cool down a copy of it.
 
     On a CPU, with a budget in steps or epochs, the result equals that of a run that was never
-    interrupted, bit by bit.
+    interrupted, bit for bit.
 
-    A corpus that was edited meanwhile is refused, whatever the cache still has of it. Where the
-    text is no longer there to compare (removed, or read from a pipe), its encoding in the cache is
-    used, which is said.
+    A corpus that has changed is refused, even if its old encoding is in the cache. If the text is
+    no longer available (removed, or read from a pipe), its encoding in the cache is used, and a
+    note says so.
 
     Parameters
     ----------
     directory : path
     cool_down : float, optional
-        Minutes in which the learning rate falls from where it is to zero, in a copy of the run at
-        `out`. The run itself stays as it is, and may be going on meanwhile.
+        Minutes in which the learning rate falls from its present value to zero, in a copy of the
+        run at `out`. The run itself is not changed, and may be training at the same time.
     out : path, optional
-        Where the copy goes.
+        The directory of the copy.
     reporter : Reporter, optional
     tensorboard : path, optional
         As for `train`.
     **budget
-        One of `minutes`, `epochs` and `steps`: the new length of the whole run, what is done
-        counted. The learning rate follows the schedule of that length from here on, so a run that
-        had finished, or that `patience` had ended, can go on.
+        One of `minutes`, `epochs` and `steps`: the new total length of the run, including the part
+        that is done. From here on the learning rate follows the schedule of that length, so a run
+        that had finished, or that `patience` had ended, can continue.
 
     Raises
     ------
     CheckpointError
-        Where there is no run to go on with.
+        If there is no run to continue.
     ConfigError
-        For a budget that cannot be.
+        For an invalid budget.
     CorpusError
-        Where the corpus cannot be read any more, or is another than the one that was trained on.
+        If the corpus cannot be read any more, or has changed.
     """
     directory = Path(directory)
     lengthened = any(value is not None for value in budget.values())
@@ -190,7 +190,7 @@ def cooling(loop: Loop[LanguageModelling], minutes: float) -> TrainConfig:
 
 @dataclass(frozen=True)
 class SavedRun:
-    """A run that can go on."""
+    """A run that can be continued."""
 
     directory: Path
     stored: checkpoint.Checkpoint
