@@ -245,7 +245,7 @@ def test_validation_text_is_no_pipe() -> None:
 
 
 def test_what_finetuning_cannot_combine() -> None:
-    for values in ({"ngrams": False}, {"method": "probe"}):
+    for values in ({"ngrams": False}, {"ngrams": False, "method": "probe"}):
         with pytest.raises(ConfigError, match="^--unlabelled needs --adapt or the n-grams"):
             FinetuneConfig(unlabelled="more.txt", **values)
         FinetuneConfig(unlabelled="more.txt", adapt=1, **values)
