@@ -214,7 +214,7 @@ class LanguageModel:
     def encode_prompt(self, prompt: str, config: SamplingConfig) -> tuple[NDArray[Any], str]:
         """Return the ids of a prompt in the order of reading, and its unknown characters."""
         if not self.can_write:
-            raise ConfigError("a backward model of bytes scores text but cannot write it")
+            raise ConfigError("a backward model of bytes can score text but cannot write it")
         ids, unknown = encode_prompt(self.vocabulary, given_text(prompt, "prompt"), config)
         array = np.asarray(ids)
         return (array[::-1] if self.backward else array), unknown

@@ -136,7 +136,7 @@ class Options:
         """Raise `ConfigError` where more than one budget is given."""
         given = [f"--{name}" for name in BUDGETS if getattr(self, name, None) is not None]
         if len(given) > 1:
-            raise ConfigError(f"{' and '.join(given)} are both budgets; give one of them")
+            raise ConfigError(f"{' and '.join(given)} exclude each other: give one of them")
 
 
 def _fault(value: Any, plain: type[Any], facts: Mapping[str, Any]) -> str | None:
@@ -187,7 +187,7 @@ def split_options(
     found = []
     for owner, config in zip(owners, given or [None] * len(owners), strict=True):
         if not isinstance(config, owner | None):
-            raise ConfigError(f"a {owner.__name__} is wanted, got {brief(config)}")
+            raise ConfigError(f"a {owner.__name__} is needed, got {brief(config)}")
         own = {name: value for name, value in options.items() if names[name] is owner}
         found.append(owner(**own) if config is None else replace(config, **own))
     return tuple(found)

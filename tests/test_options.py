@@ -224,7 +224,7 @@ def test_one_budget(config: Owner) -> None:
     budgets = [f.name for f in fields(config) if f.name in ("minutes", "epochs", "steps")]
     assert len(budgets) >= 2
     for first, second in itertools.combinations(budgets, 2):
-        with pytest.raises(ConfigError, match=f"^--{first} and --{second} are both budgets"):
+        with pytest.raises(ConfigError, match=f"^--{first} and --{second} exclude each other"):
             config(**{first: 1, second: 1})
 
 
@@ -282,7 +282,7 @@ def test_options_go_before_the_values_of_a_configuration() -> None:
         ({"zzzzzz": 3}, (), "no option 'zzzzzz'$"),
         ({"hidden_size": 0}, (), "^--hidden-size must"),
         ({"vocabulary_size": 5}, (), "no option 'vocabulary_size'"),  # the corpus decides it
-        ({}, (ModelConfig(), None), r"^a TrainConfig is wanted, got ModelConfig\("),
+        ({}, (ModelConfig(), None), r"^a TrainConfig is needed, got ModelConfig\("),
     ],
 )
 def test_mistakes(options: dict[str, Any], given: Any, words: str) -> None:

@@ -110,7 +110,10 @@ def fetch(name: str, sha256: str | None, again: bool, as_json: bool, quiet: bool
         click.echo(visible(str(found.path(part))))
     files = found.dataset.files
     if files and not quiet and not any(file.known_hash for file in files):
-        say(f"its SHA-256 is {found.sha256[0]}; nobody vouches for it: look at it before use")
+        say(
+            f"its SHA-256 is {found.sha256[0]}; it was not checked: look at the text before you "
+            "use it"
+        )
 
 
 def _unknown(name: str) -> click.UsageError:
@@ -190,7 +193,7 @@ def clean(everything: bool, older_than: float | None, as_json: bool) -> None:
     from chargen.text import cache
 
     if everything and older_than is not None:
-        raise ConfigError("--all and --older-than say what to remove: give one of them")
+        raise ConfigError("--all and --older-than exclude each other: give one of them")
     folder, limit = cache_folder() / "corpora", cache_limit()
     found = cache.encodings(folder)
     rows: list[dict[str, Any]] = [

@@ -83,7 +83,7 @@ def evaluate(
         shown = f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
         click.echo(f"{name.replace('_', ' '):24}{shown:>12}")
     if score.unknown_chars:
-        say("unknown characters are scored as one symbol, which flatters the model a little")
+        say("unknown characters are scored as one symbol, which makes the result a little too good")
 
 
 def read_text(files: tuple[str, ...], config: CorpusConfig) -> str:

@@ -109,4 +109,4 @@ def pull(
         return
     click.echo(visible(str(directory)))
     if not quiet:
-        say(f"see what it is: chargen info {visible(str(directory))}")
+        say(f"to describe it: chargen info {visible(str(directory))}")

@@ -203,7 +203,7 @@ def resume_budget(context: click.Context, also: Collection[str] = ()) -> dict[st
         if name not in allowed and there and source is ParameterSource.COMMANDLINE:
             argument = (parameter.metavar or name).rstrip(".")
             given = parameter.opts[0] if isinstance(parameter, click.Option) else argument
-            raise ConfigError(f"--resume goes on with the saved options: leave {given} out")
+            raise ConfigError(f"--resume continues with the saved options: leave {given} out")
     # A budget in a file or a variable is for runs that begin: a run that goes on keeps its own.
     source_of = context.get_parameter_source
     names = [name for name in BUDGETS if source_of(name) is ParameterSource.COMMANDLINE]

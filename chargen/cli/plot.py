@@ -74,7 +74,7 @@ def plot(
     chargen plot checkpoints/mybook --terminal
     """
     if terminal and as_json:
-        raise ConfigError("--terminal draws for people: leave --json out")
+        raise ConfigError("--terminal and --json exclude each other: leave one of them out")
     from chargen.plotting.style import form_of
 
     form = form_of(out)

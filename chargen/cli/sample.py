@@ -92,9 +92,7 @@ def sample(
     owners = (SamplingConfig, SteeringConfig, ExamplesConfig, MachineConfig)
     config, steering, reading, machine = split_options(options, *owners)
     if interactive and (as_json or num_samples > 1):
-        raise ConfigError(
-            "--interactive writes one text for people: leave --json, --num-samples out"
-        )
+        raise ConfigError("--interactive writes a single text: leave --json and --num-samples out")
     text = _read_prompt(prompt, prompt_file)
     # One text is float32 always: "auto" need not try what is faster.
     machine = machine if num_samples > 1 else replace(machine, precision="float32")

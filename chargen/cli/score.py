@@ -150,13 +150,13 @@ def _check(
     if (not files) == (pairs is None):
         raise click.UsageError("give either FILE or --pairs")
     if (table or pairs) and painted:
-        raise ConfigError("--html and --png paint one text: leave --table and --pairs out")
+        raise ConfigError("--html and --png show a single text: leave --table and --pairs out")
     if (words or characters) and (table is None or pairs is not None):
-        raise ConfigError("--words and --characters are rows of a text's table: give --table")
+        raise ConfigError("--words and --characters need --table: give --table FILE")
     if words and characters:
-        raise ConfigError("--words and --characters are two tables: give one of them")
+        raise ConfigError("--words and --characters exclude each other: give one of them")
     if reading.documents is not None and (table is None or pairs is not None):
-        raise ConfigError("--documents is for the rows of a text's table: give --table")
+        raise ConfigError("--documents needs --table: give --table FILE")
 
 
 def _write(files: dict[str, str | None], text: str, surprise: list[float], title: str) -> None:

@@ -108,7 +108,7 @@ def train(
     On several processes or machines: `torchrun --nproc-per-node 2 -m chargen train ...`
     """
     if resumed is None and not corpora:
-        raise click.UsageError("a CORPUS is missing, or --resume DIR")
+        raise click.UsageError("CORPUS is missing: give a text, or --resume DIR")
     if resumed is not None:
         copied = ("cool_down", "out") if cool_down is not None else ()
         budget = resume_budget(click.get_current_context(), copied)
@@ -157,4 +157,4 @@ def _tell(result: Any, as_json: bool, quiet: bool) -> None:
             f"stopped at step {result.steps}; go on with: chargen train --resume {result.directory}"
         )
     elif not quiet and not as_json:
-        say(f"write with it: chargen sample {result.directory}")
+        say(f"to write with it: chargen sample {result.directory}")

@@ -159,7 +159,7 @@ def pull(
             return Path(str(found))
 
         if MANIFEST not in sizes:
-            raise CheckpointError(f"{repo} holds no checkpoint of chargen: it has no {MANIFEST}")
+            raise CheckpointError(f"{repo} has no checkpoint of chargen: it has no {MANIFEST}")
         _check_size(repo, MANIFEST, sizes, most=_MOST_MANIFEST)
         fetch(MANIFEST)
         for name, size in checkpoint.listed_files(Path(folder)).items():
@@ -219,7 +219,7 @@ def _card(stored: Checkpoint, asked: dict[str, str]) -> bytes:
     try:
         card: Any = RepoCard(text)
     except Exception as error:  # that of YAML, which is not among our dependencies, or ValueError
-        raise ConfigError(f"{cards[0]}: its header between --- and --- is no YAML") from error
+        raise ConfigError(f"{cards[0]}: its header between --- and --- is not YAML") from error
     header: Any = CardData(**{**_metadata(stored), **card.data.to_dict(), **asked})
     return f"---\n{header.to_yaml()}\n---\n\n{card.text.lstrip()}".encode()
 
@@ -294,10 +294,10 @@ def _check_size(
 ) -> None:
     """Refuse, before it is fetched, a file whose size is not what it should be."""
     if name not in sizes:
-        raise CheckpointError(f"{repo} is not whole: {name} is missing")
+        raise CheckpointError(f"{repo} is incomplete: {name} is missing")
     size = sizes[name]
     if size is None or (exactly is not None and size != exactly) or (most and size > most):
-        raise CheckpointError(f"{repo}: {name} does not have the size that it should have")
+        raise CheckpointError(f"{repo}: {name} does not have the size in the manifest")
 
 
 def _check_model(stored: Checkpoint) -> None:
@@ -310,7 +310,7 @@ def _check_model(stored: Checkpoint) -> None:
     elif stored.kind == classifiers.KIND:
         classifiers.unpack(stored)
     else:
-        raise CheckpointError(f"a {stored.kind} is nothing that this chargen knows")
+        raise CheckpointError(f"a {stored.kind} is not known to this version of chargen")
 
 
 # ---------------------------------------------------------------- the hub
@@ -335,7 +335,7 @@ def _hub(repo: str) -> Iterator[Any]:
     except ChargenError:
         raise
     except hub.HFValidationError as error:
-        raise ConfigError(f"{repo!r} names no repository: it is USER/NAME") from error
+        raise ConfigError(f"{repo!r} is not the name of a repository: give USER/NAME") from error
     except ValueError as error:
         if "README.md" not in str(error):
             raise
@@ -346,7 +346,7 @@ def _hub(repo: str) -> Iterator[Any]:
     except hub.RevisionNotFoundError as error:
         raise CheckpointError(f"{repo} has no such revision") from error
     except hub.GatedRepoError as error:
-        raise CheckpointError(f"{repo} is only for those who were given access") from error
+        raise CheckpointError(f"{repo} needs permission: ask its owner for access") from error
     except hub.RepositoryNotFoundError as error:
         raise CheckpointError(
             f"there is no repository {repo}, or it is private: {_LOG_IN}"
@@ -366,7 +366,7 @@ def _hub(repo: str) -> Iterator[Any]:
 
 def _check_name(repo: str) -> None:
     if not _NAME.fullmatch(repo):
-        raise ConfigError(f"{repo!r} names no repository: it is USER/NAME")
+        raise ConfigError(f"{repo!r} is not the name of a repository: give USER/NAME")
 
 
 def _check_token(get_token: Callable[[], str | None]) -> None:

@@ -41,7 +41,7 @@ def model_page(lm: LanguageModel, title: str) -> str:
     """
     if lm.backward:
         raise ConfigError(
-            "a page writes forwards, and this model reads from the end of a text: export it as "
+            "a page cannot use a model that reads from the end of a text: export it with "
             "--format onnx"
         )
     model, vocabulary = lm.model, lm.vocabulary

@@ -76,7 +76,7 @@ def encode_prompt(
     if unknown:
         raise ConfigError(
             f"--prompt has characters that the model has never seen: {unknown!r} "
-            "(--unknown replace or --unknown skip reads it all the same)"
+            "(use --unknown replace or --unknown skip)"
         )
     return ids, unknown
 
@@ -96,7 +96,9 @@ def generate(
     if num_samples < 1:
         raise ConfigError(f"--num-samples must be a whole number, 1 or more, got {num_samples}")
     if config.seed is not None and config.seed + num_samples > 2**63:
-        raise ConfigError(f"--seed must leave room for {num_samples} seeds, got {config.seed}")
+        raise ConfigError(
+            f"--seed is too large for {num_samples} consecutive seeds, got {config.seed}"
+        )
     outputs = _detokenizers(vocabulary, config, num_samples)
     for _ in _write(decoder, vocabulary, prompt, config, outputs):
         pass

@@ -132,8 +132,8 @@ class Classifier:
         """
         if self.network is None:
             raise ConfigError(
-                "this classifier has no network: n-grams alone did as well in training, and the "
-                "language model was left out; train one with --no-ngrams"
+                "this classifier has no network, because n-grams alone were as good in "
+                "training: train one with --no-ngrams"
             )
         return self.network
 
@@ -203,7 +203,7 @@ class Classifier:
         for place, text in enumerate(texts):
             clean = self.cleaned(text)
             if not clean.strip():
-                raise CorpusError(f"texts[{place}] is empty: there is nothing to judge")
+                raise CorpusError(f"texts[{place}] is empty: it cannot be classified")
             yield clean
 
     def _batches(self, texts: Iterator[str], chunk: int) -> Iterator[NDArray[np.float32]]:

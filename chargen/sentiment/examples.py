@@ -257,7 +257,9 @@ def _given_rows(data: Any, config: ExamplesConfig) -> _Rows:
         )
     texts, labels = list(given_texts(data[0])), list(given_list(data[1], "labels"))
     if len(texts) != len(labels):
-        raise CorpusError(f"{len(texts):,} texts and {len(labels):,} labels: one each is needed")
+        raise CorpusError(
+            f"{len(texts):,} texts and {len(labels):,} labels: each text needs one label"
+        )
     found = _Rows("the given data", word="position")
     for place, (text, value) in enumerate(zip(texts, labels, strict=True)):
         sound = clean(text, config.errors, lambda _: f"texts[{place}]")  # noqa: B023
@@ -284,7 +286,7 @@ def _label_column(
 
 def _is_folder(path: str) -> bool:
     if path == "-":
-        raise ConfigError("texts to learn from are read from a file or a folder, not from -")
+        raise ConfigError("labelled texts must be a file or a folder, not -")
     refuse_text(path)
     try:
         return Path(path).is_dir()

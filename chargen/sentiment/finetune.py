@@ -135,7 +135,7 @@ def finetune(
         config = _with_method(config, len(examples), reporter)
         if tensorboard is not None and config.method == "probe":
             raise ConfigError(
-                "--tensorboard shows steps, and a probe takes none: leave it out, or give "
+                "--tensorboard needs training steps, but a probe has none: leave it out, or give "
                 "--method finetune"
             )
         texts = read_training_texts(examples, config, reading, reporter)
@@ -169,7 +169,7 @@ def _check_encoders(encoders: Sequence[str | Path], out: str | Path | None) -> N
     if len(places) < len(encoders):
         raise ConfigError(f"--encoder {encoders[0]} is given twice: give two different ones")
     if out is not None and real_path(out) in places:
-        raise ConfigError(f"--out {out} is the encoder itself: choose another folder")
+        raise ConfigError(f"--out {out} is the folder of the encoder: choose another folder")
 
 
 def _with_method(config: FinetuneConfig, labels: int, reporter: Reporter) -> FinetuneConfig:
@@ -294,7 +294,7 @@ def resume_finetune(
         stored = checkpoint.load(directory, storage.KIND, training=True)
         document = stored.document("config")
         if "training/state" not in stored.documents or "data" not in document:
-            raise CheckpointError(f"{directory} holds no training state: it cannot be resumed")
+            raise CheckpointError(f"{directory} has no training state: it cannot be resumed")
         config = lm_storage.config_from_json(
             FinetuneConfig, document.get("finetune"), f"{directory}: config.json"
         )
@@ -310,7 +310,7 @@ def resume_finetune(
             loop.best["temperature"] = torch.ones(())
         first_step = loop.progress.step + 1
         stack.enter_context(followed(loop.log, tensorboard, directory.name, first_step))
-        reporter.note(f"going on from step {loop.progress.step}")
+        reporter.note(f"continuing from step {loop.progress.step}")
         return learn_network(setup, loop)
 
 
@@ -339,7 +339,7 @@ def _as_it_was(
         saved = [str(name) for name in document["data"]]
     if data is None and not saved:
         raise CorpusError(
-            f"the labelled texts of {directory} came from Python and are not kept: go on with "
+            f"the labelled texts of {directory} came from Python and were not saved: continue with "
             "chargen.resume_finetune(directory, data=...)"
         )
     data = saved[0] if data is None else data
@@ -347,8 +347,8 @@ def _as_it_was(
     if texts.digest != document.get("digest"):
         name = f" ({data})" if isinstance(data, str | Path) else ""
         raise CorpusError(
-            f"the labelled texts of {directory}{name} have changed since: "
-            "a run can only go on with the same texts"
+            f"the labelled texts of {directory}{name} have changed: a run can only continue "
+            "with the same texts"
         )
     voting = storage.NETWORK in stored.tensors
     network, vocabularies = storage.unpack_network(

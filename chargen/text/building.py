@@ -95,7 +95,7 @@ class Builder:
                 valid = self.valid[0].name
                 more, more_length = _encode(file, vocabulary, texts, valid, notes)
                 if not more:
-                    raise CorpusError(f"{valid} is empty: there is nothing to validate on")
+                    raise CorpusError(f"{valid} is empty: it cannot be used for validation")
             sync_file(file)
         ids = np.memmap(path, dtype=vocabulary.dtype, mode="r")
         split = length if self.valid else split_point(ids, vocabulary, self.config)

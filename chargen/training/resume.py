@@ -77,9 +77,11 @@ def resume(
     directory = Path(directory)
     lengthened = any(value is not None for value in budget.values())
     if (cool_down is None) != (out is None):
-        raise ConfigError("--cool-down makes a copy: give --cool-down MINUTES and --out together")
+        raise ConfigError(
+            "--cool-down needs a folder for the copy: give --cool-down MINUTES and --out together"
+        )
     if cool_down is not None and lengthened:
-        raise ConfigError("--cool-down is the budget of the copy: leave the other budget out")
+        raise ConfigError("--cool-down is the budget of the copy: leave other budgets out")
     target = directory if out is None else Path(out)
     with joined() as ranks, ExitStack() as stack:
         reporter = reporter if reporter and ranks.is_main else Reporter()
@@ -128,7 +130,7 @@ def _as_it_was(
 
 def _announce(saved: SavedRun, loop: Loop[LanguageModelling], reporter: Reporter) -> None:
     """Say from where the run goes on, and what is not as it was."""
-    reporter.note(f"going on from step {loop.progress.step}")
+    reporter.note(f"continuing from step {loop.progress.step}")
     before, now = saved.state.get("ranks", 1), loop.task.ranks.size
     if before != now:
         reporter.note(
@@ -171,7 +173,7 @@ def cooling(loop: Loop[LanguageModelling], minutes: float) -> TrainConfig:
         raise ConfigError(f"--cool-down must be minutes above 0, got {minutes}")
     factor = _rate_factor(loop)
     if not factor > 0:
-        raise ConfigError("--cool-down: the learning rate of this run has come to zero already")
+        raise ConfigError("--cool-down: the learning rate of this run is already zero")
     done = loop.progress.seconds / 60
     config: TrainConfig = loop.task.config
     return replace(
@@ -250,7 +252,7 @@ def read_run(directory: Path) -> SavedRun:
     stored = checkpoint.load(directory, storage.KIND, training=True)
     settings = stored.document("config").get("train")
     if "training/state" not in stored.documents:
-        raise CheckpointError(f"{directory} holds no training state: it cannot be resumed")
+        raise CheckpointError(f"{directory} has no training state: it cannot be resumed")
     with storage.fitting(directory):
         _check(stored.document("config"), stored.document("training/state"))
     if isinstance(settings, dict):  # runs of earlier versions, which knew less

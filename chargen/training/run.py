@@ -102,7 +102,7 @@ def train(
     >>> run = chargen.train("mybook.txt", "checkpoints/mybook", minutes=5)  # doctest: +SKIP
     """
     if replay is not None and start_from is None:
-        raise ConfigError("--replay is old text for a model that goes on: give --from DIR too")
+        raise ConfigError("--replay needs --from: give --from DIR too")
     arguments, texts = _named(corpus, texts)
     if texts is not None and len(texts) > 1 and getattr(reading, "documents", None) is None:
         options.setdefault("documents", "rows")

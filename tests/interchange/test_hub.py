@@ -105,7 +105,7 @@ def test_a_card_of_ones_own_stays(server: Hub, fox: Path, tmp_path: Path) -> Non
 def test_a_header_that_is_no_yaml(server: Hub, fox: Path, tmp_path: Path, header: str) -> None:
     mine = Path(shutil.copytree(fox, tmp_path / "mine"))
     (mine / "README.md").write_text(f"---\n{header}\n---\n# Mine\n")
-    with pytest.raises(ConfigError, match="README.md: its header between --- and --- is no YAML"):
+    with pytest.raises(ConfigError, match="README.md: its header between --- and --- is not YAML"):
         hub.push(mine, "anna/mine")
     assert server.asked == []
 
@@ -186,7 +186,7 @@ def _another_kind(files: dict[str, bytes], _: Hub) -> None:
         (_escape, "no name of a checkpoint's file"),
         (_no_manifest, "holds no checkpoint"),
         (_pickle, "no name of a checkpoint's file"),
-        (_another_kind, "nothing that this chargen knows"),
+        (_another_kind, "not known to this version of chargen"),
     ],
 )
 def test_what_is_not_as_it_says_is_refused_and_leaves_nothing(

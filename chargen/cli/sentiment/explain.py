@@ -108,7 +108,7 @@ def explain(
     chargen sentiment explain sentiment "So so." --label pos --png it.png
     """
     if histogram is not None and unit_data is None:
-        raise ConfigError("--histogram shows a unit: give labelled texts with --unit DATA")
+        raise ConfigError("--histogram needs a unit: give labelled texts with --unit DATA")
     files = {"--html": html_file, "--png": png_file, "--histogram": histogram}
     check_files(files, force, drawn=("--png", "--histogram"))
     config, machine = split_options(options, ExamplesConfig, MachineConfig)

@@ -43,7 +43,7 @@ class _Predict(Command):
             if text is None or "--" in given:
                 raise
             raise click.UsageError(
-                f"{error.format_message()} (a text that begins with - goes behind --: "
+                f"{error.format_message()} (write -- before a text that begins with -: "
                 f"chargen sentiment predict DIR -- {shown(text)!r})",
                 ctx,
             ) from error
@@ -121,12 +121,11 @@ def _check_options(
     config: ExamplesConfig,
 ) -> None:
     if texts and source is not None:
-        raise ConfigError("texts come from the command line or from --input, not from both")
+        raise ConfigError("texts and --input exclude each other: give one of them")
     for text in texts:
         if _is_file(text):
             raise ConfigError(
-                f"{shown(text)} is a file, and texts are given here: read it with --input "
-                f"{shown(text)}"
+                f"{shown(text)} is a file, not a text: read it with --input {shown(text)}"
             )
     if source is None:
         for option_name, given in (
@@ -140,7 +139,7 @@ def _check_options(
     if as_json and output is not None:
         raise ConfigError("--json prints to stdout; for a file name --output something.jsonl")
     if source == "-":
-        raise ConfigError("--input must be a file; lines on stdin are read without --input")
+        raise ConfigError("--input must be a file: to read lines from stdin, leave --input out")
     if source is not None and Path(source).is_dir():
         raise ConfigError(f"--input must be a file, {source} is a folder")
 

@@ -73,11 +73,11 @@ def train(
     if resumed is not None:
         budget = resume_budget(click.get_current_context())
     elif data is None:
-        raise click.UsageError("DATA is missing, or --resume DIR")
+        raise click.UsageError("DATA is missing: give labelled texts, or --resume DIR")
     elif not encoder:
-        raise click.UsageError("--encoder DIR is missing: the language model to build on")
+        raise click.UsageError("--encoder is missing: give the folder of a language model")
     elif out is None:
-        raise click.UsageError("--out DIR is missing: where the classifier goes")
+        raise click.UsageError("--out is missing: give a folder for the classifier")
     reporter = reporter_for(quiet)
     from chargen.sentiment import finetune as runs
 
@@ -123,4 +123,4 @@ def _tell(run: Any, as_json: bool, quiet: bool) -> None:
             f"chargen sentiment train --resume {run.directory}"
         )
     elif not quiet and not as_json:
-        say(f"ask it: chargen sentiment predict {run.directory} 'some text'")
+        say(f"to use it: chargen sentiment predict {run.directory} 'some text'")
