@@ -199,7 +199,7 @@ def test_a_copy_cools_down_and_the_run_stays(
 
     again = chargen("train", "--resume", copy, "--cool-down", 1, "--out", tmp_path / "third")
     assert again.code == 2
-    assert "come to zero already" in again.err
+    assert "is already zero" in again.err
     assert not (tmp_path / "third").exists()
 
 

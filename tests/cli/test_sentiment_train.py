@@ -155,7 +155,7 @@ def test_progress_in_a_log(
     ("arguments", "words"),
     [
         ((), "DATA is missing: give labelled texts, or --resume DIR"),
-        (("DATA",), "--encoder DIR is missing"),
+        (("DATA",), "--encoder is missing"),
         (("DATA", "--encoder", "LM"), "--out is missing"),
         (
             ("DATA", "--encoder", "LM", "--out", "o", "--minutes", 1, "--epochs", 1),
@@ -168,7 +168,7 @@ def test_progress_in_a_log(
         (("DATA", "--encoder", "LM", "--out", "LM", "--force"), "is the folder of the encoder"),
         (("DATA", "--encoder", "LM", "--out", "DATA"), "is a file"),
         (("DATA", *(("--encoder", "LM") * 3), "--out", "o"), "--encoder takes one"),
-        (("-", "--encoder", "LM", "--out", "o"), "from a file or a folder, not from -"),
+        (("-", "--encoder", "LM", "--out", "o"), "a file or a folder, not -"),
     ],
 )
 def test_wrong_commands(

@@ -183,9 +183,9 @@ def _another_kind(files: dict[str, bytes], _: Hub) -> None:
         (_tamper_weights, "SHA-256"),
         (_lie_about_size, "does not have the size"),
         (_leave_out, "vocabulary.json is missing"),
-        (_escape, "no name of a checkpoint's file"),
-        (_no_manifest, "holds no checkpoint"),
-        (_pickle, "no name of a checkpoint's file"),
+        (_escape, "not a valid name of a file in a checkpoint"),
+        (_no_manifest, "has no checkpoint"),
+        (_pickle, "not a valid name of a file in a checkpoint"),
         (_another_kind, "not known to this version of chargen"),
     ],
 )
@@ -209,7 +209,7 @@ def test_the_hubs_refusals_are_sentences(
     with pytest.raises(CheckpointError, match="there is no repository anna/nothing"):
         hub.pull("anna/nothing")
     for name in ("fox", "a/b/c", "anna/..", "anna/fo x"):
-        with pytest.raises(ConfigError, match="names no repository"):
+        with pytest.raises(ConfigError, match="is not the name of a repository"):
             hub.pull(name)
     monkeypatch.setenv("HF_TOKEN", "hf_another")
     with pytest.raises(CheckpointError, match="log in"):
