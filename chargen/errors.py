@@ -1,4 +1,4 @@
-"""The errors that chargen raises; every one is a `ChargenError` and reads as one sentence."""
+"""The errors that chargen raises; each is a `ChargenError` with a message of one sentence."""
 
 from __future__ import annotations
 
@@ -61,44 +61,44 @@ class ChargenError(Exception):
     Attributes
     ----------
     exit_code : int
-        What the command line exits with: 2 where an option or argument is wrong,
-        1 where the data, a checkpoint or the machine is.
+        Exit code of the command line: 2 for a wrong option or argument, 1 for a problem with the
+        data, a checkpoint or the machine.
     """
 
     exit_code = 1
 
 
 class ConfigError(ChargenError):
-    """An option has a value that cannot work; the message names the option."""
+    """An option has an invalid value; the message names the option."""
 
     exit_code = 2
 
 
 class CorpusError(ChargenError):
-    """Text that cannot be read or is too small; the message names the file and the place."""
+    """A text cannot be read or is too small; the message names the file and the position."""
 
 
 class VocabularyError(ChargenError):
-    """Text that a vocabulary cannot encode, or a vocabulary that is not one."""
+    """A vocabulary cannot encode a text, or is itself invalid."""
 
 
 class CheckpointError(ChargenError):
-    """A checkpoint that is missing, damaged, of another kind or of a newer format."""
+    """A checkpoint is missing, damaged, of another kind or of a newer format."""
 
 
 class TrainingError(ChargenError):
-    """Training that cannot go on, such as one whose loss is no longer a number."""
+    """Training cannot continue, for instance because the loss is no longer a number."""
 
 
 class CompressionError(ChargenError):
-    """A compressed file that is damaged, or that this model and machine cannot read."""
+    """A compressed file is damaged, or cannot be read with this model and machine."""
 
 
 class FollowerError(ChargenError):
-    """Another rank of the same run ended it and tells why; this one ends quietly.
+    """Another rank ended the run and reports the reason; this one ends silently.
 
-    Its exit code is 0, because torchrun kills the ranks that are left at the first other one, and
-    the one that tells would be cut short.
+    Its exit code is 0, because torchrun kills all ranks at the first other code, which could
+    interrupt the rank that reports the reason.
     """
 
     exit_code = 0
@@ -110,7 +110,7 @@ class MissingExtraError(ChargenError):
     Parameters
     ----------
     what : str
-        What needs it.
+        The feature that needs it.
     """
 
     def __init__(self, what: str, extra: str) -> None:

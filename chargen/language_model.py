@@ -1,4 +1,4 @@
-"""A trained model and its vocabulary together: text in, text and figures out."""
+"""A trained model and its vocabulary together; it takes text and returns text and figures."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class LanguageModel:
     model : CharLM
     vocabulary : Vocabulary
     checkpoint : Checkpoint, optional
-        Where both came from.
+        The checkpoint that both were loaded from.
 
     Examples
     --------
@@ -74,15 +74,15 @@ class LanguageModel:
         directory : path
         device : str
         precision : {"float32", "bfloat16", "auto"}
-            Of the products in scoring and where several texts are drawn at once; auto takes
-            bfloat16 where it is faster. Probabilities then differ in their third digit.
+            Precision of the matrix products in scoring, and in drawing several texts at once; auto
+            uses bfloat16 if it is faster. Probabilities then differ in their third digit.
 
         Raises
         ------
         CheckpointError
-            Where it is missing, damaged, or of another kind.
+            If the checkpoint is missing, damaged, or of another kind.
         ConfigError
-            Where there is no such device, or no bfloat16.
+            If there is no such device, or it has no bfloat16.
         """
         model, vocabulary, stored = storage.load(directory)
         place = choose_device(device)
@@ -106,12 +106,12 @@ class LanguageModel:
 
     @property
     def can_write(self) -> bool:
-        """Not from the end of a text in bytes: a character's bytes only make sense forwards."""
+        """Whether the model can write: a backward model of bytes cannot, only score."""
         return not (self.backward and self.vocabulary.level == "byte")
 
     @cached_property
     def decoder(self) -> Decoder:
-        """The model made ready for drawing."""
+        """The model, prepared for single steps."""
         return Decoder(self.model, self.precision)
 
     # ---------------------------------------------------------------- writing
@@ -123,7 +123,7 @@ class LanguageModel:
         config: SamplingConfig | None = None,
         **options: Unpack[SamplingOptions],
     ) -> str:
-        """Text that continues the prompt, without the prompt.
+        """Return text that continues the prompt, without the prompt.
 
         A backward model writes what comes before the prompt.
 
@@ -133,16 +133,15 @@ class LanguageModel:
         config : SamplingConfig, optional
         **options
             Fields of `SamplingConfig`: max_chars, temperature, top_k, top_p, min_p, seed, label (of
-            a model that was trained with labels), ...; they
-            go before those of `config`. Without a seed each call draws a new one; `sample` tells
-            it.
+            a model that was trained with labels), ...; they take precedence over those of `config`.
+            Without a seed each call draws a new one, which only `sample` returns.
 
         Raises
         ------
         ConfigError
-            Where an option has a value that cannot work.
+            If an option has an invalid value.
         CorpusError
-            Where the prompt is no text.
+            If the prompt is not a text.
         """
         return self.sample(prompt, 1, config=config, **options)[0].text
 
@@ -154,12 +153,12 @@ class LanguageModel:
         config: SamplingConfig | None = None,
         **options: Unpack[SamplingOptions],
     ) -> list[Sample]:
-        """Several texts drawn as one batch; text i is that of seed + i alone.
+        """Draw several texts as one batch; text i has the seed + i.
 
         Returns
         -------
         list of Sample
-            With the log-probability of each character, and the seed that gives the text again.
+            Each with the log-probabilities of its characters and the seed that reproduces it.
         """
         ids, config = self._asked(prompt, config, options)
         samples = generate(self.decoder, self.vocabulary, ids, config, num_samples)
@@ -174,7 +173,10 @@ class LanguageModel:
         config: SamplingConfig | None = None,
         **options: Unpack[SamplingOptions],
     ) -> Iterator[str]:
-        """The text of `generate` in pieces, as they are drawn; errors come at the call."""
+        """Yield the text of `generate` in pieces, as they are drawn.
+
+        Invalid options and prompts raise an error at the call, not at the first piece.
+        """
         ids, config = self._asked(prompt, config, options)
         if self.backward:  # all at once, when it is asked for
             return (self.generate(prompt, config=config) for _ in range(1))
@@ -188,13 +190,13 @@ class LanguageModel:
         config: SamplingConfig | None = None,
         **options: Unpack[SamplingOptions],
     ) -> Iterator[Sample]:
-        """The text of `generate` as it grows, whole each time, with its log-probabilities.
+        """Yield the text of `generate` as it grows, complete so far, with its log-probabilities.
 
         Parameters
         ----------
         prompt : str
         seconds : float
-            Between two looks; the last one is at the finished text.
+            Time between two results; the last result is the finished text.
         config, **options
             As for `generate`.
         """
@@ -204,7 +206,7 @@ class LanguageModel:
         return watch(self.decoder, self.vocabulary, ids, config, seconds)
 
     def steered(self, steering: Steering, label: str, strength: float = 1.0) -> LanguageModel:
-        """The same model, writing texts of a class; it reads and scores as before.
+        """Return the same model with steering: it writes texts of a class, and scores as before.
 
         See `Steering.steered` for the arguments and errors.
         """
@@ -219,7 +221,7 @@ class LanguageModel:
         return self.encode_prompt(prompt, config)[0], config
 
     def encode_prompt(self, prompt: str, config: SamplingConfig) -> tuple[NDArray[Any], str]:
-        """Ids of a prompt in the order of reading, and the characters never seen in training."""
+        """Return the ids of a prompt in the order of reading, and its unknown characters."""
         if not self.can_write:
             raise ConfigError("a backward model of bytes scores text but cannot write it")
         ids, unknown = encode_prompt(self.vocabulary, self._given(prompt, "prompt"), config)
@@ -237,30 +239,30 @@ class LanguageModel:
         as_is: bool = False,
         label: str | None = None,
     ) -> Score:
-        """Log-probability of each character of a text, as ``chargen evaluate`` finds it.
+        """Return the log-probability of each character of a text, as ``chargen evaluate`` does.
 
         Parameters
         ----------
         text : str
-            Read as a file of it would be: cleaned as in training, and where the model keeps
-            documents apart, their ends are scored too.
+            It is read like a file: cleaned as in training and, if the model keeps documents apart,
+            scored with the ends of documents.
         dynamic : bool
-            Let the parameters adapt to what was read (Krause et al. 2018).
+            Let the parameters adapt to the text (Krause et al. 2018).
         streams : int
-            Read that many parts side by side: faster, and very nearly the same.
+            Number of parts that are read in parallel: faster, with nearly the same result.
         as_is : bool
-            Score these characters and no others, as of a text that may go on.
+            Score exactly these characters, without cleaning and ends of documents.
         label : str, optional
             Score it as a text of this label, for a model that was trained with labels.
 
         Raises
         ------
         CorpusError
-            Where it is no text, or an empty one.
+            If it is not a text, or empty.
         VocabularyError
-            Where the model does not know the label.
+            If the model does not know the label.
         ChargenError
-            Where the model's predictions are not numbers.
+            If the model's predictions are not numbers.
         """
         text = self._given(text, "text")
         if not as_is and self.raw:
@@ -299,7 +301,7 @@ class LanguageModel:
 
     @property
     def trained_reading(self) -> dict[str, Any]:
-        """How the corpus of training was read: fields of `CorpusConfig`; empty if not known."""
+        """How the training corpus was read: fields of `CorpusConfig`; empty if not known."""
         corpus = self.checkpoint and self.checkpoint.document("config").get("corpus")
         found = corpus.get("config") if isinstance(corpus, dict) else None
         return found if isinstance(found, dict) else {}
@@ -328,20 +330,20 @@ class LanguageModel:
         )
 
     def save(self, directory: str | os.PathLike[str], *, force: bool = False) -> None:
-        """Write a checkpoint, whole or not at all, without what resuming needs.
+        """Write a checkpoint in one atomic step, without the state that resuming needs.
 
-        With `force` it replaces one that stands there; what is no checkpoint is never replaced.
+        With `force` it replaces an existing checkpoint, but never anything else.
 
         Raises
         ------
         ConfigError, CheckpointError
-            Where something stands there, or it cannot be written.
+            If `directory` exists, or cannot be written.
         """
         stored = storage.pack(self.model.config, self.model.state_dict(), self.vocabulary)
         save_model(Path(directory), stored, self.checkpoint, force)
 
     def encode(self, texts: Iterable[str]) -> NDArray[np.float32]:
-        """Texts as features: what the last layer holds of them.
+        """Turn texts into feature vectors from the outputs of the last layer.
 
         Parameters
         ----------

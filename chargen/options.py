@@ -66,14 +66,17 @@ def like(shared: Field[Any], **changes: Any) -> Any:
 SEED = option(0, "Seed of every random choice.", low=0, below=2**63)
 DEVICE = option("auto", "Where to compute: auto, cpu, cuda, cuda:1, mps.", heading="Machine")
 PRECISION = option(
-    "auto", "Precision of the products.", choices=("auto", "float32", "bfloat16"), heading="Machine"
+    "auto",
+    "Precision of the matrix products.",
+    choices=("auto", "float32", "bfloat16"),
+    heading="Machine",
 )
 THREADS = option(
     None, "Processor threads (default: torch's own choice).", low=1, below=1025, heading="Machine"
 )
 DETERMINISTIC = option(
     False,
-    "Only deterministic kernels, and float32 unless --precision says otherwise.",
+    "Use deterministic kernels only, and float32 unless --precision says otherwise.",
     heading="Machine",
 )
 
@@ -133,7 +136,7 @@ class Options:
         """Raise `ConfigError` where more than one budget is given."""
         given = [f"--{name}" for name in BUDGETS if getattr(self, name, None) is not None]
         if len(given) > 1:
-            raise ConfigError(f"{' and '.join(given)} are both budgets; give one of them")
+            raise ConfigError(f"{' and '.join(given)} exclude each other: give one of them")
 
 
 def _fault(value: Any, plain: type[Any], facts: Mapping[str, Any]) -> str | None:
@@ -184,7 +187,7 @@ def split_options(
     found = []
     for owner, config in zip(owners, given or [None] * len(owners), strict=True):
         if not isinstance(config, owner | None):
-            raise ConfigError(f"a {owner.__name__} is wanted, got {brief(config)}")
+            raise ConfigError(f"a {owner.__name__} is needed, got {brief(config)}")
         own = {name: value for name, value in options.items() if names[name] is owner}
         found.append(owner(**own) if config is None else replace(config, **own))
     return tuple(found)

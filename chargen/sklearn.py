@@ -24,23 +24,23 @@ except ImportError as error:
 
 
 class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """A classifier of texts on a language model.
+    """A scikit-learn classifier of texts on a language model.
 
     Parameters
     ----------
     encoder : path, or two of them
-        Checkpoints of language models, as for `chargen.finetune`; ``reviews`` is shipped.
+        Checkpoints of language models, as for `chargen.finetune`; the package contains ``reviews``.
     method, minutes, epochs, ngrams, seed
         Options of `chargen.finetune`.
     options : mapping, optional
-        Further ones by their names.
+        Further options by name.
 
     Attributes
     ----------
     classes_ : (C,) array
-        The labels as they were given, sorted.
+        The labels with their original types, sorted.
     classifier_ : Classifier
-        What was trained; ``classifier_.save(directory)`` keeps it.
+        The trained classifier; ``classifier_.save(directory)`` writes it.
 
     Examples
     --------
@@ -67,7 +67,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.options = options
 
     def fit(self, X: Iterable[str], y: Any) -> TextClassifier:
-        """Learn from texts and their labels; errors are those of `chargen.finetune`."""
+        """Learn from texts and their labels; raises the errors of `chargen.finetune`."""
         check_classification_targets(y)
         classes, indices = np.unique(np.asarray(y), return_inverse=True)
         names = [label_of(one, "y") for one in classes]
@@ -89,12 +89,12 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def predict_proba(self, X: Iterable[str]) -> NDArray[np.float32]:
-        """Probabilities of the labels, (N, C), in the order of `classes_`."""
+        """Return the probabilities of the labels, (N, C), in the order of `classes_`."""
         check_is_fitted(self, "classifier_")
         return self.classifier_.predict_proba(X)[:, self._columns]
 
     def predict(self, X: Iterable[str]) -> NDArray[Any]:
-        """The likeliest label of each text, (N,)."""
+        """Return the likeliest label of each text, (N,)."""
         chosen = self.predict_proba(X).argmax(-1)
         found: NDArray[Any] = self.classes_[chosen]
         return found

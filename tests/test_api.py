@@ -199,10 +199,10 @@ def test_configurations_of_another_kind_are_named(
 ) -> None:
     wrong: Any = chargen.ExamplesConfig()
     for name, wanted in (("config", "Train"), ("model", "Model"), ("reading", "Corpus")):
-        with pytest.raises(chargen.ConfigError, match=f"a {wanted}Config is wanted, got Examples"):
+        with pytest.raises(chargen.ConfigError, match=f"a {wanted}Config is needed, got Examples"):
             chargen.train("python-docs", tmp_path / "m", **{name: wrong})
     for name, wanted in (("config", "Finetune"), ("network", "Network")):
-        with pytest.raises(chargen.ConfigError, match=f"a {wanted}Config is wanted, got Examples"):
+        with pytest.raises(chargen.ConfigError, match=f"a {wanted}Config is needed, got Examples"):
             chargen.finetune("opinions", "reviews", tmp_path / "m", **{name: wrong})
-    with pytest.raises(chargen.ConfigError, match="a SamplingConfig is wanted"):
+    with pytest.raises(chargen.ConfigError, match="a SamplingConfig is needed"):
         lm.generate(config=wrong)

@@ -386,7 +386,7 @@ def test_fine_tuning_on_lists_goes_on_with_the_same_lists(tmp_path: Path) -> Non
     chargen.finetune((examples.texts, examples.labels), encoder, tmp_path / "a", **options)
     with pytest.raises(chargen.CorpusError, match=r"came from Python.*data=\.\.\."):
         chargen.resume_finetune(tmp_path / "a", epochs=3)
-    with pytest.raises(chargen.CorpusError, match="have changed since"):
+    with pytest.raises(chargen.CorpusError, match="have changed"):
         chargen.resume_finetune(tmp_path / "a", data=planted(41), epochs=3)
     data = {"text": list(examples.texts), "label": list(examples.labels)}
     run = chargen.resume_finetune(tmp_path / "a", data=data, epochs=3)

@@ -94,7 +94,7 @@ def test_the_same_text_goes_on_the_same_with_and_without_the_cache(out: Path, ca
     shutil.rmtree(cache)
     assert chargen.resume(copy, steps=4, reporter=without).steps == 4
     assert with_cache.notes == without.notes
-    assert with_cache.notes[-1] == "going on from step 2"
+    assert with_cache.notes[-1] == "continuing from step 2"
     weights = "model.safetensors"
     assert (out / weights).read_bytes() == (copy / weights).read_bytes()
 

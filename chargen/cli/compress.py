@@ -28,9 +28,12 @@ force_option = option("--force", heading="Output", is_flag=True, help="Replace a
     "--streams",
     heading="Machine",
     type=click.IntRange(1, 0xFFFF),
-    help="Parts coded side by side: faster, some bytes larger (default: by the length).",
+    help="Number of parts that are coded in parallel: more is faster, but some bytes larger "
+    "(default: chosen by the length).",
 )
-@option("--dynamic", is_flag=True, help="Let the model learn from the file while it is coded.")
+@option(
+    "--dynamic", is_flag=True, help="Let the model learn from the file while it is being coded."
+)
 @force_option
 @quiet_option
 def compress(
@@ -42,11 +45,11 @@ def compress(
     force: bool,
     quiet: bool,
 ) -> None:
-    """Write a file with as few bits as a model says that it has.
+    """Compress a file with the probabilities of a model.
 
-    It is arithmetic coding by the model's probabilities: what `chargen evaluate` reports is what
-    the file takes, and it comes back byte for byte. FILE is read as it is, - is stdin. The same
-    model, version of torch and kind of processor are needed to read it again.
+    The method is arithmetic coding: the result takes the bits that `chargen evaluate` reports, and
+    `chargen decompress` restores the file byte for byte. FILE is read without changes; - is stdin.
+    Decompression needs the same model, version of torch and kind of processor.
 
     \b
     chargen compress chapter9.txt --model checkpoints/mybook
@@ -76,7 +79,7 @@ def compress(
 )
 @force_option
 def decompress(file: str, directory: str, output: str | None, force: bool) -> None:
-    """Bring a file of `chargen compress` back, byte for byte.
+    """Restore a file of `chargen compress`, byte for byte.
 
     \b
     chargen decompress chapter9.txt.chargen --model checkpoints/mybook

@@ -20,7 +20,7 @@ from chargen.text.config import MINIMUM_CHARACTERS, CorpusConfig
 
 @click.group(cls=Group, heading="Texts")
 def corpus() -> None:
-    """Texts by name: list, fetch, describe, clean up.
+    """List, fetch and describe corpora; clean the cache.
 
     \b
     chargen corpus list
@@ -33,7 +33,7 @@ def corpus() -> None:
 @corpus.command("list")
 @json_option
 def list_command(as_json: bool) -> None:
-    """The data sets that have a name, wherever a corpus is asked for.
+    """List the data sets that can be given by name as a corpus.
 
     \b
     chargen corpus list
@@ -75,16 +75,16 @@ def _rows() -> list[dict[str, Any]]:
 
 @corpus.command()
 @click.argument("name")
-@option("--sha256", help="What the SHA-256 of the file at an address must be.")
-@option("--again", is_flag=True, help="Fetch it though it is in the cache.")
+@option("--sha256", help="Expected SHA-256 of the file at an address.")
+@option("--again", is_flag=True, help="Download it again even if it is in the cache.")
 @json_option
 @quiet_option
 def fetch(name: str, sha256: str | None, again: bool, as_json: bool, quiet: bool) -> None:
-    """Fetch a data set into the cache, and print where its texts lie.
+    """Download a data set into the cache, and print where its texts are.
 
-    NAME is one of `chargen corpus list`, with or without a part, gutenberg:NUMBER, or an http,
-    https or file address; an archive there is unpacked to a folder. A fetch that was cut off goes
-    on where it stopped.
+    NAME is a name in `chargen corpus list`, with or without a part, gutenberg:NUMBER, or an http,
+    https or file address. An archive is unpacked to a folder. An interrupted download continues
+    where it stopped.
 
     \b
     chargen corpus fetch shakespeare
@@ -112,7 +112,10 @@ def fetch(name: str, sha256: str | None, again: bool, as_json: bool, quiet: bool
         click.echo(visible(str(found.path(part))))
     files = found.dataset.files
     if files and not quiet and not any(file.known_hash for file in files):
-        say(f"its SHA-256 is {found.sha256[0]}; nobody vouches for it: look at it before use")
+        say(
+            f"its SHA-256 is {found.sha256[0]}; it was not checked: look at the text before you "
+            "use it"
+        )
 
 
 def _unknown(name: str) -> click.UsageError:
@@ -128,11 +131,11 @@ def _unknown(name: str) -> click.UsageError:
 @options_of(CorpusConfig, leave_out=("min_count", "valid", "valid_fraction"))
 @json_option
 def info(corpora: tuple[str, ...], as_json: bool, **options: Any) -> None:
-    """What a text is like: characters, entropies, xz, warnings.
+    """Describe a text: characters, entropies, xz, warnings.
 
-    Signs of a wrong encoding are named, and a first command for training is proposed.
-    Entropies of order 0 to 3 are those of the counts, in bits per character: what a table of
-    characters after 0 to 3 others would reach on this very text. A model should end below xz.
+    The command names signs of a wrong encoding and proposes a first command for training. The
+    entropy of order N, in bits per character, is what a table of counts of characters after N
+    others reaches on this text itself. A good model needs fewer bits than xz.
 
     \b
     chargen corpus info mybook.txt
@@ -195,21 +198,22 @@ def _command(
 
 
 @corpus.command()
-@option("--all", "everything", is_flag=True, help="Remove all that no run is using.")
+@option("--all", "everything", is_flag=True, help="Remove all encodings that no run is using.")
 @option(
     "--older-than",
     type=click.FloatRange(min=0),
     metavar="DAYS",
-    help="Remove what no run has used for that many days.",
+    help="Remove encodings that no run has used for this many days.",
 )
 @json_option
 def clean(everything: bool, older_than: float | None, as_json: bool) -> None:
-    """See and remove what the cache keeps of corpora.
+    """List and remove encoded corpora in the cache.
 
-    Each text that training read lies encoded in the cache. Without an option nothing is removed:
-    it is listed, with what --all would free. Above 10 GB (or the number in the variable
-    CHARGEN_CACHE_GB) what was used longest ago goes by itself. What a run is using stays, and so do
-    data sets that were fetched. A run whose text came from a pipe cannot be resumed without it.
+    The cache contains the encoded form of each text that training has read. Without an option the
+    command removes nothing: it lists the encodings and the space that --all would free. Above 10 GB
+    (or the number in the variable CHARGEN_CACHE_GB) the encodings that were used longest ago are
+    removed automatically. Encodings that a run is using and downloaded data sets are kept. A run
+    whose text came from a pipe cannot be resumed after its encoding was removed.
 
     \b
     chargen corpus clean
@@ -220,7 +224,7 @@ def clean(everything: bool, older_than: float | None, as_json: bool) -> None:
     from chargen.text import cache
 
     if everything and older_than is not None:
-        raise ConfigError("--all and --older-than say what to remove: give one of them")
+        raise ConfigError("--all and --older-than exclude each other: give one of them")
     folder, limit = cache_folder() / "corpora", cache_limit()
     found = cache.encodings(folder)
     rows: list[dict[str, Any]] = [

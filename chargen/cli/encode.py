@@ -31,7 +31,7 @@ from chargen.text.config import CorpusConfig
     heading="Output",
     required=True,
     metavar="FILE",
-    help="Where the numbers go: .npy, or .csv or .tsv, whose columns have names.",
+    help="File to write: .npy, or .csv or .tsv with named columns.",
 )
 @option("--force", heading="Output", is_flag=True, help="Replace a file that exists.")
 @options_of(CorpusConfig, leave_out=READING_APART)
@@ -47,11 +47,12 @@ def encode(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Write documents as vectors, for other programs.
+    """Turn documents into vectors for other programs.
 
-    A row a document: the last layer's last output, its mean and its largest, 3 H numbers, as
-    `LanguageModel.encode` gives them. FILE is all that `chargen train` takes as a CORPUS; documents
-    are apart as --documents says, else as in training, else each file is one.
+    The output has a row of 3 H numbers for each document: the last, mean and largest output of the
+    last layer, as `LanguageModel.encode` returns them. FILE can be everything that `chargen train`
+    accepts as a CORPUS. --documents says what a document is; by default it is what it was in
+    training, otherwise a file.
 
     \b
     chargen encode checkpoints/mybook letters/ --output letters.npy

@@ -32,7 +32,7 @@ READING = ("level", "min_count", "valid", "valid_fraction", "documents", "raw_by
     "--dynamic",
     heading="Measure",
     is_flag=True,
-    help="Also with parameters that adapt to what was read.",
+    help="Evaluate also with parameters that adapt to the text.",
 )
 @streams_option
 @options_of(CorpusConfig, leave_out=READING)
@@ -46,10 +46,11 @@ def evaluate(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Bits per character of a model on text, beside those of xz.
+    """Measure the bits per character of a model on a text.
 
-    FILE is all that `chargen train` takes as a CORPUS; zlib's bits are given too. The state is
-    carried through the text, with --streams through each part of it; --dynamic reads it in one.
+    FILE can be everything that `chargen train` accepts as a CORPUS. The bits of xz and zlib are
+    printed too. The state is carried through the text, or with --streams through each part of it;
+    --dynamic reads the text in one stream.
 
     \b
     chargen evaluate checkpoints/mybook chapter9.txt
@@ -82,7 +83,7 @@ def evaluate(
         shown = f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
         click.echo(f"{name.replace('_', ' '):24}{shown:>12}")
     if score.unknown_chars:
-        say("unknown characters are scored as one symbol, which flatters the model a little")
+        say("unknown characters are scored as one symbol, which makes the result a little too good")
 
 
 def read_text(files: tuple[str, ...], config: CorpusConfig, lm: Any) -> str:

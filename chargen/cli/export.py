@@ -27,20 +27,20 @@ from chargen.cli.terminal import echo_json, say, visible
     "kind",
     type=click.Choice(["onnx", "html"]),
     default="onnx",
-    help="A folder for other programs, or a page that writes in a browser.",
+    help="An ONNX folder for other programs, or a page that writes in a browser.",
 )
 @option(
     "--output",
     "--out",
     "out",
     type=click.Path(),
-    help="Folder or page to write (default: the name of DIR and -onnx or .html).",
+    help="Folder or page to write (default: the name of DIR with -onnx or .html).",
 )
 @option("--force", is_flag=True, help="Replace an earlier export.")
 @option(
     "--check/--no-check",
     default=True,
-    help="Compare the ONNX graphs with the model, by onnxruntime.",
+    help="Compare the ONNX graphs with the model in onnxruntime.",
 )
 @json_option
 @quiet_option
@@ -53,11 +53,11 @@ def export(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Write a language model as ONNX, or as a page that writes.
+    """Export a language model as ONNX or as an HTML page.
 
-    The folder gets step.onnx (one character after the other, for writing), score.onnx (whole
-    texts) and model.json, which says what goes in and out and which character each number is.
-    The page is one file with the model in it: it writes in any browser, without a network.
+    The ONNX folder contains step.onnx (one character after another, for writing), score.onnx
+    (complete texts) and model.json (inputs, outputs, and the character of each id). The HTML page
+    is one file that contains the model and writes in any browser, without a network.
 
     \b
     chargen export checkpoints/mybook

@@ -14,24 +14,22 @@ from chargen.cli.terminal import echo_json, say, visible
 @click.command(cls=Command, heading="Share")
 @model_argument
 @click.argument("repo", metavar="USER/NAME")
+@option("--public", heading="Output", is_flag=True, help="Make a new repository public.")
 @option(
-    "--public", heading="Output", is_flag=True, help="Let anybody read it, where it is made now."
+    "--training", heading="Output", is_flag=True, help="Also send the state that --resume needs."
 )
-@option(
-    "--training", heading="Output", is_flag=True, help="Send also what going on with the run needs."
-)
-@option("--message", heading="Output", help="What the commit says.")
+@option("--message", heading="Output", help="Message of the commit.")
 @option(
     "--license",
     heading="Output",
     metavar="ID",
-    help="For the model's card, as the hub writes it: mit.",
+    help="Licence for the model's card, in the spelling of the hub: mit.",
 )
 @option(
     "--language",
     heading="Output",
     metavar="CODE",
-    help="For the model's card: en.",
+    help="Language for the model's card: en.",
 )
 @json_option
 @quiet_option
@@ -48,9 +46,9 @@ def push(
 ) -> None:
     """Send a checkpoint to the Hugging Face Hub.
 
-    The repository USER/NAME is made if there is none: private, unless --public. The folder's
-    README.md or MODEL_CARD.md goes with it, under a header for the hub: task, figures, data. Log in
-    first with hf auth login, or set HF_TOKEN. Needs the extra chargen[hub].
+    If the repository USER/NAME does not exist, it is created; it is private unless --public is
+    given. The folder's README.md or MODEL_CARD.md is sent too, with a header for the hub: task,
+    figures, data. Log in first with hf auth login, or set HF_TOKEN. Needs the extra chargen[hub].
 
     \b
     chargen push checkpoints/mybook anna/mybook
@@ -80,8 +78,8 @@ def push(
 @click.command(cls=Command, heading="Share")
 @click.argument("repo", metavar="USER/NAME")
 @option("--out", type=click.Path(), help="Checkpoint to write (default: checkpoints/NAME).")
-@option("--revision", help="A branch, a tag or a commit.")
-@option("--training", is_flag=True, help="Fetch also what going on with its run needs.")
+@option("--revision", help="Branch, tag or commit.")
+@option("--training", is_flag=True, help="Also fetch the state that --resume needs.")
 @option("--force", is_flag=True, help="Replace a checkpoint that exists.")
 @json_option
 @quiet_option
@@ -96,8 +94,8 @@ def pull(
 ) -> None:
     """Fetch a checkpoint from the Hugging Face Hub.
 
-    Only the files of a checkpoint are fetched, and nothing is written before their sizes, hashes
-    and contents were checked. Needs the extra chargen[hub].
+    Only the files of a checkpoint are fetched. Their sizes, hashes and contents are checked before
+    anything is written. Needs the extra chargen[hub].
 
     \b
     chargen pull anna/mybook
@@ -111,4 +109,4 @@ def pull(
         return
     click.echo(visible(str(directory)))
     if not quiet:
-        say(f"see what it is: chargen info {visible(str(directory))}")
+        say(f"to describe it: chargen info {visible(str(directory))}")

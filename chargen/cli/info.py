@@ -23,7 +23,7 @@ from chargen.storage.shipped import resolve
 @model_argument
 @json_option
 def info(directory: str, as_json: bool) -> None:
-    """What a model is: configuration, sizes, figures.
+    """Show the configuration, sizes and figures of a model.
 
     DIR is the checkpoint of a language model or a classifier.
 

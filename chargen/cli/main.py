@@ -47,7 +47,7 @@ from chargen.runtime import distributed
     "--config",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Options from a TOML file: a table for each command.",
+    help="TOML file with options: a table for each command.",
 )
 @click.pass_context
 def cli(context: click.Context, config: Path | None) -> None:
@@ -60,8 +60,8 @@ def cli(context: click.Context, config: Path | None) -> None:
     chargen sentiment predict checkpoints/sentiment "A quiet, wonderful film."
     chargen --config night.toml train mybook.txt
 
-    Options may stand in a file and in variables such as CHARGEN_TRAIN_MINUTES: the command line
-    goes before variables, variables before the file, the file before the defaults.
+    Options may also be set in a file and in variables such as CHARGEN_TRAIN_MINUTES. The command
+    line takes precedence over variables, variables over the file, the file over the defaults.
     """
     if config is not None:
         from chargen.cli.settings import read_settings

@@ -33,7 +33,7 @@ from chargen.text.config import CorpusConfig
     heading="Output",
     type=click.IntRange(min=0),
     default=0,
-    help="Passages to print, those that went on longest.",
+    help="Number of passages to print, longest repetitions first.",
 )
 @options_of(CorpusConfig, leave_out=READING)
 @options_of(MachineConfig, leave_out=("precision",))
@@ -41,12 +41,12 @@ from chargen.text.config import CorpusConfig
 def memorization(
     directory: str, corpora: tuple[str, ...], show: int, as_json: bool, **options: Any
 ) -> None:
-    """How much of its text a model gives back word for word.
+    """Measure how much of its text a model repeats verbatim.
 
-    Passages of CORPUS are drawn at random. The model reads what stands before each and goes on with
-    the likeliest character every time; a passage counts where all its characters come. The text
-    that training kept for validation is the yardstick: what comes back of it was not learnt by
-    heart.
+    Passages of CORPUS are drawn at random. The model reads the text before each passage and
+    continues with the likeliest character every time. A passage counts if the model repeats all of
+    it. The same figures for the text that training kept for validation show what a model repeats by
+    chance.
 
     \b
     chargen memorization checkpoints/mybook mybook.txt

@@ -102,7 +102,7 @@ streams_option = option(
     heading="Machine",
     type=click.IntRange(min=1),
     default=1,
-    help="Parts read side by side; 1 is exact, more is faster.",
+    help="Parts that are read in parallel; 1 is exact, more is faster.",
 )
 json_option = option(
     "--json", "as_json", heading="Output", is_flag=True, help="Print JSON on stdout."
@@ -112,7 +112,7 @@ resume_option = option(
     "resumed",
     heading="Output",
     type=click.Path(),
-    help="Go on with a run, perhaps with a new budget.",
+    help="Continue a run, optionally with a new budget.",
 )
 quiet_option = option(
     "-q", "--quiet", heading="Output", is_flag=True, help="Print only results and errors."
@@ -207,7 +207,7 @@ def resume_budget(context: click.Context, also: Collection[str] = ()) -> dict[st
         if name not in allowed and there and source is ParameterSource.COMMANDLINE:
             argument = (parameter.metavar or name).rstrip(".")
             given = parameter.opts[0] if isinstance(parameter, click.Option) else argument
-            raise ConfigError(f"--resume goes on with the saved options: leave {given} out")
+            raise ConfigError(f"--resume continues with the saved options: leave {given} out")
     # A budget in a file or a variable is for runs that begin: a run that goes on keeps its own.
     source_of = context.get_parameter_source
     names = [name for name in BUDGETS if source_of(name) is ParameterSource.COMMANDLINE]

@@ -26,27 +26,28 @@ AXES = ("characters", "seconds", "steps", "epochs")
     help="Picture to write: .png, .svg or .pdf.",
 )
 @option("--force", heading="Output", is_flag=True, help="Replace a picture that exists.")
-@option(
-    "--terminal", heading="Output", is_flag=True, help="Draw the loss here, in place of a picture."
-)
+@option("--terminal", heading="Output", is_flag=True, help="Draw the loss in the terminal instead.")
 @option(
     "--x",
     "axis",
     heading="Picture",
     type=click.Choice(AXES),
     default="characters",
-    help="What runs along the horizontal axis.",
+    help="Quantity on the horizontal axis.",
 )
 @option(
-    "--nats", heading="Picture", is_flag=True, help="Loss in nats in place of bits per character."
+    "--nats",
+    heading="Picture",
+    is_flag=True,
+    help="Show the loss in nats instead of bits per character.",
 )
 @option(
     "--smooth",
     heading="Picture",
     type=click.FloatRange(0, 1, max_open=True),
-    help="How slowly the line of the training loss moves (default: by the length of the run).",
+    help="Smoothing of the training loss (default: chosen by the length of the run).",
 )
-@option("--title", heading="Picture", help="Heading of the picture.")
+@option("--title", heading="Picture", help="Title of the picture.")
 @json_option
 @quiet_option
 def plot(
@@ -63,9 +64,9 @@ def plot(
 ) -> None:
     """Draw the curves of runs: loss, learning rate, gradients.
 
-    RUN is the folder of a checkpoint, of a language model or a classifier, finished or not.
-    Several runs are drawn into one picture, which also shows where gradients were clipped. Needs
-    the extra chargen[plot].
+    RUN is the checkpoint folder of a language model or a classifier; the run may be unfinished.
+    Several runs share one picture, which also shows where gradients were clipped. Needs the extra
+    chargen[plot].
 
     \b
     chargen plot checkpoints/mybook
@@ -73,7 +74,7 @@ def plot(
     chargen plot checkpoints/mybook --terminal
     """
     if terminal and as_json:
-        raise ConfigError("--terminal draws for people: leave --json out")
+        raise ConfigError("--terminal and --json exclude each other: leave one of them out")
     from chargen.plotting.style import form_of
 
     form = form_of(out)

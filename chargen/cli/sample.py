@@ -32,19 +32,19 @@ from chargen.text.decoding import newlines
 
 @click.command(cls=Command, heading="Train and write")
 @model_argument
-@option("--prompt", heading="Prompt", help="Text to continue; - reads it from stdin.")
+@option("--prompt", heading="Prompt", help="Text to continue; - reads stdin.")
 @option(
     "--prompt-file",
     heading="Prompt",
     type=click.Path(),
-    help="Text to continue, from a UTF-8 file (- is stdin).",
+    help="UTF-8 file with the text to continue; - reads stdin.",
 )
 @option(
     "--num-samples",
     heading="Drawing",
     type=click.IntRange(min=1),
     default=1,
-    help="Texts, drawn as one batch.",
+    help="Number of texts; they are drawn as one batch.",
 )
 @options_of(SamplingConfig)
 @options_of(SteeringConfig)
@@ -53,7 +53,7 @@ from chargen.text.decoding import newlines
     "--interactive",
     heading="Output",
     is_flag=True,
-    help="Write together: accept, draw again, edit.",
+    help="Write together with the model: accept, draw again, edit.",
 )
 @option(
     "--raw",
@@ -77,9 +77,10 @@ def sample(
 ) -> None:
     """Write text with a model.
 
-    The prompt is printed first, then what continues it. The same seed gives the same text; text i
-    of several is that of seed + i. Without --seed a new one is drawn and told on stderr. Several
-    are drawn faster with --precision bfloat16 or auto; a single one is float32 always.
+    The output is the prompt and its continuation. The same seed gives the same text; of several
+    texts, text i has the seed + i. Without --seed a new seed is drawn and printed on stderr.
+    Several texts are drawn faster with --precision bfloat16 or auto; a single text always uses
+    float32.
 
     \b
     chargen sample checkpoints/mybook --prompt 'It was' --temperature 0.7

@@ -38,35 +38,37 @@ _BACKGROUNDS = (None, 230, 222, 215, 209, 203)
     "--color/--no-color",
     heading="Output",
     default=None,
-    help="Paint the text by surprise (default: on a terminal).",
+    help="Colour the text by surprise (default: on a terminal).",
 )
 @option(
     "--html",
     "html_file",
     heading="Output",
     metavar="FILE",
-    help="Write the painted text as a page.",
+    help="Write the coloured text as an HTML page.",
 )
 @option(
     "--png",
     "png_file",
     heading="Output",
     metavar="FILE",
-    help="Write the painted text as a picture.",
+    help="Write the coloured text as a picture.",
 )
 @option(
     "--table",
     heading="Output",
     metavar="FILE",
-    help="Write a table (.csv, .tsv), a row a document or what the next two options say.",
+    help="Write a table (.csv, .tsv) with a row for each document, or as the next two options say.",
 )
-@option("--words", heading="Output", is_flag=True, help="With --table: a row a word.")
-@option("--characters", heading="Output", is_flag=True, help="With --table: a row a character.")
+@option("--words", heading="Output", is_flag=True, help="With --table: a row for each word.")
+@option(
+    "--characters", heading="Output", is_flag=True, help="With --table: a row for each character."
+)
 @option(
     "--pairs",
     heading="Measure",
     metavar="FILE",
-    help="In place of FILE a table (.csv, .tsv) of two columns: which of the texts is likelier?",
+    help="Table (.csv, .tsv) of two columns instead of FILE: which of the two texts is likelier?",
 )
 @option("--force", heading="Output", is_flag=True, help="Replace files that exist.")
 @streams_option
@@ -88,11 +90,11 @@ def score(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """How surprising each character of a text is, in bits.
+    """Show how surprising each character of a text is, in bits.
 
     \b
-    chargen score checkpoints/mybook chapter9.txt         painted
-    chargen score checkpoints/mybook chapter9.txt > bits  a line a character
+    chargen score checkpoints/mybook chapter9.txt         coloured
+    chargen score checkpoints/mybook chapter9.txt > bits  one line per character
     chargen score checkpoints/mybook chapter9.txt --html surprise.html
     chargen score checkpoints/mybook chapters/ --table words.csv --words
     chargen score checkpoints/mybook --pairs sentences.tsv
@@ -148,9 +150,9 @@ def _check(
     if (not files) == (pairs is None):
         raise click.UsageError("give either FILE or --pairs")
     if (table or pairs) and painted:
-        raise ConfigError("--html and --png paint one text: leave --table and --pairs out")
+        raise ConfigError("--html and --png show a single text: leave --table and --pairs out")
     if (words or characters) and (table is None or pairs is not None):
-        raise ConfigError("--words and --characters are rows of a text's table: give --table")
+        raise ConfigError("--words and --characters need --table: give --table FILE")
     if words and characters:
         raise ConfigError("--words and --characters are two tables: give one of them")
     asked = reading.documents is not None and reading.label_column is None

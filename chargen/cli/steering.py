@@ -44,11 +44,9 @@ class SteeringConfig(Options):
         for name in ("strength", "steer_data", "steer_with"):
             if self.steer is None and getattr(self, name) is not None:
                 given = "--" + name.replace("_", "-")
-                raise ConfigError(f"{given} belongs to --steer: name the class with --steer LABEL")
+                raise ConfigError(f"{given} needs --steer: name the class with --steer LABEL")
         if self.steer_data is not None and self.steer_with is not None:
-            raise ConfigError(
-                "--steer-data and --steer-with both give texts to steer by; give one of them"
-            )
+            raise ConfigError("--steer-data and --steer-with exclude each other: give one of them")
 
 
 def steered(lm: Any, config: SteeringConfig, reading: ExamplesConfig, quiet: bool = False) -> Any:
@@ -66,7 +64,7 @@ def steered(lm: Any, config: SteeringConfig, reading: ExamplesConfig, quiet: boo
             for each, _ in reading.kinds()
             if getattr(reading, each.name) != getattr(ExamplesConfig(), each.name)
         )
-        raise ConfigError(f"{given} is for labelled texts: give them with --steer-data FILE")
+        raise ConfigError(f"{given} needs labelled texts: give --steer-data FILE")
     if config.steer is None:
         return lm
     strength = STRENGTH if config.strength is None else config.strength

@@ -39,13 +39,13 @@ from chargen.text.config import CorpusConfig
     heading="Model",
     type=click.Path(),
     metavar="DIR",
-    help="Begin with the weights of a trained model; the vocabulary grows by new characters.",
+    help="Start from the weights of a trained model; new characters are added to its vocabulary.",
 )
 @option(
     "--replay",
     heading="Text",
     metavar="CORPUS",
-    help="With --from: old text that is mixed in, so that the model keeps what it knew.",
+    help="With --from: old text that is mixed in, so that the model does not forget it.",
 )
 @option(
     "--replay-share",
@@ -53,14 +53,16 @@ from chargen.text.config import CorpusConfig
     type=float,
     default=0.1,
     metavar="SHARE",
-    help="Of old text in all that is read.",
+    help="Share of old text in all text that is read.",
 )
 @option(
     "--cool-down",
     heading="Output",
     type=float,
     metavar="MINUTES",
-    help="With --resume and --out: let the rate of a copy fall to zero; the run stays as it is.",
+    help="With --resume and --out: let the learning rate of a copy fall to zero; the run itself "
+    "is not "
+    "changed.",
 )
 @option("--force", heading="Output", is_flag=True, help="Replace a checkpoint that exists.")
 @option(
@@ -68,7 +70,7 @@ from chargen.text.config import CorpusConfig
     heading="Output",
     type=click.Path(file_okay=False),
     metavar="FOLDER",
-    help="Write TensorBoard's event files there too.",
+    help="Folder for event files of TensorBoard.",
 )
 @options_of(TrainConfig)
 @options_of(ModelConfig)
@@ -92,8 +94,8 @@ def train(
     """Train a language model on your text.
 
     CORPUS is a file (plain, .gz, .bz2, .xz, .zst, .csv, .tsv, .jsonl, .json), a folder, - for
-    stdin, an address, or a name (python-docs, ...; see `chargen corpus list`). Whatever is not
-    given is chosen from the size of the corpus and the budget, and said.
+    stdin, an address, or a name (python-docs, ...; see `chargen corpus list`). Values that you
+    do not give are chosen from the size of the corpus and the budget, and printed.
 
     \b
     chargen train mybook.txt --minutes 10
@@ -106,7 +108,7 @@ def train(
     On several processes or machines: `torchrun --nproc-per-node 2 -m chargen train ...`
     """
     if resumed is None and not corpora:
-        raise click.UsageError("a CORPUS is missing, or --resume DIR")
+        raise click.UsageError("CORPUS is missing: give a text, or --resume DIR")
     if resumed is not None:
         copied = ("cool_down", "out") if cool_down is not None else ()
         budget = resume_budget(click.get_current_context(), copied)
@@ -155,4 +157,4 @@ def _tell(result: Any, as_json: bool, quiet: bool) -> None:
             f"stopped at step {result.steps}; go on with: chargen train --resume {result.directory}"
         )
     elif not quiet and not as_json:
-        say(f"write with it: chargen sample {result.directory}")
+        say(f"to write with it: chargen sample {result.directory}")

@@ -19,11 +19,11 @@ from chargen.cli.terminal import say, visible
 @option("--open", "opening", is_flag=True, help="Open the page in the browser.")
 @quiet_option
 def web(folder: str, port: int | None, opening: bool, quiet: bool) -> None:
-    """Write, judge and train on a page in the browser.
+    """Write, classify and train on a page in the browser.
 
-    It offers the checkpoints in FOLDER [checkpoints] and those that are shipped, and trains into
-    FOLDER. Only this machine can see it. Ctrl-C ends it; a training that goes on then is saved.
-    Needs the extra chargen[web].
+    The page offers the checkpoints in FOLDER [checkpoints] and those of the package; new models go
+    to FOLDER. Only this machine can open it. Ctrl-C ends the server and saves a run that is being
+    trained. The page starts with seed 0. Needs the extra chargen[web].
 
     \b
     chargen web

@@ -111,15 +111,15 @@ def decompress(lm: LanguageModel, packed: bytes) -> bytes:
     """
     size = _HEADER.size
     if packed[:4] != MAGIC or len(packed) < size + 4:
-        raise CompressionError("it is no file of chargen compress")
+        raise CompressionError("it is not a file of chargen compress")
     _, version, flags, streams, model, digest, count = _HEADER.unpack_from(packed)
     body = packed[size + 4 :]
     if version != VERSION:
         raise CompressionError(f"it has version {version}, and this chargen reads {VERSION}")
     if packed[size : size + 4] != _checksum(packed[:size] + body):
-        raise CompressionError("it is damaged: its checksum is another")
+        raise CompressionError("it is damaged: its checksum does not match")
     if model != _model_hash(lm):
-        raise CompressionError("it was compressed with another model: give that one")
+        raise CompressionError("it was compressed with another model: give that model")
     decoder = Decoder(body)
     unknown = lm.vocabulary.unknown_id
     ids = np.empty(count, np.int64)

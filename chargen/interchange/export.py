@@ -186,7 +186,7 @@ def _refuse(directory: Path, force: bool) -> None:
     if not directory.exists():
         return
     if not _is_export(directory):
-        raise ConfigError(f"{directory} exists and is no export: choose another --out")
+        raise ConfigError(f"{directory} exists and is not an export: choose another --out")
     if not force:
         raise ConfigError(f"{directory} exists: choose another --out, or replace it with --force")
 

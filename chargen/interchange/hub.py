@@ -1,7 +1,7 @@
-"""Checkpoints to and from the Hugging Face Hub.
+"""Send checkpoints to the Hugging Face Hub, and fetch them.
 
-Only what belongs to a checkpoint travels. What arrives is a stranger's: names and sizes are checked
-before anything is fetched, hashes and contents before anything is written.
+Only the files of a checkpoint are sent or fetched. Fetched files are not trusted: names and sizes
+are checked before anything is fetched, hashes and contents before anything is written.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _MOST_MANIFEST = 1 << 20
 
 @dataclass(frozen=True)
 class Pushed:
-    """What went to the hub.
+    """The result of `push`.
 
     Attributes
     ----------
     url : str
-        Of the repository.
+        Address of the repository.
     revision : str
-        Of the commit.
+        Hash of the commit.
     files : tuple of str
     bytes : int
     """
@@ -60,30 +60,31 @@ def push(
     license: str | None = None,
     language: str | None = None,
 ) -> Pushed:
-    """Send a checkpoint to the hub, as one commit that replaces the one there.
+    """Send a checkpoint to the hub as one commit, which replaces an earlier checkpoint.
 
-    Without `training`, the names of the corpus lose their folders, which tell of the machine.
+    Without `training`, the folders are removed from the names of the corpus, because they describe
+    the machine.
 
     Parameters
     ----------
     directory : path
     repo : str
-        ``user/name``; made if there is none.
+        ``user/name``; it is created if it does not exist.
     public : bool
-        Whether anybody may read it, where it is made now. An existing one stays as it is.
+        Whether a new repository is public. An existing repository is not changed.
     training : bool
-        Send also what going on with the run needs.
+        Also send the state that resuming needs.
     message : str, optional
-        Of the commit.
+        Message of the commit.
     license, language : str, optional
-        For the card, as the hub writes them: ``mit``, ``en``.
+        Values for the card, in the spelling of the hub: ``mit``, ``en``.
 
     Raises
     ------
     CheckpointError
-        Where there is no checkpoint, or the hub refuses or cannot be reached.
+        If there is no checkpoint, or the hub refuses it or cannot be reached.
     ConfigError
-        Where `repo` can be no name, or the card's header is not as it must be.
+        If `repo` is not a valid name, or the card's header is invalid.
     MissingExtraError
         Without huggingface_hub.
     """
@@ -117,7 +118,7 @@ def pull(
     force: bool = False,
     training: bool = False,
 ) -> Path:
-    """Fetch a checkpoint from the hub, check it, and write it: whole or not at all.
+    """Fetch a checkpoint from the hub, check it, and write it in one atomic step.
 
     Parameters
     ----------
@@ -126,18 +127,18 @@ def pull(
     out : path, optional
         ``checkpoints/<name>`` by default.
     revision : str, optional
-        A branch, tag or commit; all files are of one commit.
+        A branch, tag or commit; all files come from one commit.
     force : bool
         Replace a checkpoint that exists.
     training : bool
-        Fetch also what going on with its run needs, if it is there.
+        Also fetch the state that resuming needs, if it is there.
 
     Raises
     ------
     CheckpointError
-        Where there is no such repository or checkpoint, or it is not what it says.
+        If there is no such repository or checkpoint, or it does not match its manifest.
     ConfigError
-        Where `out` exists, or a name can be none.
+        If `out` exists, or a name is not valid.
     MissingExtraError
         Without huggingface_hub.
     """
@@ -158,7 +159,7 @@ def pull(
             return Path(str(found))
 
         if MANIFEST not in sizes:
-            raise CheckpointError(f"{repo} holds no checkpoint of chargen: it has no {MANIFEST}")
+            raise CheckpointError(f"{repo} has no checkpoint of chargen: it has no {MANIFEST}")
         _check_size(repo, MANIFEST, sizes, most=_MOST_MANIFEST)
         fetch(MANIFEST)
         for name, size in checkpoint.listed_files(Path(folder)).items():
@@ -218,7 +219,7 @@ def _card(stored: Checkpoint, asked: dict[str, str]) -> bytes:
     try:
         card: Any = RepoCard(text)
     except Exception as error:  # that of YAML, which is not among our dependencies, or ValueError
-        raise ConfigError(f"{cards[0]}: its header between --- and --- is no YAML") from error
+        raise ConfigError(f"{cards[0]}: its header between --- and --- is not YAML") from error
     header: Any = CardData(**{**_metadata(stored), **card.data.to_dict(), **asked})
     return f"---\n{header.to_yaml()}\n---\n\n{card.text.lstrip()}".encode()
 
@@ -293,10 +294,10 @@ def _check_size(
 ) -> None:
     """Refuse, before it is fetched, a file whose size is not what it should be."""
     if name not in sizes:
-        raise CheckpointError(f"{repo} is not whole: {name} is missing")
+        raise CheckpointError(f"{repo} is incomplete: {name} is missing")
     size = sizes[name]
     if size is None or (exactly is not None and size != exactly) or (most and size > most):
-        raise CheckpointError(f"{repo}: {name} does not have the size that it should have")
+        raise CheckpointError(f"{repo}: {name} does not have the size in the manifest")
 
 
 def _check_model(stored: Checkpoint) -> None:
@@ -309,7 +310,7 @@ def _check_model(stored: Checkpoint) -> None:
     elif stored.kind == classifiers.KIND:
         classifiers.unpack(stored)
     else:
-        raise CheckpointError(f"a {stored.kind} is nothing that this chargen knows")
+        raise CheckpointError(f"a {stored.kind} is not known to this version of chargen")
 
 
 # ---------------------------------------------------------------- the hub
@@ -334,7 +335,7 @@ def _hub(repo: str) -> Iterator[Any]:
     except ChargenError:
         raise
     except hub.HFValidationError as error:
-        raise ConfigError(f"{repo!r} names no repository: it is USER/NAME") from error
+        raise ConfigError(f"{repo!r} is not the name of a repository: give USER/NAME") from error
     except ValueError as error:
         if "README.md" not in str(error):
             raise
@@ -345,7 +346,7 @@ def _hub(repo: str) -> Iterator[Any]:
     except hub.RevisionNotFoundError as error:
         raise CheckpointError(f"{repo} has no such revision") from error
     except hub.GatedRepoError as error:
-        raise CheckpointError(f"{repo} is only for those who were given access") from error
+        raise CheckpointError(f"{repo} needs permission: ask its owner for access") from error
     except hub.RepositoryNotFoundError as error:
         raise CheckpointError(
             f"there is no repository {repo}, or it is private: {_LOG_IN}"
@@ -365,7 +366,7 @@ def _hub(repo: str) -> Iterator[Any]:
 
 def _check_name(repo: str) -> None:
     if not _NAME.fullmatch(repo):
-        raise ConfigError(f"{repo!r} names no repository: it is USER/NAME")
+        raise ConfigError(f"{repo!r} is not the name of a repository: give USER/NAME")
 
 
 def _check_token(get_token: Callable[[], str | None]) -> None:

@@ -1,4 +1,4 @@
-"""A trained model as one page of HTML that writes in any browser, without a network."""
+"""Export a trained model as one HTML page that writes in any browser, without a network."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _FOLDER = Path(__file__).parent / "page"
 
 
 def model_page(lm: LanguageModel, title: str) -> str:
-    """The page, with the model's weights in it.
+    """Return the HTML page with the model's weights in it.
 
-    A matrix is kept as float16 where that is exact, as in the models that ship, else as float32:
-    the page's probabilities are the model's either way.
+    A matrix is stored as float16 if that is exact, as in the models of the package, otherwise as
+    float32. In both cases the page computes the model's probabilities.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def model_page(lm: LanguageModel, title: str) -> str:
     """
     if lm.backward:
         raise ConfigError(
-            "a page writes forwards, and this model reads from the end of a text: export it as "
+            "a page cannot use a model that reads from the end of a text: export it with "
             "--format onnx"
         )
     if lm.raw:

@@ -36,7 +36,7 @@ def surprise(score: Score) -> NDArray[np.float64]:
 
 
 def document_row(score: Score) -> dict[str, Any]:
-    """The figures of a whole document: in all and per character."""
+    """Return the figures of a document: in total and per character."""
     bits, characters = float(surprise(score).sum()), len(score.text)
     return {
         "characters": characters,
@@ -48,11 +48,11 @@ def document_row(score: Score) -> dict[str, Any]:
 
 
 def word_rows(score: Score) -> Iterator[dict[str, Any]]:
-    """A row for each word, which is all between white space.
+    """Yield a row for each word; a word is the text between white space.
 
-    `bits` are those of its first letter to its last. That the word ends there is told only by the
-    character after it (Pimentel & Meister 2024), whose bits are `end_bits`, and `space_bits` those
-    of white space beyond. White space that begins a document stands beside a word without letters.
+    `bits` is the sum from its first letter to its last. Only the next character shows that the word
+    has ended (Pimentel & Meister 2024); its bits are `end_bits`. `space_bits` are those of further
+    white space. White space at the beginning of a document belongs to a word without letters.
     """
     bits = surprise(score)
     for number, found in enumerate(_WORD.finditer(score.text), 1):
@@ -63,7 +63,7 @@ def word_rows(score: Score) -> Iterator[dict[str, Any]]:
 
 
 def character_rows(score: Score) -> Iterator[dict[str, Any]]:
-    """A row for each character."""
+    """Yield a row for each character."""
     for number, (character, bits) in enumerate(zip(score.text, surprise(score), strict=True), 1):
         yield {"character": number, "text": character, "bits": float(bits)}
 

@@ -23,13 +23,13 @@ Value = TypeVar("Value")
 def required(value: Value | None) -> Value:
     """The value, which a recipe or the user must have chosen by now: None is a `ConfigError`."""
     if value is None:
-        raise ConfigError("a size was left open: fill it in with chargen.lm.recipes.plan")
+        raise ConfigError("a size is None: choose it with chargen.lm.recipes.plan")
     return value
 
 
 @dataclass(frozen=True)
 class ModelConfig(Options):
-    """Sizes of a `CharLM`; a size of None is chosen by `chargen.lm.recipes`."""
+    """Sizes of a `CharLM`; `chargen.lm.recipes` chooses the sizes that are None."""
 
     heading: ClassVar[str] = "Model"
 
@@ -48,18 +48,22 @@ class ModelConfig(Options):
         None, "Dropout on the recurrent weights (DropConnect; Merity et al. 2018).", low=0, below=1
     )
     variational: bool = option(
-        False, "One dropout mask for a whole window (Gal & Ghahramani 2016)."
+        False, "Use one dropout mask for all time steps of a window (Gal & Ghahramani 2016)."
     )
-    tied: bool = option(False, "Output weights are the embedding's (Press & Wolf 2017).")
-    orthogonal: bool = option(False, "Orthogonal initial recurrent weights (Saxe et al. 2014).")
+    tied: bool = option(
+        False, "Use the weights of the embedding as output weights (Press & Wolf 2017)."
+    )
+    orthogonal: bool = option(
+        False, "Initialize recurrent weights as orthogonal matrices (Saxe et al. 2014)."
+    )
     direction: str = option(
-        "forward", "Direction of reading; backward trains on reversed text.", choices=DIRECTIONS
+        "forward", "Direction of reading; backward reads the text from its end.", choices=DIRECTIONS
     )
 
 
 @dataclass(frozen=True)
 class TrainConfig(Options):
-    """Settings of a training run; what is None is chosen by `chargen.lm.recipes`.
+    """Settings of a training run; `chargen.lm.recipes` chooses those that are None.
 
     At most one of `minutes`, `epochs` and `steps` is the budget.
     """
@@ -67,7 +71,7 @@ class TrainConfig(Options):
     heading: ClassVar[str] = "Optimisation"
 
     minutes: float | None = option(
-        None, "Train for this long; the schedule ends with it.", above=0, heading="Budget"
+        None, "Train for this many minutes; the schedule ends with them.", above=0, heading="Budget"
     )
     epochs: float | None = option(
         None, "Train for this many passes over the text.", above=0, heading="Budget"
@@ -82,23 +86,23 @@ class TrainConfig(Options):
         False, "Vary the window's length from step to step (Merity et al. 2018)."
     )
     shuffle_documents: bool = option(
-        True, "Read documents that are kept apart in a new order in each pass (see --documents)."
+        True, "Read the documents in a new order in each pass (if --documents keeps them apart)."
     )
     optimizer: str = option(
         "muon",
-        "Muon on the matrices of recurrent layers and AdamW on the rest, or AdamW on all.",
+        "Muon for the matrices of recurrent layers and AdamW for the rest, or AdamW for all.",
         choices=OPTIMIZERS,
     )
     learning_rate: float | None = option(None, "Highest learning rate of the schedule.", above=0)
     schedule: str = option(
         "cosine",
-        "Learning rate after the warm-up: a cosine to zero over the budget, or constant and then "
-        "down to zero, so that the budget can be lengthened on the way.",
+        "Learning rate after the warm-up: a cosine to zero over the budget, or constant with a "
+        "final fall to zero, so that the budget can be extended during the run.",
         choices=SCHEDULES,
     )
     cooldown: float = option(
         0.2,
-        "Last share of the budget, over which a constant-cooldown schedule falls to zero.",
+        "Share of the budget, at its end, in which a constant-cooldown schedule falls to zero.",
         above=0,
         most=1,
     )
@@ -108,23 +112,26 @@ class TrainConfig(Options):
         low=0,
     )
     weight_decay: float | None = option(
-        None, "Decoupled decay of matrices (not embeddings).", low=0
+        None, "Decoupled weight decay of the matrices (not of embeddings).", low=0
     )
     clip: float = option(1.0, "Largest norm of the gradient; 0 turns clipping off.", low=0)
     ema: float | None = option(
         None,
-        "Decay of the running average of the weights that is evaluated; 0 is off.",
+        "Decay of the running average of the weights, which is then evaluated; 0 is off.",
         low=0,
         below=1,
     )
     patience: int | None = option(
         None,
-        "Stop after this many evaluations without a better one (default: never).",
+        "Stop after this many evaluations without an improvement (default: never).",
         low=1,
         heading="Evaluation",
     )
     eval_every: int | None = option(
-        None, "Steps between evaluations (default: 12 in a run).", low=1, heading="Evaluation"
+        None,
+        "Steps between evaluations (default: 12 evaluations in a run).",
+        low=1,
+        heading="Evaluation",
     )
     checkpoint_every: int | None = option(
         None, "Steps between checkpoints (default: every minute).", low=1, heading="Output"

@@ -38,17 +38,17 @@ def bits(nats: float) -> float:
 
 @dataclass(frozen=True)
 class Score:
-    """How a model finds a text.
+    """The log-probabilities of a text under a model.
 
     Attributes
     ----------
     text : str
-        As the model read it, a newline where a document ended.
+        The text as the model read it; the end of a document is shown as a newline.
     log_probs : (N,) float32
-        Natural log-probability of each character given those before it. Of a character of several
-        bytes, it is the sum over them.
+        Natural log-probability of each character given those before it; for a character of several
+        bytes, the sum over its bytes.
     unknown_chars : int
-        Characters that the model has never seen; each is scored as the unknown symbol.
+        Number of characters that the model has never seen; each is scored as the unknown symbol.
     """
 
     text: str

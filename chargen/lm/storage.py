@@ -90,8 +90,8 @@ def unpack(stored: Checkpoint) -> tuple[CharLM, Vocabulary]:
     # Shapes are compared before anything of the stated size is allocated.
     if (config.num_layers or 0) > len(weights):
         raise CheckpointError(
-            f"{path}: config.json states {config.num_layers} layers, model.safetensors has not "
-            "the tensors for them"
+            f"{path}: config.json states {config.num_layers} layers, but model.safetensors does "
+            "not have their tensors"
         )
     with shapes_only():
         try:

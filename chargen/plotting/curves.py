@@ -66,7 +66,7 @@ def read(directory: str | os.PathLike[str]) -> Curves:
             hint = nearest_checkpoint(path.parent)
             raise CheckpointError(f"there is no run {directory}{hint}") from error
         raise CheckpointError(
-            f"{directory} holds no {METRICS}: name the folder of a run (--out of chargen train)"
+            f"{directory} has no {METRICS}: name the folder of a run (--out of chargen train)"
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
@@ -119,7 +119,7 @@ def _row(path: Path, number: int, line: str) -> dict[str, Any]:
             return row
     except ValueError:
         pass
-    raise CheckpointError(f"{path}, line {number}, is no row of a log: {line[:60]!r}")
+    raise CheckpointError(f"{path}, line {number}, is not a row of a log: {line[:60]!r}")
 
 
 def _column(rows: list[dict[str, Any]], key: str) -> Array:

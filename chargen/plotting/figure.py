@@ -42,7 +42,7 @@ def picture(
         default as the length of the run asks.
     """
     if form not in FORMATS:
-        raise ConfigError(f"a picture is a .png, .svg or .pdf file, not .{form}")
+        raise ConfigError(f"a picture must be a .png, .svg or .pdf file, not .{form}")
     if smooth is not None and not 0 <= smooth < 1:
         raise ConfigError(f"--smooth must be at least 0 and below 1, got {smooth}")
     with drawing("chargen plot", LINES) as figures:

@@ -22,7 +22,7 @@ def choose_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
         if device.type == "meta":
-            raise RuntimeError("it holds no values")
+            raise RuntimeError("it cannot store values")
     except (ImportError, RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0].split(". ")[0][:200]
         raise ConfigError(f"--device {name} cannot be used: {reason}") from error

@@ -14,33 +14,38 @@ class SamplingConfig(Options):
 
     heading: ClassVar[str] = "Drawing"
 
-    max_chars: int = option(500, "Characters to write (at most).", low=0, option="--length")
+    max_chars: int = option(500, "Largest number of characters to write.", low=0, option="--length")
     temperature: float = option(
-        0.8, "Below 1 plays safe, above 1 takes risks; 0 always takes the likeliest.", low=0
+        0.8,
+        "Below 1, likely characters become likelier; above 1, the text is more varied; 0 always "
+        "takes the likeliest character.",
+        low=0,
     )
     top_k: int | None = option(
         None, "Draw only from the K likeliest characters.", low=1, metavar="K"
     )
     top_p: float | None = option(
         None,
-        "Draw only from the fewest characters that together have probability P.",
+        "Draw only from the smallest set of likeliest characters whose probabilities sum to P.",
         above=0,
         most=1,
         metavar="P",
     )
     min_p: float | None = option(
         None,
-        "Leave out characters less likely than P times the likeliest.",
+        "Exclude characters that are less likely than P times the likeliest.",
         low=0,
         below=1,
         metavar="P",
     )
     repetition_penalty: float = option(
-        1.0, "Above 1 makes characters that were just used less likely.", above=0
+        1.0, "Above 1, recently used characters become less likely.", above=0
     )
-    stop: tuple[str, ...] = option((), "End before this text; may be given several times.")
+    stop: tuple[str, ...] = option((), "Stop before this text; may be given several times.")
     seed: int | None = like(
-        SEED, default=None, help="Seed of every random choice (default: a new one, which is told)."
+        SEED,
+        default=None,
+        help="Seed of every random choice (default: a new one, which is printed).",
     )
     unknown: str = option(
         "replace",
@@ -59,11 +64,11 @@ class SamplingConfig(Options):
 
 @dataclass(frozen=True)
 class MemorizationConfig(Options):
-    """What is asked of a model to see how much of its text it gives back."""
+    """How to measure how much of its training text a model repeats."""
 
     heading: ClassVar[str] = "Measure"
 
-    passages: int = option(1000, "Passages that are tried.", low=1)
-    length: int = option(50, "Characters of a passage.", low=1)
-    context: int = option(100, "Characters before it that the model reads.", low=1)
+    passages: int = option(1000, "Number of passages to try.", low=1)
+    length: int = option(50, "Characters in a passage.", low=1)
+    context: int = option(100, "Characters before a passage that the model reads.", low=1)
     seed: int = SEED

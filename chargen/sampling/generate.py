@@ -46,15 +46,14 @@ class Sample:
     Attributes
     ----------
     text : str
-        What was written, without the prompt.
+        The new text, without the prompt.
     log_probs : tuple of float
-        For each character of `text`, its natural log-probability under the model as it is,
-        before any filter.
+        Natural log-probability of each character of `text` under the model, before any filter.
     seed : int
-        Sampling with this seed alone gives this text.
+        Sampling with this seed reproduces the text.
     ended : str
-        ``"length"``, ``"end"`` (the model ended the document) or ``"stop"`` (a stop text came);
-        empty while it is being written (`watch`).
+        Why the text ended: ``"length"``, ``"end"`` (the model ended the document) or ``"stop"`` (a
+        stop text occurred); empty while the text is being written (`watch`).
     """
 
     text: str
@@ -82,7 +81,7 @@ def encode_prompt(
     if unknown and config.unknown == "error":
         raise ConfigError(
             f"--prompt has characters that the model has never seen: {unknown!r} "
-            "(--unknown replace or --unknown skip reads it all the same)"
+            "(use --unknown replace or --unknown skip)"
         )
     return ids, unknown
 
@@ -102,7 +101,9 @@ def generate(
     if num_samples < 1:
         raise ConfigError(f"--num-samples must be a whole number, 1 or more, got {num_samples}")
     if config.seed is not None and config.seed + num_samples > 2**63:
-        raise ConfigError(f"--seed must leave room for {num_samples} seeds, got {config.seed}")
+        raise ConfigError(
+            f"--seed is too large for {num_samples} consecutive seeds, got {config.seed}"
+        )
     outputs = _detokenizers(vocabulary, config, num_samples)
     for _ in _write(decoder, vocabulary, prompt, config, outputs):
         pass

@@ -295,7 +295,7 @@ def check_arguments(label: str, strength: float, classes: Sequence[str]) -> None
     if label not in classes:
         known = ", ".join(map(repr, classes))
         hint = did_you_mean(label, classes)
-        raise ConfigError(f"--steer {label!r} is none of the labels {known}{hint}")
+        raise ConfigError(f"--steer {label!r} is not one of the labels {known}{hint}")
     if not math.isfinite(strength):
         raise ConfigError(f"--strength must be a number, got {strength}")
 

@@ -1,4 +1,4 @@
-"""A trained classifier: texts in, labels and probabilities out."""
+"""A trained classifier; it takes texts and returns labels and probabilities."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ CHUNK = 2048
 
 
 class Classifier:
-    """A trained text classifier, with the interface of scikit-learn's.
+    """A trained text classifier with the interface of a scikit-learn classifier.
 
     Parameters
     ----------
     members : sequence of Member
-        Their logits are added: a network, n-grams, or both.
+        The parts whose logits are added: a network, n-grams, or both.
     labels : sequence of str
         Names of the classes, in the order of the probabilities.
     clean : {"html", None}
-        What is done to each text first, as in training.
+        How each text is cleaned first, as in training.
     prior : (C,) float32, optional
-        Logits of a text of which no member knows anything; zeros by default.
+        Logits of a text without any information for the members; zeros by default.
     stored : Checkpoint, optional
-        Where all of it came from.
+        The checkpoint that it was loaded from.
 
     Examples
     --------
@@ -80,15 +80,15 @@ class Classifier:
         directory : path
         device : str
         precision : {"float32", "bfloat16", "auto"}
-            Of the products; auto takes bfloat16 where it is faster. A probability then differs in
-            its third digit.
+            Precision of the matrix products; auto uses bfloat16 if it is faster. Probabilities then
+            differ in their third digit.
 
         Raises
         ------
         CheckpointError
-            Where it is missing, damaged, or of another kind.
+            If the checkpoint is missing, damaged, or of another kind.
         ConfigError
-            Where there is no such device, or no bfloat16.
+            If there is no such device, or it has no bfloat16.
         """
         stored = checkpoint.load(directory, storage.KIND)
         found = storage.unpack(stored)
@@ -106,17 +106,17 @@ class Classifier:
 
     @property
     def network(self) -> NetworkMember | None:
-        """The network and its vocabularies; None where it does not vote."""
+        """The network and its vocabularies; None if it is not a member."""
         return next((each for each in self.members if isinstance(each, NetworkMember)), None)
 
     @property
     def ngrams(self) -> tuple[NgramModel, ...]:
-        """The members that count."""
+        """The members that count n-grams."""
         return tuple(each for each in self.members if isinstance(each, NgramModel))
 
     @property
     def parameters(self) -> int:
-        """Numbers that were learnt, those of the encoders among them; idf was counted."""
+        """Number of learnt parameters, including those of the encoders, without the counted idf."""
         count = sum(each.weights.size + each.biases.size for each in self.ngrams)
         if self.network is not None:
             count += sum(each.numel() for each in self.network.network.parameters())
@@ -128,19 +128,19 @@ class Classifier:
         Raises
         ------
         ConfigError
-            Where it does not vote, and so was not kept.
+            If the network is not a member and was therefore not saved.
         """
         if self.network is None:
             raise ConfigError(
-                "this classifier has no network: n-grams alone did as well in training, and the "
-                "language model was left out; train one with --no-ngrams"
+                "this classifier has no network, because n-grams alone were as good in "
+                "training: train one with --no-ngrams"
             )
         return self.network
 
     # ---------------------------------------------------------------- texts
 
     def cleaned(self, text: str) -> str:
-        """The text as the members are to read it."""
+        """The text as the members read it."""
         text = given_text(text)
         return clean_html(text) if self.clean == "html" else text
 
@@ -157,23 +157,26 @@ class Classifier:
 
     @property
     def classes_(self) -> NDArray[np.str_]:
-        """The labels as scikit-learn names them, in the order of the probabilities."""
+        """The labels under the name that scikit-learn uses, in the order of the probabilities."""
         return np.array(self.labels)
 
     def predict(self, texts: Iterable[str]) -> list[str]:
-        """The likeliest label of each text; see `predict_batches` for what is refused."""
+        """Return the likeliest label of each text; see `predict_batches` for errors."""
         return [self.labels[i] for i in self.predict_proba(texts).argmax(-1)]
 
     def predict_proba(self, texts: Iterable[str], *, cleaned: bool = False) -> NDArray[np.float32]:
-        """Probabilities of the labels, (N, C); each row sums to 1. See `predict_batches`.
+        """Return probabilities of the labels, (N, C); each row sums to 1. See `predict_batches`.
 
-        A text's row does not depend on the other texts (but for the rounding of a sum).
+        The row of a text does not depend on the other texts (except for rounding).
         """
         chunks = list(self.predict_batches(texts, cleaned=cleaned))
         return np.concatenate(chunks) if chunks else np.empty((0, len(self.labels)), np.float32)
 
     def score(self, texts: Iterable[str], labels: Iterable[Any]) -> float:
-        """Share of the texts whose likeliest label is the given one; each must be known."""
+        """Return the accuracy: the share of texts whose likeliest label is the given one.
+
+        Every given label must be one of `classes_`.
+        """
         texts = list(given_texts(texts))
         given = read_examples((texts, labels), ExamplesConfig(), self.labels)
         found = self.predict(texts)
@@ -182,17 +185,16 @@ class Classifier:
     def predict_batches(
         self, texts: Iterable[str], chunk: int = CHUNK, *, cleaned: bool = False
     ) -> Iterator[NDArray[np.float32]]:
-        """Probabilities of `chunk` texts at a time, in their order.
+        """Yield probabilities of `chunk` texts at a time, in their order.
 
-        Texts are taken from the iterable as they are needed: any number fits in memory.
-
-        With `cleaned` they are as `cleaned` gives them, and empty ones among them are judged too.
+        Texts are taken from the iterable when they are needed, so their number is not limited by
+        memory. With `cleaned` they have already been cleaned, and empty texts are judged too.
 
         Raises
         ------
         CorpusError
-            For a single text in the place of several; when it comes up, for what is empty or no
-            text, with its position.
+            For a single text instead of several, at the call. For an item that is empty or not a
+            text, when it is reached; the message names its position.
         """
         found = given_texts(texts)
         ready = found if cleaned else self._each_cleaned(found)
@@ -203,7 +205,7 @@ class Classifier:
         for place, text in enumerate(texts):
             clean = self.cleaned(text)
             if not clean.strip():
-                raise CorpusError(f"texts[{place}] is empty: there is nothing to judge")
+                raise CorpusError(f"texts[{place}] is empty: it cannot be classified")
             yield clean
 
     def _softmax(self, logits: Sequence[torch.Tensor]) -> NDArray[np.float32]:
@@ -217,12 +219,12 @@ class Classifier:
         return probabilities
 
     def trace(self, text: str, *, cleaned: bool = False) -> NDArray[np.float32]:
-        """Probabilities had the text ended after each of its characters.
+        """Return the probabilities that the text would get if it ended after each character.
 
         Returns
         -------
         (N + 1, C) float32
-            Of the N characters of the text as cleaned, here or before; row 0 has read nothing.
+            N is the number of characters of the cleaned text; row 0 is for the empty text.
         """
         text = given_text(text) if cleaned else self.cleaned(text)
         traces = []
@@ -233,7 +235,7 @@ class Classifier:
         return self._softmax(traces)
 
     def explain(self, text: str, label: str | None = None) -> Explanation:
-        """How the verdict moves along a text; see `chargen.sentiment.explain.explain`."""
+        """Explain how the verdict changes along a text; see `chargen.sentiment.explain.explain`."""
         return explain(self, text, label)
 
     def _prefixes(self, text: str) -> NDArray[np.float32]:

@@ -25,16 +25,16 @@ class ExamplesConfig(TableConfig):
     """How texts and labels are read from tables and folders."""
 
     label_column: str | None = option(
-        None, "Column that holds the label (default: found by its usual names).", metavar="NAME"
+        None, "Column of the label (default: found by its usual names).", metavar="NAME"
     )
     label_map: str | None = option(
         None,
-        f"Names for the labels, such as 0=neg,1=pos,2={SKIP}; rows whose label becomes {SKIP} are "
-        "left out.",
+        f"New names for the labels, such as 0=neg,1=pos,2={SKIP}; rows whose label becomes {SKIP} "
+        "are left out.",
         metavar="OLD=NEW,...",
     )
     clean: str | None = option(
-        None, "Turn tags and entities into text before anything else.", choices=("html",)
+        None, "Turn HTML tags and entities into text first.", choices=("html",)
     )
 
     def __post_init__(self) -> None:
@@ -54,33 +54,37 @@ class ExamplesConfig(TableConfig):
         for pair in self.label_map.split(",") if self.label_map else ():
             old, _, new = (normal_label(part) for part in pair.rpartition("="))
             if not old or not new:
-                raise ConfigError(f"--label-map must be OLD=NEW pairs with commas, got {pair!r}")
+                raise ConfigError(
+                    f"--label-map must be OLD=NEW pairs separated by commas, got {pair!r}"
+                )
             if found.setdefault(old, new) != new:
-                raise ConfigError(f"--label-map must name a label once: {old!r} has two names")
+                raise ConfigError(
+                    f"--label-map must rename a label once: {old!r} has two new names"
+                )
         return found
 
 
 @dataclass(frozen=True)
 class PredictConfig(Options):
-    """What is said where no label is likely."""
+    """What a text is called if no label is likely."""
 
     heading: ClassVar[str] = "Output"
 
     threshold: float | None = option(
         None,
-        "Least probability of a label; a text whose likeliest one is below it gets the word of "
-        "--otherwise.",
+        "Smallest probability of a label; a text whose likeliest label is below it gets the word "
+        "of --otherwise instead.",
         above=0,
         most=1,
     )
     otherwise: str | None = option(
-        None, "Word in the place of such a label (default: unsure).", metavar="WORD"
+        None, "Word for a text without a likely label (default: unsure).", metavar="WORD"
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.otherwise is not None and self.threshold is None:
-            raise ConfigError("--otherwise is for labels below --threshold: give --threshold P")
+            raise ConfigError("--otherwise needs --threshold: give --threshold P")
 
     @property
     def word(self) -> str:
@@ -90,18 +94,20 @@ class PredictConfig(Options):
 
 @dataclass(frozen=True)
 class NetworkConfig(Options):
-    """Sizes of what stands on the encoder."""
+    """Sizes of the layers above the encoder."""
 
     heading: ClassVar[str] = "Model"
 
     num_classes: int = option(2, low=2)
     detectors: int = option(
         256,
-        "Units that look at each time step before pooling (D); 0 pools the states alone.",
+        "Units that read each time step before pooling (D); with 0 only the states are pooled.",
         low=0,
     )
     head_size: int = option(
-        50, "Units of the layer between the pooled states and the classes; 0 leaves it out.", low=0
+        50,
+        "Units of the layer between the pooled states and the classes; 0 removes that layer.",
+        low=0,
     )
     head_dropout: float = option(
         0.3, "Dropout on the pooled states and in the head.", low=0, below=1
@@ -120,19 +126,19 @@ class FinetuneConfig(Options):
 
     method: str = option(
         "auto",
-        "Fine-tune the encoder, or leave it as it is and fit a logistic regression on what it "
-        "holds of a text; auto does the latter below 2,000 labels, unless a budget is given.",
+        "Fine-tune the encoder, or keep it unchanged and fit a logistic regression on its states "
+        "(probe). auto chooses probe below 2,000 labels unless a budget is given.",
         choices=("auto", "finetune", "probe"),
         heading="Model",
     )
     penalty: str = option(
         "l2",
-        "Regularisation of the probe; l1 leaves few units.",
+        "Regularisation of the probe; l1 uses few units.",
         choices=("l2", "l1"),
         heading="Model",
     )
     minutes: float | None = option(
-        None, "Train for this long; the schedule ends with it.", above=0, heading="Budget"
+        None, "Train for this many minutes; the schedule ends with them.", above=0, heading="Budget"
     )
     epochs: float | None = option(
         None, "Train for this many passes over the labelled texts.", above=0, heading="Budget"
@@ -141,12 +147,15 @@ class FinetuneConfig(Options):
         None, "Use only this many labelled texts (stratified).", low=1, heading="Text"
     )
     valid: str | None = option(
-        None, "Labelled file or folder to validate on.", metavar="DATA", heading="Text"
+        None,
+        "Labelled file or folder for validation; a path, also from Python.",
+        metavar="DATA",
+        heading="Text",
     )
     valid_fraction: float | None = option(
         None,
-        "Share of the labelled texts kept for validation (default: 0.1 where the encoder is "
-        "fine-tuned; else all are learnt from, and cross-validation gives the figures).",
+        "Share of the labelled texts that is kept for validation (default: 0.1 if the encoder is "
+        "fine-tuned; otherwise 0, and cross-validation gives the figures).",
         low=0,
         below=1,
         heading="Text",
@@ -154,30 +163,30 @@ class FinetuneConfig(Options):
     seed: int = SEED
     from_scratch: bool = option(
         False,
-        "The same network from random weights, to see what the encoder is worth.",
+        "Train the same network from random weights, to see how much the encoder helps.",
         heading="Model",
     )
     unlabelled: str | None = option(
         None,
-        "Texts of the same kind without labels, for --adapt and the n-grams.",
+        "Texts of the same kind without labels, for --adapt and the n-grams; a path, also from "
+        "Python.",
         metavar="PATH",
         heading="Text",
     )
     adapt: float | None = option(
         None,
-        "First let the language model read labelled and unlabelled texts for MINUTES.",
+        "First train the language model on the labelled and unlabelled texts for MINUTES.",
         above=0,
         metavar="MINUTES",
         heading="Budget",
     )
     ngrams: bool = option(
         True,
-        "Let linear models over n-grams of characters and words vote beside the network, where "
-        "that helps.",
+        "Add linear models over n-grams of characters and words to the network if they help.",
         heading="Model",
     )
     batch_size: int = option(
-        32, "Texts of a step (B), at least 2: one text has no variance.", low=2
+        32, "Texts in a step (B); at least 2, because one text has no variance.", low=2
     )
     window: int = option(
         1000,
@@ -189,24 +198,24 @@ class FinetuneConfig(Options):
         0.5, "Learning rate of the encoder's last layer, as a share of the head's.", above=0
     )
     layer_decay: float = option(
-        2.6, "Each earlier layer learns this many times slower (Howard & Ruder 2018).", low=1
+        2.6, "Factor by which each earlier layer learns more slowly (Howard & Ruder 2018).", low=1
     )
     unfreeze: float = option(
         0.1,
-        "Share of the run after which each next layer begins to learn; 0: all at once.",
+        "Share of the run after which the next layer begins to learn; with 0 all begin at once.",
         low=0,
         below=0.5,
     )
     lm_weight: float = option(
-        0.1, "Weight of the language model's loss beside the classifier's; 0 drops it.", low=0
+        0.1, "Weight of the language model's loss, added to the classifier's; 0 removes it.", low=0
     )
-    weight_decay: float = option(0.01, "AdamW's decay of matrices.", low=0)
+    weight_decay: float = option(0.01, "Weight decay of AdamW for matrices.", low=0)
     clip: float = option(1.0, "Largest norm of the gradient; 0 turns clipping off.", low=0)
     ema: float = option(
         0.98, "Decay of the running average of the weights; 0 is off.", low=0, below=1
     )
     class_weights: bool = option(
-        True, "Weigh each class by the inverse of its share, so that rare ones count."
+        True, "Weight each class by the inverse of its share, so that rare classes count equally."
     )
     patience: int | None = option(
         None,
@@ -215,11 +224,11 @@ class FinetuneConfig(Options):
         heading="Evaluation",
     )
     evaluations: int = option(
-        5, "Evaluations on the validation texts in a run.", low=1, heading="Evaluation"
+        5, "Number of evaluations on the validation texts in a run.", low=1, heading="Evaluation"
     )
     eval_every: int | None = option(
         None,
-        "Steps between evaluations (default: as --evaluations says).",
+        "Steps between evaluations (default: given by --evaluations).",
         low=1,
         heading="Evaluation",
     )
@@ -235,22 +244,23 @@ class FinetuneConfig(Options):
         super().__post_init__()
         self.check_budget()
         if self.unlabelled and self.adapt is None and not self.ngrams:
-            raise ConfigError("--unlabelled is for --adapt and the n-grams, and neither is on")
-        if self.from_scratch and self.method == "probe":
             raise ConfigError(
-                "--method probe needs what an encoder learnt: leave --from-scratch out"
+                "--unlabelled needs --adapt or the n-grams: give --adapt MINUTES, or leave "
+                "--no-ngrams out"
             )
+        if self.from_scratch and self.method == "probe":
+            raise ConfigError("--method probe needs a trained encoder: leave --from-scratch out")
 
 
 @dataclass(frozen=True)
 class CompareConfig(Options):
-    """What is compared, and on how many labels."""
+    """Which systems are compared, and on how many labels."""
 
     heading: ClassVar[str] = "Model"
 
     models: str | None = option(
         None,
-        f"Systems with commas between: {', '.join(TFIDF)}; with --encoder also "
+        f"Systems, separated by commas: {', '.join(TFIDF)}; with --encoder also "
         f"{', '.join(OURS)} (default: all but scratch).",
         empty=True,
         metavar="NAMES",
@@ -260,32 +270,38 @@ class CompareConfig(Options):
     )
     valid_fraction: float = option(
         0.1,
-        "Share of the labelled texts that ours keep for validation.",
+        "Share of the labelled texts that chargen's classifiers keep for validation.",
         above=0,
         below=1,
         heading="Text",
     )
     encoder: tuple[str, ...] = option(
         (),
-        "Language model that ours start from; a forward and a backward one may be given.",
+        "Language model for chargen's classifiers; a forward and a backward one may be given.",
         metavar="DIR",
     )
     unlabelled: str | None = option(
         None,
-        "Texts of the same kind without labels, for the fine-tuned of ours.",
+        "Texts of the same kind without labels, for the fine-tuned classifier.",
         metavar="PATH",
         heading="Text",
     )
     classifier: tuple[str, ...] = option(
         (),
-        "Trained classifier that is only evaluated; may be given repeatedly.",
+        "Trained classifier to evaluate only; may be given several times.",
         metavar="DIR",
     )
     minutes: float | None = option(
-        None, "Train each of ours for this long.", above=0, heading="Budget"
+        None,
+        "Train each of chargen's classifiers for this many minutes.",
+        above=0,
+        heading="Budget",
     )
     epochs: float | None = option(
-        None, "Train each of ours for this many passes over the texts.", above=0, heading="Budget"
+        None,
+        "Train each of chargen's classifiers for this many passes over the texts.",
+        above=0,
+        heading="Budget",
     )
     seed: int = like(SEED, heading="Optimisation")
     device: str = DEVICE
@@ -300,10 +316,10 @@ class CompareConfig(Options):
                 known = ", ".join(SYSTEMS)
                 raise ConfigError(f"--models must be some of {known}; got {name!r}{hint}")
             if name in OURS and not self.encoder:
-                raise ConfigError(f"--models {name} builds on a language model: give --encoder DIR")
+                raise ConfigError(f"--models {name} needs a language model: give --encoder DIR")
         for name in ("unlabelled", "minutes", "epochs"):
             if getattr(self, name) is not None and not self.encoder:
-                raise ConfigError(f"--{name} helps only ours: give --encoder DIR")
+                raise ConfigError(f"--{name} needs --encoder: give --encoder DIR")
 
     @property
     def _named(self) -> tuple[str, ...]:

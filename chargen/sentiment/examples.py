@@ -32,14 +32,14 @@ class Examples:
     Attributes
     ----------
     texts, labels : tuple of str
-        Labels as `label_of` reads them and `ExamplesConfig.label_map` calls them.
+        The texts, and the labels after `label_of` and `ExamplesConfig.label_map`.
     rows : tuple of int
-        Of each text, the line of the file where its row starts; in a folder the number of its
-        file in the order of the paths, from 1 on; of given texts the position, from 0 on.
+        For each text the line of the file where its row starts; in a folder the number of its file
+        in the order of the paths, from 1 on; for texts from Python the position, from 0 on.
     source : str
-        As shown to people.
+        The name of the source in messages.
     notes : tuple of str
-        Sentences about what was left out or looks odd.
+        Sentences about texts that were left out or look wrong.
     """
 
     texts: tuple[str, ...]
@@ -55,7 +55,7 @@ class Examples:
 
     @classmethod
     def of(cls, texts: Iterable[str], labels: Iterable[Any]) -> Examples:
-        """Texts and labels from Python, such as two lists, checked as those of a table are."""
+        """Make examples of texts and labels from Python, with the checks of a table."""
         return read_examples((texts, labels), ExamplesConfig())
 
     def __len__(self) -> int:
@@ -63,7 +63,7 @@ class Examples:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The distinct labels: by size where all are whole numbers, else by their characters."""
+        """The distinct labels, sorted as numbers if all are whole numbers, otherwise as text."""
         distinct = set(self.labels)
         if all(re.fullmatch(r"[+-]?[0-9]{1,18}", label) for label in distinct):
             return tuple(sorted(distinct, key=lambda label: (int(label), label)))
@@ -230,7 +230,9 @@ def _given_rows(data: Any, config: ExamplesConfig) -> _Rows:
         )
     texts, labels = list(given_texts(data[0])), list(given_list(data[1], "labels"))
     if len(texts) != len(labels):
-        raise CorpusError(f"{len(texts):,} texts and {len(labels):,} labels: one each is needed")
+        raise CorpusError(
+            f"{len(texts):,} texts and {len(labels):,} labels: each text needs one label"
+        )
     found = _Rows("the given data", word="position")
     for place, (text, value) in enumerate(zip(texts, labels, strict=True)):
         sound = clean(text, config.errors, lambda _: f"texts[{place}]")  # noqa: B023
@@ -254,7 +256,7 @@ def _label_column(
 
 def _is_folder(path: str) -> bool:
     if path == "-":
-        raise ConfigError("texts to learn from are read from a file or a folder, not from -")
+        raise ConfigError("labelled texts must be a file or a folder, not -")
     refuse_text(path)
     try:
         return Path(path).is_dir()

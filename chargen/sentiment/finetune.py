@@ -1,6 +1,6 @@
 """From labelled texts and a language model to a classifier: `chargen.finetune`.
 
-How a run begins and goes on; how it learns stands in `learning.py`.
+This module starts and continues a run; `learning.py` trains the members.
 """
 
 from __future__ import annotations
@@ -79,27 +79,30 @@ def finetune(
     tensorboard: str | Path | None = None,
     **options: Unpack[FinetuneOptions],
 ) -> FinetuneRun:
-    """Teach a language model to tell classes of texts apart, and leave a classifier.
+    """Train a classifier of texts on a language model.
 
     Parameters
     ----------
     data : path, Examples, (texts, labels), or data frame
-        Labelled texts: the path of a table, or of a folder with one sub-folder a class; two lists;
-        or columns by name, of which those of the texts and the labels are found as in a table.
+        Labelled texts: the path of a table, or of a folder with one sub-folder for each class; two
+        lists; or named columns, of which those of texts and labels are found as in a table.
     encoder : path, or two of them
         Checkpoints of language models: one, or a forward and a backward one.
     out : path, optional
-        The classifier's directory; without it nothing is kept but the result.
+        The classifier's directory. Without it no files are written, and `FinetuneRun.directory` is
+        None.
     config, network, reading : FinetuneConfig, NetworkConfig, ExamplesConfig, optional
-        How to train, what, and how the data is read; `options` go before their fields.
+        Settings of training, sizes of the network, and how the data is read; `options` take
+        precedence over their fields.
     force : bool
-        Replace what stands at `out`.
+        Replace an existing checkpoint at `out`.
     reporter : Reporter, optional
-        Hears of the progress; silent by default.
+        Receives progress and messages; by default nothing is shown.
     tensorboard : path, optional
-        A folder in which the run writes event files of TensorBoard, in one of its own.
+        Folder for event files of TensorBoard; the run makes a folder of its own in it.
     **options
-        Fields of `FinetuneConfig`, `NetworkConfig` and `ExamplesConfig`.
+        Fields of `FinetuneConfig`, `NetworkConfig` and `ExamplesConfig`. `valid` and `unlabelled`
+        are paths, even if `data` is not.
 
     Raises
     ------
@@ -126,7 +129,7 @@ def finetune(
         probed = config.method == "probe"
         if tensorboard is not None and probed:
             raise ConfigError(
-                "--tensorboard shows steps, and a probe takes none: leave it out, or give "
+                "--tensorboard needs training steps, but a probe has none: leave it out, or give "
                 "--method finetune"
             )
         texts = read_training_texts(examples, config, reading, reporter)
@@ -171,7 +174,7 @@ def _check_encoders(encoders: Sequence[str | Path], out: str | Path | None) -> N
     if len(places) < len(encoders):
         raise ConfigError(f"--encoder {encoders[0]} is given twice: give two different ones")
     if out is not None and real_path(out) in places:
-        raise ConfigError(f"--out {out} is the encoder itself: choose another folder")
+        raise ConfigError(f"--out {out} is the folder of the encoder: choose another folder")
 
 
 def _with_method(config: FinetuneConfig, labels: int, reporter: Reporter) -> FinetuneConfig:
@@ -259,10 +262,10 @@ def resume_finetune(
     tensorboard: str | Path | None = None,
     **budget: float | None,
 ) -> FinetuneRun:
-    """Go on with a run where its last checkpoint was written.
+    """Continue a run from its last checkpoint.
 
     On a CPU, with a budget in epochs, the result equals that of a run that was never interrupted,
-    bit by bit.
+    bit for bit.
 
     Parameters
     ----------
@@ -272,17 +275,17 @@ def resume_finetune(
     reporter, tensorboard : optional
         As for `chargen.finetune`.
     **budget
-        `minutes` or `epochs`: the new length of the whole run, what is done counted. A run that
-        had finished, or that `patience` had ended, can go on.
+        `minutes` or `epochs`: the new total length of the run, including the part that is done. A
+        run that had finished, or that `patience` had ended, can continue.
 
     Raises
     ------
     CheckpointError
-        Where there is no run to go on with.
+        If there is no run to continue.
     ConfigError
-        For a budget that cannot be.
+        For an invalid budget.
     CorpusError
-        Where the labelled texts cannot be read any more, or are others.
+        If the labelled texts cannot be read any more, or have changed.
     """
     one_process_only("chargen sentiment train")
     directory, reporter = Path(directory), reporter or Reporter()
@@ -305,7 +308,7 @@ def resume_finetune(
         if loop.best:  # a run that ends is calibrated, and one that goes on is so at its end
             loop.best["temperature"] = torch.ones(())
         step = loop.progress.step
-        reporter.note(f"going on from step {step}")
+        reporter.note(f"continuing from step {step}")
         with followed(loop.log, tensorboard, directory.name, step + 1):
             return learn_network(setup, loop)
 
@@ -331,7 +334,7 @@ def _as_it_was(
         precision = document["precision"]
     if data is None and not saved:
         raise CorpusError(
-            f"the labelled texts of {directory} came from Python and are not kept: go on with "
+            f"the labelled texts of {directory} came from Python and were not saved: continue with "
             "chargen.resume_finetune(directory, data=...)"
         )
     data = saved[0] if data is None else data
@@ -339,8 +342,8 @@ def _as_it_was(
     if texts.digest != document.get("digest"):
         name = f" ({data})" if isinstance(data, str | Path) else ""
         raise CorpusError(
-            f"the labelled texts of {directory}{name} have changed since: "
-            "a run can only go on with the same texts"
+            f"the labelled texts of {directory}{name} have changed: a run can only continue "
+            "with the same texts"
         )
     network, vocabularies = storage.unpack_network(stored)
     setup = Setup(

@@ -1,8 +1,8 @@
-"""How a classifier learns: who learns, who votes, what is kept.
+"""From texts, labels and encoders to a classifier on disk: training and choice of the members.
 
-Where the encoder is frozen, all members are regressions on features that are computed once, and
-cross-validation on the labels decides who votes. A network that is fine-tuned learns only once: the
-members are weighed on the validation texts.
+If the encoder is frozen, all members are regressions on features that are computed once, and
+cross-validation on the labels chooses the members. A network that is fine-tuned is trained once,
+and the members are weighted on the validation texts.
 """
 
 from __future__ import annotations
@@ -62,24 +62,25 @@ NETWORK = NetworkMember.name
 
 @dataclass(frozen=True)
 class FinetuneRun:
-    """What a fine-tuning run came to.
+    """The result of a fine-tuning run.
 
     Attributes
     ----------
     directory : Path or None
-        The checkpoint, if one was to be kept.
+        The checkpoint; None if `finetune` was called without `out`.
     classifier : Classifier
     labels_used : int
-        Labelled texts learnt from.
+        Number of labelled texts for training.
     steps : int
-        Of the optimizer; 0 for a probe.
+        Steps of the optimizer; 0 for a probe.
     seconds : float
-        In the training loop; for a probe, of reading the texts and fitting.
+        Time in the training loop; for a probe, time of reading the texts and fitting.
     valid : dict
-        "accuracy", "macro_f1", "log_loss" of `classifier` on the validation texts, or where a probe
-        has none, of cross-validation on those it learnt from; empty without either.
+        "accuracy", "macro_f1" and "log_loss" of `classifier` on the validation texts. For a probe
+        without validation texts they come from cross-validation on the training texts. Empty
+        without either.
     finished : bool
-        False where it was interrupted: `resume_finetune` goes on.
+        False if the run was interrupted; `resume_finetune` continues it.
     """
 
     directory: Path | None

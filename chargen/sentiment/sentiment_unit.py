@@ -107,7 +107,7 @@ def find_unit(
     truth = np.array([name == label for name in labels])
     if min(truth.sum(), (~truth).sum()) < 2:
         raise CorpusError(
-            f"a telling unit needs two texts or more with the label {label!r}, and two without"
+            f"finding a unit needs at least two texts with the label {label!r}, and two without"
         )
     units = features.shape[1] // 3
     choosing = _every_other(truth)

@@ -173,7 +173,7 @@ def subset(examples: Examples, count: int, seed: int) -> Examples:
     classes = examples.classes
     if count > len(examples):
         raise ConfigError(
-            f"--labels {count:,} is more than there are: {examples.source} has "
+            f"--labels {count:,} is too many: {examples.source} has "
             f"{len(examples):,} labelled texts to learn from"
         )
     if count < len(classes):

@@ -21,13 +21,13 @@ def refuse_to_overwrite(directory: Path, force: bool) -> None:
     """Let a run replace a checkpoint only where it was asked to; all else is a `ConfigError`."""
     if checkpoint.exists(directory) and not force:
         raise ConfigError(
-            f"{directory} exists: choose another --out, go on with --resume {directory}, "
+            f"{directory} exists: choose another --out, continue it with --resume {directory}, "
             "or replace it with --force"
         )
     if directory.is_file():
         raise ConfigError(f"{directory} is a file: --out is the folder of a checkpoint")
     if directory.exists() and not checkpoint.exists(directory) and any(directory.iterdir()):
-        raise ConfigError(f"{directory} exists and is no checkpoint: choose another --out")
+        raise ConfigError(f"{directory} exists and is not a checkpoint: choose another --out")
 
 
 def save_model(directory: Path, model: Checkpoint, origin: Checkpoint | None, force: bool) -> None:

@@ -50,7 +50,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     version = manifest.get("format_version")
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise CheckpointError(
-            f"{path} has format {brief(version)}, newer than this chargen reads "
+            f"{path} has format {brief(version)}, newer than this version of chargen can read "
             f"({FORMAT_VERSION}): update chargen"
         )
     if version != FORMAT_VERSION:
@@ -76,7 +76,7 @@ def listed_entries(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
             or len(name) > 200
         ):
             raise CheckpointError(
-                f"{path / MANIFEST}: {brief(name)} is no name of a checkpoint's file"
+                f"{path / MANIFEST}: {brief(name)} is not a valid name of a file in a checkpoint"
             )
     return files
 
@@ -130,12 +130,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"the field {brief(twice)} is there twice")
+        raise ValueError(f"the field {brief(twice)} occurs twice")
     return found
 
 
 def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")
 
 
 def _check_depth(value: Any, left: int) -> None:

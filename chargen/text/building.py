@@ -100,7 +100,7 @@ class Builder:
                 valid = self.valid[0].name
                 more, _ = _encode(file, vocabulary, texts, valid, notes)
                 if not more:
-                    raise CorpusError(f"{valid} is empty: there is nothing to validate on")
+                    raise CorpusError(f"{valid} is empty: it cannot be used for validation")
             sync_file(file)
         ids: npt.NDArray[Any] = np.memmap(path, dtype=vocabulary.dtype, mode="r")
         if self.valid:

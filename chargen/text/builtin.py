@@ -28,7 +28,7 @@ def resolve_builtin(name: str) -> list[Source]:
     root = Path(sysconfig.get_paths()["stdlib"])
     paths = sorted(path.relative_to(root).as_posix() for path in _python_files(root))
     if not paths:
-        raise CorpusError("python-stdlib: this Python comes without the source of its library")
+        raise CorpusError("python-stdlib: this Python does not include the source of its library")
     found = (from_path(root / path, f"{name}/{path}") for path in paths)
     return [replace(source, form="python") for source in found]
 
@@ -48,7 +48,7 @@ def topics() -> list[str]:
     try:
         from pydoc_data.topics import topics as found
     except ImportError as error:
-        raise CorpusError("python-docs: this Python comes without pydoc_data.topics") from error
+        raise CorpusError("python-docs: this Python does not include pydoc_data.topics") from error
     # Some versions keep markup that breaks lines with carriage returns.
     return [newlines(found[name]) for name in sorted(found)]
 

@@ -56,25 +56,26 @@ class TableConfig(Options):
 
     text_column: tuple[str, ...] = option(
         (),
-        "Column that holds the text (default: found by its usual names); several are joined by "
-        "newlines.",
+        "Column of the text (default: found by its usual names); if given several times, the "
+        "columns are joined by newlines.",
         metavar="NAME",
     )
     delimiter: str | None = option(
         None,
-        "What separates the fields of a table: one character, or 'tab' (default: found of , ; | "
-        "and tab).",
+        "Character that separates the fields of a table, or 'tab' (default: whichever of , ; | "
+        "and tab fits).",
         metavar="CHARACTER",
     )
     header: bool = option(
-        True, "Whether the first row of a table names its columns; without it they are 1, 2, 3."
+        True,
+        "Whether the first row of a table names its columns; otherwise they are called 1, 2, 3.",
     )
     encoding: str = option(
         "utf-8", "Encoding of the files; 'auto' guesses it (needs chargen[detect])."
     )
     errors: str = option(
         "strict",
-        "Stop at bytes that cannot be decoded, or read them as U+FFFD.",
+        "Stop at bytes that cannot be decoded, or replace them with U+FFFD.",
         choices=("strict", "replace"),
     )
 
@@ -95,15 +96,17 @@ class TableConfig(Options):
 
 @dataclass(frozen=True)
 class CorpusConfig(TableConfig):
-    """Options of a corpus."""
+    """How a corpus is read, split and encoded."""
 
     advice: ClassVar[str] = " (or read the file as plain text from standard input: - < file)"
 
     level: str = option(
-        "char", "Read Unicode characters, or UTF-8 bytes (no unknowns).", choices=("char", "byte")
+        "char",
+        "Read Unicode characters, or UTF-8 bytes (then no symbol is unknown).",
+        choices=("char", "byte"),
     )
     min_count: int = option(
-        1, "Characters seen less often than this in the corpus are read as unknown.", low=1
+        1, "Characters that occur less often in the corpus are read as unknown.", low=1
     )
     valid: str | None = option(
         None, "Validate on this file or folder instead of the end of the corpus.", metavar="CORPUS"
@@ -136,14 +139,14 @@ class CorpusConfig(TableConfig):
     )
     clean: str | None = option(
         None,
-        "Turn HTML tags and entities into text: of each table row, else line by line (a tag that "
-        "spans lines stays as it is).",
+        "Turn HTML tags and entities into text. Files that are not tables are cleaned line by "
+        "line, so a tag that spans lines is not changed.",
         choices=("html",),
     )
     max_bytes: int | None = option(
         None,
-        "Most bytes of text to take from a source, unpacked (default: as many as it has, unless a "
-        "small compressed file unpacks to more than text does).",
+        "Largest size of a source in bytes, after unpacking (default: no limit, but a compressed "
+        "file that unpacks to more than text usually does is refused).",
         low=1,
     )
 

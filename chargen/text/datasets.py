@@ -189,7 +189,7 @@ def parse(argument: str, sha256: str | None = None) -> Reference | None:
     name, _, part = argument.partition(":")
     if name == GUTENBERG and part:
         if not re.fullmatch("[1-9][0-9]{0,6}", part):
-            raise CorpusError(f"{argument}: a book of Project Gutenberg is named by its number")
+            raise CorpusError(f"{argument}: name a book of Project Gutenberg by its number")
         return Reference(_with_hash(_book(part), sha256), f"{GUTENBERG}-{part}")
     if name not in CATALOGUE:
         return None
@@ -235,7 +235,7 @@ def _with_hash(dataset: Dataset, sha256: str | None) -> Dataset:
     if not re.fullmatch("[0-9a-fA-F]{64}", sha256):
         raise CorpusError(f"--sha256 must be 64 hexadecimal digits, got {sha256!r}")
     if len(dataset.files) != 1 or dataset.files[0].known_hash:
-        raise CorpusError(f"--sha256 is for addresses: what {dataset.name} must be is known")
+        raise CorpusError(f"--sha256 is for addresses only: the hash of {dataset.name} is known")
     return replace(
         dataset, files=(replace(dataset.files[0], known_hash=f"sha256:{sha256.lower()}"),)
     )

@@ -167,7 +167,9 @@ def _copy(url: str, output: Path) -> None:
 
     parts = urlsplit(url)
     if parts.netloc not in ("", "localhost"):
-        raise CorpusError(f"{shown(url)} names another machine: a file address has three slashes")
+        raise CorpusError(
+            f"{shown(url)} names another machine: write a file address with three slashes"
+        )
     path = Path(url2pathname(parts.path))
     try:
         shutil.copyfile(path, output)

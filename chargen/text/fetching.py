@@ -67,7 +67,7 @@ def labelled_path(argument: str) -> str:
         return argument
     part = reference.part or reference.dataset.labelled
     if part is None:
-        raise CorpusError(f"{argument} has no labels: a language model can read it")
+        raise CorpusError(f"{argument} has no labels: it can only train a language model")
     return str(fetch(reference).path(part))
 
 
@@ -194,8 +194,8 @@ def _download(
         found = pooch.retrieve(file.url, file.known_hash, name, work, downloader=fetcher)
     except ValueError as error:  # pooch's word for a hash that differs
         raise CorpusError(
-            f"{shown(file.url)} is not what it should be: its hash is not {file.known_hash};"
-            " nothing of it was kept"
+            f"{shown(file.url)} is not the expected file: its hash is not {file.known_hash}; it "
+            "was not kept"
         ) from error
     return Path(found), pooch.file_hash(found)
 

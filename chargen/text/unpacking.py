@@ -50,7 +50,7 @@ def unpack(dataset: Dataset, fetched: list[Path], folder: Path) -> None:
         else:
             shutil.move(fetched[0], folder / dataset.parts["all"])
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, UnicodeError) as error:
-        raise CorpusError(f"{dataset.name}: what was fetched is damaged: {error}") from error
+        raise CorpusError(f"{dataset.name}: the downloaded file is damaged: {error}") from error
 
 
 def _splits(dataset: Dataset, path: Path, folder: Path) -> None:
@@ -120,8 +120,8 @@ def _gutenberg(dataset: Dataset, path: Path, target: Path) -> None:
     end = re.search(mark.format("END"), text, re.M)
     if start is None or end is None or end.start() <= start.end():
         raise CorpusError(
-            f"{dataset.name}: what was fetched has not the marks of a book of Project Gutenberg; "
-            "fetch its text by address instead"
+            f"{dataset.name}: the downloaded file is not a book of Project Gutenberg; fetch its "
+            "text by address instead"
         )
     target.write_text(text[start.end() : end.start()].strip() + "\n", "utf-8", newline="\n")
 
@@ -186,5 +186,5 @@ def _blocks(source: IO[bytes], name: str, limit: int) -> Iterator[bytes]:
     while block := source.read(BLOCK):
         done += len(block)
         if done > limit:
-            raise CorpusError(f"{name}: the archive unpacks to more than a text is likely to")
+            raise CorpusError(f"{name}: the archive unpacks to more than a text usually does")
         yield block

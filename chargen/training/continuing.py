@@ -92,7 +92,7 @@ class Start:
             value, known = getattr(asked, field.name), getattr(own, field.name)
             if field.name not in _RATES and value not in (field.default, known):
                 raise ConfigError(
-                    f"{flag(field)} is that of the model, {known}: leave it out with --from"
+                    f"{flag(field)} is fixed by the model ({known}): leave it out with --from"
                 )
         return replace(own, **{name: getattr(asked, name) for name in _RATES})
 
@@ -214,12 +214,12 @@ def corpus_continued(
     else:
         known = cached_corpus(saved["key"])
         if known is None:
-            raise CorpusError(f"the text of {where} is not there any more")
+            raise CorpusError(f"the text of {where} is no longer available")
         found = known
     if found.key != saved["key"]:
         raise CorpusError(
-            f"the corpus of {where} ({', '.join(names)}) has changed since: "
-            "a run can only go on with the same text"
+            f"the corpus of {where} ({', '.join(names)}) has changed: a run can only continue "
+            "with the same text"
         )
     return mixed(found, config, saved.get("replay"), saved.get("replay_share", 0.1), reverse)
 

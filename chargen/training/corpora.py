@@ -43,7 +43,7 @@ def corpus_resumed(
     gone += [name for name in (*names, config.valid) if name is not None and not is_there(name)]
     if gone and (text := cached_corpus(saved["key"])):
         shown = ", ".join("standard input" if name == "-" else name for name in gone)
-        reporter.note(f"{shown} cannot be read again: going on with its encoding in the cache")
+        reporter.note(f"{shown} cannot be read again: its encoding in the cache is used")
         return text
     if not gone and saved["key"] != current_key(
         names, config, reverse=reverse, progress=reporter.stage

@@ -1,4 +1,4 @@
-"""What a long-running job tells: the library calls these methods, the command line shows them."""
+"""Log and progress of a run: the library calls these methods, the command line shows them."""
 
 from __future__ import annotations
 
@@ -98,19 +98,19 @@ def followed(log: Log, folder: str | Path | None, name: str, first_step: int = 0
 
 
 class Reporter:
-    """Hears what happens and says nothing; subclasses show it."""
+    """Receives the progress of a run and shows nothing; subclasses show it."""
 
     def note(self, text: str) -> None:
-        """Something the user should know, a sentence."""
+        """Receive a sentence for the user."""
 
     def stage(self, name: str, done: int, total: int) -> None:
-        """Preparation, such as encoding: `done` of `total` bytes."""
+        """Receive the progress of a preparation such as encoding: `done` of `total` bytes."""
 
     def step(self, progress: float, metrics: Mapping[str, Any]) -> None:
-        """A training step ended; `progress` is the used share of the budget, 0 to 1."""
+        """Receive the end of a step; `progress` is the used share of the budget, 0 to 1."""
 
     def evaluated(self, metrics: Mapping[str, Any], sample: str | None) -> None:
-        """The validation text was read; `sample` is text drawn just then."""
+        """Receive the result of an evaluation; `sample` is text that was drawn after it."""
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """Receive the end of the run: no other call follows."""

@@ -1,4 +1,4 @@
-"""How a training run goes on: `chargen.resume`, the run that a checkpoint holds, another budget."""
+"""Continue a training run from its checkpoint, with another budget if given: `chargen.resume`."""
 
 from __future__ import annotations
 
@@ -40,46 +40,48 @@ def resume(
     tensorboard: str | Path | None = None,
     **budget: float | None,
 ) -> Run:
-    """Go on with a run where its last checkpoint was written, or cool down a copy of it.
+    """Continue a run from its last checkpoint, or cool down a copy of it.
 
     On a CPU, with a budget in steps or epochs, the result equals that of a run that was never
-    interrupted, bit by bit.
+    interrupted, bit for bit.
 
-    A corpus that was edited meanwhile is refused, whatever the cache still has of it. Where the
-    text is no longer there to compare (removed, or read from a pipe), its encoding in the cache is
-    used, which is said.
+    A corpus that has changed is refused, even if its old encoding is in the cache. If the text is
+    no longer available (removed, or read from a pipe), its encoding in the cache is used, and a
+    note says so.
 
     Parameters
     ----------
     directory : path
     cool_down : float, optional
-        Minutes in which the learning rate falls from where it is to zero, in a copy of the run at
-        `out`. The run itself stays as it is, and may be going on meanwhile.
+        Minutes in which the learning rate falls from its present value to zero, in a copy of the
+        run at `out`. The run itself is not changed, and may be training at the same time.
     out : path, optional
-        Where the copy goes.
+        The directory of the copy.
     reporter : Reporter, optional
     tensorboard : path, optional
         As for `train`.
     **budget
-        One of `minutes`, `epochs` and `steps`: the new length of the whole run, what is done
-        counted. The learning rate follows the schedule of that length from here on, so a run that
-        had finished, or that `patience` had ended, can go on.
+        One of `minutes`, `epochs` and `steps`: the new total length of the run, including the part
+        that is done. From here on the learning rate follows the schedule of that length, so a run
+        that had finished, or that `patience` had ended, can continue.
 
     Raises
     ------
     CheckpointError
-        Where there is no run to go on with.
+        If there is no run to continue.
     ConfigError
-        For a budget that cannot be.
+        For an invalid budget.
     CorpusError
-        Where the corpus cannot be read any more, or is another than the one that was trained on.
+        If the corpus cannot be read any more, or has changed.
     """
     directory = Path(directory)
     lengthened = any(value is not None for value in budget.values())
     if (cool_down is None) != (out is None):
-        raise ConfigError("--cool-down makes a copy: give --cool-down MINUTES and --out together")
+        raise ConfigError(
+            "--cool-down needs a folder for the copy: give --cool-down MINUTES and --out together"
+        )
     if cool_down is not None and lengthened:
-        raise ConfigError("--cool-down is the budget of the copy: leave the other budget out")
+        raise ConfigError("--cool-down is the budget of the copy: leave other budgets out")
     target = directory if out is None else Path(out)
     with joined() as ranks, ExitStack() as stack:
         reporter = reporter if reporter and ranks.is_main else Reporter()
@@ -128,7 +130,7 @@ def _as_it_was(
 
 def _announce(saved: SavedRun, loop: Loop[LanguageModelling], reporter: Reporter) -> None:
     """Say from where the run goes on, and what is not as it was."""
-    reporter.note(f"going on from step {loop.progress.step}")
+    reporter.note(f"continuing from step {loop.progress.step}")
     before, now = saved.state.get("ranks", 1), loop.task.ranks.size
     if before != now:
         reporter.note(
@@ -171,7 +173,7 @@ def cooling(loop: Loop[LanguageModelling], minutes: float) -> TrainConfig:
         raise ConfigError(f"--cool-down must be minutes above 0, got {minutes}")
     factor = _rate_factor(loop)
     if not factor > 0:
-        raise ConfigError("--cool-down: the learning rate of this run has come to zero already")
+        raise ConfigError("--cool-down: the learning rate of this run is already zero")
     done = loop.progress.seconds / 60
     config: TrainConfig = loop.task.config
     return replace(
@@ -190,7 +192,7 @@ def cooling(loop: Loop[LanguageModelling], minutes: float) -> TrainConfig:
 
 @dataclass(frozen=True)
 class SavedRun:
-    """A run that can go on."""
+    """A run that can be continued."""
 
     directory: Path
     stored: checkpoint.Checkpoint
@@ -256,7 +258,7 @@ def saved_run(stored: checkpoint.Checkpoint) -> SavedRun:
     directory = stored.path
     settings = stored.document("config").get("train")
     if "training/state" not in stored.documents:
-        raise CheckpointError(f"{directory} holds no training state: it cannot be resumed")
+        raise CheckpointError(f"{directory} has no training state: it cannot be resumed")
     with storage.fitting(directory):
         _check(stored.document("config"), stored.document("training/state"))
     if isinstance(settings, dict):  # runs of earlier versions, which knew less

@@ -1,4 +1,4 @@
-"""How a training run begins, from corpus to checkpoint: `chargen.train`."""
+"""Start a training run, from corpus to checkpoint: `chargen.train`."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def train(
     tensorboard: str | Path | None = None,
     **options: Unpack[TrainOptions],
 ) -> Run:
-    """Train a language model on text and leave a checkpoint.
+    """Train a language model on text and write a checkpoint.
 
     Parameters
     ----------
@@ -70,24 +70,26 @@ def train(
     out : path, optional
         The checkpoint's directory; ``checkpoints/<corpus name>`` by default.
     texts : iterable of str, optional
-        In the place of `corpus`. Several are kept apart as the rows of a table are, unless
-        `documents` says otherwise; a single one is read as a file of it. Such a run can be resumed
-        as long as its encoding is in the cache.
+        Texts instead of `corpus`. Several texts are kept apart like the rows of a table unless
+        `documents` says otherwise; a single text is read like a file. Such a run can be resumed
+        while its encoding is in the cache.
     config, model, reading : TrainConfig, ModelConfig, CorpusConfig, optional
-        How to train, what, and how the text is read; `options` go before their fields.
+        Settings of training, sizes of the model, and how the text is read; `options` take
+        precedence over their fields.
     start_from : path, optional
-        A language model whose weights the run begins with: its sizes stay, its vocabulary grows by
-        the characters of the text, the rate is a third, and without a budget the passes are few.
+        A language model whose weights the run starts from. Its sizes are kept and new characters
+        are added to its vocabulary. The learning rate is a third of the usual one, and without a
+        budget there are few passes. Not with several processes.
     replay : name or path, optional
-        With `start_from`: a corpus of old text, pieces of which are mixed in.
+        With `start_from`: a corpus of old text, of which pieces are mixed in.
     replay_share : float
-        Of old text in all that is read.
+        Share of old text in all text that is read.
     force : bool
-        Replace what stands at `out`.
+        Replace an existing checkpoint at `out`.
     reporter : Reporter, optional
-        Hears of the progress; silent by default.
+        Receives progress and messages; by default nothing is shown.
     tensorboard : path, optional
-        A folder in which the run writes event files of TensorBoard, in one of its own.
+        Folder for event files of TensorBoard; the run makes a folder of its own in it.
     **options
         Fields of `TrainConfig`, `ModelConfig` and `CorpusConfig`.
 
@@ -100,7 +102,7 @@ def train(
     >>> run = chargen.train("mybook.txt", "checkpoints/mybook", minutes=5)  # doctest: +SKIP
     """
     if replay is not None and start_from is None:
-        raise ConfigError("--replay is old text for a model that goes on: give --from DIR too")
+        raise ConfigError("--replay needs --from: give --from DIR too")
     arguments, texts = _named(corpus, texts)
     if texts is not None and len(texts) > 1 and getattr(reading, "documents", None) is None:
         options.setdefault("documents", "rows")

@@ -1,4 +1,4 @@
-"""What a training run is made of: text, loop and the checkpoint that it writes."""
+"""The parts of a training run: text, loop and checkpoint."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SAMPLE_CHARACTERS = 200
 
 @dataclass(frozen=True)
 class Run:
-    """What a training run came to.
+    """The result of a training run.
 
     Attributes
     ----------
@@ -40,15 +40,15 @@ class Run:
         The checkpoint.
     steps : int
     seconds : float
-        In the training loop.
+        Time in the training loop.
     valid_nats, valid_bits : float or None
-        Of the best weights, per character; None without validation text.
+        Validation loss of the best weights, per character; None without validation text.
     uniform_bits : float
-        What a guess of all symbols alike would come to, per character.
+        Bits per character if all symbols were equally likely.
     finished : bool
-        False where it was interrupted: `resume` goes on.
+        False if the run was interrupted; `resume` continues it.
     sample : str
-        Text drawn from the best weights.
+        Text that the best weights wrote.
     """
 
     directory: Path
@@ -62,16 +62,16 @@ class Run:
 
     @property
     def worse_than_uniform(self) -> bool:
-        """Whether the model is worse than a guess of all symbols alike.
+        """Whether the model is worse than a model for which all symbols are equally likely.
 
-        One that has hardly begun is as good as that guess, a little more or less.
+        An untrained model is about as good as that one.
         """
         return self.valid_bits is not None and self.valid_bits > self.uniform_bits + 0.1
 
 
 @dataclass
 class Session:
-    """What a run is made of besides its sizes."""
+    """The parts of a run that do not depend on its sizes."""
 
     directory: Path  # where the checkpoint goes
     text: Corpus
@@ -102,9 +102,9 @@ class Session:
         return Loop(task, self._save, self.reporter, self.log)
 
     def run(self, loop: Loop[LanguageModelling]) -> Run:
-        """Train, and tell what came of it.
+        """Train, and return the result.
 
-        Raises `TrainingError` where the loss stays without a number, or a rank stops answering.
+        Raises `TrainingError` if the loss stays not finite, or a rank stops answering.
         """
         try:
             with stopping_softly(loop), self.ranks.watching(lambda: self._kept(loop)):
@@ -127,7 +127,7 @@ class Session:
         )
 
     def outcome(self, loop: Loop[LanguageModelling]) -> Run:
-        """What the run came to; rank 0 draws the sample."""
+        """The result of the run; rank 0 draws the sample."""
         return self.ranks.shared(lambda: self._outcome(loop))
 
     def _outcome(self, loop: Loop[LanguageModelling]) -> Run:

@@ -94,7 +94,7 @@ class JobRunner:
         name = name.strip()
         if not _NAME.fullmatch(name) or name.endswith("."):
             raise ConfigError(
-                "the name of a model is made of letters, digits, spaces and . _ - (at most 80)"
+                "the name of a model may contain letters, digits, spaces and . _ - (at most 80)"
             )
         if not text.strip():
             raise ConfigError("there is no text: paste one, or choose files")
@@ -105,7 +105,7 @@ class JobRunner:
                 )
             out, kept = self.folder / name, self.folder / f"{name}.txt"
             if exists(out) or out.exists() or kept.exists():
-                raise ConfigError(f"there is something called {name} already: choose another name")
+                raise ConfigError(f"the name {name} is already used: choose another name")
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:

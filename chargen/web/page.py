@@ -217,10 +217,10 @@ def _train(runner: JobRunner, models: Models, tabs: gr.Tabs, writer: gr.Dropdown
     ) -> str:
         try:
             if files and text.strip():
-                raise ConfigError("there are a pasted text and files: which of them? Remove one")
+                raise ConfigError("there is a pasted text and there are files: remove one of them")
             options: dict[str, Any] = {"documents": "lines"} if lines else {}
             if not minutes or not 0 < minutes <= 24 * 60:
-                raise ConfigError("the minutes must be above 0, and a day at most")
+                raise ConfigError("the minutes must be above 0 and at most a day")
             runner.start(name, _read(files) if files else text, minutes=minutes, **options)
         except TOLD as error:
             return views.problem(error)

@@ -55,7 +55,7 @@ def test_through_pipes(chargen_process: Command, trained: Path, tmp_path: Path) 
         (("compress", "{file}", "--streams", "0"), "--streams"),
         (("compress", "{file}", "--output", "{folder}"), "is a folder: name a file"),
         (("decompress", "{file}"), "does not end in .chargen: give --output"),
-        (("decompress", "{file}", "--output", "{folder}/b"), "is no file of chargen compress"),
+        (("decompress", "{file}", "--output", "{folder}/b"), "is not a file of chargen compress"),
     ],
 )
 def test_refusals(

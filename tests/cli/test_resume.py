@@ -123,7 +123,7 @@ def test_a_finished_run_goes_on_with_a_longer_budget(
     assert chargen("train", corpus, "--out", out, "--steps", 10, *SMALL).code == 0
     result = chargen("train", "--resume", out, "--steps", 20, "--json")
     assert result.code == 0
-    assert "going on from step 10" in result.err
+    assert "continuing from step 10" in result.err
     assert json.loads(result.out)["steps"] == 20
     config = json.loads((out / "config.json").read_text())
     assert config["train"]["steps"] == 20
@@ -199,7 +199,7 @@ def test_a_copy_cools_down_and_the_run_stays(
 
     again = chargen("train", "--resume", copy, "--cool-down", 1, "--out", tmp_path / "third")
     assert again.code == 2
-    assert "come to zero already" in again.err
+    assert "is already zero" in again.err
     assert not (tmp_path / "third").exists()
 
 
@@ -209,7 +209,7 @@ def test_a_copy_cools_down_and_the_run_stays(
         (["--cool-down", 1], "--out"),
         (["--cool-down", 0, "--out", "copy"], "above 0"),
         (["--cool-down", "nan", "--out", "copy"], "above 0"),
-        (["--cool-down", 1, "--out", "copy", "--steps", 9], "leave the other budget out"),
+        (["--cool-down", 1, "--out", "copy", "--steps", 9], "leave other budgets out"),
         (["--out", "copy"], "leave --out out"),
     ],
 )

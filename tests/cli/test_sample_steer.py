@@ -90,10 +90,10 @@ def test_labelled_texts_may_be_any_table(chargen: Command, lm: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--text-column", "x"], "--text-column is for labelled texts: .* --steer-data"),
-        (["--steer", "good", "--no-header"], "--no-header is for labelled texts"),
-        (["--strength", "2"], "--strength belongs to --steer"),
-        (["--steer-data", "x.csv"], "--steer-data belongs to --steer"),
+        (["--text-column", "x"], "--text-column needs labelled texts: .* --steer-data"),
+        (["--steer", "good", "--no-header"], "--no-header needs labelled texts"),
+        (["--strength", "2"], "--strength needs --steer"),
+        (["--steer-data", "x.csv"], "--steer-data needs --steer"),
         (["--steer", "good", "--steer-data", "a", "--steer-with", "b"], "give one of them"),
         (["--steer", "nice", "--steer-data", "DATA"], "'bad', 'good'"),
         (["--steer", "good", "--strength", "nan", "--steer-data", "DATA"], "--strength"),

@@ -94,7 +94,7 @@ class TestTextsThatLookLikeSomethingElse:
     def test_an_option(self, chargen: Command, mood: Path, text: str) -> None:
         result = chargen(*PREDICT, mood, "good", text)
         assert result.code == 2
-        assert f"goes behind --: chargen sentiment predict DIR -- {text!r}" in result.err
+        assert f"begins with -: chargen sentiment predict DIR -- {text!r}" in result.err
         result = chargen(*PREDICT, mood, "--", "good", text)
         assert result.code == 0
         assert result.out.splitlines()[1].endswith(text)
@@ -102,7 +102,7 @@ class TestTextsThatLookLikeSomethingElse:
     def test_an_option_that_is_misspelt(self, chargen: Command, mood: Path) -> None:
         result = chargen(*PREDICT, mood, "good", "--jsn")
         assert result.code == 2
-        assert "goes behind" not in result.err
+        assert "begins with -" not in result.err
 
     def test_long_texts_are_no_names(self, chargen: Command, mood: Path) -> None:
         assert chargen(*PREDICT, mood, "long/" * 2000).code == 0
@@ -250,7 +250,7 @@ class TestTables:
     @pytest.mark.parametrize(
         ("arguments", "code", "words"),
         [
-            (["text", "--input", "IN"], 2, "not from both"),
+            (["text", "--input", "IN"], 2, "texts and --input exclude each other"),
             (["--output", "x.csv"], 2, "--output is for the table of --input"),
             (["--text-column", "a"], 2, "--text-column is for the table of --input"),
             (["--input", "IN", "--json", "--output", "x.csv"], 2, "--json prints to stdout"),
@@ -262,7 +262,7 @@ class TestTables:
             (["--input", "nowhere.csv"], 1, "nowhere.csv does not exist"),
             (["--input", "IN", "--encoding", "x"], 2, "--encoding must"),
             (["a", "--device", "x"], 2, "--device"),
-            (["good", "IN"], 2, "is a file, and texts are given here: read it with --input"),
+            (["good", "IN"], 2, "is a file, not a text: read it with --input"),
             (["--delimiter", ";"], 2, "--delimiter is for the table of --input"),
             (["--no-header"], 2, "--no-header is for the table of --input"),
             (["--input", "IN", "--no-header"], 1, "its columns are '1', '2'"),

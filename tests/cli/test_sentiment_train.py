@@ -154,18 +154,21 @@ def test_progress_in_a_log(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((), "DATA is missing, or --resume DIR"),
-        (("DATA",), "--encoder DIR is missing"),
-        (("DATA", "--encoder", "LM"), "--out DIR is missing"),
-        (("DATA", "--encoder", "LM", "--out", "o", "--minutes", 1, "--epochs", 1), "both budgets"),
+        ((), "DATA is missing: give labelled texts, or --resume DIR"),
+        (("DATA",), "--encoder is missing"),
+        (("DATA", "--encoder", "LM"), "--out is missing"),
+        (
+            ("DATA", "--encoder", "LM", "--out", "o", "--minutes", 1, "--epochs", 1),
+            "exclude each other",
+        ),
         (("DATA", "--encoder", "LM", "--out", "o", "--batch-size", 1), "--batch-size must be at"),
         (("DATA", "--encoder", "LM", "--out", "o", "--labels", 99), "--labels 99 is more than"),
         (("DATA", "--encoder", "LM", "--out", "o", "--method", "magic"), "--method"),
         (("DATA", "--encoder", "LM", "--out", "o", "--wings", 2), "--wings"),
-        (("DATA", "--encoder", "LM", "--out", "LM", "--force"), "is the encoder itself"),
+        (("DATA", "--encoder", "LM", "--out", "LM", "--force"), "is the folder of the encoder"),
         (("DATA", "--encoder", "LM", "--out", "DATA"), "is a file"),
         (("DATA", *(("--encoder", "LM") * 3), "--out", "o"), "--encoder takes one"),
-        (("-", "--encoder", "LM", "--out", "o"), "from a file or a folder, not from -"),
+        (("-", "--encoder", "LM", "--out", "o"), "a file or a folder, not -"),
     ],
 )
 def test_wrong_commands(
@@ -324,7 +327,7 @@ def test_ctrl_c_saves_and_resume_ends_where_it_would_have(
     assert "Traceback" not in done.stderr
     resumed = chargen("sentiment", "train", "--resume", out, "--json")
     assert resumed.code == 0
-    assert "going on from step 7" in resumed.err
+    assert "continuing from step 7" in resumed.err
     found, wanted = json.loads(resumed.out), json.loads(whole.out)
     for figures in (found, wanted):
         del figures["seconds"], figures["directory"]

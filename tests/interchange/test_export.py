@@ -130,7 +130,7 @@ def test_nothing_of_the_users_is_replaced(tmp_path: Path) -> None:
     mine.mkdir()
     (mine / "notes.txt").write_text("mine")
     for force in (False, True):
-        with pytest.raises(ConfigError, match="is no export"):
+        with pytest.raises(ConfigError, match="is not an export"):
             export_onnx(lm, mine, force=force)
     export_onnx(lm, tmp_path / "out")
     before = (tmp_path / "out" / "step.onnx").read_bytes()

@@ -105,7 +105,7 @@ def test_a_card_of_ones_own_stays(server: Hub, fox: Path, tmp_path: Path) -> Non
 def test_a_header_that_is_no_yaml(server: Hub, fox: Path, tmp_path: Path, header: str) -> None:
     mine = Path(shutil.copytree(fox, tmp_path / "mine"))
     (mine / "README.md").write_text(f"---\n{header}\n---\n# Mine\n")
-    with pytest.raises(ConfigError, match="README.md: its header between --- and --- is no YAML"):
+    with pytest.raises(ConfigError, match="README.md: its header between --- and --- is not YAML"):
         hub.push(mine, "anna/mine")
     assert server.asked == []
 
@@ -183,10 +183,10 @@ def _another_kind(files: dict[str, bytes], _: Hub) -> None:
         (_tamper_weights, "SHA-256"),
         (_lie_about_size, "does not have the size"),
         (_leave_out, "vocabulary.json is missing"),
-        (_escape, "no name of a checkpoint's file"),
-        (_no_manifest, "holds no checkpoint"),
-        (_pickle, "no name of a checkpoint's file"),
-        (_another_kind, "nothing that this chargen knows"),
+        (_escape, "not a valid name of a file in a checkpoint"),
+        (_no_manifest, "has no checkpoint"),
+        (_pickle, "not a valid name of a file in a checkpoint"),
+        (_another_kind, "not known to this version of chargen"),
     ],
 )
 def test_what_is_not_as_it_says_is_refused_and_leaves_nothing(
@@ -209,7 +209,7 @@ def test_the_hubs_refusals_are_sentences(
     with pytest.raises(CheckpointError, match="there is no repository anna/nothing"):
         hub.pull("anna/nothing")
     for name in ("fox", "a/b/c", "anna/..", "anna/fo x"):
-        with pytest.raises(ConfigError, match="names no repository"):
+        with pytest.raises(ConfigError, match="is not the name of a repository"):
             hub.pull(name)
     monkeypatch.setenv("HF_TOKEN", "hf_another")
     with pytest.raises(CheckpointError, match="log in"):

@@ -207,5 +207,5 @@ def test_the_title_is_text(browser: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("level", ["char", "byte"])
 def test_a_model_that_reads_from_the_end_is_refused(level: str) -> None:
-    with pytest.raises(ConfigError, match="reads from the end of a text: export it as"):
+    with pytest.raises(ConfigError, match="reads from the end of a text: export it with"):
         model_page(a_model(level, direction="backward"), "model")

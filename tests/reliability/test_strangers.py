@@ -176,7 +176,7 @@ def test_fields_are_named_in_a_short_sentence(kind: str, fuzz: ModuleType, tmp_p
 
 JSON: dict[str, tuple[bytes, str]] = {
     "deep": (b'{"model": ' + b"[" * 300 + b"]" * 300 + b"}", "nested"),
-    "a field twice": (b'{"a": 1, "b": 2, "a": 3}', "'a' is there twice"),
+    "a field twice": (b'{"a": 1, "b": 2, "a": 3}', "'a' occurs twice"),
     "many lists": (b"[" + b"[]," * 200_000 + b"0]", "larger"),
     "many numbers": (b"[" + b"1.5," * 3_000_000 + b"0]", "larger"),
 }

@@ -110,7 +110,7 @@ def test_names_of_systems() -> None:
     [
         ({"models": "tfdif"}, "--models .*'tfdif'; did you mean tfidf"),
         ({"models": "probe"}, "--models probe .* give --encoder DIR"),
-        ({"minutes": 1.0}, "--minutes helps only ours: give --encoder DIR"),
+        ({"minutes": 1.0}, "--minutes needs --encoder: give --encoder DIR"),
         ({"epochs": 1, "minutes": 1.0}, "--minutes and --epochs"),
         ({"epochs": 0}, "--epochs"),
         ({"labels": 1}, "--labels"),

@@ -196,7 +196,7 @@ class TestBadRows:
     def test_what_is_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(CorpusError, match="does not exist"):
             read_examples(str(tmp_path / "none.csv"), PLAIN)
-        with pytest.raises(ConfigError, match="not from -"):
+        with pytest.raises(ConfigError, match="a file or a folder, not -"):
             read_examples("-", PLAIN)
         with pytest.raises(CorpusError):
             read_examples("a\0b", PLAIN)
@@ -312,7 +312,7 @@ class TestTexts:
     def test_nothing(self, tmp_path: Path) -> None:
         with pytest.raises(CorpusError, match="holds no text"):
             read_texts(made(tmp_path, "t.txt", "\n \n"), PLAIN)
-        with pytest.raises(ConfigError, match="not from -"):
+        with pytest.raises(ConfigError, match="a file or a folder, not -"):
             read_texts("-", PLAIN)
 
 

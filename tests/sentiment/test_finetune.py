@@ -403,7 +403,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
     torch.manual_seed(99)
     recorder = Recorder()
     run = resume_finetune(part.directory, reporter=recorder)
-    assert any(f"going on from step {step}" in note for note in recorder.notes)
+    assert any(f"continuing from step {step}" in note for note in recorder.notes)
     assert run.finished
     assert run.steps == whole.steps
     assert run.valid == whole.valid
@@ -567,7 +567,7 @@ def test_nothing_is_overwritten_unasked(start: Start, tmp_path: Path, tiny_lm: P
 def test_the_encoder_is_never_overwritten(start: Start, tmp_path: Path) -> None:
     encoder = save_lm(tmp_path / "lm")
     before = (encoder / "model.safetensors").read_bytes()
-    with pytest.raises(ConfigError, match="--out .*lm is the encoder itself"):
+    with pytest.raises(ConfigError, match="--out .*lm is the folder of the encoder"):
         start(encoder=encoder, out=tmp_path / "." / "lm", force=True)
     start(encoder=encoder)
     assert (encoder / "model.safetensors").read_bytes() == before

@@ -167,7 +167,7 @@ class TestSplit:
         assert found.characters == len(TEXT) + 14
         assert "2 of the 14 characters" in found.notes[0]
         (tmp_path / "nl.jsonl").write_text("\n")
-        with pytest.raises(CorpusError, match="nothing to validate on"):
+        with pytest.raises(CorpusError, match="cannot be used for validation"):
             load(book, valid=str(tmp_path / "nl.jsonl"))
 
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)

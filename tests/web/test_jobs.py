@@ -43,7 +43,7 @@ def test_a_run_tells_its_curve_and_leaves_a_checkpoint(runner: JobRunner) -> Non
     lm = chargen.load(runner.folder / "fox")
     assert lm.checkpoint is not None
     assert lm.checkpoint.document("config")["results"]["steps"] == 400
-    with pytest.raises(ConfigError, match="something called fox"):
+    with pytest.raises(ConfigError, match="the name fox is already used"):
         runner.start("fox", TEXT)
 
 

@@ -142,11 +142,11 @@ def test_a_cancelled_training_is_kept_and_two_see_the_same(
 def test_mistakes_are_told_in_a_sentence(person: Person) -> None:
     person.go_to("Train")
     person.press("Train")
-    person.wait_for("#train-problem", "the name of a model is made of")
+    person.wait_for("#train-problem", "the name of a model may contain")
     person.fill("Name of the model", "fox")
     person.fill("Text", "some text")
     person.press("Train")
-    person.wait_for("#train-problem", "something called fox already")
+    person.wait_for("#train-problem", "the name fox is already used")
 
 
 def test_the_browser_asks_nobody_but_this_machine(person: Person, address: str) -> None:

@@ -14,7 +14,7 @@ from chargen.cli.sentiment.train import train
 
 @click.group(cls=Group, heading="Sentiment")
 def sentiment() -> None:
-    """Classify texts with what a language model has learnt.
+    """Train and use classifiers of texts.
 
     \b
     chargen sentiment predict sentiment "A quiet, wonderful film."

@@ -22,24 +22,24 @@ from chargen.sentiment.config import CompareConfig, ExamplesConfig
     heading="Text",
     required=True,
     metavar="DATA",
-    help="Labelled texts that only the figures come from.",
+    help="Labelled texts for the test; no system learns from them.",
 )
 @options_of(CompareConfig)
 @options_of(ExamplesConfig)
 @json_option
 @quiet_option
 def compare(train: str, test: str, as_json: bool, quiet: bool, **options: Any) -> None:
-    """Set ours beside TF-IDF with logistic regression.
+    """Compare chargen's classifiers with TF-IDF.
 
-    TRAIN and --test are labelled texts as `chargen sentiment train` takes them. All systems get
-    the same labels; ours hold some of them back for validation.
+    TRAIN and --test are labelled texts as for `chargen sentiment train`. All systems get the same
+    labels; chargen's classifiers keep some of them for validation.
 
     \b
     tfidf        words and pairs of words, TF-IDF, logistic regression
-    tfidf-chars  the same on 2 to 5 characters
-    probe        logistic regression on what the language model holds of a text
+    tfidf-chars  the same with runs of 2 to 5 characters
+    probe        logistic regression on the states of the language model
     finetuned    the language model, fine-tuned
-    scratch      the same from random weights; only where --models asks for it
+    scratch      the same network from random weights; only if --models names it
 
     \b
     chargen sentiment compare train.csv --test test.csv --labels 500

@@ -37,7 +37,10 @@ _NAMES = {
 @click.argument("data", metavar="DATA")
 @option("--confusion", heading="Output", metavar="FILE", help="Draw the confusion matrix (PNG).")
 @option(
-    "--reliability", heading="Output", metavar="FILE", help="Draw accuracy by confidence (PNG)."
+    "--reliability",
+    heading="Output",
+    metavar="FILE",
+    help="Draw accuracy against confidence (PNG).",
 )
 @option("--force", heading="Output", is_flag=True, help="Replace files that exist.")
 @options_of(ExamplesConfig)
@@ -54,10 +57,10 @@ def evaluate(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """How good a classifier is on labelled texts.
+    """Measure the quality of a classifier on labelled texts.
 
-    DATA is what `chargen sentiment train` takes. The labels must be those of training. Texts are
-    cleaned as in training; --clean cleans them even where training did not.
+    DATA has the same form as for `chargen sentiment train`. The labels must be those of training.
+    Texts are cleaned as in training; --clean cleans them even if training did not.
 
     \b
     chargen sentiment evaluate sentiment reviews.csv.xz

@@ -38,21 +38,21 @@ STRONGEST = 12
 @option(
     "--label",
     heading="Explanation",
-    help="Label that the moves are about (default: the second of two).",
+    help="Label whose log-odds are shown (default: the second of two).",
 )
 @option(
     "--leave-out/--no-leave-out",
     "leaving_out",
     heading="Explanation",
     default=None,
-    help="Classify the text without each word too (default: where that takes seconds).",
+    help="Also classify the text without each word (default: if that takes only seconds).",
 )
 @option(
     "--html",
     "html_file",
     heading="Output",
     metavar="FILE",
-    help="Write a page that needs nothing else.",
+    help="Write a self-contained HTML page.",
 )
 @option("--png", "png_file", heading="Output", metavar="FILE", help="Write a picture.")
 @option(
@@ -60,20 +60,21 @@ STRONGEST = 12
     "unit_data",
     heading="Explanation",
     metavar="DATA",
-    help="Labelled texts: find the encoder's most telling unit (Radford et al. 2017).",
+    help="Labelled texts; find the unit of the encoder that separates them best (Radford et al. "
+    "2017).",
 )
 @option(
     "--histogram",
     heading="Output",
     metavar="FILE",
-    help="Picture of that unit's values by class (PNG).",
+    help="Draw the values of that unit by class (PNG).",
 )
 @option("--force", heading="Output", is_flag=True, help="Replace files that exist.")
 @option(
     "--color/--no-color",
     heading="Output",
     default=None,
-    help="Paint the text (default: on a terminal).",
+    help="Colour the text (default: on a terminal).",
 )
 @options_of(ExamplesConfig, leave_out=("clean",))
 @options_of(MachineConfig, leave_out=("precision",))
@@ -94,12 +95,12 @@ def explain(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """How the verdict on a text moves from character to character.
+    """Show how the verdict on a text changes along the text.
 
-    TEXT is - for stdin. Each character is painted with the verdict that the text would get if it
-    ended there. The words that count most are listed: how far each moves the log-odds when it is
-    read, in nats, and how far they fall where it is left out. Early words move them whatever they
-    say.
+    TEXT may be - for stdin. The colour of a character shows the verdict that the text would get if
+    it ended there. A list shows the words with the largest effect: how much each changes the
+    log-odds when it is read, in nats, and how much they fall without it. The first words of a text
+    change them whatever they mean.
 
     \b
     chargen sentiment explain sentiment "Not as bad as I had feared."
@@ -107,7 +108,7 @@ def explain(
     chargen sentiment explain sentiment "So so." --label pos --png it.png
     """
     if histogram is not None and unit_data is None:
-        raise ConfigError("--histogram shows a unit: give labelled texts with --unit DATA")
+        raise ConfigError("--histogram needs a unit: give labelled texts with --unit DATA")
     files = {"--html": html_file, "--png": png_file, "--histogram": histogram}
     check_files(files, force, drawn=("--png", "--histogram"))
     config, machine = split_options(options, ExamplesConfig, MachineConfig)

@@ -43,7 +43,7 @@ class _Predict(Command):
             if text is None or "--" in given:
                 raise
             raise click.UsageError(
-                f"{error.format_message()} (a text that begins with - goes behind --: "
+                f"{error.format_message()} (write -- before a text that begins with -: "
                 f"chargen sentiment predict DIR -- {shown(text)!r})",
                 ctx,
             ) from error
@@ -83,11 +83,11 @@ def predict(
     quiet: bool,
     **options: Any,
 ) -> int:
-    """Labels and probabilities for texts.
+    """Predict labels and probabilities of texts.
 
-    Texts are arguments, the rows of a table, or without both each line on stdin. A table comes out
-    with the columns `predicted` and `p_LABEL` for each label added; rows that cannot be classified
-    keep these empty, are named at the end, and make the exit code 1. Texts are cleaned as in
+    The texts are the arguments, the rows of a table, or (without both) the lines on stdin. A table
+    gets the columns `predicted` and, for each label, `p_LABEL`. If a row cannot be classified,
+    these are empty, the row is named at the end, and the exit code is 1. Texts are cleaned as in
     training.
 
     \b
@@ -121,12 +121,11 @@ def _check_options(
     config: ExamplesConfig,
 ) -> None:
     if texts and source is not None:
-        raise ConfigError("texts come from the command line or from --input, not from both")
+        raise ConfigError("texts and --input exclude each other: give one of them")
     for text in texts:
         if _is_file(text):
             raise ConfigError(
-                f"{shown(text)} is a file, and texts are given here: read it with --input "
-                f"{shown(text)}"
+                f"{shown(text)} is a file, not a text: read it with --input {shown(text)}"
             )
     if source is None:
         for option_name, given in (
@@ -140,7 +139,7 @@ def _check_options(
     if as_json and output is not None:
         raise ConfigError("--json prints to stdout; for a file name --output something.jsonl")
     if source == "-":
-        raise ConfigError("--input must be a file; lines on stdin are read without --input")
+        raise ConfigError("--input must be a file: to read lines from stdin, leave --input out")
     if source is not None and Path(source).is_dir():
         raise ConfigError(f"--input must be a file, {source} is a folder")
 

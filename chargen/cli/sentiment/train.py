@@ -28,7 +28,8 @@ from chargen.sentiment.config import ExamplesConfig, FinetuneConfig, NetworkConf
     heading="Model",
     multiple=True,
     metavar="DIR",
-    help="Language model to build on; give two, forward and backward, to read in both directions.",
+    help="Language model to build on; give a forward and a backward one to read in both "
+    "directions.",
 )
 @option("--out", heading="Output", type=click.Path(), help="Classifier to write.")
 @resume_option
@@ -38,7 +39,7 @@ from chargen.sentiment.config import ExamplesConfig, FinetuneConfig, NetworkConf
     heading="Output",
     type=click.Path(file_okay=False),
     metavar="FOLDER",
-    help="Write TensorBoard's event files there too.",
+    help="Folder for event files of TensorBoard.",
 )
 @options_of(FinetuneConfig)
 @options_of(NetworkConfig)
@@ -56,11 +57,11 @@ def train(
     quiet: bool,
     **options: Any,
 ) -> int:
-    """Teach a language model to tell classes of texts apart.
+    """Train a classifier of texts on a language model.
 
     DATA is a table with a text and a label column (.csv, .tsv, .jsonl, .json, also compressed),
-    or a folder with one sub-folder of .txt files a class. There may be two or more classes, of any
-    name.
+    or a folder with one sub-folder of .txt files for each class. There may be two or more classes,
+    with any names.
 
     \b
     chargen sentiment train mine.csv --encoder reviews --out checkpoints/mood
@@ -72,11 +73,11 @@ def train(
     if resumed is not None:
         budget = resume_budget(click.get_current_context())
     elif data is None:
-        raise click.UsageError("DATA is missing, or --resume DIR")
+        raise click.UsageError("DATA is missing: give labelled texts, or --resume DIR")
     elif not encoder:
-        raise click.UsageError("--encoder DIR is missing: the language model to build on")
+        raise click.UsageError("--encoder is missing: give the folder of a language model")
     elif out is None:
-        raise click.UsageError("--out DIR is missing: where the classifier goes")
+        raise click.UsageError("--out is missing: give a folder for the classifier")
     reporter = reporter_for(quiet)
     from chargen.sentiment import finetune as runs
 
@@ -122,4 +123,4 @@ def _tell(run: Any, as_json: bool, quiet: bool) -> None:
             f"chargen sentiment train --resume {run.directory}"
         )
     elif not quiet and not as_json:
-        say(f"ask it: chargen sentiment predict {run.directory} 'some text'")
+        say(f"to use it: chargen sentiment predict {run.directory} 'some text'")
