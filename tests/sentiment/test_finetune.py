@@ -302,7 +302,7 @@ def test_adapting_changes_the_encoder(
     unlabelled.write_text("\n".join(separable(100, seed=5).texts))
     recorder = Recorder()
     run = start(
-        adapt=0.05,
+        adapt=0.02,
         unlabelled=str(unlabelled),
         learning_rate=1e-9,
         reporter=recorder,
@@ -312,7 +312,7 @@ def test_adapting_changes_the_encoder(
     before, _, _ = lm_storage.load(tiny_lm)
     (after,) = encoders_of(run.classifier)
     moved = after.embedding.weight - before.embedding.weight
-    assert moved.abs().max() > 0.005
+    assert moved.abs().max() > 1e-3  # at its own rate fine-tuning moves it by a millionth
     assert any("60 labelled and 100 unlabelled texts" in note for note in recorder.notes)
     assert "valid_nats" in recorder.evaluations[0]
 
