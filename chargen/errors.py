@@ -144,8 +144,8 @@ def enough_memory(kept: Callable[[], str] = str) -> Iterator[None]:
         reason = f" ({error})" if "a primitive" in str(error) else ""
         clause = kept()
         raise OutOfMemoryError(
-            f"there is not enough memory{reason}: free some, or ask for less at once (in training a "
-            "smaller --hidden-size, --batch-size or --window)" + (f"; {clause}" if clause else "")
+            f"there is not enough memory{reason}: free some, or ask for less at once (in training "
+            "a smaller --hidden-size, --batch-size or --window)" + (f"; {clause}" if clause else "")
         ) from error
 
 

@@ -31,9 +31,7 @@ def test_torch_says_it_in_words() -> None:
     kept = pytest.raises(OutOfMemoryError, match=r"--batch-size or --window\); it is kept$")
     with kept, enough_memory(lambda: "it is kept"):
         bytearray(TOO_MUCH)
-    assert is_out_of_memory(
-        torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
-    )
+    assert is_out_of_memory(torch.cuda.OutOfMemoryError("CUDA out of memory. Tried"))
     assert is_out_of_memory(ImportError("x.so: failed to map segment from shared object"))
 
 
