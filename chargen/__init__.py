@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         ConfigError,
         CorpusError,
         MissingExtraError,
+        OutOfMemoryError,
         TrainingError,
         VocabularyError,
     )
@@ -43,7 +44,7 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "errors": "ChargenError CheckpointError ConfigError CorpusError MissingExtraError "
-    "TrainingError VocabularyError",
+    "OutOfMemoryError TrainingError VocabularyError",
     "language_model": "LanguageModel load",
     "lm.config": "ModelConfig TrainConfig",
     "lm.evaluation": "Score",
@@ -78,6 +79,7 @@ __all__ = [
     "MissingExtraError",
     "ModelConfig",
     "NetworkConfig",
+    "OutOfMemoryError",
     "Reporter",
     "Run",
     "Sample",

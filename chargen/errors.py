@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import reprlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 _BRIEF = reprlib.Repr()
 _BRIEF.maxlevel = 2
@@ -102,6 +104,49 @@ class FollowerError(ChargenError):
     """
 
     exit_code = 0
+
+
+class OutOfMemoryError(ChargenError, MemoryError):
+    """There was not enough memory, of the machine or of a GPU."""
+
+
+_NO_MEMORY = (
+    *("can't allocate memory", "cannot allocate memory", "out of memory", "bad_alloc"),
+    *("failed to map segment", "a primitive", "pyobject pointer is null"),
+)
+"""How torch, oneDNN ("could not create a primitive"), loaders and safetensors say it."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out; few of the libraries below say `MemoryError`."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    speaks = isinstance(error, RuntimeError | ImportError) or type(error).__name__ == (
+        "PanicException"  # of Rust; its class cannot be imported
+    )
+    return isinstance(error, MemoryError) or (
+        speaks and any(words in str(error).lower() for words in _NO_MEMORY)
+    )
+
+
+@contextmanager
+def enough_memory(kept: Callable[[], str] = str) -> Iterator[None]:
+    """Turn memory that runs out into an `OutOfMemoryError`; also a decorator.
+
+    `kept` gives a clause on what is left.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, OutOfMemoryError) or not is_out_of_memory(error):
+            raise
+        # oneDNN has the same words for what it cannot do.
+        reason = f" ({error})" if "a primitive" in str(error) else ""
+        clause = kept()
+        raise OutOfMemoryError(
+            f"there is not enough memory{reason}: free some, or ask for less at once (in training "
+            "a smaller --hidden-size, --batch-size or --window)" + (f"; {clause}" if clause else "")
+        ) from error
 
 
 class MissingExtraError(ChargenError):

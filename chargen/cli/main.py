@@ -29,7 +29,7 @@ from chargen.cli.terminal import leave_closed_pipe, prepare_streams, say, senten
 from chargen.cli.train import train
 from chargen.cli.verify import verify
 from chargen.cli.web import web
-from chargen.errors import ChargenError, FollowerError
+from chargen.errors import ChargenError, FollowerError, enough_memory
 from chargen.runtime import distributed
 
 
@@ -109,7 +109,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 def _run(arguments: list[str] | None) -> int:
     try:
-        result: Any = cli(args=arguments, prog_name="chargen", standalone_mode=False)
+        with enough_memory():
+            result: Any = cli(args=arguments, prog_name="chargen", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except PipeClosed:
         leave_closed_pipe()
@@ -120,7 +121,7 @@ def _run(arguments: list[str] | None) -> int:
         return error.exit_code if distributed.is_main() else 0
     except (click.exceptions.Abort, KeyboardInterrupt):
         return 128 + signal.SIGINT
-    except (ChargenError, MemoryError, OSError) as error:
+    except (ChargenError, OSError) as error:
         if not isinstance(error, FollowerError):
             who = "" if distributed.is_main() else f"rank {distributed.rank()}: "
             say(f"chargen: {who}{sentence(error)}")

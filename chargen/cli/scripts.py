@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from chargen.cli.options import check_files
 from chargen.cli.terminal import leave_closed_pipe, prepare_streams, say, sentence
-from chargen.errors import ChargenError, ConfigError
+from chargen.errors import ChargenError, ConfigError, enough_memory
 from chargen.lm.config import TrainConfig
 from chargen.options import SEED
 
@@ -24,13 +24,14 @@ def run_script(main: Callable[[], None]) -> NoReturn:
 
 def _run(main: Callable[[], None]) -> int:
     try:
-        main()
+        with enough_memory():
+            main()
         sys.stdout.flush()
     except BrokenPipeError:
         leave_closed_pipe()
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    except (ChargenError, MemoryError, OSError) as error:
+    except (ChargenError, OSError) as error:
         say(f"{Path(sys.argv[0]).name}: {sentence(error)}")
         return error.exit_code if isinstance(error, ChargenError) else 1
     return 0

@@ -134,8 +134,6 @@ def say(text: str) -> None:
 
 def sentence(error: Exception) -> str:
     """What `say` tells of an error that ends the program."""
-    if isinstance(error, MemoryError):
-        return "there is not enough memory: try a smaller --hidden-size, --batch-size or --window"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)

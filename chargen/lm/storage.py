@@ -13,7 +13,15 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from chargen.errors import CheckpointError, ConfigError, VocabularyError, brief, did_you_mean
+from chargen.errors import (
+    CheckpointError,
+    ConfigError,
+    VocabularyError,
+    brief,
+    did_you_mean,
+    enough_memory,
+    is_out_of_memory,
+)
 from chargen.lm.config import ModelConfig
 from chargen.lm.model import CharLM
 from chargen.runtime.device import shapes_only
@@ -55,6 +63,8 @@ def fitting(directory: Path) -> Iterator[None]:
     try:
         yield
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
+        if is_out_of_memory(e):
+            raise
         reason = f"it lacks {e}" if isinstance(e, KeyError) else str(e).split("\n")[0]
         raise CheckpointError(f"{directory}: training/ does not fit: {reason[:200]}") from e
 
@@ -146,6 +156,7 @@ def check_weights(where: str, expected: dict[str, Tensor], weights: dict[str, Te
             raise CheckpointError(f"{where}: {name} has values that are not finite numbers")
 
 
+@enough_memory()
 def load(directory: str | os.PathLike[str]) -> tuple[CharLM, Vocabulary, Checkpoint]:
     """Read a language model; see `chargen.storage.checkpoint.load` and `unpack` for the errors."""
     stored = checkpoint.load(directory, KIND)

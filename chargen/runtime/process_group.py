@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import os
 import threading
 import time
@@ -18,7 +19,7 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 
-from chargen.errors import ChargenError, ConfigError, FollowerError, TrainingError
+from chargen.errors import ChargenError, ConfigError, FollowerError, TrainingError, enough_memory
 from chargen.runtime.distributed import Ranks, Value, rank, world_size
 
 dist: Any = torch.distributed  # much of it has no types
@@ -32,6 +33,15 @@ LEADER_TIMEOUT = timedelta(hours=2)
 ROLL_CALL_SECONDS = 3.0
 """Once a connection broke: time for the living to say that they are there."""
 
+BEAT_SECONDS = 0.3
+"""Between two signs of life of a rank, given by a thread whatever the main one waits for."""
+
+SILENT_SECONDS = 20.0
+"""Without a sign of life, after which a rank counts as hanging: its process or machine stands."""
+
+_LEFT = b"left"
+
+_log = logging.getLogger(__name__)
 _numbers = itertools.count()
 
 
@@ -68,6 +78,7 @@ class JoinedRanks(Ranks):
             store, self.rank, self.size = next(rendezvous("env://", timeout=STEP_TIMEOUT))
             # A second run of the same processes must not find what the first one left there.
             self._store: Any = dist.PrefixStore(f"chargen/{next(_numbers)}", store)
+            self._store.set(f"beat/{self.rank}", "0")
             dist.init_process_group(
                 "cpu:gloo,cuda:nccl" if nccl else "gloo",
                 timeout=STEP_TIMEOUT,
@@ -80,8 +91,9 @@ class JoinedRanks(Ranks):
             reason = str(error).splitlines()[0]
             raise TrainingError(f"the ranks did not find each other: {reason}") from error
         self._left = threading.Event()
-        self._answering = threading.Thread(target=self._answer_roll_calls, daemon=True)
-        self._answering.start()
+        self._kept: Callable[[], str] = str
+        self._living = threading.Thread(target=self._live, daemon=True)
+        self._living.start()
 
     def device_name(self, asked: str) -> str:
         if asked not in ("auto", "cpu", "cuda"):
@@ -128,7 +140,7 @@ class JoinedRanks(Ranks):
         if self.is_main:
             try:
                 box = [make(), True]
-            except (ChargenError, OSError, MemoryError):
+            except Exception:  # whatever it is: the others would wait for hours
                 dist.broadcast_object_list(box, group=self._patient)
                 raise
             given: Value = box[0]
@@ -142,7 +154,8 @@ class JoinedRanks(Ranks):
 
     def together(self, make: Callable[[], Value]) -> Value:
         try:
-            value, failure = make(), None
+            with enough_memory():
+                value, failure = make(), None
         except (ChargenError, OSError) as error:
             failure = error
         reasons: list[Any] = [None] * self.size
@@ -173,28 +186,60 @@ class JoinedRanks(Ranks):
 
     @contextlib.contextmanager
     def watching(self, kept: Callable[[], str] = str) -> Iterator[None]:
+        before, self._kept = self._kept, kept
         try:
             yield
         except RuntimeError as error:
             if not self._is_broken_connection(error):
                 raise
-            lost = self._lost()
-            clause = kept()
-            sentence = f"{_named(lost)} stopped answering" if lost else "the ranks lost each other"
-            raise TrainingError(sentence + (f"; {clause}" if clause else "")) from error
+            raise TrainingError(self._sentence(self._lost())) from error
+        finally:
+            self._kept = before
+
+    def _sentence(self, lost: list[int] | None) -> str:
+        clause = self._kept()
+        sentence = f"{_named(lost)} stopped answering" if lost else "the ranks lost each other"
+        return sentence + (f"; {clause}" if clause else "")
 
     def _is_broken_connection(self, error: RuntimeError) -> bool:
         text = str(error).lower()
         words = ("gloo", "nccl", "connection", "socket", "peer", "timed out")
         return isinstance(error, dist.DistError) or any(word in text for word in words)
 
-    def _answer_roll_calls(self) -> None:
-        """Say that this rank is there, from a thread: the main one may wait in a sum."""
+    def _live(self) -> None:
+        """Give signs of life and answer a roll call; end this rank where another one hangs."""
+        names = [f"beat/{number}" for number in range(self.size)]
+        beats, missed, answered = [b""] * self.size, [0] * self.size, False
         with contextlib.suppress(RuntimeError):
-            while not self._left.wait(ROLL_CALL_SECONDS / 10):
-                if self._store.check(["roll call"]):
-                    self._store.set(f"here/{self.rank}", "")
+            for beat in itertools.count(1):
+                left = self._left.wait(BEAT_SECONDS)
+                self._store.set(names[self.rank], _LEFT.decode() if left else str(beat))
+                if left:
                     return
+                if not answered and self._store.check(["roll call"]):
+                    self._store.set(f"here/{self.rank}", "")
+                    answered = True
+                # Counted in own beats: who was stopped himself finds nobody silent.
+                before, beats = beats, self._store.multi_get(names)
+                for number, (old, new) in enumerate(zip(before, beats, strict=True)):
+                    missed[number] = missed[number] + 1 if old == new != _LEFT else 0
+                silent = [
+                    n for n, count in enumerate(missed) if count * BEAT_SECONDS > SILENT_SECONDS
+                ]
+                if silent:
+                    self._end(silent)
+
+    def _end(self, silent: list[int]) -> None:
+        """End the process: nothing else ends a main thread that waits in a sum.
+
+        The first of those that live tells why. What it may be writing is whole or not there.
+        """
+        if self.rank != next(n for n in range(self.size) if n not in silent):
+            os._exit(0)
+        try:
+            _log.error("%s", self._sentence(silent))
+        finally:
+            os._exit(1)
 
     def _lost(self) -> list[int] | None:
         """The ranks that do not answer a roll call; None where nobody can be asked."""
@@ -219,7 +264,7 @@ class JoinedRanks(Ranks):
     def silence(self) -> None:
         """Answer no more roll calls, because this rank ends."""
         self._left.set()
-        self._answering.join()
+        self._living.join()
 
 
 def _named(numbers: list[int]) -> str:

@@ -25,7 +25,7 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from chargen.errors import CheckpointError, brief
+from chargen.errors import CheckpointError, brief, enough_memory
 from chargen.storage import shipped
 from chargen.storage.directories import (
     make_directory,
@@ -37,6 +37,7 @@ from chargen.storage.directories import (
 from chargen.storage.verified import (
     FORMAT_VERSION,
     SUFFIXES,
+    check_memory,
     listed_entries,
     parse_json,
     read_manifest,
@@ -86,6 +87,7 @@ class Checkpoint:
 # ---------------------------------------------------------------- writing
 
 
+@enough_memory()
 def save(directory: Path, checkpoint: Checkpoint, *, metrics: Sequence[str] = ()) -> None:
     """Write a checkpoint, with the lines of its log, whole or not at all.
 
@@ -149,6 +151,7 @@ def packed(checkpoint: Checkpoint) -> dict[str, bytes]:
     contents: dict[str, bytes] = {}
     for name, tensors in checkpoint.tensors.items():
         whole = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        check_memory(3 * sum(value.nbytes for value in whole.values()))  # copies on the way
         contents[name + ".safetensors"] = safetensors.torch.save(whole)
     for name, document in checkpoint.documents.items():
         contents[name + ".json"] = _to_json(document)
@@ -196,13 +199,15 @@ def _place(directory: Path) -> Path:
 # ---------------------------------------------------------------- reading
 
 
+@enough_memory()
 def load(
     directory: str | os.PathLike[str], kind: str | None = None, *, training: bool = False
 ) -> Checkpoint:
     """Read and verify a checkpoint, or a shipped model by its name (see `chargen.storage.shipped`).
 
     With `training` the files that only resuming needs are read too. Raises `CheckpointError` where
-    it is missing, incomplete, changed since it was written, of another kind, or of a newer format.
+    it is missing, incomplete, changed since it was written, of another kind, or of a newer format,
+    `OutOfMemoryError` where memory does not hold it.
     """
     path = shipped.resolve(Path(directory))
     last = None

@@ -17,7 +17,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from chargen.errors import CheckpointError, brief
+from chargen.errors import CheckpointError, brief, is_out_of_memory
 from chargen.storage.shipped import MANIFEST, nearest_checkpoint
 
 FORMAT_VERSION = 1
@@ -148,11 +148,19 @@ def _check_depth(value: Any, left: int) -> None:
             _check_depth(inner, left - 1)
 
 
+def check_memory(size: int) -> None:
+    """Raise MemoryError now where so many bytes are not to be had: safetensors ends the process."""
+    bytearray(size)
+
+
 def read_tensors(path: Path, data: bytes) -> dict[str, Tensor]:
     if int.from_bytes(data[:8], "little") > MOST_HEADER:
         raise CheckpointError(f"{path}: its header states more than {MOST_HEADER:,} bytes")
+    check_memory(len(data))
     try:
         return safetensors.torch.load(data)
     except _UNREADABLE as e:
+        if is_out_of_memory(e):
+            raise
         reason = str(e).split("\n")[0][:200]
         raise CheckpointError(f"{path} is not safetensors: {reason}") from e

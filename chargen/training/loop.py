@@ -15,7 +15,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 import torch
 from torch import Tensor, nn
 
-from chargen.errors import TrainingError
+from chargen.errors import TrainingError, enough_memory
 from chargen.lm.optim import WeightAverage, clip_gradient, load_optimizer_tensors, optimizer_tensors
 from chargen.training.reporting import Log, Reporter
 from chargen.training.task import Progress, Task, Tensors
@@ -68,8 +68,13 @@ class Loop(Generic[AnyTask]):
         """Train until the budget is used, patience ends, or `stop_requested` is set.
 
         Raises `TrainingError` where `GIVE_UP_AFTER` steps in a row had no finite loss, or no
-        evaluation found numbers; the last checkpoint stays.
+        evaluation found numbers, `OutOfMemoryError` where memory ran out; the last checkpoint
+        stays.
         """
+        with enough_memory(self._kept):
+            self._run()
+
+    def _run(self) -> None:
         began = time.perf_counter() - self.progress.seconds
         due = self._evaluations_due
         while self._goes_on(began):
@@ -137,15 +142,16 @@ class Loop(Generic[AnyTask]):
             self.task.ranks.shared(lambda: self._give_up(f"for {GIVE_UP_AFTER} steps in a row"))
 
     def _give_up(self, when: str) -> NoReturn:
-        kept = (
-            "the last good checkpoint is kept"
-            if self.saved_step
-            else "no checkpoint had been written"
-        )
         raise TrainingError(
             f"the loss was not a finite number {when} (step {self.progress.step}): try a smaller "
-            f"--learning-rate than {self.settings.learning_rate:g}, or --precision float32; {kept}"
+            f"--learning-rate than {self.settings.learning_rate:g}, or --precision float32; "
+            f"{self._kept()}"
         )
+
+    def _kept(self) -> str:
+        if not self.saved_step:
+            return "no checkpoint had been written"
+        return f"the last good checkpoint, step {self.saved_step}, is kept"
 
     # ---------------------------------------------------------------- budget
 

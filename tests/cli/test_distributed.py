@@ -28,8 +28,10 @@ OPTIONS = ("--steps", "60", "--checkpoint-every", "4", "--eval-every", "30", "--
 ALL_OPTIONS = (*OPTIONS, *SMALL)
 
 
-def torchrun(launch: tuple[str, ...], *arguments: object) -> subprocess.Popen[bytes]:
-    module = [sys.executable, "-m", "torch.distributed.run", *launch, "-m", "chargen", "train"]
+def torchrun(
+    launch: tuple[str, ...], *arguments: object, program: tuple[str, ...] = ("-m", "chargen")
+) -> subprocess.Popen[bytes]:
+    module = [sys.executable, "-m", "torch.distributed.run", *launch, *program, "train"]
     return subprocess.Popen(
         [*module, *map(str, arguments)],
         stdout=subprocess.PIPE,
@@ -39,8 +41,9 @@ def torchrun(launch: tuple[str, ...], *arguments: object) -> subprocess.Popen[by
     )
 
 
-def two_ranks(*arguments: object) -> subprocess.Popen[bytes]:
-    return torchrun(("--nproc-per-node", "2", "--master-port", str(free_port())), *arguments)
+def two_ranks(*arguments: object, **options: tuple[str, ...]) -> subprocess.Popen[bytes]:
+    launch = ("--nproc-per-node", "2", "--master-port", str(free_port()))
+    return torchrun(launch, *arguments, **options)
 
 
 def two_nodes(*arguments: object) -> list[subprocess.Popen[bytes]]:
@@ -174,6 +177,82 @@ def test_a_signal_to_the_launcher_finishes_the_step_and_saves(corpus: Path, tmp_
     _, told, err = ended(process)
     assert told == ""
     assert err.count(f"stopped at step {saved_step(out)}; go on with: chargen train") == 1
+
+
+# ---------------------------------------------------------------- what goes wrong on one rank
+
+
+def ours(err: str) -> list[str]:
+    """What chargen says, without torchrun's own lines."""
+    assert "chargen/" not in err.partition("Traceback")[2]
+    return [line for line in err.splitlines() if line.startswith("chargen: ")]
+
+
+@needs_ranks
+@pytest.mark.slow
+def test_a_checkpoint_that_lacks_a_file_is_told_once(alone: Path, tmp_path: Path) -> None:
+    for name in ("training/state.json", "model.safetensors"):
+        out = shutil.copytree(alone, tmp_path / name.replace("/", "-"))
+        (out / name).unlink()
+        code, told, err = ended(two_ranks("--resume", out, "--steps", "70"))
+        assert code == 1
+        assert told == ""
+        (line,) = ours(err)
+        assert name in line
+
+
+FULL_ON_RANK_0 = """
+import errno, os, sys
+from pathlib import Path
+from chargen.cli.main import main
+
+out, fsync = Path(sys.argv[-1]), os.fsync
+
+def full(descriptor):
+    path = os.readlink(f"/proc/self/fd/{descriptor}")
+    if ".run.writing" in path and out.exists():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    fsync(descriptor)
+
+if os.environ["RANK"] == "0":
+    os.fsync = full
+main()
+"""
+
+
+@needs_ranks
+@pytest.mark.slow
+def test_a_disk_that_is_full_on_rank_0_is_told_once(corpus: Path, tmp_path: Path) -> None:
+    script, out = tmp_path / "full.py", tmp_path / "out" / "run"
+    script.write_text(FULL_ON_RANK_0)
+    process = two_ranks(corpus, *ALL_OPTIONS, "--out", out, program=(str(script),))
+    code, told, err = ended(process)
+    assert code == 1
+    assert told == ""
+    (line,) = ours(err)
+    assert "cannot write the checkpoint" in line
+    assert "No space left" in line
+    assert saved_step(out) == 4
+    assert [path.name for path in out.parent.iterdir()] == ["run"]
+
+
+@needs_ranks
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_rank_that_hangs_ends_the_run_with_its_name(
+    number: int, corpus: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out" / "run"
+    process = two_ranks(corpus, "--out", out, *ALL_OPTIONS, "--steps", "100000")
+    wait_for_step(out, 8, process)
+    os.kill(process_of_rank(process.pid, number), signal.SIGSTOP)
+    code, told, err = ended(process)  # torchrun needs half a minute to kill what stands
+    assert code == 1
+    assert told == ""
+    (line,) = ours(err)
+    assert line.startswith(f"chargen: rank {number} stopped answering; the last good checkpoint")
+    assert f"--resume {out}" in line
+    assert library.load(out)
 
 
 # ---------------------------------------------------------------- what every rank says or not

@@ -1,0 +1,183 @@
+"""Memory that runs out: one sentence, and nothing half-written, wherever it happens.
+
+    python benchmarks/memory_limits.py --limits 60
+
+`chargen train`, `train --resume`, `sample` and `sentiment predict` are run in processes that may
+take so many megabytes of addresses more than they have when the command begins (RLIMIT_AS), from none to
+some that are enough; the commands are forked from one process that has torch loaded. Each must
+end with exit code 0, or with 1 and one sentence; then
+
+- where a run began, there is no checkpoint, or one that loads and that `chargen.resume` ends;
+- where a run went on, the checkpoint is the one that was there, to the byte, or a later one;
+- nothing is left beside them.
+
+Prints how many ended how. The exit code is 1 where anything else happened; the first are shown.
+Needs Linux.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import chargen
+from chargen.cli.main import main as chargen_main
+from chargen.errors import ChargenError
+from chargen.storage import checkpoint
+
+SENTENCES = ("there is not enough memory", "Cannot allocate memory")
+"""One of these is in what is told; the second is the system's, of files that are mapped."""
+
+MOST_MEGABYTES = 128.0
+"""With so many more each of these commands ends well."""
+
+TEXT = "the quick brown fox jumps over the lazy dog.\n" * 400
+SIZES: dict[str, Any] = {
+    **{"steps": 4, "checkpoint_every": 2, "hidden_size": 256, "batch_size": 32, "window": 64},
+    "precision": "float32",
+}
+
+
+def limited(arguments: tuple[object, ...], more: float, said: Path) -> tuple[int, str]:
+    """A command that may take so many megabytes more: exit code, stderr."""
+    if pid := os.fork():
+        status = os.waitpid(pid, 0)[1]
+        return os.waitstatus_to_exitcode(status), said.read_text()
+    code = 70
+    try:
+        null = os.open(os.devnull, os.O_RDWR)
+        err = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(null, 1)
+        os.dup2(err, 2)
+        words = [str(argument) for argument in arguments]
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        most = pages * resource.getpagesize() + int(more * 2**20)
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        chargen_main(words)
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 71
+    finally:
+        os._exit(code)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+class Harness:
+    """Commands in a folder, and what was found about them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.counts: Counter[str] = Counter()
+        self.failures: list[str] = []
+        os.environ["CHARGEN_CACHE_DIR"] = str(folder / "cache")
+        (folder / "fox.txt").write_text(TEXT)
+        options = [(f"--{name.replace('_', '-')}", value) for name, value in SIZES.items()]
+        plain = [word for option in options for word in option]
+        self.train = ("train", folder / "fox.txt", *plain, "--no-samples", "--quiet", "--out")
+        self.model = folder / "model" / "run"
+        # Here, so that all that is imported late is there.
+        chargen.train(folder / "fox.txt", self.model, samples=False, **SIZES)
+        chargen.Classifier.load("sentiment").predict(["A fine film."])
+
+    def try_limit(self, more: float) -> None:
+        """All commands with so many megabytes."""
+        place = self.folder / "place"
+        place.mkdir()
+        if not self._ends("train", (*self.train, place / "run"), more):
+            self._check(place, more, None)
+        shutil.rmtree(place)
+        place.mkdir()
+        shutil.copytree(self.model, place / "run")
+        before = files(place)
+        resumed = ("train", "--resume", place / "run", "--steps", "8", "--quiet")
+        if not self._ends("resume", resumed, more):
+            self._check(place, more, before)
+        shutil.rmtree(place)
+        drawing = ("--num-samples", "64", "--length", "300", "--seed", "1", "--quiet")
+        self._ends("sample", ("sample", self.model, *drawing), more)
+        text = "A fine film, and far too long. " * 300
+        self._ends("predict", ("sentiment", "predict", "sentiment", text), more)
+
+    def _ends(self, name: str, arguments: tuple[object, ...], more: float) -> bool:
+        code, said = limited(arguments, more, self.folder / "said.txt")
+        case = f"{name}, {more:.1f} MB"
+        one_sentence = len(said.splitlines()) == 1 and any(words in said for words in SENTENCES)
+        if code == 0:
+            self.counts[f"{name}: enough"] += 1
+            return True
+        self.counts[f"{name}: told"] += 1
+        if code != 1 or not one_sentence:
+            self.failures.append(f"{case}: exit code {code}: {said.strip()[-400:]}")
+        return False
+
+    def _check(self, place: Path, more: float, before: dict[str, bytes] | None) -> None:
+        """What stands there is whole, and goes on."""
+        case = f"{'train' if before is None else 'resume'}, {more:.1f} MB"
+        left = {path.name for path in place.iterdir()} - {"run"}
+        if left:
+            self.failures.append(f"{case}: left {sorted(left)}")
+        if before is None and not (place / "run").exists():
+            return
+        if files(place) == before:
+            return
+        try:
+            assert chargen.resume(place / "run").finished
+            checkpoint.load(place / "run", training=True)
+        except (ChargenError, AssertionError) as error:
+            self.failures.append(f"{case}: cannot go on: {error}")
+
+
+def run(limits: list[float], folder: Path) -> dict[str, Any]:
+    """All commands under each limit, in megabytes."""
+    began, cpu = time.perf_counter(), os.times()
+    harness = Harness(folder)
+    for more in limits:
+        harness.try_limit(more)
+    now = os.times()
+    spent = (now.user + now.children_user) - (cpu.user + cpu.children_user)
+    return {
+        "limits": len(limits),
+        "commands": harness.counts.total(),
+        "counts": dict(sorted(harness.counts.items())),
+        "cpu_seconds": round(spent, 1),
+        "seconds": round(time.perf_counter() - began, 1),
+        "failures": harness.failures[:20],
+        "failed": len(harness.failures),
+    }
+
+
+def spread(count: int) -> list[float]:
+    """So many limits, close together where they are small."""
+    return [MOST_MEGABYTES * (place / max(1, count - 1)) ** 2 for place in range(count)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--limits", type=int, default=60)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)  # a fork has no other threads
+    folder = Path(tempfile.mkdtemp(prefix="chargen-memory-"))
+    try:
+        found = run(spread(arguments.limits), folder)
+    finally:
+        shutil.rmtree(folder)
+    print(json.dumps(found) if arguments.json else "\n".join(f"{k}: {v}" for k, v in found.items()))
+    sys.exit(1 if found["failed"] else 0)
+
+
+if __name__ == "__main__":
+    main()
