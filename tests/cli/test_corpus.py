@@ -264,7 +264,8 @@ def test_the_proposed_command_works_when_it_is_pasted(
     saved = json.loads(Path("out/config.json").read_text())["corpus"]
     assert [argument.removeprefix("./") for argument in saved["arguments"]] == [name]
     for option, value in zip(options[::2], options[1::2], strict=False):
-        assert str(saved["config"][option[2:].replace("-", "_")]) == value
+        found = saved["config"][option[2:].replace("-", "_")]
+        assert found == [value] or str(found) == value  # there may be several columns
 
 
 def test_too_little_text_has_no_command(chargen: Command, tmp_path: Path) -> None:

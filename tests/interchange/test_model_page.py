@@ -28,6 +28,8 @@ def a_model(
     vocabulary: Vocabulary
     if level == "char":
         vocabulary = CharVocabulary("".join(sorted(set(TEXT))), documents, labels=labels)
+    elif level == "raw":
+        vocabulary = RawVocabulary(documents)
     else:
         vocabulary = ByteVocabulary(documents, labels)
     rates = {"dropout": 0.5, "embedding_dropout": 0.2, "weight_dropout": 0.2}
@@ -108,10 +110,8 @@ def test_no_label_is_ever_drawn(browser: Any, tmp_path: Path, level: str) -> Non
 
 
 def test_raw_bytes_are_refused() -> None:
-    vocabulary = RawVocabulary()
-    model = CharLM(ModelConfig(vocabulary_size=vocabulary.size, hidden_size=8, num_layers=1))
     with pytest.raises(ConfigError, match="this model writes raw bytes"):
-        model_page(LanguageModel(model, vocabulary), "a")
+        model_page(a_model("raw"), "a")
 
 
 def test_weights_that_are_stored_in_half_are_the_same(browser: Any, tmp_path: Path) -> None:
