@@ -256,7 +256,7 @@ def _label_column(
 
 def _is_folder(path: str) -> bool:
     if path == "-":
-        raise ConfigError("labelled texts must be a file or a folder, not -")
+        raise ConfigError("texts must be a file or a folder, not -")
     refuse_text(path)
     try:
         return Path(path).is_dir()
