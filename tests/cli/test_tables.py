@@ -113,7 +113,7 @@ def test_pairs(chargen: Command, trained: Path, folder: Path) -> None:
         ("a\tb\tc\n1\t2\t3\n", "pairs.tsv has 'a', 'b', 'c'"),
         ("a\tb\n", "has no pairs"),
         ("a\tb\nx\ty\nx\t\n", "line 3: a text of the pair is empty"),
-        ("a\tb\nx\n", "line 2 has 1 fields"),
+        ("a\tb\nx\n", "line 2 has 1 field"),
     ],
 )
 def test_pairs_that_are_none(
