@@ -3,9 +3,9 @@
     python benchmarks/memory_limits.py --limits 60
 
 `chargen train`, `train --resume`, `sample` and `sentiment predict` are run in processes that may
-take so many megabytes of addresses more than they have when the command begins (RLIMIT_AS), from none to
-some that are enough; the commands are forked from one process that has torch loaded. Each must
-end with exit code 0, or with 1 and one sentence; then
+take so many megabytes of addresses more than they have when the command begins (RLIMIT_AS), from
+none to some that are enough; the commands are forked from one process that has torch loaded. Each
+must end with exit code 0, or with 1 and one sentence; then
 
 - where a run began, there is no checkpoint, or one that loads and that `chargen.resume` ends;
 - where a run went on, the checkpoint is the one that was there, to the byte, or a later one;
