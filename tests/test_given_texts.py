@@ -17,7 +17,7 @@ from chargen.storage import checkpoint
 from chargen.text.corpus import load_corpus
 from chargen.text.vocabulary import ByteVocabulary, CharVocabulary
 
-from .sentiment.making import CHARS, QUICK, make_lm, planted, save_lm
+from .sentiment.making import CHARS, QUICK, make_lm, separable, save_lm
 from .sentiment.models import save_classifier, tiny_classifier
 
 LM = chargen.LanguageModel(make_lm(), CHARS)
@@ -322,7 +322,7 @@ def test_a_run_on_texts_goes_on_from_the_cache_or_says_why_not(
 
 def test_fine_tuning_takes_lists_and_tables(tmp_path: Path) -> None:
     encoder = save_lm(tmp_path / "lm")
-    examples = planted(40)
+    examples = separable(40)
     options = QUICK | {"ngrams": False}
     run = chargen.finetune(examples, encoder, tmp_path / "a", **options)
     texts, labels = list(examples.texts), list(examples.labels)
@@ -343,7 +343,7 @@ def test_fine_tuning_takes_lists_and_tables(tmp_path: Path) -> None:
 def test_fine_tuning_takes_data_frames(tmp_path: Path) -> None:
     pandas = pytest.importorskip("pandas")
     encoder = save_lm(tmp_path / "lm")
-    examples = planted(40, ("0", "1"))
+    examples = separable(40, ("0", "1"))
     frame = pandas.DataFrame({"text": examples.texts, "stars": map(int, examples.labels)})
     frame = frame.sort_values("stars", kind="stable")  # an index that is no range
     options = QUICK | {"ngrams": False}
@@ -381,13 +381,13 @@ def test_labelled_data_that_is_none(tmp_path: Path) -> None:
 
 def test_fine_tuning_on_lists_goes_on_with_the_same_lists(tmp_path: Path) -> None:
     encoder = save_lm(tmp_path / "lm")
-    examples = planted(40)
+    examples = separable(40)
     options = QUICK | {"ngrams": False}
     chargen.finetune((examples.texts, examples.labels), encoder, tmp_path / "a", **options)
     with pytest.raises(chargen.CorpusError, match=r"came from Python.*data=\.\.\."):
         chargen.resume_finetune(tmp_path / "a", epochs=3)
     with pytest.raises(chargen.CorpusError, match="have changed"):
-        chargen.resume_finetune(tmp_path / "a", data=planted(41), epochs=3)
+        chargen.resume_finetune(tmp_path / "a", data=separable(41), epochs=3)
     data = {"text": list(examples.texts), "label": list(examples.labels)}
     run = chargen.resume_finetune(tmp_path / "a", data=data, epochs=3)
     assert run.finished

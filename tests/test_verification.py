@@ -16,7 +16,7 @@ from chargen.storage import checkpoint
 from chargen.storage.checkpoint import Checkpoint
 
 from .cli.conftest import TEXT, Command, chargen  # noqa: F401
-from .sentiment.making import QUICK, planted, save_lm, write_csv
+from .sentiment.making import QUICK, separable, save_lm, write_csv
 
 SMALL: dict[str, Any] = {"hidden_size": 8, "batch_size": 4, "window": 16, "num_layers": 1}
 OPTIONS: dict[str, Any] = {"steps": 6, "eval_every": 3, "precision": "float32", "ema": 0.9}
@@ -36,7 +36,7 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A classifier with its run."""
     folder = tmp_path_factory.mktemp("classifier")
     save_lm(folder / "lm")
-    data = write_csv(folder / "planted.csv", planted(30))
+    data = write_csv(folder / "separable.csv", separable(30))
     library.finetune(data, folder / "lm", folder / "mood", ngrams=False, **QUICK)
     return folder / "mood"
 

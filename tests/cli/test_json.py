@@ -12,7 +12,7 @@ import pytest
 
 from chargen.cli.groups import contexts
 from chargen.cli.main import cli
-from tests.sentiment.making import DROPOUTS, planted, save_lm, write_csv
+from tests.sentiment.making import DROPOUTS, separable, save_lm, write_csv
 from tests.sentiment.models import save_classifier, tiny_classifier
 
 from .conftest import SMALL, Command
@@ -53,7 +53,7 @@ def places(
     trained: Path, corpus: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("json")
-    examples = planted(40)
+    examples = separable(40)
     return {
         "MODEL": trained,
         "CORPUS": corpus,

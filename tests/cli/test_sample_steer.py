@@ -8,7 +8,7 @@ import pytest
 
 from chargen import LanguageModel
 from chargen.sampling.steering import fit_steering, store_steering
-from tests.sentiment.making import CHARS, make_lm, planted, save_lm, write_csv
+from tests.sentiment.making import CHARS, make_lm, separable, save_lm, write_csv
 from tests.sentiment.models import save_classifier
 from tests.sentiment.models import tiny_classifier as make_classifier
 
@@ -24,7 +24,7 @@ def lm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_csv(tmp_path_factory.mktemp("data") / "moods.csv", planted(40))
+    return write_csv(tmp_path_factory.mktemp("data") / "moods.csv", separable(40))
 
 
 def test_labelled_texts_steer(chargen: Command, lm: Path, data: Path) -> None:
@@ -48,7 +48,7 @@ def test_a_stored_steering_needs_no_data(chargen: Command, data: Path, tmp_path:
     assert refused.code == 2
     assert "--steer-data" in refused.err
     assert "--steer-with" in refused.err
-    moods = planted(40)
+    moods = separable(40)
     lm = LanguageModel(make_lm(), CHARS)
     store_steering(directory, fit_steering(lm, moods.texts, moods.labels, moods.source))
     stored = chargen("sample", directory, *WRITING, "--steer", "good")
@@ -67,7 +67,7 @@ def test_a_classifier_steers(chargen: Command, lm: Path, tmp_path: Path) -> None
 
 
 def test_labelled_texts_may_be_any_table(chargen: Command, lm: Path, tmp_path: Path) -> None:
-    moods = planted(40)
+    moods = separable(40)
     names = {"good": "1", "bad": "0"}
     rows = [f"{names[y]};{t}" for t, y in zip(moods.texts, moods.labels, strict=True)]
     path = tmp_path / "moods.csv"

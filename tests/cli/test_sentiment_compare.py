@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from ..sentiment.making import planted, write_csv
+from ..sentiment.making import separable, write_csv
 from .conftest import Command
 
 
 @pytest.fixture
 def train(tmp_path: Path) -> Path:
-    return write_csv(tmp_path / "train.csv", planted(80))
+    return write_csv(tmp_path / "train.csv", separable(80))
 
 
 @pytest.fixture
 def test(tmp_path: Path) -> Path:
-    return write_csv(tmp_path / "test.csv", planted(30, seed=1))
+    return write_csv(tmp_path / "test.csv", separable(30, seed=1))
 
 
 def test_a_table_of_tfidf(chargen: Command, train: Path, test: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sentiment.making import planted, write_csv
+from tests.sentiment.making import separable, write_csv
 from tests.sentiment.models import save_classifier
 from tests.sentiment.models import tiny_classifier as make_classifier
 
@@ -27,7 +27,7 @@ def mood(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_csv(tmp_path_factory.mktemp("labelled") / "texts.csv", planted(40, ("neg", "pos")))
+    return write_csv(tmp_path_factory.mktemp("labelled") / "texts.csv", separable(40, ("neg", "pos")))
 
 
 def test_a_pipe_gets_the_verdict_and_the_strongest_words(chargen: Command, mood: Path) -> None:
@@ -165,7 +165,7 @@ def test_other_checkpoints_and_data_are_named(
     result = chargen("sentiment", "explain", trained, "x")
     assert result.code == 1
     assert "language-model" in result.err
-    other = write_csv(tmp_path / "other.csv", planted(10, ("bad", "good")))
+    other = write_csv(tmp_path / "other.csv", separable(10, ("bad", "good")))
     result = chargen("sentiment", "explain", mood, "x", "--unit", other)
     assert result.code == 1
     assert "'bad'" in result.err

@@ -14,7 +14,7 @@ import pytest
 from chargen.cli import progress
 from chargen.sentiment.classifier import Classifier
 
-from ..sentiment.making import DROPOUTS, planted, save_lm, write_csv
+from ..sentiment.making import DROPOUTS, separable, save_lm, write_csv
 from .conftest import Command
 
 QUICK = (
@@ -30,7 +30,7 @@ def lm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_csv(tmp_path_factory.mktemp("data") / "moods.csv", planted(40))
+    return write_csv(tmp_path_factory.mktemp("data") / "moods.csv", separable(40))
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_without_validation_there_is_no_figure(train: Command) -> None:
 
 def test_options_reach_the_run(train: Command, lm: Path, data: Path, tmp_path: Path) -> None:
     backward = save_lm(tmp_path / "backward", direction="backward", seed=2)
-    valid = write_csv(tmp_path / "valid.csv", planted(10, seed=4))
+    valid = write_csv(tmp_path / "valid.csv", separable(10, seed=4))
     result = train(
         *("--encoder", backward, "--labels", 20, "--valid", valid, "--no-class-weights"),
         *("--from-scratch", "--no-ngrams", "--seed", 3, "--lm-weight", 0.5, "--clean", "html"),
