@@ -414,7 +414,7 @@ def test_other_texts_are_refused(start: Start, tmp_path: Path) -> None:
     part = interrupted(start, 2, data=data)
     before = (part.directory / "model.safetensors").read_bytes()
     write_csv(data, planted(31))
-    with pytest.raises(CorpusError, match=r"mood \(.*data.csv\) have changed since"):
+    with pytest.raises(CorpusError, match=r"mood \(.*data.csv\) have changed"):
         resume_finetune(part.directory)
     swapped = planted(30)
     labels = ("good", "bad", *swapped.labels[2:])
@@ -527,7 +527,7 @@ def test_nothing_is_overwritten_unasked(start: Start, tmp_path: Path, tiny_lm: P
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "diary.txt").write_text("dear diary")
     for force in (False, True):
-        with pytest.raises(ConfigError, match="notes exists and is no checkpoint"):
+        with pytest.raises(ConfigError, match="notes exists and is not a checkpoint"):
             start(out=tmp_path / "notes", force=force)
     (tmp_path / "file").write_text("text")
     with pytest.raises(ConfigError, match="file is a file"):
