@@ -132,10 +132,10 @@ def test_a_run_goes_on_unless_its_text_was_edited(old: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"hidden_size": 64}, "--hidden-size is that of the model, 32: leave it out with --from"),
-        ({"cell": "gru"}, "--cell is that of the model, lstm"),
-        ({"direction": "backward"}, "--direction is that of the model"),
-        ({"level": "byte"}, "--level is that of the model, char"),
+        ({"hidden_size": 64}, "--hidden-size is fixed by the model .32.: leave it out with --from"),
+        ({"cell": "gru"}, "--cell is fixed by the model .lstm"),
+        ({"direction": "backward"}, "--direction is fixed by the model"),
+        ({"level": "byte"}, "--level is fixed by the model .char"),
         ({"replay": "-"}, "--replay must be a file"),
         ({"replay": "x", "replay_share": 1.0}, "--replay-share must be above 0 and below 1"),
         ({"start_from": None, "replay": "x"}, "give --from DIR too"),

@@ -200,7 +200,7 @@ def test_labels_are_stratified(start: Start) -> None:
     assert run.labels_used == 18
     targets = checkpoint.load(run.directory, training=True).tensors["training/targets"]
     assert targets["targets"].sum(0).tolist() == [9, 9]
-    with pytest.raises(ConfigError, match=r"--labels 61 is more than there are"):
+    with pytest.raises(ConfigError, match=r"--labels 61 is too many"):
         start(labels=61, force=True)
     with pytest.raises(ConfigError, match="--labels 1 is too few"):
         start(labels=1, force=True)
@@ -508,7 +508,7 @@ def test_what_cannot_be_resumed(tiny_lm: Path, tiny_classifier: Path, tmp_path: 
         resume_finetune(tmp_path / "nothing")
     with pytest.raises(CheckpointError, match="language-model"):
         resume_finetune(tiny_lm)
-    with pytest.raises(CheckpointError, match="tiny holds no training state"):
+    with pytest.raises(CheckpointError, match="tiny has no training state"):
         resume_finetune(tiny_classifier)
 
 
