@@ -125,7 +125,7 @@ def test_a_run_goes_on_unless_its_text_was_edited(old: Path, tmp_path: Path) -> 
     chargen.train(tmp_path / "new.txt", tmp_path / "m", start_from=old / "old", **options)
     assert chargen.resume(tmp_path / "m", steps=8).steps == 8
     (tmp_path / "new.txt").write_text(words(NEW, 6, 500), "utf-8")
-    with pytest.raises(CorpusError, match="has changed since"):
+    with pytest.raises(CorpusError, match="has changed"):
         chargen.resume(tmp_path / "m", steps=12)
 
 

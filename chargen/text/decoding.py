@@ -100,11 +100,11 @@ def clean(text: str, errors: str, place: Callable[[int], str]) -> str:
         return text
     if found[0] == "\0":
         raise CorpusError(
-            f"{place(found.start())} looks binary: it contains a NUL; --errors replace reads it "
+            f"{place(found.start())} looks binary: it holds a NUL; --errors replace reads it "
             "as U+FFFD"
         )
     raise CorpusError(
-        f"{place(found.start())} contains a lone surrogate, U+{ord(found[0]):04X}, which is not"
+        f"{place(found.start())} holds a lone surrogate, U+{ord(found[0]):04X}, which is not"
         " text; --errors replace reads it as U+FFFD"
     )
 

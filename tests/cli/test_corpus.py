@@ -61,7 +61,7 @@ def test_fetch_says_what_is_wrong(chargen: Command) -> None:
         wrong = chargen("corpus", "fetch", site.url("/fox.txt"), "--sha256", "0" * 64)
         missing = chargen("corpus", "fetch", site.url("/fix.txt"))
     assert (wrong.code, missing.code) == (1, 1)
-    assert "is not what it should be" in wrong.err
+    assert "is not the expected file" in wrong.err
     assert "404" in missing.err
     assert wrong.out == missing.out == ""
 
