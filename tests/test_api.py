@@ -162,7 +162,7 @@ def test_saving_replaces_a_checkpoint_on_request_and_nothing_else_ever(
     (tmp_path / "file").write_text("dear diary")
     for other in ("mine", "file"):
         with pytest.raises(
-            chargen.ConfigError, match=f"{other} (exists and is no check|is a file)"
+            chargen.ConfigError, match=f"{other} (exists and is not a check|is a file)"
         ):
             model.save(tmp_path / other, force=True)
     assert (tmp_path / "mine" / "diary.txt").read_text() == "dear diary"

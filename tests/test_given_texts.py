@@ -17,7 +17,7 @@ from chargen.storage import checkpoint
 from chargen.text.corpus import load_corpus
 from chargen.text.vocabulary import ByteVocabulary, CharVocabulary
 
-from .sentiment.making import CHARS, QUICK, make_lm, separable, save_lm
+from .sentiment.making import CHARS, QUICK, make_lm, save_lm, separable
 from .sentiment.models import save_classifier, tiny_classifier
 
 LM = chargen.LanguageModel(make_lm(), CHARS)

@@ -16,7 +16,7 @@ from chargen.storage import checkpoint
 from chargen.storage.checkpoint import Checkpoint
 
 from .cli.conftest import TEXT, Command, chargen  # noqa: F401
-from .sentiment.making import QUICK, separable, save_lm, write_csv
+from .sentiment.making import QUICK, save_lm, separable, write_csv
 
 SMALL: dict[str, Any] = {"hidden_size": 8, "batch_size": 4, "window": 16, "num_layers": 1}
 OPTIONS: dict[str, Any] = {"steps": 6, "eval_every": 3, "precision": "float32", "ema": 0.9}

@@ -133,7 +133,7 @@ def clean(text: str, errors: str, place: Callable[[int], str]) -> str:
     if found[0] == "\0":
         raise _binary(place(found.start()))
     raise CorpusError(
-        f"{place(found.start())} contains a lone surrogate, U+{ord(found[0]):04X}, which is not"
+        f"{place(found.start())} holds a lone surrogate, U+{ord(found[0]):04X}, which is not"
         " text; --errors replace reads it as U+FFFD"
     )
 

@@ -12,7 +12,7 @@ import pytest
 
 from chargen.cli.groups import contexts
 from chargen.cli.main import cli
-from tests.sentiment.making import DROPOUTS, separable, save_lm, write_csv
+from tests.sentiment.making import DROPOUTS, save_lm, separable, write_csv
 from tests.sentiment.models import save_classifier, tiny_classifier
 
 from .conftest import SMALL, Command

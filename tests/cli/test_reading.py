@@ -45,8 +45,9 @@ def test_xz_means_the_same_wherever_it_is_told(
     files = (tmp_path / "one.txt", tmp_path / "two.txt")
     reading = () if documents is None else ("--documents", documents)
     out = tmp_path / "model"
+    # After two steps it may be worse than a guess, which has the exit code 1.
     assert (
-        chargen("train", *files, "--out", out, "--steps", 2, "--quiet", *reading, *SMALL).code == 0
+        chargen("train", *files, "--out", out, "--steps", 2, "--quiet", *reading, *SMALL).code < 2
     )
     evaluated = json.loads(chargen("evaluate", out, *files, "--json", "--streams", 64).out)
     told = json.loads(chargen("corpus", "info", *files, "--json", *reading).out)

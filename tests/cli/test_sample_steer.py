@@ -8,7 +8,7 @@ import pytest
 
 from chargen import LanguageModel
 from chargen.sampling.steering import fit_steering, store_steering
-from tests.sentiment.making import CHARS, make_lm, separable, save_lm, write_csv
+from tests.sentiment.making import CHARS, make_lm, save_lm, separable, write_csv
 from tests.sentiment.models import save_classifier
 from tests.sentiment.models import tiny_classifier as make_classifier
 

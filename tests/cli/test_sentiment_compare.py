@@ -68,7 +68,7 @@ def test_json_is_one_object_with_rows(
         (("--models", "svm"), 2, "--models must be some of"),
         (("--models", "finetuned"), 2, "give --encoder DIR"),
         (("--unlabelled", "more.txt"), 2, "--unlabelled needs --encoder"),
-        (("--labels", "500"), 2, "--labels 500 is more than there are"),
+        (("--labels", "500"), 2, "--labels 500 is too many"),
         (("--valid-fraction", "0"), 2, "--valid-fraction"),
         (("--minutes", "5"), 2, "--minutes needs --encoder"),
         (("--classifier", "no/such/dir"), 1, "no/such/dir"),

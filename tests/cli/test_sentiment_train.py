@@ -14,7 +14,7 @@ import pytest
 from chargen.cli import progress
 from chargen.sentiment.classifier import Classifier
 
-from ..sentiment.making import DROPOUTS, separable, save_lm, write_csv
+from ..sentiment.making import DROPOUTS, save_lm, separable, write_csv
 from .conftest import Command
 
 QUICK = (
@@ -162,7 +162,7 @@ def test_progress_in_a_log(
             "exclude each other",
         ),
         (("DATA", "--encoder", "LM", "--out", "o", "--batch-size", 1), "--batch-size must be at"),
-        (("DATA", "--encoder", "LM", "--out", "o", "--labels", 99), "--labels 99 is more than"),
+        (("DATA", "--encoder", "LM", "--out", "o", "--labels", 99), "--labels 99 is too many"),
         (("DATA", "--encoder", "LM", "--out", "o", "--method", "magic"), "--method"),
         (("DATA", "--encoder", "LM", "--out", "o", "--wings", 2), "--wings"),
         (("DATA", "--encoder", "LM", "--out", "LM", "--force"), "is the folder of the encoder"),

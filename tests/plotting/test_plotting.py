@@ -65,7 +65,7 @@ def test_runs_that_are_drawn_together_have_one_unit(tmp_path: Path) -> None:
 
 
 def test_what_is_no_run(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"holds no metrics\.jsonl"):
+    with pytest.raises(CheckpointError, match=r"has no metrics\.jsonl"):
         read(tmp_path)
     place = a_run(tmp_path)
     with (place / "metrics.jsonl").open("a") as file:

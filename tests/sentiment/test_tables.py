@@ -409,7 +409,7 @@ def test_memory_does_not_grow_with_the_table(
             return np.full((len(list(texts)), 2), 0.5, np.float32)
 
     tiny = tiny_classifier()
-    blind = Blind(tiny.network, tiny.vocabularies, tiny.labels)
+    blind = Blind(tiny.members, tiny.labels)
 
     def peak(count: int) -> int:
         table = table_of(tmp_path, "t.csv", "n,text\n" + "1,some words about a film\n" * count)
