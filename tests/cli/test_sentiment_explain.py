@@ -27,7 +27,9 @@ def mood(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_csv(tmp_path_factory.mktemp("labelled") / "texts.csv", separable(40, ("neg", "pos")))
+    return write_csv(
+        tmp_path_factory.mktemp("labelled") / "texts.csv", separable(40, ("neg", "pos"))
+    )
 
 
 def test_a_pipe_gets_the_verdict_and_the_strongest_words(chargen: Command, mood: Path) -> None:

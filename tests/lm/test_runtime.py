@@ -20,7 +20,8 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
-        monkeypatch.setattr(time, "perf_counter", lambda: self.now)
+        for name in ("perf_counter", "thread_time"):
+            monkeypatch.setattr(time, name, lambda: self.now)
 
 
 def half() -> bool:

@@ -201,18 +201,9 @@ def test_unknown_characters_are_named(start: Start) -> None:
 # ---------------------------------------------------------------- options
 
 
-<<<<<<< HEAD
 def test_more_labels_than_there_are_or_fewer_than_classes(start: Start) -> None:
     assert start(labels=20).labels_used == 18
-    with pytest.raises(ConfigError, match=r"--labels 61 is more than there are"):
-=======
-def test_labels_are_stratified(start: Start) -> None:
-    run = start(labels=20)
-    assert run.labels_used == 18
-    targets = checkpoint.load(run.directory, training=True).tensors["training/targets"]
-    assert targets["targets"].sum(0).tolist() == [9, 9]
     with pytest.raises(ConfigError, match=r"--labels 61 is too many"):
->>>>>>> reader
         start(labels=61, force=True)
     with pytest.raises(ConfigError, match="--labels 1 is too few"):
         start(labels=1, force=True)
@@ -449,13 +440,8 @@ def test_other_texts_are_refused(start: Start, tmp_path: Path) -> None:
     data = write_csv(tmp_path / "data.csv", separable(30))
     part = interrupted(start, 2, data=data)
     before = (part.directory / "model.safetensors").read_bytes()
-<<<<<<< HEAD
     write_csv(data, separable(31))
-    with pytest.raises(CorpusError, match=r"mood \(.*data.csv\) have changed since"):
-=======
-    write_csv(data, planted(31))
     with pytest.raises(CorpusError, match=r"mood \(.*data.csv\) have changed"):
->>>>>>> reader
         resume_finetune(part.directory)
     swapped = separable(30)
     labels = ("good", "bad", *swapped.labels[2:])
