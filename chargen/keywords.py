@@ -56,11 +56,9 @@ class TrainOptions(TypedDict, total=False):
     min_count: int
     valid: str | None
     valid_fraction: float
-    raw_bytes: bool
     glob: str | None
-    label_column: str | None
     normalize: Literal["NFC"] | None
-    documents: str | None
+    documents: Literal["lines", "files", "rows"] | None
     clean: Literal["html"] | None
     max_bytes: int | None
 
@@ -77,20 +75,19 @@ class SamplingOptions(TypedDict, total=False):
     stop: Sequence[str]
     seed: int | None
     unknown: Literal["replace", "skip", "error"]
-    label: str | None
     ignore_end: bool
 
 
 class FinetuneOptions(TypedDict, total=False):
     """Of `FinetuneConfig`, `NetworkConfig`, `ExamplesConfig`."""
 
-    method: Literal["auto", "finetune", "probe"]
+    method: Literal["finetune", "probe"]
     penalty: Literal["l2", "l1"]
     minutes: float | None
     epochs: float | None
     labels: int | None
     valid: str | None
-    valid_fraction: float | None
+    valid_fraction: float
     seed: int
     from_scratch: bool
     unlabelled: str | None

@@ -132,32 +132,22 @@ class TestLabelsThatAreNotLikely:
         assert all(0 < float(row["p_pos"]) < 1 for row in found)
 
 
-def type_in(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
-
-
 class TestLines:
-    def test_stdin(self, chargen: Command, mood: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        type_in(monkeypatch, b"one\r\n\ntwo\nthree")
-        result = chargen(*PREDICT, mood, "--json")
+    def test_stdin(self, chargen: Command, mood: Path) -> None:
+        result = chargen(*PREDICT, mood, "--json", stdin=b"one\r\n\ntwo\nthree")
         assert result.code == 1
         found = [json.loads(line) for line in result.out.splitlines()]
         assert [one["text"] for one in found] == ["one", "", "two", "three"]
         assert "text 2 has no text" in result.err
 
-    def test_bytes_that_are_not_text(
-        self, chargen: Command, mood: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        type_in(monkeypatch, b"caf\xe9\n")
-        result = chargen(*PREDICT, mood, "-")
+    def test_bytes_that_are_not_text(self, chargen: Command, mood: Path) -> None:
+        result = chargen(*PREDICT, mood, "-", stdin=b"caf\xe9\n")
         assert result.code == 1
         assert "standard input is not utf-8" in result.err
-        type_in(monkeypatch, b"caf\xe9\n")
-        result = chargen(*PREDICT, mood, "--encoding", "latin-1")
+        result = chargen(*PREDICT, mood, "--encoding", "latin-1", stdin=b"caf\xe9\n")
         assert result.out.strip().endswith("café")
 
-    def test_no_lines(self, chargen: Command, mood: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        type_in(monkeypatch, b"")
+    def test_no_lines(self, chargen: Command, mood: Path) -> None:
         result = chargen(*PREDICT, mood)
         assert (result.code, result.out, result.err) == (0, "", "")
 
