@@ -56,9 +56,11 @@ class TrainOptions(TypedDict, total=False):
     min_count: int
     valid: str | None
     valid_fraction: float
+    raw_bytes: bool
     glob: str | None
+    label_column: str | None
     normalize: Literal["NFC"] | None
-    documents: Literal["lines", "files", "rows"] | None
+    documents: str | None
     clean: Literal["html"] | None
     max_bytes: int | None
 
@@ -75,19 +77,20 @@ class SamplingOptions(TypedDict, total=False):
     stop: Sequence[str]
     seed: int | None
     unknown: Literal["replace", "skip", "error"]
+    label: str | None
     ignore_end: bool
 
 
 class FinetuneOptions(TypedDict, total=False):
     """Of `FinetuneConfig`, `NetworkConfig`, `ExamplesConfig`."""
 
-    method: Literal["finetune", "probe"]
+    method: Literal["auto", "finetune", "probe"]
     penalty: Literal["l2", "l1"]
     minutes: float | None
     epochs: float | None
     labels: int | None
     valid: str | None
-    valid_fraction: float
+    valid_fraction: float | None
     seed: int
     from_scratch: bool
     unlabelled: str | None
