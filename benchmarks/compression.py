@@ -13,6 +13,7 @@ import lzma
 import math
 import time
 from collections.abc import Callable
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -32,9 +33,8 @@ def others() -> dict[str, Callable[[bytes], bytes]]:
 
         found["zstd -19"] = zstandard.ZstdCompressor(level=19).compress
     if find_spec("pyppmd"):
-        import pyppmd
-
-        found["PPMd, order 8"] = lambda data: bytes(pyppmd.compress(data, max_order=8))
+        ppmd = import_module("pyppmd")
+        found["PPMd, order 8"] = lambda data: bytes(ppmd.compress(data, max_order=8))
     return found
 
 

@@ -24,7 +24,7 @@ from chargen.sentiment import storage as classifier_storage
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.config import FinetuneConfig
 from chargen.sentiment.finetune import resume_finetune
-from chargen.sentiment.schedule import layer_groups, make_optimizer
+from chargen.sentiment.text_classification import layer_groups, make_optimizer
 from chargen.storage import checkpoint
 from chargen.storage.checkpoint import MANIFEST, Checkpoint
 from chargen.training.reporting import Reporter

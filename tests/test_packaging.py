@@ -111,7 +111,7 @@ def test_the_wheel_works_alone(wheel: Path, tmp_path: Path) -> None:
     assert run("--version") == f"chargen, version {chargen.__version__}\n"
     assert run("sentiment", "predict", "sentiment", "A quiet, wonderful film.").startswith("pos")
     run("export", "reviews", "--format", "html", "--output", "page.html")
-    options = ["--steps", "1", "--hidden-size", "8", "--quiet", "--out", "run"]
+    options = ["--steps", "30", "--hidden-size", "8", "--quiet", "--out", "run"]
     run("train", "essays", *options)
     assert (tmp_path / "elsewhere" / "run" / "manifest.json").is_file()
 

@@ -103,7 +103,7 @@ class Start:
             raise ConfigError("--raw-bytes: the model learnt text; leave it out with --from")
         own = "byte" if self.lm.raw else level
         if asked.level not in ("char", own):
-            raise ConfigError(f"--level is that of the model, {own}: leave it out with --from")
+            raise ConfigError(f"--level is fixed by the model ({own}): leave it out with --from")
         documents, label_column = trained.get("documents"), asked.label_column
         if documents == "rows":
             tables = bool(arguments) and are_tables(arguments, asked)
