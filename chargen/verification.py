@@ -128,7 +128,7 @@ def verify(
     replayed = 0
     if replay:
         if not resumable:
-            raise CheckpointError(f"{directory} holds no training state: it cannot be replayed")
+            raise CheckpointError(f"{directory} has no training state: it cannot be replayed")
         replayed = _replay(directory, stored, replay)
         step = stored.document("training/state")["progress"]["step"]
         tell(f"replay: {replayed} steps from step {step}, twice, end in the same bits")

@@ -324,7 +324,7 @@ def _as_it_was(
     """
     document, where = stored.document("config"), f"{directory}: config.json"
     if "training/state" not in stored.documents or "data" not in document:
-        raise CheckpointError(f"{directory} holds no training state: it cannot be resumed")
+        raise CheckpointError(f"{directory} has no training state: it cannot be resumed")
     config = lm_storage.config_from_json(FinetuneConfig, document.get("finetune"), where)
     reading = lm_storage.config_from_json(ExamplesConfig, document.get("examples"), where)
     with lm_storage.fitting(directory):

@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, int, set[str]]] = {
     "evaluate": ("MODEL CORPUS --dynamic", 1, {"bits_per_char", "dynamic_bits_per_char"}),
     "score": ("MODEL CORPUS --html OUT", 1, {"text", "log_probs"}),
     "encode": ("MODEL CORPUS --output OUT.npy", 1, {"documents", "numbers"}),
+    "verify": ("MODEL", 1, {"directory", "kind"}),
     "info": ("MODEL", 1, {"kind", "parameters", "model", "train"}),
     "memorization": (
         "MODEL CORPUS --passages 5 --length 9 --show 2",

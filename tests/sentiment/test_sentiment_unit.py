@@ -56,7 +56,7 @@ def test_what_cannot_be_told_is_said() -> None:
     features, labels = features_with(7, 0, 1.0)
     with pytest.raises(ConfigError, match="'nice'.*'bad', 'good'"):
         find_unit(features, labels, "nice")
-    with pytest.raises(CorpusError, match="two texts or more"):
+    with pytest.raises(CorpusError, match="at least two texts"):
         find_unit(features[:4], ["a", "b", "b", "b"], "a")
     many = find_unit(features, [*labels[:100], *["so-so"] * 100], "bad")
     assert many.others == "not bad"
