@@ -382,7 +382,7 @@ class TestSubset:
 
     def test_counts_that_cannot_be(self) -> None:
         whole = examples_of(["a", "b", "c"])
-        with pytest.raises(ConfigError, match="--labels 4 is more .* 3"):
+        with pytest.raises(ConfigError, match="--labels 4 is too many.* 3"):
             subset(whole, 4, 0)
         with pytest.raises(ConfigError, match="--labels 2 is too few: .* 3 classes"):
             subset(whole, 2, 0)
