@@ -70,7 +70,7 @@ def test_what_is_no_run(tmp_path: Path) -> None:
     place = a_run(tmp_path)
     with (place / "metrics.jsonl").open("a") as file:
         file.write('{"step": 30, "lo')
-    with pytest.raises(CheckpointError, match=r"metrics\.jsonl, line 42, is no row"):
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl, line 42, is not a row"):
         read(place)
     with pytest.raises(CheckpointError, match="nothing to draw"):
         read(a_run(tmp_path, "empty", []))
