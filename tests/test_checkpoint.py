@@ -322,7 +322,7 @@ def test_an_absolute_name(saved: Path) -> None:
     outside = saved.parent / "outside.json"
     outside.write_text("{}")
     add_file(saved, str(outside))
-    refuse(saved, "no name")
+    refuse(saved, "not a valid name")
 
 
 @posix
