@@ -136,7 +136,7 @@ class Options:
         """Raise `ConfigError` where more than one budget is given."""
         given = [f"--{name}" for name in BUDGETS if getattr(self, name, None) is not None]
         if len(given) > 1:
-            raise ConfigError(f"{' and '.join(given)} exclude each other: give one of them")
+            raise ConfigError(f"{' and '.join(given)} exclude each other: give one budget")
 
 
 def _fault(value: Any, plain: type[Any], facts: Mapping[str, Any]) -> str | None:
