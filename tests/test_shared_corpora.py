@@ -17,8 +17,6 @@ pytestmark = pytest.mark.skipif(not UDHR.is_dir(), reason="needs ../shared/corpo
 
 @pytest.mark.parametrize("level", ["char", "byte"])
 def test_every_language_survives(level: str) -> None:
-    config = CorpusConfig(level=level)
+    config = CorpusConfig(level=level, valid_fraction=0.0)  # else a part of each file is apart
     corpus = load_corpus([str(UDHR)], config)
-    assert corpus.vocabulary.decode(corpus.train) + corpus.vocabulary.decode(
-        corpus.valid
-    ) == read_all([str(UDHR)], config)
+    assert corpus.vocabulary.decode(corpus.train) == read_all([str(UDHR)], config)
