@@ -60,6 +60,8 @@ def limited(arguments: tuple[object, ...], more: float, said: Path) -> tuple[int
         err = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(null, 1)
         os.dup2(err, 2)
+        # Whoever imports this may have put other streams in their place.
+        sys.stdout, sys.stderr = (os.fdopen(n, "w", encoding="utf-8") for n in (1, 2))
         words = [str(argument) for argument in arguments]
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         most = pages * resource.getpagesize() + int(more * 2**20)
@@ -68,6 +70,7 @@ def limited(arguments: tuple[object, ...], more: float, said: Path) -> tuple[int
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 71
     finally:
+        sys.stderr.flush()
         os._exit(code)
 
 
@@ -106,7 +109,7 @@ class Harness:
         if not self._ends("resume", resumed, more):
             self._check(place, more, before)
         shutil.rmtree(place)
-        drawing = ("--num-samples", "64", "--length", "300", "--seed", "1", "--quiet")
+        drawing = ("--num-samples", "4096", "--length", "5", "--seed", "1", "--quiet")
         self._ends("sample", ("sample", self.model, *drawing), more)
         text = "A fine film, and far too long. " * 300
         self._ends("predict", ("sentiment", "predict", "sentiment", text), more)

@@ -331,6 +331,20 @@ def test_what_fails_on_rank_0_ends_all_and_is_told_there() -> None:
     first, second = on_ranks(2, lambda ranks: ranks.shared(lambda: refuse("no")))
     assert isinstance(first, ConfigError)
     assert isinstance(second, FollowerError)
+    # Nothing is known of this one: a fault of the program, or of the machine.
+    first, second = on_ranks(2, lambda ranks: ranks.shared(lambda: torch.empty(-1)))
+    assert first is None  # it ends with its traceback
+    assert isinstance(second, FollowerError)
+
+
+@needs_ranks
+def test_memory_that_runs_out_on_another_rank_is_told_by_rank_0() -> None:
+    def work(ranks: Ranks) -> Any:
+        return ranks.together(lambda: torch.empty(1 << 50 if ranks.rank == 1 else 1))
+
+    first, second = on_ranks(2, work)
+    assert str(first).startswith("rank 1: there is not enough memory")
+    assert isinstance(second, FollowerError)
 
 
 @needs_ranks
