@@ -27,8 +27,6 @@ import random
 import resource
 import shutil
 import struct
-import sys
-import tempfile
 import time
 import traceback
 from collections import Counter
@@ -39,6 +37,7 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 import torch
+from long_form import run_and_report
 
 import chargen
 from chargen.errors import ChargenError, CheckpointError
@@ -574,13 +573,13 @@ def main() -> None:
     torch.set_num_threads(1)
     # In memory where there is such a place: a hundred thousand cases would wear out a disk.
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    folder = Path(tempfile.mkdtemp(prefix="chargen-fuzz-", dir=memory))
-    try:
-        found = run(arguments.cases, arguments.seed, folder)
-    finally:
-        shutil.rmtree(folder)
-    print(json.dumps(found) if arguments.json else "\n".join(f"{k}: {v}" for k, v in found.items()))
-    sys.exit(1 if found["failures"] else 0)
+    run_and_report(
+        lambda folder: run(arguments.cases, arguments.seed, folder),
+        "fuzz",
+        "failures",
+        arguments.json,
+        memory,
+    )
 
 
 if __name__ == "__main__":

@@ -25,8 +25,6 @@ import os
 import random
 import shutil
 import socket
-import sys
-import tempfile
 import time
 import traceback
 import tracemalloc
@@ -34,6 +32,8 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from long_form import run_and_report
 
 from chargen.errors import ChargenError
 from chargen.text.config import CorpusConfig, is_text_encoding
@@ -350,13 +350,10 @@ def main() -> None:
     parser.add_argument("--line-megabytes", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="chargen-texts-"))
-    try:
-        found = run(arguments.cases, arguments.seed, folder, arguments.line_megabytes)
-    finally:
-        shutil.rmtree(folder)
-    print(json.dumps(found) if arguments.json else "\n".join(f"{k}: {v}" for k, v in found.items()))
-    sys.exit(1 if found["failures"] else 0)
+    cases, seed, megabytes = arguments.cases, arguments.seed, arguments.line_megabytes
+    run_and_report(
+        lambda folder: run(cases, seed, folder, megabytes), "texts", "failures", arguments.json
+    )
 
 
 if __name__ == "__main__":

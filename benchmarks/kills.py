@@ -30,7 +30,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
-import json
 import mmap
 import os
 import random
@@ -38,8 +37,6 @@ import resource
 import shutil
 import signal
 import struct
-import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -47,6 +44,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from long_form import run_and_report
 
 from chargen.cli.main import main as chargen_main
 from chargen.errors import ChargenError
@@ -399,13 +397,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # a fork has no other threads
-    folder = Path(tempfile.mkdtemp(prefix="chargen-kills-"))
-    try:
-        found = run(arguments.kills, arguments.seed, folder)
-    finally:
-        shutil.rmtree(folder)
-    print(json.dumps(found) if arguments.json else "\n".join(f"{k}: {v}" for k, v in found.items()))
-    sys.exit(1 if found["lost"] else 0)
+    run_and_report(
+        lambda folder: run(arguments.kills, arguments.seed, folder), "kills", "lost", arguments.json
+    )
 
 
 if __name__ == "__main__":

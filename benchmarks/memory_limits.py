@@ -18,18 +18,17 @@ Needs Linux.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import resource
 import shutil
 import sys
-import tempfile
 import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import torch
+from long_form import run_and_report
 
 import chargen
 from chargen.cli.main import main as chargen_main
@@ -173,13 +172,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # a fork has no other threads
-    folder = Path(tempfile.mkdtemp(prefix="chargen-memory-"))
-    try:
-        found = run(spread(arguments.limits), folder)
-    finally:
-        shutil.rmtree(folder)
-    print(json.dumps(found) if arguments.json else "\n".join(f"{k}: {v}" for k, v in found.items()))
-    sys.exit(1 if found["failed"] else 0)
+    run_and_report(
+        lambda folder: run(spread(arguments.limits), folder), "memory", "failed", arguments.json
+    )
 
 
 if __name__ == "__main__":

@@ -30,12 +30,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import random
 import shutil
-import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -44,6 +41,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from long_form import run_and_report
 
 import chargen
 from chargen.errors import ChargenError
@@ -650,13 +648,12 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    folder = Path(tempfile.mkdtemp(prefix="chargen-power-"))
-    try:
-        found = run(arguments.states, arguments.seed, folder)
-    finally:
-        shutil.rmtree(folder)
-    print(json.dumps(found) if arguments.json else "\n".join(f"{k}: {v}" for k, v in found.items()))
-    sys.exit(1 if found["lost"] else 0)
+    run_and_report(
+        lambda folder: run(arguments.states, arguments.seed, folder),
+        "power",
+        "lost",
+        arguments.json,
+    )
 
 
 if __name__ == "__main__":
