@@ -25,9 +25,6 @@ WINDOW = 8192
 WINDOW_LOGITS = 2**22
 """Logits per call: a large vocabulary has shorter windows."""
 
-POOLING_WINDOW = 1024
-"""Time steps per call while outputs are pooled; bounds the memory."""
-
 WARM_UP = 256
 """Symbols that each parallel stream reads before its part, to have a state."""
 
