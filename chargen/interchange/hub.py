@@ -19,7 +19,7 @@ from typing import Any
 from chargen.errors import ChargenError, CheckpointError, ConfigError, MissingExtraError
 from chargen.storage import checkpoint
 from chargen.storage.checkpoint import MANIFEST, Checkpoint
-from chargen.storage.outputs import refuse_to_overwrite, writing_lock
+from chargen.storage.outputs import claimed
 from chargen.storage.whole_files import write_file
 
 CARD = "README.md"
@@ -144,13 +144,11 @@ def pull(
     """
     _check_name(repo)
     directory = Path(out) if out is not None else Path("checkpoints") / repo.rpartition("/")[2]
-    refuse_to_overwrite(directory, force)
     with (
-        writing_lock(directory),
+        claimed(directory, force),
         _hub(repo) as api,
         tempfile.TemporaryDirectory(prefix="chargen-") as folder,
     ):
-        checkpoint.check_writable(directory)
         info = api.model_info(repo, revision=revision, files_metadata=True)
         sizes = {found.rfilename: found.size for found in info.siblings or ()}
 

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from chargen.errors import ConfigError, shown
 from chargen.lm.evaluation import Score
 from chargen.storage.whole_files import whole_file
-from chargen.text.files import COMPRESSIONS
+from chargen.text.files import TABLES, endings
+from chargen.text.table_rows import DELIMITERS
 
 Row = Mapping[str, Any]
 
@@ -83,9 +84,8 @@ def delimiter_of(output: str, option: str) -> str:
     ------
     ConfigError
     """
-    path = Path(output)
-    suffix = (path.with_suffix("") if path.suffix.lower() in COMPRESSIONS else path).suffix
-    found = {".csv": ",", ".tsv": "\t"}.get(suffix.lower())
+    ending, _ = endings(Path(output))
+    found = DELIMITERS.get(TABLES.get(ending, ""))
     if found is None:
         raise ConfigError(f"{option} must end in .csv or .tsv, got {shown(output)}")
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -84,6 +85,18 @@ def choose_precision(
         reason = f"bfloat16 would only be {single / half:.2f} times as fast here"
         return PrecisionChoice("float32", reason, single)
     return PrecisionChoice("bfloat16", f"{single / half:.1f} times as fast as float32 here", half)
+
+
+def precision_of(config: Any, device: torch.device, *, timed: bool) -> PrecisionChoice:
+    """The precision of a run: as its configuration asks, or by the stopwatch.
+
+    That takes a second, so float32 is timed only where the speed decides something (`timed`).
+    """
+    requested = asked_precision(config.precision, config.deterministic)
+    if requested == "float32" and not timed:
+        reason = "as asked" if config.precision == "float32" else "for --deterministic"
+        return PrecisionChoice("float32", reason, math.inf)
+    return choose_precision(requested, device, reference_step(device))
 
 
 def reading_precision(requested: str, device: torch.device) -> str:

@@ -21,13 +21,7 @@ from chargen.lm.model import CharLM
 from chargen.options import extended, split_options
 from chargen.runtime.device import device_of
 from chargen.runtime.distributed import one_process_only
-from chargen.runtime.precision import (
-    REFERENCE_FLOPS,
-    PrecisionChoice,
-    asked_precision,
-    choose_precision,
-    reference_step,
-)
+from chargen.runtime.precision import REFERENCE_FLOPS, PrecisionChoice, precision_of
 from chargen.runtime.seeds import seed_everything
 from chargen.sentiment import metrics, storage
 from chargen.sentiment.batching import readable
@@ -47,7 +41,7 @@ from chargen.sentiment.splitting import TrainingTexts, read_training_texts
 from chargen.sentiment.text_classification import Decision
 from chargen.storage import checkpoint
 from chargen.storage.directories import real_path
-from chargen.storage.outputs import refuse_to_overwrite, writing_lock
+from chargen.storage.outputs import claimed, writing_lock
 from chargen.text.vocabulary import Vocabulary
 from chargen.training.continuing import adapt
 from chargen.training.reporting import Log, Reporter, followed
@@ -135,7 +129,7 @@ def finetune(
         texts = read_training_texts(examples, config, reading, reporter)
         config = _with_budget(config, len(texts.train), reporter)
         device = device_of(config)
-        precision = _precision(config, device)
+        precision = precision_of(config, device, timed=config.adapt is not None)
         documents = {
             "encoder": [str(path) for path in encoders],
             "data": [str(data)] if isinstance(data, str | Path) else [],
@@ -161,9 +155,7 @@ def _claimed(out: str | Path | None, force: bool) -> Iterator[Path]:
             yield Path(folder) / "classifier"
         return
     directory = Path(out)
-    refuse_to_overwrite(directory, force)
-    with writing_lock(directory):
-        checkpoint.check_writable(directory)
+    with claimed(directory, force):
         yield directory
 
 
@@ -201,15 +193,6 @@ def _with_budget(config: FinetuneConfig, labels: int, reporter: Reporter) -> Fin
     epochs = float(round(min(MOST_EPOCHS, max(FEWEST_EPOCHS, 400 / labels**0.5))))
     reporter.note(f"no budget was given: {epochs:g} passes over {labels:,} labelled texts")
     return replace(config, epochs=epochs)
-
-
-def _precision(config: FinetuneConfig, device: torch.device) -> PrecisionChoice:
-    """As asked, or by the stopwatch, which takes seconds and so only where it must."""
-    requested = asked_precision(config.precision, config.deterministic)
-    if requested == "float32" and config.adapt is None:
-        reason = "as asked" if config.precision == "float32" else "for --deterministic"
-        return PrecisionChoice("float32", reason, 0.0)
-    return choose_precision(requested, device, reference_step(device))
 
 
 def _new_network(

@@ -43,6 +43,19 @@ def save_model(directory: Path, model: Checkpoint, origin: Checkpoint | None, fo
 
 
 @contextmanager
+def claimed(directory: Path, force: bool = False) -> Iterator[None]:
+    """Hold `directory` for a run that writes a new checkpoint there; refuse before its work.
+
+    `ConfigError` where something stands there that must not be replaced, `CheckpointError` where
+    another run writes it or nothing can be written.
+    """
+    refuse_to_overwrite(directory, force)
+    with writing_lock(directory):
+        checkpoint.check_writable(directory)
+        yield
+
+
+@contextmanager
 def writing_lock(directory: Path) -> Iterator[None]:
     """Hold `directory` for one run, or raise `CheckpointError` where another one holds it.
 

@@ -72,14 +72,20 @@ def from_path(path: Path, name: str | None = None) -> Source:
         info = path.stat()
     except (OSError, ValueError) as error:
         raise unreadable(name, error) from error
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    compression = suffixes.pop() if suffixes and suffixes[-1] in COMPRESSIONS else ""
-    form = TABLES.get(suffixes[-1], "plain") if suffixes else "plain"
+    ending, compression = endings(path)
+    form = TABLES.get(ending, "plain")
     if stat.S_ISFIFO(info.st_mode):
         return Source(name, path, form, compression, stream=True)
     if not stat.S_ISREG(info.st_mode):
         raise CorpusError(f"{name} is not a file, a folder or a pipe; use '-' for standard input")
     return Source(name, path, form, compression, info.st_size, _stamp(info))
+
+
+def endings(path: Path) -> tuple[str, str]:
+    """What a name ends in, in lower case: its format and its compression, "" for none."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    compression = suffixes.pop() if suffixes and suffixes[-1] in COMPRESSIONS else ""
+    return suffixes[-1] if suffixes else "", compression
 
 
 def unreadable(name: str, error: Exception) -> CorpusError:

@@ -11,7 +11,7 @@ from typing import Any
 
 from chargen.errors import ConfigError, shown
 from chargen.text.decoding import newlines
-from chargen.text.files import COMPRESSIONS, TABLES
+from chargen.text.files import COMPRESSIONS, TABLES, endings
 from chargen.text.table_rows import DELIMITERS, Dialect, Row
 
 Added = Sequence[str | float | None]
@@ -26,15 +26,13 @@ def form_of(output: str) -> str:
     ConfigError
         Where the name does not tell.
     """
-    suffixes = [suffix.lower() for suffix in Path(output).suffixes]
-    if suffixes and suffixes[-1] in COMPRESSIONS:
-        suffixes.pop()
-    if not suffixes or suffixes[-1] not in TABLES:
+    ending, _ = endings(Path(output))
+    if ending not in TABLES:
         raise ConfigError(
             "--output must end in .csv, .tsv, .jsonl or .json, and may go on with "
             f"{', '.join(COMPRESSIONS)}; got {shown(output)}"
         )
-    return TABLES[suffixes[-1]]
+    return TABLES[ending]
 
 
 def free_names(wanted: Iterable[str], taken: Iterable[str]) -> list[str]:

@@ -113,9 +113,7 @@ class Start:
                 label_column = label_column or (
                     column if have_column(arguments, asked, column) else None
                 )
-        if label_column and self.lm.backward:
-            raise ConfigError("--label-column: a model that reads backward would read it last")
-        return replace(
+        reading = replace(
             asked,
             level=own,
             raw_bytes=self.lm.raw,
@@ -123,6 +121,8 @@ class Start:
             label_column=label_column,
             clean=asked.clean or trained.get("clean"),
         )
+        refuse_backward_labels(self.lm.backward, reading)
+        return reading
 
     def corpus(
         self,
@@ -179,6 +179,12 @@ class Start:
         """What the checkpoint says of the run's beginning, beside its corpus."""
         replay = {"replay": self.replay, "replay_share": self.replay_share} if self.replay else {}
         return {"start_from": self.directory, **replay}
+
+
+def refuse_backward_labels(backward: bool, reading: CorpusConfig) -> None:
+    """Refuse labels for a model that reads from the end of a text: it would meet them last."""
+    if backward and reading.label_column:
+        raise ConfigError("--label-column: a model that reads backward would read it last")
 
 
 def read_start(

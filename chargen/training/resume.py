@@ -19,7 +19,7 @@ from chargen.runtime.distributed import Ranks
 from chargen.runtime.process_group import joined
 from chargen.runtime.seeds import seed_everything
 from chargen.storage import checkpoint
-from chargen.storage.outputs import refuse_to_overwrite, writing_lock
+from chargen.storage.outputs import claimed, writing_lock
 from chargen.text.corpus import Corpus
 from chargen.text.vocabulary import Vocabulary
 from chargen.training.continuing import corpus_continued
@@ -87,10 +87,7 @@ def resume(
         reporter = reporter if reporter and ranks.is_main else Reporter()
 
         def claim_and_read() -> tuple[SavedRun, TrainConfig]:
-            if out is not None:
-                refuse_to_overwrite(target, force=False)
-                checkpoint.check_writable(target)
-            stack.enter_context(writing_lock(target))
+            stack.enter_context(writing_lock(target) if out is None else claimed(target))
             saved = read_run(directory)
             return saved, extended(saved.config, budget)
 

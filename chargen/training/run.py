@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
@@ -17,24 +16,17 @@ from chargen.lm.config import ModelConfig, TrainConfig, required
 from chargen.options import split_options
 from chargen.runtime.device import device_of
 from chargen.runtime.distributed import Ranks, one_process_only
-from chargen.runtime.precision import (
-    REFERENCE_FLOPS,
-    PrecisionChoice,
-    asked_precision,
-    choose_precision,
-    reference_step,
-)
+from chargen.runtime.precision import REFERENCE_FLOPS, precision_of
 from chargen.runtime.process_group import joined
 from chargen.runtime.seeds import seed_everything
-from chargen.storage import checkpoint
-from chargen.storage.outputs import refuse_to_overwrite, writing_lock
+from chargen.storage.outputs import claimed
 from chargen.text.config import CorpusConfig
 from chargen.text.corpus import Corpus, load_corpus
 from chargen.text.fetching import valid_part
 from chargen.text.files import refuse_text
 from chargen.text.given import given_texts
 from chargen.text.sources import corpus_name
-from chargen.training.continuing import Start, read_start
+from chargen.training.continuing import Start, read_start, refuse_backward_labels
 from chargen.training.corpora import corpus_on_all_ranks
 from chargen.training.reporting import Log, Reporter, followed
 from chargen.training.session import Run, Session
@@ -113,11 +105,8 @@ def train(
         def claim() -> tuple[TrainConfig, ModelConfig, CorpusConfig]:
             owners = (TrainConfig, ModelConfig, CorpusConfig)
             configs = split_options(options, *owners, given=(config, model, reading))
-            if configs[1].direction == "backward" and configs[2].label_column:
-                raise ConfigError("--label-column: a model that reads backward would read it last")
-            refuse_to_overwrite(directory, force)
-            stack.enter_context(writing_lock(directory))
-            checkpoint.check_writable(directory)
+            refuse_backward_labels(configs[1].direction == "backward", configs[2])
+            stack.enter_context(claimed(directory, force))
             return configs
 
         train_config, model_config, corpus_config = ranks.shared(claim)
@@ -195,7 +184,9 @@ def _plan(
     start: Start | None,
 ) -> tuple[recipes.Plan, str]:
     """Every choice that was left open, and the precision, made on rank 0 for all."""
-    precision = ranks.shared(lambda: _precision(train_config, device))
+    # Sizes go by the speed where the budget is in minutes, as it is by default.
+    timed = not (train_config.steps or train_config.epochs)
+    precision = ranks.shared(lambda: precision_of(train_config, device, timed=timed))
     speed = ranks.size * REFERENCE_FLOPS / precision.seconds_per_step
 
     def choose() -> recipes.Plan:
@@ -209,11 +200,3 @@ def _plan(
     for reason in (*plan.reasons, f"{precision.name}: {precision.reason}"):
         reporter.note(reason)
     return plan, precision.name
-
-
-def _precision(config: TrainConfig, device: torch.device) -> PrecisionChoice:
-    """As asked, or by the stopwatch, which takes a second and so only where something is chosen."""
-    requested = asked_precision(config.precision, config.deterministic)
-    if requested == "float32" and (config.steps or config.epochs):  # sizes go by minutes alone
-        return PrecisionChoice("float32", "as asked", math.inf)
-    return choose_precision(requested, device, reference_step(device))

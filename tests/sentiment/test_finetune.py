@@ -18,7 +18,7 @@ import torch
 from chargen.errors import CheckpointError, ConfigError, CorpusError, TrainingError
 from chargen.lm import storage as lm_storage
 from chargen.lm.model import CharLM
-from chargen.sentiment import finetune as finetune_module
+from chargen.runtime import precision
 from chargen.sentiment import metrics
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.config import ExamplesConfig, FinetuneConfig
@@ -272,7 +272,7 @@ def test_seeds(start: Start, tmp_path: Path) -> None:
 
 
 def test_deterministic(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finetune_module, "choose_precision", lambda *_: pytest.fail("by stopwatch"))
+    monkeypatch.setattr(precision, "choose_precision", lambda *_: pytest.fail("by stopwatch"))
     runs = [
         start(out=tmp_path / str(k), deterministic=True, precision="auto", window=12)
         for k in range(2)
@@ -297,7 +297,7 @@ def test_adapting_changes_the_encoder(
     ticks = iter(range(10**6))
     for clock in ("perf_counter", "thread_time"):
         monkeypatch.setattr(time, clock, lambda: 0.1 * next(ticks))
-    monkeypatch.setattr(finetune_module, "reference_step", lambda device: lambda: None)
+    monkeypatch.setattr(precision, "reference_step", lambda device: lambda: None)
     unlabelled = tmp_path / "more.txt"
     unlabelled.write_text("\n".join(separable(100, seed=5).texts))
     recorder = Recorder()
