@@ -10,8 +10,9 @@ fine-tuned), the official
 test split (or --test-texts of it) for the figures. Choices are never made on it.
 
 Prints one object: accuracy of TF-IDF with logistic regression on the same labels, of our
-classifier and of each of its members alone; what each member came to on held-out labels, also those
-that were left out; seconds, and the ratio of errors.
+classifier (also by the number of words of a text) and of each of its members alone; what each
+member came to on held-out labels, also those that were left out; seconds, and the ratio of errors.
+With --trained, --out is a classifier of the labels pos and neg that is only evaluated.
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ import argparse
 import json
 import random
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from chargen.cli.progress import reporter_for
 from chargen.runtime.device import set_threads
@@ -41,10 +45,15 @@ FILES = {
 }
 
 
+WORDS = (10, 30, 100)
+"""Where the classes of length begin."""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--encoder", required=True)
+    parser.add_argument("--encoder")
+    parser.add_argument("--trained", action="store_true", help="evaluate --out as it is")
     parser.add_argument("--data", choices=FILES, default="imdb")
     parser.add_argument("--labels", type=int)
     parser.add_argument("--minutes", type=float)
@@ -61,7 +70,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     set_threads(arguments.threads)
-    row = measure(arguments)
+    if not arguments.trained and not arguments.encoder:
+        parser.error("--encoder is needed to train a classifier")
+    row = judge(arguments) if arguments.trained else measure(arguments)
     print(json.dumps(row) if arguments.json else "\n".join(f"{k}: {v}" for k, v in row.items()))
 
 
@@ -107,6 +118,16 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     return row
 
 
+def judge(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Figures of a trained classifier on a test split."""
+    names = "0=neg,1=pos" if arguments.data == "sst2" else None
+    reading = ExamplesConfig(clean="html", label_map=names)
+    test = read_examples(str(arguments.folder / FILES[arguments.data][1]), reading)
+    test = some(test, arguments.test_texts)
+    classifier = Classifier.load(arguments.out, precision="auto")
+    return {"data": arguments.data, "test_texts": len(test)} | parts(classifier, test)
+
+
 def some(examples: Examples, count: int | None) -> Examples:
     """The first of a fixed shuffle, or all."""
     order = list(range(len(examples)))
@@ -126,6 +147,13 @@ def parts(classifier: Classifier, test: Examples) -> dict[str, Any]:
     spent = time.perf_counter() - began
     whole = evaluate(test.labels, chances, classifier.labels)
     found = {name: whole[name] for name in ("accuracy", "macro_f1", "log_loss", "ece")}
+    right = chances.argmax(-1) == [classifier.labels.index(label) for label in test.labels]
+    words = np.digitize([len(text.split()) for text in test.texts], WORDS)
+    found["accuracy_by_words"] = {
+        f"{low} to {high - 1}": [float(right[words == at].mean()), int((words == at).sum())]
+        for at, (low, high) in enumerate(pairwise((0, *WORDS, 10**6)))
+        if (words == at).any()
+    }
     for member in classifier.members if len(classifier.members) > 1 else ():
         alone = Classifier([member], classifier.labels, classifier.clean, classifier.prior)
         found[member.name] = alone.score(test.texts, test.labels)

@@ -1,0 +1,73 @@
+"""Labelled texts of all lengths for the shipped classifier: reviews, parts of reviews, sentences.
+
+    python benchmarks/sentiment_texts.py FOLDER train.csv valid.csv
+
+FOLDER holds imdb_train.csv.xz (Maas et al. 2011) and sst2_{train,dev}.csv (Socher et al. 2013).
+Each review is written whole, and once more as one to three of its sentences. They have its label,
+though they may say nothing of it: so a classifier learns how little a sentence tells. Sentences of
+SST-2 are written as they are. Validation texts are SST-2's own, and reviews that training has no
+part of. No test split is read.
+"""
+
+from __future__ import annotations
+
+import csv
+import random
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from chargen.sentiment.config import ExamplesConfig
+from chargen.sentiment.examples import Examples, read_examples
+from chargen.sentiment.splitting import split
+
+VALID_FRACTION = 0.04
+"""Of the reviews."""
+
+MOST_SENTENCES = 3
+FEWEST_WORDS, MOST_WORDS = 4, 60
+"""Of a part of a review."""
+
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
+
+Pair = tuple[str, str]
+
+
+def main(folder: str, train: str, valid: str) -> None:
+    """Write both tables and say how long they are."""
+    path = Path(folder)
+    reviews = read_examples(str(path / "imdb_train.csv.xz"), ExamplesConfig(clean="html"))
+    parts = split(reviews, VALID_FRACTION, 0)
+    names = ExamplesConfig(label_map="0=neg,1=pos")
+    for out, part, sentences in zip(
+        (train, valid), parts, ("sst2_train.csv", "sst2_dev.csv"), strict=True
+    ):
+        short = read_examples(str(path / sentences), names)
+        rows = [*pairs(part), *shortened(part), *pairs(short)]
+        random.Random(0).shuffle(rows)
+        with Path(out).open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([("label", "text"), *rows])
+        print(f"{len(rows):,} texts, {sum(len(text) for _, text in rows):,} characters -> {out}")
+
+
+def pairs(examples: Examples) -> Iterable[Pair]:
+    """Label and text of each."""
+    return zip(examples.labels, examples.texts, strict=True)
+
+
+def shortened(examples: Examples) -> list[Pair]:
+    """A few sentences of each text, as the place of the text draws them."""
+    found = []
+    for place, (label, text) in enumerate(pairs(examples)):
+        drawing = random.Random(place)
+        sentences = _SENTENCE_END.split(text)
+        first = drawing.randrange(len(sentences))
+        part = " ".join(sentences[first : first + drawing.randint(1, MOST_SENTENCES)]).strip()
+        if FEWEST_WORDS <= len(part.split()) <= MOST_WORDS and len(part) < len(text):
+            found.append((label, part))
+    return found
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:4])
