@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from chargen.errors import ChargenError, CheckpointError, ConfigError, TrainingError, named, shown
 from chargen.lm import storage as lm_storage
 from chargen.lm.config import required
-from chargen.lm.optim import load_optimizer_tensors, make_optimizers
 from chargen.runtime.distributed import one_process_only
 from chargen.sentiment import storage as classifier_storage
 from chargen.sentiment.classifier import Classifier
@@ -27,6 +26,7 @@ from chargen.sentiment.finetune import resume_finetune
 from chargen.sentiment.text_classification import layer_groups, make_optimizer
 from chargen.storage import checkpoint
 from chargen.storage.checkpoint import MANIFEST, Checkpoint
+from chargen.training.optimizers import load_optimizer_tensors, make_optimizers
 from chargen.training.reporting import Reporter
 from chargen.training.resume import resume, saved_run
 

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from chargen.errors import ConfigError, shown
 from chargen.lm.evaluation import Score
 from chargen.storage.whole_files import whole_file
-from chargen.text.files import TABLES, endings
-from chargen.text.table_rows import DELIMITERS
+from chargen.text.files import endings
+from chargen.text.formats import DELIMITERS, TABLES
 
 Row = Mapping[str, Any]
 

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from chargen.lm.model import CharLM
-from chargen.lm.optim import clip_gradient
 from chargen.lm.recurrent import State, detach
 
 WINDOW = 8192
@@ -209,7 +208,7 @@ class DynamicModel:
         losses = nn.functional.cross_entropy(logits[:, 0], targets, reduction="none")
         self._optimizer.zero_grad()
         torch.autograd.backward(losses.mean())
-        clip_gradient(self.model.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self._optimizer.step()
         with torch.no_grad():
             current = [p.detach() for p in self.model.parameters()]

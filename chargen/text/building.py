@@ -23,11 +23,11 @@ from chargen.text import builtin
 from chargen.text.cache import IDS, META
 from chargen.text.config import CorpusConfig
 from chargen.text.files import Advance, Source, raw_blocks
+from chargen.text.formats import DELIMITERS, Dialect
 from chargen.text.labels import SymbolOf
 from chargen.text.sources import check_marked, read
 from chargen.text.splitting import split_point
 from chargen.text.symbols import MOST_LABELS, SEPARATOR
-from chargen.text.table_rows import DELIMITERS, Dialect
 from chargen.text.tables import open_table
 from chargen.text.vocabulary import (
     CODE_POINTS,

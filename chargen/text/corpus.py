@@ -21,7 +21,8 @@ from chargen.storage.directories import cache_folder, cache_limit
 from chargen.text.building import FORMAT, Builder, Progress
 from chargen.text.cache import IDS, META, held, hold, note_use, publish, trim, workspace
 from chargen.text.config import MINIMUM_CHARACTERS, CorpusConfig
-from chargen.text.files import TABLES, Source, spool
+from chargen.text.files import Source, spool
+from chargen.text.formats import TABLES
 from chargen.text.sources import corpus_name, from_texts, resolve
 from chargen.text.vocabulary import Vocabulary, vocabulary_from_json
 

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from chargen.errors import CorpusError, shown
+from chargen.text.formats import TABLES
 
 BLOCK = 1 << 20  # bytes read at a time
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
-TABLES = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json"}
 
 Advance = Callable[[int], None]
 

@@ -20,7 +20,6 @@ from chargen.text.config import WAYS, CorpusConfig
 from chargen.text.decoding import clean, decoded, normalized
 from chargen.text.files import (
     COMPRESSIONS,
-    TABLES,
     Advance,
     Source,
     byte_blocks,
@@ -29,11 +28,11 @@ from chargen.text.files import (
     unreadable,
 )
 from chargen.text.folders import text_files
+from chargen.text.formats import TABLES, lines
 from chargen.text.given import given_texts
 from chargen.text.html import clean_html
 from chargen.text.labels import SymbolOf, labelled_texts
 from chargen.text.symbols import SEPARATOR
-from chargen.text.table_rows import lines
 from chargen.text.tables import open_table
 
 _END_LINE = f"\n{SEPARATOR}\n"  # ends a row where documents end at lines

@@ -11,8 +11,8 @@ from typing import Any
 
 from chargen.errors import ConfigError, shown
 from chargen.text.decoding import newlines
-from chargen.text.files import COMPRESSIONS, TABLES, endings
-from chargen.text.table_rows import DELIMITERS, Dialect, Row
+from chargen.text.files import COMPRESSIONS, endings
+from chargen.text.formats import DELIMITERS, TABLES, Dialect, Row
 
 Added = Sequence[str | float | None]
 """Values of the new columns; None where there is none."""

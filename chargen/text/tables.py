@@ -10,7 +10,7 @@ from chargen.text.config import TableConfig
 from chargen.text.decoding import clean, decode, encoding_of, newlines
 from chargen.text.dialects import find_dialect
 from chargen.text.files import Advance, Source, byte_blocks
-from chargen.text.table_rows import (
+from chargen.text.formats import (
     DEFAULT_COLUMN,
     DELIMITERS,
     Dialect,

@@ -12,7 +12,6 @@ from chargen.errors import CheckpointError, ConfigError, brief
 from chargen.lm import recipes, storage
 from chargen.lm.config import TrainConfig
 from chargen.lm.model import CharLM
-from chargen.lm.optim import schedule_factor
 from chargen.options import extended
 from chargen.runtime.device import device_of
 from chargen.runtime.distributed import Ranks
@@ -26,6 +25,7 @@ from chargen.training.continuing import corpus_continued
 from chargen.training.corpora import corpus_on_all_ranks, corpus_resumed, saved_config
 from chargen.training.language_modelling import LanguageModelling
 from chargen.training.loop import Loop
+from chargen.training.optimizers import schedule_factor
 from chargen.training.reporting import Log, Reporter, followed
 from chargen.training.session import Run, Session
 from chargen.training.task import LARGEST
