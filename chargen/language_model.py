@@ -264,40 +264,45 @@ class LanguageModel:
         ChargenError
             If the model's predictions are not numbers.
         """
-        text = self._given(text, "text")
-        if not as_is and self.raw:
-            text += SEPARATOR if self.vocabulary.separator_id is not None else ""
-        elif not as_is:
-            config = self.reading(CorpusConfig(errors="replace"))
-            text = "".join(read([from_texts([text])], config))
+        text = self._as_scored(text, as_is)
         if not text:
             raise CorpusError("there is no text to score")
         if label is not None:
             text = self.vocabulary.label_symbol(label) + text
         ids = self.vocabulary.encode(text)
-        unknown = self.vocabulary.unknown_id
-        order = ids[::-1] if self.backward else ids
-        start = self.vocabulary.start_id
-        device = self.model.embedding.weight.device
-        with autocast(device, self.precision):
-            scores = (
-                dynamic_log_probs(self.model, order, start)
-                if dynamic
-                else log_probs(self.model, order, start, streams)
-            )
-        if np.isnan(scores).any():
-            raise ChargenError(
-                "the model's predictions are not numbers (NaN): its weights overflow"
-            )
-        if self.backward:
-            scores = scores[::-1]
+        scores = self._log_probs(ids, dynamic, streams)
         if self.vocabulary.labels:
             predicted = ids < self.vocabulary.first_label_id
             ids, scores = ids[predicted], scores[predicted]
         if self.vocabulary.level == "byte":
             scores = np.add.reduceat(scores, self.vocabulary.character_starts(ids))
+        unknown = self.vocabulary.unknown_id
         count = 0 if unknown is None else int((ids == unknown).sum())
         return Score(plain_text(text), scores, count)
+
+    def _as_scored(self, text: str, as_is: bool) -> str:
+        """The text, unless `as_is` read like a file of the corpus."""
+        text = self._given(text, "text")
+        if as_is:
+            return text
+        if self.raw:
+            return text + (SEPARATOR if self.vocabulary.separator_id is not None else "")
+        config = self.reading(CorpusConfig(errors="replace"))
+        return "".join(read([from_texts([text])], config))
+
+    def _log_probs(self, ids: NDArray[Any], dynamic: bool, streams: int) -> NDArray[np.float32]:
+        order = ids[::-1] if self.backward else ids
+        start = self.vocabulary.start_id
+        with autocast(self.model.embedding.weight.device, self.precision):
+            if dynamic:
+                scores = dynamic_log_probs(self.model, order, start)
+            else:
+                scores = log_probs(self.model, order, start, streams)
+        if np.isnan(scores).any():
+            raise ChargenError(
+                "the model's predictions are not numbers (NaN): its weights overflow"
+            )
+        return scores[::-1] if self.backward else scores
 
     @property
     def trained_reading(self) -> dict[str, Any]:

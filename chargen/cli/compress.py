@@ -84,13 +84,9 @@ def decompress(file: str, directory: str, output: str | None, force: bool) -> No
     \b
     chargen decompress chapter9.txt.chargen --model checkpoints/mybook
     """
-    if output is None:
-        if file == "-":
-            output = "-"
-        elif not file.endswith(SUFFIX):
-            raise ConfigError(f"{visible(file)} does not end in {SUFFIX}: give --output")
-        else:
-            output = file.removesuffix(SUFFIX)
+    if output is None and file != "-" and not file.endswith(SUFFIX):
+        raise ConfigError(f"{visible(file)} does not end in {SUFFIX}: give --output")
+    output = output or file.removesuffix(SUFFIX)
     _check(output, force)
     packed = _read(file)
     lm = load_model(directory, MachineConfig(device="cpu"))

@@ -145,23 +145,20 @@ def reading_of(
 
 def load_model(directory: str, machine: MachineConfig) -> Any:
     """A `chargen.LanguageModel`, read here since torch is slow to import at the top of a module."""
-    from chargen.language_model import LanguageModel
-
-    return _load(LanguageModel, directory, machine)
+    return _load("LanguageModel", directory, machine)
 
 
 def load_classifier(directory: str, machine: MachineConfig) -> Any:
     """A `chargen.Classifier`, read in the same way."""
-    from chargen.sentiment.classifier import Classifier
-
-    return _load(Classifier, directory, machine)
+    return _load("Classifier", directory, machine)
 
 
-def _load(kind: Any, directory: str, machine: MachineConfig) -> Any:
+def _load(kind: str, directory: str, machine: MachineConfig) -> Any:
+    import chargen
     from chargen.runtime.device import set_threads
 
     set_threads(machine.threads)
-    return kind.load(directory, machine.device, machine.precision)
+    return getattr(chargen, kind).load(directory, machine.device, machine.precision)
 
 
 def check_files(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -109,46 +108,44 @@ def sample(
         deed = "left out" if config.unknown == "skip" else "read as the unknown symbol"
         shown = " ".join(visible(c) if c.isprintable() else ascii(c)[1:-1] for c in unknown)
         say(f"note: the model has never seen these characters of the prompt ({deed}): {shown}")
-    if config.seed is None:
-        from chargen.runtime.seeds import new_seed
-
-        config = replace(config, seed=new_seed())
-        if not quiet:
-            say(f"note: drawn with --seed {config.seed}")
-    show = _shower(raw)
+    config = _seeded(config, quiet)
+    # On a terminal without what would drive it, into a pipe as it is.
+    show = visible if sys.stdout.isatty() and not raw else str
     if interactive:
         _write_together(lm, text, config)
-    elif as_json:
-        for drawn in lm.sample(text, num_samples, config=config):
-            row = {
-                "text": drawn.text,
-                "prompt": text,
-                "log_probs": list(drawn.log_probs),
-                "seed": drawn.seed,
-                "ended": drawn.ended,
-            }
-            echo_json(row)
-    elif into_pipe:
-        (drawn,) = lm.sample(text, config=config)
-        parts = (drawn.text, text) if lm.backward else (text, drawn.text)
-        sys.stdout.buffer.write("".join(parts).encode("latin-1"))
-    elif num_samples == 1 and not lm.backward:
+    elif num_samples == 1 and not (as_json or into_pipe or lm.backward):
         pieces = itertools.chain([text], lm.stream(text, config=config), ["\n"])
         write_flowing(pieces, sys.stdout, show)
+    elif as_json:
+        for drawn in lm.sample(text, num_samples, config=config):
+            echo_json({"text": drawn.text, "prompt": text} | _facts(drawn))
     else:
-        _print_all(lm, text, num_samples, show, config)
+        texts = [
+            drawn.text + text if lm.backward else text + drawn.text
+            for drawn in lm.sample(text, num_samples, config=config)
+        ]
+        if into_pipe:
+            sys.stdout.buffer.write(texts[0].encode("latin-1"))
+        else:
+            # A line each where they are short.
+            between = "\n\n" if any("\n" in one for one in texts) else "\n"
+            sys.stdout.write(show(between.join(texts)) + "\n")
 
 
-def _print_all(
-    lm: Any, prompt: str, num_samples: int, show: Callable[[str], str], config: SamplingConfig
-) -> None:
-    """Several texts: a line each where they are short, else with an empty line between them."""
-    texts = [
-        drawn.text + prompt if lm.backward else prompt + drawn.text
-        for drawn in lm.sample(prompt, num_samples, config=config)
-    ]
-    between = "\n\n" if any("\n" in text for text in texts) else "\n"
-    sys.stdout.write(show(between.join(texts)) + "\n")
+def _seeded(config: SamplingConfig, quiet: bool) -> SamplingConfig:
+    """With a new seed, which is told, where none is given."""
+    if config.seed is not None:
+        return config
+    from chargen.runtime.seeds import new_seed
+
+    config = replace(config, seed=new_seed())
+    if not quiet:
+        say(f"note: drawn with --seed {config.seed}")
+    return config
+
+
+def _facts(drawn: Any) -> dict[str, Any]:
+    return {"log_probs": list(drawn.log_probs), "seed": drawn.seed, "ended": drawn.ended}
 
 
 def _read_prompt(prompt: str | None, prompt_file: str | None) -> str | bytes:
@@ -182,11 +179,6 @@ def _as_text(data: str | bytes, prompt_file: str | None, raw: bool) -> str:
     return newlines(text).removesuffix("\n")
 
 
-def _shower(raw: bool) -> Callable[[str], str]:
-    """How text is printed: on a terminal without what would drive it, into a pipe as it is."""
-    return visible if sys.stdout.isatty() and not raw else str
-
-
 # ---------------------------------------------------------------- --interactive
 
 _KEYS = "[Enter] accept   r draw again   e edit   t type   u undo   w FILE save   q end"
@@ -201,7 +193,7 @@ def _write_together(lm: Any, prompt: str, config: SamplingConfig) -> None:
     earlier: list[str] = []
     seed = config.seed or 0
     click.echo(_KEYS, err=True)
-    proposal = _propose(lm, text, config, seed)
+    proposal = lm.generate(text, config=config, seed=seed)
     while True:
         _show(text, proposal)
         try:
@@ -225,13 +217,8 @@ def _write_together(lm: Any, prompt: str, config: SamplingConfig) -> None:
             earlier.append(text)
             text += _addition(command, proposal)
         seed += 1
-        proposal = _propose(lm, text, config, seed)
+        proposal = lm.generate(text, config=config, seed=seed)
     click.echo(visible(text))
-
-
-def _propose(lm: Any, text: str, config: SamplingConfig, seed: int) -> str:
-    proposal: str = lm.generate(text, config=config, seed=seed)
-    return proposal
 
 
 def _addition(command: str, proposal: str) -> str:

@@ -168,12 +168,10 @@ def _choose_sizes(
         )
         for _, hidden, _ in SIZES
     ]
+    chosen = candidates[0]
+    reading = _characters_read(train, characters, chosen, flops_per_second)
     if model.hidden_size is not None:
-        return candidates[0], _characters_read(train, characters, candidates[0], flops_per_second)
-    chosen, reading = (
-        candidates[0],
-        _characters_read(train, characters, candidates[0], flops_per_second),
-    )
+        return chosen, reading
     for (needed, _, _), candidate in zip(SIZES, candidates, strict=True):
         would_read = _characters_read(train, characters, candidate, flops_per_second)
         too_often = train.minutes is not None and reading > OFTEN * characters

@@ -93,7 +93,12 @@ def load_corpus(
             name, label, sources, valid, config, vocabulary, reverse, minimum, progress
         )
         corpus = _built(folder, builder)
-    notes += _trimmed(folder, limit)
+    if removed := trim(folder, limit):
+        freed = sum(one.bytes for one in removed)
+        notes.append(
+            f"{freed / 1e6:,.1f} MB of earlier corpora were removed from the cache, which may have"
+            f" {limit / 1e9:g} GB (CHARGEN_CACHE_GB)"
+        )
     # The same text may have had other names when it was encoded.
     names = tuple(source.name for source in sources + valid)
     return replace(corpus, name=name, sources=names, notes=(*notes, *corpus.notes))
@@ -106,13 +111,13 @@ def _sources(
     sources = resolve(corpora, config, notes) if texts is None else [from_texts(texts)]
     valid = [] if config.valid is None else resolve([config.valid], config, notes)
     asked = {
-        "--text-column": bool(config.text_column),
-        "--delimiter": config.delimiter is not None,
+        "--text-column": config.text_column,
+        "--delimiter": config.delimiter,
         "--no-header": not config.header,
-        "--label-column": config.label_column is not None,
+        "--label-column": config.label_column,
     }
-    if any(asked.values()) and not any(s.form in TABLES.values() for s in sources + valid):
-        given = next(name for name, there in asked.items() if there)
+    given = next((name for name, there in asked.items() if there), None)
+    if given and not any(s.form in TABLES.values() for s in sources + valid):
         raise ConfigError(f"{given} needs .csv, .tsv, .jsonl or .json files")
     return sources, valid
 
@@ -132,22 +137,11 @@ def _spooled(
         )
 
 
-def _trimmed(folder: Path, limit: float) -> list[str]:
-    """Sentences about earlier corpora that had to go."""
-    removed = trim(folder, limit)
-    if not removed:
-        return []
-    freed = sum(one.bytes for one in removed)
-    return [
-        f"{freed / 1e6:,.1f} MB of earlier corpora were removed from the cache, which may have"
-        f" {limit / 1e9:g} GB (CHARGEN_CACHE_GB)"
-    ]
-
-
 def current_key(
     corpora: Sequence[str],
     config: CorpusConfig,
     *,
+    vocabulary: Vocabulary | None = None,
     reverse: bool = False,
     progress: Progress | None = None,
 ) -> str:
@@ -156,7 +150,7 @@ def current_key(
     Nothing of it is encoded; all of it must be there (`chargen.text.sources.is_there`).
     """
     sources, valid = _sources(corpora, None, config, [])
-    return Builder("", "", sources, valid, config, None, reverse, 0, progress).key()
+    return Builder("", "", sources, valid, config, vocabulary, reverse, 0, progress).key()
 
 
 def cached_corpus(key: str) -> Corpus | None:

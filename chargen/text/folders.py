@@ -85,12 +85,8 @@ def _looks_binary(source: Source, unmarked: bool) -> bool:
 def class_files(root: Path, notes: list[str]) -> list[tuple[str, Path]]:
     """The .txt files below each sub-folder of `root`, with the name of that sub-folder.
 
-    `notes` gets sentences about what is left out.
-
-    Raises
-    ------
-    CorpusError
-        Where there are none, or the sub-folders hold folders of classes themselves.
+    `notes` gets sentences about what is left out. Raises `CorpusError` where there are none, or the
+    sub-folders hold folders of classes themselves.
     """
     texts, others = txt_files(root)
     inside = [(file.relative_to(root).parts, file) for file in texts if file.parent != root]

@@ -215,7 +215,8 @@ def _stream(
         pieces = _pieces(source, config, notes, advance, symbol_of)
         if config.normalize:
             pieces = normalized(pieces, config.normalize)
-        if config.documents == "lines" and not _cleaned_by_line(source, config):
+        cleaned_by_line = config.clean == "html" and source.form == "plain"
+        if config.documents == "lines" and not cleaned_by_line:
             pieces = lines_apart(pieces)
         elif config.marker or config.documents == "blank-lines":
             pieces = _documents(lines(pieces), config.marker, seen)
@@ -263,19 +264,17 @@ def _pieces(
         return
     if source.texts is not None:
         sound = _sound(source.texts, config.errors)
-        end = _end_of_row(config, SEPARATOR)
         plain = source.form == "plain"
-        yield from _plain(sound, config) if plain else _rows(_unlabelled(sound), config, end)
+        yield from _plain(sound, config) if plain else _rows(_unlabelled(sound), config, SEPARATOR)
         if advance is not None:
             advance(source.size)
         return
     if source.form in TABLES.values():
         table = open_table(source, config, notes, config.max_bytes)
+        found = _unlabelled(table.texts(advance))
         if config.label_column and symbol_of:
             found = labelled_texts(table, config.label_column, symbol_of, advance)
-        else:
-            found = _unlabelled(table.texts(advance))
-        yield from _rows(found, config, _end_of_row(config, "\n"))
+        yield from _rows(found, config, "\n")
         return
     if source.form == "python":
         blocks = byte_blocks(source, advance, config.max_bytes)
@@ -300,22 +299,14 @@ def _plain(pieces: Iterable[str], config: CorpusConfig) -> Iterable[str]:
     return _cleaned_lines(pieces, config.documents) if config.clean == "html" else pieces
 
 
-def _end_of_row(config: CorpusConfig, of_files: str) -> str:
-    """What follows a row; `of_files` where files are the documents."""
+def _rows(found: Iterable[tuple[str, str]], config: CorpusConfig, of_files: str) -> Iterator[str]:
+    """Rows, each a label's symbol and a text, and an end: `of_files` where files are documents."""
     ends = {None: "\n", "lines": "\n", "files": of_files, "rows": SEPARATOR}
-    return ends.get(config.documents, _END_LINE)
-
-
-def _rows(found: Iterable[tuple[str, str]], config: CorpusConfig, end: str) -> Iterator[str]:
-    """Rows, each a label's symbol and a text."""
+    end = ends.get(config.documents, _END_LINE)
     for symbol, row in found:
         if text := clean_html(row) if config.clean == "html" else row:
             yield symbol + text
             yield end
-
-
-def _cleaned_by_line(source: Source, config: CorpusConfig) -> bool:
-    return config.clean == "html" and source.form == "plain"
 
 
 def _cleaned_lines(pieces: Iterable[str], documents: str | None) -> Iterator[str]:

@@ -60,11 +60,6 @@ class LanguageModelling(Task):
         What ends a document, where documents are kept apart.
     first_label_id : int, optional
         Ids from here on are labels, where documents have some: they are read, and not learnt.
-
-    Attributes
-    ----------
-    hidden : State
-        Of the streams, carried from window to window.
     """
 
     model: CharLM
@@ -105,7 +100,7 @@ class LanguageModelling(Task):
             separator_id if config.shuffle_documents else None,
         )
         self.optimizers = make_optimizers(model, config, precision)
-        self.hidden = self._fresh_state()
+        self.hidden = self._fresh_state()  # of the streams, carried from window to window
         example = torch.zeros((2, len(self.streams.columns)), dtype=torch.int64).to(self.device)
         self.learner = self.ranks.wrapped(model, example, self.hidden)
         self.ranks.seed_own(config.seed)
