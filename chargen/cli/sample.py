@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -104,48 +105,50 @@ def sample(
         raise ConfigError(f"{directory} writes raw bytes, one text at a time: give --json for more")
     _, unknown = lm.encode_prompt(text, config)
     lm = steered(lm, steering, reading, quiet)
-    if unknown and not quiet:
-        deed = "left out" if config.unknown == "skip" else "read as the unknown symbol"
-        shown = " ".join(visible(c) if c.isprintable() else ascii(c)[1:-1] for c in unknown)
-        say(f"note: the model has never seen these characters of the prompt ({deed}): {shown}")
-    config = _seeded(config, quiet)
-    # On a terminal without what would drive it, into a pipe as it is.
-    show = visible if sys.stdout.isatty() and not raw else str
+    config = _noted(config, unknown, quiet)
     if interactive:
         _write_together(lm, text, config)
-    elif num_samples == 1 and not (as_json or into_pipe or lm.backward):
-        pieces = itertools.chain([text], lm.stream(text, config=config), ["\n"])
-        write_flowing(pieces, sys.stdout, show)
     elif as_json:
         for drawn in lm.sample(text, num_samples, config=config):
-            echo_json({"text": drawn.text, "prompt": text} | _facts(drawn))
+            facts = {"log_probs": list(drawn.log_probs), "seed": drawn.seed, "ended": drawn.ended}
+            echo_json({"text": drawn.text, "prompt": text, **facts})
+    elif into_pipe:
+        sys.stdout.buffer.write(_whole_texts(lm, text, 1, config)[0].encode("latin-1"))
     else:
-        texts = [
-            drawn.text + text if lm.backward else text + drawn.text
-            for drawn in lm.sample(text, num_samples, config=config)
-        ]
-        if into_pipe:
-            sys.stdout.buffer.write(texts[0].encode("latin-1"))
+        # On a terminal without what would drive it, into a pipe as it is.
+        show = visible if sys.stdout.isatty() and not raw else str
+        pieces: Iterable[str]
+        if num_samples == 1 and not lm.backward:
+            pieces = lm.stream(text, config=config)
+            pieces = itertools.chain([text], pieces, ["\n"])
         else:
+            texts = _whole_texts(lm, text, num_samples, config)
             # A line each where they are short.
             between = "\n\n" if any("\n" in one for one in texts) else "\n"
-            sys.stdout.write(show(between.join(texts)) + "\n")
+            pieces = [between.join(texts), "\n"]
+        write_flowing(pieces, sys.stdout, show)
 
 
-def _seeded(config: SamplingConfig, quiet: bool) -> SamplingConfig:
-    """With a new seed, which is told, where none is given."""
-    if config.seed is not None:
-        return config
-    from chargen.runtime.seeds import new_seed
+def _noted(config: SamplingConfig, unknown: str, quiet: bool) -> SamplingConfig:
+    """With a new seed where none is given; what differs from what was asked for is told."""
+    notes = []
+    if unknown:
+        deed = "left out" if config.unknown == "skip" else "read as the unknown symbol"
+        shown = " ".join(visible(c) if c.isprintable() else ascii(c)[1:-1] for c in unknown)
+        notes.append(f"the model has never seen these characters of the prompt ({deed}): {shown}")
+    if config.seed is None:
+        from chargen.runtime.seeds import new_seed
 
-    config = replace(config, seed=new_seed())
-    if not quiet:
-        say(f"note: drawn with --seed {config.seed}")
+        config = replace(config, seed=new_seed())
+        notes.append(f"drawn with --seed {config.seed}")
+    for note in () if quiet else notes:
+        say(f"note: {note}")
     return config
 
 
-def _facts(drawn: Any) -> dict[str, Any]:
-    return {"log_probs": list(drawn.log_probs), "seed": drawn.seed, "ended": drawn.ended}
+def _whole_texts(lm: Any, prompt: str, count: int, config: SamplingConfig) -> list[str]:
+    samples = lm.sample(prompt, count, config=config)
+    return [s.text + prompt if lm.backward else prompt + s.text for s in samples]
 
 
 def _read_prompt(prompt: str | None, prompt_file: str | None) -> str | bytes:

@@ -187,11 +187,10 @@ def dynamic_log_probs(
     start_id: int,
     *,
     learning_rate: float = 3e-4,
-    decay: float = 0.002,
     window: int = DYNAMIC_WINDOW,
 ) -> NDArray[np.float32]:
     """Log-probabilities (N,) of ids while the parameters adapt to them; see `DynamicModel`."""
-    adapting = DynamicModel(model, start_id, learning_rate, decay)
+    adapting = DynamicModel(model, start_id, learning_rate)
     scores = np.empty(len(ids), dtype=np.float32)
     for first in range(0, len(ids), window):
         scores[first : first + window] = adapting.learn(ids[first : first + window]).numpy()

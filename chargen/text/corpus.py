@@ -61,10 +61,8 @@ def load_corpus(
 
     Parameters
     ----------
-    corpora : sequence of str
-        See `chargen.text.sources.resolve`.
-    texts : iterable of str, optional
-        To read in the place of `corpora`; see `chargen.text.sources.from_texts`.
+    corpora, texts
+        As for `chargen.text.sources.resolve`, or what `from_texts` there reads in their place.
     vocabulary : Vocabulary, optional
         To encode with; otherwise one is made from the corpus (without ``config.valid``).
     reverse : bool
@@ -72,8 +70,7 @@ def load_corpus(
     minimum : int
         Fewer characters than this are too few.
     progress : callable, optional
-        ``progress(stage, bytes_done, bytes_total)`` with the stages "reading", "counting" and
-        "encoding".
+        Called with "reading", "counting" or "encoding", the bytes done and the bytes in all.
 
     Raises `CorpusError` for text that is missing, unreadable or too small, and a cache that cannot
     be written; `ConfigError` or `VocabularyError` for options or a vocabulary that do not fit.

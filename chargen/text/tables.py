@@ -102,9 +102,9 @@ class Table:
         """All rows, the broken ones among them."""
         return self._open(advance)[1]
 
-    def whole_rows(self, advance: Advance | None = None) -> Iterator[Row]:
+    def whole_rows(self) -> Iterator[Row]:
         """All rows; the first broken one is a `CorpusError`."""
-        for row in self.rows(advance):
+        for row in self.rows():
             if row.problem:
                 raise self.broken(row)
             yield row
