@@ -126,20 +126,15 @@ def reading_of(
 
     See `chargen.LanguageModel.reading`.
     """
-    from chargen.text.sources import are_tables, have_column
-
-    column = lm.trained_reading.get("label_column")
-    rows = lm.trained_reading.get("documents") == "rows"
-    tables = rows and are_tables(corpora, asked)
-    labels = bool(tables and column) and have_column(corpora, asked, column)
-    config: CorpusConfig = lm.reading(asked, tables=tables, labels=labels)
+    config: CorpusConfig = lm.reading(asked, corpora)
     if not split:
         return config
     trained = lm.trained_reading
     kept = trained.get("valid_fraction", asked.valid_fraction)
     each = trained.get("valid_of_each", False)  # runs of earlier versions
     # One document cannot be split.
-    documents = None if rows and not tables else config.documents
+    one = trained.get("documents") == "rows" and config.documents == "files"
+    documents = None if one else config.documents
     return replace(config, documents=documents, valid_fraction=kept, valid_of_each=each)
 
 

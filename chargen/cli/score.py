@@ -18,7 +18,6 @@ from chargen.cli.options import (
     model_argument,
     option,
     options_of,
-    reading_of,
     streams_option,
 )
 from chargen.cli.tables import READING_APART, score_documents, score_pairs, tell
@@ -112,7 +111,7 @@ def score(
         unit = "words" if words else "characters" if characters else "documents"
         tell(score_documents(lm, files, reading, table, unit, streams), as_json)
         return
-    read = read_text(files, reading_of(lm, files, reading), lm)
+    read = read_text(files, lm.reading(reading, files), lm)
     result = lm.score(read, streams=streams, as_is=True)
     surprise = [-value / math.log(2) for value in result.log_probs.tolist()]
     _write(written, result.text, surprise, f"{', '.join(files)} under {directory}")

@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from chargen.cli.evaluate import READING
-from chargen.cli.options import reading_of
 from chargen.cli.terminal import echo_json, visible
 from chargen.errors import ConfigError, CorpusError
 from chargen.text.config import CorpusConfig
@@ -26,7 +25,7 @@ def documents(lm: Any, files: tuple[str, ...], asked: CorpusConfig) -> Iterator[
     from chargen.text.sources import read, resolve
     from chargen.text.symbols import SEPARATOR
 
-    reading = reading_of(lm, files, asked)
+    reading = lm.reading(asked, files)
     reading = replace(reading, documents=asked.documents or reading.documents or "files")
     found = False
     for source in resolve(files, reading):

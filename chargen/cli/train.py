@@ -81,9 +81,6 @@ def train(
     corpora: tuple[str, ...],
     out: str | None,
     resumed: str | None,
-    start_from: str | None,
-    replay: str | None,
-    replay_share: float,
     cool_down: float | None,
     force: bool,
     tensorboard: str | None,
@@ -119,8 +116,7 @@ def train(
     elif cool_down is not None:
         raise click.UsageError("--cool-down needs --resume DIR")
     else:
-        start: Any = {"start_from": start_from, "replay": replay, "replay_share": replay_share}
-        result = chargen.train(corpora, out, force=force, **start, **told, **options)
+        result = chargen.train(corpora, out, force=force, **told, **options)
     if not distributed.is_main():
         return 0  # torchrun would end the others at the first code that is not 0
     _tell(result, as_json, quiet)

@@ -26,7 +26,6 @@ from chargen.options import flag
 from chargen.runtime.signals import stopping_softly
 from chargen.text.config import CorpusConfig
 from chargen.text.corpus import Corpus, load_corpus
-from chargen.text.sources import are_tables, have_column
 from chargen.text.symbols import SEPARATOR
 from chargen.text.vocabulary import ByteVocabulary, CharVocabulary, RawVocabulary, Vocabulary
 from chargen.training.language_modelling import LanguageModelling
@@ -90,15 +89,9 @@ class Start:
         own = "byte" if self.lm.raw else level
         if asked.level not in ("char", own):
             raise ConfigError(f"--level is fixed by the model ({own}): leave it out with --from")
-        documents, label_column = trained.get("documents"), asked.label_column
-        if documents == "rows":
-            tables = bool(arguments) and are_tables(arguments, asked)
-            documents = "rows" if tables else "files"
-            column = trained.get("label_column")
-            if tables and column and asked.documents in (None, "rows"):
-                label_column = label_column or (
-                    column if have_column(arguments, asked, column) else None
-                )
+        documents, label_column = self.lm.documents_of(asked, arguments)
+        if asked.documents not in (None, "rows"):
+            label_column = asked.label_column
         reading = replace(
             asked,
             level=own,
