@@ -109,7 +109,8 @@ class Vocabulary(ABC):
     def encode_prompt(self, text: str, unknown: str = "replace") -> tuple[Ids, str]:
         """Ids of what a person typed, and the distinct characters in it that are unknown.
 
-        `unknown` says what becomes of those: "replace" or "skip". Nothing in a prompt is taken for a separator or a label.
+        `unknown` says what becomes of those: "replace" or "skip". Nothing in a prompt is taken for
+        a separator or a label.
         """
 
     def character_starts(self, ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
