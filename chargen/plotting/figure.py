@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from chargen.errors import ConfigError
 from chargen.plotting.curves import Array, Curves, loss_unit, smoothed
-from chargen.plotting.style import COLOURS, DASHES, LINES, drawing, image
+from chargen.plotting.style import COLOURS, DASHES, FORMATS, LINES, drawing, image
 
 AXIS_NAMES = {
     "characters": "characters read",
@@ -40,6 +41,10 @@ def picture(
         How slowly the line of the training loss moves, from 0 (not smoothed) to below 1; by
         default as the length of the run asks.
     """
+    if form not in FORMATS:
+        raise ConfigError(f"a picture must be a .png, .svg or .pdf file, not .{form}")
+    if smooth is not None and not 0 <= smooth < 1:
+        raise ConfigError(f"--smooth must be at least 0 and below 1, got {smooth}")
     with drawing("chargen plot", LINES) as figures:
         figure = figures(figsize=(11, 7), layout="constrained")
         panels = figure.subplots(2, 2).ravel()
