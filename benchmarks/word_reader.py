@@ -39,7 +39,6 @@ from torch import Tensor, nn
 from chargen.lm.batching import Streams
 from chargen.lm.config import TrainConfig
 from chargen.lm.evaluation import bits
-from chargen.lm.optim import clip_gradient, learning_rate_factor, make_optimizers
 from chargen.lm.recurrent import RecurrentLayers, State, detach
 from chargen.runtime.device import set_threads
 from chargen.runtime.precision import autocast, reading_precision
@@ -47,6 +46,7 @@ from chargen.sentiment.batching import EncodedTexts, TextEncoding, read_all
 from chargen.sentiment.config import ExamplesConfig
 from chargen.sentiment.examples import read_texts
 from chargen.sentiment.network import EncoderInput
+from chargen.training.optimizers import clip_gradient, learning_rate_factor, make_optimizers
 
 CPU = torch.device("cpu")
 

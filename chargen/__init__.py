@@ -13,32 +13,36 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from chargen.errors import (
-        ChargenError,
-        CheckpointError,
-        ConfigError,
-        CorpusError,
-        MissingExtraError,
-        OutOfMemoryError,
-        TrainingError,
-        VocabularyError,
-    )
-    from chargen.language_model import LanguageModel, load
-    from chargen.lm.config import ModelConfig, TrainConfig
-    from chargen.lm.evaluation import Score
-    from chargen.sampling.config import SamplingConfig
-    from chargen.sampling.generate import Sample
-    from chargen.sentiment.classifier import Classifier
-    from chargen.sentiment.config import ExamplesConfig, FinetuneConfig, NetworkConfig
-    from chargen.sentiment.examples import Examples
-    from chargen.sentiment.finetune import finetune, resume_finetune
-    from chargen.sentiment.learning import FinetuneRun
-    from chargen.text.config import CorpusConfig
-    from chargen.training.reporting import Reporter
-    from chargen.training.resume import resume
-    from chargen.training.run import train
-    from chargen.training.session import Run
-    from chargen.verification import Verification, verify
+    from chargen.errors import ChargenError as ChargenError
+    from chargen.errors import CheckpointError as CheckpointError
+    from chargen.errors import ConfigError as ConfigError
+    from chargen.errors import CorpusError as CorpusError
+    from chargen.errors import MissingExtraError as MissingExtraError
+    from chargen.errors import OutOfMemoryError as OutOfMemoryError
+    from chargen.errors import TrainingError as TrainingError
+    from chargen.errors import VocabularyError as VocabularyError
+    from chargen.language_model import LanguageModel as LanguageModel
+    from chargen.language_model import load as load
+    from chargen.lm.config import ModelConfig as ModelConfig
+    from chargen.lm.config import TrainConfig as TrainConfig
+    from chargen.lm.evaluation import Score as Score
+    from chargen.sampling.config import SamplingConfig as SamplingConfig
+    from chargen.sampling.generate import Sample as Sample
+    from chargen.sentiment.classifier import Classifier as Classifier
+    from chargen.sentiment.config import ExamplesConfig as ExamplesConfig
+    from chargen.sentiment.config import FinetuneConfig as FinetuneConfig
+    from chargen.sentiment.config import NetworkConfig as NetworkConfig
+    from chargen.sentiment.examples import Examples as Examples
+    from chargen.sentiment.finetune import finetune as finetune
+    from chargen.sentiment.finetune import resume_finetune as resume_finetune
+    from chargen.sentiment.learning import FinetuneRun as FinetuneRun
+    from chargen.text.config import CorpusConfig as CorpusConfig
+    from chargen.training.reporting import Reporter as Reporter
+    from chargen.training.resume import resume as resume
+    from chargen.training.run import train as train
+    from chargen.training.session import Run as Run
+    from chargen.verification import Verification as Verification
+    from chargen.verification import verify as verify
 
 __version__ = "0.1.0"
 
@@ -64,38 +68,7 @@ _NAMES = {
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
 
-__all__ = [
-    "ChargenError",
-    "CheckpointError",
-    "Classifier",
-    "ConfigError",
-    "CorpusConfig",
-    "CorpusError",
-    "Examples",
-    "ExamplesConfig",
-    "FinetuneConfig",
-    "FinetuneRun",
-    "LanguageModel",
-    "MissingExtraError",
-    "ModelConfig",
-    "NetworkConfig",
-    "OutOfMemoryError",
-    "Reporter",
-    "Run",
-    "Sample",
-    "SamplingConfig",
-    "Score",
-    "TrainConfig",
-    "TrainingError",
-    "Verification",
-    "VocabularyError",
-    "finetune",
-    "load",
-    "resume",
-    "resume_finetune",
-    "train",
-    "verify",
-]
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

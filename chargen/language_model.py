@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +29,7 @@ from chargen.storage.checkpoint import Checkpoint
 from chargen.storage.outputs import save_model
 from chargen.text.config import CorpusConfig
 from chargen.text.given import given_text, given_texts
-from chargen.text.sources import from_texts, read
+from chargen.text.sources import are_tables, from_texts, have_column, read
 from chargen.text.symbols import SEPARATOR, plain_text
 from chargen.text.vocabulary import Vocabulary
 
@@ -264,40 +264,45 @@ class LanguageModel:
         ChargenError
             If the model's predictions are not numbers.
         """
-        text = self._given(text, "text")
-        if not as_is and self.raw:
-            text += SEPARATOR if self.vocabulary.separator_id is not None else ""
-        elif not as_is:
-            config = self.reading(CorpusConfig(errors="replace"))
-            text = "".join(read([from_texts([text])], config))
+        text = self._as_scored(text, as_is)
         if not text:
             raise CorpusError("there is no text to score")
         if label is not None:
             text = self.vocabulary.label_symbol(label) + text
         ids = self.vocabulary.encode(text)
-        unknown = self.vocabulary.unknown_id
-        order = ids[::-1] if self.backward else ids
-        start = self.vocabulary.start_id
-        device = self.model.embedding.weight.device
-        with autocast(device, self.precision):
-            scores = (
-                dynamic_log_probs(self.model, order, start)
-                if dynamic
-                else log_probs(self.model, order, start, streams)
-            )
-        if np.isnan(scores).any():
-            raise ChargenError(
-                "the model's predictions are not numbers (NaN): its weights overflow"
-            )
-        if self.backward:
-            scores = scores[::-1]
+        scores = self._log_probs(ids, dynamic, streams)
         if self.vocabulary.labels:
             predicted = ids < self.vocabulary.first_label_id
             ids, scores = ids[predicted], scores[predicted]
         if self.vocabulary.level == "byte":
             scores = np.add.reduceat(scores, self.vocabulary.character_starts(ids))
+        unknown = self.vocabulary.unknown_id
         count = 0 if unknown is None else int((ids == unknown).sum())
         return Score(plain_text(text), scores, count)
+
+    def _as_scored(self, text: str, as_is: bool) -> str:
+        """The text, unless `as_is` read like a file of the corpus."""
+        text = self._given(text, "text")
+        if as_is:
+            return text
+        if self.raw:
+            return text + (SEPARATOR if self.vocabulary.separator_id is not None else "")
+        config = self.reading(CorpusConfig(errors="replace"))
+        return "".join(read([from_texts([text])], config))
+
+    def _log_probs(self, ids: NDArray[Any], dynamic: bool, streams: int) -> NDArray[np.float32]:
+        order = ids[::-1] if self.backward else ids
+        start = self.vocabulary.start_id
+        with autocast(self.model.embedding.weight.device, self.precision):
+            if dynamic:
+                scores = dynamic_log_probs(self.model, order, start)
+            else:
+                scores = log_probs(self.model, order, start, streams)
+        if np.isnan(scores).any():
+            raise ChargenError(
+                "the model's predictions are not numbers (NaN): its weights overflow"
+            )
+        return scores[::-1] if self.backward else scores
 
     @property
     def trained_reading(self) -> dict[str, Any]:
@@ -306,28 +311,34 @@ class LanguageModel:
         found = corpus.get("config") if isinstance(corpus, dict) else None
         return found if isinstance(found, dict) else {}
 
-    def reading(
-        self, asked: CorpusConfig, *, tables: bool = False, labels: bool = False
-    ) -> CorpusConfig:
+    def reading(self, asked: CorpusConfig, corpora: Sequence[str] = ()) -> CorpusConfig:
         """How to read text for this model: as asked, else as in training where that matters.
 
-        Documents are apart as they were, or files where they were rows and the text is no table;
-        text is cleaned as it was, unless `asked` says how. With `labels` the column of training is
-        in the tables too.
+        Documents are apart as they were, or files where they were rows and the corpora are no
+        tables; text is cleaned as it was, unless `asked` says how.
         """
-        trained = self.trained_reading
-        documents = trained.get("documents")
-        label_column = asked.label_column or (trained.get("label_column") if labels else None)
+        documents, label_column = self.documents_of(asked, corpora)
         if label_column and not self.vocabulary.labels:
             raise ConfigError("--label-column: the model was trained without labels")
-        tables = tables or label_column is not None
         return replace(
             asked,
-            documents="files" if documents == "rows" and not tables else documents,
-            clean=asked.clean or trained.get("clean"),
+            documents=documents,
+            clean=asked.clean or self.trained_reading.get("clean"),
             label_column=label_column,
             raw_bytes=self.raw,
         )
+
+    def documents_of(
+        self, asked: CorpusConfig, corpora: Sequence[str]
+    ) -> tuple[str | None, str | None]:
+        """How training kept documents apart, as far as corpora can be, and their label column."""
+        trained = self.trained_reading
+        documents, column = trained.get("documents"), trained.get("label_column")
+        tables = documents == "rows" and bool(corpora) and are_tables(corpora, asked)
+        if not asked.label_column and tables and column and have_column(corpora, asked, column):
+            return "rows", column
+        whole = documents == "rows" and not tables and not asked.label_column
+        return "files" if whole else documents, asked.label_column
 
     def save(self, directory: str | os.PathLike[str], *, force: bool = False) -> None:
         """Write a checkpoint in one atomic step, without the state that resuming needs.

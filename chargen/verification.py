@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from chargen.errors import ChargenError, CheckpointError, ConfigError, TrainingError, named, shown
 from chargen.lm import storage as lm_storage
 from chargen.lm.config import required
-from chargen.lm.optim import load_optimizer_tensors, make_optimizers
 from chargen.runtime.distributed import one_process_only
 from chargen.sentiment import storage as classifier_storage
 from chargen.sentiment.classifier import Classifier
@@ -27,6 +26,7 @@ from chargen.sentiment.finetune import resume_finetune
 from chargen.sentiment.text_classification import layer_groups, make_optimizer
 from chargen.storage import checkpoint
 from chargen.storage.checkpoint import MANIFEST, Checkpoint
+from chargen.training.optimizers import load_optimizer_tensors, make_optimizers
 from chargen.training.reporting import Reporter
 from chargen.training.resume import resume, saved_run
 
@@ -117,21 +117,14 @@ def verify(
     )
     _tell_others(stored.path, sizes, tell)
     resumable = "training/state" in stored.documents
-    check = {
-        lm_storage.KIND: _check_language_model,
-        classifier_storage.KIND: _check_classifier,
-    }.get(stored.kind)
-    if check is None:
+    if stored.kind == lm_storage.KIND:
+        error = _check_language_model(stored, resumable, tell)
+    elif stored.kind == classifier_storage.KIND:
+        error = _check_classifier(stored, resumable, tell)
+    else:
         raise CheckpointError(f"{stored.path} is of a kind that chargen does not know")
-    error = check(stored, resumable, tell)
     _tell_training(stored, resumable, tell)
-    replayed = 0
-    if replay:
-        if not resumable:
-            raise CheckpointError(f"{directory} has no training state: it cannot be replayed")
-        replayed = _replay(directory, stored, replay)
-        step = stored.document("training/state")["progress"]["step"]
-        tell(f"replay: {replayed} steps from step {step}, twice, end in the same bits")
+    replayed = _replay(directory, stored, replay, tell) if replay else 0
     own = [value for name, group in _own(stored) for value in group.values()]
     return Verification(
         stored.path,
@@ -256,8 +249,10 @@ def _tell_training(stored: Checkpoint, resumable: bool, tell: Tell) -> None:
     tell(f"training state of step {step}: {count} tensors that fit, all finite")
 
 
-def _replay(directory: Path, stored: Checkpoint, steps: int) -> int:
+def _replay(directory: Path, stored: Checkpoint, steps: int, tell: Tell) -> int:
     """Let two copies of a run go on; the number of steps that each of them took."""
+    if "training/state" not in stored.documents:
+        raise CheckpointError(f"{directory} has no training state: it cannot be replayed")
     ends = []
     progress = stored.document("training/state")["progress"]
     with TemporaryDirectory(prefix="chargen-") as folder:
@@ -281,7 +276,9 @@ def _replay(directory: Path, stored: Checkpoint, steps: int) -> int:
                     f"{directory} does not go on the same twice: {steps} steps on, {shown(key)} of "
                     f"{name}.safetensors is another; see --deterministic"
                 )
-    return int(last - progress["step"])
+    replayed = int(last - progress["step"])
+    tell(f"replay: {replayed} steps from step {progress['step']}, twice, end in the same bits")
+    return replayed
 
 
 def _epochs(stored: Checkpoint, steps: int) -> float:

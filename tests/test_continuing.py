@@ -178,6 +178,14 @@ def test_a_run_goes_on_unless_its_text_was_edited(old: Path, tmp_path: Path) -> 
         chargen.resume(tmp_path / "m", steps=12)
 
 
+@pytest.mark.parametrize("level", ["byte", "char"])
+def test_a_run_whose_vocabulary_did_not_grow_goes_on(tmp_path: Path, level: Any) -> None:
+    (tmp_path / "a.txt").write_text("abba " * 200, "utf-8")
+    chargen.train(tmp_path / "a.txt", tmp_path / "a", steps=1, level=level, **SMALL)
+    chargen.train(tmp_path / "a.txt", tmp_path / "b", start_from=tmp_path / "a", steps=1, **SMALL)
+    assert chargen.resume(tmp_path / "b", steps=2).steps == 2
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -37,13 +38,7 @@ force_option = option("--force", heading="Output", is_flag=True, help="Replace a
 @force_option
 @quiet_option
 def compress(
-    file: str,
-    directory: str,
-    output: str | None,
-    streams: int | None,
-    dynamic: bool,
-    force: bool,
-    quiet: bool,
+    file: str, directory: str, output: str | None, force: bool, quiet: bool, **options: Any
 ) -> None:
     """Compress a file with the probabilities of a model.
 
@@ -61,7 +56,7 @@ def compress(
     lm = load_model(directory, MachineConfig(device="cpu"))
     from chargen.compression.files import compress
 
-    packed = compress(lm, data, streams, dynamic=dynamic)
+    packed = compress(lm, data, **options)
     _write(output, packed)
     if not quiet:
         share = f", {100 * len(packed) / len(data):.1f} %" if data else ""
@@ -84,13 +79,9 @@ def decompress(file: str, directory: str, output: str | None, force: bool) -> No
     \b
     chargen decompress chapter9.txt.chargen --model checkpoints/mybook
     """
-    if output is None:
-        if file == "-":
-            output = "-"
-        elif not file.endswith(SUFFIX):
-            raise ConfigError(f"{visible(file)} does not end in {SUFFIX}: give --output")
-        else:
-            output = file.removesuffix(SUFFIX)
+    if output is None and file != "-" and not file.endswith(SUFFIX):
+        raise ConfigError(f"{visible(file)} does not end in {SUFFIX}: give --output")
+    output = output or file.removesuffix(SUFFIX)
     _check(output, force)
     packed = _read(file)
     lm = load_model(directory, MachineConfig(device="cpu"))

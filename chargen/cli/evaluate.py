@@ -14,7 +14,6 @@ from chargen.cli.options import (
     model_argument,
     option,
     options_of,
-    reading_of,
     streams_option,
 )
 from chargen.cli.terminal import echo_json, say
@@ -59,7 +58,7 @@ def evaluate(
     """
     machine, reading = split_options(options, MachineConfig, CorpusConfig)
     lm = load_model(directory, machine)
-    text = read_text(files, reading_of(lm, files, reading), lm)
+    text = read_text(files, lm.reading(reading, files), lm)
     from chargen.lm.evaluation import bits
     from chargen.text.statistics import xz_bits_per_char, zlib_bits_per_char
 

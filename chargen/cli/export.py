@@ -67,10 +67,18 @@ def export(
     from chargen.interchange import export as exporting
 
     place = out or exporting.default_out(directory, kind)
-    if page := kind == "html":
+    if kind == "html":
         check_files({"--output": place}, force)
     lm = load_model(directory, MachineConfig(device="cpu"))
-    facts = _write_page(lm, place) if page else _write_onnx(lm, place, force, check)
+    if kind == "html":
+        from chargen.interchange.model_page import model_page
+        from chargen.storage.whole_files import write_file
+
+        data = model_page(lm, Path(place).stem).encode()
+        write_file(place, data)
+        facts: dict[str, Any] = {"file": place, "bytes": len(data)}
+    else:
+        facts = _write_onnx(lm, place, force, check)
     difference = facts.get("largest_difference_nats")
     if as_json:
         echo_json({"format": kind, **facts})
@@ -80,25 +88,15 @@ def export(
         say(f"onnxruntime gives the same probabilities, to {difference:.1g} nats")
 
 
-def _write_page(lm: Any, page: str) -> dict[str, Any]:
-    from chargen.interchange.model_page import model_page
-    from chargen.storage.whole_files import write_file
-
-    data = model_page(lm, Path(page).stem).encode()
-    write_file(page, data)
-    return {"file": page, "bytes": len(data)}
-
-
 def _write_onnx(lm: Any, folder: str, force: bool, check: bool) -> dict[str, Any]:
     from chargen.interchange import export as exporting
 
     exporting.export_onnx(lm, folder, force=force)
     difference = None
     if check:
+        text = "It is read from its end to its beginning. " * 10
         if lm.can_write:
             text = lm.generate(max_chars=500, seed=0) or "a"
-        else:
-            text = "It is read from its end to its beginning. " * 10
         difference = exporting.check(folder, lm, text)
     return {
         "directory": folder,

@@ -33,13 +33,7 @@ class PipeClosed(Exception):
 
 
 class Option(click.Option):
-    """An option that knows its heading.
-
-    Parameters
-    ----------
-    heading : str or None
-        One of `HEADINGS`; None in commands with few options.
-    """
+    """An option that knows its heading: one of `HEADINGS`, or None in commands with few options."""
 
     def __init__(self, *args: Any, heading: str | None = None, **attributes: Any) -> None:
         super().__init__(*args, **attributes)
@@ -62,18 +56,16 @@ class Option(click.Option):
         return os.environ.get(name) or None if name else None
 
 
-class Command(click.Command):
-    """A command that lists its options under headings.
-
-    Parameters
-    ----------
-    heading : str
-        Where its group lists it.
-    """
+class Headed(click.Command):
+    """A command or a group; the group above lists it under its `heading`."""
 
     def __init__(self, *args: Any, heading: str = "Commands", **attributes: Any) -> None:
         super().__init__(*args, **attributes)
         self.heading = heading
+
+
+class Command(Headed):
+    """A command that lists its options under headings."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         sections = {
@@ -83,20 +75,10 @@ class Command(click.Command):
         _write(formatter, sections)
 
 
-class Group(click.Group):
-    """A group that lists its commands under headings and suggests near misses.
-
-    Parameters
-    ----------
-    heading : str
-        Where the group above lists it.
-    """
+class Group(Headed, click.Group):
+    """A group that lists its commands under headings and suggests near misses."""
 
     command_class = Command
-
-    def __init__(self, *args: Any, heading: str = "Commands", **attributes: Any) -> None:
-        super().__init__(*args, **attributes)
-        self.heading = heading
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         try:  # --help and --version write here

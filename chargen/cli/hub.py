@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import click
 
@@ -33,17 +34,7 @@ from chargen.cli.terminal import echo_json, say, visible
 )
 @json_option
 @quiet_option
-def push(
-    directory: str,
-    repo: str,
-    public: bool,
-    training: bool,
-    message: str | None,
-    license: str | None,
-    language: str | None,
-    as_json: bool,
-    quiet: bool,
-) -> None:
+def push(directory: str, repo: str, as_json: bool, quiet: bool, **options: Any) -> None:
     """Send a checkpoint to the Hugging Face Hub.
 
     If the repository USER/NAME does not exist, it is created; it is private unless --public is
@@ -56,15 +47,7 @@ def push(
     """
     from chargen.interchange import hub
 
-    pushed = hub.push(
-        directory,
-        repo,
-        public=public,
-        training=training,
-        message=message,
-        license=license,
-        language=language,
-    )
+    pushed = hub.push(directory, repo, **options)
     if as_json:
         echo_json(dataclasses.asdict(pushed))
         return
@@ -83,15 +66,7 @@ def push(
 @option("--force", is_flag=True, help="Replace a checkpoint that exists.")
 @json_option
 @quiet_option
-def pull(
-    repo: str,
-    out: str | None,
-    revision: str | None,
-    training: bool,
-    force: bool,
-    as_json: bool,
-    quiet: bool,
-) -> None:
+def pull(repo: str, as_json: bool, quiet: bool, **options: Any) -> None:
     """Fetch a checkpoint from the Hugging Face Hub.
 
     Only the files of a checkpoint are fetched. Their sizes, hashes and contents are checked before
@@ -103,7 +78,7 @@ def pull(
     """
     from chargen.interchange import hub
 
-    directory = hub.pull(repo, out, revision=revision, force=force, training=training)
+    directory = hub.pull(repo, **options)
     if as_json:
         echo_json({"directory": str(directory), "repo": repo})
         return

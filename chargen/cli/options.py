@@ -126,42 +126,34 @@ def reading_of(
 
     See `chargen.LanguageModel.reading`.
     """
-    from chargen.text.sources import are_tables, have_column
-
-    column = lm.trained_reading.get("label_column")
-    rows = lm.trained_reading.get("documents") == "rows"
-    tables = rows and are_tables(corpora, asked)
-    labels = bool(tables and column) and have_column(corpora, asked, column)
-    config: CorpusConfig = lm.reading(asked, tables=tables, labels=labels)
+    config: CorpusConfig = lm.reading(asked, corpora)
     if not split:
         return config
     trained = lm.trained_reading
     kept = trained.get("valid_fraction", asked.valid_fraction)
     each = trained.get("valid_of_each", False)  # runs of earlier versions
     # One document cannot be split.
-    documents = None if rows and not tables else config.documents
+    one = trained.get("documents") == "rows" and config.documents == "files"
+    documents = None if one else config.documents
     return replace(config, documents=documents, valid_fraction=kept, valid_of_each=each)
 
 
 def load_model(directory: str, machine: MachineConfig) -> Any:
     """A `chargen.LanguageModel`, read here since torch is slow to import at the top of a module."""
-    from chargen.language_model import LanguageModel
-
-    return _load(LanguageModel, directory, machine)
+    return _load("LanguageModel", directory, machine)
 
 
 def load_classifier(directory: str, machine: MachineConfig) -> Any:
     """A `chargen.Classifier`, read in the same way."""
-    from chargen.sentiment.classifier import Classifier
-
-    return _load(Classifier, directory, machine)
+    return _load("Classifier", directory, machine)
 
 
-def _load(kind: Any, directory: str, machine: MachineConfig) -> Any:
+def _load(kind: str, directory: str, machine: MachineConfig) -> Any:
+    import chargen
     from chargen.runtime.device import set_threads
 
     set_threads(machine.threads)
-    return kind.load(directory, machine.device, machine.precision)
+    return getattr(chargen, kind).load(directory, machine.device, machine.precision)
 
 
 def check_files(

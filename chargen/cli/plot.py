@@ -55,12 +55,10 @@ def plot(
     out: str,
     force: bool,
     terminal: bool,
-    axis: str,
-    nats: bool,
-    smooth: float | None,
     title: str | None,
     as_json: bool,
     quiet: bool,
+    **options: Any,
 ) -> None:
     """Draw the curves of runs: loss, learning rate, gradients.
 
@@ -89,13 +87,12 @@ def plot(
         from chargen.plotting.terminal import drawn
 
         width = shutil.get_terminal_size((80, 24)).columns
-        text = drawn(found, width=width, axis=axis, nats=nats, smooth=smooth, colour=colourful())
-        click.echo(text)
+        click.echo(drawn(found, width=width, colour=colourful(), **options))
         return
     from chargen.plotting.figure import picture
     from chargen.storage.whole_files import write_file
 
-    write_file(out, picture(found, form, axis=axis, nats=nats, smooth=smooth, title=title))
+    write_file(out, picture(found, form, title=title, **options))
     if as_json:
         echo_json({"file": out, "runs": [_facts(run) for run in found]})
     elif not quiet:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -105,50 +105,50 @@ def sample(
         raise ConfigError(f"{directory} writes raw bytes, one text at a time: give --json for more")
     _, unknown = lm.encode_prompt(text, config)
     lm = steered(lm, steering, reading, quiet)
-    if unknown and not quiet:
-        deed = "left out" if config.unknown == "skip" else "read as the unknown symbol"
-        shown = " ".join(visible(c) if c.isprintable() else ascii(c)[1:-1] for c in unknown)
-        say(f"note: the model has never seen these characters of the prompt ({deed}): {shown}")
-    if config.seed is None:
-        from chargen.runtime.seeds import new_seed
-
-        config = replace(config, seed=new_seed())
-        if not quiet:
-            say(f"note: drawn with --seed {config.seed}")
-    show = _shower(raw)
+    config = _noted(config, unknown, quiet)
     if interactive:
         _write_together(lm, text, config)
     elif as_json:
         for drawn in lm.sample(text, num_samples, config=config):
-            row = {
-                "text": drawn.text,
-                "prompt": text,
-                "log_probs": list(drawn.log_probs),
-                "seed": drawn.seed,
-                "ended": drawn.ended,
-            }
-            echo_json(row)
+            facts = {"log_probs": list(drawn.log_probs), "seed": drawn.seed, "ended": drawn.ended}
+            echo_json({"text": drawn.text, "prompt": text, **facts})
     elif into_pipe:
-        (drawn,) = lm.sample(text, config=config)
-        parts = (drawn.text, text) if lm.backward else (text, drawn.text)
-        sys.stdout.buffer.write("".join(parts).encode("latin-1"))
-    elif num_samples == 1 and not lm.backward:
-        pieces = itertools.chain([text], lm.stream(text, config=config), ["\n"])
-        write_flowing(pieces, sys.stdout, show)
+        sys.stdout.buffer.write(_whole_texts(lm, text, 1, config)[0].encode("latin-1"))
     else:
-        _print_all(lm, text, num_samples, show, config)
+        # On a terminal without what would drive it, into a pipe as it is.
+        show = visible if sys.stdout.isatty() and not raw else str
+        pieces: Iterable[str]
+        if num_samples == 1 and not lm.backward:
+            pieces = lm.stream(text, config=config)
+            pieces = itertools.chain([text], pieces, ["\n"])
+        else:
+            texts = _whole_texts(lm, text, num_samples, config)
+            # A line each where they are short.
+            between = "\n\n" if any("\n" in one for one in texts) else "\n"
+            pieces = [between.join(texts), "\n"]
+        write_flowing(pieces, sys.stdout, show)
 
 
-def _print_all(
-    lm: Any, prompt: str, num_samples: int, show: Callable[[str], str], config: SamplingConfig
-) -> None:
-    """Several texts: a line each where they are short, else with an empty line between them."""
-    texts = [
-        drawn.text + prompt if lm.backward else prompt + drawn.text
-        for drawn in lm.sample(prompt, num_samples, config=config)
-    ]
-    between = "\n\n" if any("\n" in text for text in texts) else "\n"
-    sys.stdout.write(show(between.join(texts)) + "\n")
+def _noted(config: SamplingConfig, unknown: str, quiet: bool) -> SamplingConfig:
+    """With a new seed where none is given; what differs from what was asked for is told."""
+    notes = []
+    if unknown:
+        deed = "left out" if config.unknown == "skip" else "read as the unknown symbol"
+        shown = " ".join(visible(c) if c.isprintable() else ascii(c)[1:-1] for c in unknown)
+        notes.append(f"the model has never seen these characters of the prompt ({deed}): {shown}")
+    if config.seed is None:
+        from chargen.runtime.seeds import new_seed
+
+        config = replace(config, seed=new_seed())
+        notes.append(f"drawn with --seed {config.seed}")
+    for note in () if quiet else notes:
+        say(f"note: {note}")
+    return config
+
+
+def _whole_texts(lm: Any, prompt: str, count: int, config: SamplingConfig) -> list[str]:
+    samples = lm.sample(prompt, count, config=config)
+    return [s.text + prompt if lm.backward else prompt + s.text for s in samples]
 
 
 def _read_prompt(prompt: str | None, prompt_file: str | None) -> str | bytes:
@@ -182,11 +182,6 @@ def _as_text(data: str | bytes, prompt_file: str | None, raw: bool) -> str:
     return newlines(text).removesuffix("\n")
 
 
-def _shower(raw: bool) -> Callable[[str], str]:
-    """How text is printed: on a terminal without what would drive it, into a pipe as it is."""
-    return visible if sys.stdout.isatty() and not raw else str
-
-
 # ---------------------------------------------------------------- --interactive
 
 _KEYS = "[Enter] accept   r draw again   e edit   t type   u undo   w FILE save   q end"
@@ -201,7 +196,7 @@ def _write_together(lm: Any, prompt: str, config: SamplingConfig) -> None:
     earlier: list[str] = []
     seed = config.seed or 0
     click.echo(_KEYS, err=True)
-    proposal = _propose(lm, text, config, seed)
+    proposal = lm.generate(text, config=config, seed=seed)
     while True:
         _show(text, proposal)
         try:
@@ -225,13 +220,8 @@ def _write_together(lm: Any, prompt: str, config: SamplingConfig) -> None:
             earlier.append(text)
             text += _addition(command, proposal)
         seed += 1
-        proposal = _propose(lm, text, config, seed)
+        proposal = lm.generate(text, config=config, seed=seed)
     click.echo(visible(text))
-
-
-def _propose(lm: Any, text: str, config: SamplingConfig, seed: int) -> str:
-    proposal: str = lm.generate(text, config=config, seed=seed)
-    return proposal
 
 
 def _addition(command: str, proposal: str) -> str:

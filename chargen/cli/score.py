@@ -18,7 +18,6 @@ from chargen.cli.options import (
     model_argument,
     option,
     options_of,
-    reading_of,
     streams_option,
 )
 from chargen.cli.tables import READING_APART, score_documents, score_pairs, tell
@@ -112,28 +111,27 @@ def score(
         unit = "words" if words else "characters" if characters else "documents"
         tell(score_documents(lm, files, reading, table, unit, streams), as_json)
         return
-    read = read_text(files, reading_of(lm, files, reading), lm)
+    read = read_text(files, lm.reading(reading, files), lm)
     result = lm.score(read, streams=streams, as_is=True)
-    text = result.text
     surprise = [-value / math.log(2) for value in result.log_probs.tolist()]
-    if html_file or png_file:
-        _write(written, text, surprise, f"{', '.join(files)} under {directory}")
+    _write(written, result.text, surprise, f"{', '.join(files)} under {directory}")
     if as_json:
         figures = {
-            "text": text,
+            "text": result.text,
             "log_probs": result.log_probs.tolist(),
             "bits_per_char": result.bits_per_char,
             "unknown_chars": result.unknown_chars,
         }
         echo_json(figures)
-    elif color is None and (html_file or png_file):
-        click.echo(f"{result.bits_per_char:.3f} bits per character")
+        return
+    mean = f"{result.bits_per_char:.3f} bits per character"
+    if color is None and (html_file or png_file):
+        click.echo(mean)
     elif colourful() if color is None else color:
-        painted = "".join(map(_paint, text, surprise))
-        click.echo(painted, color=True)
-        click.echo(f"{result.bits_per_char:.3f} bits per character")
+        click.echo("".join(map(_paint, result.text, surprise)), color=True)
+        click.echo(mean)
     else:
-        for character, value in zip(text, surprise, strict=True):
+        for character, value in zip(result.text, surprise, strict=True):
             click.echo(f"{value:.3f}\t{visible_json(json.dumps(character, ensure_ascii=False))}")
 
 

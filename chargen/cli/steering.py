@@ -50,14 +50,7 @@ class SteeringConfig(Options):
 
 
 def steered(lm: Any, config: SteeringConfig, reading: ExamplesConfig, quiet: bool = False) -> Any:
-    """The language model as it is asked for; itself where nothing is.
-
-    `reading` says how the labelled texts are read.
-
-    Returns
-    -------
-    chargen.language_model.LanguageModel
-    """
+    """The language model as it is asked for; `reading` says how the labelled texts are read."""
     if config.steer_data is None and reading != ExamplesConfig():
         given = next(
             "--no-header" if each.name == "header" else flag(each)
@@ -68,22 +61,18 @@ def steered(lm: Any, config: SteeringConfig, reading: ExamplesConfig, quiet: boo
     if config.steer is None:
         return lm
     strength = STRENGTH if config.strength is None else config.strength
-    steering = _find(lm, config.steer, strength, config, reading, quiet)
+    steering = _find(lm, strength, config, reading, quiet)
     if not quiet:
         say(f"note: steered by {steering.source}")
     return lm.steered(steering, config.steer, strength)
 
 
 def _find(
-    lm: Any,
-    label: str,
-    strength: float,
-    config: SteeringConfig,
-    reading: ExamplesConfig,
-    quiet: bool,
+    lm: Any, strength: float, config: SteeringConfig, reading: ExamplesConfig, quiet: bool
 ) -> Any:
     from chargen.sampling import steering as vectors
 
+    label = config.steer or ""
     if config.steer_data is not None:
         from chargen.sentiment.examples import read_examples
 

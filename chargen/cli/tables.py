@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from chargen.cli.evaluate import READING
-from chargen.cli.options import reading_of
 from chargen.cli.terminal import echo_json, visible
 from chargen.errors import ConfigError, CorpusError
 from chargen.text.config import CorpusConfig
@@ -21,16 +20,12 @@ def documents(lm: Any, files: tuple[str, ...], asked: CorpusConfig) -> Iterator[
     """Source and text of each document: apart as asked, else as in training, else file by file.
 
     A text begins with the symbol of its label, where the model learnt labels and the table has one.
-
-    Raises
-    ------
-    CorpusError
-        Where one cannot be read, or there is none.
+    `CorpusError` where one cannot be read, or there is none.
     """
     from chargen.text.sources import read, resolve
     from chargen.text.symbols import SEPARATOR
 
-    reading = reading_of(lm, files, asked)
+    reading = lm.reading(asked, files)
     reading = replace(reading, documents=asked.documents or reading.documents or "files")
     found = False
     for source in resolve(files, reading):
@@ -80,12 +75,11 @@ def score_pairs(
     header, texts = read_pairs(pairs, asked)
     rows = []
     for number, pair in enumerate(texts, 1):
-        found = [
-            score_tables.document_row(lm.score(text, streams=streams))["bits"] for text in pair
-        ]
+        scores = (lm.score(text, streams=streams) for text in pair)
+        first, second = (score_tables.document_row(score)["bits"] for score in scores)
         row = {"pair": number, "first": pair[0], "second": pair[1]}
-        bits = {"first_bits": found[0], "second_bits": found[1]}
-        rows.append({**row, **bits, "first_is_likelier": int(found[0] < found[1])})
+        bits = {"first_bits": first, "second_bits": second}
+        rows.append({**row, **bits, "first_is_likelier": int(first < second)})
     if table:
         score_tables.write_rows(table, delimiter, rows)
     accuracy = sum(row["first_is_likelier"] for row in rows) / len(rows)
@@ -95,10 +89,7 @@ def score_pairs(
 def read_pairs(pairs: str, config: CorpusConfig) -> tuple[list[str], list[tuple[str, str]]]:
     """Header and rows of a table of two columns.
 
-    Raises
-    ------
-    ConfigError, CorpusError
-        Where it is none, or a row has no two texts.
+    `ConfigError` or `CorpusError` where it is none, or a row has no two texts.
     """
     from chargen.text.sources import resolve
     from chargen.text.tables import open_table

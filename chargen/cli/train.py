@@ -81,9 +81,6 @@ def train(
     corpora: tuple[str, ...],
     out: str | None,
     resumed: str | None,
-    start_from: str | None,
-    replay: str | None,
-    replay_share: float,
     cool_down: float | None,
     force: bool,
     tensorboard: str | None,
@@ -107,25 +104,19 @@ def train(
 
     On several processes or machines: `torchrun --nproc-per-node 2 -m chargen train ...`
     """
-    if resumed is None and not corpora:
-        raise click.UsageError("CORPUS is missing: give a text, or --resume DIR")
-    if resumed is not None:
-        copied = ("cool_down", "out") if cool_down is not None else ()
-        budget = resume_budget(click.get_current_context(), copied)
-    elif cool_down is not None:
-        raise click.UsageError("--cool-down needs --resume DIR")
     import chargen
 
     told: dict[str, Any] = {"reporter": reporter_for(quiet), "tensorboard": tensorboard}
     if resumed is not None:
+        copied = ("cool_down", "out") if cool_down is not None else ()
+        budget = resume_budget(click.get_current_context(), copied)
         result = chargen.resume(resumed, cool_down=cool_down, out=out, **told, **budget)
+    elif not corpora:
+        raise click.UsageError("CORPUS is missing: give a text, or --resume DIR")
+    elif cool_down is not None:
+        raise click.UsageError("--cool-down needs --resume DIR")
     else:
-        started: dict[str, Any] = {
-            "start_from": start_from,
-            "replay": replay,
-            "replay_share": replay_share,
-        }
-        result = chargen.train(corpora, out, force=force, **started, **told, **options)
+        result = chargen.train(corpora, out, force=force, **told, **options)
     if not distributed.is_main():
         return 0  # torchrun would end the others at the first code that is not 0
     _tell(result, as_json, quiet)

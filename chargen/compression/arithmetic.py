@@ -20,19 +20,10 @@ _SMALLEST = 1 << 48
 
 
 def frequencies(logits: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Whole numbers in proportion to the probabilities, and no smaller than 1.
+    """Whole numbers (B, V) in proportion to the probabilities, and no smaller than 1.
 
-    Of probabilities p, the softmax in float64, each symbol gets ``1 + floor(p (2 ** BITS - V))``,
-    and the likeliest one what is left.
-
-    Parameters
-    ----------
-    logits : (B, V) float32
-
-    Returns
-    -------
-    (B, V) int64
-        Each row adds up to ``2 ** BITS``.
+    Of probabilities p, the softmax of the logits (B, V) in float64, each symbol gets
+    ``1 + floor(p (2 ** BITS - V))``, and the likeliest one what is left to ``2 ** BITS``.
     """
     shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
     p = np.exp(shifted)
@@ -58,16 +49,9 @@ class Encoder:
         self._out = bytearray()
 
     def encode(self, start: int, frequency: int, bits: int = BITS) -> None:
-        """Code a symbol.
+        """Code a symbol of some frequency, 1 or more, which add up to ``2 ** bits``.
 
-        Parameters
-        ----------
-        start : int
-            Sum of the frequencies of the symbols before it.
-        frequency : int
-            1 or more.
-        bits : int
-            All frequencies add up to ``2 ** bits``.
+        `start` is the sum of the frequencies of the symbols before it.
         """
         step = self._range >> bits
         self._low += step * start
@@ -101,13 +85,7 @@ class Encoder:
 
 
 class Decoder:
-    """Finds the symbols again, given the same frequencies in the same order.
-
-    Parameters
-    ----------
-    data : bytes
-        What `Encoder.finish` gave.
-    """
+    """Finds the symbols in what `Encoder.finish` gave, with the same frequencies in their order."""
 
     def __init__(self, data: bytes) -> None:
         self._data, self._read = data, 8

@@ -52,7 +52,7 @@ A part begins without context, which costs it some 12 bytes: less than 0.1 %.
 def compress(
     lm: LanguageModel, data: bytes, streams: int | None = None, *, dynamic: bool = False
 ) -> bytes:
-    """Code a file.
+    """Code a file, for `decompress` with the same model.
 
     Parameters
     ----------
@@ -61,20 +61,10 @@ def compress(
         Of any kind; only text that the model knows becomes small.
     streams : int, optional
         Parts that are read side by side: more are faster, each costs some bytes. By default one
-        for each `STREAM_SYMBOLS`.
+        for each `STREAM_SYMBOLS`. Where there cannot be so many it is a `ConfigError`.
     dynamic : bool
         Let the parameters adapt to what was coded (`chargen.lm.evaluation.DynamicModel`), in one
         stream.
-
-    Returns
-    -------
-    bytes
-        For `decompress` with the same model.
-
-    Raises
-    ------
-    ConfigError
-        Where there cannot be so many streams.
     """
     ids, points, flags = _symbols(lm, data)
     if dynamic:
@@ -103,11 +93,8 @@ def compress(
 def decompress(lm: LanguageModel, packed: bytes) -> bytes:
     """The file again, byte for byte.
 
-    Raises
-    ------
-    CompressionError
-        Where it was coded with another model, is damaged, or is no such file; and where this
-        machine computes other probabilities than the one that coded it.
+    `CompressionError` where it was coded with another model, is damaged, or is no such file; and
+    where this machine computes other probabilities than the one that coded it.
     """
     size = _HEADER.size
     if packed[:4] != MAGIC or len(packed) < size + 4:

@@ -29,30 +29,25 @@ def export_onnx(
 ) -> dict[str, Any]:
     """Write ``step.onnx``, ``score.onnx`` and ``model.json`` into a new folder.
 
+    The folder appears whole or not at all. What stands in ``model.json`` is returned.
+
     Parameters
     ----------
     lm : LanguageModel
     out : path
-        The folder; it appears whole or not at all.
     force : bool
         Replace an earlier export there.
 
-    Returns
-    -------
-    dict
-        What stands in ``model.json``.
-
     Raises
     ------
-    MissingExtraError
-        Without the library onnx.
-    ConfigError
-        Where something stands at `out`.
-    OSError
-        Where it cannot be written.
+    MissingExtraError, ConfigError, OSError
+        Without the library onnx; where something stands at `out`, or it cannot be written.
     """
     directory = Path(out)
-    _refuse(directory, force)
+    if directory.exists() and not _is_export(directory):
+        raise ConfigError(f"{directory} exists and is not an export: choose another --out")
+    if directory.exists() and not force:
+        raise ConfigError(f"{directory} exists: choose another --out, or replace it with --force")
     try:
         from chargen.interchange.graph import score_model, step_model
     except ImportError as error:
@@ -116,36 +111,19 @@ def symbols(lm: LanguageModel) -> list[str | int | None]:
     """By id: a character, of a model of bytes a byte, or None for what is never text."""
     vocabulary = lm.vocabulary
     special = {vocabulary.separator_id, *vocabulary.never_sampled.tolist()}
-    if vocabulary.level != "char":
-        return [None if id_ in special else id_ for id_ in range(vocabulary.size)]
+    characters = vocabulary.level == "char"
     return [
-        None if id_ in special else vocabulary.decode(np.array([id_]))
-        for id_ in range(vocabulary.size)
+        None if i in special else vocabulary.decode([i]) if characters else i
+        for i in range(vocabulary.size)
     ]
 
 
 def check(folder: str | os.PathLike[str], lm: LanguageModel, text: str) -> float:
-    """Compare the graphs in a folder with the model they were made from.
+    """Compare the graphs in a folder with the model they were made from, on a text.
 
-    Parameters
-    ----------
-    folder : path
-    lm : LanguageModel
-    text : str
-        Read by both; not empty.
-
-    Returns
-    -------
-    float
-        Largest difference of a log-probability, in nats: of all symbols with ``score.onnx``, and
-        of the first hundred with ``step.onnx``.
-
-    Raises
-    ------
-    MissingExtraError
-        Without onnxruntime.
-    ChargenError
-        Where it is above `TOLERANCE`.
+    The largest difference of a log-probability is returned, in nats: of all symbols with
+    ``score.onnx``, and of the first hundred with ``step.onnx``. `ChargenError` where it is above
+    `TOLERANCE`, `MissingExtraError` without onnxruntime.
     """
     try:
         import onnxruntime
@@ -180,15 +158,6 @@ def check(folder: str | os.PathLike[str], lm: LanguageModel, text: str) -> float
             "onnx and onnxruntime"
         )
     return difference
-
-
-def _refuse(directory: Path, force: bool) -> None:
-    if not directory.exists():
-        return
-    if not _is_export(directory):
-        raise ConfigError(f"{directory} exists and is not an export: choose another --out")
-    if not force:
-        raise ConfigError(f"{directory} exists: choose another --out, or replace it with --force")
 
 
 def _is_export(directory: Path) -> bool:

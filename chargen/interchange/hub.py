@@ -32,20 +32,10 @@ _MOST_MANIFEST = 1 << 20
 
 @dataclass(frozen=True)
 class Pushed:
-    """The result of `push`.
+    """The result of `push`."""
 
-    Attributes
-    ----------
-    url : str
-        Address of the repository.
-    revision : str
-        Hash of the commit.
-    files : tuple of str
-    bytes : int
-    """
-
-    url: str
-    revision: str
+    url: str  # of the repository
+    revision: str  # hash of the commit
     files: tuple[str, ...]
     bytes: int
 
@@ -156,14 +146,7 @@ def pull(
             found = api.hf_hub_download(repo, name, revision=info.sha, local_dir=folder)
             return Path(str(found))
 
-        if MANIFEST not in sizes:
-            raise CheckpointError(f"{repo} has no checkpoint of chargen: it has no {MANIFEST}")
-        _check_size(repo, MANIFEST, sizes, most=_MOST_MANIFEST)
-        fetch(MANIFEST)
-        for name, size in checkpoint.listed_files(Path(folder)).items():
-            if training or "/" not in name:
-                _check_size(repo, name, sizes, exactly=size)
-                fetch(name)
+        _fetch_checkpoint(repo, Path(folder), sizes, fetch, training)
         stored = checkpoint.load(folder, training=training)
         _check_model(stored)
         checkpoint.save(directory, replace(stored, path=None))
@@ -209,11 +192,11 @@ def _card(stored: Checkpoint, asked: dict[str, str]) -> bytes:
     assert stored.path is not None
     cards = [stored.path / name for name in _CARDS if (stored.path / name).is_file()]
     text = (
-        cards[0].read_text(encoding="utf-8", errors="replace")
-        if cards
-        else f"# A {stored.kind} of chargen\n\nA character-level model. To use it:\n\n"
+        f"# A {stored.kind} of chargen\n\nA character-level model. To use it:\n\n"
         "    chargen pull USER/NAME --out checkpoints/name\n"
     )
+    if cards:
+        text = cards[0].read_text(encoding="utf-8", errors="replace")
     try:
         card: Any = RepoCard(text)
     except Exception as error:  # that of YAML, which is not among our dependencies, or ValueError
@@ -282,20 +265,29 @@ def _is_ours(name: str) -> bool:
 # ---------------------------------------------------------------- what arrives
 
 
-def _check_size(
+def _fetch_checkpoint(
     repo: str,
-    name: str,
+    folder: Path,
     sizes: Mapping[str, int | None],
-    *,
-    exactly: int | None = None,
-    most: int | None = None,
+    fetch: Callable[[str], object],
+    training: bool,
 ) -> None:
-    """Refuse, before it is fetched, a file whose size is not what it should be."""
-    if name not in sizes:
-        raise CheckpointError(f"{repo} is incomplete: {name} is missing")
-    size = sizes[name]
-    if size is None or (exactly is not None and size != exactly) or (most and size > most):
-        raise CheckpointError(f"{repo}: {name} does not have the size in the manifest")
+    """Fetch the manifest and what it names; a file of another size is refused before that."""
+
+    def refuse_unless(name: str, fits: bool) -> None:
+        if not fits:
+            raise CheckpointError(f"{repo}: {name} does not have the size in the manifest")
+
+    if MANIFEST not in sizes:
+        raise CheckpointError(f"{repo} has no checkpoint of chargen: it has no {MANIFEST}")
+    refuse_unless(MANIFEST, (sizes[MANIFEST] or _MOST_MANIFEST + 1) <= _MOST_MANIFEST)
+    fetch(MANIFEST)
+    for name, size in checkpoint.listed_files(folder).items():
+        if training or "/" not in name:
+            if name not in sizes:
+                raise CheckpointError(f"{repo} is incomplete: {name} is missing")
+            refuse_unless(name, sizes[name] == size)
+            fetch(name)
 
 
 def _check_model(stored: Checkpoint) -> None:

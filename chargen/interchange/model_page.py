@@ -27,17 +27,8 @@ def model_page(lm: LanguageModel, title: str) -> str:
     """Return the HTML page with the model's weights in it.
 
     A matrix is stored as float16 if that is exact, as in the models of the package, otherwise as
-    float32. In both cases the page computes the model's probabilities.
-
-    Parameters
-    ----------
-    lm : LanguageModel
-    title : str
-
-    Raises
-    ------
-    ConfigError
-        For a model that reads from the end of a text, or one of raw bytes.
+    float32. In both cases the page computes the model's probabilities. A model that reads from the
+    end of a text, or one of raw bytes, is a `ConfigError`.
     """
     if lm.backward:
         raise ConfigError(
@@ -48,14 +39,30 @@ def model_page(lm: LanguageModel, title: str) -> str:
         raise ConfigError(
             "a page shows text, and this model writes raw bytes: export it as --format onnx"
         )
+    model = lm.model
+    tensors = storage.pack(model.config, model.state_dict(), lm.vocabulary).tensors["model"]
+    weights = {name: _smallest(tensor.float().cpu().numpy()) for name, tensor in tensors.items()}
+    parts = {
+        "title": html.escape(harmless(title, "")),
+        "facts": f"{model.config.cell.upper()}, {len(model.layers)} × {model.hidden_size} units, "
+        f"{model.num_parameters() / 1e6:.2g} million weights, made with chargen.",
+        "style": heatmap.style(),
+        "legend": heatmap.legend(),
+        "description": json.dumps(_description(lm, weights)).replace("<", "\\u003c"),
+        "weights": base64.b64encode(b"".join(a.tobytes() for a in weights.values())).decode(),
+        "worker": (_FOLDER / "worker.js").read_text("utf-8"),
+        "page": (_FOLDER / "page.js").read_text("utf-8"),
+    }
+    template = (_FOLDER / "page.html").read_text("utf-8")
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], template)
+
+
+def _description(lm: LanguageModel, weights: dict[str, NDArray[Any]]) -> dict[str, Any]:
+    """What the page must know to use the weights."""
     model, vocabulary = lm.model, lm.vocabulary
-    tensors = storage.pack(model.config, model.state_dict(), vocabulary).tensors["model"]
-    arrays = {name: tensor.float().cpu().numpy() for name, tensor in tensors.items()}
-    weights = {name: _smallest(array) for name, array in arrays.items()}
-    cell, layers = model.config.cell, len(model.layers)
-    description: dict[str, Any] = {
-        "cell": cell,
-        "num_layers": layers,
+    return {
+        "cell": model.config.cell,
+        "num_layers": len(model.layers),
         "hidden_size": model.hidden_size,
         "tied": model.config.tied,
         "tensors": [(name, a.size, a.itemsize == 2) for name, a in weights.items()],
@@ -66,19 +73,6 @@ def model_page(lm: LanguageModel, title: str) -> str:
         "utf8": TRANSITIONS if vocabulary.level == "byte" else None,
         "steps": [end for end, _ in heatmap.STEPS[:-1]],
     }
-    parts = {
-        "title": html.escape(harmless(title, "")),
-        "facts": f"{cell.upper()}, {layers} × {model.hidden_size} units, "
-        f"{model.num_parameters() / 1e6:.2g} million weights, made with chargen.",
-        "style": heatmap.style(),
-        "legend": heatmap.legend(),
-        "description": json.dumps(description).replace("<", "\\u003c"),
-        "weights": base64.b64encode(b"".join(a.tobytes() for a in weights.values())).decode(),
-        "worker": (_FOLDER / "worker.js").read_text("utf-8"),
-        "page": (_FOLDER / "page.js").read_text("utf-8"),
-    }
-    template = (_FOLDER / "page.html").read_text("utf-8")
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], template)
 
 
 def _smallest(array: NDArray[np.float32]) -> NDArray[np.floating[Any]]:

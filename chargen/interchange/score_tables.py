@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from chargen.errors import ConfigError, shown
 from chargen.lm.evaluation import Score
 from chargen.storage.whole_files import whole_file
-from chargen.text.files import TABLES, endings
-from chargen.text.table_rows import DELIMITERS
+from chargen.text.files import endings
+from chargen.text.formats import DELIMITERS, TABLES
 
 Row = Mapping[str, Any]
 
@@ -78,11 +78,8 @@ ROWS: dict[str, Callable[[Score], Iterable[dict[str, Any]]]] = {
 
 
 def delimiter_of(output: str, option: str) -> str:
-    """What separates the columns of a table with this name, which may be compressed.
-
-    Raises
-    ------
-    ConfigError
+    """What separates the columns of a table with this name, which may be compressed; else raises
+    `ConfigError`.
     """
     ending, _ = endings(Path(output))
     found = DELIMITERS.get(TABLES.get(ending, ""))
@@ -92,13 +89,7 @@ def delimiter_of(output: str, option: str) -> str:
 
 
 def write_rows(output: str, delimiter: str, rows: Iterable[Row]) -> None:
-    """Write a table in UTF-8, whole or not at all, its header the names of the first row.
-
-    Raises
-    ------
-    CorpusError
-        Where it cannot be written.
-    """
+    """Write a table in UTF-8, its header the names of the first row, or raise `CorpusError`."""
     rows = iter(rows)
     first = next(rows, {})
     with whole_file(output) as file:

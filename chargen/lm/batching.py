@@ -102,10 +102,8 @@ class Streams:
     def _next_length(self) -> int:
         if not self.jitter:
             return self.window
-        coin, normal = (
-            float(torch.rand((), generator=self.generator)),
-            float(torch.randn((), generator=self.generator)),
-        )
+        coin = float(torch.rand((), generator=self.generator))
+        normal = float(torch.randn((), generator=self.generator))
         base = self.window if coin < 0.95 else self.window / 2
         length = round(base + normal * self.window / 16)
         return max(2, min(length, self.window + self.window // 4, self._stream_length))
@@ -130,11 +128,8 @@ class Streams:
 
     def restore(self, state: dict[str, int], generator_state: Tensor) -> None:
         """Go on exactly where `state` was taken; a place beyond the text is a ValueError."""
-        for name, most in (
-            ("epoch", math.inf),
-            ("offset", self.window),
-            ("position", len(self.ids)),
-        ):
+        limits = {"epoch": math.inf, "offset": self.window, "position": len(self.ids)}
+        for name, most in limits.items():
             if type(state[name]) is not int or not 0 <= state[name] <= most:
                 raise ValueError(f"{name} of the streams is {state[name]!r}")
             setattr(self, name, state[name])
@@ -160,11 +155,9 @@ class ShuffledDocuments:
                 for begin in range(0, len(ids), _BLOCK)
             ]
         )
+        self._movable = len(ends)
         if not ends.size or ends[-1] != len(ids):
             ends = np.append(ends, len(ids))
-            self._movable = len(ends) - 1
-        else:
-            self._movable = len(ends)
         self._starts = np.concatenate([[0], ends[:-1]])
         self._lengths = ends - self._starts
         self._epoch = -1

@@ -11,6 +11,11 @@ from chargen.options import DETERMINISTIC, DEVICE, PRECISION, SEED, THREADS, Opt
 
 DIRECTIONS = ("forward", "backward")
 OPTIMIZERS = ("muon", "adamw")
+"""`chargen.training.optimizers.make_optimizers` makes them."""
+
+MUON_ITERATIONS = 3
+"""Of Newton-Schulz in a step, which take a good part of its time."""
+
 SCHEDULES = ("cosine", "constant-cooldown")
 
 MOST_LAYERS = 256

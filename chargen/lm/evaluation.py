@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from chargen.lm.model import CharLM
-from chargen.lm.optim import clip_gradient
-from chargen.lm.recurrent import State, detach
+from chargen.lm.recurrent import detach
 
 WINDOW = 8192
 """Symbols per call; bounds the memory, changes no figure."""
@@ -79,12 +78,12 @@ def log_probs(
     whole text: exact. With more, the text is read in that many parts side by side, each after the
     `WARM_UP` symbols before it: many times faster, and the same to about three decimals of a nat.
     """
-    reader = _Reader(model, ids, start_id, max(1, min(streams, len(ids) // WARM_UP)))
     was_training = model.training
     model.eval()
     try:
         scores = np.empty(len(ids), dtype=np.float32)
-        for positions, chosen in reader:
+        streams = max(1, min(streams, len(ids) // WARM_UP))
+        for positions, chosen in _read_in_parts(model, ids, start_id, streams):
             inside = positions < len(ids)
             scores[positions[inside]] = chosen[inside]
         return scores
@@ -109,52 +108,34 @@ def mean_nats(
     return -float(scores.mean(dtype=np.float64))
 
 
-class _Reader:
-    """Iterates over (positions (T, B), log-probabilities (T, B)) of a text read in B parts."""
+def _read_in_parts(
+    model: CharLM, ids: NDArray[np.integer], start_id: int, streams: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """Positions (T, B) and their log-probabilities (T, B), of a text read in B parts."""
+    device = model.embedding.weight.device
+    length = math.ceil(len(ids) / streams)
+    starts = np.arange(streams)[None, :] * length
 
-    def __init__(
-        self, model: CharLM, ids: NDArray[np.integer], start_id: int, streams: int
-    ) -> None:
-        self.model = model
-        self.ids = ids
-        self.start_id = start_id
-        self.streams = streams
-        self.length = math.ceil(len(ids) / streams)
-        self.device = model.embedding.weight.device
+    def at(positions: NDArray[np.int64]) -> Tensor:
+        """The ids there, (T, B), and the start symbol before the text."""
+        found = ids[np.clip(positions, 0, len(ids) - 1)].astype(np.int64)
+        found[positions < 0] = start_id
+        return torch.from_numpy(found).to(device)
 
-    def _inputs(self, positions: NDArray[np.int64]) -> Tensor:
-        """What is read just before each position; (T, B)."""
-        before = positions - 1
-        inputs = self.ids[np.clip(before, 0, len(self.ids) - 1)].astype(np.int64)
-        inputs[before < 0] = self.start_id
-        return torch.from_numpy(inputs).to(self.device)
-
-    def _positions(self, first: int, last: int) -> NDArray[np.int64]:
-        steps = np.arange(first, last)[:, None]
-        return steps + np.arange(self.streams)[None, :] * self.length
-
-    def _first_state(self) -> State:
-        state = self.model.initial_state(self.streams)
-        if self.streams > 1:
-            _, state = self.model(self._inputs(self._positions(-WARM_UP, 0)), state)
-            for part in state:
-                part[:, 0] = 0  # nothing lies before the first part
-        return state
-
-    def __iter__(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        state = self._first_state()
-        symbols = min(WINDOW, WINDOW_LOGITS // self.model.embedding.num_embeddings)
-        window = max(1, symbols // self.streams)
-        for first in range(0, self.length, window):
-            positions = self._positions(first, min(first + window, self.length))
-            logits, state = self.model(self._inputs(positions), state)  # (T, B, V)
-            targets = self.ids[np.clip(positions, 0, len(self.ids) - 1)].astype(np.int64)
-            losses = nn.functional.cross_entropy(
-                logits.float().flatten(0, 1),
-                torch.from_numpy(targets).to(self.device).flatten(),
-                reduction="none",
-            )
-            yield positions, -losses.view(positions.shape).cpu().numpy()
+    state = model.initial_state(streams)
+    if streams > 1:
+        _, state = model(at(np.arange(-WARM_UP, 0)[:, None] + starts - 1), state)
+        for part in state:
+            part[:, 0] = 0  # nothing lies before the first part
+    symbols = min(WINDOW, WINDOW_LOGITS // model.embedding.num_embeddings)
+    window = max(1, symbols // streams)
+    for first in range(0, length, window):
+        positions = np.arange(first, min(first + window, length))[:, None] + starts
+        logits, state = model(at(positions - 1), state)  # (T, B, V)
+        losses = nn.functional.cross_entropy(
+            logits.float().flatten(0, 1), at(positions).flatten(), reduction="none"
+        )
+        yield positions, -losses.view(positions.shape).cpu().numpy()
 
 
 class DynamicModel:
@@ -164,22 +145,6 @@ class DynamicModel:
     predicted first and learnt from afterwards. Gradients are divided by the root of their running
     mean square, as in the paper's RMS variant, with statistics gathered from the text itself; the
     parameters are drawn back to the trained ones by `decay` of their distance at each step.
-
-    Parameters
-    ----------
-    model : CharLM
-        Left as it is.
-    start_id : int
-    learning_rate, decay : float
-
-    Attributes
-    ----------
-    model : CharLM
-        The copy.
-    state : State
-        After the windows that were learnt from.
-    before : int
-        The id that the next window follows.
     """
 
     def __init__(
@@ -189,27 +154,21 @@ class DynamicModel:
         self.model = CharLM(without).to(model.embedding.weight.device)
         self.model.load_state_dict(model.state_dict())
         self.model.train()  # without dropout this only tells cuDNN to keep what backward needs
-        self.state = self.model.initial_state(1)
-        self.before = start_id
+        self.state = self.model.initial_state(1)  # after the windows that were learnt from
+        self.before = start_id  # the id that the next window follows
         self._decay = decay
         self._trained = [p.detach().clone() for p in self.model.parameters()]
         self._optimizer = torch.optim.RMSprop(self.model.parameters(), lr=learning_rate, alpha=0.99)
 
     def learn(self, ids: NDArray[np.integer]) -> Tensor:
-        """Predict a window of ids (T,), then adapt to it.
-
-        Returns
-        -------
-        Tensor (T,) float32
-            Their log-probabilities before, in nats.
-        """
+        """Predict a window of ids (T,), then adapt to it; their log-probabilities (T,) before."""
         targets = torch.from_numpy(np.asarray(ids, np.int64)).to(self._trained[0].device)
         inputs = torch.cat([targets.new_tensor([self.before]), targets[:-1]])[:, None]  # (T, 1)
         logits, state = self.model(inputs, self.state)
         losses = nn.functional.cross_entropy(logits[:, 0], targets, reduction="none")
         self._optimizer.zero_grad()
         torch.autograd.backward(losses.mean())
-        clip_gradient(self.model.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self._optimizer.step()
         with torch.no_grad():
             current = [p.detach() for p in self.model.parameters()]
@@ -228,11 +187,10 @@ def dynamic_log_probs(
     start_id: int,
     *,
     learning_rate: float = 3e-4,
-    decay: float = 0.002,
     window: int = DYNAMIC_WINDOW,
 ) -> NDArray[np.float32]:
     """Log-probabilities (N,) of ids while the parameters adapt to them; see `DynamicModel`."""
-    adapting = DynamicModel(model, start_id, learning_rate, decay)
+    adapting = DynamicModel(model, start_id, learning_rate)
     scores = np.empty(len(ids), dtype=np.float32)
     for first in range(0, len(ids), window):
         scores[first : first + window] = adapting.learn(ids[first : first + window]).numpy()

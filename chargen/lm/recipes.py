@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from chargen.lm.cells import CELLS
-from chargen.lm.config import ModelConfig, TrainConfig, required
-from chargen.lm.optim import ITERATIONS
+from chargen.lm.config import MUON_ITERATIONS, ModelConfig, TrainConfig, required
 
 DEFAULT_MINUTES = 10.0
 
@@ -91,7 +90,7 @@ def flops_per_character(model: ModelConfig) -> float:
 
 
 def flops_of_muon(model: ModelConfig) -> float:
-    """Floating-point operations of one step of `chargen.lm.optim.Muon`."""
+    """Floating-point operations of one step of `chargen.training.optimizers.Muon`."""
     hidden, embedding = model.hidden_size or 0, model.embedding_size or 0
     layers = model.num_layers or 1
     matrices = [(hidden, embedding), *[(hidden, hidden)] * (2 * layers - 1)]
@@ -99,7 +98,7 @@ def flops_of_muon(model: ModelConfig) -> float:
     for shape in matrices:
         small, large = sorted(shape)
         products += 2 * small * small * large + small**3
-    return 2.0 * len(CELLS[model.cell].gates) * ITERATIONS * products
+    return 2.0 * len(CELLS[model.cell].gates) * MUON_ITERATIONS * products
 
 
 def plan(
@@ -169,12 +168,10 @@ def _choose_sizes(
         )
         for _, hidden, _ in SIZES
     ]
+    chosen = candidates[0]
+    reading = _characters_read(train, characters, chosen, flops_per_second)
     if model.hidden_size is not None:
-        return candidates[0], _characters_read(train, characters, candidates[0], flops_per_second)
-    chosen, reading = (
-        candidates[0],
-        _characters_read(train, characters, candidates[0], flops_per_second),
-    )
+        return chosen, reading
     for (needed, _, _), candidate in zip(SIZES, candidates, strict=True):
         would_read = _characters_read(train, characters, candidate, flops_per_second)
         too_often = train.minutes is not None and reading > OFTEN * characters

@@ -130,10 +130,8 @@ def _column(rows: list[dict[str, Any]], key: str) -> Array:
 
 
 def _validated(row: dict[str, Any]) -> float | None:
-    for key in ("valid_nats", "valid_log_loss"):
-        if isinstance(row.get(key), int | float):
-            return float(row[key])
-    return None
+    values = (row.get(key) for key in ("valid_nats", "valid_log_loss"))
+    return next((float(value) for value in values if isinstance(value, int | float)), None)
 
 
 def _name(path: Path) -> str:

@@ -86,10 +86,7 @@ def image(figure: Any, form: str) -> bytes:
 
 
 def png(figure: Any) -> bytes:
-    """Drawn by Agg, which needs no screen."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    FigureCanvasAgg(figure)
+    """A figure of a text as PNG, cut to what is drawn."""
     memory = io.BytesIO()
     figure.savefig(memory, format="png", dpi=150, bbox_inches="tight", pad_inches=0.15)
     return memory.getvalue()

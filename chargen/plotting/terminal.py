@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -46,31 +47,29 @@ def drawn(
         figure.x_label = axis
         figure.register_label_formatter(float, _label)
         figure.register_label_formatter(np.float64, _label)
+        names = []
         for index, run in enumerate(group):
-            # The first tenth falls so far that the rest would be flat.
-            begin = len(run.steps) // 10 if len(run.steps) > 20 else 0
-            places = run.along(axis, run.steps)[begin:]
-            loss = smoothed(run.rows["loss"] / unit, smooth)[begin:]
-            there = np.isfinite(loss) & np.isfinite(places)
             tone = _COLOURS[index % len(_COLOURS)] if colour else None
-            figure.plot(places[there].tolist(), loss[there].tolist(), lc=tone, label=run.name)
-            if len(run.valid):
-                at = run.along(axis, run.valid_steps)
-                seen = at >= (places[0] if len(places) else 0)
-                found = (run.valid / unit)[seen]
-                figure.scatter(at[seen].tolist(), found.tolist(), lc=tone, marker="o", label="")
-        texts.append(_with_names(figure.show(), group, colour))
+            _draw(figure, run, axis, unit, smooth, tone)
+            names.append(plotille.color(f"-- {run.name}", fg=tone) if colour else run.name)
+        texts.append(f"{figure.show()}\n{'  '.join(names)} (lines: training, o: validation)\n")
     return "\n".join(texts)
 
 
-def _with_names(text: str, group: Sequence[Curves], colour: bool) -> str:
-    import plotille
-
-    names = [
-        plotille.color(f"-- {run.name}", fg=_COLOURS[i % len(_COLOURS)]) if colour else run.name
-        for i, run in enumerate(group)
-    ]
-    return f"{text}\n{'  '.join(names)} (lines: training, o: validation)\n"
+def _draw(
+    figure: Any, run: Curves, axis: str, unit: float, smooth: float | None, tone: str | None
+) -> None:
+    # The first tenth falls so far that the rest would be flat.
+    begin = len(run.steps) // 10 if len(run.steps) > 20 else 0
+    places = run.along(axis, run.steps)[begin:]
+    loss = smoothed(run.rows["loss"] / unit, smooth)[begin:]
+    there = np.isfinite(loss) & np.isfinite(places)
+    figure.plot(places[there].tolist(), loss[there].tolist(), lc=tone, label=run.name)
+    if len(run.valid):
+        at = run.along(axis, run.valid_steps)
+        seen = at >= (places[0] if len(places) else 0)
+        found = (run.valid / unit)[seen]
+        figure.scatter(at[seen].tolist(), found.tolist(), lc=tone, marker="o", label="")
 
 
 def _label(value: float, chars: int, delta: float, left: bool = False) -> str:

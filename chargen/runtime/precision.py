@@ -26,14 +26,6 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
     )
 
 
-def asked_precision(precision: str, deterministic: bool) -> str:
-    """What to ask `choose_precision` for.
-
-    A choice by stopwatch can fall out differently, which --deterministic rules out.
-    """
-    return "float32" if deterministic and precision == "auto" else precision
-
-
 REPEATS = 5
 """Timed steps for each precision; the fastest counts."""
 
@@ -92,7 +84,9 @@ def precision_of(config: Any, device: torch.device, *, timed: bool) -> Precision
 
     That takes a second, so float32 is timed only where the speed decides something (`timed`).
     """
-    requested = asked_precision(config.precision, config.deterministic)
+    # A choice by stopwatch can fall out differently, which --deterministic rules out.
+    sure = config.deterministic and config.precision == "auto"
+    requested = "float32" if sure else config.precision
     if requested == "float32" and not timed:
         reason = "as asked" if config.precision == "float32" else "for --deterministic"
         return PrecisionChoice("float32", reason, math.inf)

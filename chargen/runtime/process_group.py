@@ -143,14 +143,12 @@ class JoinedRanks(Ranks):
             except Exception:  # whatever it is: the others would wait for hours
                 dist.broadcast_object_list(box, group=self._patient)
                 raise
-            given: Value = box[0]
-            dist.broadcast_object_list(box, group=self._patient)
-            return given
+        given = box[0]  # what is broadcast comes back as a copy
         dist.broadcast_object_list(box, group=self._patient)
         if not box[1]:
             raise FollowerError
-        received: Value = box[0]
-        return received
+        value: Value = given if self.is_main else box[0]
+        return value
 
     def together(self, make: Callable[[], Value]) -> Value:
         try:

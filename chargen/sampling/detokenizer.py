@@ -71,15 +71,6 @@ class Detokenizer:
     """Takes a stream's ids one by one and gives out whole characters.
 
     `character` gives the text of an id; streams share it, so that each id is looked up once.
-
-    Attributes
-    ----------
-    seed : int
-        Of the random numbers that draw its ids.
-    utf8_state : int
-        Byte level: where in a character of UTF-8 it stands.
-    ended : str or None
-        Why no more is to be drawn.
     """
 
     def __init__(
@@ -89,7 +80,7 @@ class Detokenizer:
         seed: int,
         character: Callable[[int], str],
     ) -> None:
-        self.seed = seed
+        self.seed = seed  # of the random numbers that draw its ids
         self._character = character
         self._end_id = None if config.ignore_end else vocabulary.separator_id
         self._bytes: bytearray | None = bytearray() if vocabulary.level == "byte" else None
@@ -99,7 +90,8 @@ class Detokenizer:
         self._fed = 0
         self._ends: list[int] = []  # ids fed when each character was whole
         self._id_log_probs: list[float] = []
-        self.utf8_state = BOUNDARY
+        self.utf8_state = BOUNDARY  # byte level: where in a character of UTF-8 it stands
+        # why no more is to be drawn
         self.ended: str | None = ENDED_LENGTH if config.max_chars == 0 else None
 
     @property

@@ -150,12 +150,9 @@ def _keep_largest(logits: Logits, threshold: Logits, count: Ids) -> Logits:
 def build_filter(config: SamplingConfig) -> LogitsFilter:
     """Compose the filters that `config` asks for, in the order of this module's docstring.
 
-    Returns
-    -------
-    callable
-        ``apply(logits, excluded, recent)``: logits (B, V) of any float type, the ids that may not
-        be drawn ((V,) or (B, V), or None) and the last ids (B, W; needed where there is a
-        repetition penalty). It returns float64 logits (B, V), the largest of each row 0.
+    The result is ``apply(logits, excluded, recent)``: it takes logits (B, V) of any float type, the
+    ids that may not be drawn ((V,) or (B, V), or None) and the last ids (B, W; needed where there
+    is a repetition penalty), and returns float64 logits (B, V), the largest of each row 0.
     """
 
     def apply(logits: Logits, excluded: Mask | None, recent: Ids | None) -> Logits:
@@ -227,7 +224,7 @@ def draw(logits: Logits, uniforms: NDArray[np.float64]) -> Ids:
 
 def log_probability(logits: Logits, ids: Ids) -> Logits:
     """Natural log-probabilities (B,) of `ids` (B,) under unfiltered `logits` (B, V)."""
-    shifted = logits - np.maximum.reduce(logits, axis=-1, keepdims=True)
+    shifted = logits - _largest(logits)
     chosen = shifted[np.arange(len(ids)), ids]
     log_probs: Logits = chosen - np.log(np.exp(shifted).sum(axis=-1))
     return log_probs

@@ -132,21 +132,10 @@ class Steering:
 def fit_steering(
     lm: LanguageModel, texts: Sequence[str], labels: Sequence[str], source: str
 ) -> Steering:
-    """Fit a steering vector for each class on labelled texts.
+    """Fit a steering vector for each class on labelled texts; `source` says in words what they are.
 
-    Parameters
-    ----------
-    lm : LanguageModel
-    texts, labels : sequences of str of the same length
-        At most `MOST_TEXTS` are read, evenly spaced within each class, and `MOST_CHARACTERS` of
-        each.
-    source : str
-        What the texts are, in words.
-
-    Raises
-    ------
-    CorpusError
-        Where there is only one class, or a class has a single text.
+    At most `MOST_TEXTS` are read, evenly spaced within each class, and `MOST_CHARACTERS` of each.
+    Where there is only one class, or a class has a single text, it is a `CorpusError`.
     """
     classes = tuple(sorted(set(labels)))
     chosen: list[int] = []
@@ -178,19 +167,8 @@ def fit_with_classifier(
 ) -> Steering:
     """Fit steering vectors without labelled texts: a classifier labels what the model writes.
 
-    Parameters
-    ----------
-    lm : LanguageModel
-    predict : callable
-        Gives the labels of texts, such as ``Classifier.predict``.
-    classes : sequence of str
-        The labels it may give.
-    seed : int
-
-    Raises
-    ------
-    CorpusError
-        Where the model hardly ever writes texts of one of the labels.
+    `predict` gives the labels of texts, such as ``Classifier.predict``, and may give all `classes`.
+    Where the model hardly ever writes texts of one of them it is a `CorpusError`.
     """
     drawn = lm.sample("", OWN_TEXTS, max_chars=OWN_CHARACTERS, temperature=1.0, seed=seed)
     texts = [sample.text for sample in drawn if sample.text.strip()]
@@ -243,16 +221,8 @@ def fit_vectors(
 ) -> Steering:
     """Fit a steering vector for each class on what the last layer held of labelled texts.
 
-    Parameters
-    ----------
-    classes : tuple of str
-        Two or more, each the label of some text.
-    features : (N, H) float32
-        The mean output over each text.
-    outputs : iterable of (T, H)
-        Outputs at each step of some texts, to see how they vary from character to character.
-    source : str
-        What the texts are.
+    `features` (N, H) are the mean outputs over each text; `outputs`, each (T, H), are those at each
+    step of some texts, to see how they vary from character to character.
     """
     truth = np.array(labels)
     differences = np.stack(
@@ -293,9 +263,8 @@ def store_steering(directory: str | Path, steering: Steering) -> None:
 def check_arguments(label: str, strength: float, classes: Sequence[str]) -> None:
     """Refuse a class that is not there and a strength that is no number, by a `ConfigError`."""
     if label not in classes:
-        known = ", ".join(map(repr, classes))
-        hint = did_you_mean(label, classes)
-        raise ConfigError(f"--steer {label!r} is not one of the labels {known}{hint}")
+        known = ", ".join(map(repr, classes)) + did_you_mean(label, classes)
+        raise ConfigError(f"--steer {label!r} is not one of the labels {known}")
     if not math.isfinite(strength):
         raise ConfigError(f"--strength must be a number, got {strength}")
 

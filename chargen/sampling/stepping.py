@@ -58,7 +58,6 @@ class StepWeights:
 
     cell: str
     hidden_size: int
-    vocabulary_size: int
     table: Tensor | None
     """(V, G) what the first layer adds for each id, or None where it would be too large."""
     embedding: Tensor
@@ -137,7 +136,6 @@ def prepare(model: CharLM, precision: torch.dtype = torch.float32) -> StepWeight
     return StepWeights(
         cell,
         size,
-        len(embedding),
         table,
         embedding.float(),
         tuple(layers),

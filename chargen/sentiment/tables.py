@@ -14,7 +14,7 @@ from chargen.errors import NAMED, ConfigError, CorpusError
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.config import PredictConfig
 from chargen.storage.whole_files import whole_file
-from chargen.text.table_rows import Row
+from chargen.text.formats import Row
 from chargen.text.table_writer import TableWriter, free_names
 from chargen.text.tables import Table
 

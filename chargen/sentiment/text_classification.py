@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from chargen.lm.config import required
-from chargen.lm.optim import BETAS
 from chargen.runtime.precision import autocast
 from chargen.runtime.seeds import generator_states, restore_generators
 from chargen.sentiment.batching import EncodedTexts, read_all, shuffled_batches
 from chargen.sentiment.config import FinetuneConfig
 from chargen.sentiment.network import ClassifierNetwork
 from chargen.sentiment.ngrams import NgramModel
+from chargen.training.optimizers import BETAS
 from chargen.training.task import Evaluation, Progress, Settings, Task, Tensors
 
 STATISTICS_TEXTS = 512

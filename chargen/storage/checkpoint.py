@@ -35,18 +35,20 @@ from chargen.storage.directories import (
     sync_path,
 )
 from chargen.storage.verified import (
-    FORMAT_VERSION,
     SUFFIXES,
     check_memory,
     listed_entries,
     parse_json,
-    read_manifest,
+    read_plain_file,
     read_tensors,
     read_verified,
     stated_size,
 )
 
 MANIFEST, METRICS = shipped.MANIFEST, shipped.METRICS
+
+FORMAT_VERSION = 1
+"""What `save` writes and `load` reads; a later version of a checkpoint has a higher one."""
 
 
 @dataclass
@@ -225,6 +227,27 @@ def load(
             last = found
             time.sleep(0.001 * attempt)
     raise CheckpointError(f"{path} changes faster than it can be read")
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise CheckpointError(f"there is no checkpoint {path}{shipped.nearest_checkpoint(path)}")
+    if not path.is_dir():
+        raise CheckpointError(f"{path} is not a checkpoint: a checkpoint is a directory")
+    if not (path / MANIFEST).exists():
+        raise CheckpointError(f"{path} is not a checkpoint: it has no {MANIFEST}")
+    manifest = parse_json(path / MANIFEST, read_plain_file(path / MANIFEST, limit=1 << 20))
+    if not isinstance(manifest, dict):
+        raise CheckpointError(f"{path / MANIFEST} is not a JSON object")
+    version = manifest.get("format_version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} has format {brief(version)}, newer than this version of chargen can read "
+            f"({FORMAT_VERSION}): update chargen"
+        )
+    if version != FORMAT_VERSION:
+        raise CheckpointError(f"{path / MANIFEST}: format_version is {brief(version)}")
+    return manifest
 
 
 def exists(directory: Path) -> bool:

@@ -18,9 +18,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from chargen.errors import CheckpointError, brief, is_out_of_memory
-from chargen.storage.shipped import MANIFEST, nearest_checkpoint
+from chargen.storage.shipped import MANIFEST
 
-FORMAT_VERSION = 1
 SUFFIXES = {".json", ".safetensors"}
 
 # What is read of a stranger's file, so that it cannot unfold to many times its size: a vocabulary
@@ -35,27 +34,6 @@ _UNREADABLE = (
     *(SafetensorError, ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError),
     ValueError,
 )
-
-
-def read_manifest(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        raise CheckpointError(f"there is no checkpoint {path}{nearest_checkpoint(path)}")
-    if not path.is_dir():
-        raise CheckpointError(f"{path} is not a checkpoint: a checkpoint is a directory")
-    if not (path / MANIFEST).exists():
-        raise CheckpointError(f"{path} is not a checkpoint: it has no {MANIFEST}")
-    manifest = parse_json(path / MANIFEST, read_plain_file(path / MANIFEST, limit=1 << 20))
-    if not isinstance(manifest, dict):
-        raise CheckpointError(f"{path / MANIFEST} is not a JSON object")
-    version = manifest.get("format_version")
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        raise CheckpointError(
-            f"{path} has format {brief(version)}, newer than this version of chargen can read "
-            f"({FORMAT_VERSION}): update chargen"
-        )
-    if version != FORMAT_VERSION:
-        raise CheckpointError(f"{path / MANIFEST}: format_version is {brief(version)}")
-    return manifest
 
 
 def listed_entries(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
 import lzma
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -46,19 +47,13 @@ def write_file(output: str, data: bytes, *, as_is: bool = False) -> None:
 
 @contextmanager
 def _packed(file: IO[bytes], compression: str) -> Iterator[IO[bytes]]:
-    opened: Any
-    if compression == ".gz":
-        opened = gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0)
-    elif compression == ".bz2":
-        opened = bz2.BZ2File(file, "wb")
-    elif compression == ".xz":
-        opened = lzma.LZMAFile(file, "wb")  # noqa: SIM115
-    elif compression == ".zst":
-        opened = _packed_zstd(file)
-    else:
-        yield file
-        return
-    with opened:
+    packers: dict[str, Callable[[], Any]] = {
+        ".gz": lambda: gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0),
+        ".bz2": lambda: bz2.BZ2File(file, "wb"),
+        ".xz": lambda: lzma.LZMAFile(file, "wb"),  # noqa: SIM115
+        ".zst": lambda: _packed_zstd(file),
+    }
+    with packers.get(compression, lambda: contextlib.nullcontext(file))() as opened:
         yield opened
 
 

@@ -23,11 +23,11 @@ from chargen.text import builtin
 from chargen.text.cache import IDS, META
 from chargen.text.config import CorpusConfig
 from chargen.text.files import Advance, Source, raw_blocks
+from chargen.text.formats import DELIMITERS, Dialect
 from chargen.text.labels import SymbolOf
 from chargen.text.sources import check_marked, read
 from chargen.text.splitting import split_point
 from chargen.text.symbols import MOST_LABELS, SEPARATOR
-from chargen.text.table_rows import DELIMITERS, Dialect
 from chargen.text.tables import open_table
 from chargen.text.vocabulary import (
     CODE_POINTS,
@@ -43,7 +43,7 @@ FORMAT = 1
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, the bytes done and the bytes in all."""
 
-_BLOCK = 1 << 20  # ids turned around at a time
+_BLOCK = 1 << 20  # ids written at a time
 
 
 @dataclass
@@ -111,7 +111,7 @@ class Builder:
         else:
             split = split_point(ids, vocabulary, self.config)
         if self.reverse:
-            _turn_around(path, ids, split)
+            _write_again(path, [ids[:split][::-1], ids[split:][::-1]])
         meta = {
             "format": FORMAT,
             "name": self.name,
@@ -145,8 +145,7 @@ class Builder:
 
         One place is that of the text, or several are those of the sources.
         """
-        config, seen = self.config, set[str]()
-        last = "\n"
+        config, seen, last = self.config, set[str](), "\n"
         for sources in [[one] for one in self.sources] if self._of_each else [self.sources]:
             if last != "\n" and config.documents is None and not config.raw_bytes:
                 yield (last := "\n")
@@ -301,32 +300,21 @@ def _last_of_each(
     )
     newline = vocabulary.encode("\n")
     of_lines = config.documents is None and not config.raw_bytes
-    moved = path.with_name("moved.bin")
-    with moved.open("wb") as file:
+    training: list[npt.NDArray[Any]] = []
+    for first, cut, end in parts:
+        training.append(ids[first:cut])
+        if of_lines and cut < end and ids[cut - 1] != newline[0]:
+            training.append(newline)  # the next source does not go on in this line
+    _write_again(path, [*training, *(ids[cut:end] for _, cut, end in parts)])
+    return np.memmap(path, dtype=vocabulary.dtype, mode="r"), sum(map(len, training))
 
-        def write(first: int, end: int) -> None:
-            for begin in range(first, end, _BLOCK):
-                file.write(np.ascontiguousarray(ids[begin : min(begin + _BLOCK, end)]).data)
 
-        for first, cut, end in parts:
-            write(first, cut)
-            if of_lines and cut < end and ids[cut - 1] != newline[0]:
-                file.write(newline.data)  # the next source does not go on in this line
-        split = file.tell() // vocabulary.dtype.itemsize
-        for _, cut, end in parts:
-            write(cut, end)
+def _write_again(path: Path, parts: Iterable[npt.NDArray[Any]]) -> None:
+    """Replace the file of ids by these parts of it, one after the other."""
+    written = path.with_name("written.bin")
+    with written.open("wb") as file:
+        for part in parts:
+            for begin in range(0, len(part), _BLOCK):
+                file.write(np.ascontiguousarray(part[begin : begin + _BLOCK]).data)
         sync_file(file)
-    moved.replace(path)
-    return np.memmap(path, dtype=vocabulary.dtype, mode="r"), split
-
-
-def _turn_around(path: Path, ids: npt.NDArray[Any], split: int) -> None:
-    """Write the ids again, training and validation text each from its end to its beginning."""
-    turned = path.with_name("reversed.bin")
-    with turned.open("wb") as file:
-        for first, end in ((0, split), (split, len(ids))):
-            for stop in range(end, first, -_BLOCK):
-                block = ids[max(stop - _BLOCK, first) : stop]
-                file.write(np.ascontiguousarray(block[::-1]).data)
-        sync_file(file)
-    turned.replace(path)
+    written.replace(path)

@@ -21,7 +21,8 @@ from chargen.storage.directories import cache_folder, cache_limit
 from chargen.text.building import FORMAT, Builder, Progress
 from chargen.text.cache import IDS, META, held, hold, note_use, publish, trim, workspace
 from chargen.text.config import MINIMUM_CHARACTERS, CorpusConfig
-from chargen.text.files import TABLES, Source, spool
+from chargen.text.files import Source, spool
+from chargen.text.formats import TABLES
 from chargen.text.sources import corpus_name, from_texts, resolve
 from chargen.text.vocabulary import Vocabulary, vocabulary_from_json
 
@@ -60,10 +61,8 @@ def load_corpus(
 
     Parameters
     ----------
-    corpora : sequence of str
-        See `chargen.text.sources.resolve`.
-    texts : iterable of str, optional
-        To read in the place of `corpora`; see `chargen.text.sources.from_texts`.
+    corpora, texts
+        As for `chargen.text.sources.resolve`, or what `from_texts` there reads in their place.
     vocabulary : Vocabulary, optional
         To encode with; otherwise one is made from the corpus (without ``config.valid``).
     reverse : bool
@@ -71,8 +70,7 @@ def load_corpus(
     minimum : int
         Fewer characters than this are too few.
     progress : callable, optional
-        ``progress(stage, bytes_done, bytes_total)`` with the stages "reading", "counting" and
-        "encoding".
+        Called with "reading", "counting" or "encoding", the bytes done and the bytes in all.
 
     Raises `CorpusError` for text that is missing, unreadable or too small, and a cache that cannot
     be written; `ConfigError` or `VocabularyError` for options or a vocabulary that do not fit.
@@ -92,7 +90,12 @@ def load_corpus(
             name, label, sources, valid, config, vocabulary, reverse, minimum, progress
         )
         corpus = _built(folder, builder)
-    notes += _trimmed(folder, limit)
+    if removed := trim(folder, limit):
+        freed = sum(one.bytes for one in removed)
+        notes.append(
+            f"{freed / 1e6:,.1f} MB of earlier corpora were removed from the cache, which may have"
+            f" {limit / 1e9:g} GB (CHARGEN_CACHE_GB)"
+        )
     # The same text may have had other names when it was encoded.
     names = tuple(source.name for source in sources + valid)
     return replace(corpus, name=name, sources=names, notes=(*notes, *corpus.notes))
@@ -105,13 +108,13 @@ def _sources(
     sources = resolve(corpora, config, notes) if texts is None else [from_texts(texts)]
     valid = [] if config.valid is None else resolve([config.valid], config, notes)
     asked = {
-        "--text-column": bool(config.text_column),
-        "--delimiter": config.delimiter is not None,
+        "--text-column": config.text_column,
+        "--delimiter": config.delimiter,
         "--no-header": not config.header,
-        "--label-column": config.label_column is not None,
+        "--label-column": config.label_column,
     }
-    if any(asked.values()) and not any(s.form in TABLES.values() for s in sources + valid):
-        given = next(name for name, there in asked.items() if there)
+    given = next((name for name, there in asked.items() if there), None)
+    if given and not any(s.form in TABLES.values() for s in sources + valid):
         raise ConfigError(f"{given} needs .csv, .tsv, .jsonl or .json files")
     return sources, valid
 
@@ -131,22 +134,11 @@ def _spooled(
         )
 
 
-def _trimmed(folder: Path, limit: float) -> list[str]:
-    """Sentences about earlier corpora that had to go."""
-    removed = trim(folder, limit)
-    if not removed:
-        return []
-    freed = sum(one.bytes for one in removed)
-    return [
-        f"{freed / 1e6:,.1f} MB of earlier corpora were removed from the cache, which may have"
-        f" {limit / 1e9:g} GB (CHARGEN_CACHE_GB)"
-    ]
-
-
 def current_key(
     corpora: Sequence[str],
     config: CorpusConfig,
     *,
+    vocabulary: Vocabulary | None = None,
     reverse: bool = False,
     progress: Progress | None = None,
 ) -> str:
@@ -155,7 +147,7 @@ def current_key(
     Nothing of it is encoded; all of it must be there (`chargen.text.sources.is_there`).
     """
     sources, valid = _sources(corpora, None, config, [])
-    return Builder("", "", sources, valid, config, None, reverse, 0, progress).key()
+    return Builder("", "", sources, valid, config, vocabulary, reverse, 0, progress).key()
 
 
 def cached_corpus(key: str) -> Corpus | None:

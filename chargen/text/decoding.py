@@ -11,6 +11,7 @@ import re
 import tempfile
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 
 from chargen.errors import CorpusError
 from chargen.text.config import AUTO_ENCODING, TableConfig
@@ -21,6 +22,10 @@ REPLACEMENT = "\ufffd"
 BLOCK = 1 << 20
 _HELD = 1 << 24  # bytes of a copy that stay in memory
 _CONTROL = re.compile("[\x80-\x9f]")
+_LATIN = (
+    "{} has bytes 0x80 to 0x9f, which are control codes in latin-1, but quotes and dashes in "
+    "cp1252: it may well be in --encoding cp1252"
+)
 _NOT_TEXT = re.compile("[\0\ud800-\udfff]")
 # Decoders that never yield a lone surrogate; the others (utf-7, unicode_escape) are looked after.
 _SOUND = ("utf-8", "utf-16", "utf-32", "ascii", "iso8859", "cp")
@@ -41,9 +46,10 @@ def decoded(
     notes: list[str],
     advance: Advance | None = None,
     max_bytes: int | None = None,
+    encoding: str = "",
 ) -> Iterator[str]:
-    """The text of a source; see `decode`."""
-    encoding = encoding_of(source, config, notes, max_bytes)
+    """The text of a source; see `decode`. `encoding` is what `encoding_of` found, where it did."""
+    encoding = encoding or encoding_of(source, config, notes, max_bytes)
     blocks = byte_blocks(source, advance, max_bytes)
     return decode(blocks, source.name, encoding, config.errors, notes, config.encoding)
 
@@ -59,12 +65,8 @@ def decode(
     """Decode a stream of bytes; newlines of any convention become ``"\\n"``.
 
     With the encoding "auto" a copy of the whole stream is kept, on disk where it is long. `asked`
-    is the encoding that the user gave, where that is another.
-
-    Raises
-    ------
-    CorpusError
-        Naming the byte offset, for bytes that are not text in this encoding.
+    is the encoding that the user gave, where that is another. Bytes that are not text in this
+    encoding are a `CorpusError` that names their offset.
     """
     asked = asked or encoding
     if encoding == AUTO_ENCODING:
@@ -74,45 +76,46 @@ def decode(
             again = iter(lambda: copy.read(BLOCK), b"")
             yield from decode(again, name, found, errors, notes, asked)
         return
-    blocks = iter(blocks)
-    head, blocks = _peek(blocks, SAMPLE if is_wide(encoding) else 4)
+    head, blocks = _peek(filter(None, blocks), SAMPLE if is_wide(encoding) else 4)
     encoding = _choose_encoding(head, name, encoding, asked, notes)
     codec = codecs.lookup(encoding).name
-    inner = codecs.getincrementaldecoder(encoding)(errors)
-    decoder = io.IncrementalNewlineDecoder(inner, translate=True)
     checked = not codec.startswith(_SOUND)
-    offset = 0
-    characters = 0
-    first = True
-    told = False
-    for block in _with_end(blocks):
-        offset += len(block)
-        try:
-            text = decoder.decode(block, final=not block)
-        except UnicodeDecodeError as error:
-            if b"\0" in block and not is_wide(codec):
-                raise _binary(_place(name, offset - len(block) + block.find(b"\0"), 0)) from error
-            raise _undecodable(error, offset, name, encoding, asked) from error
-        except (UnicodeError, ValueError, OverflowError) as error:
-            raise CorpusError(
-                f"{name} is not {encoding}: {error} (before byte offset {offset})"
-            ) from error
-        if first and text:
-            first = False
-            text = text.removeprefix("\ufeff")
-        if codec == "iso8859-1" and not told and _CONTROL.search(text):
-            told = True
-            notes.append(
-                f"{name} has bytes 0x80 to 0x9f, which are control codes in latin-1, but quotes "
-                "and dashes in cp1252: it may well be in --encoding cp1252"
-            )
+    characters, first = 0, True
+    for block, offset, found in _decoded_blocks(blocks, name, encoding, errors, asked):
+        text = found.removeprefix("\ufeff") if first else found
+        first = first and not found
+        if codec == "iso8859-1" and _CONTROL.search(text) and _LATIN.format(name) not in notes:
+            notes.append(_LATIN.format(name))
         if "\0" in text or (checked and not text.isascii()):
-            begin = None if is_wide(codec) else offset - len(block) + block.find(b"\0")
+            begin = None if is_wide(codec) else offset + block.find(b"\0")
             done = characters
             text = clean(text, errors, lambda at: _place(name, begin, done + at))  # noqa: B023
         characters += len(text)
         if text:
             yield text
+
+
+def _decoded_blocks(
+    blocks: Iterable[bytes], name: str, encoding: str, errors: str, asked: str
+) -> Iterator[tuple[bytes, int, str]]:
+    """Blocks, each with the offset at which it begins and what the decoder made of it."""
+    inner = codecs.getincrementaldecoder(encoding)(errors)
+    decoder = io.IncrementalNewlineDecoder(inner, translate=True)
+    offset = 0
+    for block in chain(filter(None, blocks), [b""]):  # the empty one ends the text
+        try:
+            text = decoder.decode(block, final=not block)
+        except UnicodeDecodeError as error:
+            if b"\0" in block and not is_wide(encoding):
+                raise _binary(_place(name, offset + block.find(b"\0"), 0)) from error
+            raise _undecodable(error, offset + len(block), name, encoding, asked) from error
+        except (UnicodeError, ValueError, OverflowError) as error:
+            end = offset + len(block)
+            raise CorpusError(
+                f"{name} is not {encoding}: {error} (before byte offset {end})"
+            ) from error
+        yield block, offset, text
+        offset += len(block)
 
 
 def newlines(text: str) -> str:
@@ -152,34 +155,16 @@ def _place(name: str, byte: int | None, character: int) -> str:
 
 def _peek(blocks: Iterator[bytes], size: int) -> tuple[bytes, Iterator[bytes]]:
     """At least the first `size` bytes (all, if there are fewer), and the whole stream again."""
-    held: list[bytes] = []
-    length = 0
-    for block in blocks:
-        held.append(block)
-        length += len(block)
-        if length >= size:
-            break
-
-    def again() -> Iterator[bytes]:
-        yield from held
-        held.clear()
-        yield from blocks
-
-    return b"".join(held)[:size], again()
-
-
-def _with_end(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    yield from (block for block in blocks if block)
-    yield b""  # tells the decoder that nothing follows
+    head = b""
+    while len(head) < size and (block := next(blocks, b"")):
+        head += block
+    return head[:size], chain([head], blocks)
 
 
 def _choose_encoding(head: bytes, name: str, encoding: str, asked: str, notes: list[str]) -> str:
     """The encoding to read with: a byte order mark goes before UTF-8.
 
-    Raises
-    ------
-    CorpusError
-        Where the bytes show that it cannot be the one that was asked for.
+    Raises `CorpusError` where the bytes show that it cannot be the one that was asked for.
     """
     found = marked_encoding(head)
     codec = codecs.lookup(encoding).name

@@ -78,18 +78,8 @@ def _counted_as_text(head: bytes, encoding: str) -> tuple[int, int]:
 def detect(blocks: Iterable[bytes], name: str, notes: list[str]) -> str:
     """The encoding of all of a stream; "utf-8" too where a mark tells another.
 
-    Parameters
-    ----------
-    blocks : iterable of bytes
-    name : str
-        Of the source, as shown to people.
-    notes : list of str
-        Gets a sentence where it is not UTF-8.
-
-    Raises
-    ------
-    CorpusError
-        Where no encoding fits, or charset-normalizer is needed and missing.
+    `name` is that of the source, as shown to people; `notes` gets a sentence where it is not UTF-8.
+    Raises `CorpusError` where no encoding fits, or charset-normalizer is needed and missing.
     """
     decoder = codecs.getincrementaldecoder("utf-8")("strict")
     sound, wide, head, sample = True, False, b"", _Lines()

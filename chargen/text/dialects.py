@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
-from chargen.text.table_rows import DELIMITERS, Dialect, json_row, lines, separated
+from chargen.text.formats import DELIMITERS, Dialect, json_row, lines, separated
 
 _CANDIDATES = (",", ";", "\t", "|")
 _FIRST_LINES = 50

@@ -99,11 +99,11 @@ class Downloader:
                 raise CorpusError(f"{shown(url)} cannot be fetched: {_status(response)}")
             if status == 200:
                 begin = 0
-            total = _total(response, begin)
+            length = response.headers.get("Content-Length", "")
+            total = begin + int(length) if length.isdecimal() else None
             tag = response.headers.get("ETag", "")
-            validator = (
-                tag if tag.startswith('"') else response.headers.get("Last-Modified")  # no weak tag
-            )
+            strong = tag.startswith('"')
+            validator = tag if strong else response.headers.get("Last-Modified")
             self._note.write_text(json.dumps({"validator": validator}), "utf-8")
             with self.part.open("ab" if begin else "wb") as file:
                 self._write(response, file, url, begin, total)
@@ -150,10 +150,9 @@ class Downloader:
                 bar.update(len(block))
 
     def _size(self) -> int:
-        try:
+        with contextlib.suppress(OSError):
             return self.part.stat().st_size
-        except OSError:
-            return 0
+        return 0
 
     def _validator(self) -> str | None:
         with contextlib.suppress(OSError, ValueError, AttributeError):
@@ -179,13 +178,6 @@ def _copy(url: str, output: Path) -> None:
         raise
 
 
-def _total(response: Any, begin: int) -> int | None:
-    try:
-        return begin + int(response.headers["Content-Length"])
-    except (KeyError, ValueError):
-        return None
-
-
 def _goes_on(response: Any, begin: int) -> bool:
     return str(response.headers.get("Content-Range", "")).startswith(f"bytes {begin}-")
 
@@ -196,9 +188,7 @@ def _status(response: Any) -> str:
 
 def _reason(error: Exception) -> str:
     """The innermost cause of a failure of requests, which wraps several."""
-    while (inner := error.__cause__ or error.__context__) is not None:
-        if not isinstance(inner, Exception):
-            break
+    while isinstance(inner := error.__cause__ or error.__context__, Exception):
         error = inner
     if isinstance(error, TimeoutError):
         return "the server does not answer in time"

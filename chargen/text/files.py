@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from chargen.errors import CorpusError, shown
+from chargen.text.formats import TABLES
 
 BLOCK = 1 << 20  # bytes read at a time
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
-TABLES = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json"}
 
 Advance = Callable[[int], None]
 
@@ -175,28 +175,18 @@ def unpacked_blocks(source: Source, advance: Advance | None) -> Iterator[bytes]:
                 if advance is not None and source.path is not None and not source.stream:
                     advance(file.tell() - done)
                     done = file.tell()
-        except EOFError as error:
-            raise CorpusError(
-                f"{source.name} is damaged: the compressed data ends too early"
-            ) from error
-        except (zlib.error, lzma.LZMAError, ValueError) as error:
-            raise CorpusError(f"{source.name} is damaged: {error}") from error
-        except OSError as error:
+        except (EOFError, zlib.error, lzma.LZMAError, ValueError, OSError) as error:
             # The decompressors raise OSError for bad data too, but without a number.
-            if error.errno is None:
-                raise CorpusError(f"{source.name} is damaged: {error}") from error
-            raise unreadable(source.name, error) from error
+            if isinstance(error, OSError) and error.errno is not None:
+                raise unreadable(source.name, error) from error
+            early = "the compressed data ends too early"
+            reason = early if isinstance(error, EOFError) else error
+            raise CorpusError(f"{source.name} is damaged: {reason}") from error
 
 
 def _unpack(source: Source, file: IO[bytes]) -> Iterator[bytes]:
-    opened: Any
-    if source.compression == ".gz":
-        opened = gzip.GzipFile(fileobj=file, mode="rb")
-    elif source.compression == ".bz2":
-        opened = bz2.BZ2File(file, "rb")
-    else:
-        opened = lzma.LZMAFile(file, "rb")  # noqa: SIM115
-    with opened:
+    unpackers: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+    with unpackers[source.compression](file) as opened:
         while block := opened.read(BLOCK):
             yield block
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import fnmatch
 import os
-import stat
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
@@ -37,7 +36,9 @@ def text_files(root: Path, config: CorpusConfig, notes: list[str]) -> list[Sourc
         for name in files:
             path = Path(folder) / name
             relative = path.relative_to(root).as_posix()
-            if not name.startswith(".") and _matches(relative, config.glob) and _is_file(path):
+            if name.startswith(".") or not _matches(relative, config.glob):
+                continue
+            if os.path.isfile(path):  # noqa: PTH113  no error for a link to nowhere
                 found.append((relative, path))
     if not found:
         among = f" that match {config.glob!r}" if config.glob else ""
@@ -65,13 +66,6 @@ def _matches(relative: str, pattern: str | None) -> bool:
     return fnmatch.fnmatch(relative if "/" in pattern else PurePosixPath(relative).name, pattern)
 
 
-def _is_file(path: Path) -> bool:
-    try:
-        return stat.S_ISREG(path.stat().st_mode)
-    except OSError:  # a link to nowhere
-        return False
-
-
 def _looks_binary(source: Source, unmarked: bool) -> bool:
     """Whether it has a NUL, which text has in UTF-16 and UTF-32: marked, or perhaps `unmarked`."""
     head = next(byte_blocks(source), b"")[:_SNIFFED]
@@ -85,12 +79,8 @@ def _looks_binary(source: Source, unmarked: bool) -> bool:
 def class_files(root: Path, notes: list[str]) -> list[tuple[str, Path]]:
     """The .txt files below each sub-folder of `root`, with the name of that sub-folder.
 
-    `notes` gets sentences about what is left out.
-
-    Raises
-    ------
-    CorpusError
-        Where there are none, or the sub-folders hold folders of classes themselves.
+    `notes` gets sentences about what is left out. Raises `CorpusError` where there are none, or the
+    sub-folders hold folders of classes themselves.
     """
     texts, others = txt_files(root)
     inside = [(file.relative_to(root).parts, file) for file in texts if file.parent != root]

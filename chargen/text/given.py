@@ -16,16 +16,13 @@ def given_text(text: Any, name: str = "text") -> str:
     return newlines(text)
 
 
-def given_texts(texts: Any, name: str = "texts") -> Iterator[str]:
+def given_texts(texts: Any) -> Iterator[str]:
     """The texts as they are asked for, each as `given_text` gives it.
 
-    Raises
-    ------
-    CorpusError
-        As `given_list`, at once; for what is no text among them, with its position.
+    Raises `CorpusError` as `given_list`, at once; for what is no text, with its position.
     """
-    found = given_list(texts, name)
-    return (given_text(text, f"{name}[{place}]") for place, text in enumerate(found))
+    found = given_list(texts, "texts")
+    return (given_text(text, f"texts[{place}]") for place, text in enumerate(found))
 
 
 def given_list(values: Any, name: str) -> Iterator[Any]:

@@ -20,12 +20,8 @@ SymbolOf = Callable[[str], str]
 def label_of(value: Any, where: str, errors: str = "strict") -> str | None:
     """A value as a label; None where there is none.
 
-    Numbers and booleans are as JSON writes them, text as `normal_label` has it.
-
-    Raises
-    ------
-    CorpusError
-        Where something else than a label stands `where` it was found.
+    Numbers and booleans are as JSON writes them, text as `normal_label` has it. Something else is a
+    `CorpusError` that says `where` it was found.
     """
     if callable(getattr(value, "item", None)):  # a number of numpy's
         value = value.item()
@@ -44,11 +40,8 @@ def labelled_texts(
 ) -> Iterator[tuple[str, str]]:
     """The symbol of its label ("" without one) and the text of every row that has a text.
 
-    Raises
-    ------
-    CorpusError
-        As `Table.texts`; and for a label that `symbol_of` does not know, or a column of labels that
-        is not there or holds the texts. A row of JSON may lack its label.
+    Raises `CorpusError` as `Table.texts`; and for a label that `symbol_of` does not know, or a
+    column of labels that is not there or holds the texts. A row of JSON may lack its label.
     """
     if table.dialect.form not in ("json", "jsonl"):
         find_column(table.columns, table.name, column, (), "label", table.advice)

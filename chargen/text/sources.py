@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from chargen.errors import ConfigError, CorpusError, brief, did_you_mean, nearest, shown
 from chargen.text import builtin, datasets, fetching
@@ -20,7 +20,6 @@ from chargen.text.config import WAYS, CorpusConfig
 from chargen.text.decoding import clean, decoded, normalized
 from chargen.text.files import (
     COMPRESSIONS,
-    TABLES,
     Advance,
     Source,
     byte_blocks,
@@ -29,11 +28,11 @@ from chargen.text.files import (
     unreadable,
 )
 from chargen.text.folders import text_files
+from chargen.text.formats import TABLES, lines
 from chargen.text.given import given_texts
 from chargen.text.html import clean_html
 from chargen.text.labels import SymbolOf, labelled_texts
 from chargen.text.symbols import SEPARATOR
-from chargen.text.table_rows import lines
 from chargen.text.tables import open_table
 
 _END_LINE = f"\n{SEPARATOR}\n"  # ends a row where documents end at lines
@@ -185,7 +184,7 @@ def read(
     """
     notes = [] if notes is None else notes
     seen = set() if seen is None else seen
-    return gathered(_stream(sources, config, notes, advance, seen, symbol_of))
+    return gathered(_Reader(config, notes, advance, seen, symbol_of).stream(sources))
 
 
 def read_all(
@@ -199,32 +198,79 @@ def read_all(
     return "".join(read(found, config, notes, symbol_of=symbol_of))
 
 
-def _stream(
-    sources: Iterable[Source],
-    config: CorpusConfig,
-    notes: list[str],
-    advance: Advance | None,
-    seen: set[str],
-    symbol_of: SymbolOf | None,
-) -> Iterator[str]:
-    end = SEPARATOR if config.documents is not None else "" if config.raw_bytes else "\n"
-    last = end
-    for source in sources:
-        if end and last != end:  # what came before goes on to its own end, but not into this source
+class _Reader(NamedTuple):
+    """What `read` was asked, while it reads."""
+
+    config: CorpusConfig
+    notes: list[str]
+    advance: Advance | None
+    seen: set[str]
+    symbol_of: SymbolOf | None
+
+    def stream(self, sources: Iterable[Source]) -> Iterator[str]:
+        """The text of all sources, with what stands between them."""
+        config = self.config
+        end = SEPARATOR if config.documents is not None else "" if config.raw_bytes else "\n"
+        last = end
+        for source in sources:
+            if end and last != end:  # what came before goes on to its own end, but not into this
+                yield end
+                last = end
+            pieces = self.pieces(source)
+            if config.normalize:
+                pieces = normalized(pieces, config.normalize)
+            cleaned_by_line = config.clean == "html" and source.form == "plain"
+            if config.documents == "lines" and not cleaned_by_line:
+                pieces = lines_apart(pieces)
+            elif config.marker or config.documents == "blank-lines":
+                pieces = _documents(lines(pieces), config.marker, self.seen)
+            for piece in pieces:
+                last = piece[-1]
+                yield piece
+        if config.documents is not None and last != end:
             yield end
-            last = end
-        pieces = _pieces(source, config, notes, advance, symbol_of)
-        if config.normalize:
-            pieces = normalized(pieces, config.normalize)
-        if config.documents == "lines" and not _cleaned_by_line(source, config):
-            pieces = lines_apart(pieces)
-        elif config.marker or config.documents == "blank-lines":
-            pieces = _documents(lines(pieces), config.marker, seen)
-        for piece in pieces:
-            last = piece[-1]
-            yield piece
-    if config.documents is not None and last != end:
-        yield end
+
+    def pieces(self, source: Source) -> Iterator[str]:
+        """The text of one source, not empty, with `SEPARATOR` only where rows or topics end."""
+        config = self.config
+        if config.raw_bytes:
+            if source.path is None and not source.stream:
+                raise CorpusError(f"{source.name} is text: --raw-bytes reads files and pipes")
+            blocks = byte_blocks(source, self.advance, config.max_bytes)
+            # Each byte as the character of its number.
+            yield from (block.decode("latin-1") for block in blocks)
+        elif source.form in TABLES.values():
+            yield from _rows(self._rows_of_table(source), config, "\n")
+        elif source.form == "python":
+            blocks = byte_blocks(source, self.advance, config.max_bytes)
+            if text := builtin.decode_python(blocks, source.name, self.notes):
+                yield text
+        elif source.form == "topics" or source.texts is not None:
+            yield from self._texts(source)
+            if self.advance is not None:
+                self.advance(source.size)
+        else:
+            found = decoded(source, config, self.notes, self.advance, config.max_bytes)
+            yield from _plain(found, config)
+
+    def _rows_of_table(self, source: Source) -> Iterator[tuple[str, str]]:
+        config = self.config
+        table = open_table(source, config, self.notes, config.max_bytes)
+        if config.label_column and self.symbol_of:
+            return labelled_texts(table, config.label_column, self.symbol_of, self.advance)
+        return _unlabelled(table.texts(self.advance))
+
+    def _texts(self, source: Source) -> Iterable[str]:
+        """What lies in no file: the topics of Python's documentation, or texts from Python."""
+        config = self.config
+        if source.texts is not None:
+            sound = _sound(source.texts, config.errors)
+            if source.form == "plain":
+                return _plain(sound, config)
+            return _rows(_unlabelled(sound), config, SEPARATOR)
+        between = SEPARATOR if config.documents == "files" else "\n\n"
+        *others, last = builtin.topics()
+        return [*chain.from_iterable((text, between) for text in others if text), last]
 
 
 def check_marked(sources: Sequence[Source], config: CorpusConfig, seen: set[str]) -> None:
@@ -238,52 +284,6 @@ def check_marked(sources: Sequence[Source], config: CorpusConfig, seen: set[str]
         f"--documents {brief(marker)}: no line of {names}{more} is exactly that, so no document "
         f"ends{did_you_mean(marker, WAYS)}"
     )
-
-
-def _pieces(
-    source: Source,
-    config: CorpusConfig,
-    notes: list[str],
-    advance: Advance | None,
-    symbol_of: SymbolOf | None,
-) -> Iterator[str]:
-    """The text of one source, not empty, with `SEPARATOR` only where rows or topics end."""
-    if config.raw_bytes:
-        if source.path is None and not source.stream:
-            raise CorpusError(f"{source.name} is text: --raw-bytes reads files and pipes")
-        for block in byte_blocks(source, advance, config.max_bytes):
-            yield block.decode("latin-1")  # each byte as the character of its number
-        return
-    if source.form == "topics":
-        between = SEPARATOR if config.documents == "files" else "\n\n"
-        texts = builtin.topics()
-        yield from chain.from_iterable((text, between) for text in texts[:-1] if text)
-        yield texts[-1]
-        if advance is not None:
-            advance(source.size)
-        return
-    if source.texts is not None:
-        sound = _sound(source.texts, config.errors)
-        end = _end_of_row(config, SEPARATOR)
-        plain = source.form == "plain"
-        yield from _plain(sound, config) if plain else _rows(_unlabelled(sound), config, end)
-        if advance is not None:
-            advance(source.size)
-        return
-    if source.form in TABLES.values():
-        table = open_table(source, config, notes, config.max_bytes)
-        if config.label_column and symbol_of:
-            found = labelled_texts(table, config.label_column, symbol_of, advance)
-        else:
-            found = _unlabelled(table.texts(advance))
-        yield from _rows(found, config, _end_of_row(config, "\n"))
-        return
-    if source.form == "python":
-        blocks = byte_blocks(source, advance, config.max_bytes)
-        if text := builtin.decode_python(blocks, source.name, notes):
-            yield text
-        return
-    yield from _plain(decoded(source, config, notes, advance, config.max_bytes), config)
 
 
 def _unlabelled(texts: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -301,22 +301,14 @@ def _plain(pieces: Iterable[str], config: CorpusConfig) -> Iterable[str]:
     return _cleaned_lines(pieces, config.documents) if config.clean == "html" else pieces
 
 
-def _end_of_row(config: CorpusConfig, of_files: str) -> str:
-    """What follows a row; `of_files` where files are the documents."""
+def _rows(found: Iterable[tuple[str, str]], config: CorpusConfig, of_files: str) -> Iterator[str]:
+    """Rows, each a label's symbol and a text, and an end: `of_files` where files are documents."""
     ends = {None: "\n", "lines": "\n", "files": of_files, "rows": SEPARATOR}
-    return ends.get(config.documents, _END_LINE)
-
-
-def _rows(found: Iterable[tuple[str, str]], config: CorpusConfig, end: str) -> Iterator[str]:
-    """Rows, each a label's symbol and a text."""
+    end = ends.get(config.documents, _END_LINE)
     for symbol, row in found:
         if text := clean_html(row) if config.clean == "html" else row:
             yield symbol + text
             yield end
-
-
-def _cleaned_by_line(source: Source, config: CorpusConfig) -> bool:
-    return config.clean == "html" and source.form == "plain"
 
 
 def _cleaned_lines(pieces: Iterable[str], documents: str | None) -> Iterator[str]:

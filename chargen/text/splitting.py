@@ -17,12 +17,8 @@ _BLOCK = 1 << 20  # ids looked at together
 def split_point(ids: npt.NDArray[Any], vocabulary: Vocabulary, config: CorpusConfig) -> int:
     """How many of the `ids` are for training; the rest, at the end, is for validation.
 
-    Documents that are kept apart stay whole, and so do the characters of UTF-8.
-
-    Raises
-    ------
-    CorpusError
-        When a fraction is asked for, but one of the two parts would be empty.
+    Documents that are kept apart stay whole, and so do the characters of UTF-8. `CorpusError` when
+    a fraction is asked for, but one of the two parts would be empty.
     """
     if config.valid_fraction == 0:
         return len(ids)

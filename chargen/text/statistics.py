@@ -8,6 +8,7 @@ import unicodedata
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -93,13 +94,12 @@ def xz_bits_per_char(text: str, *, raw: bool = False) -> float:
     document reads as a newline and counts as a character, since a model predicts it too. The header
     and index of the format, some 60 bytes, are counted.
     """
-    preset = 9 | lzma.PRESET_EXTREME
-    return _bits_per_char(text, raw, lambda data: lzma.compress(data, preset=preset))
+    return _bits_per_char(text, raw, partial(lzma.compress, preset=9 | lzma.PRESET_EXTREME))
 
 
 def zlib_bits_per_char(text: str, *, raw: bool = False) -> float:
     """The same by zlib (level 9)."""
-    return _bits_per_char(text, raw, lambda data: zlib.compress(data, 9))
+    return _bits_per_char(text, raw, partial(zlib.compress, level=9))
 
 
 def _bits_per_char(text: str, raw: bool, compress: Callable[[bytes], bytes]) -> float:

@@ -109,8 +109,8 @@ class Vocabulary(ABC):
     def encode_prompt(self, text: str, unknown: str = "replace") -> tuple[Ids, str]:
         """Ids of what a person typed, and the distinct characters in it that are unknown.
 
-        `unknown` says what becomes of those: "replace", "skip", or "error" (`VocabularyError`).
-        Nothing in a prompt is taken for a separator or a label.
+        `unknown` says what becomes of those: "replace" or "skip". Nothing in a prompt is taken for
+        a separator or a label.
         """
 
     def character_starts(self, ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
@@ -160,12 +160,3 @@ class Vocabulary(ABC):
         if names and not documents:
             raise VocabularyError("vocabulary: 'labels' need documents that are kept apart")
         self.labels = names
-
-
-def refuse_unknown(unknown: str, characters: str) -> None:
-    """Raise `VocabularyError` where `unknown` asks for it, or is no such choice."""
-    if unknown not in ("replace", "skip", "error"):
-        raise VocabularyError(f"unknown must be 'replace', 'skip' or 'error', got {unknown!r}")
-    if characters and unknown == "error":
-        listed = ", ".join(ascii(c) if not c.isprintable() else repr(c) for c in characters[:20])
-        raise VocabularyError(f"the model does not know these characters: {listed}")

@@ -6,26 +6,21 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 from chargen.errors import ConfigError, shown
 from chargen.text.decoding import newlines
-from chargen.text.files import COMPRESSIONS, TABLES, endings
-from chargen.text.table_rows import DELIMITERS, Dialect, Row
+from chargen.text.files import COMPRESSIONS, endings
+from chargen.text.formats import DELIMITERS, TABLES, Dialect, Row
 
 Added = Sequence[str | float | None]
 """Values of the new columns; None where there is none."""
 
 
 def form_of(output: str) -> str:
-    """The format that the name of an output asks for, as `TABLES` has it.
-
-    Raises
-    ------
-    ConfigError
-        Where the name does not tell.
-    """
+    """The format that the name of an output asks for, as `TABLES` has it, or a `ConfigError`."""
     ending, _ = endings(Path(output))
     if ending not in TABLES:
         raise ConfigError(
@@ -40,11 +35,9 @@ def free_names(wanted: Iterable[str], taken: Iterable[str]) -> list[str]:
     used = set(taken)
     names = []
     for name in wanted:
-        free = name
-        number = 2
-        while free in used:
-            free = f"{name}_{number}"
-            number += 1
+        free = next(
+            one for one in chain([name], (f"{name}_{n}" for n in count(2))) if one not in used
+        )
         used.add(free)
         names.append(free)
     return names

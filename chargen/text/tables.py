@@ -7,16 +7,10 @@ from functools import cached_property
 
 from chargen.errors import CorpusError
 from chargen.text.config import TableConfig
-from chargen.text.decoding import clean, decode, encoding_of, newlines
+from chargen.text.decoding import clean, decoded, encoding_of, newlines
 from chargen.text.dialects import find_dialect
-from chargen.text.files import Advance, Source, byte_blocks
-from chargen.text.table_rows import (
-    DEFAULT_COLUMN,
-    DELIMITERS,
-    Dialect,
-    Row,
-    read_rows,
-)
+from chargen.text.files import Advance, Source
+from chargen.text.formats import DEFAULT_COLUMN, DELIMITERS, Dialect, Row, read_rows
 
 TEXT_COLUMNS = (
     *("text", "review", "sentence", "content", "comment", "body", "document", "message", "tweet"),
@@ -39,17 +33,13 @@ class Table:
         As shown to people.
     form : {"csv", "tsv", "jsonl", "json", "plain"}
         By the name of the file; plain text is a table where `config` has a delimiter.
-    config : TableConfig
-    pieces : callable
     size : int
         Bytes on disk, 0 where that is not known.
     notes : list of str, optional
         Gets a sentence about whatever was read otherwise than one may think.
 
-    Raises
-    ------
-    CorpusError
-        From every method, where the file is missing, damaged or not text, or its header is broken.
+    Every method raises `CorpusError` where the file is missing, damaged or not text, or its header
+    is broken.
     """
 
     def __init__(
@@ -71,13 +61,11 @@ class Table:
     @cached_property
     def dialect(self) -> Dialect:
         """How the file is written."""
-        config = self.config
-        found = find_dialect(
-            lambda: self._pieces(None), self._form, config.delimiter, config.header
-        )
+        asked = self.config.delimiter
+        found = find_dialect(lambda: self._pieces(None), self._form, asked, self.config.header)
         if found.problem:
             raise self.broken(Row(found.skipped, (), (), "", found.problem))
-        if found.delimiter != DELIMITERS.get(self._form, "") and not config.delimiter:
+        if found.delimiter != DELIMITERS.get(self._form, "") and not asked:
             words = "tabs" if found.delimiter == "\t" else repr(found.delimiter)
             self._note(f"{self.name}: its fields are separated by {words}")
         if not found.quoted:
@@ -114,9 +102,9 @@ class Table:
         """All rows, the broken ones among them."""
         return self._open(advance)[1]
 
-    def whole_rows(self, advance: Advance | None = None) -> Iterator[Row]:
+    def whole_rows(self) -> Iterator[Row]:
         """All rows; the first broken one is a `CorpusError`."""
-        for row in self.rows(advance):
+        for row in self.rows():
             if row.problem:
                 raise self.broken(row)
             yield row
@@ -133,12 +121,7 @@ class Table:
     def text(self, row: Row) -> str:
         """The text of a whole row, of several columns with newlines between.
 
-        "" where the cells say that there is none.
-
-        Raises
-        ------
-        CorpusError
-            Where something else than text stands there.
+        "" where the cells say that there is none. What else is no text is a `CorpusError`.
         """
         missing = () if self.dialect.form == "plain" else NOT_A_NUMBER
         values = ((column, row.cell(column)) for column in self.text_columns)
@@ -198,28 +181,23 @@ def open_table(
     `notes` gets a sentence about what was read otherwise than asked, once.
     """
     held: list[str] | None = None
-    encoding: str | None = None
+    encoding = ""
 
-    def pieces(advance: Advance | None = None) -> Iterable[str]:
+    def pieces(advance: Advance | None = None) -> Iterator[str]:
         nonlocal held, encoding
-        if held is not None:
-            return held
         told: list[str] = []
-        encoding = encoding or encoding_of(source, config, told, max_bytes)
-        blocks = byte_blocks(source, advance, max_bytes)
-        decoded = decode(blocks, source.name, encoding, config.errors, told, config.encoding)
-        if source.stream and source.form != "plain":
-            held = list(decoded)
-            decoded = iter(held)
-        return _told(decoded, told, notes)
+        if held is None:
+            encoding = encoding or encoding_of(source, config, told, max_bytes)
+            found: Iterable[str] = decoded(source, config, told, advance, max_bytes, encoding)
+            if source.stream and source.form != "plain":
+                found = held = list(found)
+        else:
+            found = held
+        for piece in found:
+            notes.extend(note for note in told if note not in notes)
+            yield piece
 
     return Table(source.name, source.form, config, pieces, source.size, notes)
-
-
-def _told(pieces: Iterable[str], told: list[str], notes: list[str]) -> Iterator[str]:
-    for piece in pieces:
-        notes += (note for note in told if note not in notes)
-        yield piece
 
 
 def find_column(
@@ -230,16 +208,11 @@ def find_column(
     what: str,
     advice: str = "",
 ) -> str:
-    """The column that is `wanted`, or the first with a usual name.
-
-    Raises
-    ------
-    CorpusError
-        Which lists the columns there are.
-    """
+    """The column that is `wanted`, or the first with a usual name; else a `CorpusError`."""
     if not columns and not wanted:
         raise CorpusError(f"{name} is empty: it has no columns")
-    there = f"its columns are {_listed(columns)}: choose one with --{what}-column{advice}"
+    listed = ", ".join(map(repr, map(str, columns[:20]))) or "none"
+    there = f"its columns are {listed}: choose one with --{what}-column{advice}"
     if wanted is not None:
         if wanted not in columns:
             raise CorpusError(f"{name} has no column {wanted!r}; {there}")
@@ -249,7 +222,3 @@ def find_column(
             if column.strip().casefold() == one:
                 return column
     raise CorpusError(f"{name} has no {what} column with a usual name; {there}")
-
-
-def _listed(columns: Iterable[str]) -> str:
-    return ", ".join(repr(str(one)) for one in list(columns)[:20]) or "none"

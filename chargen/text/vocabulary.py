@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from chargen.errors import VocabularyError, brief
-from chargen.text.symbols import FORMAT, SEPARATOR, Ids, Vocabulary, refuse_unknown
+from chargen.text.symbols import FORMAT, SEPARATOR, Ids, Vocabulary
 
 __all__ = [
     "CODE_POINTS",
@@ -146,7 +146,6 @@ class CharVocabulary(Vocabulary):
         text_ids = self.encode(_SURROGATE.sub("\udfff", text))  # stays unknown
         known = text_ids != self.unknown_id
         missed = "".join(dict.fromkeys(text[i] for i in np.flatnonzero(~known)))
-        refuse_unknown(unknown, missed)
         return (text_ids[known] if unknown == "skip" else text_ids), missed
 
     def to_json(self) -> dict[str, Any]:
@@ -213,7 +212,6 @@ class ByteVocabulary(Vocabulary):
 
     def encode_prompt(self, text: str, unknown: str = "replace") -> tuple[Ids, str]:
         missed = "".join(dict.fromkeys(_SURROGATE.findall(text)))
-        refuse_unknown(unknown, missed)
         return self.encode(_SURROGATE.sub("" if unknown == "skip" else _REPLACEMENT, text)), missed
 
     def to_json(self) -> dict[str, Any]:
@@ -248,17 +246,11 @@ class RawVocabulary(Vocabulary):
 
     def decode(self, ids: npt.ArrayLike) -> str:
         checked = self._checked(ids)
-        text: str = (
-            np.where(checked == 256, ord("\n"), checked)
-            .astype(np.uint8)
-            .tobytes()
-            .decode("latin-1")
-        )
-        return text
+        text = np.where(checked == 256, ord("\n"), checked).astype(np.uint8)
+        return text.tobytes().decode("latin-1")
 
     def encode_prompt(self, text: str, unknown: str = "replace") -> tuple[Ids, str]:
         missed = "".join(dict.fromkeys(c for c in text if ord(c) > 255))
-        refuse_unknown(unknown, missed)
         left = "" if unknown == "skip" else "?"
         return self.encode("".join(c if ord(c) < 256 else left for c in text)), missed
 

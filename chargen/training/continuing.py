@@ -6,7 +6,7 @@ characters of the new; a model that is adapted in place stays all that it is but
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from chargen.errors import ConfigError, CorpusError
+from chargen.errors import ConfigError
 from chargen.language_model import LanguageModel
 from chargen.lm import recipes
 from chargen.lm.config import ModelConfig, TrainConfig
@@ -25,8 +25,7 @@ from chargen.lm.recipes import Plan
 from chargen.options import flag
 from chargen.runtime.signals import stopping_softly
 from chargen.text.config import CorpusConfig
-from chargen.text.corpus import Corpus, cached_corpus, load_corpus
-from chargen.text.sources import are_tables, have_column, is_there
+from chargen.text.corpus import Corpus, load_corpus
 from chargen.text.symbols import SEPARATOR
 from chargen.text.vocabulary import ByteVocabulary, CharVocabulary, RawVocabulary, Vocabulary
 from chargen.training.language_modelling import LanguageModelling
@@ -53,23 +52,12 @@ _RATES = ("vocabulary_size", "dropout", "embedding_dropout", "weight_dropout", "
 
 @dataclass(frozen=True)
 class Start:
-    """What a run begins with.
+    """What a run begins with."""
 
-    Attributes
-    ----------
-    directory : str
-        Of the model.
-    lm : LanguageModel
-    replay : str or None
-        Corpus of old text that is mixed in.
-    replay_share : float
-        Of all that is read.
-    """
-
-    directory: str
+    directory: str  # of the model
     lm: LanguageModel
-    replay: str | None = None
-    replay_share: float = 0.1
+    replay: str | None = None  # corpus of old text that is mixed in
+    replay_share: float = 0.1  # of all that is read
 
     def __post_init__(self) -> None:
         if not 0 < self.replay_share < 1:
@@ -82,10 +70,7 @@ class Start:
     def model_config(self, asked: ModelConfig) -> ModelConfig:
         """The model's sizes with the rates of dropout that are asked for.
 
-        Raises
-        ------
-        ConfigError
-            Where other sizes are asked for.
+        Other sizes are a `ConfigError`.
         """
         own = self.lm.model.config
         for field in fields(ModelConfig):
@@ -104,15 +89,9 @@ class Start:
         own = "byte" if self.lm.raw else level
         if asked.level not in ("char", own):
             raise ConfigError(f"--level is fixed by the model ({own}): leave it out with --from")
-        documents, label_column = trained.get("documents"), asked.label_column
-        if documents == "rows":
-            tables = bool(arguments) and are_tables(arguments, asked)
-            documents = "rows" if tables else "files"
-            column = trained.get("label_column")
-            if tables and column and asked.documents in (None, "rows"):
-                label_column = label_column or (
-                    column if have_column(arguments, asked, column) else None
-                )
+        documents, label_column = self.lm.documents_of(asked, arguments)
+        if asked.documents not in (None, "rows"):
+            label_column = asked.label_column
         reading = replace(
             asked,
             level=own,
@@ -190,44 +169,9 @@ def refuse_backward_labels(backward: bool, reading: CorpusConfig) -> None:
 def read_start(
     directory: str | Path, replay: str | Path | None, replay_share: float = 0.1
 ) -> Start:
-    """Read the model that a run begins with.
-
-    Raises
-    ------
-    CheckpointError, ConfigError
-    """
+    """Read the model that a run begins with; its errors are those of `LanguageModel.load`."""
     old = None if replay is None else str(replay)
     return Start(str(directory), LanguageModel.load(directory), old, replay_share)
-
-
-def corpus_continued(
-    where: str,
-    saved: Mapping[str, Any],
-    config: CorpusConfig,
-    vocabulary: Vocabulary,
-    reverse: bool,
-) -> Corpus:
-    """The text of a run that began with a model, when it is resumed.
-
-    Raises
-    ------
-    CorpusError
-        Where it cannot be read any more, or has changed.
-    """
-    names = saved["arguments"]
-    if names and all(map(is_there, names)):
-        found = load_corpus(names, config, vocabulary=vocabulary, reverse=reverse)
-    else:
-        known = cached_corpus(saved["key"])
-        if known is None:
-            raise CorpusError(f"the text of {where} is no longer available")
-        found = known
-    if found.key != saved["key"]:
-        raise CorpusError(
-            f"the corpus of {where} ({', '.join(names)}) has changed: a run can only continue "
-            "with the same text"
-        )
-    return mixed(found, config, saved.get("replay"), saved.get("replay_share", 0.1), reverse)
 
 
 def slowed(plan: Plan, share: float) -> Plan:
@@ -247,22 +191,10 @@ def adapt(
 ) -> None:
     """Let a model on its device read texts, and change it in place (Howard & Ruder 2018).
 
-    Parameters
-    ----------
-    model : CharLM
-    vocabulary : Vocabulary
-    texts : sequence of str
-        Read in an order of the seed, apart where the vocabulary has a symbol for it.
-    config : TrainConfig
-        With a budget; the optimizer is AdamW.
-    precision, flops_per_second
-        As `chargen.runtime.precision.choose_precision` found them.
-    reporter : Reporter
-
-    Raises
-    ------
-    KeyboardInterrupt
-        Where the user stopped it: nothing has been saved by then.
+    The texts are read in an order of the seed, apart where the vocabulary has a symbol for it.
+    `config` has a budget; the optimizer is AdamW. `precision` and `flops_per_second` are as
+    `chargen.runtime.precision.choose_precision` found them. Raises `KeyboardInterrupt` where the
+    user stopped it: nothing has been saved by then.
     """
     between = SEPARATOR if vocabulary.separator_id is not None else "\n"
     order = np.random.default_rng(config.seed).permutation(len(texts))

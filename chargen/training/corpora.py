@@ -11,6 +11,7 @@ from chargen.runtime.distributed import Ranks
 from chargen.text.config import CorpusConfig
 from chargen.text.corpus import Corpus, cached_corpus, current_key, load_corpus
 from chargen.text.sources import is_there
+from chargen.text.vocabulary import Vocabulary
 from chargen.training.reporting import Reporter
 
 
@@ -35,9 +36,16 @@ def corpus_on_all_ranks(
 
 
 def corpus_resumed(
-    directory: str, saved: dict[str, Any], reverse: bool, reporter: Reporter
+    directory: str,
+    saved: dict[str, Any],
+    reverse: bool,
+    reporter: Reporter,
+    vocabulary: Vocabulary | None = None,
 ) -> Corpus:
-    """The text that a run began with; see `chargen.resume` on one that was edited."""
+    """The text that a run began with; see `chargen.resume` on one that was edited.
+
+    Where the run began with a trained model, its text may have been encoded with the `vocabulary`.
+    """
     names, config = saved["arguments"], saved_config(directory, saved)
     gone = [] if names else ["the given text"]
     gone += [name for name in (*names, config.valid) if name is not None and not is_there(name)]
@@ -45,14 +53,22 @@ def corpus_resumed(
         shown = ", ".join("standard input" if name == "-" else name for name in gone)
         reporter.note(f"{shown} cannot be read again: its encoding in the cache is used")
         return text
-    if not gone and saved["key"] != current_key(
-        names, config, reverse=reverse, progress=reporter.stage
-    ):
-        raise _changed(directory, saved)
-    return corpus_again(directory, saved, reverse, reporter)
+    if not gone:
+        options: dict[str, Any] = {"reverse": reverse, "progress": reporter.stage}
+        keys = {current_key(names, config, vocabulary=v, **options): v for v in {vocabulary, None}}
+        if saved["key"] not in keys:
+            raise _changed(directory, saved)
+        vocabulary = keys[saved["key"]]
+    return corpus_again(directory, saved, reverse, reporter, vocabulary)
 
 
-def corpus_again(where: str, saved: dict[str, Any], reverse: bool, reporter: Reporter) -> Corpus:
+def corpus_again(
+    where: str,
+    saved: dict[str, Any],
+    reverse: bool,
+    reporter: Reporter,
+    vocabulary: Vocabulary | None = None,
+) -> Corpus:
     """The corpus of a run that has begun: its encoding if that is here, or built again."""
     text = cached_corpus(saved["key"])
     if text is not None:
@@ -63,7 +79,11 @@ def corpus_again(where: str, saved: dict[str, Any], reverse: bool, reporter: Rep
             f"the text that {where} was reading came from {origin} and is no longer in the cache"
         )
     text = load_corpus(
-        saved["arguments"], saved_config(where, saved), reverse=reverse, progress=reporter.stage
+        saved["arguments"],
+        saved_config(where, saved),
+        vocabulary=vocabulary,
+        reverse=reverse,
+        progress=reporter.stage,
     )
     if text.key != saved["key"]:
         raise _changed(where, saved)

@@ -13,23 +13,22 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from chargen.lm.batching import Streams, Window
 from chargen.lm.config import required
 from chargen.lm.evaluation import bits, mean_nats
 from chargen.lm.model import CharLM
-from chargen.lm.optim import learning_rate_factor, make_optimizers
 from chargen.lm.recipes import Plan
 from chargen.lm.recurrent import State, detach
 from chargen.runtime.distributed import Ranks
 from chargen.runtime.precision import autocast
 from chargen.runtime.seeds import generator_states, restore_generators
+from chargen.training.loss import language_model_loss
+from chargen.training.optimizers import learning_rate_factor, make_optimizers
 from chargen.training.task import Evaluation, Progress, Settings, Task, Tensors
 
 EVALUATION_STREAMS = 32
-IGNORED = -100
-"""What cross-entropy takes for a target that does not count."""
 
 
 @dataclass
@@ -61,11 +60,6 @@ class LanguageModelling(Task):
         What ends a document, where documents are kept apart.
     first_label_id : int, optional
         Ids from here on are labels, where documents have some: they are read, and not learnt.
-
-    Attributes
-    ----------
-    hidden : State
-        Of the streams, carried from window to window.
     """
 
     model: CharLM
@@ -106,7 +100,7 @@ class LanguageModelling(Task):
             separator_id if config.shuffle_documents else None,
         )
         self.optimizers = make_optimizers(model, config, precision)
-        self.hidden = self._fresh_state()
+        self.hidden = self._fresh_state()  # of the streams, carried from window to window
         example = torch.zeros((2, len(self.streams.columns)), dtype=torch.int64).to(self.device)
         self.learner = self.ranks.wrapped(model, example, self.hidden)
         self.ranks.seed_own(config.seed)
@@ -160,20 +154,12 @@ class LanguageModelling(Task):
                 group["lr"] = rate
         with autocast(self.device, self.precision):
             logits, hidden = self.learner(inputs, self.hidden)  # (T, B, V)
-        loss = self._cross_entropy(logits.float().flatten(0, 1), targets.flatten())
+        loss = language_model_loss(logits, targets, self.first_label_id)
         self.hidden = detach(hidden)
         self.progress.characters += len(targets) * self.streams.batch_size
         # The mean over the ranks is then the mean over the streams, however they are split.
         loss = loss * (len(self.streams.columns) * self.ranks.size / self.streams.batch_size)
         return loss, {"epoch": self.streams.epoch}
-
-    def _cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
-        if self.first_label_id is None:
-            return nn.functional.cross_entropy(logits, targets)
-        # Divided by all targets: how many of them are labels differs from rank to rank.
-        targets = targets.masked_fill(targets >= self.first_label_id, IGNORED)
-        total = nn.functional.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")
-        return total / len(targets)
 
     def skipped(self) -> None:
         """The state may be spoilt too, so the streams start afresh."""

@@ -16,7 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from chargen.errors import TrainingError, enough_memory
-from chargen.lm.optim import WeightAverage, clip_gradient, load_optimizer_tensors, optimizer_tensors
+from chargen.training.optimizers import (
+    WeightAverage,
+    clip_gradient,
+    load_optimizer_tensors,
+    optimizer_tensors,
+)
 from chargen.training.reporting import Log, Reporter
 from chargen.training.task import Progress, Task, Tensors
 

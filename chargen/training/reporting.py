@@ -58,42 +58,36 @@ class Log:
 _PLACE = ("step", "epoch", "characters", "seconds", "valid_characters", "final_characters")
 
 
-class Events:
-    """Writes each row as scalars at its step; give it to `Log.follow`.
+@contextlib.contextmanager
+def followed(log: Log, folder: str | Path | None, name: str, first_step: int = 0) -> Iterator[None]:
+    """Write the rows that come as event files of TensorBoard too, in a folder NAME of `folder`.
 
     Of a run that goes on, what an earlier try wrote from `first_step` on counts no more.
     """
+    if folder is None:
+        yield
+        return
+    directory = Path(folder) / name
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise MissingExtraError("--tensorboard", "tensorboard") from error
+    try:
+        writer: Any = SummaryWriter(str(directory), purge_step=first_step or None)
+    except OSError as error:
+        raise ConfigError(f"--tensorboard: {directory}: {error.strerror}") from error
 
-    def __init__(self, directory: Path, first_step: int = 0) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise MissingExtraError("--tensorboard", "tensorboard") from error
-        try:
-            self._writer: Any = SummaryWriter(str(directory), purge_step=first_step or None)
-        except OSError as error:
-            raise ConfigError(f"--tensorboard: {directory}: {error.strerror}") from error
-
-    def __call__(self, row: Mapping[str, Any]) -> None:
+    def write(row: Mapping[str, Any]) -> None:
+        """Write each figure of a row as a scalar at its step."""
         for key, value in row.items():
             if key in _PLACE or isinstance(value, bool) or not isinstance(value, int | float):
                 continue
             kind, _, rest = key.partition("_")
             tag = f"{kind}/{rest}" if kind in ("valid", "final", "train") else f"train/{key}"
-            self._writer.add_scalar(tag, value, row["step"])
+            writer.add_scalar(tag, value, row["step"])
 
-    def close(self) -> None:
-        self._writer.close()
-
-
-@contextlib.contextmanager
-def followed(log: Log, folder: str | Path | None, name: str, first_step: int = 0) -> Iterator[None]:
-    """Write the rows that come as event files of TensorBoard too, in a folder NAME of `folder`."""
-    if folder is None:
-        yield
-        return
-    with contextlib.closing(Events(Path(folder) / name, first_step)) as events:
-        log.follow(events)
+    with contextlib.closing(writer):
+        log.follow(write)
         yield
 
 

@@ -12,7 +12,6 @@ from chargen.errors import CheckpointError, ConfigError, brief
 from chargen.lm import recipes, storage
 from chargen.lm.config import TrainConfig
 from chargen.lm.model import CharLM
-from chargen.lm.optim import schedule_factor
 from chargen.options import extended
 from chargen.runtime.device import device_of
 from chargen.runtime.distributed import Ranks
@@ -22,10 +21,11 @@ from chargen.storage import checkpoint
 from chargen.storage.outputs import claimed, writing_lock
 from chargen.text.corpus import Corpus
 from chargen.text.vocabulary import Vocabulary
-from chargen.training.continuing import corpus_continued
+from chargen.training.continuing import mixed
 from chargen.training.corpora import corpus_on_all_ranks, corpus_resumed, saved_config
 from chargen.training.language_modelling import LanguageModelling
 from chargen.training.loop import Loop
+from chargen.training.optimizers import schedule_factor
 from chargen.training.reporting import Log, Reporter, followed
 from chargen.training.session import Run, Session
 from chargen.training.task import LARGEST
@@ -224,10 +224,10 @@ class SavedRun:
         reverse = self.model.config.direction == "backward"
 
         def load() -> Corpus:
-            if "start_from" not in saved:
-                return corpus_resumed(where, saved, reverse, reporter)
-            config = saved_config(where, saved)
-            return corpus_continued(where, saved, config, self.vocabulary, reverse)
+            vocabulary = self.vocabulary if "start_from" in saved else None
+            text = corpus_resumed(where, saved, reverse, reporter, vocabulary)
+            replay, share = saved.get("replay"), saved.get("replay_share", 0.1)
+            return mixed(text, saved_config(where, saved), replay, share, reverse)
 
         text = corpus_on_all_ranks(ranks, load, saved, reverse)
         if text.vocabulary != self.vocabulary:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections import OrderedDict
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ class Models:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self._lock = threading.Lock()
-        self._loaded: OrderedDict[Path, tuple[tuple[int, int], Any]] = OrderedDict()
+        self._loaded = lru_cache(MOST_LOADED)(lambda load, path, stamp: load(path))
 
     def language_models(self) -> list[str]:
         """Names of the language models, those of the folder first."""
@@ -77,17 +77,12 @@ class Models:
             status = (path / checkpoint.MANIFEST).stat()
             stamp = (status.st_mtime_ns, status.st_size)
             with self._lock:  # two people who ask for the same model wait for one reading
-                known = self._loaded.pop(path, None)
-                model = known[1] if known and known[0] == stamp else load(path)
-                self._loaded[path] = (stamp, model)
-                while len(self._loaded) > MOST_LOADED:
-                    self._loaded.popitem(last=False)
+                return self._loaded(load, path, stamp)
         except OSError as error:
             raise CheckpointError(
                 f"the model {name!r} cannot be read just now: it is being replaced or was removed; "
                 "try again, or choose another"
             ) from error
-        return model
 
 
 def _is_there(path: Path) -> bool:

@@ -8,34 +8,31 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import gradio as gr
 import pandas as pd
 
 from chargen.errors import ChargenError, ConfigError
-from chargen.lm.recipes import DEFAULT_MINUTES
-from chargen.options import SEED
-from chargen.sampling.config import SamplingConfig
 from chargen.text.config import AUTO_ENCODING, CorpusConfig
 from chargen.web import views
+from chargen.web.defaults import (
+    DRAWING,
+    MINUTES,
+    MOST_CHARACTERS,
+    MOST_MINUTES,
+    MOST_TOP_K,
+    REFRESH_SECONDS,
+    SEED,
+)
 from chargen.web.jobs import Job, JobRunner
 from chargen.web.models import Models
-
-REFRESH_SECONDS = 1.0
-"""Between two looks at a run."""
-
-MOST_CHARACTERS = 20_000
-"""That can be written at once."""
 
 TOLD = (ChargenError, OSError, MemoryError)
 """Errors that become a sentence on the page."""
 
-DRAWING = SamplingConfig()
-"""What the page begins with is what `chargen sample` takes where nothing is given."""
-
 TITLE = "chargen"
-TOP_K = 200  # the slider's end; 0 is off
 
 
 def build(models: Models, runner: JobRunner) -> gr.Blocks:
@@ -95,51 +92,55 @@ def _write(models: Models) -> gr.Dropdown:
                 info="Low is safe, high takes risks.",
             )
             with gr.Accordion("More", open=False):
-                top_k = gr.Slider(0, TOP_K, DRAWING.top_k or 0, step=1, label="Top-k (0: off)")
+                top_k = gr.Slider(0, MOST_TOP_K, DRAWING.top_k or 0, step=1, label="Top-k (0: off)")
                 top_p = gr.Slider(0.05, 1, DRAWING.top_p or 1, step=0.05, label="Top-p (1: off)")
-                seed = gr.Number(SEED.default, label="Seed", precision=0, minimum=0, maximum=2**53)
+                seed = gr.Number(SEED, label="Seed", precision=0, minimum=0, maximum=2**53)
             painted = gr.Checkbox(label="Show how surprising each character was")
         with gr.Column(scale=3):
             text = gr.HTML(views.written("", "", (), False), elem_id="written", container=True)
             note = gr.HTML(elem_id="write-note")
 
-    def run(
-        name: str | None,
-        prompt: str,
-        length: int,
-        temperature: float,
-        top_k: int,
-        top_p: float,
-        seed: float | None,
-        painted: bool,
-    ) -> Iterator[tuple[Any, str]]:
-        try:
-            if not 0 < length <= MOST_CHARACTERS:
-                raise ConfigError(f"the length must be at most {MOST_CHARACTERS:,} characters")
-            lm = models.language_model(name)
-            options: dict[str, Any] = {
-                "max_chars": int(length),
-                "temperature": temperature,
-                "top_k": int(top_k) or None,
-                "top_p": top_p if top_p < 1 else None,
-                "seed": SEED.default if seed is None else int(seed),
-            }
-            started = time.monotonic()
-            yield views.written(prompt, "", (), painted, lm.backward), ""
-            for found in lm.watch(prompt, **options):
-                shown = views.written(prompt, found.text, found.log_probs, painted, lm.backward)
-                yield shown, views.said(_written_note(found, time.monotonic() - started))
-        except TOLD as error:
-            yield gr.skip(), views.problem(error)
-
+    run = partial(_written, models)
     inputs = [model, prompt, length, temperature, top_k, top_p, seed, painted]
     begun = gr.on([write.click, prompt.submit], run, inputs, [text, note], **_QUIET)
     moved = another.click(
-        lambda value: 1 + (SEED.default if value is None else int(value)), seed, seed, **_QUIET
+        lambda value: 1 + (SEED if value is None else int(value)), seed, seed, **_QUIET
     )
     again = moved.then(run, inputs, [text, note], **_QUIET)
     stop.click(None, cancels=[begun, again], api_visibility="private")
     return model
+
+
+def _written(
+    models: Models,
+    name: str | None,
+    prompt: str,
+    length: int,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    seed: float | None,
+    painted: bool,
+) -> Iterator[tuple[Any, str]]:
+    """The text as it grows, and what is said of it."""
+    try:
+        if not 0 < length <= MOST_CHARACTERS:
+            raise ConfigError(f"the length must be at most {MOST_CHARACTERS:,} characters")
+        lm = models.language_model(name)
+        options: dict[str, Any] = {
+            "max_chars": int(length),
+            "temperature": temperature,
+            "top_k": int(top_k) or None,
+            "top_p": top_p if top_p < 1 else None,
+            "seed": SEED if seed is None else int(seed),
+        }
+        started = time.monotonic()
+        yield views.written(prompt, "", (), painted, lm.backward), ""
+        for found in lm.watch(prompt, **options):
+            shown = views.written(prompt, found.text, found.log_probs, painted, lm.backward)
+            yield shown, views.said(_written_note(found, time.monotonic() - started))
+    except TOLD as error:
+        yield gr.skip(), views.problem(error)
 
 
 def _written_note(found: Any, seconds: float) -> str:
@@ -188,7 +189,11 @@ def _train(runner: JobRunner, models: Models, tabs: gr.Tabs, writer: gr.Dropdown
             lines = gr.Checkbox(label="Each line is a text of its own (names, verses)")
             name = gr.Textbox(label="Name of the model", max_lines=1, placeholder="mybook")
             minutes = gr.Number(
-                DEFAULT_MINUTES, label="Minutes", minimum=0.05, maximum=24 * 60, step=1
+                MINUTES,
+                label="Minutes",
+                minimum=0.05,
+                maximum=MOST_MINUTES,
+                step=1,
             )
             with gr.Row():
                 start = gr.Button("Train", variant="primary", min_width=80)
@@ -212,20 +217,6 @@ def _train(runner: JobRunner, models: Models, tabs: gr.Tabs, writer: gr.Dropdown
             sample = gr.HTML(elem_id="train-sample")
             use = gr.Button("Write with it", visible=False)
 
-    def begin(
-        text: str, files: Sequence[str] | None, lines: bool, name: str, minutes: float | None
-    ) -> str:
-        try:
-            if files and text.strip():
-                raise ConfigError("there is a pasted text and there are files: remove one of them")
-            options: dict[str, Any] = {"documents": "lines"} if lines else {}
-            if not minutes or not 0 < minutes <= 24 * 60:
-                raise ConfigError("the minutes must be above 0 and at most a day")
-            runner.start(name, _read(files) if files else text, minutes=minutes, **options)
-        except TOLD as error:
-            return views.problem(error)
-        return ""
-
     def look(seen: tuple[Any, ...]) -> tuple[Any, ...]:
         job = runner.job
         now = (job and id(job), job and job.news)
@@ -237,7 +228,7 @@ def _train(runner: JobRunner, models: Models, tabs: gr.Tabs, writer: gr.Dropdown
     # Each page looks by itself: it also sees what another person began, and goes on after a sleep.
     told = gr.State(())
     gr.Timer(REFRESH_SECONDS).tick(look, told, [told, state, curve, sample, use], **_AT_ONCE)
-    start.click(begin, [text, files, lines, name, minutes], problem, **_QUIET)
+    start.click(partial(_begin, runner), [text, files, lines, name, minutes], problem, **_QUIET)
     cancel.click(runner.cancel, **_AT_ONCE)
 
     def write_with_it() -> tuple[Any, Any]:
@@ -247,6 +238,27 @@ def _train(runner: JobRunner, models: Models, tabs: gr.Tabs, writer: gr.Dropdown
         )
 
     use.click(write_with_it, None, [tabs, writer], **_QUIET)
+
+
+def _begin(
+    runner: JobRunner,
+    text: str,
+    files: Sequence[str] | None,
+    lines: bool,
+    name: str,
+    minutes: float | None,
+) -> str:
+    """Start a training; what speaks against it, as HTML."""
+    try:
+        if files and text.strip():
+            raise ConfigError("there is a pasted text and there are files: remove one of them")
+        options: dict[str, Any] = {"documents": "lines"} if lines else {}
+        if not minutes or not 0 < minutes <= MOST_MINUTES:
+            raise ConfigError("the minutes must be above 0 and at most a day")
+        runner.start(name, _read(files) if files else text, minutes=minutes, **options)
+    except TOLD as error:
+        return views.problem(error)
+    return ""
 
 
 def _read(files: Sequence[str]) -> str:

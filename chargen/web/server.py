@@ -25,6 +25,21 @@ _POLICY = (
 _HEADERS = {b"content-security-policy": _POLICY.encode(), b"referrer-policy": b"no-referrer"}
 
 
+_LAUNCH: dict[str, Any] = {
+    "server_name": HOST,
+    "prevent_thread_lock": True,
+    "share": False,
+    "quiet": True,
+    "footer_links": [],
+    "run_history": False,
+    "ssr_mode": False,
+    "pwa": False,
+    "mcp_server": False,
+    "enable_monitoring": False,
+    "max_file_size": "1gb",
+}
+
+
 class _WithHeaders:
     """Adds `_HEADERS` to each answer."""
 
@@ -70,23 +85,10 @@ def served(folder: str | Path, port: int | None = None) -> Iterator[str]:
         font=["system-ui", "sans-serif"],  # a name in a list is a font of the reader's machine
         font_mono=["ui-monospace", "monospace"],
     )
+    app = {"middleware": [Middleware(_WithHeaders), guard]}
     try:
         _, address, _ = page.launch(
-            server_name=HOST,
-            server_port=port,
-            prevent_thread_lock=True,
-            share=False,
-            quiet=True,
-            footer_links=[],
-            run_history=False,
-            ssr_mode=False,
-            pwa=False,
-            mcp_server=False,
-            enable_monitoring=False,
-            theme=theme,
-            css=views.STYLE,
-            max_file_size="1gb",
-            app_kwargs={"middleware": [Middleware(_WithHeaders), guard]},
+            server_port=port, theme=theme, css=views.STYLE, app_kwargs=app, **_LAUNCH
         )
     except OSError as error:
         what = f"--port {port} is" if port else "the ports from 7860 on are"

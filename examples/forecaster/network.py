@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from chargen import TrainConfig
 from chargen.lm.batching import Streams
 from chargen.lm.config import required
-from chargen.lm.optim import clip_gradient, learning_rate_factor, make_optimizers
 from chargen.lm.recurrent import Dropout, RecurrentLayers, State, detach
+from chargen.training.optimizers import clip_gradient, learning_rate_factor, make_optimizers
 
 INPUTS = 3  # cosine and sine of the season, distance from what is usual
 

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from chargen.cli.scripts import above_zero, at_least, check_plot, run_script, write_plot
-from chargen.lm.optim import clip_gradient
 from chargen.plotting.style import COLOURS, DASHES, LINES, drawing
+from chargen.training.optimizers import clip_gradient
 
 CELLS: dict[str, type[nn.RNNCell | nn.LSTMCell | nn.GRUCell]] = {
     "rnn": nn.RNNCell,

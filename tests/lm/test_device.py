@@ -11,9 +11,9 @@ from torch import nn
 
 from chargen.lm.config import ModelConfig, TrainConfig
 from chargen.lm.model import CharLM
-from chargen.lm.optim import WeightAverage, clip_gradient, make_optimizers
 from chargen.lm.recurrent import detach
 from chargen.sampling.decoder import Decoder
+from chargen.training.optimizers import WeightAverage, clip_gradient, make_optimizers
 
 
 def model_on_meta(cell: str, tied: bool) -> CharLM:

@@ -13,7 +13,7 @@ from torch import nn
 
 from chargen.lm.config import SCHEDULES, ModelConfig, TrainConfig
 from chargen.lm.model import CharLM
-from chargen.lm.optim import (
+from chargen.training.optimizers import (
     Muon,
     WeightAverage,
     clip_gradient,

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from chargen.lm.batching import Streams
 from chargen.lm.config import TrainConfig
-from chargen.lm.optim import make_optimizers
 from chargen.lm.recurrent import RecurrentLayers, State
+from chargen.training.optimizers import make_optimizers
 
 
 class Numbers(nn.Module):

@@ -12,7 +12,7 @@ import pytest
 from chargen.errors import CheckpointError, ConfigError
 from chargen.plotting import heatmap, painting
 from chargen.plotting.curves import loss_unit, read, smoothed
-from chargen.training.reporting import Log
+from chargen.training.reporting import Log, followed
 
 ROWS = [
     {
@@ -118,15 +118,11 @@ def test_event_files_have_the_rows(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="needs the extra chargen[tensorboard]")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from chargen.training.reporting import Events
-
     for first, rows in ((0, ROWS), (201, [{**row, "loss": 9.0} for row in ROWS[20:]])):
-        events = Events(tmp_path / "events", first)
         log = Log()
-        log.follow(events)
-        for row in rows:
-            log.add(row)
-        events.close()
+        with followed(log, tmp_path, "events", first):
+            for row in rows:
+                log.add(row)
     found = EventAccumulator(str(tmp_path / "events")).Reload()
     losses = {event.step: event.value for event in found.Scalars("train/loss")}
     assert losses == pytest.approx({r["step"]: 9.0 if r["step"] > 200 else r["loss"] for r in ROWS})

@@ -225,7 +225,7 @@ def _lines(config: ExamplesConfig) -> Iterator[list[str]]:
 
 def _classify(predictor: Any, texts: list[str]) -> Iterator[Any]:
     from chargen.sentiment.tables import Verdict
-    from chargen.text.table_rows import Row
+    from chargen.text.formats import Row
 
     chunk = []
     for number, text in enumerate(texts, predictor.rows + 1):

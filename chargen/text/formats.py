@@ -1,6 +1,7 @@
-"""Rows out of decoded text: CSV of any dialect, JSON, and plain text as a table of one column.
+"""The formats of corpora by the endings of files, and the rows of those that are tables.
 
-The only place where csv and JSON are parsed. Knows nothing about files.
+CSV of any dialect, JSON, and plain text as a table of one column: the only place where csv and JSON
+are parsed. Knows nothing about files.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from chargen.errors import shown
+
+TABLES = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json"}
+"""The formats that `read_rows` reads, by the endings of files; all other files are plain text."""
 
 DEFAULT_COLUMN = "text"
 DELIMITERS = {"csv": ",", "tsv": "\t"}

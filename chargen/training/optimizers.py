@@ -1,4 +1,4 @@
-"""What learns: Muon and AdamW, their parameter groups, learning-rate schedule, clipping, averaging.
+"""The optimizers: Muon and AdamW, parameter groups, learning-rate schedule, clipping, average.
 
 torch has a `torch.optim.Muon`, for whole matrices. It is not used here because it multiplies in
 bfloat16 always, which takes 30 times as long on a processor that can only imitate it, and because a
@@ -14,14 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from chargen.lm.config import TrainConfig, required
+from chargen.lm.config import MUON_ITERATIONS, TrainConfig, required
 from chargen.lm.recurrent import RecurrentLayers
 
 BETAS = (0.9, 0.99)
 """Of AdamW."""
 
 MOMENTUM = 0.95
-ITERATIONS = 3
 SCALE = 0.4
 """Root mean square of a step's numbers, in learning rates, times the square root of H or more."""
 
@@ -111,7 +110,7 @@ def orthogonalized(matrices: Tensor) -> Tensor:
     a, b, c = _QUINTIC
     x = matrices.mT if matrices.shape[-2] > matrices.shape[-1] else matrices
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
-    for _ in range(ITERATIONS):
+    for _ in range(MUON_ITERATIONS):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.mT if matrices.shape[-2] > matrices.shape[-1] else x
