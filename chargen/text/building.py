@@ -230,9 +230,10 @@ def fingerprint(
     version = unicodedata.unidata_version if config.normalize else None
     cleaning = () if config.clean is None else (config.clean,)  # options of later versions
     table = () if config.delimiter is None and config.header else (config.delimiter, config.header)
+    quoting = ("quoting", config.quoting) if config.quoting else ()
     raw = ("raw bytes",) if config.raw_bytes else ()
     labels = ("labels", config.label_column) if config.label_column else ()
-    whole = (*options, config.documents, version, *cleaning, *table, *raw, *labels)
+    whole = (*options, config.documents, version, *cleaning, *table, *quoting, *raw, *labels)
     digest = hashlib.sha256(repr(whole).encode())
     for source in sources:
         kind = "" if source.texts is None else "given "

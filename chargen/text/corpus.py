@@ -104,15 +104,9 @@ def _sources(
     """What is read, and what is validated on where that is another text."""
     sources = resolve(corpora, config, notes) if texts is None else [from_texts(texts)]
     valid = [] if config.valid is None else resolve([config.valid], config, notes)
-    asked = {
-        "--text-column": bool(config.text_column),
-        "--delimiter": config.delimiter is not None,
-        "--no-header": not config.header,
-        "--label-column": config.label_column is not None,
-    }
-    if any(asked.values()) and not any(s.form in TABLES.values() for s in sources + valid):
-        given = next(name for name, there in asked.items() if there)
-        raise ConfigError(f"{given} needs .csv, .tsv, .jsonl or .json files")
+    given = config.table_options
+    if given and not any(source.form in TABLES.values() for source in sources + valid):
+        raise ConfigError(f"{given[0]} needs .csv, .tsv, .jsonl or .json files")
     return sources, valid
 
 

@@ -122,7 +122,7 @@ def _from_path(path: Path, argument: str, config: CorpusConfig, notes: list[str]
     try:
         if path.is_dir():
             # In a wide encoding no file looks binary.
-            as_told = replace(config, encoding="utf-16") if config.raw_bytes else config
+            as_told = replace(config, raw_bytes=False, encoding="utf-16") if config.raw_bytes else config
             return text_files(path, as_told, notes)
         if not os.path.lexists(path):
             raise _missing(argument)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 
-from chargen.errors import CorpusError
+from chargen.errors import ConfigError, CorpusError
 from chargen.text.config import TableConfig
 from chargen.text.decoding import clean, decode, encoding_of, newlines
 from chargen.text.dialects import find_dialect
@@ -50,6 +50,8 @@ class Table:
     ------
     CorpusError
         From every method, where the file is missing, damaged or not text, or its header is broken.
+    ConfigError
+        From every method, where options of separated fields were given and the file holds JSON.
     """
 
     def __init__(
@@ -73,14 +75,20 @@ class Table:
         """How the file is written."""
         config = self.config
         found = find_dialect(
-            lambda: self._pieces(None), self._form, config.delimiter, config.header
+            lambda: self._pieces(None),
+            self._form,
+            config.delimiter,
+            config.header,
+            config.quoting,
         )
         if found.problem:
             raise self.broken(Row(found.skipped, (), (), "", found.problem))
         if found.delimiter != DELIMITERS.get(self._form, "") and not config.delimiter:
             words = "tabs" if found.delimiter == "\t" else repr(found.delimiter)
             self._note(f"{self.name}: its fields are separated by {words}")
-        if not found.quoted:
+        if found.form in ("json", "jsonl") and (given := config.separated_options):
+            raise ConfigError(f"{given[0]} is for .csv and .tsv tables; {self.name} holds JSON")
+        if not found.quoted and not config.quoting:
             self._note(f"{self.name}: quotes are read as part of the text")
         return found
 
@@ -184,7 +192,7 @@ class Table:
     def _open(self, advance: Advance | None = None) -> tuple[list[str], Iterator[Row]]:
         """The header, which JSON has not, and the rows."""
         dialect = self.dialect
-        header, rows = read_rows(self._pieces(advance), dialect)
+        header, rows = read_rows(self._pieces(advance), dialect, self.config.quoting == "csv")
         if header is not None and header.problem:
             raise self.broken(header)
         return [] if header is None else list(header.values), rows
@@ -235,7 +243,7 @@ def find_column(
     Raises
     ------
     CorpusError
-        Which lists the columns there are.
+        Which lists the columns there are, or says that several have this name.
     """
     if not columns and not wanted:
         raise CorpusError(f"{name} is empty: it has no columns")
@@ -243,12 +251,18 @@ def find_column(
     if wanted is not None:
         if wanted not in columns:
             raise CorpusError(f"{name} has no column {wanted!r}; {there}")
-        return wanted
+        return _only(wanted, columns, name)
     for one in usual:
         for column in columns:
             if column.strip().casefold() == one:
-                return column
+                return _only(column, columns, name)
     raise CorpusError(f"{name} has no {what} column with a usual name; {there}")
+
+
+def _only(column: str, columns: Sequence[str], name: str) -> str:
+    if list(columns).count(column) > 1:
+        raise CorpusError(f"{name} has several columns {column!r}: give each a name of its own")
+    return column
 
 
 def _listed(columns: Iterable[str]) -> str:

@@ -163,10 +163,10 @@ class TestBadRows:
     @pytest.mark.parametrize(
         ("name", "text", "words"),
         [
-            ("t.csv", 'label,text\na,x\nb,"y\n', "line 3 is broken"),
-            ("t.csv", 'label,text\na,x\nb,"y\nz\n\n', "line 3 is broken"),
+            ("t.csv", 'label,text\na,x\nb,"y\n', "line 3 has a quote that is never"),
+            ("t.csv", 'label,text\na,x\nb,"y\nz\n\n', "line 3 has a quote that is never"),
             ("t.csv", "label,text\na,x\nb,y,z\n", "line 3 has 3 fields; the header has 2"),
-            ("t.csv", 'label,"text\n', "line 1 is broken"),
+            ("t.csv", 'label,"text\n', "line 1 has a quote that is never"),
             ("t.jsonl", '{"label": 1, "text": "a"}\n{"label"', "line 2 is not JSON"),
             ("t.jsonl", '{"label": 1, "text": 5}', "line 1: 'text' is not text, but int"),
             ("t.jsonl", '{"label": [1], "text": "a"}', "line 1: 'label' is not a label, but list"),
