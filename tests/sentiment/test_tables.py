@@ -129,14 +129,14 @@ class TestEveryRowAndColumnStays:
         assert len(heard) > 5
 
     def test_names_that_are_taken(self, classifier: Classifier, tmp_path: Path) -> None:
-        names = ["p_neg", "text", "predicted", "predicted_2", "text"]
+        names = ["p_neg", "text", "predicted", "predicted_2", "p_neg"]
         text = ",".join(names) + "\n1,a,b,c,d\n"
         out, _ = predicted(classifier, table_of(tmp_path, "t.csv", text), "csv")
         header, row = as_rows(out, "csv")
         assert header == [*names, "predicted_3", "p_neg_2", "p_pos"]
         assert row[:5] == ["1", "a", "b", "c", "d"]
         out, _ = predicted(classifier, table_of(tmp_path, "t.csv", text), "jsonl")
-        assert list(json.loads(out))[:5] == ["p_neg", "text", "predicted", "predicted_2", "text_2"]
+        assert list(json.loads(out))[:5] == ["p_neg", "text", "predicted", "predicted_2", "p_neg_3"]
         late = '{"text": "a"}\n{"text": "b", "predicted": "mine"}\n'
         out, _ = predicted(classifier, table_of(tmp_path, "t.jsonl", late), "jsonl")
         first, second = map(json.loads, out.splitlines())
