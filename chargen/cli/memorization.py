@@ -18,7 +18,7 @@ from chargen.cli.options import (
     options_of,
     reading_of,
 )
-from chargen.cli.terminal import echo_json, say, visible
+from chargen.cli.terminal import echo_json, say, say_notes, visible
 from chargen.options import split_options
 from chargen.sampling.config import MemorizationConfig
 from chargen.text.config import CorpusConfig
@@ -61,6 +61,7 @@ def memorization(
 
     config = reading_of(lm, corpora, reading, split=True)
     text = load_corpus(corpora, config, vocabulary=lm.vocabulary, reverse=lm.backward)
+    say_notes(text.notes)
     found = measure(lm.model, text.train, sizes)
     figures = {"length": sizes.length, "context": sizes.context, **_figures(found)}
     if len(text.valid) >= sizes.length + sizes.context:

@@ -23,7 +23,7 @@ from chargen.text import builtin
 from chargen.text.cache import IDS, META
 from chargen.text.config import CorpusConfig
 from chargen.text.files import Advance, Source, raw_blocks
-from chargen.text.labels import SymbolOf
+from chargen.text.labels import SymbolOf, odd_labels
 from chargen.text.sources import check_marked, read
 from chargen.text.splitting import split_point
 from chargen.text.symbols import MOST_LABELS, SEPARATOR
@@ -188,9 +188,12 @@ class Builder:
         if self.config.raw_bytes:
             return None, RawVocabulary(documents)
         labels: set[str] = set()
+        labelled = 0
 
         def collect(label: str) -> str:
+            nonlocal labelled
             labels.add(label)
+            labelled += 1
             if len(labels) > MOST_LABELS:
                 raise VocabularyError(
                     f"--label-column {self.config.label_column} has more than {MOST_LABELS:,} "
@@ -212,6 +215,7 @@ class Builder:
                 f"{self.label}: no row has a label in its column {self.config.label_column!r}"
             )
         names = sorted(labels)
+        notes += odd_labels(self.label, names, labelled)
         if byte:
             return None, ByteVocabulary(documents, names)
         check_marked(self.sources, self.config, seen)

@@ -192,8 +192,9 @@ class CorpusConfig(TableConfig):
             "--encoding": self.encoding != "utf-8",
             "--errors": self.errors != "strict",
         }
-        for option in (*self.table_options, *(name for name, there in given.items() if there)):
-            raise ConfigError(f"--raw-bytes reads no text: leave {option} out")
+        asked = self.table_options + [name for name, there in given.items() if there]
+        if asked:
+            raise ConfigError(f"--raw-bytes reads no text: leave {asked[0]} out")
         if self.documents not in (None, "files"):
             raise ConfigError(
                 f"--raw-bytes knows no lines and rows: --documents must be 'files', got "

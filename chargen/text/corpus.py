@@ -21,8 +21,8 @@ from chargen.storage.directories import cache_folder, cache_limit
 from chargen.text.building import FORMAT, Builder, Progress
 from chargen.text.cache import IDS, META, held, hold, note_use, publish, trim, workspace
 from chargen.text.config import MINIMUM_CHARACTERS, CorpusConfig
-from chargen.text.files import TABLES, Source, spool
-from chargen.text.sources import corpus_name, from_texts, resolve
+from chargen.text.files import Source, spool
+from chargen.text.sources import corpus_name, from_texts, refuse_table_options, resolve
 from chargen.text.vocabulary import Vocabulary, vocabulary_from_json
 
 _GIVEN = ("the given text",)
@@ -104,9 +104,11 @@ def _sources(
     """What is read, and what is validated on where that is another text."""
     sources = resolve(corpora, config, notes) if texts is None else [from_texts(texts)]
     valid = [] if config.valid is None else resolve([config.valid], config, notes)
-    given = config.table_options
-    if given and not any(source.form in TABLES.values() for source in sources + valid):
-        raise ConfigError(f"{given[0]} needs .csv, .tsv, .jsonl or .json files")
+    refuse_table_options(sources + valid, config)
+    if config.level == "byte" and config.min_count > 1:
+        notes.append("--min-count has no effect: no byte is unknown")
+    if config.valid is not None and config.valid_fraction != CorpusConfig.valid_fraction:
+        notes.append("--valid-fraction has no effect: --valid names the validation text")
     return sources, valid
 
 

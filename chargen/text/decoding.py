@@ -14,7 +14,14 @@ from collections.abc import Callable, Iterable, Iterator
 
 from chargen.errors import CorpusError
 from chargen.text.config import AUTO_ENCODING, TableConfig
-from chargen.text.detecting import SAMPLE, detect, is_utf8, is_wide, marked_encoding
+from chargen.text.detecting import (
+    SAMPLE,
+    detect,
+    is_utf8,
+    is_wide,
+    marked_encoding,
+    wide_encoding,
+)
 from chargen.text.files import Advance, Source, byte_blocks
 
 REPLACEMENT = "\ufffd"
@@ -91,6 +98,7 @@ def decode(
             text = decoder.decode(block, final=not block)
         except UnicodeDecodeError as error:
             if b"\0" in block and not is_wide(codec):
+                _refuse_wide(block, name)
                 raise _binary(_place(name, offset - len(block) + block.find(b"\0"), 0)) from error
             raise _undecodable(error, offset, name, encoding, asked) from error
         except (UnicodeError, ValueError, OverflowError) as error:
@@ -106,6 +114,8 @@ def decode(
                 f"{name} has bytes 0x80 to 0x9f, which are control codes in latin-1, but quotes "
                 "and dashes in cp1252: it may well be in --encoding cp1252"
             )
+        if "\0" in text and errors == "strict" and not is_wide(codec):
+            _refuse_wide(block, name)
         if "\0" in text or (checked and not text.isascii()):
             begin = None if is_wide(codec) else offset - len(block) + block.find(b"\0")
             done = characters
@@ -136,6 +146,13 @@ def clean(text: str, errors: str, place: Callable[[int], str]) -> str:
         f"{place(found.start())} holds a lone surrogate, U+{ord(found[0]):04X}, which is not"
         " text; --errors replace reads it as U+FFFD"
     )
+
+
+def _refuse_wide(block: bytes, name: str) -> None:
+    """Raise `CorpusError` where a block, with a NUL in it, is UTF-16 or UTF-32 without a mark."""
+    if found := wide_encoding(block[:SAMPLE]):
+        option = f"--encoding {found.replace('_', '-')}"
+        raise CorpusError(f"{name} is UTF-16 or UTF-32 without a byte order mark: give {option}")
 
 
 def _binary(place: str) -> CorpusError:

@@ -19,7 +19,7 @@ from torch import Tensor
 from chargen.errors import ConfigError, CorpusError
 from chargen.language_model import LanguageModel
 from chargen.lm import recipes
-from chargen.lm.config import ModelConfig, TrainConfig
+from chargen.lm.config import REPLAY_SHARE, ModelConfig, TrainConfig
 from chargen.lm.model import CharLM
 from chargen.lm.recipes import Plan
 from chargen.options import flag
@@ -69,7 +69,7 @@ class Start:
     directory: str
     lm: LanguageModel
     replay: str | None = None
-    replay_share: float = 0.1
+    replay_share: float = REPLAY_SHARE
 
     def __post_init__(self) -> None:
         if not 0 < self.replay_share < 1:
@@ -188,7 +188,7 @@ def refuse_backward_labels(backward: bool, reading: CorpusConfig) -> None:
 
 
 def read_start(
-    directory: str | Path, replay: str | Path | None, replay_share: float = 0.1
+    directory: str | Path, replay: str | Path | None, replay_share: float = REPLAY_SHARE
 ) -> Start:
     """Read the model that a run begins with.
 
@@ -227,7 +227,9 @@ def corpus_continued(
             f"the corpus of {where} ({', '.join(names)}) has changed: a run can only continue "
             "with the same text"
         )
-    return mixed(found, config, saved.get("replay"), saved.get("replay_share", 0.1), reverse)
+    return mixed(
+        found, config, saved.get("replay"), saved.get("replay_share", REPLAY_SHARE), reverse
+    )
 
 
 def slowed(plan: Plan, share: float) -> Plan:
@@ -307,8 +309,9 @@ def mixed(
     if replay is None:
         return text
     whole = replace(config, valid=None, valid_fraction=0.0)
-    old = load_corpus([replay], whole, vocabulary=text.vocabulary, reverse=reverse, minimum=1).train
-    return replace(text, train=interleaved(text.train, old, share, text.vocabulary.separator_id))
+    old = load_corpus([replay], whole, vocabulary=text.vocabulary, reverse=reverse, minimum=1)
+    train = interleaved(text.train, old.train, share, text.vocabulary.separator_id)
+    return replace(text, train=train, notes=(*text.notes, *old.notes))
 
 
 def interleaved(

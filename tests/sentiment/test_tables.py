@@ -202,8 +202,8 @@ class TestRowsThatCannotBeClassified:
             "line 4 has 4 fields; the header has 3",
             "line 5 has 2 fields; the header has 3",
             "line 6 has no text",
-            "line 7 has a quoted field that goes on after its closing quote: write a quote inside a "
-            'quoted field as "" (--quoting none reads quotes as part of the text)',
+            "line 7 has a quoted field that goes on after its closing quote: write a quote inside "
+            'a quoted field as "" (--quoting none reads quotes as part of the text)',
             "line 10 has a quote that is never closed (--quoting none reads quotes as part of the "
             "text)",
         ]

@@ -315,7 +315,6 @@ class TestJson:
         with pytest.raises(CorpusError, match="is empty"):
             _ = table_of("[]", "json").text_columns
 
-
     @pytest.mark.parametrize(
         "options", [{"delimiter": ";"}, {"quoting": "none"}, {"header": False}]
     )

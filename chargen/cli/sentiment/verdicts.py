@@ -5,12 +5,15 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import click
 
 from chargen.cli.progress import LINE_SECONDS
 from chargen.cli.terminal import say, visible, visible_json
+from chargen.errors import ConfigError, shown
+from chargen.text.files import TABLES, endings
 
 
 def show(classifier: Any, verdict: Any, as_json: bool) -> None:
@@ -42,6 +45,21 @@ def on_one_line(text: str, length: int) -> str:
     shown = visible(words)
     cut = len(shown) > length or len(text) > 4 * length
     return shown[: length - 1].rstrip() + "…" if cut else shown
+
+
+def refuse_file(text: str, advice: str) -> None:
+    """Raise `ConfigError` where a text is the name of a file, or can hardly be anything else.
+
+    `advice` says how the file is read.
+    """
+    try:
+        there = Path(text).is_file()
+    except (OSError, ValueError):  # too long for a name, or no name at all
+        return
+    if there:
+        raise ConfigError(f"{shown(text)} is a file, not a text: {advice}")
+    if len(text.split()) == 1 and endings(Path(text))[0] in (*TABLES, ".txt"):
+        raise ConfigError(f"{shown(text)} looks like the name of a file, but there is none")
 
 
 def tell(predictor: Any, what: str, quiet: bool) -> int:
