@@ -209,8 +209,8 @@ def _folder_rows(path: str, config: ExamplesConfig) -> _Rows:
     root = Path(path)
     files = class_files(root, found.notes)
     if config.table_options:
-        without = " and ".join(config.table_options)
-        found.notes.append(f"{found.source} is a folder: {without} says nothing of it")
+        without = ", ".join(config.table_options)
+        found.notes.append(f"{without} is for tables; {found.source} is a folder")
     found.files = [shown(file.relative_to(root).as_posix()) for _, file in files]
     for number, (folder, file) in enumerate(files, 1):
         label = label_of(folder, found.files[number - 1])

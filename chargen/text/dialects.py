@@ -66,6 +66,20 @@ def find_dialect(
     return Dialect(form, delimiter, quoted, header, skipped)
 
 
+def named_columns(first_lines: Iterable[str]) -> list[str]:
+    """The first row of plain text that looks like a table; nothing where it does not.
+
+    It does where half of the first lines have as many fields as the very first, two or more.
+    """
+    some = list(islice(first_lines, _FIRST_LINES))
+    delimiter = _delimiters(some, "", None)[0] if some else ""
+    if not delimiter:
+        return []
+    found = [row.values for row in separated(some, delimiter)]
+    alike = sum(len(row) == len(found[0]) for row in found)
+    return list(found[0]) if len(found) > 1 and 2 * alike >= len(found) else []
+
+
 def _json_dialect(fed: Iterator[str], form: str) -> Dialect:
     number, first = next(((n, line) for n, line in enumerate(fed, 1) if line.strip()), (0, ""))
     if first.lstrip().startswith("["):

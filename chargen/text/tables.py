@@ -8,13 +8,14 @@ from functools import cached_property
 from chargen.errors import ConfigError, CorpusError
 from chargen.text.config import TableConfig
 from chargen.text.decoding import clean, decode, encoding_of, newlines
-from chargen.text.dialects import find_dialect
+from chargen.text.dialects import find_dialect, named_columns
 from chargen.text.files import Advance, Source, byte_blocks
 from chargen.text.table_rows import (
     DEFAULT_COLUMN,
     DELIMITERS,
     Dialect,
     Row,
+    lines,
     read_rows,
 )
 
@@ -83,6 +84,13 @@ class Table:
         )
         if found.problem:
             raise self.broken(Row(found.skipped, (), (), "", found.problem))
+        if found.form == "plain" and self.size:  # of a pipe nothing can be read twice
+            names = named_columns(lines(self._pieces(None)))
+            if any(name.strip().casefold() in TEXT_COLUMNS for name in names):
+                raise CorpusError(
+                    f"{self.name} looks like a table with the columns {_listed(names)}, but its "
+                    "name says that it is plain text: give --delimiter, or call it .csv or .tsv"
+                )
         if found.delimiter != DELIMITERS.get(self._form, "") and not config.delimiter:
             words = "tabs" if found.delimiter == "\t" else repr(found.delimiter)
             self._note(f"{self.name}: its fields are separated by {words}")

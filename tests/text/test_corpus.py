@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chargen.errors import ConfigError, CorpusError
+from chargen.errors import ConfigError, CorpusError, OutOfMemoryError
 from chargen.storage.directories import cache_folder
 from chargen.text import building, cache, corpus, sources
 from chargen.text.config import CorpusConfig
@@ -419,6 +420,26 @@ class TestRefusals:
         with pytest.raises(CorpusError, match=r"corpora: No space left.*CHARGEN_CACHE_DIR"):
             load(book)
         assert not left_over(tmp_path)
+
+    def test_memory_that_runs_out_is_not_a_matter_of_the_folder(
+        self,
+        book: Path,
+        tmp_path: Path,
+        load: Callable[..., Corpus],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        def fails(error: OSError | MemoryError) -> Callable[..., None]:
+            def sync(_: Any) -> None:
+                raise error
+
+            return sync
+
+        for error in (OSError(errno.ENOMEM, "Cannot allocate memory"), MemoryError()):
+            monkeypatch.setattr(building, "sync_file", fails(error))
+            with pytest.raises(OutOfMemoryError) as caught:
+                load(book)
+            assert "CHARGEN_CACHE_DIR" not in str(caught.value)
+            assert not left_over(tmp_path)
 
     def test_a_cache_that_is_a_file(self, book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("CHARGEN_CACHE_DIR", str(book))
