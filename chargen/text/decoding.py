@@ -149,8 +149,13 @@ def clean(text: str, errors: str, place: Callable[[int], str]) -> str:
 
 
 def _refuse_wide(block: bytes, name: str) -> None:
-    """Raise `CorpusError` where a block, with a NUL in it, is UTF-16 or UTF-32 without a mark."""
-    if found := wide_encoding(block[:SAMPLE]):
+    """Raise `CorpusError` where a block, with a NUL in it, is UTF-16 or UTF-32 without a mark.
+
+    Almost any even number of bytes is UTF-16; of letters of one alphabet every second one is small.
+    """
+    head = block[:SAMPLE]
+    small = sum(head.count(number) for number in range(9))
+    if 4 * small >= len(head) and (found := wide_encoding(head)):
         option = f"--encoding {found.replace('_', '-')}"
         raise CorpusError(f"{name} is UTF-16 or UTF-32 without a byte order mark: give {option}")
 

@@ -446,6 +446,16 @@ class TestRefusals:
         with pytest.raises(CorpusError, match="CHARGEN_CACHE_DIR"):
             load_corpus([str(book)], CorpusConfig())
 
+    def test_options_without_effect_are_noted(
+        self, book: Path, load: Callable[..., Corpus]
+    ) -> None:
+        assert load(book, level="byte", min_count=2).notes == (
+            "--min-count has no effect: no byte is unknown",
+        )
+        assert load(book, valid=str(book), valid_fraction=0.2).notes == (
+            "--valid-fraction has no effect: --valid names the validation text",
+        )
+
     def test_options_that_do_not_fit(self, book: Path, load: Callable[..., Corpus]) -> None:
         with pytest.raises(ConfigError, match="--text-column"):
             load(book, text_column="x")

@@ -271,6 +271,40 @@ class TestStrayQuotes:
         assert notes == []
 
 
+class TestPlainText:
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "id\ttext\tlabel\n1\tgood\tpos\n2\tbad, really\tneg\n",
+            "Review;stars\ngood;5\nbad;1\n",
+            '"label","text"\n"1","good, bad"\n',
+        ],
+    )
+    def test_a_table_by_another_name(self, tmp_path: Path, text: str) -> None:
+        path = tmp_path / "t.txt"
+        path.write_text(text, "utf-16")
+        with pytest.raises(CorpusError, match="looks like a table with the columns .*--delimiter"):
+            _ = open_table(from_path(path), TableConfig(), []).columns
+        named = "tab" if "\t" in text else ";" if ";" in text else ","
+        assert len(list(open_table(from_path(path), TableConfig(delimiter=named), []).texts())) < 3
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "text\ngood\nbad\n",
+            "This text, which I read, is good.\nBad\nGood, bad\nSo, so\nno\nyes\n",
+            "good;bad\nso;so\n",
+            "id,text\n",
+            "",
+        ],
+    )
+    def test_lines_are_lines(self, tmp_path: Path, text: str) -> None:
+        path = tmp_path / "t.txt"
+        path.write_text(text)
+        table = open_table(from_path(path), TableConfig(), [])
+        assert [row.raw for row in table.rows()] == text.splitlines()
+
+
 class TestJson:
     @pytest.mark.parametrize(
         ("text", "words"),
@@ -397,7 +431,7 @@ def test_json_among_other_files_is_text(tmp_path: Path) -> None:
         ("text,label\nété,b\n".encode(), "utf-16-le", "reads as utf-8"),
         (b"text,label\na,b\n", "utf-16", "reads as utf-8"),
         (b"text,label\na,b\n\n", "utf-32", "reads as utf-8"),
-        ("text,label\na,b\n".encode("utf-16-le"), "utf-8", "binary"),
+        ("text,label\na,b\n".encode("utf-16-le"), "utf-8", "--encoding utf-16-le"),
     ],
 )
 def test_encodings_that_cannot_be(tmp_path: Path, data: bytes, encoding: str, words: str) -> None:
