@@ -26,6 +26,7 @@ from chargen.text.files import Advance, Source, byte_blocks
 
 REPLACEMENT = "\ufffd"
 BLOCK = 1 << 20
+_FEWEST = 16  # bytes that may show an encoding
 _HELD = 1 << 24  # bytes of a copy that stay in memory
 _CONTROL = re.compile("[\x80-\x9f]")
 _NOT_TEXT = re.compile("[\0\ud800-\udfff]")
@@ -155,7 +156,7 @@ def _refuse_wide(block: bytes, name: str) -> None:
     """
     head = block[:SAMPLE]
     small = sum(head.count(number) for number in range(9))
-    if 4 * small >= len(head) and (found := wide_encoding(head)):
+    if 4 * small >= len(head) >= _FEWEST and (found := wide_encoding(head)):
         option = f"--encoding {found.replace('_', '-')}"
         raise CorpusError(f"{name} is UTF-16 or UTF-32 without a byte order mark: give {option}")
 
