@@ -50,9 +50,8 @@ def test_its_cells_run_in_one_process(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not HAVE_JUPYTER, reason="needs nbclient and ipykernel")
 def test_it_runs_as_a_notebook(tmp_path: Path) -> None:
-    import nbclient
-    import nbformat
-
+    nbclient = pytest.importorskip("nbclient")
+    nbformat = pytest.importorskip("nbformat")
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     nbformat.validate(notebook)
     for cell in notebook.cells:

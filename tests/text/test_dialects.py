@@ -6,8 +6,10 @@ import csv
 import io
 import json
 import os
+import re
 import threading
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import pytest
@@ -259,6 +261,20 @@ class TestStrayQuotes:
             for delimiter in (",", ";"):
                 table = table_of(separated([names, row, row], delimiter), form)
                 assert values(table) == [list(row)] * 2
+
+    @pytest.mark.parametrize("width", [30, 60])
+    @pytest.mark.parametrize("names", [("id", "text"), ("text", "id"), ("id", "text", "n")])
+    def test_no_prose_that_ships_is_taken_for_rows(
+        self, names: tuple[str, ...], width: int
+    ) -> None:
+        whole = read_all(["prose"], CorpusConfig())
+        body = [
+            tuple("\n".join(wrap(paragraph, width)) if name == "text" else "7" for name in names)
+            for paragraph in re.split(r"\n\s*\n", whole)
+            if len(paragraph) > width
+        ]
+        assert len(body) > 1000
+        assert values(table_of(separated([names, *body], ","), "csv")) == list(map(list, body))
 
     def test_what_was_asked_for(self) -> None:
         notes: list[str] = []

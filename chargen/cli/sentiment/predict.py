@@ -108,7 +108,7 @@ def predict(
     blocks = [_sound(texts)] if texts and texts != ("-",) else _lines(config)
     for block in blocks:
         for verdict in _classify(predictor, block):
-            show(classifier, verdict, as_json)
+            show(predictor, verdict, as_json)
         sys.stdout.flush()
     return tell(predictor, "texts", quiet)
 
@@ -168,7 +168,7 @@ def _table(
     try:
         if as_json:
             for verdict in predictor.table(table, progress):
-                show(classifier, verdict, as_json)
+                show(predictor, verdict, as_json)
         else:
             form = form or {"plain": "csv"}.get(table.dialect.form, table.dialect.form)
             place: Any = output if to_file else sys.stdout.buffer

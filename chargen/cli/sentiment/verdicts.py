@@ -16,23 +16,22 @@ from chargen.errors import ConfigError, shown
 from chargen.text.files import TABLES, endings
 
 
-def show(classifier: Any, verdict: Any, as_json: bool) -> None:
-    """Print one verdict on stdout."""
+def show(predictor: Any, verdict: Any, as_json: bool) -> None:
+    """Print one verdict of a `Predictor` on stdout."""
     from chargen.sentiment.tables import rounded
     from chargen.text.table_writer import json_line
 
-    label = verdict.label
+    label, labels = verdict.label, predictor.classifier.labels
     if as_json:
         chances = verdict.probabilities
         probabilities = (
-            None
-            if chances is None
-            else dict(zip(classifier.labels, map(rounded, chances), strict=True))
+            None if chances is None else dict(zip(labels, map(rounded, chances), strict=True))
         )
         answer = {"text": verdict.text, "label": label, "probabilities": probabilities}
         click.echo(visible_json(json_line(answer)))
         return
-    width = max(len(visible(each)) for each in (*classifier.labels, label or ""))
+    word = "" if predictor.config.threshold is None else predictor.config.word
+    width = max(len(visible(each)) for each in (*labels, word))
     best = "    -" if label is None else f"{verdict.probabilities.max():.3f}"
     columns = shutil.get_terminal_size().columns
     text = on_one_line(verdict.text, max(20, columns - width - 10))
