@@ -21,6 +21,7 @@ DELIMITERS = {"csv": ",", "tsv": "\t"}
 # An unclosed quote must not read the rest of the file into memory.
 _LARGEST_FIELD = 1 << 28
 _AS_TEXT = "--quoting none reads quotes as part of the text"
+_QUOTES = "\"'\u2019\u201d\u00bb"  # that may follow a comma
 _BLANKS = re.compile(r"[ \t\n]*")
 
 
@@ -298,7 +299,7 @@ def _swallowed(row: Sequence[str], first: Sequence[str], delimiter: str) -> bool
     blank = "" if any(field.startswith(" ") for field in first[1:]) else " "
     end = "|$" if first[-1] else ""
     after = re.escape(delimiter)
-    prose = re.compile(f'{after}(?:["{blank}]{end})')
+    prose = re.compile(f"{after}(?:[{_QUOTES}{blank}]{end})")
     # The field opens in the first line, perhaps after others in quotes.
     closed = re.sub(f'(^|{after})"(?:[^"]|"")*"(?={after})', r"\1x", row[0])
     opened = re.sub(f'{after}"+', lambda _: delimiter, closed, count=1)
