@@ -89,7 +89,8 @@ class Table:
             if any(name.strip().casefold() in TEXT_COLUMNS for name in names):
                 raise CorpusError(
                     f"{self.name} looks like a table with the columns {_listed(names)}, but its "
-                    "name says that it is plain text: give --delimiter, or call it .csv or .tsv"
+                    "name says that it is plain text: call it .csv or .tsv, or give --delimiter to "
+                    "chargen sentiment predict"
                 )
         if found.delimiter != DELIMITERS.get(self._form, "") and not config.delimiter:
             words = "tabs" if found.delimiter == "\t" else repr(found.delimiter)
