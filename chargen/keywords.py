@@ -50,6 +50,7 @@ class TrainOptions(TypedDict, total=False):
     text_column: Sequence[str]
     delimiter: str | None
     header: bool
+    quoting: Literal["csv", "none"] | None
     encoding: str
     errors: Literal["strict", "replace"]
     level: Literal["char", "byte"]
@@ -121,6 +122,7 @@ class FinetuneOptions(TypedDict, total=False):
     text_column: Sequence[str]
     delimiter: str | None
     header: bool
+    quoting: Literal["csv", "none"] | None
     encoding: str
     errors: Literal["strict", "replace"]
     label_column: str | None

@@ -196,6 +196,7 @@ def test_a_run_whose_vocabulary_did_not_grow_goes_on(tmp_path: Path, level: Any)
         ({"replay": "-"}, "--replay must be a file"),
         ({"replay": "x", "replay_share": 1.0}, "--replay-share must be above 0 and below 1"),
         ({"start_from": None, "replay": "x"}, "give --from DIR too"),
+        ({"replay_share": 0.2}, "--replay-share needs --replay"),
     ],
 )
 def test_what_cannot_be_is_refused(

@@ -13,13 +13,20 @@ from chargen.sampling.memorization import STREAMS, memorization
 from tests.sampling.models import small_model
 
 
-def agreeing(model: CharLM, ids: np.ndarray, start: int, length: int, context: int) -> int:
+def agreeing(
+    model: CharLM,
+    ids: np.ndarray,
+    start: int,
+    length: int,
+    context: int,
+    first_label: int | None = None,
+) -> int:
     """Ids from `start` on that the likeliest ids after the context equal."""
     read = ids[start - context : start].tolist()
     for count in range(length):
         with torch.no_grad():
             logits, _ = model(torch.tensor(read)[:, None], model.initial_state(1))
-        likeliest = int(logits[-1, 0].argmax())
+        likeliest = int(logits[-1, 0, :first_label].argmax())
         if likeliest != ids[start + count]:
             return count
         read.append(likeliest)
@@ -45,6 +52,34 @@ def test_places_are_all_of_a_short_text_and_follow_the_seed() -> None:
     configs = [MemorizationConfig(passages=5, length=2, context=2, seed=seed) for seed in (1, 1, 2)]
     one, same, other = (memorization(model, np.zeros(5000, np.uint8), c) for c in configs)
     assert one.starts.tolist() == same.starts.tolist() != other.starts.tolist()
+
+
+END, FIRST_LABEL = 2, 3
+
+
+def test_a_passage_lies_in_one_document_and_holds_no_label() -> None:
+    model = small_model(5)
+    with torch.no_grad():
+        model.output.bias[FIRST_LABEL:] += 9  # never learnt, so it may be anything
+        model.output.bias[END] -= 9
+    draw = np.random.default_rng(0)
+    documents = [
+        np.concatenate([[draw.integers(3, 5)], draw.integers(0, 2, draw.integers(1, 9)), [END]])
+        for _ in range(200)
+    ]
+    ids = np.concatenate(documents).astype(np.uint8)
+    config = MemorizationConfig(passages=10_000, length=4, context=6)
+    apart = {"separator_id": END, "first_label_id": FIRST_LABEL}
+    found = memorization(model, ids, config, **apart)
+    places = [i for i in range(6, len(ids) - 3) if (ids[i : i + 4] < END).all()]
+    assert found.starts.tolist() == places
+    wanted = [agreeing(model, ids, start, 4, 6, FIRST_LABEL) for start in places]
+    assert found.agreeing.tolist() == wanted
+    assert len(set(wanted)) == 5
+    same = memorization(model, ids, MemorizationConfig(passages=20, length=4, context=6), **apart)
+    assert set(same.starts.tolist()) < set(places)
+    with pytest.raises(CorpusError, match="no document has 9 characters behind a context of 6"):
+        memorization(model, ids, MemorizationConfig(length=9, context=6), **apart)
 
 
 def test_a_text_that_is_too_short() -> None:

@@ -12,7 +12,7 @@ import click
 
 from chargen.cli.groups import Group
 from chargen.cli.options import json_option, option, options_of, quiet_option
-from chargen.cli.terminal import echo_json, say, visible
+from chargen.cli.terminal import echo_json, say, say_notes, visible
 from chargen.errors import ConfigError, did_you_mean, shown
 from chargen.options import flag
 from chargen.text.config import MINIMUM_CHARACTERS, CorpusConfig
@@ -151,7 +151,9 @@ def info(corpora: tuple[str, ...], as_json: bool, **options: Any) -> None:
     found = sources.resolve(corpora, config, notes)
     seen: set[str] = set()
     encoding = "" if config.raw_bytes else config.encoding
-    figures = statistics(sources.read(found, config, notes, None, seen, lambda _: ""), encoding)
+    sources.refuse_table_options(found, config)
+    pieces = sources.read(found, config, notes, None, seen, lambda _: "")
+    figures = statistics(pieces, encoding, ", ".join(map(shown, corpora)))
     sources.check_marked(found, config, seen)
     minutes, hidden = suggestion(figures.characters)
     command = _command(corpora, config, figures, minutes)
@@ -165,8 +167,7 @@ def info(corpora: tuple[str, ...], as_json: bool, **options: Any) -> None:
         }
         echo_json(facts)
         return
-    for note in notes:
-        say(f"note: {note}")
+    say_notes(notes)
     _print(figures)
     if command is None:
         few = f"fewer than the {MINIMUM_CHARACTERS} characters that training needs"

@@ -17,8 +17,8 @@ from chargen.cli.options import (
     options_of,
     quiet_option,
 )
-from chargen.cli.tables import READING_APART, documents
-from chargen.cli.terminal import echo_json, say
+from chargen.cli.tables import READING_APART, counted, documents
+from chargen.cli.terminal import echo_json, say, say_notes
 from chargen.options import split_options
 from chargen.text.config import CorpusConfig
 
@@ -67,8 +67,9 @@ def encode(
     from chargen.storage.whole_files import whole_file
 
     plain = output.lower().endswith(".npy")
-    delimiter = "" if plain else delimiter_of(output, "--output (else .npy)")
-    sources, texts = zip(*documents(lm, files, reading), strict=True)
+    delimiter = "" if plain else delimiter_of(output, "--output", ".npy")
+    notes: list[str] = []
+    sources, texts = zip(*documents(lm, files, reading, notes), strict=True)
     found = lm.encode(texts)  # (N, 3 H)
     if plain:
         with whole_file(output) as file:
@@ -83,5 +84,8 @@ def encode(
         write_rows(output, delimiter, rows)
     if as_json:
         echo_json({"file": output, "documents": len(found), "numbers": found.shape[1]})
-    elif not quiet:
-        say(f"{len(found):,} documents of {found.shape[1]:,} numbers each")
+    if quiet:
+        return
+    say_notes(notes)
+    if not as_json:
+        say(f"{counted(len(found), 'document')} of {found.shape[1]:,} numbers each")

@@ -16,7 +16,7 @@ from chargen.cli.options import (
     options_of,
     streams_option,
 )
-from chargen.cli.terminal import echo_json, say
+from chargen.cli.terminal import echo_json, say, say_notes
 from chargen.errors import CorpusError
 from chargen.options import split_options
 from chargen.text.config import CorpusConfig
@@ -88,11 +88,15 @@ def evaluate(
 def read_text(files: tuple[str, ...], config: CorpusConfig, lm: Any) -> str:
     """The text of some sources as one string, with the symbols of the labels that a model knows.
 
+    Notes on how it was read go to stderr.
+
     Raises `CorpusError` where one cannot be read, or there is no text.
     """
     from chargen.text.sources import read_all
 
-    text: str = read_all(files, config, symbol_of=lm.vocabulary.label_symbol)
+    notes: list[str] = []
+    text: str = read_all(files, config, notes, symbol_of=lm.vocabulary.label_symbol)
+    say_notes(notes)
     if not text:
         raise CorpusError(f"{', '.join(files)}: there is no text")
     return text

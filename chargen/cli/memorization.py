@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -18,7 +19,8 @@ from chargen.cli.options import (
     options_of,
     reading_of,
 )
-from chargen.cli.terminal import echo_json, say, visible
+from chargen.cli.terminal import echo_json, say, say_notes, visible
+from chargen.errors import CorpusError
 from chargen.options import split_options
 from chargen.sampling.config import MemorizationConfig
 from chargen.text.config import CorpusConfig
@@ -45,8 +47,8 @@ def memorization(
 
     Passages of CORPUS are drawn at random. The model reads the text before each passage and
     continues with the likeliest character every time. A passage counts if the model repeats all of
-    it. The same figures for the text that training kept for validation show what a model repeats by
-    chance.
+    it. If documents are kept apart, it lies within one, and labels are not part of it. The same
+    figures for the text that training kept for validation show what a model repeats by chance.
 
     \b
     chargen memorization checkpoints/mybook mybook.txt
@@ -61,10 +63,15 @@ def memorization(
 
     config = reading_of(lm, corpora, reading, split=True)
     text = load_corpus(corpora, config, vocabulary=lm.vocabulary, reverse=lm.backward)
-    found = measure(lm.model, text.train, sizes)
+    say_notes(text.notes)
+    apart = {
+        "separator_id": lm.vocabulary.separator_id,
+        "first_label_id": lm.vocabulary.first_label_id,
+    }
+    found = measure(lm.model, text.train, sizes, **apart)
     figures = {"length": sizes.length, "context": sizes.context, **_figures(found)}
-    if len(text.valid) >= sizes.length + sizes.context:
-        figures["held_out"] = _figures(measure(lm.model, text.valid, sizes))
+    with suppress(CorpusError):  # too short
+        figures["held_out"] = _figures(measure(lm.model, text.valid, sizes, **apart))
     longest = []
     for i in found.agreeing.argsort(kind="stable")[::-1][:show]:
         start, count = int(found.starts[i]), int(found.agreeing[i])

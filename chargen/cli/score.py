@@ -149,10 +149,15 @@ def _check(
         raise click.UsageError("give either FILE or --pairs")
     if (table or pairs) and painted:
         raise ConfigError("--html and --png show a single text: leave --table and --pairs out")
-    if (words or characters) and (table is None or pairs is not None):
+    if pairs is not None and (words or characters):
+        raise ConfigError("--words and --characters are for the text of FILE: leave --pairs out")
+    if (words or characters) and table is None:
         raise ConfigError("--words and --characters need --table: give --table FILE")
     if words and characters:
         raise ConfigError("--words and --characters are two tables: give one of them")
+    if pairs is not None and (reading.text_column or reading.label_column is not None):
+        given = "--text-column" if reading.text_column else "--label-column"
+        raise ConfigError(f"--pairs has two columns, and both are texts: leave {given} out")
     asked = reading.documents is not None and reading.label_column is None
     if asked and (table is None or pairs is not None):
         raise ConfigError("--documents is for the rows of a text's table: give --table")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from chargen.cli.options import MachineConfig, load_classifier
-from chargen.cli.terminal import say
+from chargen.cli.terminal import say, say_notes
 from chargen.errors import ConfigError
 from chargen.options import Options, flag, option
 from chargen.sentiment.config import ExamplesConfig
@@ -79,8 +79,7 @@ def _find(
         trained = lm.checkpoint.document("config").get("corpus", {}).get("config", {})
         reading = replace(reading, clean=trained.get("clean"))
         examples = read_examples(config.steer_data, reading)
-        for note in () if quiet else examples.notes:
-            say(f"note: {note}")
+        say_notes(() if quiet else examples.notes)
         vectors.check_arguments(label, strength, examples.classes)
         return vectors.fit_steering(lm, examples.texts, examples.labels, examples.source)
     if config.steer_with is not None:

@@ -9,27 +9,35 @@ from typing import Any
 import click
 
 from chargen.cli.evaluate import READING
-from chargen.cli.terminal import echo_json, visible
+from chargen.cli.terminal import echo_json, say_notes, visible
 from chargen.errors import ConfigError, CorpusError
 from chargen.text.config import CorpusConfig
 
 READING_APART = tuple(name for name in READING if name != "documents")
 
 
-def documents(lm: Any, files: tuple[str, ...], asked: CorpusConfig) -> Iterator[tuple[str, str]]:
+def documents(
+    lm: Any, files: tuple[str, ...], asked: CorpusConfig, notes: list[str]
+) -> Iterator[tuple[str, str]]:
     """Source and text of each document: apart as asked, else as in training, else file by file.
 
     A text begins with the symbol of its label, where the model learnt labels and the table has one.
-    `CorpusError` where one cannot be read, or there is none.
+    `notes` gets a sentence about what was read otherwise than one may think. `CorpusError` where a
+    document cannot be read, or there is none.
     """
-    from chargen.text.sources import read, resolve
+    from chargen.text.formats import TABLES
+    from chargen.text.sources import read, refuse_table_options, resolve
     from chargen.text.symbols import SEPARATOR
 
     reading = lm.reading(asked, files)
     reading = replace(reading, documents=asked.documents or reading.documents or "files")
     found = False
-    for source in resolve(files, reading):
-        pieces = read([source], reading, symbol_of=lm.vocabulary.label_symbol)
+    sources = resolve(files, reading, notes)
+    refuse_table_options(sources, reading)
+    for source in sources:
+        if reading.documents == "files" and source.form in TABLES.values() and not asked.documents:
+            notes.append(f"{source.name} is one document (--documents rows: each of its rows is)")
+        pieces = read([source], reading, notes, symbol_of=lm.vocabulary.label_symbol)
         for text in filter(None, "".join(pieces).split(SEPARATOR)):
             found = True
             yield source.name, text
@@ -50,9 +58,10 @@ def score_documents(
     delimiter = score_tables.delimiter_of(table, "--table")
     end = "" if lm.vocabulary.separator_id is None else SEPARATOR
     total = {"documents": 0, "characters": 0, "bits": 0.0}
+    notes: list[str] = []
 
     def rows() -> Iterator[dict[str, Any]]:
-        for number, (source, text) in enumerate(documents(lm, files, asked), 1):
+        for number, (source, text) in enumerate(documents(lm, files, asked, notes), 1):
             score = lm.score(text + end, streams=streams, as_is=True)
             figures = score_tables.document_row(score)
             total["documents"] = number
@@ -62,6 +71,7 @@ def score_documents(
                 yield {"document": number, "source": source, **row}
 
     score_tables.write_rows(table, delimiter, rows())
+    say_notes(notes)
     return {**total, "bits_per_char": total["bits"] / total["characters"], "table": table}
 
 
@@ -87,7 +97,7 @@ def score_pairs(
 
 
 def read_pairs(pairs: str, config: CorpusConfig) -> tuple[list[str], list[tuple[str, str]]]:
-    """Header and rows of a table of two columns.
+    """Header and rows of a table of two columns; notes on how it was read go to stderr.
 
     `ConfigError` or `CorpusError` where it is none, or a row has no two texts.
     """
@@ -97,7 +107,8 @@ def read_pairs(pairs: str, config: CorpusConfig) -> tuple[list[str], list[tuple[
     source, *more = resolve([pairs], config)
     if more or source.form not in ("csv", "tsv"):
         raise ConfigError(f"--pairs needs a .csv or .tsv file, {visible(pairs)} is none")
-    table = open_table(source, config, [], config.max_bytes)
+    notes: list[str] = []
+    table = open_table(source, config, notes, config.max_bytes)
     header = table.columns
     if len(header) != 2:
         raise ConfigError(
@@ -111,9 +122,15 @@ def read_pairs(pairs: str, config: CorpusConfig) -> tuple[list[str], list[tuple[
         if not first or not second:
             raise CorpusError(f"{source.name}, line {row.line}: a text of the pair is empty")
         found.append((first, second))
+    say_notes(notes)
     if not found:
         raise CorpusError(f"{source.name} has no pairs")
     return header, found
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things, in words."""
+    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def tell(figures: dict[str, Any], as_json: bool) -> None:
@@ -128,6 +145,6 @@ def tell(figures: dict[str, Any], as_json: bool) -> None:
         )
     else:
         click.echo(
-            f"{figures['documents']:,} documents, {figures['characters']:,} characters, "
+            f"{counted(figures['documents'], 'document')}, {figures['characters']:,} characters, "
             f"{figures['bits_per_char']:.3f} bits per character"
         )

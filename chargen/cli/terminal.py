@@ -132,6 +132,12 @@ def say(text: str) -> None:
     click.echo(visible(text), err=True)
 
 
+def say_notes(notes: Iterable[str]) -> None:
+    """Each note once, on stderr."""
+    for note in dict.fromkeys(notes):
+        say(f"note: {note}")
+
+
 def sentence(error: Exception) -> str:
     """What `say` tells of an error that ends the program."""
     if isinstance(error, OSError) and error.strerror:

@@ -19,7 +19,7 @@ from chargen.cli.options import (
 )
 from chargen.cli.progress import reporter_for
 from chargen.cli.terminal import echo_json, say, visible
-from chargen.lm.config import ModelConfig, TrainConfig
+from chargen.lm.config import REPLAY_SHARE, ModelConfig, TrainConfig
 from chargen.runtime import distributed
 from chargen.text.config import CorpusConfig
 
@@ -51,7 +51,7 @@ from chargen.text.config import CorpusConfig
     "--replay-share",
     heading="Text",
     type=float,
-    default=0.1,
+    default=REPLAY_SHARE,
     metavar="SHARE",
     help="Share of old text in all text that is read.",
 )

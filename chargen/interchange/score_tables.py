@@ -77,14 +77,16 @@ ROWS: dict[str, Callable[[Score], Iterable[dict[str, Any]]]] = {
 """What a row is, and the rows of a document."""
 
 
-def delimiter_of(output: str, option: str) -> str:
+def delimiter_of(output: str, option: str, *others: str) -> str:
     """What separates the columns of a table with this name, which may be compressed; else raises
-    `ConfigError`.
+    `ConfigError`. The option takes `others` too, endings that the caller has looked for.
     """
     ending, _ = endings(Path(output))
     found = DELIMITERS.get(TABLES.get(ending, ""))
     if found is None:
-        raise ConfigError(f"{option} must end in .csv or .tsv, got {shown(output)}")
+        *first, last = *others, ".csv", ".tsv"
+        words = f"{', '.join(first)} or {last}"
+        raise ConfigError(f"{option} must end in {words}, got {shown(output)}")
     return found
 
 

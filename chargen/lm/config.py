@@ -32,6 +32,10 @@ def required(value: Value | None) -> Value:
     return value
 
 
+REPLAY_SHARE = 0.1
+"""Of old text in all that is read where a model learns new text."""
+
+
 @dataclass(frozen=True)
 class ModelConfig(Options):
     """Sizes of a `CharLM`; `chargen.lm.recipes` chooses the sizes that are None."""

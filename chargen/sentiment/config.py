@@ -42,6 +42,11 @@ class ExamplesConfig(TableConfig):
         _ = self.labels_by_old
 
     @property
+    def table_options(self) -> list[str]:
+        """The options that were given and mean something in tables alone."""
+        return super().table_options + ["--label-column"] * (self.label_column is not None)
+
+    @property
     def labels_by_old(self) -> dict[str, str]:
         """The names of `label_map` by what stands in the data; empty where there is none.
 

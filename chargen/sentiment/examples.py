@@ -14,9 +14,10 @@ from chargen.text.decoding import clean, decoded
 from chargen.text.fetching import asked, labelled_path, paths
 from chargen.text.files import from_path, refuse_text, unreadable
 from chargen.text.folders import class_files, txt_files
+from chargen.text.formats import DELIMITERS
 from chargen.text.given import given_list, given_texts, is_table
 from chargen.text.html import clean_html
-from chargen.text.labels import label_of, same_column
+from chargen.text.labels import label_of, odd_labels, same_column
 from chargen.text.tables import TEXT_COLUMNS, find_column, open_table
 
 LABEL_COLUMNS = (
@@ -122,11 +123,11 @@ def read_examples(
     return examples
 
 
-def read_texts(path: str, config: ExamplesConfig) -> list[str]:
+def read_texts(path: str, config: ExamplesConfig, notes: list[str] | None = None) -> list[str]:
     """Read texts without labels, leaving out the empty ones.
 
     The path is of plain text with a text in each line, of a .csv, .tsv, .jsonl or .json file,
-    compressed or not, or of a folder of .txt files.
+    compressed or not, or of a folder of .txt files. `notes` gets sentences about how it was read.
 
     Raises
     ------
@@ -136,6 +137,7 @@ def read_texts(path: str, config: ExamplesConfig) -> list[str]:
         Where `path` is standard input.
     """
     path = str(path)
+    notes = [] if notes is None else notes
     if reference := asked(path):
         path = str(paths(reference)[0])
     if _is_folder(path):
@@ -143,9 +145,12 @@ def read_texts(path: str, config: ExamplesConfig) -> list[str]:
         found: Iterator[str] = (_file_text(file, config) for file in files)
     else:
         source = from_path(Path(path))
-        if source.form == "plain":  # options of tables are for the labelled texts beside them
-            config = replace(config, text_column=(), delimiter=None, header=True)
-        table = open_table(source, config, [])
+        # Options of tables may be for the labelled texts beside them.
+        if source.form not in DELIMITERS:
+            config = replace(config, delimiter=None, quoting=None, header=True)
+        if source.form == "plain":
+            config = replace(config, text_column=())
+        table = open_table(source, config, notes)
         found = (table.text(row) for row in table.whole_rows())
     texts = [text for each in found if (text := _cleaned(each, config)).strip()]
     if not texts:
@@ -203,6 +208,9 @@ def _folder_rows(path: str, config: ExamplesConfig) -> _Rows:
     found = _Rows(shown(path))
     root = Path(path)
     files = class_files(root, found.notes)
+    if config.table_options:
+        without = ", ".join(config.table_options)
+        found.notes.append(f"{without} is for tables; {found.source} is a folder")
     found.files = [shown(file.relative_to(root).as_posix()) for _, file in files]
     for number, (folder, file) in enumerate(files, 1):
         label = label_of(folder, found.files[number - 1])
@@ -297,17 +305,6 @@ def _renamed(found: _Rows, config: ExamplesConfig) -> _Rows:
     return replace(found, rows=kept, notes=notes)
 
 
-def _alike(labels: Iterable[str]) -> list[str]:
-    """Labels that differ only in case or in blanks, each pair as a sentence names it."""
-    first: dict[str, str] = {}
-    pairs = []
-    for label in labels:
-        other = first.setdefault("".join(label.casefold().split()), label)
-        if other != label:
-            pairs.append(f"{other!r} and {label!r}")
-    return pairs
-
-
 def _checked(found: _Rows, config: ExamplesConfig) -> Examples:
     """What has a text; each of it must have a label."""
     found = _renamed(found, config)
@@ -329,9 +326,8 @@ def _checked(found: _Rows, config: ExamplesConfig) -> Examples:
         notes.append(f"{found.source}: one text has two different labels in {rows}")
     numbers, texts, labels = zip(*kept, strict=True)
     examples = Examples(texts, labels, numbers, found.source, tuple(notes))
-    if alike := _alike(examples.classes):
-        note = f"{found.source}: labels that differ only in case or blanks: {'; '.join(alike)}"
-        notes.append(f"{note} (--label-map gives them one name)")
+    hint = " (--label-map gives them one name)"
+    notes += odd_labels(found.source, examples.classes, len(examples), hint)
     return replace(examples, notes=tuple(notes))
 
 

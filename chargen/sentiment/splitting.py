@@ -99,8 +99,11 @@ def read_training_texts(
     for note in dict.fromkeys((*train.notes, *valid.notes)):
         if note not in examples.notes:
             reporter.note(note)
-    unlabelled = () if config.unlabelled is None else tuple(read_texts(config.unlabelled, reading))
-    return TrainingTexts(train, valid, classes, unlabelled)
+    told: list[str] = []
+    unlabelled = [] if config.unlabelled is None else read_texts(config.unlabelled, reading, told)
+    for note in told:
+        reporter.note(note)
+    return TrainingTexts(train, valid, classes, tuple(unlabelled))
 
 
 def split(examples: Examples, fraction: float, seed: int) -> tuple[Examples, Examples]:

@@ -24,7 +24,7 @@ from chargen.text.cache import IDS, META
 from chargen.text.config import CorpusConfig
 from chargen.text.files import Advance, Source, raw_blocks
 from chargen.text.formats import DELIMITERS, Dialect
-from chargen.text.labels import SymbolOf
+from chargen.text.labels import SymbolOf, odd_labels
 from chargen.text.sources import check_marked, read
 from chargen.text.splitting import split_point
 from chargen.text.symbols import MOST_LABELS, SEPARATOR
@@ -187,9 +187,12 @@ class Builder:
         if self.config.raw_bytes:
             return None, RawVocabulary(documents)
         labels: set[str] = set()
+        labelled = 0
 
         def collect(label: str) -> str:
+            nonlocal labelled
             labels.add(label)
+            labelled += 1
             if len(labels) > MOST_LABELS:
                 raise VocabularyError(
                     f"--label-column {self.config.label_column} has more than {MOST_LABELS:,} "
@@ -211,6 +214,7 @@ class Builder:
                 f"{self.label}: no row has a label in its column {self.config.label_column!r}"
             )
         names = sorted(labels)
+        notes += odd_labels(self.label, names, labelled)
         if byte:
             return None, ByteVocabulary(documents, names)
         check_marked(self.sources, self.config, seen)
@@ -229,9 +233,10 @@ def fingerprint(
     version = unicodedata.unidata_version if config.normalize else None
     cleaning = () if config.clean is None else (config.clean,)  # options of later versions
     table = () if config.delimiter is None and config.header else (config.delimiter, config.header)
+    quoting = ("quoting", config.quoting) if config.quoting else ()
     raw = ("raw bytes",) if config.raw_bytes else ()
     labels = ("labels", config.label_column) if config.label_column else ()
-    whole = (*options, config.documents, version, *cleaning, *table, *raw, *labels)
+    whole = (*options, config.documents, version, *cleaning, *table, *quoting, *raw, *labels)
     digest = hashlib.sha256(repr(whole).encode())
     for source in sources:
         kind = "" if source.texts is None else "given "

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from chargen.errors import CorpusError
+from chargen.errors import CorpusError, enough_memory, is_out_of_memory
 
 IDS, META = "ids.bin", "meta.json"
 """The files of an encoded corpus."""
@@ -31,7 +31,12 @@ _ABANDONED_AFTER = 7 * 24 * 3600.0  # seconds; for builders on another machine
 
 
 def not_writable(what: str, folder: Path, error: OSError) -> CorpusError:
-    """The sentence for a cache that cannot be written."""
+    """The sentence for a cache that cannot be written.
+
+    Memory that ran out, which no other folder has more of, is raised as it is.
+    """
+    if is_out_of_memory(error):
+        raise error
     reason = error.strerror or str(error)
     return CorpusError(
         f"{what} cannot be written to {folder}: {reason}; set CHARGEN_CACHE_DIR to another folder"
@@ -42,8 +47,15 @@ def not_writable(what: str, folder: Path, error: OSError) -> CorpusError:
 def workspace(folder: Path, what: str = "the encoded corpus") -> Iterator[Path]:
     """A new folder inside `folder` to build `what` in; what is left in it at the end is removed.
 
-    Raises `CorpusError` when nothing can be written there, now or in the body of the ``with``.
+    Raises `CorpusError` when nothing can be written there, now or in the body of the ``with``, and
+    `OutOfMemoryError` where memory ran out.
     """
+    with enough_memory(), _workspace(folder, what) as place:
+        yield place
+
+
+@contextmanager
+def _workspace(folder: Path, what: str) -> Iterator[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(folder)

@@ -70,6 +70,12 @@ class TableConfig(Options):
         True,
         "Whether the first row of a table names its columns; otherwise they are called 1, 2, 3.",
     )
+    quoting: str | None = option(
+        None,
+        "Whether quotes hold the fields of a table together, as in CSV, or are part of the text "
+        "(none; default: found by what stands in the table).",
+        choices=("csv", "none"),
+    )
     encoding: str = option(
         "utf-8", "Encoding of the files; 'auto' guesses it (needs chargen[detect])."
     )
@@ -92,6 +98,23 @@ class TableConfig(Options):
                 raise ConfigError(
                     f"--delimiter must be one character or 'tab', got {self.delimiter!r}"
                 )
+        if len(set(self.text_column)) < len(self.text_column):
+            raise ConfigError("--text-column must name each column once")
+
+    @property
+    def separated_options(self) -> list[str]:
+        """The options that were given and say how fields are separated: JSON has no use of them."""
+        given = {
+            "--delimiter": self.delimiter is not None,
+            "--quoting": self.quoting is not None,
+            "--no-header": not self.header,
+        }
+        return [name for name, there in given.items() if there]
+
+    @property
+    def table_options(self) -> list[str]:
+        """The options that were given and mean something in tables alone."""
+        return ["--text-column"] * bool(self.text_column) + self.separated_options
 
 
 @dataclass(frozen=True)
@@ -163,12 +186,15 @@ class CorpusConfig(TableConfig):
 
     def _check_raw(self) -> None:
         object.__setattr__(self, "level", "byte")
-        for name in ("text_column", "delimiter", "label_column", "normalize", "clean"):
-            if getattr(self, name):
-                option = f"--{name.replace('_', '-')}"
-                raise ConfigError(f"--raw-bytes reads no text: leave {option} out")
-        if not self.header:
-            raise ConfigError("--raw-bytes reads no text: leave --no-header out")
+        given = {
+            "--normalize": self.normalize is not None,
+            "--clean": self.clean is not None,
+            "--encoding": self.encoding != "utf-8",
+            "--errors": self.errors != "strict",
+        }
+        asked = self.table_options + [name for name, there in given.items() if there]
+        if asked:
+            raise ConfigError(f"--raw-bytes reads no text: leave {asked[0]} out")
         if self.documents not in (None, "files"):
             raise ConfigError(
                 f"--raw-bytes knows no lines and rows: --documents must be 'files', got "
@@ -187,6 +213,11 @@ class CorpusConfig(TableConfig):
                 "--text-column and --label-column"
             )
         object.__setattr__(self, "documents", "rows")
+
+    @property
+    def table_options(self) -> list[str]:
+        """The options that were given and mean something in tables alone."""
+        return super().table_options + ["--label-column"] * (self.label_column is not None)
 
     @property
     def marker(self) -> str | None:

@@ -22,8 +22,7 @@ from chargen.text.building import FORMAT, Builder, Progress
 from chargen.text.cache import IDS, META, held, hold, note_use, publish, trim, workspace
 from chargen.text.config import MINIMUM_CHARACTERS, CorpusConfig
 from chargen.text.files import Source, spool
-from chargen.text.formats import TABLES
-from chargen.text.sources import corpus_name, from_texts, resolve
+from chargen.text.sources import corpus_name, from_texts, refuse_table_options, resolve
 from chargen.text.vocabulary import Vocabulary, vocabulary_from_json
 
 _GIVEN = ("the given text",)
@@ -107,15 +106,11 @@ def _sources(
     """What is read, and what is validated on where that is another text."""
     sources = resolve(corpora, config, notes) if texts is None else [from_texts(texts)]
     valid = [] if config.valid is None else resolve([config.valid], config, notes)
-    asked = {
-        "--text-column": config.text_column,
-        "--delimiter": config.delimiter,
-        "--no-header": not config.header,
-        "--label-column": config.label_column,
-    }
-    given = next((name for name, there in asked.items() if there), None)
-    if given and not any(s.form in TABLES.values() for s in sources + valid):
-        raise ConfigError(f"{given} needs .csv, .tsv, .jsonl or .json files")
+    refuse_table_options(sources + valid, config)
+    if config.level == "byte" and config.min_count > 1:
+        notes.append("--min-count has no effect: no byte is unknown")
+    if config.valid is not None and config.valid_fraction != CorpusConfig.valid_fraction:
+        notes.append("--valid-fraction has no effect: --valid names the validation text")
     return sources, valid
 
 

@@ -15,11 +15,19 @@ from itertools import chain
 
 from chargen.errors import CorpusError
 from chargen.text.config import AUTO_ENCODING, TableConfig
-from chargen.text.detecting import SAMPLE, detect, is_utf8, is_wide, marked_encoding
+from chargen.text.detecting import (
+    SAMPLE,
+    detect,
+    is_utf8,
+    is_wide,
+    marked_encoding,
+    wide_encoding,
+)
 from chargen.text.files import Advance, Source, byte_blocks
 
 REPLACEMENT = "\ufffd"
 BLOCK = 1 << 20
+_FEWEST = 16  # bytes that may show an encoding
 _HELD = 1 << 24  # bytes of a copy that stay in memory
 _CONTROL = re.compile("[\x80-\x9f]")
 _LATIN = (
@@ -86,6 +94,8 @@ def decode(
         first = first and not found
         if codec == "iso8859-1" and _CONTROL.search(text) and _LATIN.format(name) not in notes:
             notes.append(_LATIN.format(name))
+        if "\0" in text and errors == "strict" and not is_wide(codec):
+            _refuse_wide(block, name)
         if "\0" in text or (checked and not text.isascii()):
             begin = None if is_wide(codec) else offset + block.find(b"\0")
             done = characters
@@ -107,6 +117,7 @@ def _decoded_blocks(
             text = decoder.decode(block, final=not block)
         except UnicodeDecodeError as error:
             if b"\0" in block and not is_wide(encoding):
+                _refuse_wide(block, name)
                 raise _binary(_place(name, offset + block.find(b"\0"), 0)) from error
             raise _undecodable(error, offset + len(block), name, encoding, asked) from error
         except (UnicodeError, ValueError, OverflowError) as error:
@@ -139,6 +150,18 @@ def clean(text: str, errors: str, place: Callable[[int], str]) -> str:
         f"{place(found.start())} holds a lone surrogate, U+{ord(found[0]):04X}, which is not"
         " text; --errors replace reads it as U+FFFD"
     )
+
+
+def _refuse_wide(block: bytes, name: str) -> None:
+    """Raise `CorpusError` where a block, with a NUL in it, is UTF-16 or UTF-32 without a mark.
+
+    Almost any even number of bytes is UTF-16; of letters of one alphabet every second one is small.
+    """
+    head = block[:SAMPLE]
+    small = sum(head.count(number) for number in range(9))
+    if 4 * small >= len(head) >= _FEWEST and (found := wide_encoding(head)):
+        option = f"--encoding {found.replace('_', '-')}"
+        raise CorpusError(f"{name} is UTF-16 or UTF-32 without a byte order mark: give {option}")
 
 
 def _binary(place: str) -> CorpusError:

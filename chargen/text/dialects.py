@@ -18,7 +18,11 @@ _CLOSED = re.compile(r'"(?:[^"]|"")*"')
 
 
 def find_dialect(
-    read: Callable[[], Iterable[str]], form: str, delimiter: str | None = None, header: bool = True
+    read: Callable[[], Iterable[str]],
+    form: str,
+    delimiter: str | None = None,
+    header: bool = True,
+    quoting: str | None = None,
 ) -> Dialect:
     """How a table is written, by what stands in it.
 
@@ -33,6 +37,8 @@ def find_dialect(
         that gives all the first rows the same number of fields, two or more.
     header : bool
         Whether there is one.
+    quoting : {"csv", "none"}, optional
+        Whether quotes hold fields together, where that is known.
     """
     if form == "plain":
         return Dialect(form)
@@ -42,22 +48,36 @@ def find_dialect(
     told = _SEPARATOR_LINE.fullmatch(first_lines[0]) if first_lines else None
     skipped = 1 if told else 0
     if delimiter is None:
-        found = [told[1]] if told else _delimiters(first_lines, DELIMITERS[form])
+        found = [told[1]] if told else _delimiters(first_lines, DELIMITERS[form], quoting)
         delimiter = found[0]
         if len(found) > 1 and not header and form == "csv":
             words = " or ".join("a tab" if one == "\t" else repr(one) for one in found)
             problem = f"may be separated by {words}: choose with --delimiter"
             return Dialect(form, delimiter, skipped=1, problem=problem)
-    if delimiter != "\t":
-        return Dialect(form, delimiter, True, header, skipped)
+    if quoting is not None or delimiter != "\t":
+        return Dialect(form, delimiter, quoting != "none", header, skipped)
     quoted, mixed = _tabs_and_quotes(lambda: islice(lines(read()), skipped, None))
     problem = (
         "has a quoted field with tabs and line breaks in it, or quotes that are part of the text: "
-        "write the table as .csv or .jsonl, or take the quotes out"
+        "--quoting csv reads the one, --quoting none the other"
     )
     if mixed:
         return Dialect(form, delimiter, skipped=mixed + skipped, problem=problem)
     return Dialect(form, delimiter, quoted, header, skipped)
+
+
+def named_columns(first_lines: Iterable[str]) -> list[str]:
+    """The first row of plain text that looks like a table; nothing where it does not.
+
+    It does where half of the first lines have as many fields as the very first, two or more.
+    """
+    some = list(islice(first_lines, _FIRST_LINES))
+    delimiter = _delimiters(some, "", None)[0] if some else ""
+    if not delimiter:
+        return []
+    found = [row.values for row in separated(some, delimiter)]
+    alike = sum(len(row) == len(found[0]) for row in found)
+    return list(found[0]) if len(found) > 1 and 2 * alike >= len(found) else []
 
 
 def _json_dialect(fed: Iterator[str], form: str) -> Dialect:
@@ -71,17 +91,19 @@ def _json_dialect(fed: Iterator[str], form: str) -> Dialect:
     return Dialect("jsonl")
 
 
-def _delimiters(first_lines: Sequence[str], usual: str) -> list[str]:
+def _delimiters(first_lines: Sequence[str], usual: str, quoting: str | None) -> list[str]:
     """What may separate fields, the likeliest first: that of which all rows have as many.
 
-    Where none is so, that of which most rows have as many as the header.
+    Where none is so, that of which most rows have as many as the header. Tabs are counted line by
+    line, unless `quoting` says that quotes hold fields together.
     """
     shares = {}
+    trusted = quoting == "csv"
     for one in sorted(_CANDIDATES, key=lambda each: each != usual):
-        if one == "\t":
+        if quoting == "none" or (one == "\t" and quoting is None):
             counts = [line.count(one) + 1 for line in first_lines if line.strip()]
         else:
-            counts = [len(row.values) for row in separated(first_lines, one)]
+            counts = [len(row.values) for row in separated(first_lines, one, trusted=trusted)]
             if len(first_lines) == _FIRST_LINES:
                 counts.pop()  # it may go on in lines that were not looked at
         if counts and counts[0] > 1:
@@ -118,7 +140,7 @@ def _tabs_and_quotes(read: Callable[[], Iterable[str]]) -> tuple[bool, int]:
         return closed, 0
     mixed = 0
     width = 0
-    for row in separated(read(), "\t"):
+    for row in separated(read(), "\t", trusted=True):
         width = width or len(row.values)
         if row.problem or len(row.values) != width:
             return False, 0

@@ -24,6 +24,8 @@ DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 # An unclosed quote must not read the rest of the file into memory.
 _LARGEST_FIELD = 1 << 28
+_AS_TEXT = "--quoting none reads quotes as part of the text"
+_QUOTES = "\"'\u2019\u201d\u00bb"  # that may follow a comma
 _BLANKS = re.compile(r"[ \t\n]*")
 
 
@@ -80,8 +82,13 @@ class Dialect(NamedTuple):
     problem: str = ""
 
 
-def read_rows(pieces: Iterable[str], dialect: Dialect) -> tuple[Row | None, Iterator[Row]]:
-    """The header of a table, None where it has none, and its rows, the broken ones among them."""
+def read_rows(
+    pieces: Iterable[str], dialect: Dialect, trusted: bool = False
+) -> tuple[Row | None, Iterator[Row]]:
+    """The header of a table, None where it has none, and its rows, the broken ones among them.
+
+    `trusted` as `separated` has it.
+    """
     form = dialect.form
     if form == "json":
         return None, _json_array("".join(pieces))
@@ -93,17 +100,17 @@ def read_rows(pieces: Iterable[str], dialect: Dialect) -> tuple[Row | None, Iter
     for _ in islice(fed, dialect.skipped):
         pass
     if dialect.quoted:
-        found = separated(fed, dialect.delimiter, dialect.skipped)
+        found = separated(fed, dialect.delimiter, dialect.skipped, trusted)
     else:
         found = _unquoted(fed, dialect.delimiter, dialect.skipped)
     first = next(found, None)
     if first is None:
         return None, found
     if dialect.header:
-        return first, _counted(found, first.values, "the header")
+        return first, _counted(found, first.values, dialect, "the header")
     names = [str(number) for number in range(1, len(first.values) + 1)]
     header = Row(first.line, (), names, "", first.problem)
-    return header, _counted(chain([first], found), names, "the first row")
+    return header, _counted(chain([first], found), names, dialect, "the first row")
 
 
 def lines(pieces: Iterable[str]) -> Iterator[str]:
@@ -234,16 +241,20 @@ def _unquoted(fed: Iterable[str], delimiter: str, done: int) -> Iterator[Row]:
             yield Row(number, (), raw.split(delimiter), raw)
 
 
-def separated(fed: Iterable[str], delimiter: str, done: int = 0) -> Iterator[Row]:
+def separated(
+    fed: Iterable[str], delimiter: str, done: int = 0, trusted: bool = False
+) -> Iterator[Row]:
     """All rows, the header first, after `done` lines that are none.
 
     A quote that goes wrong breaks the line where the row starts and no other: one that is never
-    closed would else swallow all that follows.
+    closed would else swallow all that follows. So does one that a later quote closes by chance,
+    unless the quotes are `trusted` (see `_swallowed`).
     """
     if csv.field_size_limit() < _LARGEST_FIELD:
         csv.field_size_limit(_LARGEST_FIELD)
     feed = _Feed(fed, done)
     reader = csv.reader(feed, delimiter=delimiter, strict=True)
+    first: list[str] = []
     while True:
         problem = ""
         values: list[str] = []
@@ -252,7 +263,16 @@ def separated(fed: Iterable[str], delimiter: str, done: int = 0) -> Iterator[Row
         except StopIteration:
             return
         except csv.Error as error:
-            problem = f"is broken: {shown(str(error))}"  # it may quote a tab
+            problem = _quote_problem(str(error))
+        first = first or values
+        several = len(feed.row) > 1 and not problem and not trusted
+        if several and _swallowed(feed.row, first, delimiter):
+            problem = (
+                f"has a quoted field that ends in line {feed.line + len(feed.row) - 1}, but these "
+                f"lines are rows by themselves: {_AS_TEXT}, --quoting csv reads one field"
+            )
+        if problem:
+            values = []
             feed.retreat()
         raw = "".join(feed.row).removesuffix("\n")
         line = feed.line
@@ -261,11 +281,51 @@ def separated(fed: Iterable[str], delimiter: str, done: int = 0) -> Iterator[Row
             yield Row(line, (), values, raw, problem)
 
 
-def _counted(found: Iterable[Row], names: Sequence[str], of: str) -> Iterator[Row]:
+def _quote_problem(error: str) -> str:
+    """What the csv module says of a quote, as `Row.problem`."""
+    if "expected after" in error:
+        return (
+            "has a quoted field that goes on after its closing quote: write a quote inside a "
+            f'quoted field as "" ({_AS_TEXT})'
+        )
+    if "unexpected end" in error:
+        return f"has a quote that is never closed ({_AS_TEXT})"
+    return f"is broken: {shown(error)}"
+
+
+def _swallowed(row: Sequence[str], first: Sequence[str], delimiter: str) -> bool:
+    """Whether the lines of a row look like rows: one field may have swallowed them.
+
+    They do where the first, the last and half of the others have as many fields as the first row
+    of the table, quotes being text. After a comma prose has a blank, a quote or the end of the
+    line: then they do not, unless the first row of the table has blanks or the end there too.
+    """
+    blank = "" if any(field.startswith(" ") for field in first[1:]) else " "
+    end = "|$" if first[-1] else ""
+    after = re.escape(delimiter)
+    prose = re.compile(f"{after}(?:[{_QUOTES}{blank}]{end})")
+    # The field opens in the first line, perhaps after others in quotes.
+    closed = re.sub(f'(^|{after})"(?:[^"]|"")*"(?={after})', r"\1x", row[0])
+    opened = re.sub(f'{after}"+', lambda _: delimiter, closed, count=1)
+
+    def alone(line: str) -> bool:
+        return line.count(delimiter) == len(first) - 1 and not prose.search(line)
+
+    between = [line for line in row[1:-1] if line.strip()]
+    ends = len(first) > 1 and alone(opened) and alone(row[-1])
+    return ends and 2 * sum(map(alone, between)) >= len(between)
+
+
+def _counted(
+    found: Iterable[Row], names: Sequence[str], dialect: Dialect, of: str
+) -> Iterator[Row]:
     """Rows with their names; those that have too few or too many fields are broken."""
+    late = re.compile(re.escape(dialect.delimiter) + ' +"')
     for row in found:
         problem = row.problem
         if not problem and len(row.values) != len(names):
             count = len(row.values)
             problem = f"has {count} field{'s' * (count != 1)}; {of} has {len(names)}"
+            if dialect.quoted and late.search(row.raw):
+                problem += " (a quote after a blank does not begin a quoted field)"
         yield Row(row.line, names, row.values, row.raw, problem)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 from chargen.errors import CorpusError, VocabularyError
@@ -54,6 +54,31 @@ def labelled_texts(
             yield symbol_of(label) if label else "", text
         except VocabularyError as error:
             raise CorpusError(f"{where}: {error}") from error
+
+
+def _alike(labels: Iterable[str]) -> list[str]:
+    """Labels that differ only in case or in blanks, each pair as a sentence names it."""
+    first: dict[str, str] = {}
+    pairs = []
+    for label in labels:
+        other = first.setdefault("".join(label.casefold().split()), label)
+        if other != label:
+            pairs.append(f"{other!r} and {label!r}")
+    return pairs
+
+
+def odd_labels(source: str, labels: Collection[str], texts: int, hint: str = "") -> list[str]:
+    """Notes on the distinct labels of so many texts that may be none, or one that is written twice.
+
+    `hint` says what can be done about the second.
+    """
+    notes = []
+    if pairs := _alike(labels):
+        words = "; ".join(pairs)
+        notes.append(f"{source}: labels that differ only in case or blanks: {words}{hint}")
+    if len(labels) == texts > 2:
+        notes.append(f"{source}: each of the {texts:,} labels occurs once: are they labels?")
+    return notes
 
 
 def same_column(name: str, column: str) -> CorpusError:

@@ -68,6 +68,13 @@ def resolve(
     return sources
 
 
+def refuse_table_options(sources: Iterable[Source], config: CorpusConfig) -> None:
+    """Raise `ConfigError` where options of tables were given, and no source is one."""
+    given = config.table_options
+    if given and not any(source.form in TABLES.values() for source in sources):
+        raise ConfigError(f"{given[0]} needs .csv, .tsv, .jsonl or .json files")
+
+
 def from_texts(texts: Any) -> Source:
     """Texts from Python as a source: one is read as a file of it, several as rows of a table."""
     found = tuple(given_texts(texts))
@@ -121,7 +128,9 @@ def _from_path(path: Path, argument: str, config: CorpusConfig, notes: list[str]
     try:
         if path.is_dir():
             # In a wide encoding no file looks binary.
-            as_told = replace(config, encoding="utf-16") if config.raw_bytes else config
+            as_told = (
+                replace(config, raw_bytes=False, encoding="utf-16") if config.raw_bytes else config
+            )
             return text_files(path, as_told, notes)
         if not os.path.lexists(path):
             raise _missing(argument)
@@ -193,8 +202,12 @@ def read_all(
     notes: list[str] | None = None,
     symbol_of: SymbolOf | None = None,
 ) -> str:
-    """All the text of some sources, pipes among them, as one string; see `resolve` and `read`."""
+    """All the text of some sources, pipes among them, as one string; see `resolve` and `read`.
+
+    Options of tables are a `ConfigError` where no source is one.
+    """
     found = resolve(corpora, config, notes)
+    refuse_table_options(found, config)
     return "".join(read(found, config, notes, symbol_of=symbol_of))
 
 

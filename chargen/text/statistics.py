@@ -46,7 +46,9 @@ class Statistics:
     suspicions: tuple[str, ...]  # sentences about what looks like a wrong encoding
 
 
-def statistics(pieces: Iterable[str], encoding: str = "utf-8") -> Statistics:
+def statistics(
+    pieces: Iterable[str], encoding: str = "utf-8", name: str = "the corpus"
+) -> Statistics:
     """Count a text that comes in pieces; a `SEPARATOR` in it ends a document and is no character.
 
     `encoding` is that in which the text lies in its files, "" where it is raw bytes. Without text
@@ -68,7 +70,7 @@ def statistics(pieces: Iterable[str], encoding: str = "utf-8") -> Statistics:
             held += len(head[-1])
     total = int(counts.sum())
     if not total:
-        raise CorpusError("there is no text")
+        raise CorpusError(f"there is no text in {name}")
     present = np.flatnonzero(counts)
     order = present[np.lexsort((present, counts[present]))]
     sample = "".join(head)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 
-from chargen.errors import CorpusError
+from chargen.errors import ConfigError, CorpusError
 from chargen.text.config import TableConfig
 from chargen.text.decoding import clean, decoded, encoding_of, newlines
-from chargen.text.dialects import find_dialect
+from chargen.text.dialects import find_dialect, named_columns
 from chargen.text.files import Advance, Source
-from chargen.text.formats import DEFAULT_COLUMN, DELIMITERS, Dialect, Row, read_rows
+from chargen.text.formats import DEFAULT_COLUMN, DELIMITERS, Dialect, Row, lines, read_rows
 
 TEXT_COLUMNS = (
     *("text", "review", "sentence", "content", "comment", "body", "document", "message", "tweet"),
@@ -39,7 +39,7 @@ class Table:
         Gets a sentence about whatever was read otherwise than one may think.
 
     Every method raises `CorpusError` where the file is missing, damaged or not text, or its header
-    is broken.
+    is broken, and `ConfigError` where options of separated fields were given for JSON.
     """
 
     def __init__(
@@ -61,14 +61,30 @@ class Table:
     @cached_property
     def dialect(self) -> Dialect:
         """How the file is written."""
-        asked = self.config.delimiter
-        found = find_dialect(lambda: self._pieces(None), self._form, asked, self.config.header)
+        config = self.config
+        found = find_dialect(
+            lambda: self._pieces(None),
+            self._form,
+            config.delimiter,
+            config.header,
+            config.quoting,
+        )
         if found.problem:
             raise self.broken(Row(found.skipped, (), (), "", found.problem))
-        if found.delimiter != DELIMITERS.get(self._form, "") and not asked:
+        if found.form == "plain" and self.size:  # of a pipe nothing can be read twice
+            names = named_columns(lines(self._pieces(None)))
+            if any(name.strip().casefold() in TEXT_COLUMNS for name in names):
+                raise CorpusError(
+                    f"{self.name} looks like a table with the columns {_listed(names)}, but its "
+                    "name says that it is plain text: call it .csv or .tsv, or give --delimiter to "
+                    "chargen sentiment predict"
+                )
+        if found.delimiter != DELIMITERS.get(self._form, "") and not config.delimiter:
             words = "tabs" if found.delimiter == "\t" else repr(found.delimiter)
             self._note(f"{self.name}: its fields are separated by {words}")
-        if not found.quoted:
+        if found.form in ("json", "jsonl") and (given := config.separated_options):
+            raise ConfigError(f"{given[0]} is for .csv and .tsv tables; {self.name} holds JSON")
+        if not found.quoted and not config.quoting:
             self._note(f"{self.name}: quotes are read as part of the text")
         return found
 
@@ -167,7 +183,7 @@ class Table:
     def _open(self, advance: Advance | None = None) -> tuple[list[str], Iterator[Row]]:
         """The header, which JSON has not, and the rows."""
         dialect = self.dialect
-        header, rows = read_rows(self._pieces(advance), dialect)
+        header, rows = read_rows(self._pieces(advance), dialect, self.config.quoting == "csv")
         if header is not None and header.problem:
             raise self.broken(header)
         return [] if header is None else list(header.values), rows
@@ -208,17 +224,29 @@ def find_column(
     what: str,
     advice: str = "",
 ) -> str:
-    """The column that is `wanted`, or the first with a usual name; else a `CorpusError`."""
+    """The column that is `wanted`, or the first with a usual name; else a `CorpusError`.
+
+    So it is where several have this name.
+    """
     if not columns and not wanted:
         raise CorpusError(f"{name} is empty: it has no columns")
-    listed = ", ".join(map(repr, map(str, columns[:20]))) or "none"
-    there = f"its columns are {listed}: choose one with --{what}-column{advice}"
+    there = f"its columns are {_listed(columns)}: choose one with --{what}-column{advice}"
     if wanted is not None:
         if wanted not in columns:
             raise CorpusError(f"{name} has no column {wanted!r}; {there}")
-        return wanted
+        return _only(wanted, columns, name)
     for one in usual:
         for column in columns:
             if column.strip().casefold() == one:
-                return column
+                return _only(column, columns, name)
     raise CorpusError(f"{name} has no {what} column with a usual name; {there}")
+
+
+def _only(column: str, columns: Sequence[str], name: str) -> str:
+    if list(columns).count(column) > 1:
+        raise CorpusError(f"{name} has several columns {column!r}: give each a name of its own")
+    return column
+
+
+def _listed(columns: Iterable[str]) -> str:
+    return ", ".join(repr(str(one)) for one in list(columns)[:20]) or "none"

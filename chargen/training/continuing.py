@@ -19,7 +19,7 @@ from torch import Tensor
 from chargen.errors import ConfigError
 from chargen.language_model import LanguageModel
 from chargen.lm import recipes
-from chargen.lm.config import ModelConfig, TrainConfig
+from chargen.lm.config import REPLAY_SHARE, ModelConfig, TrainConfig
 from chargen.lm.model import CharLM
 from chargen.lm.recipes import Plan
 from chargen.options import flag
@@ -57,7 +57,7 @@ class Start:
     directory: str  # of the model
     lm: LanguageModel
     replay: str | None = None  # corpus of old text that is mixed in
-    replay_share: float = 0.1  # of all that is read
+    replay_share: float = REPLAY_SHARE  # of all that is read
 
     def __post_init__(self) -> None:
         if not 0 < self.replay_share < 1:
@@ -167,7 +167,7 @@ def refuse_backward_labels(backward: bool, reading: CorpusConfig) -> None:
 
 
 def read_start(
-    directory: str | Path, replay: str | Path | None, replay_share: float = 0.1
+    directory: str | Path, replay: str | Path | None, replay_share: float = REPLAY_SHARE
 ) -> Start:
     """Read the model that a run begins with; its errors are those of `LanguageModel.load`."""
     old = None if replay is None else str(replay)
@@ -239,8 +239,9 @@ def mixed(
     if replay is None:
         return text
     whole = replace(config, valid=None, valid_fraction=0.0)
-    old = load_corpus([replay], whole, vocabulary=text.vocabulary, reverse=reverse, minimum=1).train
-    return replace(text, train=interleaved(text.train, old, share, text.vocabulary.separator_id))
+    old = load_corpus([replay], whole, vocabulary=text.vocabulary, reverse=reverse, minimum=1)
+    train = interleaved(text.train, old.train, share, text.vocabulary.separator_id)
+    return replace(text, train=train, notes=(*text.notes, *old.notes))
 
 
 def interleaved(

@@ -12,7 +12,7 @@ import torch
 
 from chargen.errors import ConfigError
 from chargen.lm import recipes
-from chargen.lm.config import ModelConfig, TrainConfig, required
+from chargen.lm.config import REPLAY_SHARE, ModelConfig, TrainConfig, required
 from chargen.options import split_options
 from chargen.runtime.device import device_of
 from chargen.runtime.distributed import Ranks, one_process_only
@@ -47,7 +47,7 @@ def train(
     reading: CorpusConfig | None = None,
     start_from: str | Path | None = None,
     replay: str | Path | None = None,
-    replay_share: float = 0.1,
+    replay_share: float = REPLAY_SHARE,
     force: bool = False,
     reporter: Reporter | None = None,
     tensorboard: str | Path | None = None,
@@ -95,6 +95,8 @@ def train(
     """
     if replay is not None and start_from is None:
         raise ConfigError("--replay needs --from: give --from DIR too")
+    if replay is None and replay_share != REPLAY_SHARE:
+        raise ConfigError("--replay-share needs --replay: give --replay CORPUS")
     arguments, texts = _named(corpus, texts)
     if texts is not None and len(texts) > 1 and getattr(reading, "documents", None) is None:
         options.setdefault("documents", "rows")

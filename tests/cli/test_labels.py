@@ -239,6 +239,37 @@ def test_columns_that_hold_no_labels(
         load_corpus([str(tmp_path / "t.csv")], CorpusConfig(level=level, **options), minimum=1)
 
 
+@pytest.mark.parametrize("level", ["char", "byte"])
+def test_labels_that_may_be_none_are_noted(tmp_path: Path, level: str) -> None:
+    path = tmp_path / "t.csv"
+
+    def notes(labels: str) -> str:
+        path.write_text("text,who\n" + "".join(f"a b c,{label}\n" for label in labels.split()))
+        config = CorpusConfig(label_column="who", level=level)
+        return "; ".join(load_corpus([str(path)], config, minimum=1).notes)
+
+    assert "t.csv: labels that differ only in case or blanks: 'Ann' and 'ann'" in notes("ann Ann x")
+    assert "t.csv: each of the 4 labels occurs once: are they labels?" in notes("1 2 3 4")
+    assert notes("1 2 3 3") == notes("ann bob") == ""
+
+
+def test_memorization_counts_no_label(chargen: Command, run: Any, tmp_path: Path) -> None:
+    lines = [f"{label},{body}" for label, body in rows(6)]
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(["author,body", *lines, ""]), "utf-8")
+    asked = ("memorization", run.directory, path, "--text-column", "body")
+    sizes = ("--context", 5, "--length", 4, "--show", 3)
+    found = json.loads(chargen(*asked, *sizes, "--json").out)
+    bodies = [body for _, body in rows(6)]
+    for one in found["longest"]:
+        text = one["text"].strip("\ufffd")  # bytes may begin and end within a character
+        assert any(text in body for body in bodies)
+        assert one["characters"] >= len(text)
+    refused = chargen(*asked, "--length", 20, "--context", 1)
+    assert (refused.code, refused.err.count("\n")) == (1, 1)
+    assert "give a smaller --length or --context" in refused.err
+
+
 def test_what_labels_do_not_go_with(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--documents must be 'rows'"):
         CorpusConfig(label_column="author", documents="lines")

@@ -95,6 +95,9 @@ def test_binary_files_are_refused_with_a_hint(
         {"normalize": "NFC"},
         {"clean": "html"},
         {"text_column": "text"},
+        {"quoting": "none"},
+        {"encoding": "auto"},
+        {"errors": "replace"},
     ],
 )
 def test_options_of_text_do_not_fit(options: dict[str, str]) -> None:

@@ -88,7 +88,7 @@ def test_texts_are_cleaned_as_in_training(chargen: Command, mood: Path, tmp_path
         ("text,label\na,pos\nb,good\n", 1, "unknown label 'good' in line 3; .* 'neg', 'pos'"),
         ("text,label\na,\n", 1, "label is missing in line 2"),
         ("a,b\n1,2\n", 1, "columns are 'a', 'b'"),
-        ('text,label\n"a,pos\n', 1, "line 2 is broken"),
+        ('text,label\n"a,pos\n', 1, "line 2 has a quote that is never closed"),
     ],
 )
 def test_mistakes_are_one_sentence(

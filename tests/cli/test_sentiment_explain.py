@@ -152,6 +152,8 @@ def test_the_telling_unit(chargen: Command, mood: Path, labelled: Path, tmp_path
         (["x", "--html", "nowhere/page.html"], "no folder"),
         (["x", "--html", "same", "--png", "same"], "a file each"),
         (["y" * 30_000], "30,000 characters"),
+        ([__file__], "is a file, not a text: give what stands in it, or - for stdin"),
+        (["revews.csv"], "looks like the name of a file, but there is none"),
     ],
 )
 def test_impossible_wishes(chargen: Command, mood: Path, arguments: list[str], words: str) -> None:

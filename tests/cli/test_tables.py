@@ -84,7 +84,7 @@ def test_documents_end_where_the_model_keeps_them_apart(
     for row, text in zip(rows, ("the fox", "the dog"), strict=True):
         assert float(row["bits_per_char"]) == pytest.approx(lm.score(text).bits_per_char, abs=1e-6)
     asked = ("score", trained, folder / "lines.txt", "--table", folder / "lines.csv", "--force")
-    assert chargen(*asked).out.startswith("1 documents, 17 characters, ")
+    assert chargen(*asked).out.startswith("1 document, 17 characters, ")
     assert chargen(*asked, "--documents", "lines").out.startswith("2 documents, 14 characters, ")
 
 
@@ -135,6 +135,11 @@ def test_pairs_that_are_none(
         ("", "give either FILE or --pairs"),
         ("TEXTS --pairs p.tsv", "give either FILE or --pairs"),
         ("TEXTS --words", "give --table"),
+        ("--pairs p.tsv --words --table a.csv", "for the text of FILE: leave --pairs out"),
+        ("--pairs p.tsv --text-column a", "both are texts: leave --text-column out"),
+        ("--pairs p.tsv --label-column a", "both are texts: leave --label-column out"),
+        ("TEXTS --text-column a", "--text-column needs .csv"),
+        ("TEXTS --table a.csv --quoting none", "--quoting needs .csv"),
         ("TEXTS --documents files", "give --table"),
         ("TEXTS --table a.csv --words --characters", "give one of them"),
         ("TEXTS --table a.csv --html a.html", "leave --table and --pairs out"),
@@ -172,4 +177,31 @@ def test_encode(chargen: Command, trained: Path, folder: Path) -> None:
     refused = chargen(*asked, folder / "a.npy")
     assert refused.code == 2
     assert "--force" in refused.err
-    assert "must end in .csv or .tsv" in chargen(*asked, folder / "a.txt").err
+    assert "must end in .npy, .csv or .tsv" in chargen(*asked, folder / "a.txt").err
+
+
+def test_how_a_table_was_read_is_noted(chargen: Command, trained: Path, folder: Path) -> None:
+    table, out = folder / "t.csv", folder / "out.csv"
+    table.write_text("text;label\nthe fox;a\nthe dog;b\n")
+    separated = f"note: {table}: its fields are separated by ';'\n"
+    for asked in (("evaluate",), ("score", "--table", out), ("encode", "--output", out, "--force")):
+        command, *options = asked
+        result = chargen(command, trained, table, *options)
+        assert (result.code, separated in result.err) == (0, True)
+        one = f"note: {table} is one document (--documents rows: each of its rows is)\n"
+        assert (one in result.err) == (command != "evaluate")
+    result = chargen("score", trained, table, "--table", out, "--force", "--documents", "rows")
+    assert result.out.startswith("2 documents, ")
+    assert result.err == separated
+    (folder / "pairs.tsv").write_text('a\tb\n"the fox\tthe dog\n')
+    result = chargen("score", trained, "--pairs", folder / "pairs.tsv")
+    assert result.err == f"note: {folder / 'pairs.tsv'}: quotes are read as part of the text\n"
+    (folder / "stray.csv").write_text('text,label\n"the fox,a\nthe dog",b\n')
+    for command in (("evaluate",), ("score",), ("corpus", "info"), ("memorization",)):
+        model = () if command[0] == "corpus" else (trained,)
+        result = chargen(*command, *model, folder / "stray.csv")
+        assert (result.code, result.err.count("\n")) == (1, 1)
+        assert "line 2 has a quoted field that ends in line 3" in result.err
+    result = chargen("corpus", "info", folder / "stray.csv", "--quoting", "none")
+    assert "chargen train" not in result.out  # too short
+    assert (result.code, result.err) == (0, "")

@@ -183,6 +183,21 @@ def test_a_long_text_can_be_stopped(browser: Any, tmp_path: Path) -> None:
     assert before < 20000
 
 
+@pytest.mark.parametrize("again", ["reload", "go_back"])
+def test_what_is_shown_is_what_is_set(browser: Any, tmp_path: Path, again: str) -> None:
+    page = Reader(browser, a_model(), tmp_path).page
+    page.fill("#temperature", "1.5")
+    page.uncheck("#surprise")
+    if again == "go_back":
+        page.goto("about:blank")
+    getattr(page, again)()  # browsers fill forms in again, as they were left
+    page.locator("#status", has_text="ready").wait_for()
+    shown = page.locator("#temperature-shown").inner_text()
+    assert float(shown) == float(page.locator("#temperature").input_value())
+    plain = "document.getElementById('text').classList.contains('plain')"
+    assert page.evaluate(plain) != page.locator("#surprise").is_checked()
+
+
 @pytest.mark.parametrize("touch", [False, True])
 def test_a_character_tells_its_bits(browser: Any, tmp_path: Path, touch: bool) -> None:
     lm = a_model()

@@ -163,10 +163,10 @@ class TestBadRows:
     @pytest.mark.parametrize(
         ("name", "text", "words"),
         [
-            ("t.csv", 'label,text\na,x\nb,"y\n', "line 3 is broken"),
-            ("t.csv", 'label,text\na,x\nb,"y\nz\n\n', "line 3 is broken"),
+            ("t.csv", 'label,text\na,x\nb,"y\n', "line 3 has a quote that is never"),
+            ("t.csv", 'label,text\na,x\nb,"y\nz\n\n', "line 3 has a quote that is never"),
             ("t.csv", "label,text\na,x\nb,y,z\n", "line 3 has 3 fields; the header has 2"),
-            ("t.csv", 'label,"text\n', "line 1 is broken"),
+            ("t.csv", 'label,"text\n', "line 1 has a quote that is never"),
             ("t.jsonl", '{"label": 1, "text": "a"}\n{"label"', "line 2 is not JSON"),
             ("t.jsonl", '{"label": 1, "text": 5}', "line 1: 'text' is not text, but int"),
             ("t.jsonl", '{"label": [1], "text": "a"}', "line 1: 'label' is not a label, but list"),
@@ -246,8 +246,21 @@ class TestBadRows:
         (note,) = read_examples(path, PLAIN).notes
         assert "two different labels in lines 2 and 3" in note
 
+    def test_labels_that_all_differ_may_be_none(self, tmp_path: Path) -> None:
+        path = made(tmp_path, "t.csv", "label,text\n7,a\n8,b\n9,c\n")
+        (note,) = read_examples(path, PLAIN).notes
+        assert note.endswith("t.csv: each of the 3 labels occurs once: are they labels?")
+
 
 class TestFolders:
+    def test_options_of_tables_have_no_effect(self, tmp_path: Path) -> None:
+        made(tmp_path, "a/1.txt", "x")
+        made(tmp_path, "b/1.txt", "y")
+        (note,) = read_examples(
+            str(tmp_path), ExamplesConfig(label_column="n", quoting="csv")
+        ).notes
+        assert note == f"--quoting, --label-column is for tables; {tmp_path} is a folder"
+
     def test_one_folder_per_class(self, tmp_path: Path) -> None:
         for name, text in {
             "pos/1.TXT": "good\n",
@@ -303,6 +316,13 @@ class TestTexts:
         asked = ExamplesConfig(text_column="2", delimiter=";", header=False)
         assert read_texts(made(tmp_path, "t.txt", "a; b\nc\n"), asked) == ["a; b", "c"]
         assert read_texts(made(tmp_path, "t.csv", "1;a\n2;b\n"), asked) == ["a", "b"]
+        asked = ExamplesConfig(delimiter=";", header=False, quoting="csv")
+        assert read_texts(made(tmp_path, "t.json", '[{"text": "a"}]'), asked) == ["a"]
+        notes: list[str] = []
+        read_texts(made(tmp_path, "t.tsv", 'text\tn\n"a\tb\n'), PLAIN, notes)
+        assert [note.rpartition("t.tsv: ")[2] for note in notes] == [
+            "quotes are read as part of the text"
+        ]
 
     def test_folders(self, tmp_path: Path) -> None:
         made(tmp_path, "d/b.TXT", "two\nlines\n")

@@ -129,14 +129,14 @@ class TestEveryRowAndColumnStays:
         assert len(heard) > 5
 
     def test_names_that_are_taken(self, classifier: Classifier, tmp_path: Path) -> None:
-        names = ["p_neg", "text", "predicted", "predicted_2", "text"]
+        names = ["p_neg", "text", "predicted", "predicted_2", "p_neg"]
         text = ",".join(names) + "\n1,a,b,c,d\n"
         out, _ = predicted(classifier, table_of(tmp_path, "t.csv", text), "csv")
         header, row = as_rows(out, "csv")
         assert header == [*names, "predicted_3", "p_neg_2", "p_pos"]
         assert row[:5] == ["1", "a", "b", "c", "d"]
         out, _ = predicted(classifier, table_of(tmp_path, "t.csv", text), "jsonl")
-        assert list(json.loads(out))[:5] == ["p_neg", "text", "predicted", "predicted_2", "text_2"]
+        assert list(json.loads(out))[:5] == ["p_neg", "text", "predicted", "predicted_2", "p_neg_3"]
         late = '{"text": "a"}\n{"text": "b", "predicted": "mine"}\n'
         out, _ = predicted(classifier, table_of(tmp_path, "t.jsonl", late), "jsonl")
         first, second = map(json.loads, out.splitlines())
@@ -202,8 +202,10 @@ class TestRowsThatCannotBeClassified:
             "line 4 has 4 fields; the header has 3",
             "line 5 has 2 fields; the header has 3",
             "line 6 has no text",
-            "line 7 is broken: ',' expected after '\"'",
-            "line 10 is broken: unexpected end of data",
+            "line 7 has a quoted field that goes on after its closing quote: write a quote inside "
+            'a quoted field as "" (--quoting none reads quotes as part of the text)',
+            "line 10 has a quote that is never closed (--quoting none reads quotes as part of the "
+            "text)",
         ]
         json_out, _ = predicted(classifier, table, "jsonl")
         assert [list(json.loads(line).values())[:3] for line in json_out.splitlines()] == [

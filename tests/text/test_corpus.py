@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chargen.errors import ConfigError, CorpusError
+from chargen.errors import ConfigError, CorpusError, OutOfMemoryError
 from chargen.storage.directories import cache_folder
 from chargen.text import building, cache, corpus, sources
 from chargen.text.config import CorpusConfig
@@ -420,10 +421,40 @@ class TestRefusals:
             load(book)
         assert not left_over(tmp_path)
 
+    def test_memory_that_runs_out_is_not_a_matter_of_the_folder(
+        self,
+        book: Path,
+        tmp_path: Path,
+        load: Callable[..., Corpus],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        def fails(error: OSError | MemoryError) -> Callable[..., None]:
+            def sync(_: Any) -> None:
+                raise error
+
+            return sync
+
+        for error in (OSError(errno.ENOMEM, "Cannot allocate memory"), MemoryError()):
+            monkeypatch.setattr(building, "sync_file", fails(error))
+            with pytest.raises(OutOfMemoryError) as caught:
+                load(book)
+            assert "CHARGEN_CACHE_DIR" not in str(caught.value)
+            assert not left_over(tmp_path)
+
     def test_a_cache_that_is_a_file(self, book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("CHARGEN_CACHE_DIR", str(book))
         with pytest.raises(CorpusError, match="CHARGEN_CACHE_DIR"):
             load_corpus([str(book)], CorpusConfig())
+
+    def test_options_without_effect_are_noted(
+        self, book: Path, load: Callable[..., Corpus]
+    ) -> None:
+        assert load(book, level="byte", min_count=2).notes == (
+            "--min-count has no effect: no byte is unknown",
+        )
+        assert load(book, valid=str(book), valid_fraction=0.2).notes == (
+            "--valid-fraction has no effect: --valid names the validation text",
+        )
 
     def test_options_that_do_not_fit(self, book: Path, load: Callable[..., Corpus]) -> None:
         with pytest.raises(ConfigError, match="--text-column"):

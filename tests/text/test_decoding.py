@@ -165,6 +165,19 @@ def test_wide_text_without_a_mark(text: str, encoding: str) -> None:
     assert notes == [f"f was read as {encoding.replace('-', '_')}"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le"])
+@pytest.mark.parametrize("text", ["The fox.\n" * 3, "Всё é.\n" * 9])
+@pytest.mark.parametrize("asked", ["utf-8", "latin-1", "ascii"])
+def test_wide_text_is_told_apart_from_binary(text: str, encoding: str, asked: str) -> None:
+    for errors in ("strict", "replace"):
+        data = text.encode(encoding)
+        if errors == "replace":
+            assert "\0" not in "".join(decode([data], "f", asked, errors, []))
+            continue
+        with pytest.raises(CorpusError, match=f"^f is UTF-16 or UTF-32 .* --encoding {encoding}$"):
+            list(decode([data], "f", asked, errors, []))
+
+
 def test_a_damaged_byte_makes_no_other_encoding_of_utf_8() -> None:
     data = ("日本語の文章。\n" * 500).encode()
     for place in (0, 100, len(data) - 2):

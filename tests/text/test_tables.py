@@ -70,8 +70,9 @@ def test_columns_that_are_not_there(text: str, form: str, column: str | None) ->
         ('{"text": "a\\ud800"}', "jsonl", "line 1 holds a lone surrogate"),
         ('{"text": "a\\u0000"}', "jsonl", "line 1 looks binary"),
         ("a,text\n1,2\n1,2,3\n", "csv", "line 3 has 3 fields; the header has 2"),
-        ('a,text\n1,"2', "csv", "line 2 is broken"),
-        ('a,text\n1,"2"3\n', "csv", "line 2 is broken"),
+        ('a,text\n1,"2', "csv", "line 2 has a quote that is never closed .--quoting none"),
+        ('a,text\n1,"2"3\n', "csv", "line 2 has a quoted field that goes on after its closing"),
+        ('a,text\n1, "2, 3"\n', "csv", "3 fields; the header has 2 .a quote after a blank"),
     ],
 )
 def test_broken_rows_name_their_line(text: str, form: str, words: str) -> None:
@@ -117,7 +118,10 @@ def test_only_the_row_with_a_bad_quote_is_broken() -> None:
     assert found[3].raw == '4,"never closed'
     assert found[4].values == ["5", "quoted, too"]
     assert found[7].values == ["8", "y", "z"]
-    assert str(whole.broken(found[5])) == "t, line 9 is broken: unexpected end of data"
+    assert str(whole.broken(found[5])) == (
+        "t, line 9 has a quote that is never closed (--quoting none reads quotes as part of the "
+        "text)"
+    )
 
 
 @given(st.lists(st.sampled_from(["a,b", '"', '"",', '1,"x"', '"y', 'z"', ",", ""]), max_size=30))
@@ -157,5 +161,5 @@ def test_headers(form: str) -> None:
     assert table("\n\n", form).columns == []
     assert list(table("\n\n", form).rows()) == []
     if form == "csv":
-        with pytest.raises(CorpusError, match="line 2 is broken"):
+        with pytest.raises(CorpusError, match="line 2 has a quote that is never closed"):
             _ = table('\n"a\n', form).columns

@@ -19,7 +19,7 @@ from chargen.cli.options import (
     quiet_option,
 )
 from chargen.cli.sentiment.verdicts import RowProgress
-from chargen.cli.terminal import echo_json, say, visible
+from chargen.cli.terminal import echo_json, say_notes, visible
 from chargen.options import split_options
 from chargen.sentiment.config import ExamplesConfig
 
@@ -76,9 +76,7 @@ def evaluate(
     from chargen.sentiment.metrics import evaluate as figures_of
 
     examples = read_examples(data, config, classifier.labels)
-    if not quiet:
-        for note in examples.notes:
-            say(f"note: {note}")
+    say_notes(() if quiet else examples.notes)
     chances = _probabilities(classifier, examples.texts, quiet)
     figures = figures_of(examples.labels, chances, classifier.labels)
     _draw(drawn, figures, examples.labels, chances)

@@ -20,7 +20,8 @@ from chargen.cli.options import (
     options_of,
     quiet_option,
 )
-from chargen.cli.terminal import colourful, say, visible, visible_json
+from chargen.cli.sentiment.verdicts import refuse_file
+from chargen.cli.terminal import colourful, say, say_notes, visible, visible_json
 from chargen.errors import ConfigError
 from chargen.options import split_options
 from chargen.sentiment.config import ExamplesConfig
@@ -112,6 +113,7 @@ def explain(
     files = {"--html": html_file, "--png": png_file, "--histogram": histogram}
     check_files(files, force, drawn=("--png", "--histogram"))
     config, machine = split_options(options, ExamplesConfig, MachineConfig)
+    refuse_file(text, "give what stands in it, or - for stdin")
     classifier = load_classifier(directory, machine)
     from chargen.sentiment.explain import explain as explained
     from chargen.sentiment.explain import is_quick, leave_out
@@ -160,6 +162,7 @@ def _find_unit(
     member = classifier.require_network()
     config = dataclasses.replace(config, clean=classifier.clean)
     examples = read_examples(data, config, classifier.labels)
+    say_notes(() if quiet else examples.notes)
     if len(examples) > UNIT_TEXTS:
         if not quiet:
             say(f"note: the unit is looked for in {UNIT_TEXTS:,} of {len(examples):,} texts")

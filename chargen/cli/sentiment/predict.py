@@ -21,8 +21,8 @@ from chargen.cli.options import (
     options_of,
     quiet_option,
 )
-from chargen.cli.sentiment.verdicts import RowProgress, show, tell
-from chargen.cli.terminal import say
+from chargen.cli.sentiment.verdicts import RowProgress, refuse_file, show, tell
+from chargen.cli.terminal import say_notes
 from chargen.errors import ConfigError, shown
 from chargen.options import split_options
 from chargen.sentiment.config import ExamplesConfig, PredictConfig
@@ -108,7 +108,7 @@ def predict(
     blocks = [_sound(texts)] if texts and texts != ("-",) else _lines(config)
     for block in blocks:
         for verdict in _classify(predictor, block):
-            show(classifier, verdict, as_json)
+            show(predictor, verdict, as_json)
         sys.stdout.flush()
     return tell(predictor, "texts", quiet)
 
@@ -123,32 +123,16 @@ def _check_options(
     if texts and source is not None:
         raise ConfigError("texts and --input exclude each other: give one of them")
     for text in texts:
-        if _is_file(text):
-            raise ConfigError(
-                f"{shown(text)} is a file, not a text: read it with --input {shown(text)}"
-            )
+        refuse_file(text, f"read it with --input {shown(text)}")
     if source is None:
-        for option_name, given in (
-            ("--output", output is not None),
-            ("--text-column", bool(config.text_column)),
-            ("--delimiter", config.delimiter is not None),
-            ("--no-header", not config.header),
-        ):
-            if given:
-                raise ConfigError(f"{option_name} is for the table of --input: give --input FILE")
+        for given in ["--output"] * (output is not None) + config.table_options:
+            raise ConfigError(f"{given} is for the table of --input: give --input FILE")
     if as_json and output is not None:
         raise ConfigError("--json prints to stdout; for a file name --output something.jsonl")
     if source == "-":
         raise ConfigError("--input must be a file: to read lines from stdin, leave --input out")
     if source is not None and Path(source).is_dir():
         raise ConfigError(f"--input must be a file, {source} is a folder")
-
-
-def _is_file(text: str) -> bool:
-    try:
-        return Path(text).is_file()
-    except (OSError, ValueError):  # too long for a name, or no name at all
-        return False
 
 
 def _table(
@@ -173,9 +157,8 @@ def _table(
         check_files({"--output": output}, force)
     notes: list[str] = []
     table = open_table(from_path(Path(source)), config, notes)
-    if table.dialect.form == "plain" and (config.text_column or not config.header):
-        name = "--text-column" if config.text_column else "--no-header"
-        raise ConfigError(f"{name} is for tables; {table.name} is read as plain text")
+    if table.dialect.form == "plain" and (given := config.table_options):
+        raise ConfigError(f"{given[0]} is for tables; {table.name} is read as plain text")
     _ = table.text_columns  # refused before anything is loaded
     classifier = load_classifier(directory, machine)
     from chargen.sentiment.tables import Predictor, predict_table
@@ -185,7 +168,7 @@ def _table(
     try:
         if as_json:
             for verdict in predictor.table(table, progress):
-                show(classifier, verdict, as_json)
+                show(predictor, verdict, as_json)
         else:
             form = form or {"plain": "csv"}.get(table.dialect.form, table.dialect.form)
             place: Any = output if to_file else sys.stdout.buffer
@@ -193,8 +176,7 @@ def _table(
     finally:
         if progress is not None:
             progress.close()
-    for note in () if quiet else notes:
-        say(f"note: {note}")
+    say_notes(() if quiet else notes)
     return tell(predictor, "rows", quiet)
 
 

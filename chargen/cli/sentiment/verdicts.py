@@ -5,31 +5,34 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import click
 
 from chargen.cli.progress import LINE_SECONDS
 from chargen.cli.terminal import say, visible, visible_json
+from chargen.errors import ConfigError, shown
+from chargen.text.files import endings
+from chargen.text.formats import TABLES
 
 
-def show(classifier: Any, verdict: Any, as_json: bool) -> None:
-    """Print one verdict on stdout."""
+def show(predictor: Any, verdict: Any, as_json: bool) -> None:
+    """Print one verdict of a `Predictor` on stdout."""
     from chargen.sentiment.tables import rounded
     from chargen.text.table_writer import json_line
 
-    label = verdict.label
+    label, labels = verdict.label, predictor.classifier.labels
     if as_json:
         chances = verdict.probabilities
         probabilities = (
-            None
-            if chances is None
-            else dict(zip(classifier.labels, map(rounded, chances), strict=True))
+            None if chances is None else dict(zip(labels, map(rounded, chances), strict=True))
         )
         answer = {"text": verdict.text, "label": label, "probabilities": probabilities}
         click.echo(visible_json(json_line(answer)))
         return
-    width = max(len(visible(each)) for each in (*classifier.labels, label or ""))
+    word = "" if predictor.config.threshold is None else predictor.config.word
+    width = max(len(visible(each)) for each in (*labels, word))
     best = "    -" if label is None else f"{verdict.probabilities.max():.3f}"
     columns = shutil.get_terminal_size().columns
     text = on_one_line(verdict.text, max(20, columns - width - 10))
@@ -42,6 +45,21 @@ def on_one_line(text: str, length: int) -> str:
     shown = visible(words)
     cut = len(shown) > length or len(text) > 4 * length
     return shown[: length - 1].rstrip() + "…" if cut else shown
+
+
+def refuse_file(text: str, advice: str) -> None:
+    """Raise `ConfigError` where a text is the name of a file, or can hardly be anything else.
+
+    `advice` says how the file is read.
+    """
+    try:
+        there = Path(text).is_file()
+    except (OSError, ValueError):  # too long for a name, or no name at all
+        return
+    if there:
+        raise ConfigError(f"{shown(text)} is a file, not a text: {advice}")
+    if len(text.split()) == 1 and endings(Path(text))[0] in (*TABLES, ".txt"):
+        raise ConfigError(f"{shown(text)} looks like the name of a file, but there is none")
 
 
 def tell(predictor: Any, what: str, quiet: bool) -> int:
