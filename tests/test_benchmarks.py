@@ -42,7 +42,7 @@ def alone(name: str, *arguments: str) -> dict[str, Any]:
 def test_training_prints_rates_shares_and_memory() -> None:
     sizes = ("--hidden-size", "16", "--num-layers", "2", "--window", "8", "--batch-sizes", "2", "4")
     quick = ("--repeats", "2", "--seconds", "0.01", "--threads", "1", "--precision", "float32")
-    found = alone("training.py", *sizes, *quick, "--profile")
+    found = benchmark("training.py", *sizes, "--product-sizes", "128", "256", *quick, "--profile")
     assert found["precision"] == "float32"
     assert found["threads"] == 1
     assert set(found["peak_gflops"]) == {"float32", "bfloat16"}
@@ -168,7 +168,7 @@ def test_labels_are_heard_by_a_classifier(tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
     table = labelled(tmp_path / "train.csv", reviews(60))
     sizes = ("--samples", "3", "--length", "20", "--steps", "3", "--hidden-size", "8")
-    found = benchmark("labels.py", table, *sizes, "--threads", "1")
+    found = benchmark("labels.py", table, *sizes, "--threads", "1", "--precision", "float32")
     assert found["chance"] == 0.5
     assert [(row["label"], row["texts"]) for row in found["labels"]] == [("bad", 3), ("good", 3)]
     assert found["share"] == pytest.approx(sum(row["share"] for row in found["labels"]) / 2)
@@ -292,6 +292,7 @@ def test_going_on_is_set_beside_training_anew(tmp_path: Path) -> None:
         draw = random.Random(seed)
         (tmp_path / name).write_text("".join(draw.choices("abcd \n", k=6000)))
     quick = ("--steps", "3", "--kilobytes", "1", "2", "--held-back", "300", "--threads", "1")
-    found = benchmark("continue_training.py", str(tmp_path / "old"), str(tmp_path / "new"), *quick)
+    texts = (str(tmp_path / "old"), str(tmp_path / "new"))
+    found = benchmark("continue_training.py", *texts, *quick, "--precision", "float32")
     assert [row["characters"] for row in found["rows"]] == [1000] * 4 + [2000] * 4
     assert all(0 < row["new_bits"] < 9 and 0 < row["old_bits"] < 9 for row in found["rows"])
