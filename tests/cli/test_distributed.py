@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -57,12 +58,10 @@ def two_nodes(*arguments: object) -> list[subprocess.Popen[bytes]]:
 
 
 def without_launcher(*arguments: object) -> list[Process]:
-    """Two ranks as torchrun starts them."""
+    """Two ranks as torchrun starts them on two nodes, where each is the first."""
     variables = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
-    variables |= {"GLOO_SOCKET_IFNAME": "lo"}
-    return [
-        start("train", *arguments, RANK=number, LOCAL_RANK=number, **variables) for number in "01"
-    ]
+    variables |= {"LOCAL_RANK": "0", "GLOO_SOCKET_IFNAME": "lo"}
+    return [start("train", *arguments, RANK=number, **variables) for number in "01"]
 
 
 def free_port() -> int:
@@ -106,31 +105,51 @@ def alone(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def finished(processes: Sequence[Process], out: Path) -> None:
+    """Wait for the end of a run, which only one process tells of."""
+    done = [ended(process) for process in processes]
+    assert {code for code, _, _ in done} == {0}, done
+    (told,) = (text for _, text, _ in done if text)
+    assert told.count("saved to") == 1
+    assert sum("validation" in err for _, _, err in done) == 1
+    assert {path.name for path in out.parent.iterdir()} == {"run"}
+
+
+def same_run(one: Path, other: Path) -> None:
+    """Assert that the curves are one."""
+    assert len(losses(one)) == 6
+    assert largest_difference(losses(one), losses(other)) < 1e-5
+    results = [json.loads((d / "config.json").read_text())["results"] for d in (one, other)]
+    assert results[0]["characters_read"] == results[1]["characters_read"]
+
+
 @pytest.fixture(scope="module")
 def on_two_nodes(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same on two nodes, which meet on one machine."""
+    """The same on two ranks, each the first of its node."""
     out = tmp_path_factory.mktemp("nodes") / "run"
-    nodes = [ended(node) for node in two_nodes(corpus, "--out", out, *ALL_OPTIONS)]
-    assert [code for code, _, _ in nodes] == [0, 0], nodes
-    # One node has rank 0, which tells; the other says nothing.
-    told = [text for _, text, _ in nodes if text]
-    assert len(told) == 1
-    assert told[0].count("saved to") == 1
-    assert sum("validation" in err for _, _, err in nodes) == 1
-    assert {path.name for path in out.parent.iterdir()} == {"run"}
+    finished(without_launcher(corpus, "--out", out, *ALL_OPTIONS), out)
     return out
 
 
 @needs_ranks
 def test_two_nodes_have_the_curve_of_one_process(alone: Path, on_two_nodes: Path) -> None:
-    assert len(losses(alone)) == 6
-    assert largest_difference(losses(alone), losses(on_two_nodes)) < 1e-5
-    results = [
-        json.loads((d / "config.json").read_text())["results"] for d in (alone, on_two_nodes)
-    ]
-    assert results[0]["characters_read"] == results[1]["characters_read"]
-    lm = library.load(on_two_nodes)
-    assert lm.generate("the", max_chars=20, seed=1)
+    same_run(alone, on_two_nodes)
+    assert library.load(on_two_nodes).generate("the", max_chars=20, seed=1)
+
+
+@needs_ranks
+def test_torchrun_launches_the_ranks_of_one_node(alone: Path, corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out" / "run"
+    finished([two_ranks(corpus, "--out", out, *ALL_OPTIONS)], out)
+    same_run(alone, out)
+
+
+@needs_ranks
+@pytest.mark.slow
+def test_torchrun_joins_two_nodes(alone: Path, corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out" / "run"
+    finished(two_nodes(corpus, "--out", out, *ALL_OPTIONS), out)
+    same_run(alone, out)
 
 
 @pytest.fixture(scope="module")
