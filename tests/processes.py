@@ -25,26 +25,28 @@ FORKS = sys.platform == "linux"  # elsewhere a process that has threads or frame
 class Forked:
     """As much of `subprocess.Popen` as tests need.
 
-    Standard input is a pipe that holds `stdin`. `stdout` is the path of what is written to, else a
-    file that `communicate` reads.
+    Standard input is a pipe that holds `stdin`. What is written goes to an open file, `stdout`, or
+    to those that `communicate` reads.
     """
 
     def __init__(
-        self, *arguments: object, stdin: bytes = b"", stdout: str | None = None, **env: str
+        self, *arguments: object, stdin: bytes = b"", stdout: int | None = None, **env: str
     ) -> None:
         self._folder = tempfile.TemporaryDirectory()
-        self._places = [Path(self._folder.name) / name for name in ("stdout", "stderr")]
+        self._places = [Path(self._folder.name, name) for name in ("stdout", "stderr")]
         for place in self._places:
             place.touch()
+        places = list(map(str, self._places))
+        if stdout is not None:
+            places[0] = f"/proc/{os.getpid()}/fd/{stdout}"
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(
             ["chargen.cli.main", "chargen.training.run", "torch._dynamo"]
         )
         reading, writing = context.Pipe(duplex=False)
-        paths = (stdout or str(self._places[0]), str(self._places[1]))
         self._process = context.Process(
             target=_run,
-            args=([*map(str, arguments)], {**os.environ, **env}, str(Path.cwd()), reading, *paths),
+            args=([*map(str, arguments)], {**os.environ, **env}, str(Path.cwd()), reading, *places),
             daemon=True,
         )
         self._process.start()
@@ -106,17 +108,17 @@ def _run(
 Process: TypeAlias = "Forked | subprocess.Popen[bytes]"
 
 
-def start(*arguments: object, stdin: bytes = b"", **env: str) -> Process:
+def start(*arguments: object, stdin: bytes = b"", stdout: int | None = None, **env: str) -> Process:
     """The command with these arguments; `communicate` gives what it wrote."""
     if FORKS:
-        return Forked(*arguments, stdin=stdin, **env)
+        return Forked(*arguments, stdin=stdin, stdout=stdout, **env)
     with tempfile.TemporaryFile() as file:
         file.write(stdin)
         file.seek(0)
         return subprocess.Popen(
             [sys.executable, "-m", "chargen", *map(str, arguments)],
             stdin=file,
-            stdout=subprocess.PIPE,
+            stdout=subprocess.PIPE if stdout is None else stdout,
             stderr=subprocess.PIPE,
             env={**os.environ, "PYTHONIOENCODING": "utf-8", **env},
         )
