@@ -22,6 +22,13 @@ from typing import TypeAlias
 FORKS = sys.platform == "linux"  # elsewhere a process that has threads or frameworks cannot fork
 
 
+def warm_context() -> multiprocessing.context.BaseContext:
+    """Where processes come from that need not import torch again; Linux has it."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["chargen.cli.main", "chargen.training.run", "torch._dynamo"])
+    return context
+
+
 class Forked:
     """As much of `subprocess.Popen` as tests need.
 
@@ -39,10 +46,7 @@ class Forked:
         places = list(map(str, self._places))
         if stdout is not None:
             places[0] = f"/proc/{os.getpid()}/fd/{stdout}"
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(
-            ["chargen.cli.main", "chargen.training.run", "torch._dynamo"]
-        )
+        context = warm_context()
         reading, writing = context.Pipe(duplex=False)
         self._process = context.Process(
             target=_run,
