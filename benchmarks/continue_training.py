@@ -30,7 +30,12 @@ def measure(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]
     new, new_test = cut(arguments.new, arguments.held_back)
     (folder / "old.txt").write_text(old, "utf-8")
     budget = {arguments.budget: getattr(arguments, arguments.budget)}
-    machine = {"threads": arguments.threads, "force": True}
+    machine = {
+        "threads": arguments.threads,
+        "precision": arguments.precision,
+        "samples": False,
+        "force": True,
+    }
     before = folder / "before"
     chargen.train(folder / "old.txt", before, **budget, **machine)
     more = {"start_from": before, "epochs": arguments.epochs}
@@ -67,6 +72,7 @@ def main() -> None:
     parser.add_argument("--kilobytes", type=int, nargs="+", default=[10, 100, 1000])
     parser.add_argument("--held-back", type=int, default=50_000, help="characters of each text")
     parser.add_argument("--replay-share", type=float, default=0.1)
+    parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
     parser.add_argument("--threads", type=int)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()

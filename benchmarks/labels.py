@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=400)
     parser.add_argument("--temperature", type=float, default=0.7)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
     parser.add_argument("--threads", type=int)
     parser.add_argument("--json", action="store_true")
     found = measure(arguments := parser.parse_args())
@@ -58,6 +59,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             hidden_size=arguments.hidden_size,
             seed=arguments.seed,
             threads=arguments.threads,
+            precision=arguments.precision,
+            samples=False,
             **columns,
         )
         lm = chargen.load(run.directory)

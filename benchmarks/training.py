@@ -13,7 +13,7 @@ checkpoints. Beside it, in turns so that a slow moment of the machine falls on a
 bare step     `nn.LSTM` and `nn.Linear` of the same sizes on a fixed (T, B, E) tensor, from zero
               states: autocast, cross-entropy, backward, `torch.optim.SGD`. No embedding, no
               clipping, no data, no numbers read back: the least that learns.
-product peak  square matrix products in float32 and bfloat16, the best of `PRODUCT_SIZES`. Each
+product peak  square matrix products in float32 and bfloat16, the best of --product-sizes. Each
               size runs for as long as `--seconds` says, so that it suffers from other jobs as much
               as the steps do.
 
@@ -58,7 +58,6 @@ from chargen.training.reporting import Reporter
 CPU = torch.device("cpu")
 NEVER = 10**9
 CHARACTERS = 1_000_000
-PRODUCT_SIZES = (512, 768, 1024, 2048)
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 PRECISIONS = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
@@ -158,10 +157,12 @@ class BareStep:
             self.optimizer.step()
 
 
-def product_rate(clock: Clock, dtype: torch.dtype, seconds: float) -> float:
+def product_rate(
+    clock: Clock, dtype: torch.dtype, product_sizes: list[int], seconds: float
+) -> float:
     """Floating-point operations per second of the fastest size, each run for `seconds`."""
     best = 0.0
-    for size in PRODUCT_SIZES:
+    for size in product_sizes:
         a, b = torch.randn(2, size, size).to(dtype)
         spent, count = clock.timed(partial(torch.matmul, a, b), seconds)
         best = max(best, 2 * size**3 * count / spent)
@@ -169,7 +170,12 @@ def product_rate(clock: Clock, dtype: torch.dtype, seconds: float) -> float:
 
 
 def measure(
-    sizes: Sizes, batch_sizes: list[int], repeats: int, seconds: float, clock: Clock
+    sizes: Sizes,
+    batch_sizes: list[int],
+    product_sizes: list[int],
+    repeats: int,
+    seconds: float,
+    clock: Clock,
 ) -> dict[str, Any]:
     """All figures; see the top of this file."""
     ours = {batch: OurStep(sizes, batch) for batch in batch_sizes}
@@ -179,7 +185,7 @@ def measure(
     times: dict[int, list[tuple[float, float]]] = {batch: [] for batch in batch_sizes}
     for _ in range(repeats):
         for name, dtype in PRECISIONS.items():
-            peaks[name].append(product_rate(clock, dtype, seconds / 4))
+            peaks[name].append(product_rate(clock, dtype, product_sizes, seconds / 4))
         for batch in batch_sizes:
             times[batch].append(alternate(clock, ours[batch], bare[batch], seconds))
     return {
@@ -320,6 +326,7 @@ def main() -> None:
     parser.add_argument("--vocabulary-size", type=int, default=65, help="different characters")
     parser.add_argument("--window", type=int, default=128)
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[32, 64, 128])
+    parser.add_argument("--product-sizes", type=int, nargs="+", default=[512, 768, 1024, 2048])
     parser.add_argument("--dropout", type=float, default=0.0, help="ours only, on the output")
     parser.add_argument("--optimizer", choices=OPTIMIZERS, default="muon", help="ours only")
     parser.add_argument("--threads", type=int, help="default: torch's own choice")
@@ -344,7 +351,14 @@ def main() -> None:
         arguments.precision,
         arguments.optimizer,
     )
-    found = measure(sizes, arguments.batch_sizes, arguments.repeats, arguments.seconds, clock)
+    found = measure(
+        sizes,
+        arguments.batch_sizes,
+        arguments.product_sizes,
+        arguments.repeats,
+        arguments.seconds,
+        clock,
+    )
     best = max(found["batches"], key=lambda row: row["characters_per_second"]["median"])
     found |= {
         "clock": arguments.clock,

@@ -42,7 +42,8 @@ def run_script(path: str | Path, *arguments: object) -> CompletedProcess[str]:
                 if found and Path(found).parent == script.parent:
                     del sys.modules[name]
             torch.set_num_threads(threads)
-            torch.use_deterministic_algorithms(False)
+            if torch.are_deterministic_algorithms_enabled():  # torch would import its compiler
+                torch.use_deterministic_algorithms(False)
     status = code if isinstance(code, int) else 0 if code is None else 1
     said = errors.getvalue() + (f"{code}\n" if isinstance(code, str) else "")
     return CompletedProcess(sys.argv, status, output.getvalue(), said)

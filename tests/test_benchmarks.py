@@ -9,12 +9,14 @@ import os
 import random
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+import chargen
 from tests.scripts import ROOT, run_script
 
 
@@ -42,7 +44,7 @@ def alone(name: str, *arguments: str) -> dict[str, Any]:
 def test_training_prints_rates_shares_and_memory() -> None:
     sizes = ("--hidden-size", "16", "--num-layers", "2", "--window", "8", "--batch-sizes", "2", "4")
     quick = ("--repeats", "2", "--seconds", "0.01", "--threads", "1", "--precision", "float32")
-    found = alone("training.py", *sizes, *quick, "--profile")
+    found = benchmark("training.py", *sizes, "--product-sizes", "128", "256", *quick, "--profile")
     assert found["precision"] == "float32"
     assert found["threads"] == 1
     assert set(found["peak_gflops"]) == {"float32", "bfloat16"}
@@ -105,7 +107,7 @@ def test_scoring_has_a_row_for_each_way(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 def test_soak_tells_how_memory_went() -> None:
-    sleep = "import time; kept = bytearray(10**7); time.sleep(2)"
+    sleep = "import time; kept = bytearray(10**7); time.sleep(0.8)"
     found = alone("soak.py", "--", sys.executable, "-c", sleep)
     assert found["exit_code"] == 0
     assert found["largest_megabytes"] >= found["end_megabytes"] > 10
@@ -145,7 +147,10 @@ def test_reading_learns_from_the_first_reviews_and_judges_by_the_last(tmp_path: 
     turned = [({"good": "bad", "bad": "good"}[label], f"last {text}") for label, text in last]
     train = labelled(tmp_path / "train.csv", [*first, *first, *turned])
     sizes = ("--pool", "40", "--test", "30", "--labels", "10", "20", "--draws", "2")
-    model, out = str(ROOT / "checkpoints" / "reviews"), tmp_path / "table.md"
+    (tmp_path / "text.txt").write_text(" ".join(text for _, text in reviews(80, seed=2)))
+    small = {"hidden_size": 32, "batch_size": 4, "window": 32, "precision": "float32"}
+    run = chargen.train(tmp_path / "text.txt", tmp_path / "model", steps=60, **small)
+    model, out = str(run.directory), tmp_path / "table.md"
     options = ("--train", train, *sizes, "--text", train, "--precision", "float32")
     found = benchmark("reading.py", model, model, *options, "--out", str(out))
     one, other = found["rows"]
@@ -153,7 +158,7 @@ def test_reading_learns_from_the_first_reviews_and_judges_by_the_last(tmp_path: 
         assert row.pop("reading_seconds") > 0
         assert row.pop("probe_seconds") > 0
     assert one == other
-    config = json.loads((ROOT / "checkpoints" / "reviews" / "config.json").read_text())
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
     assert one["valid_bits"] == config["results"]["valid_bits_per_char"]
     assert one["text_bits"] > one["valid_bits"]
     assert [row["labels"] for row in one["probe"]] == [10, 20]
@@ -168,7 +173,7 @@ def test_labels_are_heard_by_a_classifier(tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
     table = labelled(tmp_path / "train.csv", reviews(60))
     sizes = ("--samples", "3", "--length", "20", "--steps", "3", "--hidden-size", "8")
-    found = benchmark("labels.py", table, *sizes, "--threads", "1")
+    found = benchmark("labels.py", table, *sizes, "--threads", "1", "--precision", "float32")
     assert found["chance"] == 0.5
     assert [(row["label"], row["texts"]) for row in found["labels"]] == [("bad", 3), ("good", 3)]
     assert found["share"] == pytest.approx(sum(row["share"] for row in found["labels"]) / 2)
@@ -273,16 +278,9 @@ def test_scaling_fits_the_law_that_runs_follow(tmp_path: Path) -> None:
 
 def test_the_page_prints_characters_a_second(browser: Any) -> None:
     browser.new_page().close()  # skipped where there is none; the benchmark starts its own
-    script = str(ROOT / "benchmarks" / "page.py")
     sizes = ("--hidden-size", "16", "--characters", "30", "--repeats", "2")
-    done = subprocess.run(
-        [sys.executable, script, "--json", *sizes],  # a process has one Playwright
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    found = json.loads(done.stdout)
+    with ThreadPoolExecutor(1) as threads:  # each has one Playwright
+        found = threads.submit(benchmark, "page.py", *sizes).result()
     assert found["hidden_size"] == 16
     assert 0 < found["slowest"] <= found["characters_per_second"] <= found["fastest"]
 
@@ -291,7 +289,10 @@ def test_going_on_is_set_beside_training_anew(tmp_path: Path) -> None:
     for name, seed in (("old", 1), ("new", 2)):
         draw = random.Random(seed)
         (tmp_path / name).write_text("".join(draw.choices("abcd \n", k=6000)))
-    quick = ("--steps", "3", "--kilobytes", "1", "2", "--held-back", "300", "--threads", "1")
-    found = benchmark("continue_training.py", str(tmp_path / "old"), str(tmp_path / "new"), *quick)
+    quick = ("--steps", "3", "--epochs", "1", "--kilobytes", "1", "2", "--held-back", "300")
+    texts = (str(tmp_path / "old"), str(tmp_path / "new"))
+    found = benchmark(
+        "continue_training.py", *texts, *quick, "--threads", "1", "--precision", "float32"
+    )
     assert [row["characters"] for row in found["rows"]] == [1000] * 4 + [2000] * 4
     assert all(0 < row["new_bits"] < 9 and 0 < row["old_bits"] < 9 for row in found["rows"])

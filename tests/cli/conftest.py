@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from chargen.cli.main import main
+from tests.processes import start
 
 TEXT = "the quick brown fox jumps over the lazy dog.\n" * 120
 SMALL = ("--hidden-size", "32", "--batch-size", "4", "--window", "32", "--precision", "float32")
@@ -55,14 +54,10 @@ def chargen_process() -> Command:
 
     def run(*arguments: object, stdin: str | bytes = b"") -> Result:
         data = stdin.encode() if isinstance(stdin, str) else stdin
-        done = subprocess.run(
-            [sys.executable, "-m", "chargen", *map(str, arguments)],
-            input=data,
-            capture_output=True,
-            env={**os.environ, "PYTHONIOENCODING": "utf-8"},
-            check=False,
-        )
-        return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
+        process = start(*arguments, stdin=data)
+        out, err = process.communicate(timeout=120)
+        assert process.returncode is not None
+        return Result(process.returncode, out.decode(), err.decode())
 
     return run
 

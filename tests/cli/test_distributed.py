@@ -1,4 +1,7 @@
-"""Training under torchrun: real launches of two ranks, on one machine and as two nodes."""
+"""Training on two ranks, which torchrun launches: on one machine, and as two nodes.
+
+Where what torchrun does itself is not asked, the ranks are started with the variables that it sets.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,14 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch.distributed
 
 import chargen as library
+from tests.processes import Process, start
 
 from .conftest import SMALL, Command
 from .test_resume import saved_step, tensors, wait_for_step
@@ -52,6 +57,13 @@ def two_nodes(*arguments: object) -> list[subprocess.Popen[bytes]]:
     return [torchrun(launch, *arguments) for _ in range(2)]
 
 
+def without_launcher(*arguments: object) -> list[Process]:
+    """Two ranks as torchrun starts them on two nodes, where each is the first."""
+    variables = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
+    variables |= {"LOCAL_RANK": "0", "GLOO_SOCKET_IFNAME": "lo"}
+    return [start("train", *arguments, RANK=number, **variables) for number in "01"]
+
+
 def free_port() -> int:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -69,8 +81,9 @@ def process_of_rank(launcher: int, rank: int) -> int:
     raise AssertionError("no such rank")
 
 
-def ended(process: subprocess.Popen[bytes]) -> tuple[int, str, str]:
+def ended(process: Process) -> tuple[int, str, str]:
     out, err = process.communicate(timeout=120)
+    assert process.returncode is not None
     return process.returncode, out.decode(), err.decode()
 
 
@@ -92,54 +105,91 @@ def alone(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def finished(processes: Sequence[Process], out: Path) -> None:
+    """Wait for the end of a run, which only one process tells of."""
+    done = [ended(process) for process in processes]
+    assert {code for code, _, _ in done} == {0}, done
+    (told,) = (text for _, text, _ in done if text)
+    assert told.count("saved to") == 1
+    assert sum("validation" in err for _, _, err in done) == 1
+    assert {path.name for path in out.parent.iterdir()} == {"run"}
+
+
+def same_run(one: Path, other: Path) -> None:
+    """Assert that the curves are one."""
+    assert len(losses(one)) == 6
+    assert largest_difference(losses(one), losses(other)) < 1e-5
+    results = [json.loads((d / "config.json").read_text())["results"] for d in (one, other)]
+    assert results[0]["characters_read"] == results[1]["characters_read"]
+
+
 @pytest.fixture(scope="module")
 def on_two_nodes(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same on two nodes, which meet on one machine."""
+    """The same on two ranks, each the first of its node."""
     out = tmp_path_factory.mktemp("nodes") / "run"
-    nodes = [ended(node) for node in two_nodes(corpus, "--out", out, *ALL_OPTIONS)]
-    assert [code for code, _, _ in nodes] == [0, 0], nodes
-    # One node has rank 0, which tells; the other says nothing.
-    told = [text for _, text, _ in nodes if text]
-    assert len(told) == 1
-    assert told[0].count("saved to") == 1
-    assert sum("validation" in err for _, _, err in nodes) == 1
-    assert {path.name for path in out.parent.iterdir()} == {"run"}
+    finished(without_launcher(corpus, "--out", out, *ALL_OPTIONS), out)
     return out
 
 
 @needs_ranks
 def test_two_nodes_have_the_curve_of_one_process(alone: Path, on_two_nodes: Path) -> None:
-    assert len(losses(alone)) == 6
-    assert largest_difference(losses(alone), losses(on_two_nodes)) < 1e-5
-    results = [
-        json.loads((d / "config.json").read_text())["results"] for d in (alone, on_two_nodes)
-    ]
-    assert results[0]["characters_read"] == results[1]["characters_read"]
-    lm = library.load(on_two_nodes)
-    assert lm.generate("the", max_chars=20, seed=1)
+    same_run(alone, on_two_nodes)
+    assert library.load(on_two_nodes).generate("the", max_chars=20, seed=1)
+
+
+@needs_ranks
+def test_torchrun_launches_the_ranks_of_one_node(alone: Path, corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out" / "run"
+    finished([two_ranks(corpus, "--out", out, *ALL_OPTIONS)], out)
+    same_run(alone, out)
+
+
+@needs_ranks
+@pytest.mark.slow
+def test_torchrun_joins_two_nodes(alone: Path, corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out" / "run"
+    finished(two_nodes(corpus, "--out", out, *ALL_OPTIONS), out)
+    same_run(alone, out)
 
 
 @pytest.fixture(scope="module")
 def killed(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, str, str]:
     """A run of two ranks, one of which was killed: its folder, code and what it said."""
     out = tmp_path_factory.mktemp("killed") / "run"
-    process = two_ranks(corpus, "--out", out, *ALL_OPTIONS)
-    wait_for_step(out, 8, process)
-    os.kill(process_of_rank(process.pid, 1), signal.SIGKILL)
-    return out, *ended(process)
+    first, second = without_launcher(corpus, "--out", out, *ALL_OPTIONS)
+    wait_for_step(out, 8, first)
+    second.kill()
+    assert ended(second) == (-signal.SIGKILL, "", "")
+    return out, *ended(first)
+
+
+def what_is_kept(out: Path) -> str:
+    return (
+        f"chargen: rank 1 stopped answering; the last good checkpoint, step {saved_step(out)}, is "
+        f"kept in {out}: go on with chargen train --resume {out}"
+    )
 
 
 @needs_ranks
 def test_a_killed_rank_ends_the_run_with_its_name(killed: tuple[Path, int, str, str]) -> None:
     out, code, told, err = killed
-    assert code == 1
-    assert told == ""
-    ours = [line for line in err.splitlines() if line.startswith("chargen: ")]
-    assert ours == [
-        f"chargen: rank 1 stopped answering; the last good checkpoint, step {saved_step(out)}, is "
-        f"kept in {out}: go on with chargen train --resume {out}"
-    ]
-    assert "chargen/" not in err.partition("Traceback")[2]  # torchrun has one, we have none
+    assert (code, told) == (1, "")
+    progress, last = err.splitlines()[:-1], err.splitlines()[-1]
+    assert last == what_is_kept(out)
+    assert not any(line.startswith(("chargen: ", "Traceback")) for line in progress)
+    assert {path.name for path in out.parent.iterdir()} == {"run"}
+
+
+@needs_ranks
+@pytest.mark.slow
+def test_torchrun_ends_with_the_name_of_a_killed_rank(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out" / "run"
+    process = two_ranks(corpus, "--out", out, *ALL_OPTIONS)
+    wait_for_step(out, 8, process)
+    os.kill(process_of_rank(process.pid, 1), signal.SIGKILL)
+    code, told, err = ended(process)
+    assert (code, told) == (1, "")
+    assert ours(err) == [what_is_kept(out)]
     assert {path.name for path in out.parent.iterdir()} == {"run"}
 
 

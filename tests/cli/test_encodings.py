@@ -95,29 +95,30 @@ def test_what_it_cannot_hold_is_escaped(name: str, into: Into, tmp_path: Path) -
         assert (tmp_path / "ascii" / "manifest.json").exists()
 
 
-@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "ascii:strict", "utf-8"])
-def test_the_entry_points(places: dict[str, str], encoding: str) -> None:
-    # Bytes that are no text come in as surrogates, which no encoding holds.
-    command = [
-        sys.executable,
-        "-m",
-        "chargen",
-        "sample",
-        places["MODEL"],
-        "--prompt",
-        b"\xe2\xff\n",
-    ]
-    script = (
-        "from chargen.cli.scripts import run_script; run_script(lambda: print('\\u72d0\\udc80'))"
+SCRIPT = "from chargen.cli.scripts import run_script; run_script(lambda: print('\\u72d0\\udc80'))"
+
+
+# Bytes that are no text come in as surrogates, which no encoding holds.
+@pytest.mark.parametrize(
+    ("encoding", "arguments"),
+    [
+        (
+            "ascii",
+            ["-m", "chargen", "sample", "MODEL", "--prompt", b"\xe2\xff\n", "--length", "50"],
+        ),
+        *((encoding, ["-c", SCRIPT]) for encoding in ("cp1252", "ascii", "ascii:strict", "utf-8")),
+    ],
+)
+def test_the_entry_points(
+    places: dict[str, str], encoding: str, arguments: list[str | bytes]
+) -> None:
+    done = subprocess.run(
+        [sys.executable, *(places["MODEL"] if word == "MODEL" else word for word in arguments)],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        check=False,
     )
-    for arguments in ([*command, "--length", "50"], [sys.executable, "-c", script]):
-        done = subprocess.run(
-            arguments,
-            capture_output=True,
-            env={**os.environ, "PYTHONIOENCODING": encoding},
-            check=False,
-        )
-        assert b"Traceback" not in done.stderr
-        assert done.returncode == 0
-        done.stdout.decode(encoding.partition(":")[0])
-        assert rb"\udc80" in done.stdout or rb"\udce2" in done.stdout
+    assert b"Traceback" not in done.stderr
+    assert done.returncode == 0
+    done.stdout.decode(encoding.partition(":")[0])
+    assert rb"\udc80" in done.stdout or rb"\udce2" in done.stdout

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +11,7 @@ import pytest
 import chargen as package
 from chargen.errors import ConfigError, CorpusError, VocabularyError
 from chargen.text.config import CorpusConfig
+from tests.processes import start
 
 from .conftest import SMALL, Command
 
@@ -55,17 +54,16 @@ def test_every_byte_is_read_as_it_is(chargen: Command, model: Path, tunes: Path)
         assert told["xz"] == figures["xz_bits_per_char"]
 
 
-def test_bytes_come_out_as_they_are(chargen_process: Command, model: Path, tmp_path: Path) -> None:
+def test_bytes_come_out_as_they_are(chargen: Command, model: Path, tmp_path: Path) -> None:
     (tmp_path / "head").write_bytes(TUNE[:20])
     lm = package.load(model)
     text = lm.generate(TUNE[:20].decode("latin-1"), max_chars=50, seed=1, ignore_end=True)
     assert max(text.encode("latin-1")) > 127
     options = ("--prompt-file", str(tmp_path / "head"), "--length", "50", "--seed", "1")
-    command = [sys.executable, "-m", "chargen", "sample", str(model), *options, "--ignore-end"]
-    done = subprocess.run(command, capture_output=True, check=True)
-    assert done.stdout == TUNE[:20] + text.encode("latin-1")
-    assert chargen_process("sample", model, "--num-samples", 2).code == 2
-    row = json.loads(chargen_process("sample", model, *options, "--ignore-end", "--json").out)
+    out, _ = start("sample", model, *options, "--ignore-end").communicate(timeout=120)
+    assert out == TUNE[:20] + text.encode("latin-1")
+    assert chargen("sample", model, "--num-samples", 2).code == 2
+    row = json.loads(chargen("sample", model, *options, "--ignore-end", "--json").out)
     assert row["text"] == text
 
 

@@ -1,14 +1,15 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
-import subprocess
-import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from tests.processes import start
 from tests.sentiment.making import separable, write_csv
 from tests.sentiment.models import save_classifier
 from tests.sentiment.models import tiny_classifier as make_classifier
@@ -84,24 +85,28 @@ def test_colours_paint_and_change_nothing(chargen: Command, mood: Path) -> None:
 
 
 @pytest.mark.parametrize("variables", [{}, {"NO_COLOR": "1"}])
-def test_a_terminal_is_painted_unless_it_asks_not_to(mood: Path, variables: dict[str, str]) -> None:
+def test_a_terminal_is_painted_unless_it_asks_not_to(
+    mood: Path, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     pty = pytest.importorskip("pty", reason="needs a pseudo-terminal")
+    monkeypatch.delenv("NO_COLOR", raising=False)
     master, slave = pty.openpty()
-    environment = {k: v for k, v in os.environ.items() if k != "NO_COLOR"} | variables
-    command = [sys.executable, "-m", "chargen", "sentiment", "explain", str(mood), TEXT]
-    with subprocess.Popen(command, stdout=slave, stderr=subprocess.PIPE, env=environment):
-        os.close(slave)
+
+    def read() -> bytes:
         data = b""
-        while True:
-            try:
-                piece = os.read(master, 4096)
-            except OSError:
-                break
-            if not piece:
-                break
-            data += piece
+        with contextlib.suppress(OSError):  # how Linux tells that nobody writes any more
+            while piece := os.read(master, 4096):
+                data += piece
+        return data
+
+    with ThreadPoolExecutor(1) as threads:
+        written = threads.submit(read)
+        process = start("sentiment", "explain", mood, TEXT, stdout=slave, **variables)
+        process.communicate(timeout=120)
+        os.close(slave)
+        assert bool(PAINT.search(written.result().decode())) is not bool(variables)
     os.close(master)
-    assert bool(PAINT.search(data.decode())) is not bool(variables)
+    assert process.returncode == 0
 
 
 def test_files_are_written_and_not_replaced(chargen: Command, mood: Path, tmp_path: Path) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pytest
 
 from chargen.cli import progress
 from chargen.sentiment.classifier import Classifier
+from chargen.training.loop import Loop
 
 from ..sentiment.making import DROPOUTS, save_lm, separable, write_csv
 from .conftest import Command
@@ -281,24 +281,6 @@ def test_a_run_that_diverges_ends_with_advice(train: Command, tmp_path: Path) ->
 # ---------------------------------------------------------------- Ctrl-C and --resume
 
 
-INTERRUPTED = """
-import os, signal, sys
-from chargen.cli.main import main
-from chargen.training.loop import Loop
-
-step = Loop.step
-
-def interrupted(self, batch):
-    row = step(self, batch)
-    if row["step"] == 7:
-        os.kill(os.getpid(), signal.SIGINT)
-    return row
-
-Loop.step = interrupted
-main(sys.argv[1:])
-"""
-
-
 def tensors(directory: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(directory)): path.read_bytes()
@@ -307,24 +289,32 @@ def tensors(directory: Path) -> dict[str, bytes]:
 
 
 def test_ctrl_c_saves_and_resume_ends_where_it_would_have(
-    train: Command, chargen: Command, lm: Path, data: Path, tmp_path: Path
+    train: Command,
+    chargen: Command,
+    lm: Path,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     options = ("--epochs", "4", "--ema", "0.9")
     whole = train(*options, "--json")
     assert whole.code == 0
-    out = tmp_path / "part"
-    command = ["sentiment", "train", str(data), "--encoder", str(lm), "--out", str(out)]
-    done = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED, *command, *QUICK, *options],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 130, done.stderr
-    assert f"stopped at step 7; go on with: chargen sentiment train --resume {out}" in done.stderr
-    assert done.stdout == ""
-    assert "Traceback" not in done.stderr
+    out, step = tmp_path / "part", Loop.step
+
+    def interrupted(loop: Loop, batch: Any) -> Any:
+        row = step(loop, batch)
+        if row["step"] == 7:
+            os.kill(os.getpid(), signal.SIGINT)
+        return row
+
+    monkeypatch.setattr(Loop, "step", interrupted)
+    command = ("sentiment", "train", data, "--encoder", lm, "--out", out)
+    done = chargen(*command, *QUICK, *options)
+    monkeypatch.undo()
+    assert done.code == 130, done.err
+    assert f"stopped at step 7; go on with: chargen sentiment train --resume {out}" in done.err
+    assert done.out == ""
+    assert "Traceback" not in done.err
     resumed = chargen("sentiment", "train", "--resume", out, "--json")
     assert resumed.code == 0
     assert "continuing from step 7" in resumed.err

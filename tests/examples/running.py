@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from subprocess import CompletedProcess
 
 from tests.scripts import ROOT, run_script
@@ -9,7 +10,7 @@ from tests.scripts import ROOT, run_script
 EXAMPLES = ROOT / "examples"
 
 
-def run(script: str, *arguments: object, code: int = 0) -> CompletedProcess[str]:
+def run(script: str | Path, *arguments: object, code: int = 0) -> CompletedProcess[str]:
     """What the script left behind; its exit code must be `code`."""
     done = run_script(EXAMPLES / script, *arguments)
     assert done.returncode == code, done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from chargen.web.jobs import JobRunner
 from chargen.web.models import Models
 from tests.sentiment.models import save_classifier, tiny_classifier
 
-gradio = pytest.importorskip("gradio", reason="needs chargen[web]")
+# Importing it takes seconds, which only the process that runs these tests need spend.
+pytestmark = pytest.mark.skipif(find_spec("gradio") is None, reason="needs chargen[web]")
 
 
 class Page:
@@ -34,6 +36,8 @@ class Page:
 
     def press(self, button: str) -> Callable[..., Any]:
         """The function behind a button."""
+        import gradio
+
         (place,) = (
             number
             for number, block in self.blocks.blocks.items()

@@ -14,12 +14,24 @@ import pytest
 import chargen
 from chargen.errors import ConfigError
 from chargen.web.jobs import MOST_POINTS, Job, JobRunner
+from tests.processes import FORKS, warm_context
 
 from .conftest import SMALL, TEXT
 
 
 @pytest.fixture
-def runner(tmp_path: Path) -> Iterator[JobRunner]:
+def spawning(tmp_path: Path) -> Iterator[JobRunner]:
+    shop = JobRunner(tmp_path / "models")
+    yield shop
+    shop.close()
+
+
+@pytest.fixture
+def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[JobRunner]:
+    """The same, whose processes do not import torch anew where they can be forked."""
+    if FORKS:
+        context = warm_context()
+        monkeypatch.setattr(multiprocessing, "get_context", lambda _: context)
     shop = JobRunner(tmp_path / "models")
     yield shop
     shop.close()
@@ -32,19 +44,19 @@ def until(job: Job, holds: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def test_a_run_tells_its_curve_and_leaves_a_checkpoint(runner: JobRunner) -> None:
-    job = runner.start(" fox ", TEXT, steps=400, **SMALL)
+def test_a_run_tells_its_curve_and_leaves_a_checkpoint(spawning: JobRunner) -> None:
+    job = spawning.start(" fox ", TEXT, steps=100, **SMALL)
     until(job, lambda: job.over)
     assert (job.state, job.progress) == ("finished", 1.0)
-    assert "400 steps" in job.message
+    assert "100 steps" in job.message
     assert job.sample
     assert job.validation[-1][1] < job.validation[0][1] < 5
     assert job.notes
-    lm = chargen.load(runner.folder / "fox")
+    lm = chargen.load(spawning.folder / "fox")
     assert lm.checkpoint is not None
-    assert lm.checkpoint.document("config")["results"]["steps"] == 400
+    assert lm.checkpoint.document("config")["results"]["steps"] == 100
     with pytest.raises(ConfigError, match="the name fox is already used"):
-        runner.start("fox", TEXT)
+        spawning.start("fox", TEXT)
 
 
 def test_a_cancelled_run_can_go_on(runner: JobRunner) -> None:

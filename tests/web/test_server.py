@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import http.client
-import os
 import signal
 import socket
-import subprocess
 import sys
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,6 +14,7 @@ import pytest
 
 from chargen.errors import ConfigError, MissingExtraError
 from chargen.web.server import served
+from tests.processes import start
 
 
 def _get(address: str, host: str) -> tuple[int, http.client.HTTPMessage]:
@@ -58,14 +58,16 @@ def test_needs_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
 
 def test_ends_at_a_signal(tmp_path: Path) -> None:
     pytest.importorskip("gradio", reason="needs chargen[web]")
-    command = [sys.executable, "-m", "chargen", "web", str(tmp_path)]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ}, text=True
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        assert process.stdout.readline().startswith("http://127.0.0.1:")
-        process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=30)
+    with (tmp_path / "address").open("wb+") as address:
+        process = start("web", tmp_path / "models", stdout=address.fileno())
+        deadline = time.monotonic() + 120
+        while not address.read().endswith(b"\n"):
+            address.seek(0)
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert said == "the page is ready; Ctrl-C ends it\n"
+    assert (tmp_path / "address").read_text().startswith("http://127.0.0.1:")
+    assert said == b"the page is ready; Ctrl-C ends it\n"
