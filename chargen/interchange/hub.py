@@ -211,7 +211,8 @@ def _metadata(stored: Checkpoint) -> dict[str, Any]:
 
     config: Any = stored.documents.get("config") or {}
     writes = "model" in config
-    network = config["model"] if writes else config["encoders"][0]
+    # A classifier may have done better without its network.
+    networks = [config["model"]] if writes else config.get("encoders", [])
     names = (config.get("corpus") or {}).get("arguments") if writes else config.get("data")
     names = [_last_part(name) for name in names or ()]
     datasets = [_DATASETS[name] for name in names if name in _DATASETS]
@@ -232,7 +233,7 @@ def _metadata(stored: Checkpoint) -> dict[str, Any]:
     data: Any = ModelCardData(
         library_name="chargen",
         pipeline_tag=task,
-        tags=["character-level", str(network["cell"])],
+        tags=["character-level", *{str(network["cell"]): None for network in networks}],
         datasets=datasets or None,
         model_name=stored.path.name if stored.path else "model",
         eval_results=found or None,

@@ -15,7 +15,9 @@ import chargen
 from chargen.cli.main import main
 from chargen.errors import CheckpointError, ConfigError, MissingExtraError
 from chargen.interchange import hub
+from chargen.sentiment.classifier import Classifier
 from chargen.storage import checkpoint
+from tests.sentiment.making import count_ngrams, separable
 
 from .fake_hub import TOKEN, Hub
 from .fake_hub import hub as fake_hub
@@ -84,6 +86,14 @@ def test_the_card_says_what_is_known(server: Hub, fox: Path, tmp_path: Path) -> 
     assert card.data.pipeline_tag == "text-classification"
     assert {figure.metric_type for figure in card.data.eval_results} == {"accuracy", "f1"}
     assert card.text.lstrip().startswith("# ")
+
+
+def test_the_card_of_a_classifier_without_a_network(server: Hub, tmp_path: Path) -> None:
+    examples = separable(20)
+    Classifier(count_ngrams(examples), examples.classes).save(tmp_path / "counts")
+    hub.push(tmp_path / "counts", "anna/counts")
+    card = _card(server.repositories["anna/counts"].commits[-1]["README.md"]).data
+    assert (card.pipeline_tag, card.tags) == ("text-classification", ["character-level"])
 
 
 def test_a_card_of_ones_own_stays(server: Hub, fox: Path, tmp_path: Path) -> None:
