@@ -59,6 +59,13 @@ def test_texts_much_shorter_than_those_of_training() -> None:
     assert Classifier.load("sentiment").predict(texts) == ["pos", "pos", "neg", "neg"]
 
 
+def test_an_end_that_turns_against_the_beginning() -> None:
+    text = "It starts well. Then it dies, slowly and without grace."
+    explanation = Classifier.load("sentiment").explain(text)
+    assert explanation.verdict == "neg"
+    assert explanation.curve[-1] == pytest.approx(1 - explanation.probability, abs=1e-4)
+
+
 def test_the_reader_writes_english() -> None:
     lm = LanguageModel.load("reviews")
     text = "I watched this film with my family and we all liked the story."
