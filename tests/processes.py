@@ -15,18 +15,32 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import TypeAlias
+
+import pytest
 
 FORKS = sys.platform == "linux"  # elsewhere a process that has threads or frameworks cannot fork
 
 
-def warm_context() -> multiprocessing.context.BaseContext:
+def warm_context() -> ForkServerContext:
     """Where processes come from that need not import torch again; Linux has it."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["chargen.cli.main", "chargen.training.run", "torch._dynamo"])
     return context
+
+
+@contextlib.contextmanager
+def warm_processes() -> Iterator[None]:
+    """Let `multiprocessing` give that context, whatever it is asked for."""
+    with pytest.MonkeyPatch.context() as patch:
+        if FORKS:
+            context = warm_context()
+            patch.setattr(multiprocessing, "get_context", lambda _: context)
+        yield
 
 
 class Forked:
@@ -66,10 +80,11 @@ class Forked:
 
     @property
     def returncode(self) -> int | None:
-        return self._process.exitcode
+        code: int | None = self._process.exitcode
+        return code
 
     def poll(self) -> int | None:
-        return self._process.exitcode
+        return self.returncode
 
     def send_signal(self, number: int) -> None:
         os.kill(self.pid, number)

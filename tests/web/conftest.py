@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import chargen
+from tests.processes import warm_processes
 
 TEXT = "the quick brown fox jumps over the lazy dog, and the dog sleeps on.\n" * 200
 SMALL: dict[str, Any] = {"hidden_size": 32, "batch_size": 4, "window": 32, "precision": "float32"}
@@ -38,20 +39,25 @@ def address(folder: Path) -> Iterator[str]:
     pytest.importorskip("gradio", reason="needs chargen[web]")
     from chargen.web.server import served
 
-    with served(folder) as found:
+    with contextlib.ExitStack() as stack:
+        with warm_processes():
+            found = stack.enter_context(served(folder))
         yield found
+
+
+@pytest.fixture(scope="session")
+def phone(browser: Any) -> Any:
+    """What people share who use the page: a small window, and what the browser keeps of it."""
+    permissions = ["clipboard-read", "clipboard-write"]
+    return browser.new_context(viewport={"width": 390, "height": 844}, permissions=permissions)
 
 
 class Person:
     """Somebody in front of the page."""
 
-    def __init__(self, browser: Any, address: str) -> None:
+    def __init__(self, phone: Any, address: str) -> None:
         self.asked: list[str] = []
-        context = browser.new_context(
-            viewport={"width": 390, "height": 844},
-            permissions=["clipboard-read", "clipboard-write"],
-        )
-        self.page = context.new_page()
+        self.page = phone.new_page()
         self.page.on("request", lambda request: self.asked.append(request.url))
         self.page.set_default_timeout(60_000)
         self.page.goto(address)

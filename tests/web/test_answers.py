@@ -155,9 +155,9 @@ def test_a_checkpoint_that_was_harmed_is_a_sentence(
         assert is_one_sentence(ask(name))
         monkeypatch.undo()
     page.press("Write with it")()
-    other = Page(folder)  # and whoever comes then sees the others
     assert "reviews" in Models(folder).language_models()
-    assert is_one_sentence(other.write("fox"))
+    if when == "before":  # whoever comes then finds the same, and sees the others
+        assert is_one_sentence(Page(folder).write("fox"))
 
 
 @pytest.mark.parametrize("error", [OSError(5, "Input/output error"), MemoryError()])

@@ -14,7 +14,7 @@ import pytest
 import chargen
 from chargen.errors import ConfigError
 from chargen.web.jobs import MOST_POINTS, Job, JobRunner
-from tests.processes import FORKS, warm_context
+from tests.processes import warm_processes
 
 from .conftest import SMALL, TEXT
 
@@ -27,12 +27,10 @@ def spawning(tmp_path: Path) -> Iterator[JobRunner]:
 
 
 @pytest.fixture
-def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[JobRunner]:
+def runner(tmp_path: Path) -> Iterator[JobRunner]:
     """The same, whose processes do not import torch anew where they can be forked."""
-    if FORKS:
-        context = warm_context()
-        monkeypatch.setattr(multiprocessing, "get_context", lambda _: context)
-    shop = JobRunner(tmp_path / "models")
+    with warm_processes():
+        shop = JobRunner(tmp_path / "models")
     yield shop
     shop.close()
 
@@ -75,9 +73,10 @@ def test_a_cancelled_run_can_go_on(runner: JobRunner) -> None:
 
 
 def test_a_run_that_dies_is_told(runner: JobRunner) -> None:
+    others = multiprocessing.active_children()
     job = runner.start("fox", TEXT, steps=100_000, **SMALL)
     until(job, lambda: len(job.training) > 0)
-    (child,) = multiprocessing.active_children()
+    (child,) = set(multiprocessing.active_children()) - set(others)
     assert child.pid is not None
     os.kill(child.pid, signal.SIGKILL)
     until(job, lambda: job.over)
