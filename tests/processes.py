@@ -15,32 +15,53 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerContext
+from multiprocessing.context import ForkServerContext, SpawnContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
 
 FORKS = sys.platform == "linux"  # elsewhere a process that has threads or frameworks cannot fork
 
 
-def warm_context() -> ForkServerContext:
-    """Where processes come from that need not import torch again; Linux has it."""
+def warm_context() -> ForkServerContext | SpawnContext:
+    """Where processes come from that need not import torch again, if the system has it."""
+    if not FORKS:
+        return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["chargen.cli.main", "chargen.training.run", "torch._dynamo"])
+    context.set_forkserver_preload(
+        ["chargen.cli.main", "chargen.training.run", "torch._dynamo", "tests.processes"]
+    )
     return context
 
 
 @contextlib.contextmanager
 def warm_processes() -> Iterator[None]:
     """Let `multiprocessing` give that context, whatever it is asked for."""
+    context = warm_context()
     with pytest.MonkeyPatch.context() as patch:
-        if FORKS:
-            context = warm_context()
-            patch.setattr(multiprocessing, "get_context", lambda _: context)
+        patch.setattr(multiprocessing, "get_context", lambda _: context)
         yield
+
+
+def in_process(function: Callable[..., None], *arguments: Any, **env: str) -> BaseProcess:
+    """Call a function of a module in a process that has this one's variables and folder."""
+    place = ({**os.environ, **env}, str(Path.cwd()))
+    process = warm_context().Process(target=_call, args=(function, arguments, *place), daemon=True)
+    process.start()
+    return process
+
+
+def _call(
+    function: Callable[..., None], arguments: tuple[Any, ...], env: dict[str, str], folder: str
+) -> None:
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(folder)
+    function(*arguments)
 
 
 class Forked:
@@ -60,14 +81,8 @@ class Forked:
         places = list(map(str, self._places))
         if stdout is not None:
             places[0] = f"/proc/{os.getpid()}/fd/{stdout}"
-        context = warm_context()
-        reading, writing = context.Pipe(duplex=False)
-        self._process = context.Process(
-            target=_run,
-            args=([*map(str, arguments)], {**os.environ, **env}, str(Path.cwd()), reading, *places),
-            daemon=True,
-        )
-        self._process.start()
+        reading, writing = multiprocessing.Pipe(duplex=False)
+        self._process = in_process(_run, [*map(str, arguments)], reading, *places, **env)
         reading.close()
         with (
             contextlib.suppress(BrokenPipeError),
@@ -100,19 +115,9 @@ class Forked:
         return out, err
 
 
-def _run(
-    arguments: list[str],
-    environment: dict[str, str],
-    folder: str,
-    stdin: Connection,
-    stdout: str,
-    stderr: str,
-) -> None:
+def _run(arguments: list[str], stdin: Connection, stdout: str, stderr: str) -> None:
     from chargen.cli.main import main
 
-    os.environ.clear()
-    os.environ.update(environment)
-    os.chdir(folder)
     os.dup2(stdin.fileno(), 0)
     for number, path in ((1, stdout), (2, stderr)):
         os.dup2(os.open(path, os.O_WRONLY), number)

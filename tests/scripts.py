@@ -11,6 +11,7 @@ import runpy
 import sys
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import TextIO
 
 import pytest
 import torch
@@ -18,14 +19,19 @@ import torch
 ROOT = Path(__file__).parents[1]
 
 
-def run_script(path: str | Path, *arguments: object) -> CompletedProcess[str]:
-    """What the script left behind; `path` begins at the project's root."""
+def run_script(
+    path: str | Path, *arguments: object, stdout: TextIO | None = None
+) -> CompletedProcess[str]:
+    """What the script left behind; `path` begins at the project's root.
+
+    It writes to `stdout` where that is given, else to what is given back.
+    """
     script = ROOT / path
     output, errors = io.StringIO(), io.StringIO()
     known, threads = set(sys.modules), torch.get_num_threads()
     with (
         pytest.MonkeyPatch.context() as patch,
-        contextlib.redirect_stdout(output),
+        contextlib.redirect_stdout(output if stdout is None else stdout),
         contextlib.redirect_stderr(errors),
     ):
         patch.setattr(sys, "argv", [str(script), *map(str, arguments)])

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import threading
+import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import torch
 from chargen.errors import CheckpointError
 from chargen.storage import checkpoint, directories, outputs
 from chargen.storage.checkpoint import FORMAT_VERSION, MANIFEST, METRICS, Checkpoint, load, save
+from tests.processes import in_process
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX system")
 
@@ -554,14 +556,11 @@ def test_a_reader_never_sees_half_of_one(
 
 # ---------------------------------------------------------------- one writer
 
-HOLDER = """
-import sys, time
-from pathlib import Path
-from chargen.storage.outputs import writing_lock
-with writing_lock(Path(sys.argv[1])):
-    print("held", flush=True)
-    time.sleep(600)
-"""
+
+def hold(target: Path, held: Connection) -> None:
+    with outputs.writing_lock(target):
+        held.send("held")
+        time.sleep(600)
 
 
 @pytest.fixture
@@ -575,22 +574,20 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 @pytest.mark.usefixtures("own_cache")
 def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path: Path) -> None:
     target = tmp_path / "run"
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(target)], stdout=subprocess.PIPE, text=True
-    ) as holder:
-        try:
-            assert holder.stdout is not None
-            assert holder.stdout.readline() == "held\n"
-            with (
-                pytest.raises(CheckpointError, match=r"another run is writing .*run.*--out"),
-                outputs.writing_lock(target),
-            ):
-                pytest.fail("two writers")
-            with outputs.writing_lock(tmp_path / "another"):
-                pass  # only this folder is held
-        finally:
-            holder.send_signal(signal.SIGKILL)
-            holder.wait()
+    held, holds = multiprocessing.Pipe(duplex=False)
+    holder = in_process(hold, target, holds)
+    try:
+        assert held.poll(60)
+        with (
+            pytest.raises(CheckpointError, match=r"another run is writing .*run.*--out"),
+            outputs.writing_lock(target),
+        ):
+            pytest.fail("two writers")
+        with outputs.writing_lock(tmp_path / "another"):
+            pass  # only this folder is held
+    finally:
+        holder.kill()
+        holder.join()
     with outputs.writing_lock(target):
         pass
 

@@ -151,8 +151,9 @@ def test_rare_new_characters_stay_unknown(old: Path, tmp_path: Path) -> None:
 
 
 def test_the_recipe_knows_that_the_model_is_not_new(old: Path, tmp_path: Path) -> None:
-    chargen.train(old / "new.txt", tmp_path / "a", start_from=old / "old", **SMALL)
-    chargen.train(old / "new.txt", tmp_path / "b", hidden_size=32, epochs=3, **SMALL)
+    (tmp_path / "new.txt").write_text(words(NEW, 1, 200), "utf-8")
+    chargen.train(tmp_path / "new.txt", tmp_path / "a", start_from=old / "old", **SMALL)
+    chargen.train(tmp_path / "new.txt", tmp_path / "b", hidden_size=32, epochs=3, **SMALL)
     more, new = (
         json.loads((tmp_path / name / "config.json").read_text())["train"] for name in ("a", "b")
     )

@@ -156,6 +156,7 @@ def test_tables_of_any_dialect_have_labels(chargen: Command, tmp_path: Path, hea
     named = ("--text-column", columns[0], "--label-column", columns[1], "--delimiter", "|")
     reading = (*named, *([] if header else ["--no-header"]))
     sizes = ("--steps", 2, "--hidden-size", 8, "--batch-size", 4, "--window", 16, "-q")
+    sizes += ("--precision", "float32")
     result = chargen("train", path, "--out", tmp_path / "m", *reading, *sizes)
     assert result.code == 0, result.err
     assert package.load(tmp_path / "m").vocabulary.labels == ("ann", "bob")

@@ -133,7 +133,7 @@ def test_a_finished_run_goes_on_with_a_longer_budget(
 
 CONSTANT = (
     *("--schedule", "constant-cooldown", "--warmup-steps", "4", "--eval-every", "10"),
-    *("--checkpoint-every", "4", *SMALL),
+    *("--checkpoint-every", "4", "--no-samples", *SMALL),
 )
 
 

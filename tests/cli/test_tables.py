@@ -32,7 +32,8 @@ def names(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     import chargen as library
 
     out = tmp_path_factory.mktemp("names") / "names"
-    library.train(corpus, out, documents="lines", steps=20, hidden_size=16, batch_size=4, window=16)
+    sizes = {"steps": 20, "hidden_size": 16, "batch_size": 4, "window": 16}
+    library.train(corpus, out, documents="lines", precision="float32", **sizes)
     return out
 
 

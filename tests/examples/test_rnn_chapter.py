@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ import pytest
 import torch
 
 from chargen.errors import CorpusError
+from chargen.text.config import CorpusConfig
+from chargen.text.sources import read_all
 
 from .running import EXAMPLES, run
 
@@ -70,29 +72,20 @@ def test_texts_that_are_not_there_are_named(script: str) -> None:
     assert said == f"{Path(script).name}: no-such-file does not exist\n"
 
 
-def test_a_picture_without_matplotlib_is_refused_in_a_sentence(tmp_path: Path) -> None:
-    hidden = f"import sys, runpy; sys.modules['matplotlib'] = None; sys.argv[1:2] = []; \
-        runpy.run_path({str(EXAMPLES / GRADIENTS)!r}, run_name='__main__')"
-    picture = tmp_path / "norms.png"
-    done = subprocess.run(
-        [sys.executable, "-c", hidden, "gradients.py", "--plot", str(picture)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_a_picture_without_matplotlib_is_refused_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    done = run(GRADIENTS, "--plot", tmp_path / "norms.png", code=1)
     assert done.stderr.endswith("--plot needs the extra: pip install 'chargen[plot]'\n")
     assert done.stderr.count("\n") == 1
-    assert done.returncode == 1
 
 
 def test_a_reader_who_has_enough_is_no_error() -> None:
-    command = [sys.executable, "-u", str(EXAMPLES / GRADIENTS), "--steps", "2", "--trials", "1"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.close()
-        assert process.stderr.read() == b""
-    assert process.returncode == 0
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w", encoding="utf-8") as stream:
+        assert run(GRADIENTS, "--steps", "2", "--trials", "1", stdout=stream).stderr == ""
 
 
 def test_cells_are_compared_at_equal_size() -> None:
@@ -109,7 +102,7 @@ def test_cells_are_compared_at_equal_size() -> None:
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_padding_sorting_and_packing_agree_and_a_missing_mask_does_not(cell: str) -> None:
-    budget = ("--limit", "40", "--hidden", "8", "--repeats", "1", "--cell", cell)
+    budget = ("--limit", "10", "--batch", "3", "--hidden", "8", "--repeats", "1", "--cell", cell)
     ways, masks = run(PACKING, "opinions", *budget).stdout.split("\n\n")
     rows = [re.split(r"\s\s+", line) for line in ways.splitlines()[1:]]
     waste = [float(row[1].rstrip("%")) for row in rows]
@@ -122,9 +115,10 @@ def test_padding_sorting_and_packing_agree_and_a_missing_mask_does_not(cell: str
 
 
 @pytest.mark.parametrize("cell", ["lstm", "rnn"])
-def test_truncated_gradients_come_near_the_full_one(cell: str) -> None:
+def test_truncated_gradients_come_near_the_full_one(cell: str, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(read_all(["essays"], CorpusConfig())[:12_000], "utf-8")
     budget = ("--steps", "30", "--hidden", "16", "--length", "24", "--cell", cell)
-    gradients, texts = run(TRUNCATED, "essays", *budget).stdout.split("\n\n")
+    gradients, texts = run(TRUNCATED, tmp_path / "text.txt", *budget).stdout.split("\n\n")
     rows = [line.split() for line in gradients.splitlines()[2:]]
     assert [row[0] for row in rows] == ["T=1", "T=2", "T=4", "T=8", "T=16", "T=24"]
     for column in (1, 3):  # before and after training

@@ -226,14 +226,11 @@ def test_each_rank_drops_other_units() -> None:
 
 @needs_ranks
 @pytest.mark.parametrize(("size", "stop"), [(2, 7), (3, 16)])
-@pytest.mark.parametrize("model", [MODEL, DROPPING], ids=["plain", "dropout"])
-def test_the_same_number_of_ranks_goes_on_bit_for_bit(
-    size: int, stop: int, model: dict[str, Any]
-) -> None:
+def test_the_same_number_of_ranks_goes_on_bit_for_bit(size: int, stop: int) -> None:
     def both(ranks: Ranks) -> tuple[Kept, Kept]:
-        _, wanted = whole(ranks, model)
-        _, kept = interrupted(ranks, model, stop)
-        return wanted, gone_on(ranks, model, kept)[1]
+        _, wanted = whole(ranks, DROPPING)
+        _, kept = interrupted(ranks, DROPPING, stop)
+        return wanted, gone_on(ranks, DROPPING, kept)[1]
 
     (wanted, found), *_ = on_ranks(size, both)
     assert found[0] == wanted[0]

@@ -138,22 +138,17 @@ def test_what_cannot_be_learnt_from_or_judged(made: TextClassifier, tmp_path: Pa
         made.predict(["a", ""])
 
 
-@pytest.mark.parametrize(
-    ("code", "said"),
-    [
-        ("import chargen.sentiment.finetune; print('sklearn' in sys.modules)", "False"),
-        (
-            "sys.modules['sklearn.base'] = None\ntry: import chargen.sklearn\n"
-            "except chargen.MissingExtraError as error: print(error)",
-            "chargen.sklearn needs the extra: pip install 'chargen[sentiment]'",
-        ),
-    ],
-)
-def test_scikit_learn_is_asked_for_only_here(code: str, said: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", f"import sys, chargen\n{code}"],
-        capture_output=True,
-        check=True,
-        text=True,
-    )
-    assert done.stdout.strip() == said
+WITHOUT = """
+import sys, chargen, chargen.sentiment.finetune
+print('sklearn' in sys.modules)
+sys.modules['sklearn.base'] = None
+try: import chargen.sklearn
+except chargen.MissingExtraError as error: print(error)
+"""
+
+
+def test_scikit_learn_is_asked_for_only_here() -> None:
+    command = [sys.executable, "-c", WITHOUT]
+    done = subprocess.run(command, capture_output=True, check=True, text=True)
+    needed = "chargen.sklearn needs the extra: pip install 'chargen[sentiment]'"
+    assert done.stdout.splitlines() == ["False", needed]
