@@ -29,8 +29,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def folder(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page's, a copy of `models`."""
-    return Path(shutil.copytree(models, tmp_path_factory.mktemp("page") / "models"))
+    """The page's: a copy of `models`, and a model called slow that goes on for long."""
+    found = Path(shutil.copytree(models, tmp_path_factory.mktemp("page") / "models"))
+    large = SMALL | {"hidden_size": 1024, "num_layers": 2}
+    chargen.train(out=found / "slow", texts=[TEXT], steps=1, **large)
+    return found
 
 
 @pytest.fixture(scope="session")

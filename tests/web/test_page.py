@@ -101,8 +101,7 @@ class TestVisitor:
         visitor.go_to("Write")
         visitor.page.get_by_label("number input for Length in characters").fill("5000")
         visitor.page.get_by_role("combobox").first.click()
-        visitor.page.get_by_role("option", name="reviews").click()
-        visitor.fill("Prompt", "Once upon a time")  # what it begins with seed 0 goes on for long
+        visitor.page.get_by_role("option", name="slow").click()
         visitor.press("Write")
         visitor.wait_for("#write-note", "so far")
         visitor.press("Stop")
