@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from chargen.cli.main import main
+from chargen.runtime import precision
 from tests.processes import start
 
 TEXT = "the quick brown fox jumps over the lazy dog.\n" * 120
 SMALL = ("--hidden-size", "32", "--batch-size", "4", "--window", "32", "--precision", "float32")
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _one_try_of_a_precision() -> Iterator[None]:
+    """Which of them is faster nobody asks here, and more tries would take seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(precision, "REPEATS", 0)
+        yield
 
 
 @dataclass

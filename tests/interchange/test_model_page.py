@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,14 +46,20 @@ def a_model(
 class Reader:
     """Somebody in front of the page."""
 
-    def __init__(self, browser: Any, lm: LanguageModel, folder: Path) -> None:
-        (folder / "model.html").write_text(model_page(lm, "A <model> & more"), "utf-8")
+    def __init__(self, page: Any, folder: Path) -> None:
+        self.page = page
+        self.folder = folder
         self.asked: list[str] = []
         self.errors: list[str] = []
-        self.page = browser.new_page()
         self.page.on("request", lambda request: self.asked.append(request.url))
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.goto((folder / "model.html").as_uri())
+
+    def open(self, lm: LanguageModel) -> None:
+        """Open the page of a model, in place of the one before; forms are filled in by default."""
+        file = self.folder / f"{sum(1 for _ in self.folder.iterdir())}.html"
+        file.write_text(model_page(lm, "A <model> & more"), "utf-8")
+        self.asked.clear()
+        self.page.goto(file.as_uri())
         self.page.locator("#status", has_text="ready").wait_for()
 
     def write(self, prompt: str, button: str = "Write", **wishes: float | str) -> str:
@@ -75,6 +81,14 @@ class Reader:
         return [value * math.log(2) for value in found]
 
 
+@pytest.fixture(scope="module")
+def reader(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+    """Whose window shows one page after the other."""
+    found = Reader(browser.new_page(), tmp_path_factory.mktemp("pages"))
+    yield found
+    found.page.close()
+
+
 @pytest.mark.parametrize(
     "sizes",
     [
@@ -86,25 +100,24 @@ class Reader:
         {"level": "byte", "documents": False},
     ],
 )
-def test_its_probabilities_are_the_models(
-    browser: Any, tmp_path: Path, sizes: dict[str, Any]
-) -> None:
+def test_its_probabilities_are_the_models(reader: Reader, sizes: dict[str, Any]) -> None:
     lm = a_model(**sizes)
-    page = Reader(browser, lm, tmp_path)
-    written = page.write(TEXT, length=60, seed=7)
+    reader.open(lm)
+    written = reader.write(TEXT, length=60, seed=7)
     expected = lm.score(TEXT + written, as_is=True).log_probs
-    np.testing.assert_allclose(page.nats(), -expected, rtol=0, atol=1e-4)
-    assert [url.partition(":")[0] for url in page.asked] == ["file", "blob"]
+    np.testing.assert_allclose(reader.nats(), -expected, rtol=0, atol=1e-4)
+    assert [url.partition(":")[0] for url in reader.asked] == ["file", "blob"]
 
 
 @pytest.mark.parametrize("level", ["char", "byte"])
-def test_no_label_is_ever_drawn(browser: Any, tmp_path: Path, level: str) -> None:
+def test_no_label_is_ever_drawn(reader: Reader, level: str) -> None:
     lm = a_model(level, labels=["ann", "bob"])
     vocabulary = lm.vocabulary
     with torch.no_grad():
         lm.model.output.bias[vocabulary.first_label_id :] += 9
         lm.model.output.bias[vocabulary.separator_id] = -99
-    written = Reader(browser, lm, tmp_path).write("The", length=60, seed=7)
+    reader.open(lm)
+    written = reader.write("The", length=60, seed=7)
     assert len(written) == 60
     assert "null" not in written
 
@@ -114,7 +127,7 @@ def test_raw_bytes_are_refused() -> None:
         model_page(a_model("raw"), "a")
 
 
-def test_weights_that_are_stored_in_half_are_the_same(browser: Any, tmp_path: Path) -> None:
+def test_weights_that_are_stored_in_half_are_the_same(reader: Reader) -> None:
     lm = a_model()
     whole = model_page(lm, "a")
     with torch.no_grad():
@@ -122,70 +135,72 @@ def test_weights_that_are_stored_in_half_are_the_same(browser: Any, tmp_path: Pa
             parameter.copy_(parameter.half().float())
         lm.model.output.weight[0, :3] = torch.tensor([2.0**-24, -(2.0**-15), 7.0])
     assert len(model_page(lm, "a")) < 0.75 * len(whole)
-    page = Reader(browser, lm, tmp_path)
-    page.write(TEXT, length=0)
+    reader.open(lm)
+    reader.write(TEXT, length=0)
     expected = lm.score(TEXT, as_is=True).log_probs
-    np.testing.assert_allclose(page.nats(), -expected, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(reader.nats(), -expected, rtol=0, atol=1e-4)
 
 
-def test_a_seed_gives_its_text_and_options_do_what_they_say(browser: Any, tmp_path: Path) -> None:
+def test_a_seed_gives_its_text_and_options_do_what_they_say(reader: Reader) -> None:
     lm = a_model(documents=False)
-    page = Reader(browser, lm, tmp_path)
-    first = page.write("The", length=80, seed=4)
-    second = page.write("The", "Another")
-    assert page.page.locator("#seed").input_value() == "5"
+    reader.open(lm)
+    first = reader.write("The", length=80, seed=4)
+    second = reader.write("The", "Another")
+    assert reader.page.locator("#seed").input_value() == "5"
     assert (len(first), len(second)) == (80, 80)
-    assert page.write("The", seed=4) == first != second
+    assert reader.write("The", seed=4) == first != second
     likeliest = lm.generate("The", max_chars=80, temperature=0)
-    assert page.write("The", temperature=0) == likeliest
-    assert page.write("The", temperature=2, top_k=1) == likeliest
-    assert page.write("The", temperature=0.8, top_k="") == first
-    assert page.write("The", temperature=2) != first
+    assert reader.write("The", temperature=0) == likeliest
+    assert reader.write("The", temperature=2, top_k=1) == likeliest
+    assert reader.write("The", temperature=0.8, top_k="") == first
+    assert reader.write("The", temperature=2) != first
 
 
-def test_the_model_may_end_the_text(browser: Any, tmp_path: Path) -> None:
+def test_the_model_may_end_the_text(reader: Reader) -> None:
     lm = a_model()
     with torch.no_grad():
         lm.model.output.bias[lm.vocabulary.separator_id] = 30
-    page = Reader(browser, lm, tmp_path)
-    assert page.write("The sea") == ""
-    assert "the model ended the text" in page.page.locator("#status").inner_text()
+    reader.open(lm)
+    assert reader.write("The sea") == ""
+    assert "the model ended the text" in reader.page.locator("#status").inner_text()
 
 
-def test_bytes_make_whole_characters(browser: Any, tmp_path: Path) -> None:
+def test_bytes_make_whole_characters(reader: Reader) -> None:
     lm = a_model("byte", documents=False)
     with torch.no_grad():
         lm.model.output.bias[128:] += 3
-    written = Reader(browser, lm, tmp_path).write("\u00e9", length=50, temperature=1.5)
+    reader.open(lm)
+    written = reader.write("\u00e9", length=50, temperature=1.5)
     assert len(written) == 50
     assert "\ufffd" not in written
     assert max(written) > "\x7f"
 
 
-def test_unknown_characters_are_said_and_shown(browser: Any, tmp_path: Path) -> None:
+def test_unknown_characters_are_said_and_shown(reader: Reader) -> None:
     lm = a_model()
-    page = Reader(browser, lm, tmp_path)
-    page.write("The \u732b was \u732b Q", length=0)
-    assert '"\u732b", "Q"' in page.page.locator("#unknown").inner_text()
-    page.write("The sea", length=0)
-    assert page.page.locator("#unknown").inner_text() == ""
+    reader.open(lm)
+    reader.write("The \u732b was \u732b Q", length=0)
+    assert '"\u732b", "Q"' in reader.page.locator("#unknown").inner_text()
+    reader.write("The sea", length=0)
+    assert reader.page.locator("#unknown").inner_text() == ""
 
 
-def test_a_long_text_can_be_stopped(browser: Any, tmp_path: Path) -> None:
-    page = Reader(browser, a_model(documents=False, hidden_size=256, num_layers=2), tmp_path)
-    page.page.fill("#length", "20000")
-    page.page.get_by_role("button", name="Write").click()
-    page.page.locator("#text span").nth(20).wait_for()
-    page.page.get_by_role("button", name="Stop").click()
-    page.page.locator("#status", has_text="stopped").wait_for()
-    before = page.page.locator("#text span").count()
-    assert len(page.write("The", length=10)) == 10  # and another text begins
+def test_a_long_text_can_be_stopped(reader: Reader) -> None:
+    reader.open(a_model(documents=False, hidden_size=256, num_layers=2))
+    reader.page.fill("#length", "20000")
+    reader.page.get_by_role("button", name="Write").click()
+    reader.page.locator("#text span").nth(20).wait_for()
+    reader.page.get_by_role("button", name="Stop").click()
+    reader.page.locator("#status", has_text="stopped").wait_for()
+    before = reader.page.locator("#text span").count()
+    assert len(reader.write("The", length=10)) == 10  # and another text begins
     assert before < 20000
 
 
 @pytest.mark.parametrize("again", ["reload", "go_back"])
-def test_what_is_shown_is_what_is_set(browser: Any, tmp_path: Path, again: str) -> None:
-    page = Reader(browser, a_model(), tmp_path).page
+def test_what_is_shown_is_what_is_set(reader: Reader, again: str) -> None:
+    reader.open(a_model())
+    page = reader.page
     page.fill("#temperature", "1.5")
     page.uncheck("#surprise")
     if again == "go_back":
@@ -202,7 +217,8 @@ def test_what_is_shown_is_what_is_set(browser: Any, tmp_path: Path, again: str) 
 def test_a_character_tells_its_bits(browser: Any, tmp_path: Path, touch: bool) -> None:
     lm = a_model()
     (tmp_path / "model.html").write_text(model_page(lm, "model"), "utf-8")
-    page = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=touch).new_page()
+    phone = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=touch)
+    page = phone.new_page()
     page.goto((tmp_path / "model.html").as_uri())
     page.fill("#prompt", "sea")
     page.fill("#length", "0")
@@ -213,10 +229,12 @@ def test_a_character_tells_its_bits(browser: Any, tmp_path: Path, touch: bool) -
     assert page.locator("#reading").inner_text().startswith(f'"e": {bits:.2f} bits, a chance of ')
     wide = page.evaluate("document.documentElement.scrollWidth")
     assert wide == 390
+    phone.close()
 
 
-def test_the_title_is_text(browser: Any, tmp_path: Path) -> None:
-    page = Reader(browser, a_model(), tmp_path).page
+def test_the_title_is_text(reader: Reader) -> None:
+    reader.open(a_model())
+    page = reader.page
     assert page.title() == page.locator("h1").inner_text() == "A <model> & more"
 
 
