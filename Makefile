@@ -23,7 +23,7 @@ hooks: ## git runs the linters before each commit
 	$(bin)/python -m pre_commit install
 
 test: ## the tests, or some of them: make test tests=tests/lm jobs=1
-	$(bin)/python -m pytest -n $(jobs) $(tests)
+	$(bin)/python -m pytest -n $(jobs) --dist worksteal $(tests)
 
 slow: ## the long forms of the tests
 	$(bin)/python -m pytest -m slow $(tests)

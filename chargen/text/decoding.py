@@ -18,7 +18,7 @@ from chargen.text.config import AUTO_ENCODING, TableConfig
 from chargen.text.detecting import (
     SAMPLE,
     detect,
-    is_utf8,
+    is_text,
     is_wide,
     marked_encoding,
     wide_encoding,
@@ -207,7 +207,7 @@ def _refuse_contradicted(head: bytes, name: str, encoding: str, marked: str | No
             "leave --encoding out"
         )
     wide = marked is None and is_wide(encoding)
-    if wide and len(head) > 3 and 0 not in head and is_utf8(head):
+    if wide and len(head) > 3 and 0 not in head and is_text(head, "utf-8"):
         raise CorpusError(
             f"{name} is not {encoding}: it reads as utf-8, without any NUL: leave --encoding out"
         )

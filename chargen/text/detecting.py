@@ -54,6 +54,11 @@ def is_utf8(head: bytes) -> bool:
     return _decodes(codecs.getincrementaldecoder("utf-8")("strict"), head)
 
 
+def is_text(head: bytes, encoding: str) -> bool:
+    """Whether these bytes are text in it: characters of ASCII too, and hardly any controls."""
+    return _counted_as_text(head, encoding) > (0, 0)
+
+
 def wide_encoding(head: bytes) -> str | None:
     """UTF-16 or UTF-32 without a mark, where these bytes are text in it; they hold some NUL.
 

@@ -37,9 +37,16 @@ def newlines(text: str) -> str:
     st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32", "utf-16-le", "gb18030", "utf-7"]),
 )
 def test_blocks_do_not_matter(text: str, size: int, encoding: str) -> None:
-    data = text.encode(encoding)
-    expected = newlines(text).removeprefix("\ufeff")
+    # Letters such as \u6161 alone could as well be "aa" in UTF-8, which is refused.
+    data = f"{text}.".encode(encoding)
+    expected = newlines(f"{text}.").removeprefix("\ufeff")
     assert read(data, size, encoding) == expected
+
+
+def test_only_what_reads_as_text_contradicts_an_encoding() -> None:
+    assert read("āā".encode("utf-16-le"), 1, "utf-16-le") == "āā"
+    with pytest.raises(CorpusError, match="not utf-16-le: it reads as utf-8"):
+        read(b"plain words", 3, "utf-16-le")
 
 
 @pytest.mark.parametrize(
