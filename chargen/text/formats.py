@@ -24,6 +24,8 @@ DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 # An unclosed quote must not read the rest of the file into memory.
 _LARGEST_FIELD = 1 << 28
+# Fields with line breaks after which a table is CSV, whatever the next one looks like.
+_ENOUGH = 10
 _AS_TEXT = "--quoting none reads quotes as part of the text"
 _QUOTES = "\"'\u2019\u201d\u00bb"  # that may follow a comma
 _BLANKS = re.compile(r"[ \t\n]*")
@@ -247,14 +249,16 @@ def separated(
     """All rows, the header first, after `done` lines that are none.
 
     A quote that goes wrong breaks the line where the row starts and no other: one that is never
-    closed would else swallow all that follows. So does one that a later quote closes by chance,
-    unless the quotes are `trusted` (see `_swallowed`).
+    closed would else swallow all that follows. So does one that a later quote closes by chance
+    (see `_swallowed`), unless the quotes are `trusted`: told to be, or because enough fields before
+    held line breaks as CSV has them.
     """
     if csv.field_size_limit() < _LARGEST_FIELD:
         csv.field_size_limit(_LARGEST_FIELD)
     feed = _Feed(fed, done)
     reader = csv.reader(feed, delimiter=delimiter, strict=True)
     first: list[str] = []
+    sound = 0
     while True:
         problem = ""
         values: list[str] = []
@@ -265,12 +269,14 @@ def separated(
         except csv.Error as error:
             problem = _quote_problem(str(error))
         first = first or values
-        several = len(feed.row) > 1 and not problem and not trusted
+        several = len(feed.row) > 1 and not problem and not trusted and sound < _ENOUGH
         if several and _swallowed(feed.row, first, delimiter):
             problem = (
                 f"has a quoted field that ends in line {feed.line + len(feed.row) - 1}, but these "
                 f"lines are rows by themselves: {_AS_TEXT}, --quoting csv reads one field"
             )
+        else:
+            sound += several
         if problem:
             values = []
             feed.retreat()

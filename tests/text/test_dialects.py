@@ -245,6 +245,14 @@ class TestStrayQuotes:
         table = table_of(text, "csv", header=False, quoting="none")
         assert [row[1] for row in values(table)] == ['"good film', "fine", 'bad film"']
 
+    def test_not_after_ten_fields_that_hold_lines_as_csv_has_them(self) -> None:
+        prose, odd = "one\ntwo\n\nthree", "good film\nbad film,neg"
+        rows = [("n", "text"), *[("1", prose)] * 10, ("2", odd), ("3", prose)]
+        found = values(table_of(separated(rows, ","), "csv"))
+        assert [text for _, text in found] == [*[prose] * 10, odd, prose]
+        one_fewer = table_of(separated([rows[0], *rows[2:]], ","), "csv").rows()
+        assert any("lines are rows by themselves" in row.problem for row in one_fewer)
+
     @pytest.mark.parametrize(
         "text",
         [
