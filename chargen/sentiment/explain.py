@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.errors import ConfigError, did_you_mean
-from chargen.plotting.painting import scale_end, step_of
 
 if TYPE_CHECKING:
     from chargen.sentiment.classifier import Classifier
@@ -114,22 +113,6 @@ class Explanation:
     def middle(self) -> float:
         """Probability of a label where nothing is known."""
         return 1 / len(self.labels)
-
-    @property
-    def steps(self) -> list[int]:
-        """Steps of the scale of colours that the curve paints the characters with: N."""
-        return step_of(self.curve[1:], self.middle, 0.0, 1.0)
-
-    @property
-    def word_steps(self) -> tuple[list[int], float]:
-        """Those that the words' weights paint them with: N, and the weight at the scale's end."""
-        weights = np.array([word.weight for word in self.words])
-        top = scale_end(weights)
-        steps = [0] * len(self.text)
-        for word, step in zip(self.words, step_of(weights, 0.0, -top, top), strict=True):
-            begin = self.text.find(word.text, word.start)
-            steps[begin : begin + len(word.text)] = [step] * len(word.text)
-        return steps, top
 
     @property
     def word_ends(self) -> list[int]:

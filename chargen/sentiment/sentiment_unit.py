@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 
 from chargen.errors import ConfigError, CorpusError
-from chargen.plotting.painting import scale_end, step_of
 from chargen.sentiment.batching import EncodedTexts, NetworkMember, pooled_features
 
 POOLINGS = ("last", "mean")
@@ -57,15 +56,6 @@ class SentimentUnit:
         parts = [held[self.is_label], held[~self.is_label]]
         inside, outside = (np.histogram(part, edges)[0] / len(part) for part in parts)
         return edges, inside, outside
-
-    def steps(self, trace: NDArray[np.float32]) -> list[int]:
-        """Steps of the scale of colours for values along a text (N + 1,): N, above 0 for `label`.
-
-        Whichever side of the threshold it lies on.
-        """
-        offsets = (1 if self.above else -1) * (trace[1:] - self.threshold)
-        top = scale_end(offsets)
-        return step_of(offsets, 0.0, -top, top)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
