@@ -46,7 +46,8 @@ from chargen.sentiment.batching import EncodedTexts, TextEncoding, read_all
 from chargen.sentiment.config import ExamplesConfig
 from chargen.sentiment.examples import read_texts
 from chargen.sentiment.network import EncoderInput
-from chargen.training.optimizers import clip_gradient, learning_rate_factor, make_optimizers
+from chargen.training.optimizers import clip_gradient, make_optimizers
+from chargen.training.schedule import learning_rate_factor
 
 CPU = torch.device("cpu")
 

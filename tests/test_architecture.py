@@ -183,3 +183,8 @@ def test_options_and_help_wait_for_no_torch(name: str) -> None:
     while found.get(way[-1]):
         way.append(found[way[-1]])
     assert "torch" not in found, " <- ".join(way)
+
+
+def test_the_help_waits_for_nothing_that_reads_files() -> None:
+    needless = {"numpy", "platformdirs", "ctypes", "tempfile", "csv", "chargen.text.files"}
+    assert needless & set(reached("chargen.cli.main")) == set()

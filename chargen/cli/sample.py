@@ -27,7 +27,6 @@ from chargen.errors import ConfigError, CorpusError
 from chargen.options import split_options
 from chargen.sampling.config import SamplingConfig
 from chargen.sentiment.config import ExamplesConfig
-from chargen.text.decoding import newlines
 
 
 @click.command(cls=Command, heading="Train and write")
@@ -173,6 +172,8 @@ def _as_text(data: str | bytes, prompt_file: str | None, raw: bool) -> str:
         return data.decode("latin-1")
     if isinstance(data, str):
         return data
+    from chargen.text.decoding import newlines
+
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -13,8 +13,6 @@ import click
 from chargen.cli.progress import LINE_SECONDS
 from chargen.cli.terminal import say, visible, visible_json
 from chargen.errors import ConfigError, shown
-from chargen.text.files import endings
-from chargen.text.formats import TABLES
 
 
 def show(predictor: Any, verdict: Any, as_json: bool) -> None:
@@ -52,6 +50,9 @@ def refuse_file(text: str, advice: str) -> None:
 
     `advice` says how the file is read.
     """
+    from chargen.text.files import endings
+    from chargen.text.formats import TABLES
+
     try:
         there = Path(text).is_file()
     except (OSError, ValueError):  # too long for a name, or no name at all
