@@ -16,8 +16,10 @@ ROWS = (
     {"text"},
     {"lm"},
     {"language_model", "sampling"},
-    {"compression", "sentiment", "training", "plotting", "interchange", "sklearn"},
-    {"verification"},
+    {"compression", "training"},
+    {"sentiment"},
+    {"plotting", "sklearn", "verification"},
+    {"interchange"},
     {"cli", "web"},
     {"__main__"},
 )

@@ -29,8 +29,7 @@ from chargen.plotting.painting import (
     whole_page,
 )
 from chargen.plotting.style import MONOSPACED, drawing, png
-from chargen.sentiment.explain import Explanation, Word
-from chargen.sentiment.sentiment_unit import SentimentUnit
+from chargen.sentiment.explain import Explanation, SentimentUnit, Word
 
 STRONGEST = 12
 """Words in the table."""

@@ -24,7 +24,6 @@ from chargen.runtime.distributed import one_process_only
 from chargen.runtime.precision import REFERENCE_FLOPS, PrecisionChoice, precision_of
 from chargen.runtime.seeds import seed_everything
 from chargen.sentiment import metrics, storage
-from chargen.sentiment.batching import readable
 from chargen.sentiment.config import ExamplesConfig, FinetuneConfig, NetworkConfig
 from chargen.sentiment.examples import Examples, read_examples
 from chargen.sentiment.learning import (
@@ -35,14 +34,14 @@ from chargen.sentiment.learning import (
     learn_probe,
     make_loop,
 )
+from chargen.sentiment.members import NgramModel
 from chargen.sentiment.network import ClassifierNetwork
-from chargen.sentiment.ngrams import NgramModel
 from chargen.sentiment.splitting import TrainingTexts, read_training_texts
 from chargen.sentiment.text_classification import Decision
 from chargen.storage import checkpoint
 from chargen.storage.directories import real_path
 from chargen.storage.outputs import claimed, writing_lock
-from chargen.text.vocabulary import Vocabulary
+from chargen.text.vocabulary import Vocabulary, readable
 from chargen.training.continuing import adapt
 from chargen.training.reporting import Log, Reporter, followed
 

@@ -22,27 +22,25 @@ from torch import Tensor, nn
 from chargen.runtime.device import versions
 from chargen.runtime.signals import stopping_softly
 from chargen.sentiment import metrics, storage
-from chargen.sentiment.batching import (
-    EncodedTexts,
-    NetworkMember,
-    pooled_features,
-    text_encodings,
-)
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.config import ExamplesConfig, FinetuneConfig
 from chargen.sentiment.examples import Examples
-from chargen.sentiment.network import LIMIT, ClassifierNetwork
-from chargen.sentiment.ngrams import Ngrams
-from chargen.sentiment.regression import Linear, Regression, Targets
-from chargen.sentiment.splitting import TrainingTexts, fold_numbers
-from chargen.sentiment.storage import Member
+from chargen.sentiment.members import Member, NetworkMember, Ngrams
+from chargen.sentiment.network import (
+    LIMIT,
+    ClassifierNetwork,
+    EncodedTexts,
+    pooled_features,
+    text_encodings,
+)
+from chargen.sentiment.regression import Linear, Regression, weigh
+from chargen.sentiment.splitting import Targets, TrainingTexts, fold_numbers
 from chargen.sentiment.text_classification import (
     Decision,
     LabelledProgress,
     LabelledTexts,
     TextClassification,
 )
-from chargen.sentiment.voting import weigh
 from chargen.storage import checkpoint
 from chargen.text.vocabulary import Vocabulary
 from chargen.training.loop import Loop

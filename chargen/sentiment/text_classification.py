@@ -19,12 +19,14 @@ from torch import Tensor, nn
 from chargen.lm.config import required
 from chargen.runtime.precision import autocast
 from chargen.runtime.seeds import generator_states, restore_generators
-from chargen.sentiment.batching import EncodedTexts, read_all, shuffled_batches
 from chargen.sentiment.config import FinetuneConfig
-from chargen.sentiment.network import ClassifierNetwork
-from chargen.sentiment.ngrams import NgramModel
+from chargen.sentiment.members import NgramModel
+from chargen.sentiment.network import ClassifierNetwork, EncodedTexts, read_all
 from chargen.training.optimizers import BETAS
 from chargen.training.task import Evaluation, Progress, Settings, Task, Tensors
+
+POOL = 32
+"""Batches that are sorted by length together: long enough to save padding, short enough to mix."""
 
 STATISTICS_TEXTS = 512
 """Texts from which batch renormalisation's statistics are taken before an evaluation."""
@@ -256,6 +258,26 @@ class TextClassification(Task):
     def restore(self, document: dict[str, Any], tensors: Tensors) -> None:
         self.model.temperature.fill_(1.0)  # earlier versions left a calibrated one
         restore_generators(tensors["generators"], self.device)
+
+
+def shuffled_batches(
+    lengths: NDArray[np.int64], batch_size: int, generator: torch.Generator
+) -> list[list[int]]:
+    """One epoch in random order: every text once, in batches of texts of like length.
+
+    No batch has a single text (batch normalisation needs two) unless there is but one.
+    """
+    order = torch.randperm(len(lengths), generator=generator).numpy()
+    batches: list[list[int]] = []
+    for first in range(0, len(order), batch_size * POOL):
+        pool = order[first : first + batch_size * POOL]
+        pool = pool[np.argsort(lengths[pool], kind="stable")]
+        batches += [pool[i : i + batch_size].tolist() for i in range(0, len(pool), batch_size)]
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        alone = batches.pop()
+        batches[-1] += alone
+    mixed = torch.randperm(len(batches), generator=generator).tolist()
+    return [batches[i] for i in mixed]
 
 
 # ---------------------------------------------------------------- when each layer learns

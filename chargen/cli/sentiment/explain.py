@@ -156,7 +156,7 @@ def _find_unit(
     classifier: Any, explanation: Any, data: str, config: ExamplesConfig, quiet: bool
 ) -> tuple[Any, Any]:
     from chargen.sentiment.examples import read_examples
-    from chargen.sentiment.sentiment_unit import encoder_features, find_unit, unit_trace
+    from chargen.sentiment.explain import encoder_features, find_unit, unit_trace
     from chargen.sentiment.splitting import subset
 
     member = classifier.require_network()
