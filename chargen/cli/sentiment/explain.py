@@ -22,7 +22,7 @@ from chargen.cli.options import (
 )
 from chargen.cli.sentiment.verdicts import refuse_file
 from chargen.cli.terminal import colourful, say, say_notes, visible, visible_json
-from chargen.errors import ConfigError
+from chargen.errors import ConfigError, spelled
 from chargen.options import split_options
 from chargen.sentiment.config import ExamplesConfig
 
@@ -129,8 +129,8 @@ def explain(
     _write_files(files, explanation, unit, values)
     unknown = classifier.unknown_characters(explanation.text)
     if unknown and not quiet:
-        shown = " ".join(visible(c) if c.isprintable() else ascii(c)[1:-1] for c in unknown[:20])
-        say(f"note: the encoder has never seen these characters (read as unknown): {shown}")
+        listed = spelled(unknown[:20])
+        say(f"note: the encoder has never seen these characters (read as unknown): {listed}")
     if as_json:
         from chargen.text.table_writer import json_line
 

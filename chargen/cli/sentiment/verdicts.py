@@ -12,7 +12,7 @@ import click
 
 from chargen.cli.progress import LINE_SECONDS
 from chargen.cli.terminal import say, visible, visible_json
-from chargen.errors import ConfigError, shown
+from chargen.errors import ConfigError, shown, spelled
 
 
 def show(predictor: Any, verdict: Any, as_json: bool) -> None:
@@ -74,11 +74,9 @@ def tell(predictor: Any, what: str, quiet: bool) -> int:
     if predictor.unknown and not quiet:
         from chargen.sentiment.tables import MOST_UNKNOWN
 
-        shown = " ".join(
-            visible(c) if c.isprintable() else ascii(c)[1:-1] for c in predictor.unknown
-        )
+        listed = spelled(predictor.unknown)
         more = " ..." if len(predictor.unknown) >= MOST_UNKNOWN else ""
-        say(f"note: the encoder has never seen these characters (read as unknown): {shown}{more}")
+        say(f"note: the encoder has never seen these characters (read as unknown): {listed}{more}")
     if predictor.config.threshold is not None and not quiet:
         say(
             f"note: {predictor.unlikely:,} of {predictor.rows:,} {what} are "
