@@ -45,11 +45,11 @@ from chargen.language_model import LanguageModel
 from chargen.lm import storage
 from chargen.lm.config import ModelConfig
 from chargen.lm.model import CharLM
-from chargen.sentiment import ngrams
+from chargen.sentiment import members as ngrams
 from chargen.sentiment import storage as classifier_storage
-from chargen.sentiment.batching import NetworkMember
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.config import NetworkConfig
+from chargen.sentiment.members import NetworkMember
 from chargen.sentiment.network import ClassifierNetwork
 from chargen.storage import checkpoint
 from chargen.storage.checkpoint import MANIFEST

@@ -23,7 +23,7 @@ import torch
 with atheris.instrument_imports(include=["chargen"]):
     import fuzz_checkpoints as fuzz
 
-from chargen.sentiment import ngrams
+from chargen.sentiment import members as ngrams
 
 
 def main() -> None:

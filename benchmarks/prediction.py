@@ -18,11 +18,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from chargen.sentiment.batching import BATCH_SIZE, EncodedTexts
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.config import ExamplesConfig
 from chargen.sentiment.examples import read_examples
-from chargen.sentiment.network import EncoderInput
+from chargen.sentiment.network import BATCH_SIZE, EncodedTexts, EncoderInput
 
 
 def main() -> None:

@@ -44,10 +44,9 @@ from chargen.cli.options import reading_of
 from chargen.lm.pooling import LastState, Pooling
 from chargen.lm.recurrent import State
 from chargen.runtime.device import set_threads
-from chargen.sentiment.batching import EncodedTexts, TextEncoding, read_all
 from chargen.sentiment.config import ExamplesConfig
 from chargen.sentiment.examples import read_examples
-from chargen.sentiment.network import LIMIT, EncoderInput
+from chargen.sentiment.network import LIMIT, EncodedTexts, EncoderInput, TextEncoding, read_all
 from chargen.sentiment.splitting import subset
 from chargen.text.config import CorpusConfig
 from chargen.text.sources import read_all as read_text

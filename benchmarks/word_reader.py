@@ -42,11 +42,11 @@ from chargen.lm.evaluation import bits
 from chargen.lm.recurrent import RecurrentLayers, State, detach
 from chargen.runtime.device import set_threads
 from chargen.runtime.precision import autocast, reading_precision
-from chargen.sentiment.batching import EncodedTexts, TextEncoding, read_all
 from chargen.sentiment.config import ExamplesConfig
 from chargen.sentiment.examples import read_texts
-from chargen.sentiment.network import EncoderInput
-from chargen.training.optimizers import clip_gradient, learning_rate_factor, make_optimizers
+from chargen.sentiment.network import EncodedTexts, EncoderInput, TextEncoding, read_all
+from chargen.training.optimizers import clip_gradient, make_optimizers
+from chargen.training.schedule import learning_rate_factor
 
 CPU = torch.device("cpu")
 

@@ -33,6 +33,11 @@ def escaped(text: str, which: Callable[[str], bool]) -> str:
     )
 
 
+def spelled(characters: str) -> str:
+    """Characters one by one, those that do not print as escapes."""
+    return " ".join(c if c.isprintable() else ascii(c)[1:-1] for c in characters)
+
+
 def named(rows: Sequence[object], word: str = "line") -> str:
     """``line 4``, ``lines 4, 5 and 7``, or the first ten and how many more there are."""
     first = [str(row) for row in rows[:NAMED]]

@@ -16,8 +16,10 @@ ROWS = (
     {"text"},
     {"lm"},
     {"language_model", "sampling"},
-    {"compression", "sentiment", "training", "plotting", "interchange", "sklearn"},
-    {"verification"},
+    {"compression", "training"},
+    {"sentiment"},
+    {"plotting", "sklearn", "verification"},
+    {"interchange"},
     {"cli", "web"},
     {"__main__"},
 )
@@ -183,3 +185,8 @@ def test_options_and_help_wait_for_no_torch(name: str) -> None:
     while found.get(way[-1]):
         way.append(found[way[-1]])
     assert "torch" not in found, " <- ".join(way)
+
+
+def test_the_help_waits_for_nothing_that_reads_files() -> None:
+    needless = {"numpy", "platformdirs", "ctypes", "tempfile", "csv", "chargen.text.files"}
+    assert needless & set(reached("chargen.cli.main")) == set()

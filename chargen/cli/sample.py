@@ -23,11 +23,10 @@ from chargen.cli.options import (
 )
 from chargen.cli.steering import SteeringConfig, steered
 from chargen.cli.terminal import echo_json, say, visible, write_flowing
-from chargen.errors import ConfigError, CorpusError
+from chargen.errors import ConfigError, CorpusError, spelled
 from chargen.options import split_options
 from chargen.sampling.config import SamplingConfig
 from chargen.sentiment.config import ExamplesConfig
-from chargen.text.decoding import newlines
 
 
 @click.command(cls=Command, heading="Train and write")
@@ -117,16 +116,7 @@ def sample(
     else:
         # On a terminal without what would drive it, into a pipe as it is.
         show = visible if sys.stdout.isatty() and not raw else str
-        pieces: Iterable[str]
-        if num_samples == 1 and not lm.backward:
-            pieces = lm.stream(text, config=config)
-            pieces = itertools.chain([text], pieces, ["\n"])
-        else:
-            texts = _whole_texts(lm, text, num_samples, config)
-            # A line each where they are short.
-            between = "\n\n" if any("\n" in one for one in texts) else "\n"
-            pieces = [between.join(texts), "\n"]
-        write_flowing(pieces, sys.stdout, show)
+        write_flowing(_pieces(lm, text, num_samples, config), sys.stdout, show)
 
 
 def _noted(config: SamplingConfig, unknown: str, quiet: bool) -> SamplingConfig:
@@ -134,8 +124,9 @@ def _noted(config: SamplingConfig, unknown: str, quiet: bool) -> SamplingConfig:
     notes = []
     if unknown:
         deed = "left out" if config.unknown == "skip" else "read as the unknown symbol"
-        shown = " ".join(visible(c) if c.isprintable() else ascii(c)[1:-1] for c in unknown)
-        notes.append(f"the model has never seen these characters of the prompt ({deed}): {shown}")
+        notes.append(
+            f"the model has never seen these characters of the prompt ({deed}): {spelled(unknown)}"
+        )
     if config.seed is None:
         from chargen.runtime.seeds import new_seed
 
@@ -144,6 +135,15 @@ def _noted(config: SamplingConfig, unknown: str, quiet: bool) -> SamplingConfig:
     for note in () if quiet else notes:
         say(f"note: {note}")
     return config
+
+
+def _pieces(lm: Any, prompt: str, count: int, config: SamplingConfig) -> Iterable[str]:
+    """What is written: a text as it comes, or several, a line each where they are short."""
+    if count == 1 and not lm.backward:
+        return itertools.chain([prompt], lm.stream(prompt, config=config), ["\n"])
+    texts = _whole_texts(lm, prompt, count, config)
+    between = "\n\n" if any("\n" in one for one in texts) else "\n"
+    return [between.join(texts), "\n"]
 
 
 def _whole_texts(lm: Any, prompt: str, count: int, config: SamplingConfig) -> list[str]:
@@ -173,6 +173,8 @@ def _as_text(data: str | bytes, prompt_file: str | None, raw: bool) -> str:
         return data.decode("latin-1")
     if isinstance(data, str):
         return data
+    from chargen.text.decoding import newlines
+
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

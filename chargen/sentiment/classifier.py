@@ -16,12 +16,11 @@ from chargen.errors import ChargenError, ConfigError, CorpusError
 from chargen.runtime.device import choose_device
 from chargen.runtime.precision import reading_precision
 from chargen.sentiment import storage
-from chargen.sentiment.batching import BATCH_SYMBOLS, NetworkMember
 from chargen.sentiment.config import ExamplesConfig
 from chargen.sentiment.examples import read_examples
 from chargen.sentiment.explain import Explanation, explain
-from chargen.sentiment.ngrams import NgramModel
-from chargen.sentiment.storage import Member
+from chargen.sentiment.members import Member, NetworkMember, NgramModel
+from chargen.sentiment.network import BATCH_SYMBOLS
 from chargen.storage import checkpoint
 from chargen.storage.checkpoint import Checkpoint
 from chargen.storage.outputs import save_model

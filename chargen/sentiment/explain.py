@@ -1,24 +1,30 @@
 """What a verdict is made of: how it moves from character to character and from word to word.
 
 After each character stands **what the verdict would be had the text ended there**, and a
-character's move is how far it shifts that verdict. Two things follow. The moves of a text add up
-to its verdict, and they are what a reader going along the text would feel. But they depend on the
-place: over few characters a mean or a maximum swings widely, so the first words move much
-whatever they say, and late in a long text a strong word moves little. What a word does to the
-verdict on the whole text is another question, which `leave_out` answers.
+character's move is how far it shifts that verdict. So the moves of a text add up to its verdict;
+but over few characters a mean or a maximum swings widely: the first words move much whatever they
+say, and late in a long text a strong word moves little. What a word does to the verdict on the
+whole text is another question, which `leave_out` answers.
+
+`find_unit` looks for the sentiment unit of an encoder (Radford et al. 2017,
+https://arxiv.org/abs/1704.01444): of the units of the last layer, each pooled in two ways, the one
+whose values tell a class from the others best.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from chargen.errors import ConfigError, did_you_mean
-from chargen.plotting.painting import scale_end, step_of
+from chargen.errors import ConfigError, CorpusError, did_you_mean
+from chargen.sentiment.members import NetworkMember
+from chargen.sentiment.network import EncodedTexts, pooled_features
 
 if TYPE_CHECKING:
     from chargen.sentiment.classifier import Classifier
@@ -37,6 +43,9 @@ MOST_WORDS = 1_000
 
 SURE = 1e-6
 """Log-odds count a probability nearer to 0 or 1 than this as this far away."""
+
+POOLINGS = ("last", "mean")
+"""How a unit's values over a text become one: at its end, or on average."""
 
 # Scripts that leave no space between words: one character stands for a word.
 _UNSPACED = "\u2e80-\u30ff\u31f0-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -65,10 +74,8 @@ class Explanation:
 
     Attributes
     ----------
-    text : str
-        As cleaned.
-    labels : tuple of str
-        C of them.
+    text : str, as cleaned
+    labels : tuple of str, C
     trace : (N + 1, C) float32
         Probabilities had the text ended after each character; row 0 has read nothing.
     label : str
@@ -101,8 +108,7 @@ class Explanation:
     @property
     def others(self) -> str:
         """What stands against `label`: the other of two labels, else "not LABEL"."""
-        others = [name for name in self.labels if name != self.label]
-        return others[0] if len(others) == 1 else f"not {self.label}"
+        return _against(self.label, self.labels)
 
     @property
     def curve(self) -> NDArray[np.float32]:
@@ -116,27 +122,8 @@ class Explanation:
         return 1 / len(self.labels)
 
     @property
-    def steps(self) -> list[int]:
-        """Steps of the scale of colours that the curve paints the characters with: N."""
-        return step_of(self.curve[1:], self.middle, 0.0, 1.0)
-
-    @property
-    def word_steps(self) -> tuple[list[int], float]:
-        """Those that the words' weights paint them with: N, and the weight at the scale's end."""
-        weights = np.array([word.weight for word in self.words])
-        top = scale_end(weights)
-        steps = [0] * len(self.text)
-        for word, step in zip(self.words, step_of(weights, 0.0, -top, top), strict=True):
-            begin = self.text.find(word.text, word.start)
-            steps[begin : begin + len(word.text)] = [step] * len(word.text)
-        return steps, top
-
-    @property
     def word_ends(self) -> list[int]:
-        """Rows of the trace at which no word is cut: 0, and the end of each word's span.
-
-        Within a word the verdict flickers: hardly a text ends there.
-        """
+        """Rows of the trace at which no word is cut, where the verdict would flicker; 0 is one."""
         return [0, *(word.end for word in self.words)]
 
     @property
@@ -159,8 +146,7 @@ class Explanation:
             "curve": [round(value, 6) for value in self.curve.tolist()],
             "moves": [round(value, 6) for value in self.moves.tolist()],
             "words": [
-                {"start": word.start, "end": word.end, "text": word.text, "move": word.move}
-                | ({} if word.left_out is None else {"left_out": word.left_out})
+                {name: value for name, value in vars(word).items() if value is not None}
                 for word in self.words
             ],
         }
@@ -236,18 +222,19 @@ def leave_out(classifier: Classifier, explanation: Explanation) -> Explanation:
     column = explanation.labels.index(explanation.label)
     # The whole text in the same batch: what the rounding of another batch adds is no word's doing.
     odds = _log_odds(classifier.predict_proba([text, *without], cleaned=True)[:, column])
-    return replace(
-        explanation,
-        words=tuple(
-            replace(word, left_out=float(odds[0] - value))
-            for word, value in zip(words, odds[1:], strict=True)
-        ),
-    )
+    pairs = zip(words, odds[0] - odds[1:], strict=True)
+    found = tuple(replace(word, left_out=float(value)) for word, value in pairs)
+    return replace(explanation, words=found)
 
 
 def is_quick(explanation: Explanation) -> bool:
     """Whether leaving out each word takes seconds rather than minutes."""
     return len(explanation.words) * len(explanation.text) <= QUICK
+
+
+def _against(label: str, labels: Sequence[str]) -> str:
+    others = [name for name in labels if name != label]
+    return others[0] if len(others) == 1 else f"not {label}"
 
 
 def word_spans(text: str) -> list[tuple[int, int]]:
@@ -260,3 +247,134 @@ def _log_odds(probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
     held = np.clip(probabilities.astype(np.float64), SURE, 1 - SURE)
     odds: NDArray[np.float64] = np.log(held) - np.log1p(-held)
     return odds
+
+
+@dataclass(frozen=True, eq=False)
+class SentimentUnit:
+    """One unit, and how well it alone tells a class from the others."""
+
+    index: int  # among the H units of the last layer
+    pooling: str  # "last" or "mean"
+    label: str  # the class that it tells from the others
+    others: str  # these by name
+    above: bool  # whether `label` lies above the threshold
+    threshold: float
+    # share of texts on the right side of the threshold, each side counting half; of texts that had
+    # no part in choosing unit and threshold
+    accuracy: float
+    values: NDArray[np.float32]  # (N,), of each text
+    is_label: NDArray[np.bool_]  # (N,)
+
+    def histogram(
+        self, bins: int = 40
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Shares of the texts of `label` and of the others by value.
+
+        They are returned after the edges (bins + 1,) and add up to 1 each, (bins,); the few values
+        far outside are counted with the nearest bin.
+        """
+        low, high = np.quantile(self.values, [0.002, 0.998]).astype(float)
+        pad = 0.02 * (high - low) or 0.5
+        edges = np.linspace(low - pad, high + pad, bins + 1)
+        held = np.clip(self.values, edges[0], edges[-1])
+        sides = (self.is_label, ~self.is_label)
+        inside, outside = (np.histogram(held[side], edges)[0] / side.sum() for side in sides)
+        return edges, inside, outside
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        shown = {n: v for n, v in vars(self).items() if n not in ("values", "is_label")}
+        return shown | {"texts": len(self.values)}
+
+
+def find_unit(
+    features: NDArray[np.float32], labels: Sequence[str], label: str | None = None
+) -> SentimentUnit:
+    """Choose the unit whose values for one class lie farthest from those for the others.
+
+    Unit and threshold are chosen on every other text of each class, by the difference of the means
+    in units of the spread; the rest of the texts measures how well that does.
+
+    Parameters
+    ----------
+    features : (N, 3 H)
+        Last, mean and largest outputs (of which the first two count), as `encoder_features` and
+        `LanguageModel.encode` give them.
+    labels : sequence of str, N
+    label : str, optional
+        The class to tell; the last in sorted order by default.
+
+    Raises
+    ------
+    ConfigError
+        Where no text has that label.
+    CorpusError
+        Where there are fewer than two texts on either side.
+    """
+    classes = sorted(set(labels))
+    label = classes[-1] if label is None else label
+    if label not in classes:
+        known = ", ".join(map(repr, classes))
+        raise ConfigError(f"no text has the label {label!r}; the labels are {known}")
+    truth = np.array([name == label for name in labels])
+    if min(truth.sum(), (~truth).sum()) < 2:
+        raise CorpusError(
+            f"finding a unit needs at least two texts with the label {label!r}, and two without"
+        )
+    choosing = np.where(truth, truth.cumsum(), (~truth).cumsum()) % 2 == 1  # the first among them
+    units = features.shape[1] // 3
+    pooled = features[:, : 2 * units]
+    distance = _distances(pooled[choosing], truth[choosing])
+    best = int(np.abs(distance).argmax())
+    values = pooled[:, best]
+    above = bool(distance[best] > 0)
+    threshold = _threshold(values[choosing], truth[choosing], above)
+    rest = ~choosing
+    right = (values[rest] > threshold) == (truth[rest] == above)
+    accuracy = (right[truth[rest]].mean() + right[~truth[rest]].mean()) / 2
+    return SentimentUnit(
+        best % units, POOLINGS[best // units], label, _against(label, classes), above, threshold,
+        float(accuracy), values, truth,
+    )  # fmt: skip
+
+
+def encoder_features(member: NetworkMember, texts: Sequence[str]) -> NDArray[np.float32]:
+    """Last, mean and largest outputs of the first encoder over each text: (N, 3 H), in batches."""
+    found = pooled_features(member.network, EncodedTexts(texts, member.encodings))
+    return found[:, : 3 * member.network.lm_encoders()[0].hidden_size]
+
+
+@torch.no_grad()
+def unit_trace(member: NetworkMember, text: str, index: int) -> NDArray[np.float32]:
+    """A unit of the first encoder after each character of a text, (N + 1,).
+
+    Row 0 has read nothing. With an encoder that reads from the end it is the last row that has, and
+    row i has read all from character i on.
+    """
+    encoding, network = member.encodings[0], member.network
+    ids = encoding.encode(text)
+    outputs = network.outputs(0, torch.from_numpy(ids.astype(np.int64)).to(network.device))
+    values = outputs[:, index].float().cpu().numpy()
+    found: NDArray[np.float32] = values[encoding.whole(ids)]
+    return found
+
+
+def _distances(values: NDArray[np.float32], truth: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Difference of the class means in units of the spread within the classes, by column."""
+    inside, outside = values[truth].astype(np.float64), values[~truth].astype(np.float64)
+    spread = np.sqrt((inside.var(0) + outside.var(0)) / 2)
+    # A unit that never moves tells nothing; rounding would make it infinitely telling.
+    floor = 1e-4 * np.abs(values).max(0, initial=1e-6)
+    distances: NDArray[np.float64] = (inside.mean(0) - outside.mean(0)) / np.maximum(spread, floor)
+    return distances
+
+
+def _threshold(values: NDArray[np.float32], truth: NDArray[np.bool_], above: bool) -> float:
+    """The value that leaves most texts on their side, each side counting half."""
+    order = np.argsort(values, kind="stable")
+    ordered, inside = values[order].astype(np.float64), truth[order] == above
+    # Cutting before place k: what lies below should be outside, what lies above inside.
+    below = np.append(0, np.cumsum(~inside)) / (~inside).sum()
+    beyond = 1 - np.append(0, np.cumsum(inside)) / inside.sum()
+    cut = int((below + beyond)[1:-1].argmax()) + 1
+    return float((ordered[cut - 1] + ordered[cut]) / 2)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from chargen.errors import CheckpointError, ConfigError, CorpusError
+from chargen.errors import CheckpointError, ConfigError, CorpusError, spelled
 from chargen.lm import storage as lm_storage
 from chargen.lm.config import TrainConfig
 from chargen.lm.model import CharLM
@@ -24,25 +24,16 @@ from chargen.runtime.distributed import one_process_only
 from chargen.runtime.precision import REFERENCE_FLOPS, PrecisionChoice, precision_of
 from chargen.runtime.seeds import seed_everything
 from chargen.sentiment import metrics, storage
-from chargen.sentiment.batching import readable
+from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.config import ExamplesConfig, FinetuneConfig, NetworkConfig
 from chargen.sentiment.examples import Examples, read_examples
-from chargen.sentiment.learning import (
-    FinetuneRun,
-    Setup,
-    concluded,
-    learn_network,
-    learn_probe,
-    make_loop,
-)
+from chargen.sentiment.learning import FinetuneRun, NetworkTraining, Setup, learn_probe
 from chargen.sentiment.network import ClassifierNetwork
-from chargen.sentiment.ngrams import NgramModel
 from chargen.sentiment.splitting import TrainingTexts, read_training_texts
-from chargen.sentiment.text_classification import Decision
 from chargen.storage import checkpoint
 from chargen.storage.directories import real_path
 from chargen.storage.outputs import claimed, writing_lock
-from chargen.text.vocabulary import Vocabulary
+from chargen.text.vocabulary import Vocabulary, readable
 from chargen.training.continuing import adapt
 from chargen.training.reporting import Log, Reporter, followed
 
@@ -140,10 +131,7 @@ def finetune(
             documents,
         )  # fmt: skip
         classifier = _new_network(setup, [model for model, _ in loaded], sizes, device, precision)
-        if probed:
-            run = learn_probe(setup, classifier)
-        else:
-            run = learn_network(setup, make_loop(setup, classifier))
+        run = learn_probe(setup, classifier) if probed else NetworkTraining(setup, classifier).run()
         return run if out is not None else replace(run, directory=None)
 
 
@@ -229,9 +217,9 @@ def _note_unknown(vocabulary: Vocabulary, texts: TrainingTexts, reporter: Report
         return
     _, unknown = vocabulary.encode_prompt("".join(texts.train.texts), "replace")
     if unknown:
-        shown = " ".join(ascii(c)[1:-1] if not c.isprintable() else c for c in unknown[:20])
         more = f" and {len(unknown) - 20} more" if len(unknown) > 20 else ""
-        reporter.note(f"the encoder has never seen these characters: {shown}{more}")
+        listed = spelled(unknown[:20]) + more
+        reporter.note(f"the encoder has never seen these characters: {listed}")
 
 
 # ---------------------------------------------------------------- going on
@@ -280,20 +268,21 @@ def resume_finetune(
         network.to(device_of(setup.config))
         seed_everything(setup.config.seed, setup.config.deterministic)
         with lm_storage.fitting(directory):
-            loop = make_loop(setup, network)
+            training = NetworkTraining(setup, network)
+            loop = training.loop
             loop.restore(_state(stored), stored.folder("training"), best)
         if longer is not setup.config:
             loop.take_budget(longer)
         if loop.finished:
             reporter.note(f"{directory} has used its budget: nothing is left to do")
-            loop.task.decision = _decided(stored)
-            return concluded(setup, loop)
+            made = Classifier.load(directory, str(device_of(setup.config)), setup.precision)
+            return setup.outcome(made, loop.task.progress, finished=True)
         if loop.best:  # a run that ends is calibrated, and one that goes on is so at its end
             loop.best["temperature"] = torch.ones(())
         step = loop.progress.step
         reporter.note(f"continuing from step {step}")
         with followed(loop.log, tensorboard, directory.name, step + 1):
-            return learn_network(setup, loop)
+            return training.run()
 
 
 def _as_it_was(
@@ -333,14 +322,6 @@ def _as_it_was(
         directory, texts, config, reading, vocabularies, precision, reporter, log, documents
     )
     return setup, network
-
-
-def _decided(stored: checkpoint.Checkpoint) -> Decision | None:
-    """Who votes in a finished run."""
-    found = storage.unpack(stored)
-    ngrams = [each for each in found.members if isinstance(each, NgramModel)]
-    factor = 1.0 if len(ngrams) < len(found.members) else 0.0  # its temperature is applied already
-    return Decision(factor, ngrams, found.prior, {})
 
 
 def _state(stored: checkpoint.Checkpoint) -> dict[str, Any]:

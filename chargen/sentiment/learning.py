@@ -8,7 +8,7 @@ and the members are weighted on the validation texts.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -22,27 +22,24 @@ from torch import Tensor, nn
 from chargen.runtime.device import versions
 from chargen.runtime.signals import stopping_softly
 from chargen.sentiment import metrics, storage
-from chargen.sentiment.batching import (
-    EncodedTexts,
-    NetworkMember,
-    pooled_features,
-    text_encodings,
-)
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.config import ExamplesConfig, FinetuneConfig
 from chargen.sentiment.examples import Examples
-from chargen.sentiment.network import LIMIT, ClassifierNetwork
-from chargen.sentiment.ngrams import Ngrams
-from chargen.sentiment.regression import Linear, Regression, Targets
-from chargen.sentiment.splitting import TrainingTexts, fold_numbers
-from chargen.sentiment.storage import Member
+from chargen.sentiment.members import Member, NetworkMember, NgramModel, Ngrams
+from chargen.sentiment.network import (
+    LIMIT,
+    ClassifierNetwork,
+    EncodedTexts,
+    pooled_features,
+    text_encodings,
+)
+from chargen.sentiment.regression import Linear, Regression, weigh
+from chargen.sentiment.splitting import Targets, TrainingTexts, fold_numbers
 from chargen.sentiment.text_classification import (
-    Decision,
     LabelledProgress,
     LabelledTexts,
     TextClassification,
 )
-from chargen.sentiment.voting import weigh
 from chargen.storage import checkpoint
 from chargen.text.vocabulary import Vocabulary
 from chargen.training.loop import Loop
@@ -147,12 +144,15 @@ class Setup:
             self.reporter.note(f"{why} to find out who helps: all members count alike")
         return dict.fromkeys(names, 1 / len(names))
 
+    def classifier(self, members: Sequence[Member], prior: Tensor | None) -> Classifier:
+        """One of these members for the run's classes."""
+        return Classifier(members, self.texts.classes, self.reading.clean, prior)
+
     def packed(
-        self, members: list[Member], prior: Tensor | None, progress: LabelledProgress,
-        config: FinetuneConfig, finished: bool,
-    ) -> checkpoint.Checkpoint:  # fmt: skip
-        """A checkpoint of these members that says how they came about."""
-        stored = storage.pack(members, self.texts.classes, self.reading.clean, prior)
+        self, made: Classifier, progress: LabelledProgress, config: FinetuneConfig, finished: bool
+    ) -> checkpoint.Checkpoint:
+        """A checkpoint of a classifier that says how it came about."""
+        stored = storage.pack(made.members, made.labels, made.clean, made.prior)
         stored.documents["config"] |= self.documents | {
             "finetune": asdict(config),
             "examples": asdict(self.reading),
@@ -169,20 +169,16 @@ class Setup:
         }
         return stored
 
-    def outcome(
-        self, members: list[Member], prior: Tensor | None, progress: LabelledProgress,
-        finished: bool,
-    ) -> FinetuneRun:  # fmt: skip
-        """What a run came to whose members these are."""
-        classifier = Classifier(members, self.texts.classes, self.reading.clean, prior)
+    def outcome(self, made: Classifier, progress: LabelledProgress, finished: bool) -> FinetuneRun:
+        """What a run came to that made this classifier."""
         valid = {
             name.removeprefix("valid_"): value
             for name, value in progress.best.items()
             if name.startswith("valid_")
         }
         return FinetuneRun(
-            self.directory, classifier, len(self.texts.train), progress.step, progress.seconds,
-            valid, finished,
+            self.directory, made, len(self.texts.train), progress.step, progress.seconds, valid,
+            finished,
         )  # fmt: skip
 
 
@@ -221,13 +217,13 @@ def learn_probe(setup: Setup, network: ClassifierNetwork) -> FinetuneRun:
     if ngrams:
         weighed = {name: each.weighed(factors[name], prior) for name, each in fitted.items()}
         members += ngrams.models(weighed)
+    made = setup.classifier(members, offset)
     if texts.valid.texts:
-        classifier = Classifier(members, texts.classes, setup.reading.clean, offset)
-        chances = classifier.predict_proba(texts.valid.texts, cleaned=True)
+        chances = made.predict_proba(texts.valid.texts, cleaned=True)
         figures |= setup.figures(texts.valid, chances)
     progress = LabelledProgress(seconds=time.perf_counter() - began, best=figures)
-    checkpoint.save(setup.directory, setup.packed(members, offset, progress, config, True))
-    return setup.outcome(members, offset, progress, True)
+    checkpoint.save(setup.directory, setup.packed(made, progress, config, True))
+    return setup.outcome(made, progress, True)
 
 
 def _cross_validated(
@@ -278,100 +274,99 @@ def fill_head(network: ClassifierNetwork, linear: Linear) -> None:
 # ---------------------------------------------------------------- a fine-tuned network
 
 
-def make_loop(setup: Setup, network: ClassifierNetwork) -> Loop[TextClassification]:
-    """A loop over the network, whose checkpoints go to the run's directory."""
-    encodings = text_encodings(network, setup.vocabularies)
+class NetworkTraining:
+    """A network that learns, and who votes beside it once it has.
 
-    def part(examples: Examples) -> LabelledTexts:
-        targets = setup.targets(examples)
-        encoded = EncodedTexts(examples.texts, encodings)
-        classes, weights = torch.from_numpy(targets.classes), torch.from_numpy(targets.weights)
-        return LabelledTexts(encoded, classes, weights)
-
-    task = TextClassification(
-        network,
-        part(setup.texts.train),
-        part(setup.texts.valid),
-        setup.config,
-        setup.precision,
-        partial(setup.figures, setup.texts.valid),
-        partial(_decide, setup),
-    )
-    return Loop(task, partial(_save, setup), setup.reporter, setup.log)
-
-
-def learn_network(setup: Setup, loop: Loop[TextClassification]) -> FinetuneRun:
-    """Train, weigh the members, and tell what came of it.
-
-    Raises
-    ------
-    TrainingError
-        Where the loss stays without a number.
+    Attributes
+    ----------
+    loop : Loop
+        Its checkpoints go to the run's directory.
     """
-    try:
-        with stopping_softly(loop):
-            loop.run()
-    finally:
-        setup.reporter.close()
-    return concluded(setup, loop)
 
+    def __init__(self, setup: Setup, network: ClassifierNetwork) -> None:
+        encodings = text_encodings(network, setup.vocabularies)
 
-def concluded(setup: Setup, loop: Loop[TextClassification]) -> FinetuneRun:
-    """What a run came to that has ended, or was stopped."""
-    task = loop.task
-    if loop.best:
-        task.model.load_state_dict(loop.best, strict=False)
-    return setup.outcome(*_members(setup, task), task.progress, loop.finished)
+        def part(examples: Examples) -> LabelledTexts:
+            targets = setup.targets(examples)
+            encoded = EncodedTexts(examples.texts, encodings)
+            classes, weights = torch.from_numpy(targets.classes), torch.from_numpy(targets.weights)
+            return LabelledTexts(encoded, classes, weights)
 
+        train, valid = setup.texts.train, setup.texts.valid
+        figures = partial(setup.figures, valid)
+        task = TextClassification(
+            network, part(train), part(valid), setup.config, setup.precision, figures, self._decide
+        )
+        self.setup = setup
+        self.loop = Loop(task, self._save, setup.reporter, setup.log)
+        # Until it is decided who votes, the network does alone, without a prior.
+        self._network_votes = True
+        self._ngrams: list[NgramModel] = []
+        self._prior: Tensor | None = None
 
-def _decide(setup: Setup, logits: Tensor) -> Decision:
-    """Weigh the network, whose logits (N, C) of the validation texts are given, and n-grams.
+    def run(self) -> FinetuneRun:
+        """Train, weigh the members, and tell what came of it.
 
-    What was held back of the labelled texts has done its part then: n-grams learn from it too.
-    """
-    texts, held = setup.texts, setup.texts.valid
-    learnt = np.arange(len(texts.train))
-    prior = setup.targets(texts.train).prior
-    both = texts.labelled
-    targets = setup.targets(both)
-    ngrams = setup.ngrams(both.texts)
-    regressions = ngrams.regressions if ngrams else {}
-    if held.texts:
-        evidence = {NETWORK: logits.double().numpy() - prior}
-        for name, each in regressions.items():
-            linear = each.fit(targets, each.strengths[0], learnt)
-            evidence[name] = linear.evidence(each.features[len(learnt) :], prior)
-        factors, figures = setup.weighed(evidence, setup.targets(held), held, prior)
-    else:
-        names = [NETWORK, *regressions]
-        factors, figures = setup.alike(names, "there are no validation texts"), {}
-    rows = slice(None) if setup.config.valid is None else learnt
-    weighed = {
-        name: each.fit(targets, each.strengths[0], rows).weighed(factors[name], prior)
-        for name, each in regressions.items()
-        if factors[name]
-    }
-    models = ngrams.models(weighed) if ngrams else []
-    return Decision(factors[NETWORK], models, torch.tensor(prior, dtype=torch.float32), figures)
+        Raises
+        ------
+        TrainingError
+            Where the loss stays without a number.
+        """
+        loop = self.loop
+        try:
+            with stopping_softly(loop):
+                loop.run()
+        finally:
+            self.setup.reporter.close()
+        if loop.best:
+            loop.task.model.load_state_dict(loop.best, strict=False)
+        return self.setup.outcome(self._classifier(), loop.task.progress, loop.finished)
 
+    def _decide(self, logits: Tensor) -> tuple[float, dict[str, Any]]:
+        """Weigh the network, whose logits (N, C) of the validation texts are given, and n-grams.
 
-def _members(setup: Setup, task: TextClassification) -> tuple[list[Member], Tensor | None]:
-    """Who votes, and their prior; until that is decided, the network alone."""
-    decision = task.decision
-    prior = None if decision is None else decision.prior
-    members: list[Member] = []
-    if decision is None or decision.network:
-        members.append(NetworkMember(task.model, setup.vocabularies, prior, setup.precision))
-    return members + list(decision.ngrams if decision else ()), prior
+        What was held back of the labelled texts has done its part then: n-grams learn from it too.
+        """
+        setup, texts, held = self.setup, self.setup.texts, self.setup.texts.valid
+        learnt = np.arange(len(texts.train))
+        prior = setup.targets(texts.train).prior
+        both = texts.labelled
+        targets = setup.targets(both)
+        ngrams = setup.ngrams(both.texts)
+        regressions = ngrams.regressions if ngrams else {}
+        if held.texts:
+            evidence = {NETWORK: logits.double().numpy() - prior}
+            for name, each in regressions.items():
+                linear = each.fit(targets, each.strengths[0], learnt)
+                evidence[name] = linear.evidence(each.features[len(learnt) :], prior)
+            factors, figures = setup.weighed(evidence, setup.targets(held), held, prior)
+        else:
+            names = [NETWORK, *regressions]
+            factors, figures = setup.alike(names, "there are no validation texts"), {}
+        rows = slice(None) if setup.config.valid is None else learnt
+        weighed = {
+            name: each.fit(targets, each.strengths[0], rows).weighed(factors[name], prior)
+            for name, each in regressions.items()
+            if factors[name]
+        }
+        self._network_votes = factors[NETWORK] > 0
+        self._ngrams = ngrams.models(weighed) if ngrams else []
+        self._prior = torch.tensor(prior, dtype=torch.float32)
+        return factors[NETWORK], figures
 
+    def _classifier(self) -> Classifier:
+        setup, members = self.setup, list[Member](self._ngrams)
+        if self._network_votes:
+            network = self.loop.task.model
+            own = NetworkMember(network, setup.vocabularies, self._prior, setup.precision)
+            members.insert(0, own)
+        return setup.classifier(members, self._prior)
 
-def _save(setup: Setup, loop: Loop[TextClassification]) -> None:
-    task = loop.task
-    members, prior = _members(setup, task)
-    stored = setup.packed(members, prior, task.progress, task.config, loop.finished)
-    weights = loop.best or storage.weights_of(task.model)
-    unused = not any(isinstance(member, NetworkMember) for member in members)
-    name = storage.UNUSED if unused else storage.WEIGHTS
-    storage.keep_network(stored, task.model, weights, setup.vocabularies, name)
-    stored.keep_training(*loop.state())
-    checkpoint.save(setup.directory, stored, metrics=setup.log.lines)
+    def _save(self, loop: Loop[TextClassification]) -> None:
+        setup, task = self.setup, loop.task
+        stored = setup.packed(self._classifier(), task.progress, task.config, loop.finished)
+        weights = loop.best or storage.weights_of(task.model)
+        name = storage.WEIGHTS if self._network_votes else storage.UNUSED
+        storage.keep_network(stored, task.model, weights, setup.vocabularies, name)
+        stored.keep_training(*loop.state())
+        checkpoint.save(setup.directory, stored, metrics=setup.log.lines)

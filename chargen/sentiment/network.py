@@ -1,23 +1,27 @@
-r"""The network: one or two encoders, concat pooling of what they hold of a text, and a head.
+r"""The network and how it reads: texts as ids, in batches of like length, to logits.
 
-    ids -> CharLM -> outputs (T, B, H) -> last, mean, maximum ------------\
-                          \-> detectors (T, B, D) -> mean, maximum --------> head -> logits (B, C)
-
-It knows ids, not texts or labels.
+    texts -> ids -> CharLM -> outputs (T, B, H) -> last, mean, maximum ------------\
+                                   \-> detectors (T, B, D) -> mean, maximum --------> head -> (B, C)
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from chargen.lm.model import CharLM
 from chargen.lm.pooling import LastState, Pooling, running
 from chargen.lm.recurrent import detach
+from chargen.runtime.precision import autocast
 from chargen.sentiment.config import NetworkConfig
+from chargen.text.vocabulary import Vocabulary, readable
 
 WINDOW = 256
 """Steps of a window that is only read; bounds the memory, changes no verdict."""
@@ -31,6 +35,54 @@ MOMENTUM = 0.05
 MOST_SCALE, MOST_SHIFT = 3.0, 5.0
 """How far a batch may be corrected towards the statistics of all (r_max and d_max of Ioffe)."""
 
+ENOUGH = 16
+"""Texts of a batch that keep a matrix product busy."""
+
+LIKE = 0.75
+"""Share of the longest length that a text must have to join a batch that has enough."""
+
+BATCH_SIZE = 128
+BATCH_SYMBOLS = 1 << 20
+"""Most texts of a batch that is only read, and most symbols with padding: eight bytes each."""
+
+
+# ---------------------------------------------------------------- texts as ids, in batches
+
+
+@dataclass(frozen=True)
+class TextEncoding:
+    """How one encoder sees a text: its vocabulary and its direction."""
+
+    vocabulary: Vocabulary
+    backward: bool
+
+    def encode(self, text: str) -> NDArray[Any]:
+        """Ids of the start symbol and the text, in the order of reading."""
+        ids = self.vocabulary.encode(readable(text))
+        start = np.array([self.vocabulary.start_id], ids.dtype)
+        return np.concatenate([start, ids[::-1] if self.backward else ids])
+
+    def whole(self, ids: NDArray[Any]) -> NDArray[np.int64]:
+        """At which of these steps each character of the text is whole, and the last of them.
+
+        Bytes of one character go together. Read from the end, a character has all behind it.
+        """
+        text = ids[1:][::-1] if self.backward else ids[1:]
+        count = len(text)
+        byte = self.vocabulary.level == "byte"
+        starts = self.vocabulary.character_starts(text) if byte else np.arange(count)
+        ends: NDArray[np.int64] = np.append(starts, count)
+        return count - ends if self.backward else ends
+
+
+def text_encodings(
+    network: ClassifierNetwork, vocabularies: Sequence[Vocabulary]
+) -> list[TextEncoding]:
+    return [
+        TextEncoding(vocabulary, encoder.config.direction == "backward")
+        for encoder, vocabulary in zip(network.lm_encoders(), vocabularies, strict=True)
+    ]
+
 
 @dataclass(frozen=True)
 class EncoderInput:
@@ -41,6 +93,69 @@ class EncoderInput:
     lengths: Tensor  # (B,) int64: true steps, the start symbol counted
 
 
+class EncodedTexts:
+    """Texts as each encoder reads them."""
+
+    def __init__(self, texts: Iterable[str], encodings: Sequence[TextEncoding]) -> None:
+        self.encodings = list(encodings)
+        self.ids = [[encoding.encode(text) for encoding in encodings] for text in texts]
+        self.lengths = np.array([max(map(len, ids)) for ids in self.ids], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def inputs(self, indices: Sequence[int], device: torch.device | str) -> list[EncoderInput]:
+        """A batch of the texts at `indices`, padded at the end."""
+        inputs = []
+        for which, encoding in enumerate(self.encodings):
+            texts = [torch.from_numpy(self.ids[i][which].astype(np.int64)) for i in indices]
+            ids = pad_sequence(texts, padding_value=encoding.vocabulary.start_id)  # (T, B)
+            lengths = torch.tensor([len(text) for text in texts])
+            inputs.append(EncoderInput(ids.to(device), lengths.to(device)))
+        return inputs
+
+
+def sorted_batches(
+    lengths: NDArray[np.int64], batch_size: int, symbols: int
+) -> Iterator[list[int]]:
+    """Every text once, longest first, at most `batch_size` texts and `symbols` with padding.
+
+    A batch of `ENOUGH` texts takes no more that are much shorter than its longest. Longest first,
+    so that what needs most memory is tried before the work, not after it.
+    """
+    batch: list[int] = []
+    for index in np.argsort(-lengths, kind="stable").tolist():
+        if batch:
+            longest = lengths[batch[0]]
+            full = len(batch) == batch_size or (len(batch) + 1) * longest > symbols
+            if full or (len(batch) >= ENOUGH and lengths[index] < LIKE * longest):
+                yield batch
+                batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+@torch.no_grad()
+def read_all(
+    encoded: EncodedTexts,
+    function: Callable[[list[EncoderInput]], Tensor],
+    width: int,
+    device: torch.device,
+    precision: str,
+) -> Tensor:
+    """What a function of batches gives for all texts, in their order: (N, width) float32, CPU."""
+    found = torch.empty(len(encoded), width)
+    for batch in sorted_batches(encoded.lengths, BATCH_SIZE, BATCH_SYMBOLS):
+        with autocast(device, precision):
+            some = function(encoded.inputs(batch, device))
+        found[batch] = some.float().cpu()
+    return found
+
+
+# ---------------------------------------------------------------- the network
+
+
 class BatchRenorm(nn.BatchNorm1d):
     """Batch renormalisation (Ioffe 2017): in training, too, by the statistics of all batches.
 
@@ -49,6 +164,10 @@ class BatchRenorm(nn.BatchNorm1d):
     flow through the batch's statistics, as in batch normalisation.
     """
 
+    running_mean: Tensor  # (F,), as the next
+    running_var: Tensor
+    num_batches_tracked: Tensor  # ()
+
     def forward(self, input: Tensor) -> Tensor:
         """(B, F) to (B, F)."""
         if not self.training:
@@ -56,8 +175,6 @@ class BatchRenorm(nn.BatchNorm1d):
         values = input.float()
         variance, mean = torch.var_mean(values, 0, correction=0)  # (F,), (F,)
         self._follow(mean.detach(), variance.detach())
-        assert self.running_mean is not None
-        assert self.running_var is not None
         deviation = (variance + self.eps).sqrt()
         usual = (self.running_var + self.eps).sqrt()
         scale = (deviation.detach() / usual).clamp(1 / MOST_SCALE, MOST_SCALE)
@@ -70,9 +187,6 @@ class BatchRenorm(nn.BatchNorm1d):
 
         What the batches' means differ by is part of the variance of all texts.
         """
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        assert self.num_batches_tracked is not None
         self.num_batches_tracked += 1
         share = 1 / self.num_batches_tracked.float()
         if self.momentum is not None:
@@ -93,7 +207,6 @@ class ClippedBatchRenorm(BatchRenorm):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """(B, F) to (B, F)."""
         return super().forward(input).clamp(-LIMIT, LIMIT)
 
 
@@ -148,13 +261,10 @@ class ClassifierNetwork(nn.Module):
         super().__init__()
         self.config = config
         self.encoders = nn.ModuleList(encoders)
-        self.detectors = nn.ModuleList(
-            nn.Linear(encoder.hidden_size, config.detectors)
-            for encoder in encoders
-            if config.detectors
-        )
-        features = sum(3 * encoder.hidden_size + 2 * config.detectors for encoder in encoders)
-        self.head = Head(features, config)
+        sizes = [encoder.hidden_size for encoder in encoders]
+        detectors = [nn.Linear(size, config.detectors) for size in sizes if config.detectors]
+        self.detectors = nn.ModuleList(detectors)
+        self.head = Head(sum(3 * size + 2 * config.detectors for size in sizes), config)
         self.register_buffer("temperature", torch.ones(()))
 
     def forward(
@@ -174,8 +284,7 @@ class ClassifierNetwork(nn.Module):
 
     def logits(self, inputs: Sequence[EncoderInput]) -> Tensor:
         """Logits (B, C) alone."""
-        logits: Tensor = self(inputs)[0]
-        return logits
+        return self.forward(inputs)[0]
 
     def features(self, inputs: Sequence[EncoderInput]) -> Tensor:
         """What goes into the head: (B, F) float32."""
@@ -258,3 +367,13 @@ def _lm_loss(
         return None
     logits = encoder.logits(outputs[:-1].flatten(0, 1)[inside])
     return nn.functional.cross_entropy(logits.float(), ids[first + 1 :].flatten()[inside])
+
+
+def pooled_features(
+    network: ClassifierNetwork, encoded: EncodedTexts, precision: str = "float32"
+) -> NDArray[np.float32]:
+    """What goes into the head of each text: (N, F) float32."""
+    network.eval()
+    width = network.head.num_features
+    found = read_all(encoded, network.features, width, network.device, precision)
+    return found.numpy()

@@ -1,4 +1,4 @@
-"""Logistic regressions on fixed features of texts, and what they say of texts they did not see.
+"""Logistic regressions on fixed features, and the vote: which members count, and how much.
 
 Features are what a frozen encoder holds of a text (a probe: Radford et al. 2017,
 https://arxiv.org/abs/1704.01444, read sentiment off a character model so), or counts.
@@ -7,20 +7,29 @@ https://arxiv.org/abs/1704.01444, read sentiment off a character model so), or c
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from inspect import signature
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from chargen.errors import MissingExtraError
+from chargen.sentiment.splitting import ABSENT, Targets, fold_numbers
 
-ABSENT = -20.0
-"""Logit of a class without a single text."""
+RIDGE = 1.0
+"""Cost of the squared spread of what each member adds, in texts: few texts give small factors."""
+
+WORTH = 0.01
+"""Share of the log loss of the prior that a member must save to be kept."""
+
+SAME = 1e-9
+"""Differences of a mean that are rounding."""
 
 Rows = NDArray[np.int64] | slice
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -42,26 +51,6 @@ class Linear:
     def weighed(self, factor: float, prior: NDArray[np.float64]) -> Linear:
         """One whose logits are those beyond the prior (C,), times a factor."""
         return Linear(self.weights * factor, (self.biases - prior) * factor)
-
-
-@dataclass(frozen=True)
-class Targets:
-    """What regressions are to find."""
-
-    classes: NDArray[np.int64]  # (N,)
-    weights: NDArray[np.float32]  # (N,): how much each text counts
-    num_classes: int  # C
-
-    @property
-    def prior(self) -> NDArray[np.float64]:
-        """Logarithm of the share of each class, (C,), each text counted by its weight."""
-        shares = np.bincount(self.classes, self.weights, self.num_classes) / self.weights.sum()
-        found: NDArray[np.float64] = np.log(shares.clip(np.exp(ABSENT)))
-        return found
-
-    def at(self, rows: NDArray[Any]) -> Targets:
-        """Those of some texts, by places or by a mask."""
-        return Targets(self.classes[rows], self.weights[rows], self.num_classes)
 
 
 class Regression:
@@ -192,3 +181,163 @@ def log_losses(logits: NDArray[np.float64], classes: NDArray[np.int64]) -> NDArr
     total = np.log(np.exp(shifted).sum(-1))
     found: NDArray[np.float64] = total - shifted[np.arange(len(classes)), classes]
     return found
+
+
+# ---------------------------------------------------------------- the vote
+
+
+@dataclass(frozen=True)
+class MemberFigures:
+    """What a member of a vote came to on texts that it had not seen."""
+
+    weight: float  # factor of its logits beyond the prior; 0 where it is left out
+    accuracy: float  # alone
+    log_loss: float  # alone, with a weight of its own
+
+
+@dataclass(frozen=True)
+class Vote:
+    """How members are weighed."""
+
+    members: dict[str, MemberFigures]  # all of them, by name
+    # (N, C), of the whole, on the texts it was decided on: the weights for each from the others
+    logits: Floats
+    accuracy: float  # of these logits
+    log_loss: float
+    with_all: float  # log loss where nobody is left out
+
+    @property
+    def factors(self) -> dict[str, float]:
+        """The weight of each member."""
+        return {name: member.weight for name, member in self.members.items()}
+
+    def to_dict(self) -> dict[str, dict[str, float]]:
+        """Plain values, for JSON."""
+        return {name: asdict(member) for name, member in self.members.items()}
+
+    @property
+    def kept(self) -> list[str]:
+        """Names of those that vote."""
+        return [name for name, member in self.members.items() if member.weight]
+
+    def sentences(self) -> list[str]:
+        """For people: what each came to alone, and who is left out."""
+        alone = ", ".join(f"{name} {each.accuracy:.4f}" for name, each in self.members.items())
+        found = [f"accuracy on texts not learnt from: {alone}"]
+        if len(self.kept) > 1:
+            found[0] += f"; together {self.accuracy:.4f}"
+        if len(self.kept) < len(self.members):
+            left = (
+                f"{name} ({each.accuracy:.4f} alone)"
+                for name, each in self.members.items()
+                if not each.weight
+            )
+            found.append(
+                f"left out, since the rest does as well: {', '.join(left)}; "
+                f"log loss {self.log_loss:.4f} without, {self.with_all:.4f} with"
+            )
+        return found
+
+
+def weigh(
+    evidence: Mapping[str, Floats],
+    targets: Targets,
+    texts: Sequence[str],
+    prior: Floats,
+    seed: int = 0,
+) -> Vote:
+    """Choose the members that help, and the factor of each.
+
+    Of all sets of members whose accuracy is not below that of the best single one by more than the
+    standard error of the difference on the same texts, the one of least log loss is found; of those
+    whose loss is hardly above it (`WORTH`), the smallest is taken. The factors that judge a text
+    are those of least log loss on the other folds (stacked generalisation, Wolpert 1992;
+    of one member, temperature scaling, Guo et al. 2017, https://arxiv.org/abs/1706.04599), so
+    that who has more members has no advantage.
+
+    The evidence is the logits (N, C) of each member beyond the prior (C,), on texts that it has not
+    learnt from; the seed draws the folds.
+    """
+    names, stacked = list(evidence), np.stack(list(evidence.values()))  # (M, N, C)
+    folds = fold_numbers(texts, targets, seed)
+    weights = targets.weights / targets.weights.mean()
+    judged: dict[tuple[int, ...], tuple[Floats, Floats, NDArray[np.bool_]]] = {}
+    for size in range(1, len(names) + 1):
+        for chosen in combinations(range(len(names)), size):
+            found = _judged(stacked[list(chosen)], targets, prior, folds)
+            losses = weights * log_losses(found, targets.classes)
+            judged[chosen] = found, losses, found.argmax(-1) == targets.classes
+    singles = [judged[(index,)] for index in range(len(names))]
+    most_right = max(singles, key=lambda each: each[2].mean())[2]
+    allowed = [c for c in judged if not _above(most_right, judged[c][2])]
+    best = min(allowed, key=lambda c: judged[c][1].mean())
+    known = np.tile(prior, (len(targets.classes), 1))
+    worth = WORTH * float((weights * log_losses(known, targets.classes)).mean())
+    near = [c for c in allowed if judged[c][1].mean() <= judged[best][1].mean() + worth]
+    taken = min(near, key=lambda c: (len(c), judged[c][1].mean()))
+    factors = dict(zip(taken, fit_factors(stacked[list(taken)], targets, prior), strict=True))
+    if not any(factors.values()):  # nothing tells the classes apart; somebody must say so
+        factors[taken[0]] = SAME
+    whole, losses, right = judged[taken]
+    members = {
+        name: MemberFigures(
+            factors.get(index, 0.0),
+            float(singles[index][2].mean()),
+            float(singles[index][1].mean()),
+        )
+        for index, name in enumerate(names)
+    }
+    with_all = float(judged[tuple(range(len(names)))][1].mean())
+    return Vote(members, whole, float(right.mean()), float(losses.mean()), with_all)
+
+
+def fit_factors(evidence: Floats, targets: Targets, prior: Floats) -> list[float]:
+    """The factors, 0 or more, of least log loss for logits ``prior + sum(factor * evidence)``.
+
+    Evidence is (M, N, C), of N targets; the prior is (C,). Where all texts are right, the best
+    factors would be infinite: what is to be found is mixed with the prior as though one text more
+    were as likely to be of any class.
+    """
+    from scipy.optimize import minimize
+
+    count = len(targets.classes)
+    shares = np.exp(prior) / np.exp(prior).sum()
+    wanted = np.tile(shares / (count + 1), (count, 1))  # (N, C)
+    wanted[np.arange(count), targets.classes] += count / (count + 1)
+    weights = (targets.weights / targets.weights.sum())[:, None].astype(np.float64)
+    spreads = evidence.std((1, 2))
+    says = spreads > SAME  # else any factor would do
+    scales = np.where(says, spreads, 1.0)  # so that factors near 1 are sought
+    scaled = evidence / scales[:, None, None]
+
+    def loss(factors: Floats) -> tuple[float, Floats]:
+        summed = prior + np.tensordot(factors, scaled, 1)
+        summed -= summed.max(-1, keepdims=True)
+        logs = summed - np.log(np.exp(summed).sum(-1, keepdims=True))
+        slope = weights * (np.exp(logs) - wanted)
+        cost = -float((weights * wanted * logs).sum()) + RIDGE * (factors**2).sum() / (2 * count)
+        return cost, np.tensordot(scaled, slope, 2) + RIDGE * factors / count
+
+    start = np.full(len(scaled), 1 / len(scaled))
+    bounds = [(0.0, None)] * len(scaled)
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
+    return [float(each) for each in np.where(says, found.x / scales, 0.0)]
+
+
+def _judged(evidence: Floats, targets: Targets, prior: Floats, folds: NDArray[np.int64]) -> Floats:
+    """Logits (N, C) of the sum, each text by the factors of the other folds."""
+    found = np.empty(evidence.shape[1:])
+    for fold in np.unique(folds):
+        part, others = folds == fold, folds != fold
+        if not others.any():  # all in one fold: a text or two, or a class of its own each
+            others = part
+        factors = fit_factors(evidence[:, others], targets.at(others), prior)
+        found[part] = prior + np.tensordot(factors, evidence[:, part], 1)
+    return found
+
+
+def _above(first: NDArray[np.generic], second: NDArray[np.generic]) -> bool:
+    """Whether a mean is above another by more than the standard error of their difference."""
+    difference = first.astype(np.float64) - second.astype(np.float64)
+    error = difference.std(ddof=1) / len(difference) ** 0.5 if len(difference) > 1 else np.inf
+    return bool(difference.mean() > error + SAME)

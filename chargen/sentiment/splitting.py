@@ -17,11 +17,34 @@ from numpy.typing import NDArray
 from chargen.errors import ConfigError, CorpusError, named
 from chargen.sentiment.config import ExamplesConfig, FinetuneConfig
 from chargen.sentiment.examples import Examples, read_examples, read_texts
-from chargen.sentiment.regression import Targets
 from chargen.training.reporting import Reporter
 
 FOLDS = 5
 """Parts of cross-validation, of each of which the others' texts learn to judge it."""
+
+
+ABSENT = -20.0
+"""Logit of a class without a single text."""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What regressions are to find."""
+
+    classes: NDArray[np.int64]  # (N,)
+    weights: NDArray[np.float32]  # (N,): how much each text counts
+    num_classes: int  # C
+
+    @property
+    def prior(self) -> NDArray[np.float64]:
+        """Logarithm of the share of each class, (C,), each text counted by its weight."""
+        shares = np.bincount(self.classes, self.weights, self.num_classes) / self.weights.sum()
+        found: NDArray[np.float64] = np.log(shares.clip(np.exp(ABSENT)))
+        return found
+
+    def at(self, rows: NDArray[Any]) -> Targets:
+        """Those of some texts, by places or by a mask."""
+        return Targets(self.classes[rows], self.weights[rows], self.num_classes)
 
 
 @dataclass(frozen=True)

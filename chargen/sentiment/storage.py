@@ -24,10 +24,9 @@ from chargen.lm.config import ModelConfig
 from chargen.lm.model import CharLM
 from chargen.lm.storage import check_weights, config_from_json, read_vocabulary
 from chargen.runtime.device import shapes_only
-from chargen.sentiment.batching import NetworkMember
 from chargen.sentiment.config import NetworkConfig
+from chargen.sentiment.members import MODELS, Member, NetworkMember
 from chargen.sentiment.network import ClassifierNetwork
-from chargen.sentiment.ngrams import MODELS, NgramModel
 from chargen.storage.checkpoint import Checkpoint
 from chargen.text.vocabulary import Vocabulary
 
@@ -41,9 +40,6 @@ UNUSED = "training/unused"
 
 _COUNTER = "num_batches_tracked"
 """Batch renormalisation counts batches; only training goes on with it."""
-
-
-Member = NetworkMember | NgramModel
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,13 @@ from torch import Tensor, nn
 from chargen.lm.config import required
 from chargen.runtime.precision import autocast
 from chargen.runtime.seeds import generator_states, restore_generators
-from chargen.sentiment.batching import EncodedTexts, read_all, shuffled_batches
 from chargen.sentiment.config import FinetuneConfig
-from chargen.sentiment.network import ClassifierNetwork
-from chargen.sentiment.ngrams import NgramModel
+from chargen.sentiment.network import ClassifierNetwork, EncodedTexts, read_all
 from chargen.training.optimizers import BETAS
 from chargen.training.task import Evaluation, Progress, Settings, Task, Tensors
+
+POOL = 32
+"""Batches that are sorted by length together: long enough to save padding, short enough to mix."""
 
 STATISTICS_TEXTS = 512
 """Texts from which batch renormalisation's statistics are taken before an evaluation."""
@@ -65,16 +66,6 @@ class LabelledTexts:
     weights: Tensor  # (N,) float32: how much each text counts
 
 
-@dataclass(frozen=True)
-class Decision:
-    """Who votes, once the network is trained."""
-
-    network: float  # factor of the network's logits; 0 leaves it out
-    ngrams: Sequence[NgramModel]  # weighed already
-    prior: Tensor | None  # (C,), of a text of which nothing is known; earlier versions had none
-    figures: dict[str, Any]  # of the whole
-
-
 class TextClassification(Task):
     """A network learns to tell classes of texts apart.
 
@@ -91,11 +82,8 @@ class TextClassification(Task):
         ``figures(probabilities (N, C))`` of the validation texts, to a dict with "valid_macro_f1"
         and "valid_log_loss"; empty without such texts.
     decide : callable, optional
-        ``decide(logits (N, C))`` of the validation texts to a `Decision`, once all is learnt.
-
-    Attributes
-    ----------
-    decision : Decision or None
+        ``decide(logits (N, C))`` of the validation texts, once all is learnt, to the factor of the
+        network's logits, 0 if it does not vote, and the figures of the whole classifier.
     """
 
     model: ClassifierNetwork
@@ -109,7 +97,7 @@ class TextClassification(Task):
         config: FinetuneConfig,
         precision: str,
         figures: Callable[[NDArray[np.float32]], dict[str, Any]],
-        decide: Callable[[Tensor], Decision] | None = None,
+        decide: Callable[[Tensor], tuple[float, dict[str, Any]]] | None = None,
     ) -> None:
         self.model = model
         self.train = train
@@ -119,7 +107,6 @@ class TextClassification(Task):
         self.figures = figures
         self.decide = decide
         self.progress = LabelledProgress()
-        self.decision: Decision | None = None
         self.device = model.device
         self.groups = layer_groups(model, config)
         self.optimizers = [make_optimizer(self.groups, config.weight_decay)]
@@ -242,10 +229,10 @@ class TextClassification(Task):
         """Decide who votes, and how much."""
         self.model.temperature.fill_(1.0)
         if self.decide is not None:
-            self.decision = self.decide(self.logits(self.valid.encoded))
-            self.progress.best |= self.decision.figures
-            if self.decision.network:
-                best["temperature"] = torch.tensor(1 / self.decision.network)
+            factor, figures = self.decide(self.logits(self.valid.encoded))
+            self.progress.best |= figures
+            if factor:
+                best["temperature"] = torch.tensor(1 / factor)
         return {}
 
     # ---------------------------------------------------------------- going on
@@ -256,6 +243,26 @@ class TextClassification(Task):
     def restore(self, document: dict[str, Any], tensors: Tensors) -> None:
         self.model.temperature.fill_(1.0)  # earlier versions left a calibrated one
         restore_generators(tensors["generators"], self.device)
+
+
+def shuffled_batches(
+    lengths: NDArray[np.int64], batch_size: int, generator: torch.Generator
+) -> list[list[int]]:
+    """One epoch in random order: every text once, in batches of texts of like length.
+
+    No batch has a single text (batch normalisation needs two) unless there is but one.
+    """
+    order = torch.randperm(len(lengths), generator=generator).numpy()
+    batches: list[list[int]] = []
+    for first in range(0, len(order), batch_size * POOL):
+        pool = order[first : first + batch_size * POOL]
+        pool = pool[np.argsort(lengths[pool], kind="stable")]
+        batches += [pool[i : i + batch_size].tolist() for i in range(0, len(pool), batch_size)]
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        alone = batches.pop()
+        batches[-1] += alone
+    mixed = torch.randperm(len(batches), generator=generator).tolist()
+    return [batches[i] for i in mixed]
 
 
 # ---------------------------------------------------------------- when each layer learns

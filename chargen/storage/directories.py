@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import math
 import os
@@ -10,8 +9,6 @@ import shutil
 import sys
 from pathlib import Path
 from typing import IO, Any
-
-from platformdirs import user_cache_path
 
 from chargen.errors import ConfigError, shown
 
@@ -23,8 +20,11 @@ _UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EPERM}
 
 def cache_folder() -> Path:
     """Where encoded corpora and locks lie: $CHARGEN_CACHE_DIR, else the user's cache."""
-    chosen = os.environ.get("CHARGEN_CACHE_DIR")
-    return Path(chosen) if chosen else user_cache_path("chargen")
+    if chosen := os.environ.get("CHARGEN_CACHE_DIR"):
+        return Path(chosen)
+    from platformdirs import user_cache_path  # the help of the commands need not wait for it
+
+    return user_cache_path("chargen")
 
 
 def real_path(path: str | Path) -> Path:
@@ -98,6 +98,8 @@ def exchange(first: Path, second: Path) -> bool:
     """Exchange two names in one step; False where the system cannot."""
     if not sys.platform.startswith("linux"):
         return False
+    import ctypes  # as above
+
     try:
         rename = ctypes.CDLL(None, use_errno=True).renameat2
     except (OSError, AttributeError):

@@ -23,6 +23,7 @@ __all__ = [
     "RawVocabulary",
     "Vocabulary",
     "code_points",
+    "readable",
     "vocabulary_from_json",
 ]
 
@@ -30,6 +31,11 @@ CODE_POINTS = 0x110000
 _SURROGATES = slice(0xD800, 0xE000)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _REPLACEMENT = "\ufffd"
+
+
+def readable(text: str) -> str:
+    """The text with U+FFFD for what no vocabulary encodes, or takes for something else."""
+    return text if text.isascii() else _SURROGATE.sub(_REPLACEMENT, text)
 
 
 def code_points(text: str) -> npt.NDArray[Any]:

@@ -25,7 +25,8 @@ from chargen.runtime.distributed import Ranks
 from chargen.runtime.precision import autocast
 from chargen.runtime.seeds import generator_states, restore_generators
 from chargen.training.loss import language_model_loss
-from chargen.training.optimizers import learning_rate_factor, make_optimizers
+from chargen.training.optimizers import make_optimizers
+from chargen.training.schedule import learning_rate_factor
 from chargen.training.task import Evaluation, Progress, Settings, Task, Tensors
 
 EVALUATION_STREAMS = 32

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from chargen.errors import TrainingError, enough_memory
 from chargen.training.optimizers import (
-    WeightAverage,
     clip_gradient,
     load_optimizer_tensors,
     optimizer_tensors,
 )
 from chargen.training.reporting import Log, Reporter
 from chargen.training.task import Progress, Task, Tensors
+from chargen.training.weight_average import WeightAverage
 
 AnyTask = TypeVar("AnyTask", bound=Task)
 

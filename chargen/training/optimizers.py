@@ -1,4 +1,4 @@
-"""The optimizers: Muon and AdamW, parameter groups, learning-rate schedule, clipping, average.
+"""The optimizers, Muon and AdamW, with their parameter groups, and clipping of the gradient.
 
 torch has a `torch.optim.Muon`, for whole matrices. It is not used here because it multiplies in
 bfloat16 always, which takes 30 times as long on a processor that can only imitate it, and because a
@@ -159,59 +159,9 @@ def _numbered(
         first += sum(len(group["params"]) for group in optimizer.param_groups)
 
 
-def learning_rate_factor(
-    progress: float, step: int, warmup_steps: int, schedule: str = "cosine", cooldown: float = 0.2
-) -> float:
-    """Share of the highest learning rate: a linear rise over the first steps, then the schedule."""
-    rise = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
-    return rise * schedule_factor(progress, schedule, cooldown)
-
-
-def schedule_factor(progress: float, schedule: str, cooldown: float) -> float:
-    """Share of the highest learning rate after the warm-up, at a used share of the budget (0 to 1).
-
-    A cosine to zero (Loshchilov & Hutter 2017), or "constant-cooldown": a constant rate that falls
-    linearly to zero over the last share `cooldown` (Zhai et al. 2022; Hägele et al. 2024).
-    """
-    if schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-    return min(1.0, max(0.0, 1 - progress) / cooldown)
-
-
 def clip_gradient(parameters: Iterable[nn.Parameter], limit: float) -> Tensor:
     """Scale the gradient down to norm `limit` where it is longer (Pascanu et al. 2013).
 
     The norm before clipping, (), is returned; a limit of 0 only measures.
     """
     return nn.utils.clip_grad_norm_(parameters, limit if limit > 0 else math.inf)
-
-
-class WeightAverage:
-    """Exponential moving average of a model's weights (Polyak & Juditsky 1992).
-
-    A share `decay` of the old average is kept at each step; early on the average is over what there
-    was: at step t it keeps at most (1 + t) / (10 + t).
-    """
-
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.parameters = dict(model.named_parameters())
-        self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
-
-    def update(self, step: int) -> None:
-        decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(
-            list(self.average.values()), [p.detach() for p in self.parameters.values()], 1 - decay
-        )
-
-    def load(self, average: dict[str, Tensor]) -> None:
-        for name, value in self.average.items():
-            value.copy_(average[name])
-
-    def swap(self) -> None:
-        """Exchange the model's weights and the average; called twice, nothing has changed."""
-        with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                held = parameter.detach().clone()
-                parameter.copy_(self.average[name])
-                self.average[name].copy_(held)

@@ -25,8 +25,8 @@ from chargen.training.continuing import mixed
 from chargen.training.corpora import corpus_on_all_ranks, corpus_resumed, saved_config
 from chargen.training.language_modelling import LanguageModelling
 from chargen.training.loop import Loop
-from chargen.training.optimizers import schedule_factor
 from chargen.training.reporting import Log, Reporter, followed
+from chargen.training.schedule import schedule_factor
 from chargen.training.session import Run, Session
 from chargen.training.task import LARGEST
 

@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 
 from chargen.errors import ConfigError
+from chargen.plotting import explanation as drawn
 from chargen.plotting import heatmap
 from chargen.plotting.painting import safe
-from chargen.sentiment import explain, rendering
+from chargen.sentiment import explain
 from chargen.sentiment.classifier import Classifier
 from chargen.web.jobs import Job
 
@@ -31,7 +32,7 @@ STYLE = (
   --line: var(--border-color-primary); --card: var(--background-fill-secondary);
   overflow-wrap: anywhere;
 """
-    + rendering.style()
+    + drawn.style()
     + """table, thead, tbody, tr, th, td { border: 0 solid var(--line) !important; }
 th, td { border-bottom-width: 1px !important; padding: .25rem .5rem .25rem 0 !important; }
 .scale span { border-color: var(--line) !important; }
@@ -84,10 +85,10 @@ def verdict(classifier: Classifier, text: str) -> str:
         if len(text) > MOST_JUDGED:
             words += f" The verdict is that on the first {MOST_JUDGED:,} characters."
         note = f'<p class="note">{safe(words)}</p>'
-        return f'<div class="verdict">{rendering.verdict(rows)}{note}</div>'
+        return f'<div class="verdict">{drawn.verdict(rows)}{note}</div>'
     if explain.is_quick(explanation):
         explanation = explain.leave_out(classifier, explanation)
-    return f'<div class="verdict">{rendering.sections(explanation)}</div>'
+    return f'<div class="verdict">{drawn.sections(explanation)}</div>'
 
 
 _STATES = {

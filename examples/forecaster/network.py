@@ -19,7 +19,8 @@ from chargen import TrainConfig
 from chargen.lm.batching import Streams
 from chargen.lm.config import required
 from chargen.lm.recurrent import Dropout, RecurrentLayers, State, detach
-from chargen.training.optimizers import clip_gradient, learning_rate_factor, make_optimizers
+from chargen.training.optimizers import clip_gradient, make_optimizers
+from chargen.training.schedule import learning_rate_factor
 
 INPUTS = 3  # cosine and sine of the season, distance from what is usual
 

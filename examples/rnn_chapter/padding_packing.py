@@ -32,9 +32,8 @@ from chargen.cli.scripts import at_least, run_script
 from chargen.lm.cells import CELLS
 from chargen.lm.model import CharLM
 from chargen.lm.pooling import LastState, Pooling
-from chargen.sentiment.batching import EncodedTexts
 from chargen.sentiment.examples import read_texts
-from chargen.sentiment.network import EncoderInput
+from chargen.sentiment.network import EncodedTexts, EncoderInput
 
 Order = Sequence[int]
 Outputs = Callable[[CharLM, EncoderInput], Tensor]

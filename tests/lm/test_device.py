@@ -13,7 +13,8 @@ from chargen.lm.config import ModelConfig, TrainConfig
 from chargen.lm.model import CharLM
 from chargen.lm.recurrent import detach
 from chargen.sampling.decoder import Decoder
-from chargen.training.optimizers import WeightAverage, clip_gradient, make_optimizers
+from chargen.training.optimizers import clip_gradient, make_optimizers
+from chargen.training.weight_average import WeightAverage
 
 
 def model_on_meta(cell: str, tied: bool) -> CharLM:

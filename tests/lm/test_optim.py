@@ -15,14 +15,14 @@ from chargen.lm.config import SCHEDULES, ModelConfig, TrainConfig
 from chargen.lm.model import CharLM
 from chargen.training.optimizers import (
     Muon,
-    WeightAverage,
     clip_gradient,
-    learning_rate_factor,
     load_optimizer_tensors,
     make_optimizers,
     optimizer_tensors,
     orthogonalized,
 )
+from chargen.training.schedule import learning_rate_factor
+from chargen.training.weight_average import WeightAverage
 
 
 def make(**changes: Any) -> CharLM:

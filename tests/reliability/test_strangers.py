@@ -24,7 +24,7 @@ from chargen.errors import ChargenError, CheckpointError, ConfigError, brief
 from chargen.language_model import LanguageModel
 from chargen.runtime.device import choose_device
 from chargen.sampling.steering import Steering
-from chargen.sentiment import ngrams
+from chargen.sentiment import members as ngrams
 from chargen.sentiment.classifier import Classifier
 from chargen.storage import checkpoint
 from tests.processes import in_process

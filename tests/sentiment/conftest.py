@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from chargen.sentiment import ngrams, storage
-from chargen.sentiment.batching import NetworkMember
+from chargen.sentiment import members as ngrams
+from chargen.sentiment import storage
+from chargen.sentiment.members import NetworkMember
 from chargen.storage import checkpoint
 
 from .making import BYTES, CHARS, DROPOUTS, make_network, save_lm, separable, write_csv

@@ -16,9 +16,9 @@ from chargen.lm.config import ModelConfig
 from chargen.lm.model import CharLM
 from chargen.sentiment.config import NetworkConfig
 from chargen.sentiment.examples import Examples
+from chargen.sentiment.members import NgramModel, Ngrams
 from chargen.sentiment.network import ClassifierNetwork
-from chargen.sentiment.ngrams import NgramModel, Ngrams
-from chargen.sentiment.regression import Targets
+from chargen.sentiment.splitting import Targets
 from chargen.storage import checkpoint
 from chargen.text.vocabulary import ByteVocabulary, CharVocabulary, Vocabulary
 from chargen.training.reporting import Reporter

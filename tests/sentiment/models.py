@@ -9,9 +9,9 @@ import torch
 
 from chargen.lm.config import ModelConfig
 from chargen.lm.model import CharLM
-from chargen.sentiment.batching import NetworkMember
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.config import NetworkConfig
+from chargen.sentiment.members import NetworkMember
 from chargen.sentiment.network import ClassifierNetwork
 from chargen.text.vocabulary import CharVocabulary
 

@@ -13,8 +13,7 @@ import torch
 from chargen.lm.config import TrainConfig
 from chargen.lm.evaluation import mean_nats
 from chargen.lm.model import CharLM
-from chargen.sentiment.batching import readable
-from chargen.text.vocabulary import CharVocabulary, Vocabulary
+from chargen.text.vocabulary import CharVocabulary, Vocabulary, readable
 from chargen.training import continuing
 from chargen.training.language_modelling import LanguageModelling
 

@@ -8,13 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chargen.sentiment.batching import (
+from chargen.sentiment.network import (
     EncodedTexts,
     TextEncoding,
-    shuffled_batches,
     sorted_batches,
     text_encodings,
 )
+from chargen.sentiment.text_classification import shuffled_batches
 from chargen.text.symbols import SEPARATOR
 from chargen.text.vocabulary import ByteVocabulary, CharVocabulary
 

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chargen.runtime import precision
-from chargen.sentiment import batching as batching_module
 from chargen.sentiment import classifier as classifier_module
-from chargen.sentiment import ngrams as ngrams_module
-from chargen.sentiment.batching import NetworkMember
+from chargen.sentiment import members as ngrams_module
+from chargen.sentiment import network as batching_module
 from chargen.sentiment.classifier import Classifier
+from chargen.sentiment.members import NetworkMember
 from chargen.storage import checkpoint
 from chargen.text.vocabulary import ByteVocabulary, Vocabulary
 

@@ -9,11 +9,10 @@ import pytest
 from chargen.errors import ConfigError
 from chargen.plotting.painting import STEPS, harmless, lines_of, runs, scale_end, step_of
 from chargen.sentiment import explain as explaining
-from chargen.sentiment.batching import NetworkMember
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.explain import explain, is_quick, leave_out, word_spans
 from chargen.sentiment.finetune import finetune
-from chargen.sentiment.storage import Member
+from chargen.sentiment.members import Member, NetworkMember
 
 from .making import BYTES, CHARS, TELLING, count_ngrams, make_lm, make_network, separable
 

@@ -13,15 +13,16 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from chargen.sentiment import network as network_module
-from chargen.sentiment.batching import EncodedTexts, TextEncoding
 from chargen.sentiment.config import NetworkConfig
 from chargen.sentiment.network import (
     LIMIT,
     BatchRenorm,
     ClassifierNetwork,
     ClippedBatchRenorm,
+    EncodedTexts,
     EncoderInput,
     Head,
+    TextEncoding,
 )
 
 from .making import BYTES, CHARS, make_lm, make_network

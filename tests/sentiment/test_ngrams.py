@@ -11,9 +11,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chargen.sentiment import ngrams
+from chargen.sentiment import members as ngrams
 from chargen.sentiment.examples import Examples
-from chargen.sentiment.ngrams import BITS, CharacterNgrams, NgramModel, WordNgrams
+from chargen.sentiment.members import BITS, CharacterNgrams, NgramModel, WordNgrams
 
 from .making import count_ngrams
 

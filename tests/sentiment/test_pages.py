@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chargen.sentiment.batching import NetworkMember
+from chargen.plotting.explanation import explanation_figure, page, unit_histogram
 from chargen.sentiment.classifier import Classifier
-from chargen.sentiment.explain import explain, leave_out
-from chargen.sentiment.rendering import explanation_figure, page, unit_histogram
-from chargen.sentiment.sentiment_unit import SentimentUnit, find_unit
+from chargen.sentiment.explain import SentimentUnit, explain, find_unit, leave_out
+from chargen.sentiment.members import NetworkMember
 
 from .making import CHARS, make_lm, make_network
 

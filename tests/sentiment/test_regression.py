@@ -12,17 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chargen.errors import MissingExtraError
-from chargen.sentiment.batching import EncodedTexts, NetworkMember, pooled_features, text_encodings
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.learning import fill_head, standardise
-from chargen.sentiment.network import LIMIT
-from chargen.sentiment.regression import (
-    NaiveBayesRegression,
-    Regression,
-    Targets,
-    log_losses,
-)
-from chargen.sentiment.splitting import fold_numbers
+from chargen.sentiment.members import NetworkMember
+from chargen.sentiment.network import LIMIT, EncodedTexts, pooled_features, text_encodings
+from chargen.sentiment.regression import NaiveBayesRegression, Regression, log_losses
+from chargen.sentiment.splitting import Targets, fold_numbers
 
 from .making import CHARS, make_lm, make_network, separable
 

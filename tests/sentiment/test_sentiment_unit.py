@@ -5,8 +5,8 @@ import pytest
 
 from chargen import LanguageModel
 from chargen.errors import ConfigError, CorpusError
-from chargen.sentiment.batching import NetworkMember
-from chargen.sentiment.sentiment_unit import encoder_features, find_unit, unit_trace
+from chargen.sentiment.explain import encoder_features, find_unit, unit_trace
+from chargen.sentiment.members import NetworkMember
 from chargen.text.vocabulary import Vocabulary
 
 from .making import BYTES, CHARS, make_lm, make_network

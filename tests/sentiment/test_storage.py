@@ -15,8 +15,8 @@ from torch import Tensor
 from chargen.errors import CheckpointError, ConfigError
 from chargen.language_model import LanguageModel
 from chargen.sentiment import storage
-from chargen.sentiment.batching import NetworkMember
 from chargen.sentiment.classifier import Classifier
+from chargen.sentiment.members import NetworkMember
 from chargen.sentiment.network import ClassifierNetwork, EncoderInput
 from chargen.storage import checkpoint
 from chargen.storage.checkpoint import Checkpoint

@@ -19,10 +19,9 @@ from torch import Tensor, nn
 
 from chargen.errors import TrainingError
 from chargen.sentiment import text_classification
-from chargen.sentiment.batching import EncodedTexts, TextEncoding
 from chargen.sentiment.config import FinetuneConfig
 from chargen.sentiment.examples import Examples
-from chargen.sentiment.network import MOMENTUM
+from chargen.sentiment.network import MOMENTUM, EncodedTexts, TextEncoding
 from chargen.sentiment.storage import weights_of
 from chargen.sentiment.text_classification import LabelledTexts, TextClassification
 from chargen.training.loop import Loop

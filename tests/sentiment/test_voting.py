@@ -14,8 +14,8 @@ from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.examples import Examples
 from chargen.sentiment.finetune import finetune as fit
 from chargen.sentiment.learning import FinetuneRun
-from chargen.sentiment.regression import Targets, log_losses
-from chargen.sentiment.voting import Vote, fit_factors, weigh
+from chargen.sentiment.regression import Vote, fit_factors, log_losses, weigh
+from chargen.sentiment.splitting import Targets
 from chargen.storage import checkpoint
 
 from .making import CHARS, Recorder, save_lm

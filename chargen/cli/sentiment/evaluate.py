@@ -97,7 +97,7 @@ def evaluate(
 def _draw(
     files: dict[str, str | None], figures: dict[str, Any], labels: tuple[str, ...], chances: Any
 ) -> None:
-    from chargen.sentiment.metrics import confusion_matrix, reliability_diagram
+    from chargen.plotting.classification import confusion_matrix, reliability_diagram
     from chargen.storage.whole_files import write_file
 
     if name := files["--confusion"]:

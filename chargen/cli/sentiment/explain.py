@@ -22,7 +22,7 @@ from chargen.cli.options import (
 )
 from chargen.cli.sentiment.verdicts import refuse_file
 from chargen.cli.terminal import colourful, say, say_notes, visible, visible_json
-from chargen.errors import ConfigError
+from chargen.errors import ConfigError, spelled
 from chargen.options import split_options
 from chargen.sentiment.config import ExamplesConfig
 
@@ -129,8 +129,8 @@ def explain(
     _write_files(files, explanation, unit, values)
     unknown = classifier.unknown_characters(explanation.text)
     if unknown and not quiet:
-        shown = " ".join(visible(c) if c.isprintable() else ascii(c)[1:-1] for c in unknown[:20])
-        say(f"note: the encoder has never seen these characters (read as unknown): {shown}")
+        listed = spelled(unknown[:20])
+        say(f"note: the encoder has never seen these characters (read as unknown): {listed}")
     if as_json:
         from chargen.text.table_writer import json_line
 
@@ -156,7 +156,7 @@ def _find_unit(
     classifier: Any, explanation: Any, data: str, config: ExamplesConfig, quiet: bool
 ) -> tuple[Any, Any]:
     from chargen.sentiment.examples import read_examples
-    from chargen.sentiment.sentiment_unit import encoder_features, find_unit, unit_trace
+    from chargen.sentiment.explain import encoder_features, find_unit, unit_trace
     from chargen.sentiment.splitting import subset
 
     member = classifier.require_network()
@@ -179,15 +179,15 @@ def _write_files(files: dict[str, str | None], explanation: Any, unit: Any, valu
     from chargen.storage.whole_files import write_file
 
     if name := files["--html"]:
-        from chargen.sentiment.rendering import page
+        from chargen.plotting.explanation import page
 
         write_file(name, page(explanation, unit, values).encode("utf-8", "replace"))
     if name := files["--png"]:
-        from chargen.sentiment.rendering import explanation_figure
+        from chargen.plotting.explanation import explanation_figure
 
         write_file(name, explanation_figure(explanation))
     if name := files["--histogram"]:
-        from chargen.sentiment.rendering import unit_histogram
+        from chargen.plotting.explanation import unit_histogram
 
         write_file(name, unit_histogram(unit))
 
@@ -207,10 +207,11 @@ def _paint(text: str, step: int) -> str:
 
 def _painted(explanation: Any) -> str:
     """The text in lines that fit, since a terminal would break them within words."""
+    from chargen.plotting.explanation import steps_of
     from chargen.plotting.painting import lines_of, runs
 
     text, columns = explanation.text, max(20, shutil.get_terminal_size().columns)
-    steps = explanation.steps
+    steps = steps_of(explanation)
     return "\n".join(
         "".join(_paint(*run) for run in runs(text[start:end], steps[start:end]))
         for start, end in lines_of(text, columns)

@@ -12,9 +12,7 @@ import click
 
 from chargen.cli.progress import LINE_SECONDS
 from chargen.cli.terminal import say, visible, visible_json
-from chargen.errors import ConfigError, shown
-from chargen.text.files import endings
-from chargen.text.formats import TABLES
+from chargen.errors import ConfigError, shown, spelled
 
 
 def show(predictor: Any, verdict: Any, as_json: bool) -> None:
@@ -52,6 +50,9 @@ def refuse_file(text: str, advice: str) -> None:
 
     `advice` says how the file is read.
     """
+    from chargen.text.files import endings
+    from chargen.text.formats import TABLES
+
     try:
         there = Path(text).is_file()
     except (OSError, ValueError):  # too long for a name, or no name at all
@@ -73,11 +74,9 @@ def tell(predictor: Any, what: str, quiet: bool) -> int:
     if predictor.unknown and not quiet:
         from chargen.sentiment.tables import MOST_UNKNOWN
 
-        shown = " ".join(
-            visible(c) if c.isprintable() else ascii(c)[1:-1] for c in predictor.unknown
-        )
+        listed = spelled(predictor.unknown)
         more = " ..." if len(predictor.unknown) >= MOST_UNKNOWN else ""
-        say(f"note: the encoder has never seen these characters (read as unknown): {shown}{more}")
+        say(f"note: the encoder has never seen these characters (read as unknown): {listed}{more}")
     if predictor.config.threshold is not None and not quiet:
         say(
             f"note: {predictor.unlikely:,} of {predictor.rows:,} {what} are "

@@ -20,15 +20,16 @@ from chargen.plotting.painting import (
     PaintedText,
     harmless,
     safe,
+    scale_end,
     scale_legend,
     scale_style,
     shade,
     spans,
+    step_of,
     whole_page,
 )
 from chargen.plotting.style import MONOSPACED, drawing, png
-from chargen.sentiment.explain import Explanation, Word
-from chargen.sentiment.sentiment_unit import SentimentUnit
+from chargen.sentiment.explain import Explanation, SentimentUnit, Word
 
 STRONGEST = 12
 """Words in the table."""
@@ -141,7 +142,7 @@ def _so_far(explanation: Explanation) -> str:
         "ended there. Over the first few characters it swings whatever they say. The strong line "
         "below joins the ends of words.</p>\n"
         + scale_legend(f"{safe(explanation.others)} 100%", f"{label} 100%")
-        + _text(explanation.text, explanation.steps, "text fine") + "\n"
+        + _text(explanation.text, steps_of(explanation), "text fine") + "\n"
         + _chart(
             "curve", f"probability of {label} along the text", _curve(explanation),
             (f"{label}<br>100%", "0%"), ("start", f"{len(explanation.text):,} characters"),
@@ -150,7 +151,7 @@ def _so_far(explanation: Explanation) -> str:
 
 
 def _word_by_word(explanation: Explanation) -> str:
-    label, (steps, top) = safe(explanation.label), explanation.word_steps
+    label, (steps, top) = safe(explanation.label), _word_steps(explanation)
     more = f"{top:.2f} or more"
     left_out = any(word.left_out is not None for word in explanation.words)
     meaning = (
@@ -190,7 +191,7 @@ def _unit(text: str, unit: SentimentUnit, values: NDArray[np.float32] | None) ->
     painted = ""
     if values is not None and len(text):
         painted = scale_legend(f"the side of {others}", f"the side of {label}")
-        painted += _text(text, unit.steps(values), "text fine")
+        painted += _text(text, _unit_steps(unit, values), "text fine")
     pooling = {"last": "value at the end of a text", "mean": "mean over a text"}[unit.pooling]
     edges, drawn = _histogram(unit)
     return (
@@ -209,6 +210,32 @@ def _unit(text: str, unit: SentimentUnit, values: NDArray[np.float32] | None) ->
 
 def _text(text: str, steps: Sequence[int], kind: str = "text") -> str:
     return f'<div class="{kind}" dir="auto" tabindex="0">{spans(text, steps)}</div>'
+
+
+# ---------------------------------------------------------------- steps of the scale of colours
+
+
+def steps_of(explanation: Explanation) -> list[int]:
+    """Those that the curve paints the N characters with."""
+    return step_of(explanation.curve[1:], explanation.middle, 0.0, 1.0)
+
+
+def _word_steps(explanation: Explanation) -> tuple[list[int], float]:
+    """Those that the words' weights paint them with, N, and the weight at the scale's end."""
+    weights = np.array([word.weight for word in explanation.words])
+    top = scale_end(weights)
+    steps = [0] * len(explanation.text)
+    for word, step in zip(explanation.words, step_of(weights, 0.0, -top, top), strict=True):
+        begin = explanation.text.find(word.text, word.start)
+        steps[begin : begin + len(word.text)] = [step] * len(word.text)
+    return steps, top
+
+
+def _unit_steps(unit: SentimentUnit, trace: NDArray[np.float32]) -> list[int]:
+    """Those of a unit's values along a text (N + 1,): N, above 0 on the side of its label."""
+    offsets = (1 if unit.above else -1) * (trace[1:] - unit.threshold)
+    top = scale_end(offsets)
+    return step_of(offsets, 0.0, -top, top)
 
 
 # ---------------------------------------------------------------- charts
@@ -272,7 +299,7 @@ def _histogram(unit: SentimentUnit) -> tuple[tuple[float, float], str]:
 
 def explanation_figure(explanation: Explanation) -> bytes:
     """The text painted by the verdict so far, and the curve of it."""
-    text = PaintedText(explanation.text, explanation.steps, 1, TEXT_LINES)
+    text = PaintedText(explanation.text, steps_of(explanation), 1, TEXT_LINES)
     height = LINE_HEIGHT * text.lines
     with drawing("--png", fonts=MONOSPACED) as figures:
         figure = figures(figsize=(9.5, height + 3.4))

@@ -1,9 +1,9 @@
-"""Linear models over hashed n-grams, of characters and of words, which vote beside the network.
+"""The members of a classifier, whose logits are added: a network, and linear models over n-grams.
 
-What they count, the network must first learn to see; what depends on order and context, they cannot
-see. Mesnil et al. 2014 (https://arxiv.org/abs/1412.5335) found such a pair better than either part
-on IMDB. Features are hashed (Weinberger et al. 2009), so that there is no table of n-grams to keep,
-and any script will do. Prediction needs no scikit-learn.
+What n-grams count, the network must first learn to see; what depends on order and context, they
+cannot see. Mesnil et al. 2014 (https://arxiv.org/abs/1412.5335) found such a pair better than
+either part on IMDB. Features are hashed (Weinberger et al. 2009), so that there is no table of
+n-grams to keep, and any script will do. Prediction needs no scikit-learn.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from chargen.errors import MissingExtraError, brief
+from chargen.sentiment.network import ClassifierNetwork, EncodedTexts, read_all, text_encodings
 from chargen.sentiment.regression import Linear, NaiveBayesRegression, Regression
-from chargen.text.vocabulary import code_points
+from chargen.text.vocabulary import Vocabulary, code_points
 
 CHARACTERS = (3, 6)
 """Shortest and longest n-gram of characters; they run across the spaces between words."""
@@ -52,6 +53,74 @@ _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _MIXER = np.uint64(0xD1B54A32D192ED03)
 
 Floats = NDArray[np.float32]
+
+
+class NetworkMember:
+    """A network as a member of a classifier: texts in, logits out.
+
+    Parameters
+    ----------
+    network : ClassifierNetwork
+    vocabularies : sequence of Vocabulary
+        One an encoder.
+    prior : (C,), optional
+        What its logits are taken relative to; with one, a text none of whose letters an encoder
+        knows gets zeros.
+    precision : {"float32", "bfloat16"}
+    """
+
+    name: ClassVar[str] = "network"
+
+    def __init__(
+        self,
+        network: ClassifierNetwork,
+        vocabularies: Sequence[Vocabulary],
+        prior: Tensor | None = None,
+        precision: str = "float32",
+    ) -> None:
+        self.network = network.eval()
+        self.vocabularies = tuple(vocabularies)
+        self.prior = prior
+        self.precision = precision
+        self.encodings = text_encodings(network, vocabularies)
+
+    def logits(self, texts: Sequence[str]) -> Tensor:
+        """Logits of texts beyond the prior, (N, C) float32, on the CPU: zeros say nothing."""
+        encoded = EncodedTexts(texts, self.encodings)
+        width = self.network.config.num_classes
+        found = read_all(encoded, self.network.logits, width, self.network.device, self.precision)
+        if self.prior is None:
+            return found
+        known = torch.tensor([self._knows(text) for text in texts], dtype=torch.bool)
+        return self._beyond(self.prior, found, known)
+
+    def _beyond(self, prior: Tensor, logits: Tensor, known: Tensor) -> Tensor:
+        """Logits (N, C) less the prior, both calibrated; zeros where nothing is `known` (N,)."""
+        return torch.where(known[:, None], logits - prior / self.network.temperature.cpu(), 0.0)
+
+    def _knows(self, text: str) -> bool:
+        """Whether an encoder knows a letter of it, or there is none."""
+        letters = "".join(dict.fromkeys(filter(str.isalpha, text)))
+        return not letters or any(
+            len(encoding.vocabulary.encode_prompt(letters, "replace")[1]) < len(letters)
+            for encoding in self.encodings
+        )
+
+    @torch.no_grad()
+    def trace(self, text: str) -> Tensor | None:
+        """Those of each beginning of the text, (N + 1, C); None where each is a text of its own."""
+        ids = [encoding.encode(text) for encoding in self.encodings]
+        # Read from the end, every beginning of the text is another text.
+        if any(each.backward for each in self.encodings) or len(set(map(len, ids))) > 1:
+            return None
+        steps = [torch.from_numpy(each.astype(np.int64)).to(self.network.device) for each in ids]
+        found = self.network.trace(steps)[self.encodings[0].whole(ids[0])].cpu()
+        if self.prior is None:
+            return found
+        first = next((i for i, c in enumerate(text) if c.isalpha() and self._knows(c)), len(text))
+        letters = np.cumsum([0, *(c.isalpha() for c in text)])
+        known = torch.from_numpy((np.arange(len(text) + 1) > first) | (letters == 0))
+        return self._beyond(self.prior, found, known)
 
 
 class NgramModel(ABC):
@@ -148,6 +217,8 @@ class WordNgrams(NgramModel):
 
 
 MODELS: tuple[type[NgramModel], ...] = (CharacterNgrams, WordNgrams)
+
+Member = NetworkMember | NgramModel
 
 
 # ---------------------------------------------------------------- learning

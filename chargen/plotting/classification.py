@@ -1,0 +1,69 @@
+"""How good a classifier is, drawn: its confusion matrix, and accuracy against confidence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chargen.plotting.painting import harmless
+from chargen.plotting.style import COLOURS, LINES, drawing, png
+from chargen.sentiment.metrics import BINS, bin_of
+
+_MOST_NUMBERS = 15
+"""Classes up to which numbers fit into the squares of a confusion matrix."""
+
+
+def confusion_matrix(measured: dict[str, Any]) -> bytes:
+    """The confusion matrix of `chargen.sentiment.metrics.evaluate`: shares of each row."""
+    counts = np.array(measured["confusion"], np.float64)  # (C, C)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    labels = [harmless(label, "")[:24] for label in measured["labels"]]
+    size = min(12.0, 3.2 + 0.55 * len(labels))
+    with drawing("--confusion") as figures:
+        figure = figures(figsize=(size + 0.8, size))
+        axes = figure.subplots()
+        image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        axes.set_xticks(range(len(labels)), labels, rotation=0 if len(labels) < 5 else 60)
+        axes.set_yticks(range(len(labels)), labels)
+        axes.set(xlabel="predicted label", ylabel="true label")
+        axes.set_title(f"{measured['texts']:,} texts, accuracy {measured['accuracy']:.3f}")
+        if len(labels) <= _MOST_NUMBERS:
+            for (row, column), share in np.ndenumerate(shares):
+                axes.text(
+                    column, row, f"{int(counts[row, column]):,}\n{share:.0%}",
+                    ha="center", va="center", fontsize=9, color="white" if share > 0.6 else "black",
+                )  # fmt: skip
+        figure.colorbar(image, ax=axes, label="share of the true label", fraction=0.046)
+        return png(figure)
+
+
+def reliability_diagram(
+    measured: dict[str, Any], labels: Sequence[str], probabilities: NDArray[Any]
+) -> bytes:
+    """Accuracy by confidence (Niculescu-Mizil & Caruana 2005), and how often each occurs.
+
+    `measured` is what `evaluate` found of the true labels (N) and probabilities (N, C).
+    """
+    confidence, classes = probabilities.max(-1), measured["labels"]
+    correct = np.array(labels) == np.array(classes)[probabilities.argmax(-1)]
+    place = bin_of(confidence)
+    number = np.bincount(place, minlength=BINS)
+    there = number > 0
+    mean = np.bincount(place, confidence, BINS)[there] / number[there]
+    right = np.bincount(place, correct, BINS)[there] / number[there]
+    spread = 1.96 * np.sqrt(right * (1 - right) / number[there])
+    marks = {"color": COLOURS[0], "marker": "o", "capsize": 3, "label": "this classifier, 95 %"}
+    with drawing("--reliability", LINES) as figures:
+        figure = figures(figsize=(6, 6.4))
+        top, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
+        top.plot([0, 1], [0, 1], color="0.6", linestyle="--", label="as it should be")
+        top.errorbar(mean, right, spread, **marks)
+        top.set(xlim=(1 / len(classes) - 0.02, 1.02), ylim=(0, 1.02), ylabel="accuracy")
+        top.set_title(f"expected calibration error {measured['ece']:.3f}")
+        top.legend(loc="upper left")
+        below.bar((np.arange(BINS) + 0.5) / BINS, number, width=0.9 / BINS, color=COLOURS[0])
+        below.set(xlabel="confidence: probability of the predicted label", ylabel="texts")
+        return png(figure)
