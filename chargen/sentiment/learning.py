@@ -217,7 +217,7 @@ def learn_probe(setup: Setup, network: ClassifierNetwork) -> FinetuneRun:
         )
         fill_head(network, fitted[NETWORK])
         network.temperature.fill_(1 / factors[NETWORK])
-        members.append(NetworkMember(network, setup.vocabularies, offset, setup.precision))
+        members.append(NetworkMember(network, setup.vocabularies, offset))
     if ngrams:
         weighed = {name: each.weighed(factors[name], prior) for name, each in fitted.items()}
         members += ngrams.models(weighed)
@@ -361,7 +361,7 @@ def _members(setup: Setup, task: TextClassification) -> tuple[list[Member], Tens
     prior = None if decision is None else decision.prior
     members: list[Member] = []
     if decision is None or decision.network:
-        members.append(NetworkMember(task.model, setup.vocabularies, prior, setup.precision))
+        members.append(NetworkMember(task.model, setup.vocabularies, prior))
     return members + list(decision.ngrams if decision else ()), prior
 
 
