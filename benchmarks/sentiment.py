@@ -111,7 +111,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.on_valid:
         return row
     test = some(read_examples(str(arguments.folder / test_file), reading), arguments)
-    row |= {"test_texts": len(test)} | parts(run.classifier, test)
+    classifier = Classifier.load(arguments.out, precision="auto")
+    row |= {"test_texts": len(test)} | parts(classifier, test)
     if not arguments.no_baseline:
         examples = read_examples(str(data), reading)
         if arguments.labels:

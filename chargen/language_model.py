@@ -28,7 +28,8 @@ from chargen.sampling.steering import Steering
 from chargen.storage.checkpoint import Checkpoint
 from chargen.storage.outputs import save_model
 from chargen.text.config import CorpusConfig
-from chargen.text.given import given_text, given_texts
+from chargen.text.decoding import normalized
+from chargen.text.given import given_list, given_text
 from chargen.text.sources import are_tables, from_texts, have_column, read
 from chargen.text.symbols import SEPARATOR, plain_text
 from chargen.text.vocabulary import Vocabulary
@@ -161,6 +162,8 @@ class LanguageModel:
             Each with the log-probabilities of its characters and the seed that reproduces it.
         """
         ids, config = self._asked(prompt, config, options)
+        if self.backward:
+            config = replace(config, stop=tuple(stop[::-1] for stop in config.stop))
         samples = generate(self.decoder, self.vocabulary, ids, config, num_samples)
         if self.backward:
             return [replace(s, text=s.text[::-1], log_probs=s.log_probs[::-1]) for s in samples]
@@ -224,7 +227,10 @@ class LanguageModel:
         """Return the ids of a prompt in the order of reading, and its unknown characters."""
         if not self.can_write:
             raise ConfigError("a backward model of bytes scores text but cannot write it")
-        ids, unknown = encode_prompt(self.vocabulary, self._given(prompt, "prompt"), config)
+        text = self._given(prompt, "prompt")
+        if form := self.reading(CorpusConfig()).normalize:
+            text = "".join(normalized([text], form))
+        ids, unknown = encode_prompt(self.vocabulary, text, config)
         array = np.asarray(ids)
         return (array[::-1] if self.backward else array), unknown
 
@@ -264,7 +270,7 @@ class LanguageModel:
         ChargenError
             If the model's predictions are not numbers.
         """
-        text = self._as_scored(text, as_is)
+        text = self._given(text, "text") if as_is else self._read(text)
         if not text:
             raise CorpusError("there is no text to score")
         if label is not None:
@@ -278,16 +284,17 @@ class LanguageModel:
             scores = np.add.reduceat(scores, self.vocabulary.character_starts(ids))
         unknown = self.vocabulary.unknown_id
         count = 0 if unknown is None else int((ids == unknown).sum())
-        return Score(plain_text(text), scores, count)
+        return Score(plain_text(text, len(self.vocabulary.labels)), scores, count)
 
-    def _as_scored(self, text: str, as_is: bool) -> str:
-        """The text, unless `as_is` read like a file of the corpus."""
-        text = self._given(text, "text")
-        if as_is:
-            return text
+    def _read(self, text: str, name: str = "text", *, ends: bool = True) -> str:
+        """The text, read like a file of the corpus; with the `ends` of documents or without."""
+        text = self._given(text, name)
         if self.raw:
-            return text + (SEPARATOR if self.vocabulary.separator_id is not None else "")
+            apart = ends and self.vocabulary.separator_id is not None
+            return text + (SEPARATOR if apart else "")
         config = self.reading(CorpusConfig(errors="replace"))
+        if not ends:
+            config = replace(config, documents=None)
         return "".join(read([from_texts([text])], config))
 
     def _log_probs(self, ids: NDArray[Any], dynamic: bool, streams: int) -> NDArray[np.float32]:
@@ -295,7 +302,8 @@ class LanguageModel:
         start = self.vocabulary.start_id
         with autocast(self.model.embedding.weight.device, self.precision):
             if dynamic:
-                scores = dynamic_log_probs(self.model, order, start)
+                first_label = self.vocabulary.first_label_id
+                scores = dynamic_log_probs(self.model, order, start, first_label_id=first_label)
             else:
                 scores = log_probs(self.model, order, start, streams)
         if np.isnan(scores).any():
@@ -315,7 +323,7 @@ class LanguageModel:
         """How to read text for this model: as asked, else as in training where that matters.
 
         Documents are apart as they were, or files where they were rows and the corpora are no
-        tables; text is cleaned as it was, unless `asked` says how.
+        tables; text is cleaned and normalized as it was, unless `asked` says how.
         """
         documents, label_column = self.documents_of(asked, corpora)
         if label_column and not self.vocabulary.labels:
@@ -324,6 +332,7 @@ class LanguageModel:
             asked,
             documents=documents,
             clean=asked.clean or self.trained_reading.get("clean"),
+            normalize=asked.normalize or self.trained_reading.get("normalize"),
             label_column=label_column,
             raw_bytes=self.raw,
         )
@@ -353,19 +362,24 @@ class LanguageModel:
         stored = storage.pack(self.model.config, self.model.state_dict(), self.vocabulary)
         save_model(Path(directory), stored, self.checkpoint, force)
 
-    def encode(self, texts: Iterable[str]) -> NDArray[np.float32]:
+    def encode(self, texts: Iterable[str], *, as_is: bool = False) -> NDArray[np.float32]:
         """Turn texts into feature vectors from the outputs of the last layer.
 
         Parameters
         ----------
         texts : iterable of str
+            Each is read like a file, cleaned as in training, as one document without its end.
+        as_is : bool
+            Encode exactly these characters.
 
         Returns
         -------
         (len(texts), 3 H) float32
             Last, mean and largest output over the text (concat pooling; Howard & Ruder 2018).
         """
-        rows = [self._pooled(text) for text in given_texts(texts)]
+        named = ((text, f"texts[{place}]") for place, text in enumerate(given_list(texts, "texts")))
+        given = (self._given(*one) if as_is else self._read(*one, ends=False) for one in named)
+        rows = [self._pooled(text) for text in given]
         return np.stack(rows) if rows else np.empty((0, 3 * self.model.hidden_size), np.float32)
 
     def _pooled(self, text: str) -> NDArray[np.float32]:

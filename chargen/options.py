@@ -122,6 +122,9 @@ class Options:
     def __post_init__(self) -> None:
         for each, kind in self.kinds():
             value = getattr(self, each.name)
+            if getattr(value, "ndim", None) == 0:  # a number of numpy's
+                value = value.item()
+                object.__setattr__(self, each.name, value)
             if value is None and kind.optional:
                 continue
             if kind.several:  # a lone text or a list is taken too

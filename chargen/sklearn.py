@@ -18,7 +18,7 @@ from chargen.text.labels import label_of
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
     from sklearn.utils.multiclass import check_classification_targets
-    from sklearn.utils.validation import check_is_fitted
+    from sklearn.utils.validation import check_is_fitted, column_or_1d
 except ImportError as error:
     raise MissingExtraError("chargen.sklearn", "sentiment") from error
 
@@ -69,7 +69,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def fit(self, X: Iterable[str], y: Any) -> TextClassifier:
         """Learn from texts and their labels; raises the errors of `chargen.finetune`."""
         check_classification_targets(y)
-        classes, indices = np.unique(np.asarray(y), return_inverse=True)
+        classes, indices = np.unique(column_or_1d(y, warn=True), return_inverse=True)
         names = [label_of(one, "y") for one in classes]
         if len(set(names)) < len(names):
             raise CorpusError(

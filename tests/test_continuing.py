@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,19 @@ def test_a_grown_model_predicts_what_it_did(level: str, tied: bool) -> None:
     torch.testing.assert_close(found[..., places], expected)
     new = [place for place in range(large.size) if place not in places]
     assert (found[..., new] < found[..., places].amax(-1, keepdim=True)).all()
+
+
+def test_new_text_is_normalized_as_the_old_one_was(tmp_path: Path) -> None:
+    text = words(NEW, 0, 300)
+    for form in ("NFC", "NFD"):
+        (tmp_path / f"{form}.txt").write_text(unicodedata.normalize(form, text), "utf-8")
+    options: dict[str, Any] = {"steps": 2, **SMALL}
+    old, more = tmp_path / "old", tmp_path / "more"
+    chargen.train(tmp_path / "NFC.txt", old, normalize="NFC", hidden_size=16, **options)
+    chargen.train(
+        tmp_path / "NFD.txt", more, start_from=old, replay=tmp_path / "NFD.txt", **options
+    )
+    assert chargen.load(more).vocabulary == chargen.load(old).vocabulary
 
 
 def labelled(path: Path, who: list[str], known: list[str]) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,8 @@ def test_one_text_is_asked_for(name: str, strange: Any) -> None:
 
 
 def test_labels_go_with_the_texts() -> None:
+    with pytest.raises(chargen.CorpusError, match=r"labels must be texts \(str\), got 1"):
+        chargen.Examples(("a", "b"), ("0", 1), (0, 1), "mine")  # type: ignore[arg-type]
     for labels, words in (
         ("pn", "^labels must be a list"),
         (["pos"], "2 texts and 1 labels"),
@@ -169,7 +172,8 @@ def test_predict_agrees_with_the_command_line(
 # ---------------------------------------------------------------- score and evaluate
 
 DIRTY = (
-    "First &amp; <b>foremost</b>\r\n\r\n\nit was\u2603 a day<br>for  all.\rNo newline at its end"
+    "First &amp; <b>foremost</b>\r\n\r\n\nit was\u2603 a day<br>for  all.\rNo newline e\u0301 "
+    "\ufffd at its end"
 )
 
 
@@ -177,7 +181,7 @@ DIRTY = (
 @pytest.mark.parametrize("clean", [None, "html"])
 @pytest.mark.parametrize("level", ["char", "byte"])
 @pytest.mark.parametrize("direction", ["forward", "backward"])
-def test_score_and_evaluate_agree(
+def test_score_and_encode_agree_with_the_command_line(
     documents: str | None,
     clean: str | None,
     level: str,
@@ -191,7 +195,7 @@ def test_score_and_evaluate_agree(
     )
     directory = save_lm(tmp_path / "lm", vocabulary, direction=direction)
     stored = checkpoint.load(directory)
-    reading = {"documents": documents, "clean": clean}
+    reading = {"documents": documents, "clean": clean, "normalize": clean and "NFC"}
     stored.documents["config"]["corpus"] = {"arguments": ["x"], "config": reading, "key": "y"}
     checkpoint.save(directory, stored)
     lm = chargen.load(directory)
@@ -210,6 +214,18 @@ def test_score_and_evaluate_agree(
         row = json.loads(capsys.readouterr().out)
         assert row["text"] == score.text
         np.testing.assert_allclose(row["log_probs"], score.log_probs, rtol=1e-5)
+        assert ("\u00e9" in score.text) == (clean == "html" and text != "one line")
+        output = tmp_path / "text.npy"
+        with pytest.raises(SystemExit):
+            main(["encode", str(directory), str(tmp_path / "text.txt"), f"--output={output}", "-q"])
+        found, one = np.load(output), lm.encode([text])
+        if documents != "lines":
+            np.testing.assert_array_equal(found, one)
+        np.testing.assert_array_equal(lm.encode([text.replace("\ufffd", "\ud801")]), one)
+        output.unlink()
+        if lm.can_write:
+            composed = unicodedata.normalize("NFC", text) if clean else text
+            assert lm.generate(text, seed=1) == lm.generate(composed, seed=1)
 
 
 def test_a_text_can_be_scored_as_it_is(tmp_path: Path) -> None:
@@ -224,6 +240,16 @@ def test_a_text_can_be_scored_as_it_is(tmp_path: Path) -> None:
     assert lm.score("a\nb").unknown_chars == 0
     with pytest.raises(chargen.CorpusError, match="no text to score"):
         lm.score("\n\n")
+
+
+@pytest.mark.parametrize("labels", [(), ("one", "two")])
+def test_every_character_has_its_log_probability(labels: tuple[str, ...]) -> None:
+    vocabulary = CharVocabulary("\n abc", True, labels=labels)
+    lm = chargen.LanguageModel(make_lm(vocabulary), vocabulary)
+    for number in range(0xD800, 0xE000, 97):  # lone surrogates, some of them symbols of the model
+        score = lm.score(f"ab{chr(number)}c{chr(number + 1)}", as_is=True)
+        assert len(score.text) == len(score.log_probs)
+        assert "".join(c for c in score.text if c in "abc") == "abc"
 
 
 # ---------------------------------------------------------------- texts to learn from

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import pytest
 
 import chargen
@@ -108,6 +109,14 @@ def test_what_is_no_number(config: Owner, field: Field[Any], kind: Kind) -> None
         assert "must be a number, got " in refused(config, field, value)
     if kind.plain is int:
         refused(config, field, field.metadata["low"] + 0.5)
+
+
+@every(lambda _, kind: kind.plain in (int, float, bool))
+def test_numbers_of_numpy_are_numbers(config: Owner, field: Field[Any], kind: Kind) -> None:
+    if field.default not in (None, MISSING):
+        value = np.array(field.default)[()]
+        found = getattr(made(config, field, value), field.name)
+        assert (found, type(found)) == (field.default, type(field.default))
 
 
 @every(number)

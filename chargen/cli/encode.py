@@ -70,7 +70,7 @@ def encode(
     delimiter = "" if plain else delimiter_of(output, "--output", ".npy")
     notes: list[str] = []
     sources, texts = zip(*documents(lm, files, reading, notes), strict=True)
-    found = lm.encode(texts)  # (N, 3 H)
+    found = lm.encode(texts, as_is=True)  # (N, 3 H)
     if plain:
         with whole_file(output) as file:
             np.save(file, found)

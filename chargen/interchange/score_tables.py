@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -96,7 +97,9 @@ def write_rows(output: str, delimiter: str, rows: Iterable[Row]) -> None:
     first = next(rows, {})
     with whole_file(output) as file:
         text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
-        writer = csv.DictWriter(text, list(first), delimiter=delimiter, lineterminator="\n")
+        # Where rows end in "\r\n", a field with either character is quoted; here they end in "\n".
+        ended: Any = SimpleNamespace(write=lambda row: text.write(row.removesuffix("\r\n") + "\n"))
+        writer = csv.DictWriter(ended, list(first), delimiter=delimiter)
         writer.writeheader()
         writer.writerows(chain([first] if first else [], rows))
         text.detach()

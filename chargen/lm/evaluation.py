@@ -144,11 +144,17 @@ class DynamicModel:
     Dynamic evaluation (Krause et al. 2018, https://arxiv.org/abs/1709.07432): each window is
     predicted first and learnt from afterwards. Gradients are divided by the root of their running
     mean square, as in the paper's RMS variant, with statistics gathered from the text itself; the
-    parameters are drawn back to the trained ones by `decay` of their distance at each step.
+    parameters are drawn back to the trained ones by `decay` of their distance at each step. Ids
+    from `first_label_id` on are labels, which are read, and not learnt from.
     """
 
     def __init__(
-        self, model: CharLM, start_id: int, learning_rate: float = 3e-4, decay: float = 0.002
+        self,
+        model: CharLM,
+        start_id: int,
+        learning_rate: float = 3e-4,
+        decay: float = 0.002,
+        first_label_id: int | None = None,
     ) -> None:
         without = replace(model.config, dropout=0.0, embedding_dropout=0.0, weight_dropout=0.0)
         self.model = CharLM(without).to(model.embedding.weight.device)
@@ -157,6 +163,9 @@ class DynamicModel:
         self.state = self.model.initial_state(1)  # after the windows that were learnt from
         self.before = start_id  # the id that the next window follows
         self._decay = decay
+        self._first_label_id = (
+            model.embedding.num_embeddings if first_label_id is None else first_label_id
+        )
         self._trained = [p.detach().clone() for p in self.model.parameters()]
         self._optimizer = torch.optim.RMSprop(self.model.parameters(), lr=learning_rate, alpha=0.99)
 
@@ -167,7 +176,8 @@ class DynamicModel:
         logits, state = self.model(inputs, self.state)
         losses = nn.functional.cross_entropy(logits[:, 0], targets, reduction="none")
         self._optimizer.zero_grad()
-        torch.autograd.backward(losses.mean())
+        learnt = losses.masked_fill(targets >= self._first_label_id, 0.0)
+        torch.autograd.backward(learnt.mean())
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self._optimizer.step()
         with torch.no_grad():
@@ -188,9 +198,10 @@ def dynamic_log_probs(
     *,
     learning_rate: float = 3e-4,
     window: int = DYNAMIC_WINDOW,
+    first_label_id: int | None = None,
 ) -> NDArray[np.float32]:
     """Log-probabilities (N,) of ids while the parameters adapt to them; see `DynamicModel`."""
-    adapting = DynamicModel(model, start_id, learning_rate)
+    adapting = DynamicModel(model, start_id, learning_rate, first_label_id=first_label_id)
     scores = np.empty(len(ids), dtype=np.float32)
     for first in range(0, len(ids), window):
         scores[first : first + window] = adapting.learn(ids[first : first + window]).numpy()

@@ -53,6 +53,8 @@ class Examples:
         object.__setattr__(self, "texts", tuple(given_texts(self.texts)))
         if not len(self.texts) == len(self.labels) == len(self.rows):
             raise CorpusError(f"{self.source}: each text needs a label and a row")
+        if odd := [label for label in self.labels if not isinstance(label, str)]:
+            raise CorpusError(f"{self.source}: labels must be texts (str), got {brief(odd[0])}")
 
     @classmethod
     def of(cls, texts: Iterable[str], labels: Iterable[Any]) -> Examples:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from chargen.errors import CheckpointError, ConfigError, CorpusError, spelled
+from chargen.errors import CheckpointError, ConfigError, CorpusError, brief, spelled
 from chargen.lm import storage as lm_storage
 from chargen.lm.config import TrainConfig
 from chargen.lm.model import CharLM
@@ -104,11 +104,11 @@ def finetune(
     owners = (FinetuneConfig, NetworkConfig, ExamplesConfig)
     config, sizes, reading = split_options(options, *owners, given=(config, network, reading))
     metrics.require("fine-tuning")
-    encoders = [encoder] if isinstance(encoder, str | Path) else list(encoder)
+    encoders = [encoder] if isinstance(encoder, str | Path) else encoder
     _check_encoders(encoders, out)
     reporter, log = reporter or Reporter(), Log()
     with _claimed(out, force) as directory, followed(log, tensorboard, directory.name):
-        loaded = [lm_storage.load(path)[:2] for path in encoders]
+        loaded = [_encoder(path) for path in encoders]
         examples = data if isinstance(data, Examples) else read_examples(data, reading)
         config = _with_method(config, len(examples), reporter)
         probed = config.method == "probe"
@@ -148,6 +148,10 @@ def _claimed(out: str | Path | None, force: bool) -> Iterator[Path]:
 
 
 def _check_encoders(encoders: Sequence[str | Path], out: str | Path | None) -> None:
+    if not isinstance(encoders, list | tuple) or not all(
+        isinstance(e, str | Path) for e in encoders
+    ):
+        raise ConfigError(f"--encoder must be the path of a language model, got {brief(encoders)}")
     if not 1 <= len(encoders) <= 2:
         raise ConfigError("--encoder takes one language model, or a forward and a backward one")
     places = {real_path(path) for path in encoders}
@@ -155,6 +159,13 @@ def _check_encoders(encoders: Sequence[str | Path], out: str | Path | None) -> N
         raise ConfigError(f"--encoder {encoders[0]} is given twice: give two different ones")
     if out is not None and real_path(out) in places:
         raise ConfigError(f"--out {out} is the folder of the encoder: choose another folder")
+
+
+def _encoder(path: str | Path) -> tuple[CharLM, Vocabulary]:
+    model, vocabulary, _ = lm_storage.load(path)
+    if vocabulary.level == "raw":
+        raise ConfigError(f"--encoder {path} learnt raw bytes, and a classifier reads text")
+    return model, vocabulary
 
 
 def _with_method(config: FinetuneConfig, labels: int, reporter: Reporter) -> FinetuneConfig:
@@ -275,7 +286,7 @@ def resume_finetune(
             loop.take_budget(longer)
         if loop.finished:
             reporter.note(f"{directory} has used its budget: nothing is left to do")
-            made = Classifier.load(directory, str(device_of(setup.config)), setup.precision)
+            made = Classifier.load(directory, str(device_of(setup.config)))
             return setup.outcome(made, loop.task.progress, finished=True)
         if loop.best:  # a run that ends is calibrated, and one that goes on is so at its end
             loop.best["temperature"] = torch.ones(())

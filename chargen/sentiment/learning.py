@@ -213,7 +213,7 @@ def learn_probe(setup: Setup, network: ClassifierNetwork) -> FinetuneRun:
         )
         fill_head(network, fitted[NETWORK])
         network.temperature.fill_(1 / factors[NETWORK])
-        members.append(NetworkMember(network, setup.vocabularies, offset, setup.precision))
+        members.append(NetworkMember(network, setup.vocabularies, offset))
     if ngrams:
         weighed = {name: each.weighed(factors[name], prior) for name, each in fitted.items()}
         members += ngrams.models(weighed)
@@ -358,7 +358,7 @@ class NetworkTraining:
         setup, members = self.setup, list[Member](self._ngrams)
         if self._network_votes:
             network = self.loop.task.model
-            own = NetworkMember(network, setup.vocabularies, self._prior, setup.precision)
+            own = NetworkMember(network, setup.vocabularies, self._prior)
             members.insert(0, own)
         return setup.classifier(members, self._prior)
 

@@ -21,12 +21,16 @@ SEPARATOR = "\ud800"
 
 MOST_LABELS = 1000
 _FIRST_LABEL = 0xD801  # the lone surrogates after the separator stand for labels
-_LABELS = re.compile(f"[{chr(_FIRST_LABEL)}-{chr(_FIRST_LABEL + MOST_LABELS - 1)}]")
 
 
-def plain_text(text: str) -> str:
-    """A stream of text as people read it: a newline where a document ends, and no labels."""
-    return _LABELS.sub("", text).replace(SEPARATOR, "\n")
+def plain_text(text: str, labels: int = MOST_LABELS) -> str:
+    """A stream of text as people read it: a newline where a document ends, and no labels.
+
+    So many labels there are; what would be another one is a character that is not known.
+    """
+    if labels:
+        text = re.sub(f"[{chr(_FIRST_LABEL)}-{chr(_FIRST_LABEL + labels - 1)}]", "", text)
+    return text.replace(SEPARATOR, "\n")
 
 
 class Vocabulary(ABC):

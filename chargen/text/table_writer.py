@@ -82,7 +82,7 @@ class TableWriter:
         delimiter = source.delimiter if source.form == form else DELIMITERS.get(form)
         self._csv = csv.writer(self._buffer, delimiter=delimiter or ",", lineterminator="\n")
         if form in DELIMITERS:
-            self._csv.writerow([*self._columns, *self._added])
+            self._csv.writerow(map(newlines, [*self._columns, *self._added]))
 
     def add(self, row: Row, values: Added) -> None:
         """Append a row and its new values."""

@@ -99,6 +99,7 @@ class Start:
             documents=asked.documents or documents,
             label_column=label_column,
             clean=asked.clean or trained.get("clean"),
+            normalize=asked.normalize or trained.get("normalize"),
         )
         refuse_backward_labels(self.lm.backward, reading)
         return reading

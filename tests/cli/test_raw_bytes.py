@@ -36,7 +36,9 @@ def model(request: pytest.FixtureRequest, tunes: Path) -> Path:
     return out
 
 
-def test_every_byte_is_read_as_it_is(chargen: Command, model: Path, tunes: Path) -> None:
+def test_every_byte_is_read_as_it_is(
+    chargen: Command, model: Path, tunes: Path, tmp_path: Path
+) -> None:
     ends = package.load(model).vocabulary.separator_id is not None
     figures = json.loads(chargen("evaluate", model, tunes / "one.mid", "--json").out)
     assert figures["chars"] == len(TUNE) + ends
@@ -46,6 +48,11 @@ def test_every_byte_is_read_as_it_is(chargen: Command, model: Path, tunes: Path)
     np.testing.assert_allclose(
         package.load(model).score(text).log_probs, scored["log_probs"], atol=1e-5
     )
+    output = tmp_path / "one.npy"
+    assert chargen("encode", model, tunes / "one.mid", "--output", output).code == 0
+    np.testing.assert_array_equal(np.load(output), package.load(model).encode([text]))
+    unlike = package.load(model).encode([text.replace("\r\n", "\n")])
+    assert not np.array_equal(np.load(output), unlike)
     told = json.loads(chargen("corpus", "info", tunes / "one.mid", *RAW, "--json").out)
     assert told["characters"] == len(TUNE)
     assert told["distinct"] == 256

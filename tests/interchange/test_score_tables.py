@@ -63,7 +63,7 @@ def test_the_character_after_a_word_is_not_in_it() -> None:
     assert surprise(score)[3] == pytest.approx(8)
 
 
-CELLS = ['"', ",", "\t", "\n", "\r\n", " ", "a\u2028b", "\u732b", "NA", "=1", "'"]
+CELLS = ['"', ",", "\t", "\n", "\r\n", "\r", " ", "a\u2028b", "\u732b", "NA", "=1", "'"]
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.CSV.gz"])

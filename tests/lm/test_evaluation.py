@@ -172,3 +172,20 @@ def test_dynamic_evaluation_helps_on_a_repetitive_text() -> None:
     assert np.isfinite(dynamic).all()
     assert -dynamic.mean() < -static.mean() - 0.1
     assert -dynamic[600:].mean() < -dynamic[:600].mean()
+
+
+def test_dynamic_evaluation_learns_nothing_from_labels() -> None:
+    model, ids = make().eval(), text(300) % (V - 1)
+    ids[::7] = V - 1
+    read = dynamic_log_probs(model, ids, 0, first_label_id=V - 1)
+    # Of a window that holds nothing else there is nothing to learn.
+    only = np.full(64, V - 1)
+    np.testing.assert_allclose(
+        dynamic_log_probs(model, only, 0, first_label_id=V - 1),
+        log_probs(model, only, 0),
+        atol=1e-4,
+    )
+    static, learnt = log_probs(model, ids, 0), dynamic_log_probs(model, ids, 0)
+    labels = ids == V - 1
+    assert read[labels].mean() < learnt[labels].mean() - 0.1
+    assert read[~labels].mean() > max(static[~labels].mean(), learnt[~labels].mean())

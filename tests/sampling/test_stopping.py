@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from chargen.language_model import LanguageModel
 from chargen.sampling.detokenizer import StopMatcher
+from chargen.text.vocabulary import CharVocabulary
+
+from .models import small_model
 
 letters = st.text(alphabet="ab", max_size=40)
 stops_of = st.lists(st.text(alphabet="ab", min_size=1, max_size=5), max_size=3)
@@ -35,3 +40,16 @@ def test_character_by_character(text: str, stops: list[str]) -> None:
 def test_harmless_text_is_not_held_longer_than_needed() -> None:
     matcher = StopMatcher(["END"])
     assert [matcher.feed(c) for c in "an EN."] == ["a", "n", " ", "", "", "EN."]
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_a_text_stops_before_a_stop_text_in_the_direction_of_writing(direction: str) -> None:
+    vocabulary = CharVocabulary("abc")
+    lm = LanguageModel(small_model(vocabulary.size, direction=direction), vocabulary)
+    whole = lm.generate(max_chars=200, seed=2)
+    for stop in ("ab", "cba", "ca"):
+        sample = lm.sample(max_chars=200, seed=2, stop=stop)[0]
+        parts = whole.rpartition(stop)[2] if lm.backward else whole.partition(stop)[0]
+        assert (sample.text, sample.ended) == (parts, "stop")
+        assert "".join(lm.stream(max_chars=200, seed=2, stop=stop)) == parts
+        assert [*lm.watch(max_chars=200, seed=2, stop=stop)][-1] == sample

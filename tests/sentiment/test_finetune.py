@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+import chargen
 from chargen.errors import CheckpointError, ConfigError, CorpusError, TrainingError
 from chargen.lm import storage as lm_storage
 from chargen.lm.model import CharLM
@@ -27,6 +28,7 @@ from chargen.sentiment.finetune import finetune, resume_finetune
 from chargen.sentiment.learning import FinetuneRun
 from chargen.sentiment.splitting import read_training_texts, split
 from chargen.storage import checkpoint
+from chargen.text.vocabulary import RawVocabulary
 from chargen.training.reporting import Reporter
 
 from .making import LEARNING, QUICK, Recorder, same, save_lm, separable, weights_in, write_csv
@@ -120,6 +122,15 @@ def test_who_votes_is_told_and_kept(start: Start, method: str) -> None:
     np.testing.assert_allclose(
         loaded.predict_proba(texts), run.classifier.predict_proba(texts), atol=1e-6
     )
+
+
+@pytest.mark.parametrize("method", ["probe", "finetune"])
+def test_the_classifier_predicts_as_what_is_saved_of_it(start: Start, method: str) -> None:
+    run = start(method=method, precision="bfloat16", ngrams=False)
+    texts = ["a wow day", "the zap lamp", "on a stone"]
+    found = run.classifier.predict_proba(texts)
+    np.testing.assert_array_equal(Classifier.load(run.directory).predict_proba(texts), found)
+    np.testing.assert_allclose([run.classifier.trace(text)[-1] for text in texts], found, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -591,12 +602,17 @@ def test_a_run_that_diverges_leaves_what_was_there(start: Start) -> None:
     assert same(weights_in(run.directory), before)
 
 
-def test_no_encoder(start: Start, tiny_lm: Path, tiny_classifier: Path, tmp_path: Path) -> None:
+def test_no_encoder(
+    start: Start, tiny_lm: Path, tiny_classifier: Path, models: Path, tmp_path: Path
+) -> None:
     cases: list[tuple[Any, type[Exception], str]] = [
         (tmp_path / "nothing", CheckpointError, "no checkpoint .*nothing"),
         (tiny_classifier, CheckpointError, r"tiny is a classifier checkpoint; a language-model"),
         ([tiny_lm] * 3, ConfigError, "--encoder takes one language model, or"),
         ([], ConfigError, "--encoder takes one"),
+        (None, ConfigError, "--encoder must be the path of a language model, got None"),
+        (chargen.load(tiny_lm), ConfigError, "--encoder must be the path of a language model"),
+        (save_lm(models / "raw", RawVocabulary()), ConfigError, "learnt raw bytes"),
     ]
     for encoder, error, words in cases:
         with pytest.raises(error, match=words):

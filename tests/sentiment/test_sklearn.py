@@ -18,7 +18,7 @@ from .making import LEARNING, QUICK, separable
 pytest.importorskip("sklearn")
 
 from sklearn.base import clone, is_classifier
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import DataConversionWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -85,6 +85,17 @@ def test_labels_come_back_as_they_were_given(
     assert made.predict_proba(examples.texts).shape == (60, len(classes))
     assert made.score(examples.texts, labels) > 0.9
     assert type(made.predict(examples.texts)[0].item()) is type(classes[0])
+
+
+def test_a_column_of_labels_is_a_list_of_them(made: TextClassifier) -> None:
+    examples = separable(40)
+    labels = np.array(examples.labels)
+    chances = made.fit(examples.texts, labels).predict_proba(examples.texts)
+    with pytest.warns(DataConversionWarning):
+        again = clone(made).fit(examples.texts, labels[:, None])
+    np.testing.assert_array_equal(again.predict_proba(examples.texts), chances)
+    with pytest.raises(ValueError, match="y should be a 1d array"):
+        made.fit(examples.texts, np.zeros((40, 2), int))
 
 
 def test_labels_that_look_the_same_are_refused(made: TextClassifier) -> None:
