@@ -193,6 +193,22 @@ def test_a_run_goes_on_unless_its_text_was_edited(old: Path, tmp_path: Path) -> 
         chargen.resume(tmp_path / "m", steps=12)
 
 
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_a_run_goes_on_with_the_old_text_that_it_began_with(tmp_path: Path, direction: Any) -> None:
+    new, kept, out = (tmp_path / name for name in ("new.txt", "kept.txt", "out"))
+    new.write_text(words(NEW, 0, 300), "utf-8")
+    kept.write_text("the old fox", "utf-8")
+    options: dict[str, Any] = {"hidden_size": 16, "direction": direction, **SMALL}
+    chargen.train(new, tmp_path / "old", steps=1, **options)
+    begin: dict[str, Any] = {"start_from": tmp_path / "old", "replay": kept, "replay_share": 0.5}
+    chargen.train(new, out, steps=2, **begin, **SMALL)
+    kept.write_text("the old dog", "utf-8")
+    with pytest.raises(CorpusError, match=r"kept.txt\) has changed since"):
+        chargen.resume(out, steps=4)
+    kept.unlink()  # its encoding is in the cache
+    assert chargen.resume(out, steps=4).steps == 4
+
+
 @pytest.mark.parametrize("level", ["byte", "char"])
 def test_a_run_whose_vocabulary_did_not_grow_goes_on(tmp_path: Path, level: Any) -> None:
     (tmp_path / "a.txt").write_text("abba " * 200, "utf-8")

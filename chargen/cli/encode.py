@@ -52,7 +52,8 @@ def encode(
     The output has a row of 3 H numbers for each document: the last, mean and largest output of the
     last layer, as `LanguageModel.encode` returns them. FILE can be everything that `chargen train`
     accepts as a CORPUS. --documents says what a document is; by default it is what it was in
-    training, otherwise a file.
+    training, otherwise a file. A label of training is not read, because the numbers would tell it;
+    with --label-column it is.
 
     \b
     chargen encode checkpoints/mybook letters/ --output letters.npy
@@ -69,7 +70,8 @@ def encode(
     plain = output.lower().endswith(".npy")
     delimiter = "" if plain else delimiter_of(output, "--output", ".npy")
     notes: list[str] = []
-    sources, texts = zip(*documents(lm, files, reading, notes), strict=True)
+    labels = reading.label_column is not None
+    sources, texts = zip(*documents(lm, files, reading, notes, labels=labels), strict=True)
     found = lm.encode(texts, as_is=True)  # (N, 3 H)
     if plain:
         with whole_file(output) as file:

@@ -17,11 +17,12 @@ READING_APART = tuple(name for name in READING if name != "documents")
 
 
 def documents(
-    lm: Any, files: tuple[str, ...], asked: CorpusConfig, notes: list[str]
+    lm: Any, files: tuple[str, ...], asked: CorpusConfig, notes: list[str], *, labels: bool = True
 ) -> Iterator[tuple[str, str]]:
     """Source and text of each document: apart as asked, else as in training, else file by file.
 
-    A text begins with the symbol of its label, where the model learnt labels and the table has one.
+    A text begins with the symbol of its label, where the model learnt labels and the table has one,
+    unless `labels` is False.
     `notes` gets a sentence about what was read otherwise than one may think. `CorpusError` where a
     document cannot be read, or there is none.
     """
@@ -37,7 +38,8 @@ def documents(
     for source in sources:
         if reading.documents == "files" and source.form in TABLES.values() and not asked.documents:
             notes.append(f"{source.name} is one document (--documents rows: each of its rows is)")
-        pieces = read([source], reading, notes, symbol_of=lm.vocabulary.label_symbol)
+        symbol_of = lm.vocabulary.label_symbol if labels else None
+        pieces = read([source], reading, notes, symbol_of=symbol_of)
         for text in filter(None, "".join(pieces).split(SEPARATOR)):
             found = True
             yield source.name, text

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import mmap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ class Corpus:
     characters: int  # of training and validation text together, separators not counted
     sources: tuple[str, ...]  # what was read, as shown to people
     notes: tuple[str, ...]  # sentences about what was skipped, guessed or left unknown
+    replay_key: str | None = None  # names the encoding of the text that is mixed in
 
 
 def load_corpus(
@@ -49,6 +50,7 @@ def load_corpus(
     *,
     texts: Any = None,
     vocabulary: Vocabulary | None = None,
+    grow: Callable[[Vocabulary], Vocabulary] | None = None,
     reverse: bool = False,
     minimum: int = MINIMUM_CHARACTERS,
     progress: Progress | None = None,
@@ -64,6 +66,8 @@ def load_corpus(
         As for `chargen.text.sources.resolve`, or what `from_texts` there reads in their place.
     vocabulary : Vocabulary, optional
         To encode with; otherwise one is made from the corpus (without ``config.valid``).
+    grow : callable, optional
+        Gives the vocabulary to encode with, from the one that is made from the corpus.
     reverse : bool
         Give the ids of each part last first, for a model that reads backward.
     minimum : int
@@ -89,6 +93,8 @@ def load_corpus(
             name, label, sources, valid, config, vocabulary, reverse, minimum, progress
         )
         corpus = _built(folder, builder)
+        if grow is not None and (grown := grow(corpus.vocabulary)) != corpus.vocabulary:
+            corpus = _built(folder, replace(builder, vocabulary=grown))
     if removed := trim(folder, limit):
         freed = sum(one.bytes for one in removed)
         notes.append(

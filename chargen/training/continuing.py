@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,16 +113,21 @@ class Start:
         reporter: Reporter,
     ) -> Corpus:
         """The new text in the grown vocabulary, with old text among it."""
-        found = load_corpus(arguments, config, texts=texts, progress=reporter.stage)
-        vocabulary = grown(self.lm.vocabulary, found.vocabulary)
         reverse = self.lm.backward
-        if vocabulary != found.vocabulary or reverse:
-            found = load_corpus(
-                arguments, config, texts=texts, vocabulary=vocabulary, reverse=reverse
-            )
-        if new := vocabulary.size - self.lm.vocabulary.size:
+        found = load_corpus(
+            arguments,
+            config,
+            texts=texts,
+            grow=partial(grown, self.lm.vocabulary),
+            reverse=reverse,
+            progress=reporter.stage,
+        )
+        if new := found.vocabulary.size - self.lm.vocabulary.size:
             reporter.note(f"{new} symbols are new to the model")
-        return mixed(found, config, self.replay, self.replay_share, reverse)
+        if self.replay is None:
+            return found
+        old = old_text(self.replay, config, found.vocabulary, reverse)
+        return mixed(found, old, self.replay_share)
 
     def train_config(self, asked: TrainConfig, characters: int) -> TrainConfig:
         """With fewer passes than a new model would have, where no budget is given."""
@@ -233,16 +239,20 @@ def grown(old: Vocabulary, new: Vocabulary) -> Vocabulary:
     return ByteVocabulary(documents, labels)
 
 
-def mixed(
-    text: Corpus, config: CorpusConfig, replay: str | None, share: float, reverse: bool
-) -> Corpus:
+def whole(config: CorpusConfig) -> CorpusConfig:
+    """How old text is read: as the new one, and nothing of it validates."""
+    return replace(config, valid=None, valid_fraction=0.0)
+
+
+def old_text(replay: str, config: CorpusConfig, vocabulary: Vocabulary, reverse: bool) -> Corpus:
+    """The text that is mixed into one that was read with `config`."""
+    return load_corpus([replay], whole(config), vocabulary=vocabulary, reverse=reverse, minimum=1)
+
+
+def mixed(text: Corpus, old: Corpus, share: float) -> Corpus:
     """The text with pieces of an old one among it, from all over that, in memory."""
-    if replay is None:
-        return text
-    whole = replace(config, valid=None, valid_fraction=0.0)
-    old = load_corpus([replay], whole, vocabulary=text.vocabulary, reverse=reverse, minimum=1)
     train = interleaved(text.train, old.train, share, text.vocabulary.separator_id)
-    return replace(text, train=train, notes=(*text.notes, *old.notes))
+    return replace(text, train=train, notes=(*text.notes, *old.notes), replay_key=old.key)
 
 
 def interleaved(

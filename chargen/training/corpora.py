@@ -83,6 +83,7 @@ def corpus_again(
         saved_config(where, saved),
         vocabulary=vocabulary,
         reverse=reverse,
+        minimum=1,  # it was enough when the run began
         progress=reporter.stage,
     )
     if text.key != saved["key"]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from chargen.errors import CheckpointError, ConfigError, brief
 from chargen.lm import recipes, storage
-from chargen.lm.config import TrainConfig
+from chargen.lm.config import REPLAY_SHARE, TrainConfig
 from chargen.lm.model import CharLM
 from chargen.options import extended
 from chargen.runtime.device import device_of
@@ -21,7 +21,7 @@ from chargen.storage import checkpoint
 from chargen.storage.outputs import claimed, writing_lock
 from chargen.text.corpus import Corpus
 from chargen.text.vocabulary import Vocabulary
-from chargen.training.continuing import mixed
+from chargen.training.continuing import mixed, old_text, whole
 from chargen.training.corpora import corpus_on_all_ranks, corpus_resumed, saved_config
 from chargen.training.language_modelling import LanguageModelling
 from chargen.training.loop import Loop
@@ -226,8 +226,15 @@ class SavedRun:
         def load() -> Corpus:
             vocabulary = self.vocabulary if "start_from" in saved else None
             text = corpus_resumed(where, saved, reverse, reporter, vocabulary)
-            replay, share = saved.get("replay"), saved.get("replay_share", 0.1)
-            return mixed(text, saved_config(where, saved), replay, share, reverse)
+            if (replay := saved.get("replay")) is None:
+                return text
+            config, known = saved_config(where, saved), text.vocabulary
+            if (key := saved.get("replay_key")) is None:  # runs of earlier versions
+                old = old_text(replay, config, known, reverse)
+            else:
+                document = {"arguments": [replay], "config": asdict(whole(config)), "key": key}
+                old = corpus_resumed(where, document, reverse, reporter, known)
+            return mixed(text, old, saved.get("replay_share", REPLAY_SHARE))
 
         text = corpus_on_all_ranks(ranks, load, saved, reverse)
         if text.vocabulary != self.vocabulary:
@@ -271,6 +278,9 @@ def _check(config: dict[str, Any], state: dict[str, Any]) -> None:
         "corpus.arguments": (corpus["arguments"], list),
         "corpus.config": (corpus["config"], dict),
         "corpus.key": (corpus["key"], str),
+        "corpus.replay": (corpus.get("replay", ""), str),
+        "corpus.replay_key": (corpus.get("replay_key", ""), str),
+        "corpus.replay_share": (corpus.get("replay_share", REPLAY_SHARE), float),
         "plan.reading": (plan["reading"], (int, float)),
         "plan.reasons": (plan["reasons"], list),
         "progress": (state["progress"], dict),
@@ -283,6 +293,8 @@ def _check(config: dict[str, Any], state: dict[str, Any]) -> None:
             raise ValueError(f"{name} is {brief(value)}")
     if not all(isinstance(name, str) for name in corpus["arguments"]):
         raise ValueError("corpus.arguments are not names")
+    if not 0 < corpus.get("replay_share", REPLAY_SHARE) < 1:
+        raise ValueError(f"corpus.replay_share is {brief(corpus['replay_share'])}")
     if not 0 < plan["reading"] < LARGEST:
         raise ValueError(f"plan.reading is {brief(plan['reading'])}")
     if config["precision"] not in ("float32", "bfloat16"):

@@ -173,7 +173,8 @@ def _read(
     saved |= start.saved() if start else {}
     for note in text.notes:
         reporter.note(note)
-    return text, {**saved, "key": text.key}
+    replayed = {} if text.replay_key is None else {"replay_key": text.replay_key}
+    return text, {**saved, **replayed, "key": text.key}
 
 
 def _plan(

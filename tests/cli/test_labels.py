@@ -58,6 +58,20 @@ def lm(run: package.Run) -> package.LanguageModel:
     return package.load(run.directory)
 
 
+def test_vectors_do_not_tell_the_labels_unless_asked(
+    chargen: Command, run: package.Run, lm: package.LanguageModel, tmp_path: Path
+) -> None:
+    texts = [text for _, text in rows(10)]
+    path = table(tmp_path / "table.csv", rows(10))
+    for asked in ((), ("--label-column", "author")):
+        output = tmp_path / f"{len(asked)}.npy"
+        columns = ("--text-column", "body")
+        assert (
+            chargen("encode", run.directory, path, "--output", output, *columns, *asked).code == 0
+        )
+        assert np.array_equal(np.load(output), lm.encode(texts)) is not bool(asked)
+
+
 def test_texts_are_written_after_a_label(lm: package.LanguageModel) -> None:
     assert lm.vocabulary.labels == ("ann", "bob")
     for label, letters in WORDS.items():

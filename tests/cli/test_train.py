@@ -272,6 +272,22 @@ def test_a_model_that_is_worse_than_a_guess_is_kept_and_said_to_be(
     assert chargen(*asked, "--force", "--steps", 1).code == 0  # as good as a guess
 
 
+@pytest.mark.parametrize("level", ["char", "byte"])
+def test_new_text_may_come_from_a_pipe(chargen: Command, tmp_path: Path, level: str) -> None:
+    new = tmp_path / "new.txt"
+    new.write_text("the qu\u00e9ck dog jumps over the brown fox.\n" * 60, "utf-8")
+    options = ("--steps", 3, "-q", *SMALL)
+    old = tmp_path / "old"
+    assert chargen("train", "-", "--level", level, "--out", old, *options, stdin=TEXT).code < 2
+    weights = []
+    for name in (new, "-"):
+        begun = ("--from", old, "--out", tmp_path / "more", "--force", *options)
+        result = chargen("train", name, *begun, stdin=new.read_bytes())
+        assert result.code < 2, result.err
+        weights.append((tmp_path / "more" / "model.safetensors").read_bytes())
+    assert weights[0] == weights[1]
+
+
 def test_going_on_with_new_text(
     chargen: Command, corpus: Path, trained: Path, tmp_path: Path
 ) -> None:
