@@ -19,6 +19,7 @@ from chargen.lm import storage
 from chargen.plotting import heatmap
 from chargen.plotting.painting import harmless
 from chargen.sampling.detokenizer import TRANSITIONS
+from chargen.text.config import CorpusConfig
 
 _FOLDER = Path(__file__).parent / "page"
 
@@ -71,6 +72,7 @@ def _description(lm: LanguageModel, weights: dict[str, NDArray[Any]]) -> dict[st
         "unknown_id": vocabulary.unknown_id,
         "separator_id": vocabulary.separator_id,
         "utf8": TRANSITIONS if vocabulary.level == "byte" else None,
+        "normalize": lm.reading(CorpusConfig()).normalize,
         "steps": [end for end, _ in heatmap.STEPS[:-1]],
     }
 

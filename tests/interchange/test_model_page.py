@@ -16,6 +16,7 @@ from chargen.interchange.model_page import model_page
 from chargen.language_model import LanguageModel
 from chargen.lm.config import ModelConfig
 from chargen.lm.model import CharLM
+from chargen.storage.checkpoint import Checkpoint
 from chargen.text.vocabulary import ByteVocabulary, CharVocabulary, RawVocabulary, Vocabulary
 
 TEXT = 'The sea was <grey> & "\u00e9tonnant";\nnobody\u2028 spoke \U0001f40b </script> {{page}}. '
@@ -183,6 +184,20 @@ def test_unknown_characters_are_said_and_shown(reader: Reader) -> None:
     assert '"\u732b", "Q"' in reader.page.locator("#unknown").inner_text()
     reader.write("The sea", length=0)
     assert reader.page.locator("#unknown").inner_text() == ""
+
+
+def test_a_prompt_is_read_as_the_model_reads_it(reader: Reader) -> None:
+    lm = a_model()
+    corpus = {"config": {"normalize": "NFC"}}
+    lm.checkpoint = Checkpoint("language-model", documents={"config": {"corpus": corpus}})
+    reader.open(lm)
+    reader.page.fill("#prompt", "e\u0301tonnant")
+    reader.page.fill("#temperature", "0")
+    reader.page.get_by_role("button", name="Write", exact=True).click()
+    reader.page.locator("#write:enabled").wait_for()
+    assert reader.page.locator("#unknown").inner_text() == ""
+    text = lm.generate("e\u0301tonnant", temperature=0)
+    assert reader.page.locator("#text").text_content() == "\u00e9tonnant" + text
 
 
 def test_a_long_text_can_be_stopped(reader: Reader) -> None:

@@ -190,8 +190,9 @@ let model, current = 0;
 
 async function write(wish) {
   const mine = ++current;
-  const [prompt, unknown] = model.encode(wish.prompt);
-  wish.letters = [...wish.prompt];
+  const text = model.normalize ? wish.prompt.normalize(model.normalize) : wish.prompt;
+  const [prompt, unknown] = model.encode(text);
+  wish.letters = [...text];
   postMessage({ unknown });
   const source = characters(model, prompt, wish);
   let batch = [], shown = performance.now(), begun = shown;
