@@ -132,7 +132,7 @@ class FinetuneConfig(Options):
     method: str = option(
         "auto",
         "Fine-tune the encoder, or keep it unchanged and fit a logistic regression on its states "
-        "(probe). auto chooses probe below 2,000 labels unless a budget is given.",
+        "(probe). auto chooses probe below 5,000 labels unless a budget is given.",
         choices=("auto", "finetune", "probe"),
         heading="Model",
     )
