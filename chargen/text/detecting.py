@@ -49,7 +49,7 @@ def marked_encoding(head: bytes) -> str | None:
     return next((encoding for mark, encoding in _MARKS if head.startswith(mark)), None)
 
 
-def is_utf8(head: bytes) -> bool:
+def _is_utf8(head: bytes) -> bool:
     """Whether these bytes, which may end within a character, are UTF-8."""
     return _decodes(codecs.getincrementaldecoder("utf-8")("strict"), head)
 
@@ -149,7 +149,7 @@ class _Lines:
             self.lines.append(line)
             self._known += bytes(set(line.translate(None, self._known)))
             self._size += len(line)
-            self._utf8 += is_utf8(line)
+            self._utf8 += _is_utf8(line)
 
 
 def _decodes(decoder: codecs.IncrementalDecoder, data: bytes, final: bool = False) -> bool:
