@@ -54,7 +54,7 @@ WORDS = (10, 30, 100)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--encoder")
+    parser.add_argument("--encoder", nargs="+", help="one, or a forward and a backward one")
     parser.add_argument("--trained", action="store_true", help="evaluate --out as it is")
     parser.add_argument("--data", choices=FILES, default="imdb")
     parser.add_argument("--labels", type=int)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from chargen.errors import ChargenError, ConfigError, CorpusError
 from chargen.lm import storage
 from chargen.lm.evaluation import Score, dynamic_log_probs, log_probs
-from chargen.lm.model import CharLM
+from chargen.lm.model import Network
 from chargen.lm.pooling import pooled_outputs
 from chargen.options import split_options
 from chargen.runtime.device import choose_device
@@ -45,7 +45,7 @@ class LanguageModel:
 
     Parameters
     ----------
-    model : CharLM
+    model : CharLM or Ensemble
     vocabulary : Vocabulary
     checkpoint : Checkpoint, optional
         The checkpoint that both were loaded from.
@@ -57,7 +57,7 @@ class LanguageModel:
     """
 
     def __init__(
-        self, model: CharLM, vocabulary: Vocabulary, checkpoint: Checkpoint | None = None
+        self, model: Network, vocabulary: Vocabulary, checkpoint: Checkpoint | None = None
     ) -> None:
         self.model = model.eval()
         self.vocabulary = vocabulary
@@ -300,7 +300,7 @@ class LanguageModel:
     def _log_probs(self, ids: NDArray[Any], dynamic: bool, streams: int) -> NDArray[np.float32]:
         order = ids[::-1] if self.backward else ids
         start = self.vocabulary.start_id
-        with autocast(self.model.embedding.weight.device, self.precision):
+        with autocast(self.model.device, self.precision):
             if dynamic:
                 first_label = self.vocabulary.first_label_id
                 scores = dynamic_log_probs(self.model, order, start, first_label_id=first_label)

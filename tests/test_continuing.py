@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import chargen
 from chargen.errors import ConfigError, CorpusError
 from chargen.lm.config import ModelConfig
-from chargen.lm.model import CharLM
+from chargen.lm.model import network
 from chargen.text.vocabulary import ByteVocabulary, CharVocabulary, RawVocabulary
 from chargen.training.continuing import Start, interleaved, read_start
 
@@ -67,9 +67,9 @@ def test_replay_keeps_what_the_model_knew(old: Path, tmp_path: Path) -> None:
     assert with_it - before < 0.5 * (without - before)
 
 
-@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize(("tied", "ensemble"), [(False, 1), (True, 1), (True, 2)])
 @pytest.mark.parametrize("level", ["char", "byte", "raw", "labels"])
-def test_a_grown_model_predicts_what_it_did(level: str, tied: bool) -> None:
+def test_a_grown_model_predicts_what_it_did(level: str, tied: bool, ensemble: int) -> None:
     if level == "char":
         small, large = CharVocabulary("ace"), CharVocabulary("abcde\u732b", documents=True)
         places = [0, 2, 4, 6]
@@ -83,11 +83,12 @@ def test_a_grown_model_predicts_what_it_did(level: str, tied: bool) -> None:
     else:
         small, large = ByteVocabulary(), ByteVocabulary(documents=True)  # type: ignore[assignment]
         places = list(range(256))
-    sizes = {"hidden_size": 12, "num_layers": 2, "embedding_size": 5, "tied": tied}
+    sizes = {"hidden_size": 12, "num_layers": 2, "embedding_size": 5}
+    kind = {"tied": tied, "ensemble": ensemble}
     rates = {"dropout": 0.0, "embedding_dropout": 0.0, "weight_dropout": 0.0}
     torch.manual_seed(1)
-    model = CharLM(ModelConfig(vocabulary_size=small.size, **sizes, **rates))
-    larger = CharLM(ModelConfig(vocabulary_size=large.size, **sizes, **rates))
+    model = network(ModelConfig(vocabulary_size=small.size, **sizes, **rates, **kind))
+    larger = network(ModelConfig(vocabulary_size=large.size, **sizes, **rates, **kind))
     start = Start("model", chargen.LanguageModel(model, small))
     larger.load_state_dict(start.weights(large))
     ids = torch.tensor([[1], [3], [2], [0], [1]])

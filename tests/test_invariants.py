@@ -18,24 +18,26 @@ from tests.sampling.models import CELLS, small_model
 
 LETTERS = "\n abcdefghijklmnopqrstuvwxyzäöü"
 
-Kind = tuple[str, str, bool, str, int]
+Kind = tuple[str, str, bool, str, int, int]
 
 KINDS: list[Kind] = [
-    *((cell, level, True, "forward", 1) for cell in CELLS for level in ("char", "byte")),
-    *((cell, "char", False, "backward", 2) for cell in CELLS),
-    ("lstm", "byte", True, "backward", 1),
+    *((cell, level, True, "forward", 1, 1) for cell in CELLS for level in ("char", "byte")),
+    *((cell, "char", False, "backward", 2, 1) for cell in CELLS),
+    ("lstm", "byte", True, "backward", 1, 1),
+    ("lstm", "char", True, "forward", 2, 3),
 ]
-"""Cell, level, documents apart, direction, layers."""
+"""Cell, level, documents apart, direction, layers, networks of an ensemble."""
 
 
 def make(
-    cell: str, level: str, documents: bool, direction: str, layers: int
+    cell: str, level: str, documents: bool, direction: str, layers: int, ensemble: int
 ) -> tuple[LanguageModel, str]:
     """A model, and a text for it."""
     vocabulary: Vocabulary = CharVocabulary(LETTERS, documents)
     if level == "byte":
         vocabulary = ByteVocabulary(documents)
-    model = small_model(vocabulary.size, cell=cell, layers=layers, direction=direction)
+    shape = {"cell": cell, "layers": layers, "direction": direction, "ensemble": ensemble}
+    model = small_model(vocabulary.size, **shape)
     # In bytes all symbols have one byte, so that a change moves nothing else.
     letters = LETTERS[:28] if level == "byte" else LETTERS + "Ω"
     symbols = letters + (SEPARATOR if documents else "")

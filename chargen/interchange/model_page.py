@@ -40,7 +40,7 @@ def model_page(lm: LanguageModel, title: str) -> str:
         raise ConfigError(
             "a page shows text, and this model writes raw bytes: export it as --format onnx"
         )
-    model = lm.model
+    model = lm.model.merged()
     tensors = storage.pack(model.config, model.state_dict(), lm.vocabulary).tensors["model"]
     weights = {name: _smallest(tensor.float().cpu().numpy()) for name, tensor in tensors.items()}
     parts = {
@@ -63,9 +63,9 @@ def _description(lm: LanguageModel, weights: dict[str, NDArray[Any]]) -> dict[st
     model, vocabulary = lm.model, lm.vocabulary
     return {
         "cell": model.config.cell,
-        "num_layers": len(model.layers),
+        "num_layers": model.config.num_layers,
         "hidden_size": model.hidden_size,
-        "tied": model.config.tied,
+        "tied": "output.weight" not in weights,
         "tensors": [(name, a.size, a.itemsize == 2) for name, a in weights.items()],
         "symbols": symbols(lm),
         "start_id": vocabulary.start_id,

@@ -22,6 +22,8 @@ MOST_LAYERS = 256
 """Making the modules of a layer takes a millisecond: ten thousand, which a file can ask for, ten
 seconds."""
 
+MOST_NETWORKS = 64
+
 Value = TypeVar("Value")
 
 
@@ -47,6 +49,12 @@ class ModelConfig(Options):
     hidden_size: int | None = option(None, "Units of each recurrent layer (H).", low=1)
     num_layers: int | None = option(None, "Recurrent layers.", low=1, below=MOST_LAYERS + 1)
     embedding_size: int | None = option(None, "Width of the character embedding (E).", low=1)
+    ensemble: int = option(
+        1,
+        "Networks of this size that are trained side by side; their logits are averaged.",
+        low=1,
+        below=MOST_NETWORKS + 1,
+    )
     dropout: float | None = option(
         None, "Dropout between layers and on the output.", low=0, below=1
     )

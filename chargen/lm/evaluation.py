@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from chargen.lm.model import CharLM
+from chargen.lm.config import required
+from chargen.lm.model import Network, network
 from chargen.lm.recurrent import detach
 
 WINDOW = 8192
@@ -70,7 +71,7 @@ class Score:
 
 @torch.no_grad()
 def log_probs(
-    model: CharLM, ids: NDArray[np.integer], start_id: int, streams: int = 1
+    model: Network, ids: NDArray[np.integer], start_id: int, streams: int = 1
 ) -> NDArray[np.float32]:
     """Log-probability of each symbol of `ids`, (N,), given all before it: (N,) float32, nats.
 
@@ -92,7 +93,7 @@ def log_probs(
 
 
 def mean_nats(
-    model: CharLM,
+    model: Network,
     ids: NDArray[np.integer],
     start_id: int,
     streams: int = 1,
@@ -109,10 +110,10 @@ def mean_nats(
 
 
 def _read_in_parts(
-    model: CharLM, ids: NDArray[np.integer], start_id: int, streams: int
+    model: Network, ids: NDArray[np.integer], start_id: int, streams: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
     """Positions (T, B) and their log-probabilities (T, B), of a text read in B parts."""
-    device = model.embedding.weight.device
+    device = model.device
     length = math.ceil(len(ids) / streams)
     starts = np.arange(streams)[None, :] * length
 
@@ -127,7 +128,7 @@ def _read_in_parts(
         _, state = model(at(np.arange(-WARM_UP, 0)[:, None] + starts - 1), state)
         for part in state:
             part[:, 0] = 0  # nothing lies before the first part
-    symbols = min(WINDOW, WINDOW_LOGITS // model.embedding.num_embeddings)
+    symbols = min(WINDOW, WINDOW_LOGITS // required(model.config.vocabulary_size))
     window = max(1, symbols // streams)
     for first in range(0, length, window):
         positions = np.arange(first, min(first + window, length))[:, None] + starts
@@ -150,21 +151,21 @@ class DynamicModel:
 
     def __init__(
         self,
-        model: CharLM,
+        model: Network,
         start_id: int,
         learning_rate: float = 3e-4,
         decay: float = 0.002,
         first_label_id: int | None = None,
     ) -> None:
         without = replace(model.config, dropout=0.0, embedding_dropout=0.0, weight_dropout=0.0)
-        self.model = CharLM(without).to(model.embedding.weight.device)
+        self.model = network(without).to(model.device)
         self.model.load_state_dict(model.state_dict())
         self.model.train()  # without dropout this only tells cuDNN to keep what backward needs
         self.state = self.model.initial_state(1)  # after the windows that were learnt from
         self.before = start_id  # the id that the next window follows
         self._decay = decay
         self._first_label_id = (
-            model.embedding.num_embeddings if first_label_id is None else first_label_id
+            required(model.config.vocabulary_size) if first_label_id is None else first_label_id
         )
         self._trained = [p.detach().clone() for p in self.model.parameters()]
         self._optimizer = torch.optim.RMSprop(self.model.parameters(), lr=learning_rate, alpha=0.99)
@@ -192,7 +193,7 @@ DYNAMIC_WINDOW = 32
 
 
 def dynamic_log_probs(
-    model: CharLM,
+    model: Network,
     ids: NDArray[np.integer],
     start_id: int,
     *,

@@ -1,12 +1,16 @@
 """The network: characters in, logits of the next character and the new state out.
 
     CharLM = embedding -> recurrent layers -> (projection when tied) -> output
+    Ensemble = the mean of several CharLMs' logits
 
-It knows ids, not characters, and never keeps a state of its own: the state goes in and comes out.
+They know ids, not characters, and never keep a state of their own: the state goes in and comes out.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import torch
 from torch import Tensor, nn
 
 from chargen.lm.config import ModelConfig, required
@@ -54,6 +58,16 @@ class CharLM(nn.Module):
         if config.orthogonal:
             self.layers.make_orthogonal()
 
+    @property
+    def members(self) -> list[CharLM]:
+        """The networks of an `Ensemble`; here only this one."""
+        return [self]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.embedding.weight.device
+
     def initial_state(self, batch_size: int) -> State:
         return self.layers.initial_state(batch_size)
 
@@ -85,6 +99,125 @@ class CharLM(nn.Module):
         outputs, state = self.features(ids, state)
         return self.logits(outputs), state
 
+    def linear_output(self) -> tuple[Tensor, Tensor]:
+        """Weights (V, H) and biases (V,) from the last layer's outputs to the logits."""
+        weight, bias = self.output.weight, self.output.bias
+        if self.projection is None:
+            return weight, bias
+        return weight @ self.projection.weight, weight @ self.projection.bias + bias
+
+    def merged(self) -> CharLM:
+        """The network itself; of an `Ensemble`, one network with its logits."""
+        return self
+
     def num_parameters(self) -> int:
         """How many numbers are trained; tied weights count once."""
         return sum(parameter.numel() for parameter in self.parameters())
+
+
+class Ensemble(nn.Module):
+    """Language models of the same sizes whose logits are averaged; used like a `CharLM`.
+
+    The probabilities are the normalised geometric mean of the members'. The features and states of
+    the members lie side by side, so H is the sum of theirs.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        `hidden_size` is that of one member, and `ensemble` their number N.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        one = replace(config, ensemble=1)
+        self.networks = nn.ModuleList(CharLM(one) for _ in range(config.ensemble))
+        self.hidden_size = config.ensemble * required(config.hidden_size)
+
+    @property
+    def members(self) -> list[CharLM]:
+        return [network for network in self.networks if isinstance(network, CharLM)]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.members[0].device
+
+    def initial_state(self, batch_size: int) -> State:
+        return _side_by_side([member.initial_state(batch_size) for member in self.members])
+
+    def features(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
+        """The last layers' outputs (T, B, H), before dropout, and the new state, for ids (T, B)."""
+        states = zip(*(torch.split(part, self._width, -1) for part in state), strict=True)
+        found = [m.features(ids, own) for m, own in zip(self.members, states, strict=True)]
+        return torch.cat([outputs for outputs, _ in found], -1), _side_by_side(
+            [after for _, after in found]
+        )
+
+    def member_logits(self, features: Tensor) -> list[Tensor]:
+        """The logits (..., V) of each member, from `features`, (..., H)."""
+        parts = torch.split(features, self._width, -1)
+        return [member.logits(part) for member, part in zip(self.members, parts, strict=True)]
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Logits of the next character, (..., V), from `features`, (..., H)."""
+        return torch.stack(self.member_logits(features)).mean(0)
+
+    def forward(self, ids: Tensor, state: State, apart: bool = False) -> tuple[Tensor, State]:
+        """Read a window of ids (T, B) from a state; see `CharLM.forward`.
+
+        With `apart` the logits are not averaged but those of the members, (T, N B, V): each learns
+        from its own errors then.
+        """
+        outputs, state = self.features(ids, state)
+        if apart:
+            return torch.cat(self.member_logits(outputs), 1), state
+        return self.logits(outputs), state
+
+    def num_parameters(self) -> int:
+        """How many numbers are trained."""
+        return sum(member.num_parameters() for member in self.members)
+
+    @torch.no_grad()
+    def merged(self) -> CharLM:
+        """One network with the same logits, whose matrices are zero between the members.
+
+        It has N times the weights of the members together, and is as much slower: for programs that
+        know one network only.
+        """
+        members, count = self.members, len(self.members)
+        config = replace(
+            self.config,
+            ensemble=1,
+            tied=False,
+            hidden_size=self.hidden_size,
+            embedding_size=count * required(self.config.embedding_size),
+        )
+        whole = CharLM(config).to(self.device).eval()
+        whole.embedding.weight.copy_(torch.cat([m.embedding.weight for m in members], 1))
+        for index, layer in enumerate(whole.layers):
+            for name, parameter in layer.named_parameters():
+                own = [m.layers[index].get_parameter(name).chunk(m.layers.gates) for m in members]
+                join = torch.block_diag if parameter.dim() == 2 else lambda *parts: torch.cat(parts)
+                parameter.copy_(torch.cat([join(*gate) for gate in zip(*own, strict=True)]))
+        outputs, biases = zip(*(m.linear_output() for m in members), strict=True)
+        whole.output.weight.copy_(torch.cat(outputs, 1) / count)
+        whole.output.bias.copy_(torch.stack(biases).mean(0))
+        return whole
+
+    @property
+    def _width(self) -> int:
+        return required(self.config.hidden_size)
+
+
+def _side_by_side(states: list[State]) -> State:
+    return tuple(torch.cat(parts, -1) for parts in zip(*states, strict=True))
+
+
+Network = CharLM | Ensemble
+"""What a checkpoint of a language model holds."""
+
+
+def network(config: ModelConfig) -> Network:
+    """A new network of these sizes, with random weights."""
+    return CharLM(config) if config.ensemble == 1 else Ensemble(config)

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from chargen.lm.model import CharLM
+from chargen.lm.model import Network
 
 WINDOW = 1024
 """Time steps a call; bounds the memory."""
@@ -73,9 +73,9 @@ class LastState:
 
 
 @torch.no_grad()
-def pooled_outputs(model: CharLM, ids: NDArray[np.integer], start_id: int) -> NDArray[np.float32]:
+def pooled_outputs(model: Network, ids: NDArray[np.integer], start_id: int) -> NDArray[np.float32]:
     """Last, mean and largest output of the last layer over a text: (3 H,), of ids (N,)."""
-    device = model.embedding.weight.device
+    device = model.device
     order = np.concatenate([[start_id], ids]).astype(np.int64)
     lengths = torch.tensor([len(order)], device=device)
     pooling, last = Pooling(lengths), LastState(lengths)

@@ -86,7 +86,7 @@ def flops_per_character(model: ModelConfig) -> float:
     recurrent = gates * hidden * (embedding + hidden + (layers - 1) * 2 * hidden)
     top = hidden * embedding + embedding * (model.vocabulary_size or 0)
     output = top if model.tied else hidden * (model.vocabulary_size or 0)
-    return 6.0 * (recurrent + output)
+    return 6.0 * (recurrent + output) * model.ensemble
 
 
 def flops_of_muon(model: ModelConfig) -> float:
@@ -98,7 +98,7 @@ def flops_of_muon(model: ModelConfig) -> float:
     for shape in matrices:
         small, large = sorted(shape)
         products += 2 * small * small * large + small**3
-    return 2.0 * len(CELLS[model.cell].gates) * MUON_ITERATIONS * products
+    return 2.0 * len(CELLS[model.cell].gates) * MUON_ITERATIONS * products * model.ensemble
 
 
 def plan(
@@ -175,7 +175,7 @@ def _choose_sizes(
     for (needed, _, _), candidate in zip(SIZES, candidates, strict=True):
         would_read = _characters_read(train, characters, candidate, flops_per_second)
         too_often = train.minutes is not None and reading > OFTEN * characters
-        weights = flops_per_character(candidate) / 6
+        weights = flops_per_character(candidate) / 6 / model.ensemble
         if would_read >= needed or (too_often and weights <= WEIGHTS_A_CHARACTER * characters):
             chosen, reading = candidate, would_read
     reasons.append(
@@ -197,7 +197,7 @@ def _characters_read(
         # It is all matrix products: they take two thirds of the time that learning takes for them.
         flops += flops_of_muon(model) / 1.5 / _characters_a_step(train, model)
     # Small layers do not reach the speed of the reference step: a fixed cost for each character.
-    seconds = flops / (flops_per_second or 1e11) + 4e-6
+    seconds = flops / (flops_per_second or 1e11) + 4e-6 * model.ensemble
     return required(train.minutes) * 60 / seconds
 
 

@@ -23,7 +23,7 @@ from chargen.errors import (
     is_out_of_memory,
 )
 from chargen.lm.config import ModelConfig
-from chargen.lm.model import CharLM
+from chargen.lm.model import Network, network
 from chargen.runtime.device import shapes_only
 from chargen.storage import checkpoint
 from chargen.storage.checkpoint import Checkpoint
@@ -74,8 +74,8 @@ def pack(
 ) -> Checkpoint:
     """A checkpoint with which text can be drawn and scored; callers add documents and tensors."""
     weights = dict(weights)
-    if model_config.tied:
-        weights.pop("output.weight", None)  # the same tensor as the embedding
+    for output, _ in _tied(model_config):
+        weights.pop(output, None)
     return Checkpoint(
         KIND,
         documents={"config": {"model": asdict(model_config)}, "vocabulary": vocabulary.to_json()},
@@ -83,7 +83,7 @@ def pack(
     )
 
 
-def unpack(stored: Checkpoint) -> tuple[CharLM, Vocabulary]:
+def unpack(stored: Checkpoint) -> tuple[Network, Vocabulary]:
     """The model (float32, on the CPU, in evaluation mode) and the vocabulary of a checkpoint.
 
     Raises `CheckpointError` where configuration, vocabulary and tensors do not fit together.
@@ -98,21 +98,22 @@ def unpack(stored: Checkpoint) -> tuple[CharLM, Vocabulary]:
         raise CheckpointError(f"{path}: model.safetensors is missing")
     weights = complete_weights(config, weights)
     # Shapes are compared before anything of the stated size is allocated.
-    if (config.num_layers or 0) > len(weights):
+    if (config.num_layers or 0) * config.ensemble > len(weights):
         raise CheckpointError(
             f"{path}: config.json states {config.num_layers} layers, but model.safetensors does "
             "not have their tensors"
         )
     with shapes_only():
         try:
-            model = CharLM(config)
+            model = network(config)
         except (RuntimeError, OverflowError, TypeError, ConfigError) as error:
             raise CheckpointError(f"{path}: config.json states impossible sizes") from error
     check_weights(f"{path}: model.safetensors", model.state_dict(), weights)
     # assign: the tensors that were read become the parameters, without a copy
     model.load_state_dict({k: v.float() for k, v in weights.items()}, assign=True)
-    if config.tied:
-        model.output.weight = model.embedding.weight
+    for member in model.members:
+        if config.tied:
+            member.output.weight = member.embedding.weight
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     return model.eval(), vocabulary
@@ -134,9 +135,17 @@ def read_vocabulary(stored: Checkpoint, name: str, config: ModelConfig) -> Vocab
 
 def complete_weights(config: ModelConfig, weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """The weights with what `pack` left out because it is stored under another name."""
-    if config.tied and "embedding.weight" in weights:
-        return {**weights, "output.weight": weights["embedding.weight"]}
-    return weights
+    found = dict(weights)
+    for output, embedding in _tied(config):
+        if embedding in weights:
+            found[output] = weights[embedding]
+    return found
+
+
+def _tied(config: ModelConfig) -> list[tuple[str, str]]:
+    """Names of output weights and of the embeddings that they are."""
+    prefixes = [f"networks.{i}." for i in range(config.ensemble)] if config.ensemble > 1 else [""]
+    return [(f"{p}output.weight", f"{p}embedding.weight") for p in prefixes if config.tied]
 
 
 def check_weights(where: str, expected: dict[str, Tensor], weights: dict[str, Tensor]) -> None:
@@ -157,7 +166,7 @@ def check_weights(where: str, expected: dict[str, Tensor], weights: dict[str, Te
 
 
 @enough_memory()
-def load(directory: str | os.PathLike[str]) -> tuple[CharLM, Vocabulary, Checkpoint]:
+def load(directory: str | os.PathLike[str]) -> tuple[Network, Vocabulary, Checkpoint]:
     """Read a language model; see `chargen.storage.checkpoint.load` and `unpack` for the errors."""
     stored = checkpoint.load(directory, KIND)
     model, vocabulary = unpack(stored)

@@ -14,7 +14,7 @@ from torch import Tensor
 from chargen.sampling.stepping import StepBuffers, prepare
 
 if TYPE_CHECKING:
-    from chargen.lm.model import CharLM
+    from chargen.lm.model import Network
     from chargen.lm.recurrent import State
 
 PREFILL_WINDOW = 1024
@@ -44,21 +44,21 @@ class Decoder:
     >>> logits = decoder.step(torch.tensor([9]))          # (1, V): what comes after 9
     """
 
-    def __init__(self, model: CharLM, precision: str = "float32") -> None:
+    def __init__(self, model: Network, precision: str = "float32") -> None:
         self.model = model
-        self.weights = prepare(model, getattr(torch, precision))
-        self._buffers = StepBuffers(self.weights, 1)
+        self.weights = [prepare(each, getattr(torch, precision)) for each in model.members]
+        self._buffers = [StepBuffers(weights, 1) for weights in self.weights]
         self._move: Move | None = None
 
     @property
     def batch_size(self) -> int:
         """Number of streams."""
-        return self._buffers.batch_size
+        return self._buffers[0].batch_size
 
     @property
     def device(self) -> torch.device:
         """Where the weights lie."""
-        return self.weights.embedding.device
+        return self.weights[0].embedding.device
 
     def clone(self) -> Decoder:
         """Return a decoder on the same weights with its own copy of the state."""
@@ -80,20 +80,16 @@ class Decoder:
     @property
     def state(self) -> tuple[Tensor, ...]:
         """A copy of the state, as the model has it: (h, c) or (h,), each (layers, B, H)."""
-        buffers = self._buffers
-        shape = (len(buffers.hidden), buffers.rows, self.weights.hidden_size)
-        parts = [buffers.hidden, buffers.cells] if buffers.cells else [buffers.hidden]
-        return tuple(torch.stack(p).view(shape)[:, : buffers.batch_size].clone() for p in parts)
+        own = [buffers.state() for buffers in self._buffers]
+        return tuple(torch.cat(parts, -1) for parts in zip(*own, strict=True))
 
     @state.setter
     def state(self, state: tuple[Tensor, ...]) -> None:
-        batch_size = state[0].shape[1]
-        buffers = StepBuffers(self.weights, batch_size)
-        parts = [buffers.hidden, buffers.cells] if buffers.cells else [buffers.hidden]
-        for part, values in zip(parts, state, strict=True):
-            for buffer, value in zip(part, values, strict=True):
-                buffer.view(buffers.rows, -1)[:batch_size].copy_(value)
-        self._buffers = buffers
+        self._buffers = [StepBuffers(weights, state[0].shape[1]) for weights in self.weights]
+        widths = [weights.hidden_size for weights in self.weights]
+        own = zip(*(torch.split(part, widths, -1) for part in state), strict=True)
+        for buffers, parts in zip(self._buffers, own, strict=True):
+            buffers.load(parts)
 
     def select(self, rows: Sequence[int]) -> None:
         """Go on with these streams, in this order; ``select([0] * n)`` makes n of the first."""
@@ -150,15 +146,23 @@ class Decoder:
 
         The logits (B, V) float32 of what comes next are returned; the next step writes over them.
         """
-        buffers = self._buffers
-        if buffers.rows == 1:
-            buffers.ids.copy_(ids)
-        else:
-            buffers.ids[: buffers.batch_size].copy_(ids)
-        buffers.advance()
+        for buffers in self._buffers:
+            buffers.advance(ids)
         if self._move is not None:
-            self._move(buffers.hidden[-1])
-        return buffers.read_out()
+            self._moved([buffers.hidden[-1] for buffers in self._buffers], self._move)
+        logits = [buffers.read_out() for buffers in self._buffers]
+        return logits[0] if len(logits) == 1 else torch.stack(logits).mean(0)
+
+    def _moved(self, hidden: list[Tensor], move: Move) -> None:
+        """Let `move` change the members' outputs, which lie apart, as one."""
+        if len(hidden) == 1:
+            move(hidden[0])
+            return
+        outputs = torch.cat(hidden, -1)
+        move(outputs)
+        widths = [part.shape[-1] for part in hidden]
+        for part, values in zip(hidden, torch.split(outputs, widths, -1), strict=True):
+            part.copy_(values)
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

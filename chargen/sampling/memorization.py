@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from chargen.errors import CorpusError
-from chargen.lm.model import CharLM
+from chargen.lm.model import Network
 from chargen.sampling.config import MemorizationConfig
 from chargen.sampling.decoder import Decoder
 
@@ -42,7 +42,7 @@ class Memorization:
 
 
 def memorization(
-    model: CharLM,
+    model: Network,
     ids: NDArray[np.integer],
     config: MemorizationConfig | None = None,
     *,

@@ -190,7 +190,7 @@ def _outputs(
 
     Texts are read in batches of like length.
     """
-    device = lm.model.embedding.weight.device
+    device = lm.model.device
     ids = []
     for text in texts:
         order = lm.vocabulary.encode(text)

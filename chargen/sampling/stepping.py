@@ -180,7 +180,8 @@ class StepBuffers:
         def zeros(width: int) -> Tensor:
             return torch.zeros(*lead, width, device=device)
 
-        self.ids = torch.zeros(self.rows, dtype=torch.int64, device=device)
+        self._ids = torch.zeros(self.rows, dtype=torch.int64, device=device)
+        self._given = self._ids[:batch_size]
         self._outputs = zeros(inputs + count * size)  # [e; h_0; h_1; ...]
         self._inputs = self._outputs[..., :inputs]
         self.hidden = [
@@ -217,16 +218,32 @@ class StepBuffers:
             products.append(_product(self._gates[..., : 3 * size], layer.input, below))
         return products
 
-    def advance(self) -> None:
-        """Read `ids`: state and outputs become those after them."""
+    def state(self) -> tuple[Tensor, ...]:
+        """A copy of the state: (h, c) or (h,), each (layers, B, H)."""
+        shape = (len(self.hidden), self.rows, self.weights.hidden_size)
+        return tuple(torch.stack(p).view(shape)[:, : self.batch_size].clone() for p in self._state)
+
+    def load(self, state: tuple[Tensor, ...]) -> None:
+        """Take over a state as `state` gives it."""
+        for part, values in zip(self._state, state, strict=True):
+            for buffer, value in zip(part, values, strict=True):
+                buffer.view(self.rows, -1)[: self.batch_size].copy_(value)
+
+    @property
+    def _state(self) -> list[list[Tensor]]:
+        return [self.hidden, self.cells] if self.cells else [self.hidden]
+
+    def advance(self, ids: Tensor) -> None:
+        """Read the next id of each stream, (B,): state and outputs become those after it."""
+        self._given.copy_(ids)
         weights = self.weights
         advance = getattr(self, weights.cell)
         for i, layer in enumerate(self._layers):
             if i == 0 and weights.table is not None:
-                torch.index_select(weights.table, 0, self.ids, out=self._gates_rows)
+                torch.index_select(weights.table, 0, self._ids, out=self._gates_rows)
             else:
                 if i == 0:
-                    rows = weights.embedding.index_select(0, self.ids)
+                    rows = weights.embedding.index_select(0, self._ids)
                     self._inputs.view(self.rows, -1).copy_(rows)
                 self._gates.copy_(layer.bias)
             for add in self._products[i]:

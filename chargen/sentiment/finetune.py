@@ -163,6 +163,11 @@ def _check_encoders(encoders: Sequence[str | Path], out: str | Path | None) -> N
 
 def _encoder(path: str | Path) -> tuple[CharLM, Vocabulary]:
     model, vocabulary, _ = lm_storage.load(path)
+    if not isinstance(model, CharLM):
+        raise ConfigError(
+            f"--encoder {path} is an ensemble, and a classifier reads with one network: give a "
+            "model that was trained without --ensemble"
+        )
     if vocabulary.level == "raw":
         raise ConfigError(f"--encoder {path} learnt raw bytes, and a classifier reads text")
     return model, vocabulary

@@ -21,7 +21,7 @@ from chargen.errors import ConfigError
 from chargen.language_model import LanguageModel
 from chargen.lm import recipes
 from chargen.lm.config import REPLAY_SHARE, ModelConfig, TrainConfig
-from chargen.lm.model import CharLM
+from chargen.lm.model import Network
 from chargen.lm.recipes import Plan
 from chargen.options import flag
 from chargen.runtime.signals import stopping_softly
@@ -154,9 +154,10 @@ class Start:
         old = {symbol: place for place, symbol in enumerate(_symbols(self.lm.vocabulary))}
         origins = torch.tensor([old.get(symbol, -1) for symbol in _symbols(vocabulary)])
         found = dict(self.lm.model.state_dict())
-        for name in ("embedding.weight", "output.weight", "output.bias"):
+        by_symbol = ("embedding.weight", "output.weight", "output.bias")
+        for name in (name for name in found if name.endswith(by_symbol)):
             rows = found[name]
-            new = rows.min() if name == "output.bias" else rows.mean(0)
+            new = rows.min() if name.endswith("bias") else rows.mean(0)
             known = (origins >= 0).view(-1, *[1] * (rows.dim() - 1))
             found[name] = torch.where(known, rows[origins.clamp(min=0)], new)
         return found
@@ -188,7 +189,7 @@ def slowed(plan: Plan, share: float) -> Plan:
 
 
 def adapt(
-    model: CharLM,
+    model: Network,
     vocabulary: Vocabulary,
     texts: Sequence[str],
     config: TrainConfig,

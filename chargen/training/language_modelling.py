@@ -18,7 +18,7 @@ from torch import Tensor
 from chargen.lm.batching import Streams, Window
 from chargen.lm.config import required
 from chargen.lm.evaluation import bits, mean_nats
-from chargen.lm.model import CharLM
+from chargen.lm.model import Network
 from chargen.lm.recipes import Plan
 from chargen.lm.recurrent import State, detach
 from chargen.runtime.distributed import Ranks
@@ -63,18 +63,18 @@ class LanguageModelling(Task):
         Ids from here on are labels, where documents have some: they are read, and not learnt.
     """
 
-    model: CharLM
+    model: Network
     progress: ReadingProgress
 
     def __init__(
         self,
-        model: CharLM,
+        model: Network,
         plan: Plan,
         train_ids: NDArray[np.integer],
         valid_ids: NDArray[np.integer],
         start_id: int,
         precision: str,
-        sample: Callable[[CharLM], str] | None = None,
+        sample: Callable[[Network], str] | None = None,
         ranks: Ranks | None = None,
         separator_id: int | None = None,
         first_label_id: int | None = None,
@@ -90,7 +90,7 @@ class LanguageModelling(Task):
         self.sample = sample
         self.ranks = ranks or Ranks()
         self.progress = ReadingProgress()
-        self.device = model.embedding.weight.device
+        self.device = model.device
         self.streams = Streams(
             train_ids,
             required(config.batch_size),
@@ -102,6 +102,8 @@ class LanguageModelling(Task):
         )
         self.optimizers = make_optimizers(model, config, precision)
         self.hidden = self._fresh_state()  # of the streams, carried from window to window
+        # Each network of an ensemble learns from its own errors.
+        self._apart = (True,) if model.config.ensemble > 1 else ()
         example = torch.zeros((2, len(self.streams.columns)), dtype=torch.int64).to(self.device)
         self.learner = self.ranks.wrapped(model, example, self.hidden)
         self.ranks.seed_own(config.seed)
@@ -154,7 +156,8 @@ class LanguageModelling(Task):
             for group in optimizer.param_groups:
                 group["lr"] = rate
         with autocast(self.device, self.precision):
-            logits, hidden = self.learner(inputs, self.hidden)  # (T, B, V)
+            logits, hidden = self.learner(inputs, self.hidden, *self._apart)  # (T, N B, V)
+        targets = targets.repeat(1, self.model.config.ensemble)
         loss = language_model_loss(logits, targets, self.first_label_id)
         self.hidden = detach(hidden)
         self.progress.characters += len(targets) * self.streams.batch_size

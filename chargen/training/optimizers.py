@@ -35,14 +35,14 @@ def make_optimizers(
     """Muon for the matrices of the recurrent layers, AdamW (Loshchilov & Hutter 2019) for the rest.
 
     Or AdamW for all, as `config.optimizer` says. Biases and embeddings do not decay, nor does a
-    tied output matrix, which is the embedding. The model has `RecurrentLayers` once.
+    tied output matrix, which is the embedding. All `RecurrentLayers` of the model are of one cell.
     """
     rate, decay = required(config.learning_rate), required(config.weight_decay)
     recurrent: list[nn.Parameter] = []
     decayed: list[nn.Parameter] = []
     kept: list[nn.Parameter] = []
-    [layers] = (module for module in model.modules() if isinstance(module, RecurrentLayers))
-    in_layers = {id(parameter) for parameter in layers.parameters()}
+    every = [module for module in model.modules() if isinstance(module, RecurrentLayers)]
+    in_layers = {id(parameter) for layers in every for parameter in layers.parameters()}
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     for parameter in model.parameters():
         if parameter.ndim == 1 or id(parameter) in embeddings:
@@ -56,7 +56,7 @@ def make_optimizers(
     adamw = torch.optim.AdamW(groups, lr=rate, betas=BETAS, fused=fused)
     if not recurrent:
         return [adamw]
-    return [adamw, Muon(recurrent, layers.gates, rate, decay, getattr(torch, precision))]
+    return [adamw, Muon(recurrent, every[0].gates, rate, decay, getattr(torch, precision))]
 
 
 class Muon(torch.optim.Optimizer):

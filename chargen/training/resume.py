@@ -11,7 +11,7 @@ from typing import Any
 from chargen.errors import CheckpointError, ConfigError, brief
 from chargen.lm import recipes, storage
 from chargen.lm.config import REPLAY_SHARE, TrainConfig
-from chargen.lm.model import CharLM
+from chargen.lm.model import Network
 from chargen.options import extended
 from chargen.runtime.device import device_of
 from chargen.runtime.distributed import Ranks
@@ -194,7 +194,7 @@ class SavedRun:
     directory: Path
     stored: checkpoint.Checkpoint
     config: TrainConfig
-    model: CharLM  # with the best weights so far
+    model: Network  # with the best weights so far
     vocabulary: Vocabulary
 
     @property

@@ -16,7 +16,7 @@ from chargen.errors import CheckpointError
 from chargen.language_model import LanguageModel
 from chargen.lm import recipes, storage
 from chargen.lm.evaluation import bits
-from chargen.lm.model import CharLM
+from chargen.lm.model import Network, network
 from chargen.runtime.device import versions
 from chargen.runtime.distributed import Ranks
 from chargen.runtime.signals import stopping_softly
@@ -84,7 +84,7 @@ class Session:
 
     def loop(self, plan: recipes.Plan) -> Loop[LanguageModelling]:
         """A loop over a new model, whose checkpoints go to `directory`."""
-        model = CharLM(plan.model)
+        model = network(plan.model)
         if self.weights is not None:
             model.load_state_dict(self.weights)
         task = LanguageModelling(
@@ -156,7 +156,7 @@ class Session:
             return None
         return nats * self._symbols_a_character
 
-    def _draw(self, model: CharLM, seed: int) -> str:
+    def _draw(self, model: Network, seed: int) -> str:
         lm = LanguageModel(model, self.text.vocabulary)
         label = next(iter(lm.vocabulary.labels), None)
         if not lm.can_write:

@@ -17,6 +17,7 @@ from .conftest import SMALL, Command
 OPTIONS = (
     *("--steps", "120", "--checkpoint-every", "4", "--eval-every", "30", "--dropout", "0.2"),
     *("--ema", "0.9", "--window-jitter", "--weight-dropout", "0.1", "--num-layers", "2"),
+    *("--ensemble", "2"),
     *SMALL,
 )
 

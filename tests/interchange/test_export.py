@@ -15,7 +15,7 @@ import torch
 from chargen.errors import ChargenError, ConfigError
 from chargen.language_model import LanguageModel
 from chargen.lm.config import ModelConfig
-from chargen.lm.model import CharLM
+from chargen.lm.model import network
 from chargen.text.vocabulary import ByteVocabulary, CharVocabulary, Vocabulary
 
 pytest.importorskip("onnx", reason="needs the extra chargen[onnx]")
@@ -48,7 +48,7 @@ def a_model(
         weight_dropout=0.2,
         **more,  # type: ignore[arg-type]
     )
-    model = CharLM(config)
+    model = network(config)
     with torch.no_grad():
         for parameter in model.parameters():
             # A plain RNN with larger weights is chaotic: it would make much of a rounding.
@@ -64,7 +64,7 @@ def test_the_graphs_give_the_models_probabilities(tmp_path: Path, cell: str, lay
     assert check(tmp_path / "out", lm, TEXT) < 1e-4
 
 
-@pytest.mark.parametrize("more", [{"tied": True}, {"direction": "backward"}])
+@pytest.mark.parametrize("more", [{"tied": True}, {"direction": "backward"}, {"ensemble": 3}])
 def test_other_shapes_of_model(tmp_path: Path, more: dict[str, object]) -> None:
     lm = a_model(**more)
     export_onnx(lm, tmp_path / "out")

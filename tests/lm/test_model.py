@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ from torch import Tensor, nn
 from chargen.errors import ConfigError
 from chargen.lm.cells import CELLS
 from chargen.lm.config import ModelConfig
-from chargen.lm.model import CharLM
+from chargen.lm.model import CharLM, Ensemble
 from chargen.lm.recurrent import Dropout, State, detach
+from chargen.training.loss import language_model_loss
 
 V, E, H = 11, 5, 7
 
@@ -373,3 +375,59 @@ def test_dropped_weights_get_their_gradient() -> None:
     assert gradient is not None
     share = float((gradient == 0).float().mean())
     assert 0.25 < share < 0.75
+
+
+# ---------------------------------------------------------------- ensembles
+
+
+def make_ensemble(**changes: Any) -> Ensemble:
+    torch.manual_seed(0)
+    sizes = replace(make().config, ensemble=3, **changes)
+    ensemble = Ensemble(sizes).eval()
+    with torch.no_grad():
+        for parameter in ensemble.parameters():
+            parameter.normal_(std=0.5)
+    return ensemble
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_logits_of_an_ensemble_are_the_mean_of_its_members(cell: str) -> None:
+    ensemble, ids = make_ensemble(cell=cell, num_layers=2), random_ids(9, 4)
+    state = ensemble.initial_state(4)
+    logits, after = ensemble(ids, state)
+    alone = [member(ids, member.initial_state(4)) for member in ensemble.members]
+    torch.testing.assert_close(logits, torch.stack([found for found, _ in alone]).mean(0))
+    for index, part in enumerate(after):
+        expected = torch.cat([own[index] for _, own in alone], -1)
+        torch.testing.assert_close(part, expected)
+    # the state that came out goes in again
+    again, _ = ensemble(ids, after)
+    expected = torch.stack(
+        [member(ids, own)[0] for member, (_, own) in zip(ensemble.members, alone, strict=True)]
+    )
+    torch.testing.assert_close(again, expected.mean(0))
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("cell", CELLS)
+def test_an_ensemble_merges_into_one_network(cell: str, tied: bool) -> None:
+    ensemble, ids = make_ensemble(cell=cell, num_layers=2, tied=tied), random_ids(9, 4)
+    merged = ensemble.merged()
+    assert isinstance(merged, CharLM)
+    found, state = merged(ids, merged.initial_state(4))
+    expected, own = ensemble(ids, ensemble.initial_state(4))
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(state, own)
+
+
+def test_each_member_learns_from_its_own_errors() -> None:
+    ensemble, ids, targets = make_ensemble(), random_ids(9, 4), random_ids(9, 4, seed=5)
+    logits, _ = ensemble(ids, ensemble.initial_state(4), True)
+    language_model_loss(logits, targets.repeat(1, 3)).backward()
+    for member in ensemble.members:
+        together = [parameter.grad for parameter in member.parameters()]
+        member.zero_grad()
+        own, _ = member(ids, member.initial_state(4))
+        language_model_loss(own, targets).backward()
+        for found, parameter in zip(together, member.parameters(), strict=True):
+            torch.testing.assert_close(found * 3, parameter.grad)

@@ -13,7 +13,7 @@ from chargen.errors import CheckpointError
 from chargen.lm import storage
 from chargen.lm.cells import CELLS
 from chargen.lm.config import ModelConfig, TrainConfig
-from chargen.lm.model import CharLM
+from chargen.lm.model import Network, network
 from chargen.storage import checkpoint
 from chargen.storage.checkpoint import Checkpoint
 from chargen.text.vocabulary import ByteVocabulary, CharVocabulary
@@ -21,7 +21,7 @@ from chargen.text.vocabulary import ByteVocabulary, CharVocabulary
 VOCABULARY = CharVocabulary("\n abcdé☃")
 
 
-def make(**changes: Any) -> CharLM:
+def make(**changes: Any) -> Network:
     sizes: dict[str, Any] = {
         "vocabulary_size": VOCABULARY.size,
         "embedding_size": 4,
@@ -32,19 +32,20 @@ def make(**changes: Any) -> CharLM:
         "weight_dropout": 0.0,
     }
     torch.manual_seed(0)
-    return CharLM(ModelConfig(**(sizes | changes)))
+    return network(ModelConfig(**(sizes | changes)))
 
 
-def packed(model: CharLM | None = None) -> Checkpoint:
+def packed(model: Network | None = None) -> Checkpoint:
     model = model or make()
     weights = {name: p.clone() for name, p in model.state_dict().items()}
     return storage.pack(model.config, weights, VOCABULARY)
 
 
 @pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("cell", CELLS)
-def test_round_trip_through_a_folder(cell: str, tied: bool, tmp_path: Path) -> None:
-    model = make(cell=cell, tied=tied, num_layers=2, orthogonal=True, variational=True)
+@pytest.mark.parametrize(("cell", "ensemble"), [*((cell, 1) for cell in CELLS), ("lstm", 3)])
+def test_round_trip_through_a_folder(cell: str, ensemble: int, tied: bool, tmp_path: Path) -> None:
+    more = {"num_layers": 2, "orthogonal": True, "variational": True, "ensemble": ensemble}
+    model = make(cell=cell, tied=tied, **more)
     checkpoint.save(tmp_path / "model", packed(model))
     loaded, vocabulary, stored = storage.load(tmp_path / "model")
     assert loaded.config == model.config
@@ -55,7 +56,7 @@ def test_round_trip_through_a_folder(cell: str, tied: bool, tmp_path: Path) -> N
         assert torch.equal(loaded.state_dict()[name], value), name
     assert not loaded.training
     assert all(p.requires_grad and not p.is_meta for p in loaded.parameters())
-    assert (loaded.output.weight is loaded.embedding.weight) is tied
+    assert all((m.output.weight is m.embedding.weight) is tied for m in loaded.members)
     assert loaded.num_parameters() == model.num_parameters()
     ids = torch.tensor([[1], [2], [3]])
     logits, _ = loaded(ids, loaded.initial_state(1))
@@ -92,7 +93,7 @@ def test_loaded_models_can_be_trained() -> None:
 # ---------------------------------------------------------------- what does not fit
 
 
-def names_of(model: CharLM) -> list[str]:
+def names_of(model: Network) -> list[str]:
     return list(model.state_dict())
 
 
@@ -224,7 +225,7 @@ def test_layers_without_tensors_are_not_built(monkeypatch: pytest.MonkeyPatch) -
     # A thousand million layers would take hours even without memory.
     stored = packed()
     stored.documents["config"]["model"]["num_layers"] = 10**9
-    monkeypatch.setattr(storage, "CharLM", lambda config: pytest.fail("built all the same"))
+    monkeypatch.setattr(storage, "network", lambda config: pytest.fail("built all the same"))
     refuse(stored, "layers")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from chargen.lm.config import ModelConfig
-from chargen.lm.model import CharLM
+from chargen.lm.model import Network, network
 from chargen.text.vocabulary import Vocabulary
 
 CELLS = ("lstm", "gru", "rnn")
@@ -19,7 +19,8 @@ def small_model(
     tied: bool = False,
     seed: int = 0,
     direction: str = "forward",
-) -> CharLM:
+    ensemble: int = 1,
+) -> Network:
     """A model with weights large enough that what it read matters."""
     torch.manual_seed(seed)
     config = ModelConfig(
@@ -30,11 +31,12 @@ def small_model(
         num_layers=layers,
         tied=tied,
         direction=direction,
+        ensemble=ensemble,
         dropout=0.3,
         embedding_dropout=0.2,
         weight_dropout=0.1,
     )
-    model = CharLM(config)
+    model = network(config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             # Recurrent weights much larger than this make the network chaotic, and rounding grows.

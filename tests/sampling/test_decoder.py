@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from chargen.lm.model import CharLM
+from chargen.lm.model import Network
 from chargen.sampling import decoder as decoder_module
 from chargen.sampling import stepping
 from chargen.sampling.decoder import Decoder
@@ -23,7 +23,7 @@ every_shape = pytest.mark.parametrize(
 )
 
 
-def model_log_probs(model: CharLM, ids: torch.Tensor) -> torch.Tensor:
+def model_log_probs(model: Network, ids: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
         logits, _ = model(ids, model.initial_state(ids.shape[1]))
     return logits.log_softmax(-1)
@@ -38,11 +38,18 @@ def test_equals_the_model(cell: str, layers: int, tied: bool, table: bool) -> No
             check_against_the_model(cell, layers, tied, table, batch_size)
 
 
-def check_against_the_model(*shape: Any) -> None:
-    cell, layers, tied, table, batch_size = shape
-    model = small_model(SIZE, cell=cell, layers=layers, tied=tied)
+@pytest.mark.parametrize("cell", CELLS)
+def test_equals_an_ensemble(cell: str) -> None:
+    for batch_size in (1, 3):
+        check_against_the_model(cell, 2, False, True, batch_size, 3)
+
+
+def check_against_the_model(
+    cell: str, layers: int, tied: bool, table: bool, batch_size: int, ensemble: int = 1
+) -> None:
+    model = small_model(SIZE, cell=cell, layers=layers, tied=tied, ensemble=ensemble)
     decoder = Decoder(model)
-    assert (decoder.weights.table is not None) == table
+    assert (decoder.weights[0].table is not None) == table
     ids = torch.randint(SIZE, (40, batch_size))
     expected = model_log_probs(model, ids)
     got = [decoder.prefill(ids[:10])]
@@ -145,7 +152,7 @@ def test_empty_prompt_is_refused() -> None:
         Decoder(small_model(SIZE)).prefill(torch.zeros(0, dtype=torch.int64))
 
 
-def long_prompt(model: CharLM, monkeypatch: pytest.MonkeyPatch) -> tuple[torch.Tensor, list[int]]:
+def long_prompt(model: Network, monkeypatch: pytest.MonkeyPatch) -> tuple[torch.Tensor, list[int]]:
     """40 tails' worth of ids, and a list that learns how many steps the model takes."""
     monkeypatch.setattr(decoder_module, "TAIL", 50)
     monkeypatch.setattr(decoder_module, "PREFILL_WINDOW", 20)
