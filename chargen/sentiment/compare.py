@@ -44,7 +44,8 @@ class Row:
     macro_f1: float
     log_loss: float
     ece: float
-    # labelled texts that it was given, also to validate; None where a trained classifier is silent
+    # labelled texts that it was given, also to validate; of a trained classifier those that it
+    # learnt from, None where it is silent
     labels: int | None
     parameters: int  # numbers that were learnt; of a probe those of the encoder too
     train_seconds: float | None  # from texts to the model, the encoder's own training not counted
