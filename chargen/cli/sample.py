@@ -99,14 +99,20 @@ def sample(
     machine = machine if num_samples > 1 else replace(machine, precision="float32")
     lm = load_model(directory, machine)
     text = _as_text(given, prompt_file, lm.raw)
-    into_pipe = lm.raw and not as_json and not interactive and not sys.stdout.isatty()
+    if lm.raw and interactive:
+        raise ConfigError(
+            f"--interactive shows text, and {directory} writes raw bytes: leave it out"
+        )
+    into_pipe = lm.raw and not as_json and not sys.stdout.isatty()
     if into_pipe and num_samples > 1:
         raise ConfigError(f"{directory} writes raw bytes, one text at a time: give --json for more")
     _, unknown = lm.encode_prompt(text, config)
     lm = steered(lm, steering, reading, quiet)
     config = _noted(config, unknown, quiet)
+    # On a terminal without what would drive it, into a pipe as it is.
+    show = visible if sys.stdout.isatty() and not raw else str
     if interactive:
-        _write_together(lm, text, config)
+        click.echo(show(_write_together(lm, text, config)))
     elif as_json:
         for drawn in lm.sample(text, num_samples, config=config):
             facts = {"log_probs": list(drawn.log_probs), "seed": drawn.seed, "ended": drawn.ended}
@@ -114,8 +120,6 @@ def sample(
     elif into_pipe:
         sys.stdout.buffer.write(_whole_texts(lm, text, 1, config)[0].encode("latin-1"))
     else:
-        # On a terminal without what would drive it, into a pipe as it is.
-        show = visible if sys.stdout.isatty() and not raw else str
         write_flowing(_pieces(lm, text, num_samples, config), sys.stdout, show)
 
 
@@ -148,7 +152,12 @@ def _pieces(lm: Any, prompt: str, count: int, config: SamplingConfig) -> Iterabl
 
 def _whole_texts(lm: Any, prompt: str, count: int, config: SamplingConfig) -> list[str]:
     samples = lm.sample(prompt, count, config=config)
-    return [s.text + prompt if lm.backward else prompt + s.text for s in samples]
+    return [_joined(lm, prompt, s.text) for s in samples]
+
+
+def _joined(lm: Any, text: str, addition: str) -> str:
+    """A text with what a model adds: behind it, or before it by one that reads from the end."""
+    return addition + text if lm.backward else text + addition
 
 
 def _read_prompt(prompt: str | None, prompt_file: str | None) -> str | bytes:
@@ -189,8 +198,8 @@ def _as_text(data: str | bytes, prompt_file: str | None, raw: bool) -> str:
 _KEYS = "[Enter] accept   r draw again   e edit   t type   u undo   w FILE save   q end"
 
 
-def _write_together(lm: Any, prompt: str, config: SamplingConfig) -> None:
-    """Ask in turns until the writer ends; the whole text goes to stdout then.
+def _write_together(lm: Any, prompt: str, config: SamplingConfig) -> str:
+    """The whole text, when the writer has ended, who is asked in turns.
 
     Each new proposal takes the next seed.
     """
@@ -200,7 +209,7 @@ def _write_together(lm: Any, prompt: str, config: SamplingConfig) -> None:
     click.echo(_KEYS, err=True)
     proposal = lm.generate(text, config=config, seed=seed)
     while True:
-        _show(text, proposal)
+        _show(lm, text, proposal)
         try:
             answer = click.prompt(
                 ">", default="", show_default=False, prompt_suffix=" ", err=True
@@ -220,10 +229,10 @@ def _write_together(lm: Any, prompt: str, config: SamplingConfig) -> None:
             text = earlier.pop() if earlier else text
         elif command != "r":
             earlier.append(text)
-            text += _addition(command, proposal)
+            text = _joined(lm, text, _addition(command, proposal))
         seed += 1
         proposal = lm.generate(text, config=config, seed=seed)
-    click.echo(visible(text))
+    return text
 
 
 def _addition(command: str, proposal: str) -> str:
@@ -250,6 +259,6 @@ def _save(path: str, text: str) -> None:
         click.echo(f"saved to {path}", err=True)
 
 
-def _show(text: str, proposal: str) -> None:
-    tail = visible(text[-400:])
-    click.echo(tail + click.style(visible(proposal), fg="cyan"), err=True)
+def _show(lm: Any, text: str, proposal: str) -> None:
+    near = visible(text[:400] if lm.backward else text[-400:])
+    click.echo(_joined(lm, near, click.style(visible(proposal), fg="cyan")), err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -10,6 +11,7 @@ from chargen.cli.terminal import say, say_notes
 from chargen.errors import ConfigError
 from chargen.options import Options, flag, option
 from chargen.sentiment.config import ExamplesConfig
+from chargen.text.config import CorpusConfig
 
 STRENGTH = 2.0
 """Where the effect is plain and the text still about as likely (benchmarks/results, sentiment)."""
@@ -60,6 +62,8 @@ def steered(lm: Any, config: SteeringConfig, reading: ExamplesConfig, quiet: boo
         raise ConfigError(f"{given} needs labelled texts: give --steer-data FILE")
     if config.steer is None:
         return lm
+    if lm.raw:
+        raise ConfigError("--steer needs a model of text, and this one learnt raw bytes")
     strength = STRENGTH if config.strength is None else config.strength
     steering = _find(lm, strength, config, reading, quiet)
     if not quiet:
@@ -75,13 +79,17 @@ def _find(
     label = config.steer or ""
     if config.steer_data is not None:
         from chargen.sentiment.examples import read_examples
+        from chargen.text.decoding import normalized
 
-        trained = lm.checkpoint.document("config").get("corpus", {}).get("config", {})
-        reading = replace(reading, clean=trained.get("clean"))
+        as_trained = lm.reading(CorpusConfig())
+        reading = replace(reading, clean=as_trained.clean)
         examples = read_examples(config.steer_data, reading)
         say_notes(() if quiet else examples.notes)
         vectors.check_arguments(label, strength, examples.classes)
-        return vectors.fit_steering(lm, examples.texts, examples.labels, examples.source)
+        texts: Sequence[str] = examples.texts
+        if form := as_trained.normalize:
+            texts = ["".join(normalized([text], form)) for text in texts]
+        return vectors.fit_steering(lm, texts, examples.labels, examples.source)
     if config.steer_with is not None:
         machine = MachineConfig(device=str(lm.decoder.device))
         classifier = load_classifier(config.steer_with, machine)

@@ -16,6 +16,7 @@ from chargen.language_model import LanguageModel
 from chargen.lm.cells import CELLS
 from chargen.lm.evaluation import log_probs
 from chargen.storage.directories import replace_directory, sync_file
+from chargen.text.config import CorpusConfig
 
 FORMAT = "chargen-onnx"
 VERSION = 1
@@ -74,7 +75,7 @@ def export_onnx(
 
 def describe(lm: LanguageModel) -> dict[str, Any]:
     """What a program must know to use the graphs, as a JSON object."""
-    vocabulary, config = lm.vocabulary, lm.model.config
+    vocabulary, config, reading = lm.vocabulary, lm.model.config, lm.reading(CorpusConfig())
     state = ["num_layers", "B", "hidden_size"]
     states = {name: {"type": "float32", "shape": state} for name in CELLS[config.cell].states}
     after = {f"{name}_out": value for name, value in states.items()}
@@ -85,6 +86,8 @@ def describe(lm: LanguageModel) -> dict[str, Any]:
         "num_layers": config.num_layers,
         "hidden_size": lm.model.hidden_size,
         "direction": config.direction,
+        "clean": reading.clean,  # both come before symbols are looked up
+        "normalize": reading.normalize,
         "level": vocabulary.level,
         "start_id": vocabulary.start_id,
         "unknown_id": vocabulary.unknown_id,

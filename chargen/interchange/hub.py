@@ -52,7 +52,7 @@ def push(
 ) -> Pushed:
     """Send a checkpoint to the hub as one commit, which replaces an earlier checkpoint.
 
-    Without `training`, the folders are removed from the names of the corpus, because they describe
+    Without `training`, the folders are removed from the names of the texts, because they describe
     the machine.
 
     Parameters
@@ -158,22 +158,37 @@ def pull(
 # ---------------------------------------------------------------- what is sent
 
 
+_NAMES_OF_TEXTS = (
+    ("corpus", "arguments"),
+    ("corpus", "start_from"),
+    ("corpus", "replay"),
+    ("corpus", "config", "valid"),
+    ("data",),
+    ("encoder",),
+    ("finetune", "valid"),
+    ("finetune", "unlabelled"),
+)
+"""Where a configuration names files: of a language model, then of a classifier."""
+
+
 def _without_folders(stored: Checkpoint) -> Checkpoint:
     """The same model whose configuration does not say in which folders its texts lay."""
-    config = stored.documents.get("config")
-    if not isinstance(config, dict) or not isinstance(config.get("corpus"), dict):
-        return stored
-    corpus = dict(config["corpus"])
-    if isinstance(corpus.get("arguments"), list):
-        corpus["arguments"] = [_last_part(name) for name in corpus["arguments"]]
-    for name in ("start_from", "replay"):
-        if isinstance(corpus.get(name), str):
-            corpus[name] = _last_part(corpus[name])
-    options = corpus.get("config")
-    if isinstance(options, dict) and options.get("valid"):
-        corpus["config"] = options | {"valid": _last_part(options["valid"])}
-    documents = stored.documents | {"config": config | {"corpus": corpus}}
+    documents: Any = stored.documents
+    for place in _NAMES_OF_TEXTS:
+        documents = _shortened(documents, ("config", *place))
     return replace(stored, documents=documents)
+
+
+def _shortened(value: Any, place: tuple[str, ...]) -> Any:
+    """A JSON value with the last parts alone of the paths at a place in it, if there are any."""
+    if place:
+        first, *rest = place
+        if not isinstance(value, dict) or first not in value:
+            return value
+        return value | {first: _shortened(value[first], tuple(rest))}
+    if isinstance(value, list):
+        return [_last_part(name) for name in value]
+    return _last_part(value) if isinstance(value, str) else value
 
 
 def _last_part(name: Any) -> str:

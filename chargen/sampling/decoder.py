@@ -67,8 +67,8 @@ class Decoder:
         other.state = self.state
         return other
 
-    def steered(self, move: Move) -> Decoder:
-        """A clone that lets `move` change what the last layer holds, from the prompt's end on.
+    def steered(self, move: Move | None) -> Decoder:
+        """A clone that lets only `move` change what the last layer holds, from the prompt's end.
 
         After each step it changes the outputs from which the next logits are read, and which the
         next step reads as its state.

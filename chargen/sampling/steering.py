@@ -65,8 +65,8 @@ class Steering:
 
         Strength 1 holds the output at the class's target, 2 twice as far from the mean; 0.5 goes
         half the way there from wherever the output is, 0 leaves it alone, and below 0 it is held on
-        the other side. Raises `ConfigError` where there is no such class, the strength is no
-        number, or the vectors are those of another model.
+        the other side. Earlier steering ends. Raises `ConfigError` where there is no such class,
+        the strength is no number, or the vectors are those of a model of another size.
         """
         check_arguments(label, strength, self.classes)
         size = self.vectors.shape[1]
@@ -76,7 +76,7 @@ class Steering:
                 f"this one has {decoder.model.hidden_size}"
             )
         if strength == 0:
-            return decoder
+            return decoder.steered(None)
         index = self.classes.index(label)
         vector = torch.from_numpy(self.vectors[index]).to(decoder.device)
         mean = float(self.means[index])

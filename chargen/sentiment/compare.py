@@ -9,17 +9,19 @@ from __future__ import annotations
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from chargen.errors import CorpusError
 from chargen.sentiment import metrics
 from chargen.sentiment.classifier import Classifier
-from chargen.sentiment.config import OURS, CompareConfig
+from chargen.sentiment.config import OURS, CompareConfig, ExamplesConfig
 from chargen.sentiment.examples import Examples
 from chargen.sentiment.finetune import finetune
 from chargen.sentiment.splitting import subset
@@ -42,7 +44,8 @@ class Row:
     macro_f1: float
     log_loss: float
     ece: float
-    # labelled texts that it was given, also to validate; None where a trained classifier is silent
+    # labelled texts that it was given, also to validate; of a trained classifier those that it
+    # learnt from, None where it is silent
     labels: int | None
     parameters: int  # numbers that were learnt; of a probe those of the encoder too
     train_seconds: float | None  # from texts to the model, the encoder's own training not counted
@@ -56,7 +59,11 @@ class Row:
 
 
 def compare(
-    train: Examples, test: Examples, config: CompareConfig, reporter: Reporter | None = None
+    train: Examples,
+    test: Examples,
+    config: CompareConfig,
+    reporter: Reporter | None = None,
+    reading: ExamplesConfig | None = None,
 ) -> list[Row]:
     """Fit each system on the same labelled texts and evaluate it on the same others.
 
@@ -68,12 +75,14 @@ def compare(
         Read for the figures only.
     config : CompareConfig
     reporter : Reporter, optional
+    reading : ExamplesConfig, optional
+        How both were read; the unlabelled texts are read in the same way.
 
     Raises
     ------
     CheckpointError, ConfigError, CorpusError, TrainingError, MissingExtraError
     """
-    reporter = reporter or Reporter()
+    reporter, reading = reporter or Reporter(), reading or ExamplesConfig()
     metrics.require("a comparison")
     trained = [Classifier.load(path, config.device) for path in config.classifier]
     for path, classifier in zip(config.classifier, trained, strict=True):
@@ -89,11 +98,11 @@ def compare(
     for name in config.systems:
         reporter.note(f"{name}: {len(train):,} labelled texts")
         if name in OURS:
-            add(_ours_row(name, train, test, config, reporter))
+            add(_ours_row(name, train, test, config, reading, reporter))
         else:
             add(_tfidf_row(name, train, test, config.seed))
     for path, classifier in zip(config.classifier, trained, strict=True):
-        add(_trained_row(path, classifier, test))
+        add(_trained_row(path, classifier, test, reading))
     return rows
 
 
@@ -136,7 +145,7 @@ def tfidf(texts: Sequence[str], labels: Sequence[str], *, characters: bool, seed
 
 def _row(
     name: str,
-    predictor: Any,
+    predict: Callable[[Sequence[str]], NDArray[Any]],
     classes: Sequence[str],
     test: Examples,
     labels: int | None,
@@ -145,7 +154,7 @@ def _row(
 ) -> Row:
     """Predict, with a look at the clock, and evaluate."""
     began = time.perf_counter()
-    probabilities = predictor.predict_proba(test.texts)
+    probabilities = predict(test.texts)
     spent = max(time.perf_counter() - began, 1e-9)
     figures = metrics.evaluate(test.labels, probabilities, classes)
     return Row(
@@ -166,11 +175,16 @@ def _tfidf_row(name: str, train: Examples, test: Examples, seed: int) -> Row:
     regression = getattr(model[-1], "best_estimator_", model[-1])
     parameters = regression.coef_.size + regression.intercept_.size
     classes = [str(label) for label in model.classes_]
-    return _row(name, model, classes, test, len(train), parameters, seconds)
+    return _row(name, model.predict_proba, classes, test, len(train), parameters, seconds)
 
 
 def _ours_row(
-    name: str, train: Examples, test: Examples, config: CompareConfig, reporter: Reporter
+    name: str,
+    train: Examples,
+    test: Examples,
+    config: CompareConfig,
+    reading: ExamplesConfig,
+    reporter: Reporter,
 ) -> Row:
     """What `chargen sentiment train` makes of the same texts; its files are not kept."""
     with tempfile.TemporaryDirectory(prefix="chargen-compare-") as folder:
@@ -178,6 +192,7 @@ def _ours_row(
             train,
             config.encoder,
             Path(folder) / "classifier",
+            reading=reading,
             reporter=reporter,
             method="probe" if name == "probe" else "finetune",
             from_scratch=name == "scratch",
@@ -191,17 +206,23 @@ def _ours_row(
     if not run.finished:  # it stops softly at Ctrl-C; half a run is no row of a table
         raise KeyboardInterrupt
     made = run.classifier
+    predict = partial(made.predict_proba, cleaned=True)  # as they were read
     size = made.parameters
-    return _row(f"ours, {name}", made, made.labels, test, len(train), size, run.seconds)
+    return _row(f"ours, {name}", predict, made.labels, test, len(train), size, run.seconds)
 
 
-def _trained_row(path: str, classifier: Classifier, test: Examples) -> Row:
+def _trained_row(path: str, classifier: Classifier, test: Examples, reading: ExamplesConfig) -> Row:
+    def predict(texts: Sequence[str]) -> NDArray[Any]:
+        # Cleaned once, by the reader or as in its training; what is empty then is judged too.
+        once = texts if reading.clean else map(classifier.cleaned, texts)
+        return classifier.predict_proba(once, cleaned=True)
+
     stored = classifier.checkpoint
     results = stored.document("config").get("results", {}) if stored is not None else {}
     labels, seconds = results.get("labels_used"), results.get("seconds")
     known = labels if isinstance(labels, int) else None
     spent = float(seconds) if isinstance(seconds, int | float) else None
-    return _row(path, classifier, classifier.labels, test, known, classifier.parameters, spent)
+    return _row(path, predict, classifier.labels, test, known, classifier.parameters, spent)
 
 
 def _check_labels(path: str, classifier: Classifier, test: Examples) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import multiprocessing
 import re
+import shlex
 import signal
 import threading
 import time
@@ -215,7 +216,7 @@ def _run(pipe: Connection, stop: Any, corpus: str, out: str, options: dict[str, 
         if run.valid_bits is not None:
             message += f", {run.valid_bits:.3f} bits per character on text that was held back"
         if not run.finished:
-            message += f"; it can go on: chargen train --resume {out}"
+            message += f"; it can go on: chargen train --resume {shlex.quote(out)}"
     except KeyboardInterrupt:
         message = "cancelled before anything was learnt"
     except MemoryError:

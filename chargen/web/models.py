@@ -12,6 +12,7 @@ from chargen.errors import CheckpointError
 from chargen.lm.storage import KIND as LANGUAGE_MODEL
 from chargen.sentiment.storage import KIND as CLASSIFIER
 from chargen.storage import checkpoint, shipped
+from chargen.text.vocabulary import readable
 
 if TYPE_CHECKING:
     from chargen.language_model import LanguageModel
@@ -63,7 +64,8 @@ class Models:
         own = []
         with contextlib.suppress(OSError):  # no such folder yet: the first training makes it
             own = sorted(path for path in self.folder.iterdir() if _is_there(path))
-        found = {path.name: path for path in own if not path.name.startswith(".")}
+        # A browser is told text; a name of a folder may be other bytes.
+        found = {readable(path.name): path for path in own if not path.name.startswith(".")}
         for name in shipped.names():
             found.setdefault(name, shipped.resolve(Path(name)))
         return found

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from chargen.cli.main import main
+from tests.sentiment.making import save_lm
 
 from .conftest import Command
 
@@ -133,3 +134,18 @@ def test_interactive_accepts_and_draws_again(chargen: Command, trained: Path) ->
     assert result.code == 0, result.err
     assert result.out.startswith("the quick")
     assert len(result.out) == len("the quick") + 10 + 1
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_interactive_adds_where_the_model_writes(
+    chargen: Command, tmp_path: Path, direction: str
+) -> None:
+    directory = save_lm(tmp_path / "lm", direction=direction)
+    options = (directory, "--prompt", "the \a fox", "--length", 8, "--seed", 5)
+    drawn = chargen("sample", *options)
+    saved = tmp_path / "saved.txt"
+    written = chargen("sample", *options, "--interactive", stdin=f"\nw {saved}\nt\n☃\nq\n")
+    assert written.code == 0, written.err
+    assert saved.read_text("utf-8") == drawn.out
+    text = drawn.out.removesuffix("\n")
+    assert written.out == ("☃" + text if direction == "backward" else text + "☃") + "\n"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from tests.sentiment.making import CHARS, make_lm, save_lm, separable, write_csv
 from tests.sentiment.models import save_classifier
 from tests.sentiment.models import tiny_classifier as make_classifier
 
-from .conftest import Command
+from .conftest import SMALL, Command
 
 WRITING = ("--length", 60, "--temperature", 1, "--seed", 4)
 
@@ -119,3 +120,21 @@ def test_other_checkpoints_and_missing_data_are_named(
     result = chargen("sample", lm, "--steer", "good", "--steer-data", tmp_path / "nowhere.csv")
     assert result.code == 1
     assert "nowhere.csv" in result.err
+
+
+def test_labelled_texts_are_read_as_the_models_text_was(chargen: Command, tmp_path: Path) -> None:
+    plain = "".join(f"{text},{label}\n" for text, label in (("é à", "x"), ("a ê", "y")) * 4)
+    corpus, out = tmp_path / "corpus.txt", tmp_path / "lm"
+    corpus.write_text(plain * 20, encoding="utf-8")
+    read = ("--normalize", "NFC", "--clean", "html")
+    assert chargen("train", corpus, "--out", out, "--steps", 3, *read, *SMALL).code == 0
+    drawn = []
+    for form in ("NFC", "NFD"):
+        data = tmp_path / f"{form}.csv"
+        rows = unicodedata.normalize(form, plain)
+        rows = rows.replace("a", "&#97;") if form == "NFD" else rows
+        data.write_text("text,label\n" + rows, encoding="utf-8")
+        steered = ("--steer", "x", "--steer-data", data, "--strength", 5, "--json")
+        drawn.append(chargen("sample", out, *WRITING, *steered))
+    assert drawn[0].code == 0, drawn[0].err
+    assert drawn[0].out == drawn[1].out

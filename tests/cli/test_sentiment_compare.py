@@ -62,6 +62,33 @@ def test_json_is_one_object_with_rows(
     }
 
 
+def test_unlabelled_texts_are_read_as_the_labelled_ones(
+    chargen: Command, trained: Path, tmp_path: Path
+) -> None:
+    examples = separable(40)
+    train, test, usual, unusual = (tmp_path / f"{i}.csv" for i in range(4))
+    for file, header in (
+        (train, "remark|label"),
+        (test, "remark|label"),
+        (usual, "remark|text"),  # a usual name, but not the one that is asked for
+        (unusual, "remark|number"),
+    ):
+        rows = write_csv(file, examples).read_text().splitlines()[1:]
+        table = [header, *(row.replace(",", "|") for row in rows)]
+        file.write_text("\n".join(table))
+    figures = []
+    for unlabelled in (usual, unusual):
+        result = chargen(
+            "sentiment", "compare", train, "--test", test, "--models", "finetuned", "--epochs", 1,
+            "--encoder", trained, "--unlabelled", unlabelled, "--json",
+            "--text-column", "remark", "--delimiter", "|",
+        )  # fmt: skip
+        assert result.code == 0, result.err
+        (row,) = json.loads(result.out)["rows"]
+        figures.append((row["log_loss"], row["parameters"]))
+    assert figures[0] == figures[1]
+
+
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [

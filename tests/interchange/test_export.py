@@ -16,6 +16,7 @@ from chargen.errors import ChargenError, ConfigError
 from chargen.language_model import LanguageModel
 from chargen.lm.config import ModelConfig
 from chargen.lm.model import network
+from chargen.storage.checkpoint import Checkpoint
 from chargen.text.vocabulary import ByteVocabulary, CharVocabulary, Vocabulary
 
 pytest.importorskip("onnx", reason="needs the extra chargen[onnx]")
@@ -113,6 +114,14 @@ def test_the_likeliest_text_is_the_same(tmp_path: Path) -> None:
         id_ = int(scores[0].argmax())
         written += description["symbols"][id_]
     assert written == lm.generate(max_chars=60, temperature=0)
+
+
+def test_how_text_was_read_in_training_is_described() -> None:
+    lm = a_model()
+    assert (describe(lm)["normalize"], describe(lm)["clean"]) == (None, None)
+    corpus = {"config": {"normalize": "NFC", "clean": "html"}}
+    lm.checkpoint = Checkpoint("language-model", documents={"config": {"corpus": corpus}})
+    assert (describe(lm)["normalize"], describe(lm)["clean"]) == ("NFC", "html")
 
 
 def test_a_wrong_graph_is_found_out(tmp_path: Path) -> None:

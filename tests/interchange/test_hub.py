@@ -17,7 +17,7 @@ from chargen.errors import CheckpointError, ConfigError, MissingExtraError
 from chargen.interchange import hub
 from chargen.sentiment.classifier import Classifier
 from chargen.storage import checkpoint
-from tests.sentiment.making import count_ngrams, separable
+from tests.sentiment.making import QUICK, count_ngrams, separable, write_csv
 
 from .fake_hub import TOKEN, Hub
 from .fake_hub import hub as fake_hub
@@ -63,6 +63,20 @@ def test_there_and_back(server: Hub, fox: Path) -> None:
     assert lm.generate(max_chars=50, seed=1) == chargen.load(fox).generate(max_chars=50, seed=1)
     with pytest.raises(ConfigError, match="exists"):
         hub.pull("anna/fox")
+
+
+def test_folders_of_a_classifiers_texts_stay_at_home(
+    server: Hub, fox: Path, tmp_path: Path
+) -> None:
+    train = write_csv(tmp_path / "train.csv", separable(20))
+    valid = write_csv(tmp_path / "valid.csv", separable(10, seed=1))
+    options = {"valid": str(valid), "unlabelled": str(valid), **QUICK}
+    chargen.finetune(train, fox, tmp_path / "mood", **options)
+    hub.push(tmp_path / "mood", "anna/mood")
+    sent = b"".join(server.repositories["anna/mood"].commits[-1].values())
+    assert b"train.csv" in sent
+    for folder in (tmp_path, fox.parent):
+        assert str(folder).encode() not in sent
 
 
 def _card(sent: bytes) -> Any:

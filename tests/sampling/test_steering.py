@@ -83,7 +83,9 @@ def test_no_strength_is_no_steering_bit_for_bit(writer: LanguageModel) -> None:
     options = {"max_chars": 60, "temperature": 1.0, "seed": 3}
     free = writer.sample("go", 3, **options)
     assert writer.steered(steering, "good", 0.0).sample("go", 3, **options) == free
-    writer.steered(steering, "good", 2.0).sample("go", 3, **options)
+    steered = writer.steered(steering, "good", 2.0)
+    steered.sample("go", 3, **options)
+    assert steered.steered(steering, "bad", 0.0).sample("go", 3, **options) == free
     assert writer.sample("go", 3, **options) == free
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from chargen.errors import ConfigError, CorpusError, MissingExtraError
 from chargen.sentiment import compare as comparison
 from chargen.sentiment import metrics
 from chargen.sentiment.compare import compare, tfidf
-from chargen.sentiment.config import TFIDF, CompareConfig
+from chargen.sentiment.config import TFIDF, CompareConfig, ExamplesConfig
+from chargen.text.html import clean_html
 from chargen.training.reporting import Reporter
 
 from .making import separable
@@ -56,6 +57,31 @@ def test_trained_classifiers_are_only_evaluated(tmp_path: Path) -> None:
         compare(TRAIN, TEST, CompareConfig(models="tfidf", classifier=(str(other),)))
 
 
+@pytest.mark.parametrize("clean", [None, "html"])
+@pytest.mark.parametrize("own", [None, "html"])
+def test_a_trained_classifier_reads_what_its_evaluation_reads(
+    tmp_path: Path, clean: str | None, own: str | None
+) -> None:
+    marked = tuple(f"<b>{text}</b> a &amp;lt;i&amp;gt;zap&amp;lt;/i&amp;gt;" for text in TEST.texts)
+    plain = clean_html if clean else str
+    test = replace(TEST, texts=tuple(map(plain, marked)))
+    classifier = tiny_classifier(labels=("bad", "good"), clean=own)
+    saved = save_classifier(classifier, tmp_path / "mood")
+    config = CompareConfig(models="", classifier=(str(saved),))
+    (row,) = compare(TRAIN, test, config, reading=ExamplesConfig(clean=clean))
+    read = [clean_html(text) if clean or own else text for text in marked]
+    chances = classifier.predict_proba(read, cleaned=True)
+    figures = metrics.evaluate(test.labels, chances, classifier.labels)
+    assert row.log_loss == pytest.approx(figures["log_loss"], abs=1e-6)
+
+
+def test_a_text_that_a_trained_classifier_cleans_away_is_judged_too(tmp_path: Path) -> None:
+    saved = save_classifier(tiny_classifier(("bad", "good"), "html"), tmp_path / "mood")
+    test = replace(TEST, texts=("<br>", *TEST.texts[1:]))
+    config = CompareConfig(models="tfidf", classifier=(str(saved),))
+    assert len(compare(TRAIN, test, config)) == 2
+
+
 @dataclass
 class Run:
     classifier: Any
@@ -75,7 +101,8 @@ def test_ours_are_given_the_same_labels_and_budget(monkeypatch: pytest.MonkeyPat
     names = ("scratch", "probe", "finetuned")
     budget = {"labels": 40, "valid_fraction": 0.2, "epochs": 2, "seed": 3, "device": "cpu"}
     config = CompareConfig(models=",".join(names), encoder=("reviews",), unlabelled="u", **budget)
-    rows = compare(TRAIN, TEST, config)
+    reading = ExamplesConfig(text_column=("body",), clean="html")
+    rows = compare(TRAIN, TEST, config, reading=reading)
     assert [row.model for row in rows] == [f"ours, {name}" for name in names]
     assert {(row.labels, row.train_seconds) for row in rows} == {(40, 1.5)}
     assert [(c["method"], c["from_scratch"], c["unlabelled"]) for c in calls] == [
@@ -86,6 +113,7 @@ def test_ours_are_given_the_same_labels_and_budget(monkeypatch: pytest.MonkeyPat
     for call in calls:
         assert len(call["texts"]) == 40
         assert call["encoder"] == ("reviews",)
+        assert call["reading"] == reading
         assert (call["epochs"], call["minutes"], call["seed"]) == (2, None, 3)
         probed = call["method"] == "probe"  # it is validated by cross-validation
         assert (call["valid_fraction"], call["device"]) == (None if probed else 0.2, "cpu")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -58,17 +59,19 @@ def test_a_run_tells_its_curve_and_leaves_a_checkpoint(spawning: JobRunner) -> N
 
 
 def test_a_cancelled_run_can_go_on(runner: JobRunner) -> None:
-    job = runner.start("fox", TEXT, steps=100_000, **SMALL)
-    with pytest.raises(ConfigError, match="fox is being trained"):
+    job = runner.start("my fox", TEXT, steps=100_000, **SMALL)
+    with pytest.raises(ConfigError, match="my fox is being trained"):
         runner.start("other", TEXT)
     until(job, lambda: len(job.training) > 1)
     runner.cancel()
     until(job, lambda: job.over)
     assert job.state == "stopped"
-    assert "chargen train --resume" in job.message
+    *_, directory = shlex.split(job.message)
+    assert f"chargen train --resume {shlex.quote(directory)}" in job.message
     before = len(job.training)
     assert before <= MOST_POINTS
-    run = chargen.resume(runner.folder / "fox", steps=1)
+    assert Path(directory) == runner.folder / "my fox"
+    run = chargen.resume(directory, steps=1)
     assert run.finished
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,15 @@ def test_offers_the_models_of_the_folder_and_the_shipped_ones(models: Path) -> N
 def test_opens_only_what_it_offers(models: Path, name: str | None) -> None:
     with pytest.raises(CheckpointError):
         Models(models / "fox").language_model(name)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of folders are text")
+def test_a_folder_whose_name_is_no_text_is_offered_too(models: Path, tmp_path: Path) -> None:
+    shutil.copytree(models / "fox", os.fsdecode(os.fsencode(tmp_path) + b"/f\xffx"))
+    offered = Models(tmp_path)
+    name = offered.language_models()[0]
+    assert name.encode() == "f\ufffdx".encode()
+    assert offered.language_model(name).generate(max_chars=5)
 
 
 def test_reads_a_model_once_until_it_changes(models: Path, tmp_path: Path) -> None:

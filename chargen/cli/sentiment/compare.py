@@ -62,7 +62,7 @@ def compare(train: str, test: str, as_json: bool, quiet: bool, **options: Any) -
     shared = warn_shared(learnt, asked)
     if shared:
         reporter.note(shared)
-    rows = comparison.compare(learnt, asked, config, reporter)
+    rows = comparison.compare(learnt, asked, config, reporter, reading)
     if as_json:
         figures = {
             "train": learnt.source,
