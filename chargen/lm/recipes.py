@@ -35,13 +35,16 @@ REGULARISATION = (
     (30.0, 0.5, 0.1, 0.3),
 )
 
+DECAY, REPEATED = 0.1, 1.5
+"""Weight decay where the text is read so many times or more; else it is 0.01."""
+
 OFTEN = 10.0
 """Passes over the text, more than which a size is not given minutes for: a larger one learns more.
 
 As long as its weights are not more than `WEIGHTS_A_CHARACTER`.
 """
 
-WEIGHTS_A_CHARACTER = 5.0
+WEIGHTS_A_CHARACTER = 4.0
 
 ENOUGH = 3.0
 """Passes over the text after which more width is worth more than more passes (docs/recipes.md)."""
@@ -124,7 +127,7 @@ def plan(
     train = _fill(
         train,
         learning_rate=rate,
-        weight_decay=0.01,
+        weight_decay=DECAY if passes >= REPEATED else 0.01,
         ema=0.0,
         eval_every=every,
         warmup_steps=min(50, max(1, steps // 10)),
