@@ -2,6 +2,7 @@
 
     python benchmarks/quality.py tinyshakespeare.txt --epochs 10
     python benchmarks/quality.py tinyshakespeare.txt --minutes 1 3 10 30 --dynamic
+    python benchmarks/quality.py tinyshakespeare.txt --minutes 30 --ensemble 4
 
 Each run trains on the first 90 % of the file; the figure is over the whole last 10 %, one stream,
 with the state carried, as `chargen evaluate` prints it.
@@ -23,6 +24,7 @@ def main() -> None:
     budget.add_argument("--epochs", type=float, nargs="+")
     budget.add_argument("--minutes", type=float, nargs="+")
     parser.add_argument("--out", type=Path, default=Path("checkpoints/quality"))
+    parser.add_argument("--ensemble", type=int, default=1)
     parser.add_argument("--dynamic", action="store_true", help="also dynamic evaluation")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
@@ -32,7 +34,8 @@ def main() -> None:
     rows = []
     for value in arguments.epochs or arguments.minutes:
         out = arguments.out / f"{name}-{value:g}"
-        run = chargen.train(arguments.file, out, force=True, samples=False, **{name: value})
+        options = {name: value, "ensemble": arguments.ensemble, "samples": False}
+        run = chargen.train(arguments.file, out, force=True, **options)
         lm = chargen.load(out)
         row = {
             name: value,

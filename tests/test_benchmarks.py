@@ -180,6 +180,25 @@ def test_labels_are_heard_by_a_classifier(tmp_path: Path) -> None:
     assert found["valid_bits"] > 1
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_ensemble_compares_the_means(tmp_path: Path) -> None:
+    text = "the dog and the fox sleep in the sun, and the hen does not.\n" * 40
+    (tmp_path / "text.txt").write_text(text)
+    sizes = {"hidden_size": 12, "embedding_size": 4, "batch_size": 2, "window": 16}
+    for seed in (0, 1):
+        out = tmp_path / f"member-{seed}"
+        chargen.train(texts=[text], out=out, steps=20, seed=seed, precision="float32", **sizes)
+    members = [str(tmp_path / f"member-{seed}") for seed in (0, 1)]
+    first, both = benchmark("ensemble.py", *members, "--text", str(tmp_path / "text.txt"))["rows"]
+    alone = chargen.load(members[0]).score(text, as_is=True).nats_per_char
+    for name in ("alone", "mean of logits", "mean of probabilities"):
+        assert first[name] == pytest.approx(alone, abs=1e-5)
+        assert 0 < both[name] < 10
+    # By the concavity of the logarithm neither is worse than the mean of both alone.
+    assert both["mean of logits"] <= (first["alone"] + both["alone"]) / 2
+    assert both["mean of probabilities"] <= (first["alone"] + both["alone"]) / 2
+
+
 @pytest.mark.parametrize("vectors", ["characters", "table"])
 def test_word_reader_prints_words_bits_and_probe(vectors: str, tmp_path: Path) -> None:
     train = labelled(tmp_path / "train.csv", reviews(40))

@@ -70,3 +70,25 @@ def test_frequencies_add_up_and_are_in_proportion(logits: list[float]) -> None:
     assert found.sum() == TOTAL
     assert found.min() >= 1
     assert np.abs(found[0] / TOTAL - p).max() <= (len(logits) + 1) / TOTAL
+
+
+def test_frequencies_are_as_their_formula_says() -> None:
+    # 1 + floor(p (2^24 - 3)) by hand, the likeliest with what is left
+    found = frequencies(np.array([[0, -1, -2], [-3, 5, 4.5], [2, 2, 2]], np.float32))
+    assert found.tolist() == [
+        [11160891, 4105862, 1510463],
+        [3503, 10440955, 6332758],
+        [5592406, 5592405, 5592405],
+    ]
+
+
+@given(st.integers(1, 4), st.integers(1, 6), st.data())
+def test_frequencies_of_a_row_are_its_own(rows: int, size: int, data: st.DataObject) -> None:
+    numbers = st.floats(-30, 30, width=32)
+    row = st.lists(numbers, min_size=size, max_size=size)
+    values = np.array(data.draw(st.lists(row, min_size=rows, max_size=rows)), np.float32)
+    found = frequencies(values)
+    assert found.shape == values.shape
+    assert found.dtype == np.int64
+    for index in range(rows):
+        np.testing.assert_array_equal(found[index], frequencies(values[index : index + 1])[0])
