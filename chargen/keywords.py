@@ -40,7 +40,7 @@ class TrainOptions(TypedDict, total=False):
     hidden_size: int | None
     num_layers: int | None
     embedding_size: int | None
-    ensemble: int
+    ensemble: int | None
     dropout: float | None
     embedding_dropout: float | None
     weight_dropout: float | None

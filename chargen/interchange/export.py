@@ -54,13 +54,12 @@ def export_onnx(
     except ImportError as error:
         raise MissingExtraError("exporting", "onnx") from error
     description = describe(lm)
-    model = lm.model.merged()
     work = directory.with_name(f".{directory.name}.writing")
     shutil.rmtree(work, ignore_errors=True)
     directory.parent.mkdir(parents=True, exist_ok=True)
     work.mkdir()
     try:
-        for name, made in (("step", step_model(model)), ("score", score_model(model))):
+        for name, made in (("step", step_model(lm.model)), ("score", score_model(lm.model))):
             with (work / f"{name}.onnx").open("wb") as file:
                 file.write(made.SerializeToString())
                 sync_file(file)

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from chargen.lm.cells import CELLS, gate_order
-from chargen.lm.model import CharLM
+from chargen.lm.model import CharLM, Network
 
 OPSET = 17
 IR_VERSION = 8
@@ -29,7 +29,7 @@ _GATES = {
 }
 
 
-def step_model(model: CharLM) -> onnx.ModelProto:
+def step_model(model: Network) -> onnx.ModelProto:
     """One character for each of B texts: ids (B,) and state in, log-probabilities (B, V) and state
     out.
     """
@@ -40,11 +40,11 @@ def step_model(model: CharLM) -> onnx.ModelProto:
     graph.add("Squeeze", log_probs, "axis_0", output="log_probs")
     return graph.finish(
         [_value("ids", TensorProto.INT64, ["B"])],
-        [_value("log_probs", TensorProto.FLOAT, ["B", model.output.out_features])],
+        [_value("log_probs", TensorProto.FLOAT, ["B", model.config.vocabulary_size])],
     )
 
 
-def score_model(model: CharLM) -> onnx.ModelProto:
+def score_model(model: Network) -> onnx.ModelProto:
     """Whole texts: ids (T, B), the ids that follow them (T, B) and state in, log-probabilities of
     the latter (T, B) and state out.
     """
@@ -63,11 +63,12 @@ def score_model(model: CharLM) -> onnx.ModelProto:
 class _Graph:
     """Nodes and weights while they come together."""
 
-    def __init__(self, model: CharLM) -> None:
+    def __init__(self, model: Network) -> None:
         self.model = model
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[onnx.TensorProto] = []
         self.states = CELLS[model.config.cell].states
+        self.constant("axis_units", [2])
 
     def add(self, operator: str, *inputs: str, output: str = "", **attributes: Any) -> str:
         output = output or f"{operator.lower()}_{len(self.nodes)}"
@@ -83,23 +84,32 @@ class _Graph:
 
     def network(self, ids: str) -> str:
         """Logits (T, B, V) of ids (T, B); the states after the last step become outputs."""
-        model = self.model
-        outputs = self.add("Gather", self.weight("embedding", _array(model.embedding.weight)), ids)
-        after: dict[str, list[str]] = {name: [] for name in self.states}
-        for index in range(len(model.layers)):
-            outputs, states = self._layer(index, outputs)
-            for name, state in zip(self.states, states, strict=True):
-                after[name].append(state)
-        for name, parts in after.items():
-            self.add("Concat", *parts, output=f"{name}_out", axis=0)
-        if model.projection is not None:
-            outputs = self._linear("projection", model.projection, outputs)
-        return self._linear("output", model.output, outputs)
+        found = [self._member(i, each, ids) for i, each in enumerate(self.model.members)]
+        for which, name in enumerate(self.states):
+            self.add("Concat", *(after[which] for _, after in found), output=f"{name}_out", axis=2)
+        return self.add("Mean", *(logits for logits, _ in found))
 
-    def _layer(self, index: int, inputs: str) -> tuple[str, list[str]]:
-        cell = self.model.config.cell
-        layer = self.model.layers[index]
-        name = f"layer_{index}"
+    def _member(self, place: int, model: CharLM, ids: str) -> tuple[str, list[str]]:
+        """Logits (T, B, V) of one network, and its states after the last step (layers, B, H)."""
+        name = f"network_{place}"
+        begin = self.constant(f"{name}_begin", [place * model.hidden_size])
+        end = self.constant(f"{name}_end", [(place + 1) * model.hidden_size])
+        own = [self.add("Slice", state, begin, end, "axis_units") for state in self.states]
+        embedding = self.weight(f"{name}_embedding", _array(model.embedding.weight))
+        outputs = self.add("Gather", embedding, ids)
+        after: list[list[str]] = []
+        for index in range(len(model.layers)):
+            outputs, states = self._layer(f"{name}_layer_{index}", model, index, outputs, own)
+            after.append(states)
+        if model.projection is not None:
+            outputs = self._linear(f"{name}_projection", model.projection, outputs)
+        logits = self._linear(f"{name}_output", model.output, outputs)
+        return logits, [self.add("Concat", *parts, axis=0) for parts in zip(*after, strict=True)]
+
+    def _layer(
+        self, name: str, model: CharLM, index: int, inputs: str, states: list[str]
+    ) -> tuple[str, list[str]]:
+        cell, layer = model.config.cell, model.layers[index]
         weights = [
             self.weight(f"{name}_{kind}", _gates(layer.get_parameter(f"weight_{part}_l0"), cell))
             for kind, part in (("W", "ih"), ("R", "hh"))
@@ -108,7 +118,7 @@ class _Graph:
         weights.append(self.weight(f"{name}_B", np.concatenate(biases, axis=-1)))
         begin = self.constant(f"{name}_begin", [index])
         end = self.constant(f"{name}_end", [index + 1])
-        before = [self.add("Slice", state, begin, end) for state in self.states]
+        before = [self.add("Slice", state, begin, end) for state in states]
         places = [f"{name}_Y", *(f"{name}_Y_{state}" for state in self.states)]
         # With linear_before_reset a GRU resets after the product, as torch's does (cuDNN's form).
         more: dict[str, Any] = {"linear_before_reset": 1} if cell == "gru" else {}
@@ -117,7 +127,7 @@ class _Graph:
                 CELLS[cell].module,
                 [inputs, *weights, "", *before],
                 places,
-                hidden_size=self.model.hidden_size,
+                hidden_size=model.hidden_size,
                 **more,
             )
         )
@@ -130,7 +140,7 @@ class _Graph:
         return self.add("Add", product, self.weight(f"{name}_bias", _array(linear.bias)))
 
     def finish(self, inputs: list[Any], outputs: list[Any]) -> onnx.ModelProto:
-        shape = [len(self.model.layers), "B", self.model.hidden_size]
+        shape = [self.model.config.num_layers, "B", self.model.hidden_size]
         inputs = inputs + [_value(name, TensorProto.FLOAT, shape) for name in self.states]
         outputs = outputs + [_value(f"{n}_out", TensorProto.FLOAT, shape) for n in self.states]
         graph = helper.make_graph(self.nodes, "chargen", inputs, outputs, self.weights)

@@ -16,6 +16,7 @@ from chargen.errors import ConfigError
 from chargen.interchange.export import symbols
 from chargen.language_model import LanguageModel
 from chargen.lm import storage
+from chargen.lm.config import ModelConfig
 from chargen.plotting import heatmap
 from chargen.plotting.painting import harmless
 from chargen.sampling.detokenizer import TRANSITIONS
@@ -40,12 +41,12 @@ def model_page(lm: LanguageModel, title: str) -> str:
         raise ConfigError(
             "a page shows text, and this model writes raw bytes: export it as --format onnx"
         )
-    model = lm.model.merged()
+    model = lm.model
     tensors = storage.pack(model.config, model.state_dict(), lm.vocabulary).tensors["model"]
     weights = {name: _smallest(tensor.float().cpu().numpy()) for name, tensor in tensors.items()}
     parts = {
         "title": html.escape(harmless(title, "")),
-        "facts": f"{model.config.cell.upper()}, {len(model.layers)} × {model.hidden_size} units, "
+        "facts": f"{_sizes(model.config)}, "
         f"{model.num_parameters() / 1e6:.2g} million weights, made with chargen.",
         "style": heatmap.style(),
         "legend": heatmap.legend(),
@@ -64,8 +65,9 @@ def _description(lm: LanguageModel, weights: dict[str, NDArray[Any]]) -> dict[st
     return {
         "cell": model.config.cell,
         "num_layers": model.config.num_layers,
-        "hidden_size": model.hidden_size,
-        "tied": "output.weight" not in weights,
+        "hidden_size": model.config.hidden_size,
+        "tied": model.config.tied,
+        "networks": model.config.num_networks,
         "tensors": [(name, a.size, a.itemsize == 2) for name, a in weights.items()],
         "symbols": symbols(lm),
         "start_id": vocabulary.start_id,
@@ -75,6 +77,11 @@ def _description(lm: LanguageModel, weights: dict[str, NDArray[Any]]) -> dict[st
         "normalize": lm.reading(CorpusConfig()).normalize,
         "steps": [end for end, _ in heatmap.STEPS[:-1]],
     }
+
+
+def _sizes(config: ModelConfig) -> str:
+    one = f"{config.cell.upper()}, {config.num_layers} × {config.hidden_size} units"
+    return one if config.num_networks == 1 else f"{config.num_networks} networks, {one} each"
 
 
 def _smallest(array: NDArray[np.float32]) -> NDArray[np.floating[Any]]:

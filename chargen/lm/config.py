@@ -49,9 +49,10 @@ class ModelConfig(Options):
     hidden_size: int | None = option(None, "Units of each recurrent layer (H).", low=1)
     num_layers: int | None = option(None, "Recurrent layers.", low=1, below=MOST_LAYERS + 1)
     embedding_size: int | None = option(None, "Width of the character embedding (E).", low=1)
-    ensemble: int = option(
-        1,
-        "Networks of this size that are trained side by side; their logits are averaged.",
+    ensemble: int | None = option(
+        None,
+        "Networks of this size that are trained side by side; their logits are averaged "
+        "(default: one, or more if one alone would read the text too often).",
         low=1,
         below=MOST_NETWORKS + 1,
     )
@@ -76,6 +77,11 @@ class ModelConfig(Options):
     direction: str = option(
         "forward", "Direction of reading; backward reads the text from its end.", choices=DIRECTIONS
     )
+
+    @property
+    def num_networks(self) -> int:
+        """Networks of the ensemble; checkpoints of earlier versions do not say it, and have one."""
+        return self.ensemble or 1
 
 
 @dataclass(frozen=True)

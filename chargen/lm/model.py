@@ -99,17 +99,6 @@ class CharLM(nn.Module):
         outputs, state = self.features(ids, state)
         return self.logits(outputs), state
 
-    def linear_output(self) -> tuple[Tensor, Tensor]:
-        """Weights (V, H) and biases (V,) from the last layer's outputs to the logits."""
-        weight, bias = self.output.weight, self.output.bias
-        if self.projection is None:
-            return weight, bias
-        return weight @ self.projection.weight, weight @ self.projection.bias + bias
-
-    def merged(self) -> CharLM:
-        """The network itself; of an `Ensemble`, one network with its logits."""
-        return self
-
     def num_parameters(self) -> int:
         """How many numbers are trained; tied weights count once."""
         return sum(parameter.numel() for parameter in self.parameters())
@@ -131,8 +120,8 @@ class Ensemble(nn.Module):
         super().__init__()
         self.config = config
         one = replace(config, ensemble=1)
-        self.networks = nn.ModuleList(CharLM(one) for _ in range(config.ensemble))
-        self.hidden_size = config.ensemble * required(config.hidden_size)
+        self.networks = nn.ModuleList(CharLM(one) for _ in range(config.num_networks))
+        self.hidden_size = config.num_networks * required(config.hidden_size)
 
     @property
     def members(self) -> list[CharLM]:
@@ -178,33 +167,6 @@ class Ensemble(nn.Module):
         """How many numbers are trained."""
         return sum(member.num_parameters() for member in self.members)
 
-    @torch.no_grad()
-    def merged(self) -> CharLM:
-        """One network with the same logits, whose matrices are zero between the members.
-
-        It has N times the weights of the members together, and is as much slower: for programs that
-        know one network only.
-        """
-        members, count = self.members, len(self.members)
-        config = replace(
-            self.config,
-            ensemble=1,
-            tied=False,
-            hidden_size=self.hidden_size,
-            embedding_size=count * required(self.config.embedding_size),
-        )
-        whole = CharLM(config).to(self.device).eval()
-        whole.embedding.weight.copy_(torch.cat([m.embedding.weight for m in members], 1))
-        for index, layer in enumerate(whole.layers):
-            for name, parameter in layer.named_parameters():
-                own = [m.layers[index].get_parameter(name).chunk(m.layers.gates) for m in members]
-                join = torch.block_diag if parameter.dim() == 2 else lambda *parts: torch.cat(parts)
-                parameter.copy_(torch.cat([join(*gate) for gate in zip(*own, strict=True)]))
-        outputs, biases = zip(*(m.linear_output() for m in members), strict=True)
-        whole.output.weight.copy_(torch.cat(outputs, 1) / count)
-        whole.output.bias.copy_(torch.stack(biases).mean(0))
-        return whole
-
     @property
     def _width(self) -> int:
         return required(self.config.hidden_size)
@@ -220,4 +182,4 @@ Network = CharLM | Ensemble
 
 def network(config: ModelConfig) -> Network:
     """A new network of these sizes, with random weights."""
-    return CharLM(config) if config.ensemble == 1 else Ensemble(config)
+    return CharLM(config) if config.num_networks == 1 else Ensemble(config)

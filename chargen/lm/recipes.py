@@ -31,8 +31,7 @@ REGULARISATION = (
     (5.0, 0.2, 0.0, 0.0),
     (8.0, 0.3, 0.0, 0.0),
     (12.0, 0.4, 0.0, 0.0),
-    (20.0, 0.5, 0.0, 0.0),
-    (30.0, 0.5, 0.1, 0.3),
+    (18.0, 0.5, 0.1, 0.2),
 )
 
 DECAY, REPEATED = 0.1, 1.5
@@ -41,10 +40,14 @@ DECAY, REPEATED = 0.1, 1.5
 OFTEN = 10.0
 """Passes over the text, more than which a size is not given minutes for: a larger one learns more.
 
-As long as its weights are not more than `WEIGHTS_A_CHARACTER`.
+As long as it has few weights for the text: the smaller one less than `FEW_WEIGHTS` a character, and
+itself not more than `MOST_WEIGHTS`. Beyond that several networks learn more than a larger one.
 """
 
-WEIGHTS_A_CHARACTER = 4.0
+FEW_WEIGHTS, MOST_WEIGHTS = 1.2, 4.0
+
+MOST_NETWORKS = 8
+"""Of an ensemble that the recipe chooses."""
 
 ENOUGH = 3.0
 """Passes over the text after which more width is worth more than more passes (docs/recipes.md)."""
@@ -89,7 +92,7 @@ def flops_per_character(model: ModelConfig) -> float:
     recurrent = gates * hidden * (embedding + hidden + (layers - 1) * 2 * hidden)
     top = hidden * embedding + embedding * (model.vocabulary_size or 0)
     output = top if model.tied else hidden * (model.vocabulary_size or 0)
-    return 6.0 * (recurrent + output) * model.ensemble
+    return 6.0 * (recurrent + output) * model.num_networks
 
 
 def flops_of_muon(model: ModelConfig) -> float:
@@ -101,7 +104,7 @@ def flops_of_muon(model: ModelConfig) -> float:
     for shape in matrices:
         small, large = sorted(shape)
         products += 2 * small * small * large + small**3
-    return 2.0 * len(CELLS[model.cell].gates) * MUON_ITERATIONS * products * model.ensemble
+    return 2.0 * len(CELLS[model.cell].gates) * MUON_ITERATIONS * products * model.num_networks
 
 
 def plan(
@@ -117,6 +120,7 @@ def plan(
         train = replace(train, minutes=DEFAULT_MINUTES)
         reasons.append(f"no budget was given: {DEFAULT_MINUTES:g} minutes")
     model, reading = _choose_sizes(model, train, characters, flops_per_second, reasons)
+    model, reading = _choose_networks(model, train, characters, reading, reasons)
     passes = reading / characters
     model = _choose_regularisation(model, passes, reasons)
     train = _choose_batch(train, characters, reading, model.hidden_size or 0, reasons)
@@ -178,14 +182,49 @@ def _choose_sizes(
     for (needed, _, _), candidate in zip(SIZES, candidates, strict=True):
         would_read = _characters_read(train, characters, candidate, flops_per_second)
         too_often = train.minutes is not None and reading > OFTEN * characters
-        weights = flops_per_character(candidate) / 6 / model.ensemble
-        if would_read >= needed or (too_often and weights <= WEIGHTS_A_CHARACTER * characters):
+        few = _weights(chosen) < FEW_WEIGHTS * characters
+        fits = _weights(candidate) <= MOST_WEIGHTS * characters
+        if (would_read >= needed and train.minutes is None) or (
+            (would_read >= needed or too_often) and few and fits
+        ):
             chosen, reading = candidate, would_read
     reasons.append(
         f"hidden size {chosen.hidden_size}: the budget is enough to read about "
         f"{_human(reading)} characters"
     )
     return chosen, reading
+
+
+def _weights(model: ModelConfig) -> float:
+    """Of the matrix products of one network."""
+    return flops_per_character(model) / 6 / model.num_networks
+
+
+def _choose_networks(
+    model: ModelConfig,
+    train: TrainConfig,
+    characters: int,
+    reading: float,
+    reasons: list[str],
+) -> tuple[ModelConfig, float]:
+    """Several networks where a budget in minutes lets one read the text more often than pays.
+
+    Returns the characters that each of them reads too.
+    """
+    if model.ensemble is not None:
+        return model, reading
+    often = reading / characters
+    count = 1
+    if train.minutes is not None and _weights(model) >= FEW_WEIGHTS * characters:
+        count = min(MOST_NETWORKS, max(1, int(often / enough_passes(characters))))
+    if count > 1:
+        reasons.append(f"an ensemble of {count}: one network would read the text {often:.0f} times")
+    return replace(model, ensemble=count), reading / count
+
+
+def enough_passes(characters: int) -> float:
+    """Passes over a text after which another network gains more: 5 at 1 MB, 25 at 100 kB."""
+    return float(min(60.0, max(3.0, 5.0 * (1e6 / characters) ** 0.68)))
 
 
 def _characters_read(
@@ -200,7 +239,7 @@ def _characters_read(
         # It is all matrix products: they take two thirds of the time that learning takes for them.
         flops += flops_of_muon(model) / 1.5 / _characters_a_step(train, model)
     # Small layers do not reach the speed of the reference step: a fixed cost for each character.
-    seconds = flops / (flops_per_second or 1e11) + 4e-6 * model.ensemble
+    seconds = flops / (flops_per_second or 1e11) + 4e-6 * model.num_networks
     return required(train.minutes) * 60 / seconds
 
 

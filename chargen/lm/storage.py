@@ -98,7 +98,7 @@ def unpack(stored: Checkpoint) -> tuple[Network, Vocabulary]:
         raise CheckpointError(f"{path}: model.safetensors is missing")
     weights = complete_weights(config, weights)
     # Shapes are compared before anything of the stated size is allocated.
-    if (config.num_layers or 0) * config.ensemble > len(weights):
+    if (config.num_layers or 0) * config.num_networks > len(weights):
         raise CheckpointError(
             f"{path}: config.json states {config.num_layers} layers, but model.safetensors does "
             "not have their tensors"
@@ -144,7 +144,8 @@ def complete_weights(config: ModelConfig, weights: dict[str, Tensor]) -> dict[st
 
 def _tied(config: ModelConfig) -> list[tuple[str, str]]:
     """Names of output weights and of the embeddings that they are."""
-    prefixes = [f"networks.{i}." for i in range(config.ensemble)] if config.ensemble > 1 else [""]
+    count = config.num_networks
+    prefixes = [f"networks.{i}." for i in range(count)] if count > 1 else [""]
     return [(f"{p}output.weight", f"{p}embedding.weight") for p in prefixes if config.tied]
 
 

@@ -108,7 +108,7 @@ def finetune(
     _check_encoders(encoders, out)
     reporter, log = reporter or Reporter(), Log()
     with _claimed(out, force) as directory, followed(log, tensorboard, directory.name):
-        loaded = [_encoder(path) for path in encoders]
+        loaded = [_encoder(path, reporter) for path in encoders]
         examples = data if isinstance(data, Examples) else read_examples(data, reading)
         config = _with_method(config, len(examples), reporter)
         probed = config.method == "probe"
@@ -161,16 +161,13 @@ def _check_encoders(encoders: Sequence[str | Path], out: str | Path | None) -> N
         raise ConfigError(f"--out {out} is the folder of the encoder: choose another folder")
 
 
-def _encoder(path: str | Path) -> tuple[CharLM, Vocabulary]:
+def _encoder(path: str | Path, reporter: Reporter) -> tuple[CharLM, Vocabulary]:
     model, vocabulary, _ = lm_storage.load(path)
-    if not isinstance(model, CharLM):
-        raise ConfigError(
-            f"--encoder {path} is an ensemble, and a classifier reads with one network: give a "
-            "model that was trained without --ensemble"
-        )
     if vocabulary.level == "raw":
         raise ConfigError(f"--encoder {path} learnt raw bytes, and a classifier reads text")
-    return model, vocabulary
+    if (count := len(model.members)) > 1:
+        reporter.note(f"{path} has {count} networks: the classifier reads with the first")
+    return model.members[0], vocabulary
 
 
 def _with_method(config: FinetuneConfig, labels: int, reporter: Reporter) -> FinetuneConfig:

@@ -103,7 +103,7 @@ class LanguageModelling(Task):
         self.optimizers = make_optimizers(model, config, precision)
         self.hidden = self._fresh_state()  # of the streams, carried from window to window
         # Each network of an ensemble learns from its own errors.
-        self._apart = (True,) if model.config.ensemble > 1 else ()
+        self._apart = (True,) if model.config.num_networks > 1 else ()
         example = torch.zeros((2, len(self.streams.columns)), dtype=torch.int64).to(self.device)
         self.learner = self.ranks.wrapped(model, example, self.hidden)
         self.ranks.seed_own(config.seed)
@@ -157,7 +157,7 @@ class LanguageModelling(Task):
                 group["lr"] = rate
         with autocast(self.device, self.precision):
             logits, hidden = self.learner(inputs, self.hidden, *self._apart)  # (T, N B, V)
-        targets = targets.repeat(1, self.model.config.ensemble)
+        targets = targets.repeat(1, self.model.config.num_networks)
         loss = language_model_loss(logits, targets, self.first_label_id)
         self.hidden = detach(hidden)
         self.progress.characters += len(targets) * self.streams.batch_size

@@ -408,18 +408,6 @@ def test_the_logits_of_an_ensemble_are_the_mean_of_its_members(cell: str) -> Non
     torch.testing.assert_close(again, expected.mean(0))
 
 
-@pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("cell", CELLS)
-def test_an_ensemble_merges_into_one_network(cell: str, tied: bool) -> None:
-    ensemble, ids = make_ensemble(cell=cell, num_layers=2, tied=tied), random_ids(9, 4)
-    merged = ensemble.merged()
-    assert isinstance(merged, CharLM)
-    found, state = merged(ids, merged.initial_state(4))
-    expected, own = ensemble(ids, ensemble.initial_state(4))
-    torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(state, own)
-
-
 def test_each_member_learns_from_its_own_errors() -> None:
     ensemble, ids, targets = make_ensemble(), random_ids(9, 4), random_ids(9, 4, seed=5)
     logits, _ = ensemble(ids, ensemble.initial_state(4), True)

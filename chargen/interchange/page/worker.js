@@ -78,22 +78,51 @@ function unpacked(names, base64) {
   }));
 }
 
+class Network {
+  constructor({ cell, num_layers, hidden_size, tied, symbols }, tensors, prefix) {
+    const linear = (weight, bias) => ({
+      weight: tensors[prefix + weight],
+      bias: tensors[prefix + bias],
+      out: new Float32Array(tensors[prefix + bias].length),
+    });
+    this.cell = CELLS[cell];
+    this.embedding = tensors[prefix + "embedding.weight"];
+    this.width = this.embedding.length / symbols.length;
+    this.layers = Array.from({ length: num_layers }, (_, i) => ({
+      input: linear(`layers.${i}.weight_ih_l0`, `layers.${i}.bias_ih_l0`),
+      state: linear(`layers.${i}.weight_hh_l0`, `layers.${i}.bias_hh_l0`),
+      h: new Float32Array(hidden_size),
+      c: new Float32Array(hidden_size),
+    }));
+    this.readout = [linear(tied ? "embedding.weight" : "output.weight", "output.bias")];
+    if (tied) this.readout.unshift(linear("projection.weight", "projection.bias"));
+  }
+
+  start() {
+    for (const layer of this.layers) { layer.h.fill(0); layer.c.fill(0); }
+  }
+
+  // Reads a symbol; returns the logits of the next, valid until the next step.
+  step(id) {
+    const run = ({ weight, bias, out }, x) => affine(out, weight, bias, x);
+    let x = this.embedding.subarray(id * this.width, (id + 1) * this.width);
+    for (const layer of this.layers) {
+      this.cell(run(layer.input, x), run(layer.state, layer.h), layer.h, layer.c);
+      x = layer.h;
+    }
+    for (const part of this.readout) x = run(part, x);
+    return x;
+  }
+}
+
 class Model {
   constructor(description, base64) {
     Object.assign(this, description);
     const tensors = unpacked(description.tensors, base64);
-    const linear = (weight, bias) => ({
-      weight: tensors[weight], bias: tensors[bias], out: new Float32Array(tensors[bias].length),
-    });
-    this.embedding = tensors["embedding.weight"];
-    this.layers = Array.from({ length: this.num_layers }, (_, i) => ({
-      input: linear(`layers.${i}.weight_ih_l0`, `layers.${i}.bias_ih_l0`),
-      state: linear(`layers.${i}.weight_hh_l0`, `layers.${i}.bias_hh_l0`),
-      h: new Float32Array(this.hidden_size),
-      c: new Float32Array(this.hidden_size),
-    }));
-    this.readout = [linear(this.tied ? "embedding.weight" : "output.weight", "output.bias")];
-    if (this.tied) this.readout.unshift(linear("projection.weight", "projection.bias"));
+    const count = description.networks; // more than one: an ensemble, whose logits are averaged
+    this.networks = Array.from({ length: count }, (_, i) =>
+      new Network(description, tensors, count > 1 ? `networks.${i}.` : ""));
+    this.mean = new Float32Array(this.symbols.length);
     // Which ids may come next: by state of UTF-8 for bytes, else always the same.
     const drawn = (id) => this.symbols[id] !== null || id === this.separator_id;
     const ids = [...this.symbols.keys()].filter(drawn); // nor what is unknown, nor labels
@@ -104,21 +133,19 @@ class Model {
 
   // The logits of what comes first.
   start() {
-    for (const layer of this.layers) { layer.h.fill(0); layer.c.fill(0); }
+    for (const network of this.networks) network.start();
     return this.step(this.start_id);
   }
 
   // Reads a symbol; returns the logits of the next, valid until the next step.
   step(id) {
-    const run = ({ weight, bias, out }, x) => affine(out, weight, bias, x);
-    const width = this.embedding.length / this.symbols.length;
-    let x = this.embedding.subarray(id * width, (id + 1) * width);
-    for (const layer of this.layers) {
-      CELLS[this.cell](run(layer.input, x), run(layer.state, layer.h), layer.h, layer.c);
-      x = layer.h;
+    if (this.networks.length === 1) return this.networks[0].step(id);
+    this.mean.fill(0);
+    for (const network of this.networks) {
+      const logits = network.step(id);
+      for (let i = 0; i < logits.length; i++) this.mean[i] += logits[i] / this.networks.length;
     }
-    for (const part of this.readout) x = run(part, x);
-    return x;
+    return this.mean;
   }
 
   // Ids of a prompt, and the characters in it that the model has never seen.
