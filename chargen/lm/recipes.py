@@ -184,9 +184,8 @@ def _choose_sizes(
         too_often = train.minutes is not None and reading > OFTEN * characters
         few = _weights(chosen) < FEW_WEIGHTS * characters
         fits = _weights(candidate) <= MOST_WEIGHTS * characters
-        if (would_read >= needed and train.minutes is None) or (
-            (would_read >= needed or too_often) and few and fits
-        ):
+        pays = would_read >= needed or too_often
+        if pays and (train.minutes is None or (few and fits)):
             chosen, reading = candidate, would_read
     reasons.append(
         f"hidden size {chosen.hidden_size}: the budget is enough to read about "
