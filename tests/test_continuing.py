@@ -225,6 +225,10 @@ def test_a_run_whose_vocabulary_did_not_grow_goes_on(tmp_path: Path, level: Any)
         ({"cell": "gru"}, "--cell is fixed by the model .lstm"),
         ({"direction": "backward"}, "--direction is fixed by the model"),
         ({"level": "byte"}, "--level is fixed by the model .char"),
+        ({"start_from": "others", "cell": "lstm"}, "--cell is fixed by the model .gru"),
+        ({"start_from": "others", "ensemble": 1}, "--ensemble is fixed by the model .2"),
+        ({"start_from": "others", "tied": False}, "--tied is fixed by the model .True"),
+        ({"start_from": "others", "level": "char"}, "--level is fixed by the model .byte"),
         ({"replay": "-"}, "--replay must be a file"),
         ({"replay": "x", "replay_share": 1.0}, "--replay-share must be above 0 and below 1"),
         ({"start_from": None, "replay": "x"}, "give --from DIR too"),
@@ -235,6 +239,10 @@ def test_what_cannot_be_is_refused(
     old: Path, tmp_path: Path, options: dict[str, Any], told: str
 ) -> None:
     given = {"start_from": old / "old", "steps": 2, **options}
+    if given["start_from"] == "others":
+        given["start_from"] = tmp_path / "others"
+        sizes = {"cell": "gru", "ensemble": 2, "tied": True, "level": "byte"}
+        chargen.train(old / "new.txt", given["start_from"], steps=1, **{**SMALL, **sizes})
     with pytest.raises(ConfigError, match=told):
         chargen.train(old / "new.txt", tmp_path / "m", **given)
     assert not (tmp_path / "m").exists()

@@ -251,7 +251,8 @@ def _save(path: str, text: str) -> None:
         click.echo("w needs the name of a file", err=True)
         return
     try:
-        with Path(path).open("x", encoding="utf-8") as file:
+        # What is no UTF-8 in an argument goes back as the bytes that it was.
+        with Path(path).open("x", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text + "\n")
     except OSError as error:
         click.echo(f"cannot write {path}: {error.strerror}", err=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from chargen.cli.groups import Command
 from chargen.cli.options import (
@@ -116,7 +117,10 @@ def train(
     elif cool_down is not None:
         raise click.UsageError("--cool-down needs --resume DIR")
     else:
-        result = chargen.train(corpora, out, force=force, **told, **options)
+        # With --from a default counts where it is given.
+        source_of = click.get_current_context().get_parameter_source
+        given = {k: v for k, v in options.items() if source_of(k) is not ParameterSource.DEFAULT}
+        result = chargen.train(corpora, out, force=force, **told, **given)
     if not distributed.is_main():
         return 0  # torchrun would end the others at the first code that is not 0
     _tell(result, as_json, quiet)

@@ -261,11 +261,13 @@ def _one_thread() -> Iterator[None]:
 
 
 def _model_hash(lm: LanguageModel) -> bytes:
-    """Of sizes, weights and vocabulary, wherever they are stored."""
+    """Of all that probabilities depend on, wherever it is stored: no option of training."""
     config = lm.model.config
-    found = hashlib.sha256(json.dumps([repr(config), lm.vocabulary.to_json()]).encode())
+    facts = [config.cell, config.direction, lm.vocabulary.to_json()]
+    found = hashlib.sha256(json.dumps(facts).encode())
     for name, tensor in sorted(lm.model.state_dict().items()):
-        found.update(name.encode() + tensor.detach().float().cpu().contiguous().numpy().tobytes())
+        found.update(f"{name} {list(tensor.shape)}".encode())
+        found.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
     end = _end(lm)
     found.update(bytes([end == "\n"]) + (end.encode() if len(end) > 1 else b""))
     return found.digest()[:16]

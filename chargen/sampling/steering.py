@@ -23,12 +23,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from chargen.errors import CheckpointError, ConfigError, CorpusError, did_you_mean
+from chargen.errors import CheckpointError, ConfigError, CorpusError, brief, did_you_mean
 from chargen.lm.storage import KIND
 from chargen.sampling.decoder import Decoder
 from chargen.storage import checkpoint
 from chargen.storage.checkpoint import Checkpoint
 from chargen.storage.outputs import writing_lock
+from chargen.text.given import given_texts
+from chargen.text.vocabulary import readable
 
 if TYPE_CHECKING:
     from chargen.language_model import LanguageModel
@@ -135,8 +137,12 @@ def fit_steering(
     """Fit a steering vector for each class on labelled texts; `source` says in words what they are.
 
     At most `MOST_TEXTS` are read, evenly spaced within each class, and `MOST_CHARACTERS` of each.
-    Where there is only one class, or a class has a single text, it is a `CorpusError`.
+    Where there is only one class, a class has a single text, or a text or its label is none, it is
+    a `CorpusError`.
     """
+    texts, labels = [readable(text) for text in given_texts(texts)], list(labels)
+    if len(texts) != len(labels) or not all(isinstance(label, str) for label in labels):
+        raise CorpusError(f"{source}: each text needs a label, which is a text (str)")
     classes = tuple(sorted(set(labels)))
     chosen: list[int] = []
     for label in classes:
@@ -263,10 +269,14 @@ def store_steering(directory: str | Path, steering: Steering) -> None:
 def check_arguments(label: str, strength: float, classes: Sequence[str]) -> None:
     """Refuse a class that is not there and a strength that is no number, by a `ConfigError`."""
     if label not in classes:
-        known = ", ".join(map(repr, classes)) + did_you_mean(label, classes)
+        known = ", ".join(map(repr, classes)) + did_you_mean(str(label), classes)
         raise ConfigError(f"--steer {label!r} is not one of the labels {known}")
-    if not math.isfinite(strength):
-        raise ConfigError(f"--strength must be a number, got {strength}")
+    try:
+        finite = math.isfinite(strength)
+    except (TypeError, OverflowError):  # no number, or a whole number that no float holds
+        finite = False
+    if not finite:
+        raise ConfigError(f"--strength must be a number, got {brief(strength)}")
 
 
 def _covariance(outputs: Iterable[Tensor]) -> NDArray[np.float64]:

@@ -87,6 +87,11 @@ def compare(
     trained = [Classifier.load(path, config.device) for path in config.classifier]
     for path, classifier in zip(config.classifier, trained, strict=True):
         _check_labels(path, classifier, test)
+        if set(classifier.labels) != set(train.classes):
+            reporter.note(
+                f"{path} has {len(classifier.labels)} labels and {train.source} "
+                f"{len(train.classes)}, not the same: each macro-F1 is a mean over its own classes"
+            )
     if config.labels is not None:
         train = subset(train, config.labels, config.seed)
     rows: list[Row] = []

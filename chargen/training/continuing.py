@@ -6,7 +6,7 @@ characters of the new; a model that is adapted in place stays all that it is but
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -68,27 +68,30 @@ class Start:
         if self.replay == "-":
             raise ConfigError("--replay must be a file, a folder or a name, got '-'")
 
-    def model_config(self, asked: ModelConfig) -> ModelConfig:
+    def model_config(self, asked: ModelConfig, named: Collection[str] = ()) -> ModelConfig:
         """The model's sizes with the rates of dropout that are asked for.
 
-        Other sizes are a `ConfigError`.
+        Other sizes are a `ConfigError`; defaults too, where the options `named` have them.
         """
         own = self.lm.model.config
         for field in fields(ModelConfig):
             value, known = getattr(asked, field.name), getattr(own, field.name)
-            if field.name not in _RATES and value not in (field.default, known):
+            meant = field.name in named or value != field.default
+            if field.name not in _RATES and meant and value not in (None, known):
                 raise ConfigError(
                     f"{flag(field)} is fixed by the model ({known}): leave it out with --from"
                 )
         return replace(own, **{name: getattr(asked, name) for name in _RATES})
 
-    def reading(self, asked: CorpusConfig, arguments: Sequence[str]) -> CorpusConfig:
+    def reading(
+        self, asked: CorpusConfig, arguments: Sequence[str], named: Collection[str] = ()
+    ) -> CorpusConfig:
         """How the text is read: as asked, else as the model's was where that matters."""
         trained, level = self.lm.trained_reading, self.lm.vocabulary.level
         if asked.raw_bytes and not self.lm.raw:
             raise ConfigError("--raw-bytes: the model learnt text; leave it out with --from")
         own = "byte" if self.lm.raw else level
-        if asked.level not in ("char", own):
+        if asked.level != own and ("level" in named or asked.level != "char"):
             raise ConfigError(f"--level is fixed by the model ({own}): leave it out with --from")
         documents, label_column = self.lm.documents_of(asked, arguments)
         if asked.documents not in (None, "rows"):

@@ -116,8 +116,8 @@ def train(
         if start_from is not None:
             one_process_only("training on from a model")
             start = read_start(start_from, replay, replay_share)
-            model_config = start.model_config(model_config)
-            corpus_config = start.reading(corpus_config, arguments)
+            model_config = start.model_config(model_config, options)
+            corpus_config = start.reading(corpus_config, arguments, options)
         log = Log()
         events = followed(log, tensorboard if ranks.is_main else None, directory.name)
         stack.enter_context(events)

@@ -74,7 +74,7 @@ def verdict(classifier: Classifier, text: str) -> str:
 
     Of a text longer than `MOST_JUDGED` characters the beginning is judged, which is said.
     """
-    if not text.strip():
+    if not classifier.cleaned(text).strip():
         raise ConfigError("there is no text: paste one")
     try:
         explanation = explain.explain(classifier, text)

@@ -149,3 +149,13 @@ def test_interactive_adds_where_the_model_writes(
     assert saved.read_text("utf-8") == drawn.out
     text = drawn.out.removesuffix("\n")
     assert written.out == ("☃" + text if direction == "backward" else text + "☃") + "\n"
+
+
+def test_interactive_saves_bytes_of_the_prompt_that_are_no_text(
+    chargen: Command, tmp_path: Path
+) -> None:
+    directory, saved = save_lm(tmp_path / "lm"), tmp_path / "saved.txt"
+    options = (directory, "--prompt", "the \udcff", "--length", 8)
+    result = chargen("sample", *options, "--interactive", stdin=f"w {saved}\nq\n")
+    assert result.code == 0, result.err
+    assert saved.read_bytes() == b"the \xff\n"

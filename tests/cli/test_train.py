@@ -286,6 +286,8 @@ def test_new_text_may_come_from_a_pipe(chargen: Command, tmp_path: Path, level: 
         assert result.code < 2, result.err
         weights.append((tmp_path / "more" / "model.safetensors").read_bytes())
     assert weights[0] == weights[1]
+    asked = chargen("train", new, *begun, "--level", "char")  # a default, but asked for
+    assert asked.code < 2 if level == "char" else "--level is fixed by the model" in asked.err
 
 
 def test_going_on_with_new_text(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import chargen
 from chargen.compression.files import compress, decompress
 from chargen.errors import ChargenError, CompressionError, ConfigError
 from chargen.language_model import LanguageModel
+from chargen.lm.model import network
 from chargen.sampling.decoder import Decoder as Stepper
 from chargen.text.vocabulary import ByteVocabulary, CharVocabulary, RawVocabulary, Vocabulary
 from tests.sampling.models import CELLS, small_model
@@ -112,6 +114,21 @@ def test_a_trained_model_of_either_direction(
         assert len(packed) < len(text) / 2
         for data in (b"\n\n\n\n~\xc3\xa9~\n", "~é~\n\n~é~\n\n\n".encode(), b"\r\n\r\n\r\n"):
             assert decompress(lm, compress(lm, data)) == data
+
+
+def test_what_changes_no_probability_makes_no_other_model() -> None:
+    vocabulary = VOCABULARIES["characters"]
+    model = small_model(vocabulary.size)
+    packed = compress(LanguageModel(model, vocabulary), b"abc")
+    config = replace(model.config, dropout=0.0, variational=True)
+    for changes, same in (({}, True), ({"direction": "backward"}, False)):
+        other = network(replace(config, **changes))
+        other.load_state_dict(model.state_dict())
+        if same:
+            assert decompress(LanguageModel(other, vocabulary), packed) == b"abc"
+        else:
+            with pytest.raises(CompressionError, match="another model"):
+                decompress(LanguageModel(other, vocabulary), packed)
 
 
 def test_another_model_is_refused(lm: LanguageModel) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -187,6 +188,23 @@ def test_too_little_to_fit_on_is_said(writer: LanguageModel) -> None:
         fit_steering(writer, examples)
 
 
+@pytest.mark.parametrize(
+    ("texts", "labels"),
+    [
+        ("abcd", ["x", "y", "x", "y"]),
+        (["a", "b", "c", "d"], ["x", "y", "x", "y", "x"]),
+        (["a", "b", "c", "d", "e"], ["x", "y", "x", "y"]),
+        (["a", "b", "c", "d"], [0, 1, 0, 1]),
+        (["a", "b", "c", None], ["x", "y", "x", "y"]),
+    ],
+)
+def test_texts_that_have_no_label_each_are_refused(
+    writer: LanguageModel, texts: Any, labels: Any
+) -> None:
+    with pytest.raises(CorpusError, match="text"):
+        vectors.fit_steering(writer, texts, labels, "mine")
+
+
 # ---------------------------------------------------------------- what is refused
 
 
@@ -194,8 +212,11 @@ def test_wrong_wishes_are_named() -> None:
     lm = LanguageModel(make_lm(), CHARS)
     with pytest.raises(ConfigError, match=r"--steer 'goood'.*'bad', 'good'; did you mean good\?"):
         lm.steered(a_steering(), "goood")
-    with pytest.raises(ConfigError, match="--strength"):
-        lm.steered(a_steering(), "good", float("nan"))
+    with pytest.raises(ConfigError, match="--steer 5 is not one of"):
+        lm.steered(a_steering(), cast(Any, 5))
+    for strength in (float("nan"), "2", None, 10**400):
+        with pytest.raises(ConfigError, match="--strength must be a number"):
+            lm.steered(a_steering(), "good", cast(Any, strength))
     with pytest.raises(ConfigError, match="12 hidden units; this one has 8"):
         lm.steered(a_steering(12), "good")
 

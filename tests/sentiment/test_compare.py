@@ -17,7 +17,7 @@ from chargen.sentiment.config import TFIDF, CompareConfig, ExamplesConfig
 from chargen.text.html import clean_html
 from chargen.training.reporting import Reporter
 
-from .making import separable
+from .making import Recorder, separable
 from .models import save_classifier, tiny_classifier
 
 TRAIN, TEST = separable(120), separable(40, seed=1)
@@ -52,6 +52,12 @@ def test_trained_classifiers_are_only_evaluated(tmp_path: Path) -> None:
     assert rows[1].labels is None
     assert rows[1].train_seconds is None
     assert rows[1].parameters > 0
+    recorder = Recorder()
+    more = save_classifier(tiny_classifier(labels=("bad", "good", "odd")), tmp_path / "more")
+    config = CompareConfig(models="", classifier=(str(saved), str(more)))
+    compare(TRAIN, TEST, config, recorder)
+    (note,) = (note for note in recorder.notes if "macro-F1 is a mean" in note)
+    assert note.startswith(f"{more} has 3 labels and separable.csv 2")
     other = save_classifier(tiny_classifier(labels=("no", "yes")), tmp_path / "other")
     with pytest.raises(CorpusError, match=r"'bad', 'good'.*other.*'no', 'yes'"):
         compare(TRAIN, TEST, CompareConfig(models="tfidf", classifier=(str(other),)))

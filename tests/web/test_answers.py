@@ -52,8 +52,8 @@ class Page:
         *_, (_, note) = self.press("Write")(name, "the", 20, 0.8, 0, 1, 0, False)
         return str(note)
 
-    def judge(self, name: str) -> str:
-        return str(self.press("Judge")(name, "a fine day"))
+    def judge(self, name: str, text: str = "a fine day") -> str:
+        return str(self.press("Judge")(name, text))
 
 
 @pytest.fixture
@@ -203,3 +203,10 @@ def test_a_checkpoint_that_is_exchanged_is_read_or_told(folder: Path) -> None:
     for _ in range(100):
         note = page.write("fox")
         assert "20 characters" in note or is_one_sentence(note)
+
+
+def test_a_text_of_which_cleaning_leaves_nothing_gets_no_verdict(tmp_path: Path) -> None:
+    save_classifier(tiny_classifier(clean="html"), tmp_path / "mood")
+    page = Page(tmp_path)
+    assert "there is no text" in page.judge("mood", "<br> &nbsp; <p>")
+    assert "The verdict so far" in page.judge("mood", "<br>fine")
