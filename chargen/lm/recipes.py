@@ -215,7 +215,7 @@ def _choose_networks(
     often = reading / characters
     count = 1
     if train.minutes is not None and _weights(model) >= FEW_WEIGHTS * characters:
-        count = min(MOST_NETWORKS, max(1, int(often / enough_passes(characters))))
+        count = min(MOST_NETWORKS, max(1, round(often / enough_passes(characters))))
     if count > 1:
         reasons.append(f"an ensemble of {count}: one network would read the text {often:.0f} times")
     return replace(model, ensemble=count), reading / count
