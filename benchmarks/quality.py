@@ -24,7 +24,7 @@ def main() -> None:
     budget.add_argument("--epochs", type=float, nargs="+")
     budget.add_argument("--minutes", type=float, nargs="+")
     parser.add_argument("--out", type=Path, default=Path("checkpoints/quality"))
-    parser.add_argument("--ensemble", type=int, default=1)
+    parser.add_argument("--ensemble", type=int, help="networks, else the recipe chooses")
     parser.add_argument("--dynamic", action="store_true", help="also dynamic evaluation")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
@@ -40,6 +40,7 @@ def main() -> None:
         row = {
             name: value,
             "hidden_size": lm.model.config.hidden_size,
+            "networks": lm.model.config.num_networks,
             "parameters": lm.model.num_parameters(),
             "seconds": run.seconds,
             "nats_per_char": lm.score(valid).nats_per_char,
