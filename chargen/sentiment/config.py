@@ -325,6 +325,8 @@ class CompareConfig(Options):
         for name in ("unlabelled", "minutes", "epochs"):
             if getattr(self, name) is not None and not self.encoder:
                 raise ConfigError(f"--{name} needs --encoder: give --encoder DIR")
+        if not self.systems and not self.classifier:
+            raise ConfigError("--models names nothing to compare: leave it out, or name a system")
 
     @property
     def _named(self) -> tuple[str, ...]:

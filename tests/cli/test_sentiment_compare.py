@@ -94,6 +94,7 @@ def test_unlabelled_texts_are_read_as_the_labelled_ones(
     [
         (("--models", "svm"), 2, "--models must be some of"),
         (("--models", "finetuned"), 2, "give --encoder DIR"),
+        (("--models", ","), 2, "--models names nothing to compare"),
         (("--unlabelled", "more.txt"), 2, "--unlabelled needs --encoder"),
         (("--labels", "500"), 2, "--labels 500 is too many"),
         (("--valid-fraction", "0"), 2, "--valid-fraction"),
