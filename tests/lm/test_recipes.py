@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chargen.lm import recipes
 from chargen.lm.batching import Streams
 from chargen.lm.cells import CELLS
 from chargen.lm.config import ModelConfig, TrainConfig
@@ -234,3 +235,30 @@ def test_plans_hold_every_field_as_json_would() -> None:
         for field in fields(config):
             value = getattr(config, field.name)
             assert value is None or isinstance(value, bool | int | float | str), field.name
+
+
+@quick
+@given(characters, speeds, st.floats(1e-3, 1e4))
+def test_networks_are_added_where_one_would_read_the_text_too_often(
+    count: int, speed: float, minutes: float
+) -> None:
+    made = make({"minutes": minutes}, count, speed)
+    networks = made.model.num_networks
+    assert 1 <= networks <= recipes.MOST_NETWORKS
+    passes = made.characters_read / count
+    if networks > 1:
+        # Each still reads it about as often as pays, and together as much as one would alone.
+        assert passes >= 0.7 * recipes.enough_passes(count)
+        alone = make({"minutes": minutes}, count, speed, ensemble=1)
+        assert alone.model.hidden_size == made.model.hidden_size
+        assert passes * networks == pytest.approx(alone.characters_read / count)
+    for other in ({"steps": 10_000}, {"epochs": 1000}):
+        assert make(other, count).model.num_networks == 1
+
+
+def test_ten_minutes_on_a_megabyte_are_for_two_networks_and_an_hour_for_more() -> None:
+    speed = 2.5e11  # of two cores of an ordinary processor
+    chosen = [make({"minutes": n}, 1_000_000, speed).model for n in (1, 3, 10, 30, 60)]
+    assert [model.num_networks for model in chosen] == [1, 1, 2, 7, 8]
+    assert [model.hidden_size for model in chosen] == [256, 512, 512, 512, 512]
+    assert make({"minutes": 60}, 100_000_000, speed).model.num_networks == 1

@@ -8,6 +8,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch
 import chargen
 from chargen.errors import CheckpointError, ConfigError, CorpusError, TrainingError
 from chargen.lm import storage as lm_storage
-from chargen.lm.model import CharLM
+from chargen.lm.model import CharLM, network
 from chargen.runtime import precision
 from chargen.sentiment import metrics
 from chargen.sentiment.classifier import Classifier
@@ -31,7 +32,18 @@ from chargen.storage import checkpoint
 from chargen.text.vocabulary import RawVocabulary
 from chargen.training.reporting import Reporter
 
-from .making import LEARNING, QUICK, Recorder, same, save_lm, separable, weights_in, write_csv
+from .making import (
+    CHARS,
+    LEARNING,
+    QUICK,
+    Recorder,
+    make_lm,
+    same,
+    save_lm,
+    separable,
+    weights_in,
+    write_csv,
+)
 
 Start = Callable[..., FinetuneRun]
 
@@ -150,6 +162,20 @@ def test_every_kind_of_encoder(start: Start, models: Path, names: list[str]) -> 
         torch.testing.assert_close(before, after, atol=0.1, rtol=0)
     np.testing.assert_array_equal(
         loaded.predict_proba(["a wow day"]), run.classifier.predict_proba(["a wow day"])
+    )
+
+
+def test_a_classifier_reads_with_the_first_network_of_an_ensemble(
+    start: Start, tmp_path: Path
+) -> None:
+    lm = chargen.LanguageModel(network(replace(make_lm().config, ensemble=2)), CHARS)
+    lm.save(tmp_path / "two")
+    recorder = Recorder()
+    run = start(encoder=tmp_path / "two", method="probe", reporter=recorder)
+    [encoder] = encoders_of(run.classifier)
+    assert same(encoder.state_dict(), lm.model.members[0].state_dict())
+    assert f"{tmp_path / 'two'} has 2 networks: the classifier reads with the first" in (
+        recorder.notes
     )
 
 
