@@ -161,3 +161,38 @@ def test_memory_mapped(dtype: type, tmp_path: Path) -> None:
 def test_large_ids_keep_their_value() -> None:
     ids = np.full(100, 4_000_000_000, dtype=np.uint32)
     assert int(Streams(ids, 2, 8, 0, False).next().inputs.max()) == 4_000_000_000
+
+
+def test_a_stream_needs_two_ids() -> None:
+    with pytest.raises(ValueError, match="7 ids cannot make 4 streams"):
+        Streams(counting(7), 4, 2, 0)
+    assert Streams(counting(8), 4, 2, 0).next().inputs.shape == (1, 4)
+
+
+def test_lengths_are_those_of_the_seed() -> None:
+    # A run that was begun by an earlier version goes on in the same windows.
+    jittering = Streams(counting(5000), 2, 64, 3, True)
+    lengths = [len(jittering.next().inputs) for _ in range(20)]
+    assert lengths == [
+        *(62, 71, 64, 59, 60, 66, 66, 69, 58, 73, 68, 67, 68, 68, 67, 65, 36, 66, 58, 61),
+    ]
+    steady = Streams(counting(5000), 2, 64, 3)
+    assert {len(steady.next().inputs) for _ in range(20)} == {64}
+
+
+@pytest.mark.parametrize("name", ["epoch", "offset", "position"])
+@pytest.mark.parametrize("value", [-1, True, 1.0, "0"])
+def test_a_place_that_is_none_is_refused(name: str, value: object) -> None:
+    streams = Streams(counting(100), 2, 8, 0)
+    place = {**streams.state(), name: value}
+    with pytest.raises(ValueError, match=f"{name} of the streams is {value!r}"):
+        streams.restore(place, streams.generator.get_state())  # type: ignore[arg-type]
+
+
+def test_a_place_beyond_the_text_is_refused() -> None:
+    streams = Streams(counting(100), 2, 8, 0)
+    state = streams.generator.get_state()
+    streams.restore({"epoch": 0, "offset": 8, "position": 100}, state)
+    for place in ({"offset": 9, "position": 0}, {"offset": 0, "position": 101}):
+        with pytest.raises(ValueError, match="of the streams is"):
+            streams.restore({"epoch": 0, **place}, state)

@@ -76,3 +76,23 @@ def test_a_ranks_columns_are_those_of_all(columns: range) -> None:
     whole = Streams(ids, 3, 8, seed=3, separator=SEPARATOR).next().inputs
     part = Streams(ids, 3, 8, 3, columns=columns, separator=SEPARATOR).next().inputs
     assert part.tolist() == whole[:, columns.start : columns.stop].tolist()
+
+
+def test_orders_are_those_of_the_seed() -> None:
+    # A run that was begun by an earlier version goes on in the same order.
+    documents = ShuffledDocuments(joined([[n + 1] for n in range(8)], True), SEPARATOR, seed=5)
+    orders = []
+    for epoch in range(3):
+        documents.draw(epoch)
+        orders.append(documents[np.arange(0, 16, 2)].tolist())
+    assert orders == [[6, 5, 1, 8, 2, 4, 3, 7], [5, 8, 4, 3, 7, 1, 6, 2], [1, 4, 5, 8, 7, 6, 3, 2]]
+
+
+def test_streams_read_documents_in_their_order() -> None:
+    ids = joined([[n % 9 + 1] * 7 for n in range(100)], True)
+    streams = Streams(ids, 1, 799, seed=3, separator=SEPARATOR)
+    window = streams.next().inputs[:, 0].numpy()
+    expected = ShuffledDocuments(ids, SEPARATOR, seed=3)
+    assert window.tolist() == expected[streams.offset + np.arange(len(window))].tolist()
+    plain = Streams(ids, 1, 799, seed=3).next().inputs[:, 0].numpy()
+    assert plain.tolist() == ids[streams.offset : streams.offset + len(plain)].tolist()
