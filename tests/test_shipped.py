@@ -13,11 +13,11 @@ from chargen.storage import shipped
 LARGEST = 16 * 1024 * 1024
 
 
-def test_both_are_there() -> None:
-    assert {"reviews", "sentiment"} <= set(shipped.names())
+def test_all_are_there() -> None:
+    assert {"reviews", "reviews-backward", "sentiment"} <= set(shipped.names())
 
 
-@pytest.mark.parametrize("name", ["reviews", "sentiment"])
+@pytest.mark.parametrize("name", ["reviews", "reviews-backward", "sentiment"])
 def test_small_with_a_card_and_no_path_of_a_machine(name: str) -> None:
     folder = shipped.resolve(Path(name))
     files = [path for path in folder.rglob("*") if path.is_file()]
@@ -71,3 +71,11 @@ def test_the_reader_writes_english() -> None:
     text = "I watched this film with my family and we all liked the story."
     assert lm.score(text).bits_per_char < 2.2
     assert " the " in lm.generate("This movie", max_chars=400, seed=1)
+
+
+def test_the_other_reader_reads_from_the_end() -> None:
+    lm = LanguageModel.load("reviews-backward")
+    assert lm.backward
+    assert lm.vocabulary == LanguageModel.load("reviews").vocabulary
+    text = "I watched this film with my family and we all liked the story."
+    assert lm.score(text).bits_per_char < 2.4

@@ -178,7 +178,7 @@ def test_a_copy_cools_down_and_the_run_stays(
     process.kill()
     process.communicate()
     before, step = tensors(out), saved_step(out)
-    result = chargen("train", "--resume", out, "--cool-down", 0.01, "--out", copy, "--json")
+    result = chargen("train", "--resume", out, "--cool-down", 0.03, "--out", copy, "--json")
     assert result.code == 0, result.err
     assert json.loads(result.out)["steps"] > step
     assert tensors(out) == before
