@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -181,6 +182,30 @@ def test_labels_are_heard_by_a_classifier(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_count_model_mixes_distributions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import count_model
+
+    text = "the dog and the fox sleep in the sun, and the hen does not.\n" * 40
+    (tmp_path / "text.txt").write_text(text)
+    sizes = {"hidden_size": 12, "embedding_size": 4, "batch_size": 2, "window": 16}
+    chargen.train(texts=[text], out=tmp_path / "lm", steps=20, precision="float32", **sizes)
+    file = str(tmp_path / "text.txt")
+    found = benchmark("count_model.py", str(tmp_path / "lm"), "--train", file, "--text", file)
+    for row in found["rows"]:
+        # Counts of this very text know it far better than twenty steps do.
+        assert row["counts_bits"] < 0.3
+        assert row["network_bits"] > 3
+        assert row["mixture_bits"] < row["counts_bits"] + 0.05  # the weight is 0.98 at most
+        assert row["weight"] > 0.5
+    counts = count_model.Counts(np.array([0, 1, 0, 1, 2]), 4, 2)
+    for before in ([], [0], [0, 1], [3], [2, 3], [1, 0]):
+        assert counts.distribution(before).sum() == pytest.approx(1)
+    # after "0 1": 0 and 2 once each, so 0.4 / 2 each; the rest goes to the order below
+    below = counts.distribution([1])
+    assert counts.distribution([0, 1])[2] == pytest.approx(0.2 + 0.6 * below[2])
+
+
 def test_ensemble_compares_the_means(tmp_path: Path) -> None:
     text = "the dog and the fox sleep in the sun, and the hen does not.\n" * 40
     (tmp_path / "text.txt").write_text(text)
