@@ -250,5 +250,5 @@ def _too_few(examples: Examples, label: str) -> str:
     rows = [r for r, each in zip(examples.rows, examples.labels, strict=True) if each == label]
     return (
         f"{examples.source}: label {label!r} has only one text of its own ({named(rows, 'row')}); "
-        "to hold some back for validation each label needs two: add some, or validate on a file"
+        "to hold some back for validation each label needs two: add some, or give --valid FILE"
     )
