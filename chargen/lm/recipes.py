@@ -46,8 +46,8 @@ itself not more than `MOST_WEIGHTS`. Beyond that several networks learn more tha
 
 FEW_WEIGHTS, MOST_WEIGHTS = 1.2, 4.0
 
-MOST_NETWORKS = 8
-"""Of an ensemble that the recipe chooses."""
+LARGEST_ENSEMBLE = 8
+"""Networks of an ensemble that the recipe chooses."""
 
 ENOUGH = 3.0
 """Passes over the text after which more width is worth more than more passes (docs/recipes.md)."""
@@ -86,13 +86,18 @@ class Plan:
 
 def flops_per_character(model: ModelConfig) -> float:
     """Floating-point operations to learn from one character: 6 for each weight of a product."""
+    return 6.0 * _weights(model) * model.num_networks
+
+
+def _weights(model: ModelConfig) -> int:
+    """Of the matrix products of one network."""
     gates = len(CELLS[model.cell].gates)
     hidden, embedding = model.hidden_size or 0, model.embedding_size or 0
     layers = model.num_layers or 1
     recurrent = gates * hidden * (embedding + hidden + (layers - 1) * 2 * hidden)
     top = hidden * embedding + embedding * (model.vocabulary_size or 0)
     output = top if model.tied else hidden * (model.vocabulary_size or 0)
-    return 6.0 * (recurrent + output) * model.num_networks
+    return recurrent + output
 
 
 def flops_of_muon(model: ModelConfig) -> float:
@@ -194,11 +199,6 @@ def _choose_sizes(
     return chosen, reading
 
 
-def _weights(model: ModelConfig) -> float:
-    """Of the matrix products of one network."""
-    return flops_per_character(model) / 6 / model.num_networks
-
-
 def _choose_networks(
     model: ModelConfig,
     train: TrainConfig,
@@ -215,7 +215,7 @@ def _choose_networks(
     often = reading / characters
     count = 1
     if train.minutes is not None and _weights(model) >= FEW_WEIGHTS * characters:
-        count = min(MOST_NETWORKS, max(1, round(often / enough_passes(characters))))
+        count = min(LARGEST_ENSEMBLE, max(1, round(often / enough_passes(characters))))
     if count > 1:
         reasons.append(f"an ensemble of {count}: one network would read the text {often:.0f} times")
     return replace(model, ensemble=count), reading / count

@@ -89,9 +89,10 @@ def unpack(stored: Checkpoint) -> tuple[Network, Vocabulary]:
     Raises `CheckpointError` where configuration, vocabulary and tensors do not fit together.
     """
     path = stored.path
-    config = config_from_json(
-        ModelConfig, stored.document("config").get("model"), f"{path}: model of config.json"
-    )
+    saved = stored.document("config").get("model")
+    if isinstance(saved, dict):  # models of earlier versions are one network each
+        saved = {"ensemble": 1, **saved}
+    config = config_from_json(ModelConfig, saved, f"{path}: model of config.json")
     vocabulary = read_vocabulary(stored, "vocabulary", config)
     weights = stored.tensors.get("model")
     if weights is None:

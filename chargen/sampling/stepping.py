@@ -221,7 +221,7 @@ class StepBuffers:
     def state(self) -> tuple[Tensor, ...]:
         """A copy of the state: (h, c) or (h,), each (layers, B, H)."""
         shape = (len(self.hidden), self.rows, self.weights.hidden_size)
-        return tuple(torch.stack(p).view(shape)[:, : self.batch_size].clone() for p in self._state)
+        return tuple(torch.stack(p).view(shape)[:, : self.batch_size] for p in self._state)
 
     def load(self, state: tuple[Tensor, ...]) -> None:
         """Take over a state as `state` gives it."""

@@ -244,7 +244,7 @@ def test_networks_are_added_where_one_would_read_the_text_too_often(
 ) -> None:
     made = make({"minutes": minutes}, count, speed)
     networks = made.model.num_networks
-    assert 1 <= networks <= recipes.MOST_NETWORKS
+    assert 1 <= networks <= recipes.LARGEST_ENSEMBLE
     passes = made.characters_read / count
     if networks > 1:
         # Each still reads it about as often as pays, and together as much as one would alone.

@@ -63,6 +63,13 @@ def test_round_trip_through_a_folder(cell: str, ensemble: int, tied: bool, tmp_p
     torch.testing.assert_close(logits, model.eval()(ids, model.initial_state(1))[0])
 
 
+def test_a_model_of_an_earlier_version_is_one_network() -> None:
+    stored = packed()
+    del stored.documents["config"]["model"]["ensemble"]
+    model, _ = storage.unpack(stored)
+    assert model.config.ensemble == 1
+
+
 def test_tied_weights_are_stored_once() -> None:
     assert "output.weight" not in packed(make(tied=True)).tensors["model"]
     assert "output.weight" in packed().tensors["model"]
