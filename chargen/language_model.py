@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from chargen.errors import ChargenError, ConfigError, CorpusError
 from chargen.lm import storage
+from chargen.lm.config import CountsConfig
+from chargen.lm.counts import HELD_OUT, LONGEST, Counts, Gain, best_weight
 from chargen.lm.evaluation import Score, dynamic_log_probs, log_probs
 from chargen.lm.model import Network
 from chargen.lm.pooling import pooled_outputs
@@ -49,6 +51,8 @@ class LanguageModel:
     vocabulary : Vocabulary
     checkpoint : Checkpoint, optional
         The checkpoint that both were loaded from.
+    counts : Counts, optional
+        What is mixed in wherever text is written, scored or compressed; see `with_counts`.
 
     Examples
     --------
@@ -57,11 +61,16 @@ class LanguageModel:
     """
 
     def __init__(
-        self, model: Network, vocabulary: Vocabulary, checkpoint: Checkpoint | None = None
+        self,
+        model: Network,
+        vocabulary: Vocabulary,
+        checkpoint: Checkpoint | None = None,
+        counts: Counts | None = None,
     ) -> None:
         self.model = model.eval()
         self.vocabulary = vocabulary
         self.checkpoint = checkpoint
+        self.counts = counts
         self.precision = "float32"
 
     @classmethod
@@ -87,7 +96,7 @@ class LanguageModel:
         """
         model, vocabulary, stored = storage.load(directory)
         place = choose_device(device)
-        lm = cls(model.to(place), vocabulary, stored)
+        lm = cls(model.to(place), vocabulary, stored, storage.unpack_counts(stored, vocabulary))
         lm.precision = reading_precision(precision, place)
         return lm
 
@@ -113,7 +122,7 @@ class LanguageModel:
     @cached_property
     def decoder(self) -> Decoder:
         """The model, prepared for single steps."""
-        return Decoder(self.model, self.precision)
+        return Decoder(self.model, self.precision, self.counts)
 
     # ---------------------------------------------------------------- writing
 
@@ -306,6 +315,8 @@ class LanguageModel:
                 scores = dynamic_log_probs(self.model, order, start, first_label_id=first_label)
             else:
                 scores = log_probs(self.model, order, start, streams)
+        if self.counts is not None:
+            scores = self.counts.mix_of(scores, order, start).astype(np.float32)
         if np.isnan(scores).any():
             raise ChargenError(
                 "the model's predictions are not numbers (NaN): its weights overflow"
@@ -359,8 +370,65 @@ class LanguageModel:
         ConfigError, CheckpointError
             If `directory` exists, or cannot be written.
         """
-        stored = storage.pack(self.model.config, self.model.state_dict(), self.vocabulary)
+        weights = self.model.state_dict()
+        stored = storage.pack(self.model.config, weights, self.vocabulary, self.counts)
         save_model(Path(directory), stored, self.checkpoint, force)
+
+    def with_counts(
+        self, text: str, valid: str | None = None, *, order: int = CountsConfig.order
+    ) -> LanguageModel:
+        """A model that mixes in how often characters follow each other in a text.
+
+        The text is one that the model may repeat: `save` stores it in the checkpoint.
+
+        Parameters
+        ----------
+        text : str
+            The counted text, read like a file of the corpus.
+        valid : str, optional
+            Other text, for the weight of the counts; by default the last tenth of `text`, which is
+            not counted then.
+        order : int
+            Characters of the longest context (of bytes for a model of bytes), at most 16.
+
+        Raises
+        ------
+        CorpusError
+            If one is not a text, or empty.
+        ConfigError
+            If the order cannot be.
+        """
+        ids = self.vocabulary.encode(self._read(text))
+        if valid is None:
+            ids, held_out = np.split(ids, [round(0.9 * len(ids))])
+        else:
+            held_out = self.vocabulary.encode(self._read(valid, "valid"))
+        step = -1 if self.backward else 1
+        return self.count(ids[::step], held_out[::step], order)[0]
+
+    def count(
+        self, ids: NDArray[np.integer], valid: NDArray[np.integer], order: int
+    ) -> tuple[LanguageModel, Gain]:
+        """What `with_counts` does, of ids in the order of reading; and what it is worth."""
+        config = CountsConfig(order)
+        ids, valid = np.array(ids[-LONGEST:]), np.array(valid[:HELD_OUT])
+        scored = valid < self.vocabulary.first_label_id
+        if not len(ids) or not scored.any():
+            raise CorpusError("counts need a text, and other text for their weight")
+        alone = type(self)(self.model, self.vocabulary, self.checkpoint)
+        alone.precision = self.precision
+        step = -1 if self.backward else 1
+        known = alone._log_probs(valid[::step], False, 1)[::step]
+        start = self.vocabulary.start_id
+        counts = Counts(ids, self.vocabulary.size, config.order)
+        counted = counts.probabilities_of(valid, start)
+        network, counted = np.exp(known[scored].astype(np.float64)), counted[scored]
+        alone.counts = counts
+        counts.weight = weight = best_weight(network, counted)
+        characters = self.vocabulary.count_characters(valid[scored])
+        mixed = (1 - weight) * network + weight * counted
+        nats = (-float(np.log(p).sum()) / characters for p in (network, counted, mixed))
+        return alone, Gain(*nats)
 
     def encode(self, texts: Iterable[str], *, as_is: bool = False) -> NDArray[np.float32]:
         """Turn texts into feature vectors from the outputs of the last layer.

@@ -164,7 +164,8 @@ def _check_language_model(stored: Checkpoint, resumable: bool, tell: Tell) -> fl
         optimizers = make_optimizers(model, run.config, run.documents["precision"])
         _check_training(stored, model, optimizers)
     else:
-        model, _ = lm_storage.unpack(stored)
+        model, vocabulary = lm_storage.unpack(stored)
+        lm_storage.unpack_counts(stored, vocabulary)
     _tell_weights(stored, tell)
     ids = torch.arange(min(SYMBOLS, required(model.config.vocabulary_size)))[:, None]  # (T, 1)
     with torch.no_grad():

@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -181,29 +180,34 @@ def test_labels_are_heard_by_a_classifier(tmp_path: Path) -> None:
     assert found["valid_bits"] > 1
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_count_model_mixes_distributions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    import count_model
+def test_quality_has_the_figures_of_each_protocol(tmp_path: Path) -> None:
+    text = "the dog and the fox sleep in the sun, and the hen does not.\n" * 60
+    (tmp_path / "text.txt").write_text(text)
+    options = ("--epochs", "2", "--dynamic", "--window", "50", "--out", str(tmp_path / "out"))
+    (row,) = benchmark("quality.py", str(tmp_path / "text.txt"), *options)
+    assert row["bits_per_char"] == pytest.approx(row["nats_per_char"] / math.log(2))
+    assert row["counted_nats_per_char"] < row["nats_per_char"]
+    assert row["dynamic_nats_per_char"] != row["nats_per_char"]
+    assert 1 < row["nats_in_windows"] < math.log(27) + 0.5
+    assert row["processor_seconds"] > 0
+    assert row["networks"] == 1
 
+
+def test_count_model_tries_each_order(tmp_path: Path) -> None:
     text = "the dog and the fox sleep in the sun, and the hen does not.\n" * 40
     (tmp_path / "text.txt").write_text(text)
     sizes = {"hidden_size": 12, "embedding_size": 4, "batch_size": 2, "window": 16}
     chargen.train(texts=[text], out=tmp_path / "lm", steps=20, precision="float32", **sizes)
     file = str(tmp_path / "text.txt")
-    found = benchmark("count_model.py", str(tmp_path / "lm"), "--train", file, "--text", file)
-    for row in found["rows"]:
-        # Counts of this very text know it far better than twenty steps do.
-        assert row["counts_bits"] < 0.3
-        assert row["network_bits"] > 3
-        assert row["mixture_bits"] < row["counts_bits"] + 0.05  # the weight is 0.98 at most
-        assert row["weight"] > 0.5
-    counts = count_model.Counts(np.array([0, 1, 0, 1, 2]), 4, 2)
-    for before in ([], [0], [0, 1], [3], [2, 3], [1, 0]):
-        assert counts.distribution(before).sum() == pytest.approx(1)
-    # after "0 1": 0 and 2 once each, so 0.4 / 2 each; the rest goes to the order below
-    below = counts.distribution([1])
-    assert counts.distribution([0, 1])[2] == pytest.approx(0.2 + 0.6 * below[2])
+    options = ("--train", file, "--text", file, "--orders", "2", "6", "--dynamic")
+    alone, few, many = benchmark("count_model.py", str(tmp_path / "lm"), *options)["rows"]
+    assert (alone["order"], alone["weight"], few["order"], many["order"]) == (0, 0, 2, 6)
+    # Counts of this very text know it far better than twenty steps do.
+    assert alone["bits"] > 3
+    assert few["bits"] < 2
+    assert many["bits"] < 0.3
+    assert many["weight"] > 0.5
+    assert many["dynamic_bits"] < 0.3
 
 
 def test_ensemble_compares_the_means(tmp_path: Path) -> None:

@@ -18,19 +18,27 @@ from tests.sampling.models import CELLS, small_model
 
 LETTERS = "\n abcdefghijklmnopqrstuvwxyzäöü"
 
-Kind = tuple[str, str, bool, str, int, int]
+Kind = tuple[str, str, bool, str, int, int, bool]
 
 KINDS: list[Kind] = [
-    *((cell, level, True, "forward", 1, 1) for cell in CELLS for level in ("char", "byte")),
-    *((cell, "char", False, "backward", 2, 1) for cell in CELLS),
-    ("lstm", "byte", True, "backward", 1, 1),
-    ("lstm", "char", True, "forward", 2, 3),
+    *((cell, level, True, "forward", 1, 1, False) for cell in CELLS for level in ("char", "byte")),
+    *((cell, "char", False, "backward", 2, 1, False) for cell in CELLS),
+    ("lstm", "byte", True, "backward", 1, 1, False),
+    ("lstm", "char", True, "forward", 2, 3, False),
+    ("lstm", "char", True, "forward", 1, 2, True),
+    ("gru", "byte", True, "backward", 1, 1, True),
 ]
-"""Cell, level, documents apart, direction, layers, networks of an ensemble."""
+"""Cell, level, documents apart, direction, layers, networks of an ensemble, with counts or not."""
 
 
 def make(
-    cell: str, level: str, documents: bool, direction: str, layers: int, ensemble: int
+    cell: str,
+    level: str,
+    documents: bool,
+    direction: str,
+    layers: int,
+    ensemble: int,
+    counted: bool,
 ) -> tuple[LanguageModel, str]:
     """A model, and a text for it."""
     vocabulary: Vocabulary = CharVocabulary(LETTERS, documents)
@@ -41,7 +49,10 @@ def make(
     # In bytes all symbols have one byte, so that a change moves nothing else.
     letters = LETTERS[:28] if level == "byte" else LETTERS + "Ω"
     symbols = letters + (SEPARATOR if documents else "")
-    return LanguageModel(model, vocabulary), "".join(random.Random(3).choices(symbols, k=700))
+    lm, text = LanguageModel(model, vocabulary), "".join(random.Random(3).choices(symbols, k=700))
+    if counted:
+        lm, _ = lm.count(*(vocabulary.encode(part) for part in (text * 2, text[:99])), 5)
+    return lm, text
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: "-".join(map(str, kind)))

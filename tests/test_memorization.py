@@ -9,6 +9,7 @@ import torch
 from chargen.errors import CorpusError
 from chargen.lm.model import CharLM
 from chargen.sampling.config import MemorizationConfig
+from chargen.sampling.decoder import Decoder
 from chargen.sampling.memorization import STREAMS, memorization
 from tests.sampling.models import small_model
 
@@ -37,7 +38,7 @@ def test_against_a_plain_loop() -> None:
     model = small_model(2)
     ids = np.random.default_rng(0).integers(0, 2, 400).astype(np.uint8)
     config = MemorizationConfig(passages=STREAMS + 20, length=4, context=6, seed=1)
-    found = memorization(model, ids, config)
+    found = memorization(Decoder(model), ids, config)
     wanted = [agreeing(model, ids, int(start), 4, 6) for start in found.starts]
     assert found.agreeing.tolist() == wanted
     assert len(set(wanted)) == 5  # none, some and all of a passage
@@ -47,10 +48,10 @@ def test_against_a_plain_loop() -> None:
 
 def test_places_are_all_of_a_short_text_and_follow_the_seed() -> None:
     model, ids = small_model(3), np.zeros(60, np.uint8)
-    found = memorization(model, ids, MemorizationConfig(context=8))
+    found = memorization(Decoder(model), ids, MemorizationConfig(context=8))
     assert found.starts.tolist() == [8, 9, 10]
     configs = [MemorizationConfig(passages=5, length=2, context=2, seed=seed) for seed in (1, 1, 2)]
-    one, same, other = (memorization(model, np.zeros(5000, np.uint8), c) for c in configs)
+    one, same, other = (memorization(Decoder(model), np.zeros(5000, np.uint8), c) for c in configs)
     assert one.starts.tolist() == same.starts.tolist() != other.starts.tolist()
 
 
@@ -70,18 +71,20 @@ def test_a_passage_lies_in_one_document_and_holds_no_label() -> None:
     ids = np.concatenate(documents).astype(np.uint8)
     config = MemorizationConfig(passages=10_000, length=4, context=6)
     apart = {"separator_id": END, "first_label_id": FIRST_LABEL}
-    found = memorization(model, ids, config, **apart)
+    found = memorization(Decoder(model), ids, config, **apart)
     places = [i for i in range(6, len(ids) - 3) if (ids[i : i + 4] < END).all()]
     assert found.starts.tolist() == places
     wanted = [agreeing(model, ids, start, 4, 6, FIRST_LABEL) for start in places]
     assert found.agreeing.tolist() == wanted
     assert len(set(wanted)) == 5
-    same = memorization(model, ids, MemorizationConfig(passages=20, length=4, context=6), **apart)
+    same = memorization(
+        Decoder(model), ids, MemorizationConfig(passages=20, length=4, context=6), **apart
+    )
     assert set(same.starts.tolist()) < set(places)
     with pytest.raises(CorpusError, match="no document has 9 characters behind a context of 6"):
-        memorization(model, ids, MemorizationConfig(length=9, context=6), **apart)
+        memorization(Decoder(model), ids, MemorizationConfig(length=9, context=6), **apart)
 
 
 def test_a_text_that_is_too_short() -> None:
     with pytest.raises(CorpusError, match="149 characters; a context and a passage need 150"):
-        memorization(small_model(3), np.zeros(149, np.uint8))
+        memorization(Decoder(small_model(3)), np.zeros(149, np.uint8))

@@ -39,7 +39,8 @@ def push(directory: str, repo: str, as_json: bool, quiet: bool, **options: Any) 
 
     If the repository USER/NAME does not exist, it is created; it is private unless --public is
     given. The folder's README.md or MODEL_CARD.md is sent too, with a header for the hub: task,
-    figures, data. Log in first with hf auth login, or set HF_TOKEN. Needs the extra chargen[hub].
+    figures, data. With a model of chargen count goes the text that it counted. Log in first with hf
+    auth login, or set HF_TOKEN. Needs the extra chargen[hub].
 
     \b
     chargen push checkpoints/mybook anna/mybook
@@ -56,6 +57,8 @@ def push(directory: str, repo: str, as_json: bool, quiet: bool, **options: Any) 
         say(
             f"{len(pushed.files)} files, {pushed.bytes / 1e6:.1f} MB, commit {pushed.revision[:10]}"
         )
+        if "counts.safetensors" in pushed.files:
+            say("counts.safetensors is the text that chargen count was given")
 
 
 @click.command(cls=Command, heading="Share")

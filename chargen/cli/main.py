@@ -14,6 +14,7 @@ import click
 from chargen import __version__
 from chargen.cli.compress import compress, decompress
 from chargen.cli.corpus import corpus
+from chargen.cli.count import count
 from chargen.cli.encode import encode
 from chargen.cli.evaluate import evaluate
 from chargen.cli.export import export
@@ -75,6 +76,7 @@ for command in (
     web,
     evaluate,
     score,
+    count,
     encode,
     info,
     verify,

@@ -68,10 +68,10 @@ def memorization(
         "separator_id": lm.vocabulary.separator_id,
         "first_label_id": lm.vocabulary.first_label_id,
     }
-    found = measure(lm.model, text.train, sizes, **apart)
+    found = measure(lm.decoder, text.train, sizes, **apart)
     figures = {"length": sizes.length, "context": sizes.context, **_figures(found)}
     with suppress(CorpusError):  # too short
-        figures["held_out"] = _figures(measure(lm.model, text.valid, sizes, **apart))
+        figures["held_out"] = _figures(measure(lm.decoder, text.valid, sizes, **apart))
     longest = []
     for i in found.agreeing.argsort(kind="stable")[::-1][:show]:
         start, count = int(found.starts[i]), int(found.agreeing[i])

@@ -19,7 +19,7 @@ _SMALLEST = 1 << 48
 """The interval is never narrower; so a frequency of 1 is some 2 ** 24 numbers wide."""
 
 
-def frequencies(logits: NDArray[np.float32]) -> NDArray[np.int64]:
+def frequencies(logits: NDArray[np.floating]) -> NDArray[np.int64]:
     """Whole numbers (B, V) in proportion to the probabilities, and no smaller than 1.
 
     Of probabilities p, the softmax of the logits (B, V) in float64, each symbol gets

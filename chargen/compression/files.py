@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from chargen.compression.arithmetic import Decoder, Encoder, frequencies
 from chargen.errors import ChargenError, CompressionError, ConfigError
@@ -222,7 +221,7 @@ def _step_along(
     read = torch.full((len(starts),), lm.vocabulary.start_id, device=decoder.device)
     for step in range(length):
         with torch.no_grad():
-            tables = _frequencies(decoder.step(read))
+            tables = _frequencies(decoder.step(read).cpu().numpy())
         for row, start in enumerate(starts):
             if start + step < count:
                 read[row] = code(start + step, tables[row])
@@ -232,21 +231,25 @@ def _learn_along(
     lm: LanguageModel, count: int, code: Callable[[int, NDArray[np.int64]], int]
 ) -> None:
     adapting = DynamicModel(lm.model, lm.vocabulary.start_id)
+    contexts = None if lm.counts is None else lm.counts.roots(1)
     for first in range(0, count, DYNAMIC_WINDOW):
         state, found = adapting.state, [adapting.before]
         for position in range(first, min(count, first + DYNAMIC_WINDOW)):
             with torch.no_grad():
                 read = torch.tensor([[found[-1]]], device=lm.decoder.device)
                 logits, state = adapting.model(read, state)
-            found.append(code(position, _frequencies(logits[0])[0]))
+            table = logits[0].float().cpu().numpy()
+            if lm.counts is not None and contexts is not None:
+                contexts = lm.counts.advance(contexts, np.array(found[-1:]))
+                table = lm.counts.mix(table, contexts)
+            found.append(code(position, _frequencies(table)[0]))
         adapting.learn(np.array(found[1:]))
 
 
-def _frequencies(logits: Tensor) -> NDArray[np.int64]:
-    values = logits.float().cpu().numpy()
-    if not np.isfinite(values).all():
+def _frequencies(logits: NDArray[np.floating]) -> NDArray[np.int64]:
+    if not np.isfinite(logits).all():
         raise ChargenError("the model's predictions are not numbers: its weights overflow")
-    return frequencies(values)
+    return frequencies(logits)
 
 
 @contextmanager
@@ -268,6 +271,9 @@ def _model_hash(lm: LanguageModel) -> bytes:
     for name, tensor in sorted(lm.model.state_dict().items()):
         found.update(f"{name} {list(tensor.shape)}".encode())
         found.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    if lm.counts is not None:
+        found.update(f"counts {lm.counts.order} {lm.counts.weight}".encode())
+        found.update(lm.counts.ids.astype("<i4").tobytes())
     end = _end(lm)
     found.update(bytes([end == "\n"]) + (end.encode() if len(end) > 1 else b""))
     return found.digest()[:16]

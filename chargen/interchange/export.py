@@ -44,6 +44,7 @@ def export_onnx(
     MissingExtraError, ConfigError, OSError
         Without the library onnx; where something stands at `out`, or it cannot be written.
     """
+    refuse_counts(lm)
     directory = Path(out)
     if directory.exists() and not _is_export(directory):
         raise ConfigError(f"{directory} exists and is not an export: choose another --out")
@@ -70,6 +71,15 @@ def export_onnx(
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return description
+
+
+def refuse_counts(lm: LanguageModel) -> None:
+    """Raise `ConfigError` for a model that mixes in counts: its network alone is another model."""
+    if lm.counts is not None:
+        raise ConfigError(
+            "an export holds a network alone, and this model mixes in the counts of a text: export "
+            "the model that chargen count was given"
+        )
 
 
 def describe(lm: LanguageModel) -> dict[str, Any]:

@@ -312,7 +312,8 @@ def _check_model(stored: Checkpoint) -> None:
     from chargen.sentiment import storage as classifiers
 
     if stored.kind == models.KIND:
-        models.unpack(stored)
+        _, vocabulary = models.unpack(stored)
+        models.unpack_counts(stored, vocabulary)
     elif stored.kind == classifiers.KIND:
         classifiers.unpack(stored)
     else:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.errors import ConfigError
-from chargen.interchange.export import symbols
+from chargen.interchange.export import refuse_counts, symbols
 from chargen.language_model import LanguageModel
 from chargen.lm import storage
 from chargen.lm.config import ModelConfig
@@ -41,6 +41,7 @@ def model_page(lm: LanguageModel, title: str) -> str:
         raise ConfigError(
             "a page shows text, and this model writes raw bytes: export it as --format onnx"
         )
+    refuse_counts(lm)
     model = lm.model
     tensors = storage.pack(model.config, model.state_dict(), lm.vocabulary).tensors["model"]
     weights = {name: _smallest(tensor.float().cpu().numpy()) for name, tensor in tensors.items()}

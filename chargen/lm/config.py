@@ -85,6 +85,18 @@ class ModelConfig(Options):
 
 
 @dataclass(frozen=True)
+class CountsConfig(Options):
+    """The n-gram model that is mixed with a network; see `chargen.lm.counts`."""
+
+    heading: ClassVar[str] = "Model"
+
+    order: int = option(
+        8, "Characters of the longest context; for bytes, bytes.", low=1, most=16, metavar="K"
+    )
+    weight: float | None = option(None, above=0, below=1)
+
+
+@dataclass(frozen=True)
 class TrainConfig(Options):
     """Settings of a training run; `chargen.lm.recipes` chooses those that are None.
 

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,7 +23,8 @@ from chargen.errors import (
     enough_memory,
     is_out_of_memory,
 )
-from chargen.lm.config import ModelConfig
+from chargen.lm.config import CountsConfig, ModelConfig
+from chargen.lm.counts import Counts
 from chargen.lm.model import Network, network
 from chargen.runtime.device import shapes_only
 from chargen.storage import checkpoint
@@ -70,16 +72,25 @@ def fitting(directory: Path) -> Iterator[None]:
 
 
 def pack(
-    model_config: ModelConfig, weights: dict[str, Tensor], vocabulary: Vocabulary
+    model_config: ModelConfig,
+    weights: dict[str, Tensor],
+    vocabulary: Vocabulary,
+    counts: Counts | None = None,
 ) -> Checkpoint:
     """A checkpoint with which text can be drawn and scored; callers add documents and tensors."""
     weights = dict(weights)
     for output, _ in _tied(model_config):
         weights.pop(output, None)
+    config: dict[str, Any] = {"model": asdict(model_config), "counts": None}
+    tensors = {"model": weights}
+    if counts is not None:
+        config["counts"] = {"order": counts.order, "weight": counts.weight}
+        whole = np.uint8 if counts.vocabulary_size <= 1 << 8 else np.int32
+        tensors["counts"] = {"ids": torch.from_numpy(counts.ids.astype(whole))}
     return Checkpoint(
         KIND,
-        documents={"config": {"model": asdict(model_config)}, "vocabulary": vocabulary.to_json()},
-        tensors={"model": weights},
+        documents={"config": config, "vocabulary": vocabulary.to_json()},
+        tensors=tensors,
     )
 
 
@@ -118,6 +129,25 @@ def unpack(stored: Checkpoint) -> tuple[Network, Vocabulary]:
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     return model.eval(), vocabulary
+
+
+def unpack_counts(stored: Checkpoint, vocabulary: Vocabulary) -> Counts | None:
+    """The counts of a checkpoint, None where it has none; `CheckpointError` where they are none."""
+    group, saved = stored.tensors.get("counts"), stored.document("config").get("counts")
+    if group is None and saved is None:
+        return None
+    where = f"{stored.path}: counts of config.json"
+    config = config_from_json(CountsConfig, saved, where)
+    weight = config.weight
+    if weight is None:
+        raise CheckpointError(f"{where}: there is no weight")
+    where = f"{stored.path}: counts.safetensors"
+    ids = (group or {}).get("ids")
+    if ids is None or ids.dtype not in (torch.uint8, torch.int32) or ids.dim() != 1 or not len(ids):
+        raise CheckpointError(f"{where} has no list of ids")
+    if ids.min() < 0 or ids.max() >= vocabulary.size:
+        raise CheckpointError(f"{where} has ids that are no symbols of vocabulary.json")
+    return Counts(ids.numpy(), vocabulary.size, config.order, weight)
 
 
 def read_vocabulary(stored: Checkpoint, name: str, config: ModelConfig) -> Vocabulary:

@@ -14,6 +14,7 @@ from torch import Tensor
 from chargen.sampling.stepping import StepBuffers, prepare
 
 if TYPE_CHECKING:
+    from chargen.lm.counts import Counts
     from chargen.lm.model import Network
     from chargen.lm.recurrent import State
 
@@ -35,7 +36,8 @@ class Decoder:
     The weights are laid out anew for stepping (see `chargen.sampling.stepping`): after more
     training, make another decoder. `precision` is that of the layers' products where there are
     several streams. One stream is float32 always: its time goes into reading the weights, and
-    bfloat16 has no fast matrix-vector product.
+    bfloat16 has no fast matrix-vector product. With `counts` the logits are the log-probabilities
+    of the mixture with them.
 
     Examples
     --------
@@ -44,11 +46,15 @@ class Decoder:
     >>> logits = decoder.step(torch.tensor([9]))          # (1, V): what comes after 9
     """
 
-    def __init__(self, model: Network, precision: str = "float32") -> None:
+    def __init__(
+        self, model: Network, precision: str = "float32", counts: Counts | None = None
+    ) -> None:
         self.model = model
+        self.counts = counts
         self.weights = [prepare(each, getattr(torch, precision)) for each in model.members]
         self._buffers = [StepBuffers(weights, 1) for weights in self.weights]
         self._move: Move | None = None
+        self._contexts = None if counts is None else counts.roots(1)
 
     @property
     def batch_size(self) -> int:
@@ -64,7 +70,9 @@ class Decoder:
         """Return a decoder on the same weights with its own copy of the state."""
         other = object.__new__(type(self))
         other.model, other.weights, other._move = self.model, self.weights, self._move
+        other.counts = self.counts
         other.state = self.state
+        other._contexts = self._contexts
         return other
 
     def steered(self, move: Move | None) -> Decoder:
@@ -79,7 +87,10 @@ class Decoder:
 
     @property
     def state(self) -> tuple[Tensor, ...]:
-        """A copy of the state, as the model has it: (h, c) or (h,), each (layers, B, H)."""
+        """A copy of the state, as the model has it: (h, c) or (h,), each (layers, B, H).
+
+        Where it is set, the counts have read nothing.
+        """
         own = [buffers.state() for buffers in self._buffers]
         return tuple(torch.cat(parts, -1) for parts in zip(*own, strict=True))
 
@@ -90,10 +101,13 @@ class Decoder:
         own = zip(*(torch.split(part, widths, -1) for part in state), strict=True)
         for buffers, parts in zip(self._buffers, own, strict=True):
             buffers.load(parts)
+        self._contexts = None if self.counts is None else self.counts.roots(self.batch_size)
 
     def select(self, rows: Sequence[int]) -> None:
         """Go on with these streams, in this order; ``select([0] * n)`` makes n of the first."""
+        contexts = self._contexts
         self.state = tuple(part[:, list(rows)] for part in self.state)
+        self._contexts = None if contexts is None else contexts[list(rows)]
 
     def prefill(self, ids: Tensor, state: tuple[Tensor, ...] | None = None) -> Tensor:
         """Read ids, (T,) or (T, B), by the model's fused kernel, from a state or its first one.
@@ -119,7 +133,9 @@ class Decoder:
         finally:
             model.train(training)
         self.state = state
-        return logits
+        if self.counts is not None:
+            self._contexts = self.counts.after(ids.cpu().numpy())
+        return self._mixed(logits)
 
     def _read(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
         """The outputs (B, H) after the last of ids (T, B), and the state."""
@@ -150,8 +166,17 @@ class Decoder:
             buffers.advance(ids)
         if self._move is not None:
             self._moved([buffers.hidden[-1] for buffers in self._buffers], self._move)
+        if self.counts is not None:
+            assert self._contexts is not None
+            self._contexts = self.counts.advance(self._contexts, ids.cpu().numpy())
         logits = [buffers.read_out() for buffers in self._buffers]
-        return logits[0] if len(logits) == 1 else torch.stack(logits).mean(0)
+        return self._mixed(logits[0] if len(logits) == 1 else torch.stack(logits).mean(0))
+
+    def _mixed(self, logits: Tensor) -> Tensor:
+        if self.counts is None or self._contexts is None:
+            return logits
+        mixed = self.counts.mix(logits.cpu().numpy(), self._contexts)
+        return torch.from_numpy(mixed).to(logits)
 
     def _moved(self, hidden: list[Tensor], move: Move) -> None:
         """Let `move` change the members' outputs, which lie apart, as one."""

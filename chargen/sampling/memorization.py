@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 
 from chargen.errors import CorpusError
-from chargen.lm.model import Network
 from chargen.sampling.config import MemorizationConfig
 from chargen.sampling.decoder import Decoder
 
@@ -42,16 +41,16 @@ class Memorization:
 
 
 def memorization(
-    model: Network,
+    decoder: Decoder,
     ids: NDArray[np.integer],
     config: MemorizationConfig | None = None,
     *,
     separator_id: int | None = None,
     first_label_id: int | None = None,
 ) -> Memorization:
-    """Let a model go on after pieces of `ids`, (N,), and compare with what stands there.
+    """Let a decoder go on after pieces of `ids`, (N,), and compare with what stands there.
 
-    Each passage is drawn at random; the model reads the context before it from its initial
+    Each passage is drawn at random; the decoder reads the context before it from its initial
     state and then always takes the likeliest id (Carlini et al. 2023, "Quantifying memorization
     across neural language models").
 
@@ -82,7 +81,6 @@ def memorization(
     ends = np.cumsum(counts)
     documents = np.searchsorted(ends, chosen, side="right")
     starts = begins[documents] + chosen - (ends - counts)[documents]
-    decoder = Decoder(model)
     agreeing = np.concatenate(
         [
             _agreeing(

@@ -141,7 +141,8 @@ class Start:
 
     def plan(self, made: Plan, asked: TrainConfig) -> Plan:
         """The recipe's choices for a model that is not new."""
-        reasons = (f"sizes and weights are those of {self.directory}", *made.reasons)
+        left_out = "; its counts are left out" if self.lm.counts else ""
+        reasons = (f"sizes and weights are those of {self.directory}{left_out}", *made.reasons)
         if asked.learning_rate is not None:
             return replace(made, reasons=reasons)
         slow = slowed(made, SLOWER)

@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, int, set[str]]] = {
     "sample": ("MODEL --num-samples 3 --length 20", 3, {"text", "log_probs", "seed"}),
     "evaluate": ("MODEL CORPUS --dynamic", 1, {"bits_per_char", "dynamic_bits_per_char"}),
     "score": ("MODEL CORPUS --html OUT", 1, {"text", "log_probs"}),
+    "count": ("MODEL CORPUS --out OUT", 1, {"directory", "weight", "bits_per_char"}),
     "encode": ("MODEL CORPUS --output OUT.npy", 1, {"documents", "numbers"}),
     "verify": ("MODEL", 1, {"directory", "kind"}),
     "info": ("MODEL", 1, {"kind", "parameters", "model", "train"}),

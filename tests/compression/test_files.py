@@ -52,8 +52,10 @@ def model_of(vocabulary: Vocabulary, cell: str = "lstm") -> LanguageModel:
     return LanguageModel(small_model(vocabulary.size, cell=cell), vocabulary)
 
 
-@pytest.fixture(scope="module", params=list(VOCABULARIES))
+@pytest.fixture(scope="module", params=[*VOCABULARIES, "counts"])
 def lm(request: pytest.FixtureRequest) -> LanguageModel:
+    if request.param == "counts":
+        return model_of(VOCABULARIES["characters"]).with_counts("der bär aß süßes\n" * 40)
     return model_of(VOCABULARIES[request.param])
 
 

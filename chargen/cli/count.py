@@ -1,0 +1,94 @@
+"""`chargen count`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from chargen.cli.evaluate import READING
+from chargen.cli.groups import Command
+from chargen.cli.options import (
+    MachineConfig,
+    json_option,
+    load_model,
+    model_argument,
+    option,
+    options_of,
+    reading_of,
+)
+from chargen.cli.terminal import echo_json, say, say_notes, visible
+from chargen.lm.config import CountsConfig
+from chargen.options import split_options
+from chargen.text.config import CorpusConfig
+
+LITTLE = 0.005
+"""Bits per character that are not worth a larger model."""
+
+
+@click.command(cls=Command, heading="Train")
+@model_argument
+@click.argument("corpora", nargs=-1, required=True, metavar="CORPUS...")
+@option(
+    "--out",
+    required=True,
+    type=click.Path(),
+    heading="Output",
+    help="Checkpoint to write: the model with the counts.",
+)
+@option("--force", heading="Output", is_flag=True, help="Replace a checkpoint that exists.")
+@options_of(CountsConfig)
+@options_of(CorpusConfig, leave_out=READING)
+@options_of(MachineConfig, leave_out=("precision",))
+@json_option
+def count(
+    directory: str, corpora: tuple[str, ...], out: str, force: bool, as_json: bool, **options: Any
+) -> None:
+    """Add the counts of a text to a model.
+
+    How often each character follows those before it in CORPUS is mixed into the model's
+    probabilities, wherever the new model evaluates, scores, compresses or writes. The end of CORPUS
+    gives the weight of the counts, as much of it as training keeps for validation. It takes
+    seconds. It helps most where a text repeats phrases, as code does, and adapts a model to a text
+    that it has not learnt. The new model contains CORPUS itself: share it only if you would share
+    the text.
+
+    \b
+    chargen count checkpoints/mybook mybook.txt --out checkpoints/mybook-counted
+    chargen count reviews notes/ --out checkpoints/notes --order 10
+    """
+    sizes, machine, reading = split_options(options, CountsConfig, MachineConfig, CorpusConfig)
+    from chargen.storage.outputs import refuse_to_overwrite
+
+    refuse_to_overwrite(Path(out), force)
+    lm = load_model(directory, machine)
+    from chargen.lm.counts import LONGEST
+    from chargen.lm.evaluation import bits
+    from chargen.text.corpus import load_corpus
+
+    config = reading_of(lm, corpora, reading, split=True)
+    text = load_corpus(corpora, config, vocabulary=lm.vocabulary, reverse=lm.backward)
+    say_notes(text.notes)
+    if len(text.train) > LONGEST:
+        say(f"only the last {LONGEST:,} characters are counted")
+    counted, gain = lm.count(text.train, text.valid, sizes.order)
+    counted.save(out, force=force)
+    figures = {
+        "directory": out,
+        "characters": len(counted.counts.ids),
+        "valid_characters": lm.vocabulary.count_characters(text.valid),
+        "order": sizes.order,
+        "weight": counted.counts.weight,
+        "network_bits_per_char": bits(gain.network_nats),
+        "counts_bits_per_char": bits(gain.counts_nats),
+        "bits_per_char": bits(gain.nats),
+    }
+    if as_json:
+        echo_json(figures)
+        return
+    for name, key in (("network", "network_"), ("counts", "counts_"), ("together", "")):
+        click.echo(f"{name:10}{figures[key + 'bits_per_char']:.4f} bits per character")
+    say(f"the counts have a weight of {figures['weight']:.2f}; {visible(out)} has them")
+    if bits(gain.network_nats - gain.nats) < LITTLE:
+        say("they gain nothing worth mentioning: use the model without them")
