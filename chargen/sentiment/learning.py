@@ -328,7 +328,7 @@ class NetworkTraining:
         What was held back of the labelled texts has done its part then: n-grams learn from it too.
         """
         setup, texts, held = self.setup, self.setup.texts, self.setup.texts.valid
-        learnt = np.arange(len(texts.train))
+        learnt, aside = np.split(np.arange(len(texts.labelled)), [len(texts.train)])
         prior = setup.targets(texts.train).prior
         both = texts.labelled
         targets = setup.targets(both)
@@ -338,7 +338,7 @@ class NetworkTraining:
             evidence = {NETWORK: logits.double().numpy() - prior}
             for name, each in regressions.items():
                 linear = each.fit(targets, each.strengths[0], learnt)
-                evidence[name] = linear.evidence(each.features[len(learnt) :], prior)
+                evidence[name] = linear.evidence(each.features[aside], prior)
             factors, figures = setup.weighed(evidence, setup.targets(held), held, prior)
         else:
             names = [NETWORK, *regressions]

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from chargen.errors import MissingExtraError, brief
 from chargen.sentiment.network import ClassifierNetwork, EncodedTexts, read_all, text_encodings
-from chargen.sentiment.regression import Linear, NaiveBayesRegression, Regression
+from chargen.sentiment.regression import Linear, NaiveBayesRegression, Regression, SelfTraining
 from chargen.text.vocabulary import Vocabulary, code_points
 
 CHARACTERS = (3, 6)
@@ -230,7 +230,8 @@ class Ngrams:
     Latent semantic analysis (Deerwester et al. 1990) finds the `LATENT` components along which all
     texts differ most. A word that no labelled text has lies along them too, where it goes with
     words that they have; and few labels suffice for few components. Words are weighed by their
-    log count ratios (Wang & Manning 2012, https://aclanthology.org/P12-2018).
+    log count ratios (Wang & Manning 2012, https://aclanthology.org/P12-2018). They also learn from
+    the unlabelled texts, as the components label them (see `SelfTraining`).
 
     Parameters
     ----------
@@ -243,7 +244,8 @@ class Ngrams:
     Attributes
     ----------
     regressions : dict of str to Regression
-        "character n-grams", "word n-grams" and, with unlabelled texts, "latent features".
+        "character n-grams", "word n-grams" and, with unlabelled texts, "latent features" and
+        "self-trained words".
 
     Raises
     ------
@@ -271,36 +273,45 @@ class Ngrams:
                 matrix, min(LATENT, count), n_iter=2, random_state=seed
             )
             self._components = components / (matrix @ components.T).std(0).max()
-            latent = (matrix[:count] @ self._components.T).astype(np.float32)
+            latent = (matrix @ self._components.T).astype(np.float32)
         characters, self._characters = _sparse(rows[:count])
-        buckets = [np.unique(_word_buckets(text)) for text in texts]
-        words, self._words = _sparse([(each, np.ones(len(each), np.float32)) for each in buckets])
+        buckets = [np.unique(_word_buckets(text)) for text in (*texts, *unlabelled)]
+        rows = [(each, np.ones(len(each), np.float32)) for each in buckets]
+        words, self._words = _sparse(rows[:count])
         self.regressions = {
             "character n-grams": Regression(characters, (STRENGTH,)),
             "word n-grams": NaiveBayesRegression(words, (WORD_STRENGTH,)),
         }
         if unlabelled:
-            self.regressions["latent features"] = Regression(latent, (LATENT_STRENGTH,))
+            teacher = Regression(latent[:count], (LATENT_STRENGTH,))
+            everywhere, self._all_words = _sparse(rows)
+            self.regressions |= {
+                "latent features": teacher,
+                "self-trained words": SelfTraining(
+                    everywhere, (WORD_STRENGTH,), teacher, latent[count:]
+                ),
+            }
 
     def models(self, fitted: dict[str, Linear]) -> list[NgramModel]:
         """What regressions found, by their names, as models that need them no more.
 
-        Latent features are linear in the n-grams of characters: both are one model.
+        Latent features are linear in the n-grams of characters: both are one model. So are both
+        regressions on words.
         """
-        found: list[NgramModel] = []
-        tables, biases = [], []
+        characters, words = [], []
         if (linear := fitted.get("character n-grams")) is not None:
-            tables.append(_table(linear.weights, self._characters))
-            biases.append(linear.biases)
+            characters.append((linear.weights, self._characters, linear.biases))
         if (linear := fitted.get("latent features")) is not None:
-            tables.append(_table(linear.weights @ self._components, self._all))
-            biases.append(linear.biases)
-        if tables:
-            table, bias = sum(tables[1:], tables[0]), np.asarray(sum(biases), np.float32)
-            found.append(CharacterNgrams(table, bias, self.idf))
+            characters.append((linear.weights @ self._components, self._all, linear.biases))
         if (linear := fitted.get("word n-grams")) is not None:
-            weights = _table(linear.weights, self._words)
-            found.append(WordNgrams(weights, np.asarray(linear.biases, np.float32)))
+            words.append((linear.weights, self._words, linear.biases))
+        if (linear := fitted.get("self-trained words")) is not None:
+            words.append((linear.weights, self._all_words, linear.biases))
+        found: list[NgramModel] = []
+        if characters:
+            found.append(CharacterNgrams(*_summed(characters), self.idf))
+        if words:
+            found.append(WordNgrams(*_summed(words)))
         return found
 
 
@@ -316,11 +327,15 @@ def _sparse(rows: Sequence[tuple[NDArray[np.int32], Floats]]) -> tuple[Any, NDAr
     return scipy.sparse.csr_matrix((values, columns, ends), shape=shape), buckets
 
 
-def _table(weights: NDArray[Any], buckets: NDArray[np.int32]) -> Floats:
-    """Weights (C, F') of some buckets among those of all, (C, F)."""
-    table = np.zeros((len(weights), 1 << BITS), np.float32)
-    table[:, buckets] = weights
-    return table
+def _summed(
+    linears: Sequence[tuple[NDArray[Any], NDArray[np.int32], NDArray[Any]]],
+) -> tuple[Floats, Floats]:
+    """Weights (C, F) and biases (C,) of the sum of some, each of some buckets alone."""
+    biases = np.asarray(sum(each for _, _, each in linears), np.float32)
+    table = np.zeros((len(biases), 1 << BITS), np.float32)
+    for weights, buckets, _ in linears:
+        table[:, buckets] += weights
+    return table, biases
 
 
 # ---------------------------------------------------------------- counting

@@ -166,13 +166,53 @@ class NaiveBayesRegression(Regression):
         found = []
         for number in present[1:] if len(present) == 2 else present:
             inside = classes == number
-            counts = [1 + np.asarray(features[side].sum(0)).ravel() for side in (inside, ~inside)]
+            counts = [1 + (weights * side) @ features for side in (inside, ~inside)]
             ratios = np.log(counts[0] / counts[0].sum()) - np.log(counts[1] / counts[1].sum())
             model = LogisticRegression(
                 C=strength, solver="liblinear", dual=True, max_iter=200, random_state=self.seed
             ).fit(features.multiply(ratios).tocsr(), inside, weights)
             found.append((model.coef_[0] * ratios, model.intercept_[0]))
         return np.stack([each for each, _ in found]), np.array([bias for _, bias in found])
+
+
+class SelfTraining(NaiveBayesRegression):
+    """One that learns from unlabelled texts too, as a regression on other features labels them.
+
+    Each unlabelled text has the class that its teacher finds likeliest, and counts for the
+    difference of the two largest probabilities (Yarowsky 1995, https://aclanthology.org/P95-1026).
+    What the teacher says of a whole text so reaches words that no labelled text has.
+
+    Parameters
+    ----------
+    features : (N + M, F), a sparse matrix
+        Of the labelled texts and behind them the unlabelled ones.
+    strengths : sequence of float
+    teacher : Regression
+        On other features of the labelled texts.
+    taught : (M, F')
+        The teacher's features of the unlabelled texts.
+    """
+
+    def __init__(
+        self, features: Any, strengths: Sequence[float], teacher: Regression, taught: Any
+    ) -> None:
+        super().__init__(features, strengths)
+        self.teacher = teacher
+        self.taught = taught
+
+    def fit(self, targets: Targets, strength: float, rows: Rows = slice(None)) -> Linear:
+        linear = self.teacher.fit(targets, self.teacher.strengths[0], rows)
+        chances = np.exp(self.taught @ linear.weights.T + linear.biases)
+        chances /= chances.sum(-1, keepdims=True)
+        second, first = np.sort(chances, -1)[:, -2:].T
+        learnt = np.arange(len(targets.classes))[rows]
+        unlabelled = np.arange(self.features.shape[0] - len(chances), self.features.shape[0])
+        both = Targets(
+            np.r_[targets.classes, chances.argmax(-1)],
+            np.r_[targets.weights, first - second].astype(np.float32),
+            targets.num_classes,
+        )
+        return super().fit(both, strength, np.r_[learnt, unlabelled])
 
 
 def log_losses(logits: NDArray[np.float64], classes: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -16,7 +16,12 @@ from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.learning import fill_head, standardise
 from chargen.sentiment.members import NetworkMember
 from chargen.sentiment.network import LIMIT, EncodedTexts, pooled_features, text_encodings
-from chargen.sentiment.regression import NaiveBayesRegression, Regression, log_losses
+from chargen.sentiment.regression import (
+    NaiveBayesRegression,
+    Regression,
+    SelfTraining,
+    log_losses,
+)
 from chargen.sentiment.splitting import Targets, fold_numbers
 
 from .making import CHARS, make_lm, make_network, separable
@@ -104,6 +109,37 @@ def test_log_count_ratios_are_those_of_wang_and_manning(wanted: Targets) -> None
         model = LogisticRegression(C=1.0, solver="liblinear", tol=1e-6).fit(has * ratio, inside)
         scale = 2 if wanted is TWO else 1  # of two classes each has half
         np.testing.assert_allclose(scale * found.weights[number], model.coef_[0] * ratio, atol=2e-3)
+
+
+def self_training() -> SelfTraining:
+    """Words 0 and 1 stand in labelled texts of `TWO`, words 2 and 3 in unlabelled ones alone."""
+    taught = np.random.default_rng(1).normal(size=(200, 12)).astype(np.float32)
+    side = (taught[:, 0] + 0.5 * taught[:, 1] > 0).astype(int)
+    words = np.r_[np.eye(4)[TWO.classes], np.eye(4)[2 + side]]
+    return SelfTraining(sparse(words), (1.0,), Regression(FEATURES, (1.0,)), taught)
+
+
+def test_a_teacher_tells_what_words_mean_that_no_labelled_text_has() -> None:
+    both = self_training()
+    linear = both.fit(TWO, 1.0)
+    assert (np.sign(linear.weights[1]) == [-1, 1, -1, 1]).all()
+    # The same, by hand: what the teacher finds likelier, by how much it does.
+    chances = np.exp(both.taught @ (said := both.teacher.fit(TWO, 1.0)).weights.T + said.biases)
+    chances /= chances.sum(-1, keepdims=True)
+    classes = np.r_[TWO.classes, chances.argmax(-1)]
+    all_texts = targets_of(classes, 2, np.r_[np.ones(60), np.abs(chances[:, 1] - chances[:, 0])])
+    again = NaiveBayesRegression(both.features, (1.0,)).fit(all_texts, 1.0)
+    np.testing.assert_allclose(linear.weights, again.weights, rtol=1e-4)
+
+
+def test_a_teacher_has_not_seen_what_is_held_out() -> None:
+    both, rows = self_training(), np.arange(40)
+    one = both.fit(TWO, 1.0, rows)
+    other = targets_of(np.r_[TWO.classes[:40], 1 - TWO.classes[40:]])
+    np.testing.assert_array_equal(one.weights, both.fit(other, 1.0, rows).weights)
+    found, _ = both.out_of_fold(TWO, np.arange(60) % 5)
+    assert found.shape == (60, 2)
+    assert (found.argmax(-1) == TWO.classes).all()
 
 
 def test_out_of_fold_a_text_is_judged_by_the_others() -> None:
