@@ -22,7 +22,7 @@ from chargen.sentiment.splitting import ABSENT, Targets, fold_numbers
 RIDGE = 1.0
 """Cost of the squared spread of what each member adds, in texts: few texts give small factors."""
 
-WORTH = 0.01
+WORTH = 0.005
 """Share of the log loss of the prior that a member must save to be kept."""
 
 SAME = 1e-9
