@@ -25,7 +25,7 @@ from chargen.sentiment import metrics, storage
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.config import ExamplesConfig, FinetuneConfig
 from chargen.sentiment.examples import Examples
-from chargen.sentiment.members import Member, NetworkMember, NgramModel, Ngrams
+from chargen.sentiment.members import Member, NetworkMember, NgramModel, Ngrams, members_cost
 from chargen.sentiment.network import (
     LIMIT,
     ClassifierNetwork,
@@ -132,7 +132,7 @@ class Setup:
         prior: NDArray[np.float64],
     ) -> tuple[dict[str, float], dict[str, Any]]:
         """The factor of each member by its evidence on examples, and the figures of the whole."""
-        vote = weigh(evidence, targets, examples.texts, prior, self.config.seed)
+        vote = weigh(evidence, targets, examples.texts, prior, self.config.seed, members_cost)
         for sentence in vote.sentences():
             self.reporter.note(sentence)
         chances = torch.from_numpy(vote.logits).softmax(-1).numpy()

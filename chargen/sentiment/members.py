@@ -218,7 +218,20 @@ class WordNgrams(NgramModel):
 
 MODELS: tuple[type[NgramModel], ...] = (CharacterNgrams, WordNgrams)
 
+MODEL_OF: dict[str, type[NgramModel]] = {
+    "character n-grams": CharacterNgrams,
+    "latent features": CharacterNgrams,  # they are linear in n-grams of characters
+    "word n-grams": WordNgrams,
+    "self-trained words": WordNgrams,
+}
+"""By the names of regressions: those of one model are one sum of weights."""
+
 Member = NetworkMember | NgramModel
+
+
+def members_cost(names: Sequence[str]) -> tuple[bool, int]:
+    """What prediction by members of these names costs: a network, a hundred times a table."""
+    return NetworkMember.name in names, len({MODEL_OF.get(name) for name in names})
 
 
 # ---------------------------------------------------------------- learning
@@ -266,53 +279,47 @@ class Ngrams:
         # Squared: rare n-grams, which are whole words, may weigh more than endings and spaces.
         self.idf = ((np.log((1 + len(counted)) / (1 + frequency)) + 1) ** 2).astype(np.float32)
         rows = [(indices, _tf_idf(indices, counts, self.idf)) for indices, counts in counted]
-        count = len(texts)
+        count, latent = len(texts), "latent features"
+        self.regressions: dict[str, Regression] = {}
+        self._buckets: dict[str, NDArray[np.int32]] = {}  # of the columns of weights
+        characters, self._buckets["character n-grams"] = _sparse(rows[:count])
+        self.regressions["character n-grams"] = Regression(characters, (STRENGTH,))
         if unlabelled:
-            matrix, self._all = _sparse(rows)
+            matrix, self._buckets[latent] = _sparse(rows)
             _, _, components = randomized_svd(  # (K, F')
                 matrix, min(LATENT, count), n_iter=2, random_state=seed
             )
             self._components = components / (matrix @ components.T).std(0).max()
-            latent = (matrix @ self._components.T).astype(np.float32)
-        characters, self._characters = _sparse(rows[:count])
-        buckets = [np.unique(_word_buckets(text)) for text in (*texts, *unlabelled)]
-        rows = [(each, np.ones(len(each), np.float32)) for each in buckets]
-        words, self._words = _sparse(rows[:count])
-        self.regressions = {
-            "character n-grams": Regression(characters, (STRENGTH,)),
-            "word n-grams": NaiveBayesRegression(words, (WORD_STRENGTH,)),
-        }
+            along = (matrix @ self._components.T).astype(np.float32)
+            self.regressions[latent] = Regression(along[:count], (LATENT_STRENGTH,))
+        has = [np.unique(_word_buckets(text)) for text in (*texts, *unlabelled)]
+        rows = [(each, np.ones(len(each), np.float32)) for each in has]
+        words, self._buckets["word n-grams"] = _sparse(rows[:count])
+        self.regressions["word n-grams"] = NaiveBayesRegression(words, (WORD_STRENGTH,))
         if unlabelled:
-            teacher = Regression(latent[:count], (LATENT_STRENGTH,))
-            everywhere, self._all_words = _sparse(rows)
-            self.regressions |= {
-                "latent features": teacher,
-                "self-trained words": SelfTraining(
-                    everywhere, (WORD_STRENGTH,), teacher, latent[count:]
-                ),
-            }
+            words, self._buckets["self-trained words"] = _sparse(rows)
+            self.regressions["self-trained words"] = SelfTraining(
+                words, (WORD_STRENGTH,), self.regressions[latent], along[count:]
+            )
 
     def models(self, fitted: dict[str, Linear]) -> list[NgramModel]:
-        """What regressions found, by their names, as models that need them no more.
-
-        Latent features are linear in the n-grams of characters: both are one model. So are both
-        regressions on words.
-        """
-        characters, words = [], []
-        if (linear := fitted.get("character n-grams")) is not None:
-            characters.append((linear.weights, self._characters, linear.biases))
-        if (linear := fitted.get("latent features")) is not None:
-            characters.append((linear.weights @ self._components, self._all, linear.biases))
-        if (linear := fitted.get("word n-grams")) is not None:
-            words.append((linear.weights, self._words, linear.biases))
-        if (linear := fitted.get("self-trained words")) is not None:
-            words.append((linear.weights, self._all_words, linear.biases))
-        found: list[NgramModel] = []
-        if characters:
-            found.append(CharacterNgrams(*_summed(characters), self.idf))
-        if words:
-            found.append(WordNgrams(*_summed(words)))
-        return found
+        """What regressions found, by their names, as models that need them no more."""
+        tables: dict[type[NgramModel], Floats] = {}
+        biases: dict[type[NgramModel], Floats] = {}
+        for name, linear in fitted.items():
+            model, weights = MODEL_OF.get(name), linear.weights
+            if model is None:
+                continue
+            if name == "latent features":
+                weights = weights @ self._components
+            table = tables.setdefault(model, np.zeros((len(weights), 1 << BITS), np.float32))
+            table[:, self._buckets[name]] += weights
+            biases[model] = biases.get(model, np.float32(0)) + linear.biases.astype(np.float32)
+        return [
+            model(tables[model], biases[model], self.idf if model.has_idf else None)
+            for model in MODELS
+            if model in tables
+        ]
 
 
 def _sparse(rows: Sequence[tuple[NDArray[np.int32], Floats]]) -> tuple[Any, NDArray[np.int32]]:
@@ -325,17 +332,6 @@ def _sparse(rows: Sequence[tuple[NDArray[np.int32], Floats]]) -> tuple[Any, NDAr
     shape = (len(rows), len(buckets))
     ends = np.cumsum([0, *lengths])
     return scipy.sparse.csr_matrix((values, columns, ends), shape=shape), buckets
-
-
-def _summed(
-    linears: Sequence[tuple[NDArray[Any], NDArray[np.int32], NDArray[Any]]],
-) -> tuple[Floats, Floats]:
-    """Weights (C, F) and biases (C,) of the sum of some, each of some buckets alone."""
-    biases = np.asarray(sum(each for _, _, each in linears), np.float32)
-    table = np.zeros((len(biases), 1 << BITS), np.float32)
-    for weights, buckets, _ in linears:
-        table[:, buckets] += weights
-    return table, biases
 
 
 # ---------------------------------------------------------------- counting

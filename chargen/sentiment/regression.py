@@ -7,7 +7,7 @@ https://arxiv.org/abs/1704.01444, read sentiment off a character model so), or c
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from inspect import signature
 from itertools import combinations
@@ -22,7 +22,7 @@ from chargen.sentiment.splitting import ABSENT, Targets, fold_numbers
 RIDGE = 1.0
 """Cost of the squared spread of what each member adds, in texts: few texts give small factors."""
 
-WORTH = 0.005
+WORTH = 0.01
 """Share of the log loss of the prior that a member must save to be kept."""
 
 SAME = 1e-9
@@ -285,18 +285,20 @@ def weigh(
     texts: Sequence[str],
     prior: Floats,
     seed: int = 0,
+    cost: Callable[[Sequence[str]], Any] = len,
 ) -> Vote:
     """Choose the members that help, and the factor of each.
 
     Of all sets of members whose accuracy is not below that of the best single one by more than the
     standard error of the difference on the same texts, the one of least log loss is found; of those
-    whose loss is hardly above it (`WORTH`), the smallest is taken. The factors that judge a text
+    whose loss is hardly above it (`WORTH`), the cheapest is taken, by default the smallest; of
+    several the one of least loss. The factors that judge a text
     are those of least log loss on the other folds (stacked generalisation, Wolpert 1992;
     of one member, temperature scaling, Guo et al. 2017, https://arxiv.org/abs/1706.04599), so
     that who has more members has no advantage.
 
     The evidence is the logits (N, C) of each member beyond the prior (C,), on texts that it has not
-    learnt from; the seed draws the folds.
+    learnt from; the seed draws the folds. `cost` says what a set of members costs.
     """
     names, stacked = list(evidence), np.stack(list(evidence.values()))  # (M, N, C)
     folds = fold_numbers(texts, targets, seed)
@@ -314,7 +316,7 @@ def weigh(
     known = np.tile(prior, (len(targets.classes), 1))
     worth = WORTH * float((weights * log_losses(known, targets.classes)).mean())
     near = [c for c in allowed if judged[c][1].mean() <= judged[best][1].mean() + worth]
-    taken = min(near, key=lambda c: (len(c), judged[c][1].mean()))
+    taken = min(near, key=lambda c: (cost([names[i] for i in c]), judged[c][1].mean()))
     factors = dict(zip(taken, fit_factors(stacked[list(taken)], targets, prior), strict=True))
     if not any(factors.values()):  # nothing tells the classes apart; somebody must say so
         factors[taken[0]] = SAME
