@@ -14,6 +14,7 @@ from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.examples import Examples
 from chargen.sentiment.finetune import finetune as fit
 from chargen.sentiment.learning import FinetuneRun
+from chargen.sentiment.members import members_cost
 from chargen.sentiment.regression import Vote, fit_factors, log_losses, weigh
 from chargen.sentiment.splitting import Targets
 from chargen.storage import checkpoint
@@ -80,6 +81,27 @@ def test_noise_is_left_out_by_name(seed: int) -> None:
     assert told.startswith("left out")
     assert f"noise ({vote.members['noise'].accuracy:.4f} alone)" in told
     assert 0.4 < vote.members["noise"].accuracy < 0.6
+
+
+def test_of_sets_that_do_as_well_the_cheapest_is_taken() -> None:
+    targets, texts = problem(1000)
+    known = judge(2.0, 0, targets.classes)
+    other = judge(1.0, 1, targets.classes)
+    little = known + 0.05 * judge(1.0, 2, targets.classes)
+    evidence = {"network": little, "word n-grams": known, "latent features": other}
+    plain = weigh(evidence, targets, texts, EVEN)
+    assert plain.kept == ["network", "latent features"]
+    # A network is dear; another regression of the same table costs nothing.
+    cheap = weigh(evidence, targets, texts, EVEN, cost=members_cost)
+    assert cheap.kept == ["word n-grams", "latent features"]
+    evidence = {"word n-grams": known, "self-trained words": judge(0.2, 3, targets.classes)}
+    assert len(weigh(evidence, targets, texts, EVEN).kept) == 1
+    both = weigh(evidence, targets, texts, EVEN, cost=members_cost)
+    assert both.kept == ["word n-grams", "self-trained words"]
+    assert members_cost(["network"]) > members_cost(["word n-grams", "latent features"])
+    assert members_cost(["latent features"]) == members_cost(
+        ["latent features", "character n-grams"]
+    )
 
 
 def test_the_whole_is_hardly_below_its_best_member() -> None:
