@@ -229,9 +229,9 @@ MODEL_OF: dict[str, type[NgramModel]] = {
 Member = NetworkMember | NgramModel
 
 
-def members_cost(names: Sequence[str]) -> tuple[bool, int]:
-    """What prediction by members of these names costs: a network, a hundred times a table."""
-    return NetworkMember.name in names, len({MODEL_OF.get(name) for name in names})
+def members_cost(names: Sequence[str]) -> int:
+    """What prediction by members of these names costs: a network, a hundred times all n-grams."""
+    return int(NetworkMember.name in names)
 
 
 # ---------------------------------------------------------------- learning
