@@ -71,8 +71,7 @@ class Encoder:
                 break
         self._low = number
         self._carry()
-        self._out += self._low.to_bytes(8, "big")[:length]
-        return bytes(self._out)
+        return (bytes(self._out) + self._low.to_bytes(8, "big")).rstrip(b"\0")
 
     def _carry(self) -> None:
         if self._low >= _TOP:
