@@ -39,9 +39,9 @@ class Encoder:
     Examples
     --------
     >>> encoder = Encoder()
-    >>> encoder.encode(0, 1 << 23)  # the first half of the interval: one bit
-    >>> len(encoder.finish())
-    1
+    >>> encoder.encode(1 << 23, 1 << 23)  # the second half of the interval: one bit
+    >>> encoder.finish()
+    b'\x80'
     """
 
     def __init__(self) -> None:
