@@ -215,6 +215,12 @@ def test_draws_follow_the_distribution() -> None:
     assert edges.tolist() == [1, 2]
 
 
+def test_log_probabilities_of_logits_of_any_size() -> None:
+    x = np.array([[0.0, 1.0], [1e3, 1e3 + 1], [-1e3, -1e3 + 1]])
+    expected = [-math.log1p(math.e)] * 2 + [1 - math.log1p(math.e)]
+    assert filters.log_probability(x, np.array([0, 0, 1])) == pytest.approx(expected)
+
+
 def test_uniforms_belong_to_their_stream() -> None:
     alone = Uniforms([5])
     together = Uniforms([4, 5, 6])
