@@ -174,13 +174,13 @@ def test_filters_are_applied_in_their_order() -> None:
 
     never = -math.inf
     assert left() == pytest.approx([never, 0, -2, -4, -8])
-    assert left(repetition_penalty=4.0) == pytest.approx([never, -1, 0, -2, -6])
+    assert left(repetition_penalty=2.0) == pytest.approx([never, 0, 0, -2, -6])
     assert left(top_k=3) == pytest.approx([never, 0, -2, -4, never])
     # Of the three that are left, the two likeliest have 20/21; of all four, 320/337.
     assert left(top_k=3, top_p=0.951) == pytest.approx([never, 0, -2, never, never])
     assert left(top_p=0.951) == pytest.approx([never, 0, -2, -4, never])
     assert left(min_p=0.06) == pytest.approx([never, 0, -2, -4, never])
-    assert left(min_p=0.06, temperature=1.0) == pytest.approx([never, 0, -1, -2, -4])
+    assert left(min_p=0.07, temperature=1.0) == pytest.approx([never, 0, -1, -2, never])
     assert left(temperature=0.0, min_p=0.5) == pytest.approx([never, 0, never, never, never])
 
 
