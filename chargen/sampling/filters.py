@@ -138,7 +138,10 @@ def keep_min_p(logits: Logits, p: float) -> Logits:
 
 
 def _keep_largest(logits: Logits, threshold: Logits, count: Ids | int) -> Logits:
-    """Keep the `count` (or (B, 1)) largest, whose smallest is `threshold`; ties to the lowest id."""
+    """Keep the `count` largest (of each row, or (B, 1)), whose smallest is `threshold`.
+
+    Ties go to the lowest id.
+    """
     kept = logits >= threshold
     if (kept.sum(axis=-1, keepdims=True) > count).any():
         tied = logits == threshold
