@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import torch
 
-from chargen.errors import CheckpointError
+from chargen.errors import CheckpointError, brief
 from chargen.storage import checkpoint, directories, outputs
 from chargen.storage.checkpoint import FORMAT_VERSION, MANIFEST, METRICS, Checkpoint, load, save
 from tests.processes import in_process
@@ -118,8 +118,10 @@ def test_the_manifest_states_size_and_hash_of_every_file(saved: Path) -> None:
 
 def test_what_is_kept_for_resuming_lies_in_a_folder_of_its_own(saved: Path) -> None:
     stored = load(saved)
+    stored.documents["vocabulary"] = {"size": 3}
     stored.keep_training({"step": 7}, {"optimizer": {"mean": torch.ones(2)}, "average": {}})
     save(saved, stored)
+    assert load(saved).documents == {"config": {"number": 1}, "vocabulary": {"size": 3}}
     again = load(saved, training=True)
     assert again.document("training/state") == {"step": 7}
     assert again.folder("training").keys() == {"optimizer", "average"}
@@ -290,7 +292,7 @@ def test_newer_format(saved: Path) -> None:
 @pytest.mark.parametrize("version", [0, -1, "1", None, 1.5, [], {}])
 def test_no_format(saved: Path, version: Any) -> None:
     edit_manifest(saved, format_version=version)
-    refuse(saved, "format_version")
+    refuse(saved, f"{MANIFEST}: format_version is {brief(version)}")
 
 
 def test_other_kind(saved: Path) -> None:
@@ -301,7 +303,7 @@ def test_other_kind(saved: Path) -> None:
 @pytest.mark.parametrize("kind", [None, 3, [], "two\nlines", "x" * 81])
 def test_no_kind(saved: Path, kind: Any) -> None:
     edit_manifest(saved, kind=kind)
-    refuse(saved, f"{MANIFEST}: kind is")
+    refuse(saved, f"{MANIFEST}: kind is {brief(kind)}")
 
 
 def test_a_long_kind_and_a_long_manifest(saved: Path) -> None:
@@ -326,7 +328,10 @@ def test_a_manifest_that_is_none(saved: Path, data: bytes) -> None:
 @pytest.mark.parametrize("files", [None, [], 3, "text"])
 def test_no_files(saved: Path, files: Any) -> None:
     edit_manifest(saved, files=files)
-    refuse(saved, "files")
+    message = refuse(saved, f"{MANIFEST}: files is missing")
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.listed_files(saved)
+    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize(
@@ -347,6 +352,15 @@ def test_impossible_entries(saved: Path, entry: Any) -> None:
     files = json.loads((saved / MANIFEST).read_text())["files"]
     edit_manifest(saved, files=files | {"config.json": entry})
     refuse(saved, "config.json")
+
+
+def test_an_entry_without_a_size_is_named(saved: Path) -> None:
+    edit_manifest(saved, files={"config.json": {}})
+    message = f"{saved / MANIFEST}: the entry of config.json has no size"
+    assert refuse(saved) == message
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.listed_files(saved)
+    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize(
