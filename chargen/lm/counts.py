@@ -102,7 +102,7 @@ class Counts:
 
     def probabilities_of(self, ids: NDArray[np.integer], start_id: int) -> Floats:
         """Of each of ids (N,) after the start symbol and those before it, (N,)."""
-        trie, ids = self._trie, np.asarray(ids, np.int64)
+        trie = self._trie
         before = np.concatenate([[start_id], ids[:-1]])
         found = np.full(len(ids), 1 / self.vocabulary_size)
         nodes = np.zeros(len(ids), np.int64)  # of the last k symbols, k = 0, 1, ... K

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import chargen
@@ -64,6 +64,7 @@ class Reference:
     start=st.integers(0, 5),
     order=st.integers(1, 5),
 )
+@example(ids=[0, 1], other=[1, 2, 2], start=0, order=1)  # after the last context, the last symbol
 def test_the_equations(ids: list[int], other: list[int], start: int, order: int) -> None:
     size = 6
     reference = Reference(ids, size, order)
