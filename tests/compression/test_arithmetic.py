@@ -97,12 +97,14 @@ def test_frequencies_add_up_and_are_in_proportion(logits: list[float]) -> None:
 
 def test_frequencies_are_as_their_formula_says() -> None:
     # 1 + floor(p (2^24 - 3)) by hand, the likeliest with what is left
-    found = frequencies(np.array([[0, -1, -2], [-3, 5, 4.5], [2, 2, 2]], np.float32))
-    assert found.tolist() == [
+    logits = np.array([[0, -1, -2], [-3, 5, 4.5], [2, 2, 2]], np.float32)
+    expected = [
         [11160891, 4105862, 1510463],
         [3503, 10440955, 6332758],
         [5592406, 5592405, 5592405],
     ]
+    assert frequencies(logits).tolist() == expected
+    assert frequencies(logits + np.float32([[512], [0], [-512]])).tolist() == expected
 
 
 @given(st.integers(1, 4), st.integers(1, 6), st.data())
