@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import torch
 
-from chargen.errors import CheckpointError
+from chargen.errors import CheckpointError, brief
 from chargen.storage import checkpoint, directories, outputs
 from chargen.storage.checkpoint import FORMAT_VERSION, MANIFEST, METRICS, Checkpoint, load, save
 from tests.processes import in_process
@@ -110,6 +110,52 @@ def test_the_manifest_states_size_and_hash_of_every_file(saved: Path) -> None:
         entry = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         assert manifest["files"][name] == entry
     assert (saved / METRICS).read_text() == '{"step": 1}\n'
+    sizes = {name: entry["bytes"] for name, entry in manifest["files"].items()}
+    assert checkpoint.listed_files(saved) == sizes
+    assert list(sizes) == sorted(sizes)
+    assert (saved / "config.json").read_text() == '{\n "number": 1\n}\n'
+
+
+def test_what_is_kept_for_resuming_lies_in_a_folder_of_its_own(saved: Path) -> None:
+    stored = load(saved)
+    stored.documents["vocabulary"] = {"size": 3}
+    stored.keep_training({"step": 7}, {"optimizer": {"mean": torch.ones(2)}, "average": {}})
+    save(saved, stored)
+    assert load(saved).documents == {"config": {"number": 1}, "vocabulary": {"size": 3}}
+    again = load(saved, training=True)
+    assert again.document("training/state") == {"step": 7}
+    assert again.folder("training").keys() == {"optimizer", "average"}
+    assert again.folder("training")["optimizer"]["mean"].tolist() == [1, 1]
+    assert again.tensors.keys() == {"model", "training/optimizer", "training/average"}
+
+
+def test_its_kind_by_its_own_word(saved: Path) -> None:
+    assert checkpoint.kind_of(saved) == "language-model"
+    assert checkpoint.kind_of(saved.parent) is None
+    edit_manifest(saved, kind=3)
+    assert checkpoint.kind_of(saved) is None
+
+
+def test_the_log_up_to_a_step(tmp_path: Path) -> None:
+    rows = ['{"step": 1}', '{"step": 2, "text": "é"}', '{"step": 3}', "[2]", '{"loss": 1}', "3"]
+    rows += ['{"step": null}', '{"step": 2}', '{"step": 1, "lo']
+    save(tmp_path / "run", make(), metrics=rows)
+    assert checkpoint.read_metrics(tmp_path / "run", 2) == [rows[0], rows[1], rows[-2]]
+    (tmp_path / "run").rename(tmp_path / ".run.previous")  # as after a crash
+    assert checkpoint.read_metrics(tmp_path / "run", 1) == rows[:1]
+    assert checkpoint.read_metrics(tmp_path / "none", 2) == []
+
+
+@posix
+def test_what_people_put_beside_it_stays(saved: Path) -> None:
+    (saved / "MODEL_CARD.md").write_text("a card")
+    (saved / "notes").mkdir()
+    (saved / "link.md").symlink_to(saved / "MODEL_CARD.md")
+    save(saved, make(2))
+    assert (saved / "MODEL_CARD.md").read_text() == "a card"
+    assert names(saved) == [
+        *("MODEL_CARD.md", "config.json", MANIFEST, "model.safetensors", "training"),
+    ]
 
 
 def test_saved_again_it_is_replaced_as_a_whole(saved: Path) -> None:
@@ -185,9 +231,11 @@ def test_exists(saved: Path) -> None:
 def test_documents_must_be_objects() -> None:
     stored = Checkpoint("x", documents={"config": [], "other": {}})
     assert stored.document("other") == {}
+    stored.path = Path("run")
     for name in ("config", "missing"):
-        with pytest.raises(CheckpointError, match=f"{name}.json"):
+        with pytest.raises(CheckpointError) as caught:
             stored.document(name)
+        assert str(caught.value) == f"run: {name}.json is missing or not an object"
 
 
 # ---------------------------------------------------------------- damage
@@ -228,7 +276,8 @@ def test_missing_file(saved: Path, name: str) -> None:
 
 
 def test_missing_folder_and_what_is_none(tmp_path: Path) -> None:
-    refuse(tmp_path / "nothing", "no checkpoint")
+    missing = tmp_path / "nothing"
+    assert refuse(missing) == f"there is no checkpoint {missing}"
     (tmp_path / "file").write_text("text")
     refuse(tmp_path / "file", "directory")
     (tmp_path / "empty").mkdir()
@@ -243,7 +292,7 @@ def test_newer_format(saved: Path) -> None:
 @pytest.mark.parametrize("version", [0, -1, "1", None, 1.5, [], {}])
 def test_no_format(saved: Path, version: Any) -> None:
     edit_manifest(saved, format_version=version)
-    refuse(saved, "format_version")
+    refuse(saved, f"{MANIFEST}: format_version is {brief(version)}")
 
 
 def test_other_kind(saved: Path) -> None:
@@ -251,10 +300,20 @@ def test_other_kind(saved: Path) -> None:
     refuse(saved, "language-model", "classifier", kind="classifier")
 
 
-@pytest.mark.parametrize("kind", [None, 3, []])
+@pytest.mark.parametrize("kind", [None, 3, [], "two\nlines", "x" * 81])
 def test_no_kind(saved: Path, kind: Any) -> None:
     edit_manifest(saved, kind=kind)
-    refuse(saved, "kind")
+    refuse(saved, f"{MANIFEST}: kind is {brief(kind)}")
+
+
+def test_a_long_kind_and_a_long_manifest(saved: Path) -> None:
+    edit_manifest(saved, kind="x" * 80)
+    text = (saved / MANIFEST).read_text()
+    (saved / MANIFEST).write_text(text.ljust(1 << 20))
+    assert load(saved).kind == "x" * 80
+    # Of a longer one no more is read.
+    (saved / MANIFEST).write_text(text[:-1].ljust(1 << 20) + "}")
+    refuse(saved, MANIFEST, "is not JSON")
 
 
 @pytest.mark.parametrize(
@@ -269,7 +328,10 @@ def test_a_manifest_that_is_none(saved: Path, data: bytes) -> None:
 @pytest.mark.parametrize("files", [None, [], 3, "text"])
 def test_no_files(saved: Path, files: Any) -> None:
     edit_manifest(saved, files=files)
-    refuse(saved, "files")
+    message = refuse(saved, f"{MANIFEST}: files is missing")
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.listed_files(saved)
+    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize(
@@ -290,6 +352,15 @@ def test_impossible_entries(saved: Path, entry: Any) -> None:
     files = json.loads((saved / MANIFEST).read_text())["files"]
     edit_manifest(saved, files=files | {"config.json": entry})
     refuse(saved, "config.json")
+
+
+def test_an_entry_without_a_size_is_named(saved: Path) -> None:
+    edit_manifest(saved, files={"config.json": {}})
+    message = f"{saved / MANIFEST}: the entry of config.json has no size"
+    assert refuse(saved) == message
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.listed_files(saved)
+    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize(
@@ -472,6 +543,8 @@ def test_a_crash_between_two_renames_is_recovered_from(saved: Path) -> None:
     save(saved, make(2))
     assert load(saved).documents["config"] == {"number": 2}
     assert names(saved.parent) == ["run"]
+    save(saved.parent / ".run.previous", make(3))  # one that a crash left does not count
+    assert load(saved).documents["config"] == {"number": 2}
 
 
 @posix
@@ -492,16 +565,19 @@ def test_read_only_folder(tmp_path: Path) -> None:
 
 def test_a_file_above(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("text")
-    with pytest.raises(CheckpointError, match="cannot write"):
-        save(tmp_path / "file" / "run", make())
-    with pytest.raises(CheckpointError, match="cannot write"):
-        checkpoint.check_writable(tmp_path / "file" / "run")
+    run = tmp_path / "file" / "run"
+    with pytest.raises(CheckpointError) as caught:
+        save(run, make())
+    assert str(caught.value) == f"cannot write the checkpoint {run}: File exists"
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.check_writable(run)
+    assert str(caught.value) == f"cannot write to {run.parent}: File exists"
     assert (tmp_path / "file").read_text() == "text"
 
 
 def test_a_file_in_its_place_is_not_destroyed(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("text")
-    with pytest.raises(CheckpointError, match="run"):
+    with pytest.raises(CheckpointError, match=r"cannot write the .*run: Not a directory"):
         save(tmp_path / "run", make())
     assert (tmp_path / "run").read_text() == "text"
     assert names(tmp_path) == ["run"]
@@ -510,6 +586,16 @@ def test_a_file_in_its_place_is_not_destroyed(tmp_path: Path) -> None:
 def test_checking_leaves_nothing(tmp_path: Path) -> None:
     checkpoint.check_writable(tmp_path / "new" / "run")
     assert names(tmp_path / "new") == []
+    (tmp_path / "new" / ".run.writing" / "half").mkdir(parents=True)  # of a killed run
+    checkpoint.check_writable(tmp_path / "new" / "run")
+    assert names(tmp_path / "new") == []
+
+
+@posix
+def test_links_in_a_circle_are_not_written_to(tmp_path: Path) -> None:
+    (tmp_path / "run").symlink_to(tmp_path / "run")
+    with pytest.raises(CheckpointError, match=r"cannot write .*run: Too many levels of symbolic"):
+        checkpoint.check_writable(tmp_path / "run")
 
 
 # ---------------------------------------------------------------- reading while it is written
@@ -552,6 +638,27 @@ def test_a_reader_never_sees_half_of_one(
     assert not failures, failures[0]
     assert found
     assert load(saved).documents["config"] == {"number": 49}
+
+
+def test_what_changed_while_it_was_read_is_read_again(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_a_whole_one(_: float) -> None:
+        save(saved, make(2))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "sleep", write_a_whole_one)
+        (saved / "config.json").unlink()
+        assert load(saved).documents["config"] == {"number": 2}
+
+    def write_another_half(_: float) -> None:
+        edit_manifest(saved, number=time.perf_counter_ns())
+
+    monkeypatch.setattr(time, "sleep", write_another_half)
+    (saved / "config.json").unlink()
+    with pytest.raises(CheckpointError) as caught:
+        load(saved)
+    assert str(caught.value) == f"{saved} changes faster than it can be read"
 
 
 # ---------------------------------------------------------------- one writer

@@ -39,9 +39,9 @@ class Encoder:
     Examples
     --------
     >>> encoder = Encoder()
-    >>> encoder.encode(0, 1 << 23)  # the first half of the interval: one bit
-    >>> len(encoder.finish())
-    1
+    >>> encoder.encode(1 << 23, 1 << 23)  # the second half of the interval: one bit
+    >>> encoder.finish()
+    b'\x80'
     """
 
     def __init__(self) -> None:
@@ -71,8 +71,7 @@ class Encoder:
                 break
         self._low = number
         self._carry()
-        self._out += self._low.to_bytes(8, "big")[:length]
-        return bytes(self._out)
+        return (bytes(self._out) + self._low.to_bytes(8, "big")).rstrip(b"\0")
 
     def _carry(self) -> None:
         if self._low >= _TOP:

@@ -102,7 +102,7 @@ class Counts:
 
     def probabilities_of(self, ids: NDArray[np.integer], start_id: int) -> Floats:
         """Of each of ids (N,) after the start symbol and those before it, (N,)."""
-        trie, ids = self._trie, np.asarray(ids, np.int64)
+        trie = self._trie
         before = np.concatenate([[start_id], ids[:-1]])
         found = np.full(len(ids), 1 / self.vocabulary_size)
         nodes = np.zeros(len(ids), np.int64)  # of the last k symbols, k = 0, 1, ... K
@@ -204,14 +204,14 @@ def _count(ids: NDArray[np.integer], size: int, order: int) -> _Trie:
         if length > 1:
             # A shorter n-gram counts as often as another symbol stands before it.
             end = there[(by_gram[starts] + 1) % count] - 1 - (before - len(counts[-1]))
-            counts[-1] = np.bincount(end, minlength=len(counts[-1]))
+            counts[-1] = np.bincount(end)
         counts.append(np.diff(np.append(starts, count)))
         node = before + np.cumsum(differs)
         there[by_gram] = node
     every, whole = np.concatenate(keys), np.concatenate(counts)
     contexts = 1 + len(whole) - len(counts[-1])
     first = np.searchsorted(every, np.arange(contexts + 1) * size)
-    taken = np.concatenate([_discounts(each)[np.minimum(each, 3)] for each in counts])
+    taken = np.concatenate([_discounts(each)[np.minimum(each, 3) - 1] for each in counts])
     total = np.add.reduceat(whole, first[:-1]).astype(np.float64)
     return _Trie(
         size, every, whole - taken, first, total, np.add.reduceat(taken, first[:-1]) / total
@@ -219,8 +219,8 @@ def _count(ids: NDArray[np.integer], size: int, order: int) -> _Trie:
 
 
 def _discounts(counts: NDArray[np.integer]) -> Floats:
-    """What is taken from a count of 0, 1, 2, and 3 or more: (4,)."""
+    """What is taken from a count of 1, 2, and 3 or more: (3,)."""
     of = [max(1, int((counts == number).sum())) for number in range(1, 5)]
     ratio = of[0] / (of[0] + 2 * of[1])
     found = [k - (k + 1) * ratio * of[k] / of[k - 1] for k in (1, 2, 3)]
-    return np.array([0.0, *(max(LEAST_DISCOUNT, each) for each in found)])
+    return np.maximum(LEAST_DISCOUNT, found)

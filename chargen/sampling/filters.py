@@ -108,7 +108,7 @@ def keep_top_k(logits: Logits, k: int) -> Logits:
     if k >= size:
         return logits
     threshold = np.partition(logits, size - k, axis=-1)[:, size - k, None]  # (B, 1)
-    return _keep_largest(logits, threshold, np.full_like(threshold, k, dtype=np.int64))
+    return _keep_largest(logits, threshold, k)
 
 
 def keep_top_p(logits: Logits, p: float) -> Logits:
@@ -137,8 +137,11 @@ def keep_min_p(logits: Logits, p: float) -> Logits:
     return np.where(logits < _largest(logits) + math.log(p), -math.inf, logits)
 
 
-def _keep_largest(logits: Logits, threshold: Logits, count: Ids) -> Logits:
-    """Keep the `count` (B, 1) largest, whose smallest is `threshold`; ties go to the lowest id."""
+def _keep_largest(logits: Logits, threshold: Logits, count: Ids | int) -> Logits:
+    """Keep the `count` largest (of each row, or (B, 1)), whose smallest is `threshold`.
+
+    Ties go to the lowest id.
+    """
     kept = logits >= threshold
     if (kept.sum(axis=-1, keepdims=True) > count).any():
         tied = logits == threshold

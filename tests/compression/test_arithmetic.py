@@ -61,6 +61,29 @@ def test_nothing_takes_no_byte() -> None:
     assert Encoder().finish() == b""
 
 
+def test_bytes_are_as_few_as_lead_into_the_interval() -> None:
+    first = Encoder()
+    first.encode(0, 1 << 8)  # down to the narrowest interval, which begins at 0
+    assert first.finish() == b""
+    around_half = Encoder()
+    for _ in range(40):
+        around_half.encode(TOTAL // 2 - 1, 2)
+    assert around_half.finish() == b"\x80"
+    third = Encoder()
+    third.encode(5, 3)
+    assert third.finish() == b"\0\0\x05"
+    assert Decoder(b"\0\0\x05\xff").find() == 5
+
+
+def test_a_number_that_no_encoder_gives_is_within_the_whole() -> None:
+    # Widths are rounded down, so that the end of an interval is nobody's.
+    decoder = Decoder(((TOTAL - 1) ** 2 * (1 << 16) - 1).to_bytes(8, "big"))
+    for _ in range(2):
+        assert decoder.find() < TOTAL - 1
+        decoder.take(0, TOTAL - 1)
+    assert decoder.find() == TOTAL - 1
+
+
 @given(st.lists(st.floats(-200, 200, width=32), min_size=1, max_size=300))
 def test_frequencies_add_up_and_are_in_proportion(logits: list[float]) -> None:
     values = np.array([logits], np.float32)
@@ -74,12 +97,14 @@ def test_frequencies_add_up_and_are_in_proportion(logits: list[float]) -> None:
 
 def test_frequencies_are_as_their_formula_says() -> None:
     # 1 + floor(p (2^24 - 3)) by hand, the likeliest with what is left
-    found = frequencies(np.array([[0, -1, -2], [-3, 5, 4.5], [2, 2, 2]], np.float32))
-    assert found.tolist() == [
+    logits = np.array([[0, -1, -2], [-3, 5, 4.5], [2, 2, 2]], np.float32)
+    expected = [
         [11160891, 4105862, 1510463],
         [3503, 10440955, 6332758],
         [5592406, 5592405, 5592405],
     ]
+    assert frequencies(logits).tolist() == expected
+    assert frequencies(logits + np.float32([[512], [0], [-512]])).tolist() == expected
 
 
 @given(st.integers(1, 4), st.integers(1, 6), st.data())

@@ -178,6 +178,23 @@ def test_lengths_are_those_of_the_seed() -> None:
     ]
     steady = Streams(counting(5000), 2, 64, 3)
     assert {len(steady.next().inputs) for _ in range(20)} == {64}
+    # A quarter more at most, and never one alone.
+    for window, expected in ((3, {2, 3}), (4, {2, 3, 4, 5})):
+        short = Streams(counting(5000), 2, window, 0, True)
+        assert {len(short.next().inputs) for _ in range(1000)} == expected
+
+
+def test_a_text_of_one_window_is_read_whole() -> None:
+    streams = Streams(counting(17), 2, 8, 0)
+    assert {len(streams.next().inputs) for _ in range(20)} == {8}
+
+
+def test_numbers_stay_what_they_are() -> None:
+    rows = np.arange(60).reshape(20, 3) / 8
+    window = Streams(rows, 2, 4, 0).next()
+    assert window.inputs.shape == (4, 2, 3)
+    assert window.inputs.dtype == torch.float32
+    assert torch.equal(window.targets, window.inputs + 3 / 8)
 
 
 @pytest.mark.parametrize("name", ["epoch", "offset", "position"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -119,9 +120,17 @@ def test_top_p_over_a_large_flat_vocabulary_needs_the_whole_sort() -> None:
 
 
 def test_repetition_penalty_is_that_of_ctrl() -> None:
-    x = np.array([[2.0, -2.0, 1.0, -math.inf]])
-    out = filters.penalize_repetition(x, np.array([[0, 1, 1, 3]]), 2.0)
-    assert out.tolist() == [[1.0, -4.0, 1.0, -math.inf]]
+    x = np.array([[2.0, -2.0, 1.0, -math.inf, 0.5]])
+    out = filters.penalize_repetition(x, np.array([[0, 1, 1, 3, 4]]), 2.0)
+    assert out.tolist() == [[1.0, -4.0, 1.0, -math.inf, 0.25]]
+
+
+def test_no_repetition_is_never_or_certain_because_numbers_end() -> None:
+    largest = np.finfo(np.float64).max
+    x, recent = np.array([[1e300, -1e300]]), np.array([[0, 1]])
+    with np.errstate(over="ignore"):
+        assert filters.penalize_repetition(x, recent, 1e20).tolist() == [[1e280, -largest]]
+        assert filters.penalize_repetition(x, recent, 1e-20).tolist() == [[largest, -1e280]]
 
 
 def test_temperature() -> None:
@@ -132,16 +141,67 @@ def test_temperature() -> None:
 
 def test_infinite_logit_wins() -> None:
     x = np.array([[1.0, math.inf, 2.0, math.inf], [0.0, 1.0, 2.0, 3.0]])
+    never = -math.inf
+    assert filters.require_finite(x).tolist() == [[never, 0.0, never, 0.0], [0.0, 1.0, 2.0, 3.0]]
     out = filters.build_filter(SamplingConfig(temperature=1.0))(x, None, None)
     assert kept(out).tolist() == [[False, True, False, True], [True] * 4]
 
 
 @pytest.mark.parametrize(
-    ("row", "message"), [([0.0, math.nan], "NaN"), ([-math.inf, -math.inf], "no character")]
+    ("row", "message"),
+    [
+        (
+            [0.0, math.nan],
+            "the model's predictions are not numbers (NaN): its training diverged",
+        ),
+        ([-math.inf, -math.inf], "the model gives no character that can be drawn"),
+    ],
 )
 def test_refused_logits(row: list[float], message: str) -> None:
-    with pytest.raises(ChargenError, match=message):
+    with pytest.raises(ChargenError) as caught:
         filters.build_filter(SamplingConfig())(np.array([row, [0.0, 1.0]]), None, None)
+    assert str(caught.value) == message
+
+
+def test_filters_are_applied_in_their_order() -> None:
+    # Weights at temperature 1/2, where 0 is excluded and 1 was seen: 1, 2^-2, 2^-4, 2^-8.
+    x = np.array([[9, 2, 1, 0, -2]]) * math.log(2)
+    mask, recent = np.array([True, False, False, False, False]), np.array([[1]])
+
+    def left(**options: Any) -> list[float]:
+        config = SamplingConfig(**{"temperature": 0.5, "repetition_penalty": 1.0, **options})
+        return (filters.build_filter(config)(x, mask, recent)[0] / math.log(2)).tolist()
+
+    never = -math.inf
+    assert left() == pytest.approx([never, 0, -2, -4, -8])
+    assert left(repetition_penalty=2.0) == pytest.approx([never, 0, 0, -2, -6])
+    assert left(top_k=3) == pytest.approx([never, 0, -2, -4, never])
+    # Of the three that are left, the two likeliest have 20/21; of all four, 320/337.
+    assert left(top_k=3, top_p=0.951) == pytest.approx([never, 0, -2, never, never])
+    assert left(top_p=0.951) == pytest.approx([never, 0, -2, -4, never])
+    assert left(min_p=0.06) == pytest.approx([never, 0, -2, -4, never])
+    assert left(min_p=0.07, temperature=1.0) == pytest.approx([never, 0, -1, -2, never])
+    assert left(temperature=0.0, min_p=0.5) == pytest.approx([never, 0, never, never, never])
+
+
+@pytest.mark.parametrize(
+    "options", [{"repetition_penalty": 1e-300}, {"temperature": 1e-300}, {"temperature": 0.0}]
+)
+def test_extreme_options_warn_of_nothing(options: dict[str, float]) -> None:
+    apply = filters.build_filter(SamplingConfig(**options))
+    with np.errstate(over="warn"), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert kept(apply(np.array([[1e30, 1e30, -1e30]]), None, np.array([[0]])))[0, 0]
+
+
+def test_the_edges_of_top_p_and_min_p() -> None:
+    unlikely = np.array([[0.0, -100.0]])
+    assert kept(filters.keep_top_p(unlikely, 1.0)).all()
+    # One by one, weights of 5e-17 are lost beside 1; added up first they are not.
+    assert kept(filters.keep_top_p(np.array([[0.0] + [-37.5] * 100]), 1 - 2**-53)).all()
+    assert kept(filters.keep_min_p(unlikely, 0.0)).all()
+    half = np.array([[0.0, math.log(0.5), math.log(0.499)]])
+    assert kept(filters.keep_min_p(half, 0.5)).tolist() == [[True, True, False]]
 
 
 def test_draws_follow_the_distribution() -> None:
@@ -151,6 +211,14 @@ def test_draws_follow_the_distribution() -> None:
         logits = np.tile(np.log(p / p.max()), (1000, 1))
     drawn = draw(logits, uniforms)
     assert np.bincount(drawn, minlength=4).tolist() == [500, 0, 300, 200]
+    edges = draw(np.array([[-math.inf, 0.0, 0.0]] * 2), np.array([[0.0], [0.5]]))
+    assert edges.tolist() == [1, 2]
+
+
+def test_log_probabilities_of_logits_of_any_size() -> None:
+    x = np.array([[0.0, 1.0], [1e3, 1e3 + 1], [-1e3, -1e3 + 1]])
+    expected = [-math.log1p(math.e)] * 2 + [1 - math.log1p(math.e)]
+    assert filters.log_probability(x, np.array([0, 0, 1])) == pytest.approx(expected)
 
 
 def test_uniforms_belong_to_their_stream() -> None:
