@@ -102,7 +102,7 @@ def test_of_sets_that_do_as_well_the_cheapest_is_taken() -> None:
 
 
 def test_the_whole_is_hardly_below_its_best_member() -> None:
-    for seed in range(20):
+    for seed in range(8):
         chance = random.Random(seed)
         targets, names = problem(chance.choice((20, 60, 200)))
         evidence = {
