@@ -285,7 +285,8 @@ class LanguageModel:
         if label is not None:
             text = self.vocabulary.label_symbol(label) + text
         ids = self.vocabulary.encode(text)
-        scores = self._log_probs(ids, dynamic, streams)
+        step = -1 if self.backward else 1
+        scores = self._log_probs(ids[::step], dynamic, streams)[::step]
         if self.vocabulary.labels:
             predicted = ids < self.vocabulary.first_label_id
             ids, scores = ids[predicted], scores[predicted]
@@ -306,22 +307,24 @@ class LanguageModel:
             config = replace(config, documents=None)
         return "".join(read([from_texts([text])], config))
 
-    def _log_probs(self, ids: NDArray[Any], dynamic: bool, streams: int) -> NDArray[np.float32]:
-        order = ids[::-1] if self.backward else ids
+    def _log_probs(
+        self, ids: NDArray[Any], dynamic: bool = False, streams: int = 1
+    ) -> NDArray[np.float32]:
+        """Log-probabilities (N,) of ids (N,) in the order in which the model reads."""
         start = self.vocabulary.start_id
         with autocast(self.model.device, self.precision):
             if dynamic:
                 first_label = self.vocabulary.first_label_id
-                scores = dynamic_log_probs(self.model, order, start, first_label_id=first_label)
+                scores = dynamic_log_probs(self.model, ids, start, first_label_id=first_label)
             else:
-                scores = log_probs(self.model, order, start, streams)
+                scores = log_probs(self.model, ids, start, streams)
         if self.counts is not None:
-            scores = self.counts.mix_of(scores, order, start).astype(np.float32)
+            scores = self.counts.mix_of(scores, ids, start).astype(np.float32)
         if np.isnan(scores).any():
             raise ChargenError(
                 "the model's predictions are not numbers (NaN): its weights overflow"
             )
-        return scores[::-1] if self.backward else scores
+        return scores
 
     @property
     def trained_reading(self) -> dict[str, Any]:
@@ -417,8 +420,7 @@ class LanguageModel:
             raise CorpusError("counts need a text, and other text for their weight")
         alone = type(self)(self.model, self.vocabulary, self.checkpoint)
         alone.precision = self.precision
-        step = -1 if self.backward else 1
-        known = alone._log_probs(valid[::step], False, 1)[::step]
+        known = alone._log_probs(valid)
         start = self.vocabulary.start_id
         counts = Counts(ids, self.vocabulary.size, config.order)
         counted = counts.probabilities_of(valid, start)

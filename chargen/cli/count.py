@@ -11,14 +11,14 @@ from chargen.cli.evaluate import READING
 from chargen.cli.groups import Command
 from chargen.cli.options import (
     MachineConfig,
+    corpus_of,
     json_option,
     load_model,
     model_argument,
     option,
     options_of,
-    reading_of,
 )
-from chargen.cli.terminal import echo_json, say, say_notes, visible
+from chargen.cli.terminal import echo_json, say, visible
 from chargen.lm.config import CountsConfig
 from chargen.options import split_options
 from chargen.text.config import CorpusConfig
@@ -65,11 +65,8 @@ def count(
     lm = load_model(directory, machine)
     from chargen.lm.counts import LONGEST
     from chargen.lm.evaluation import bits
-    from chargen.text.corpus import load_corpus
 
-    config = reading_of(lm, corpora, reading, split=True)
-    text = load_corpus(corpora, config, vocabulary=lm.vocabulary, reverse=lm.backward)
-    say_notes(text.notes)
+    text = corpus_of(lm, corpora, reading)
     if len(text.train) > LONGEST:
         say(f"only the last {LONGEST:,} characters are counted")
     counted, gain = lm.count(text.train, text.valid, sizes.order)

@@ -12,14 +12,14 @@ from chargen.cli.evaluate import READING
 from chargen.cli.groups import Command
 from chargen.cli.options import (
     MachineConfig,
+    corpus_of,
     json_option,
     load_model,
     model_argument,
     option,
     options_of,
-    reading_of,
 )
-from chargen.cli.terminal import echo_json, say, say_notes, visible
+from chargen.cli.terminal import echo_json, say, visible
 from chargen.errors import CorpusError
 from chargen.options import split_options
 from chargen.sampling.config import MemorizationConfig
@@ -59,11 +59,8 @@ def memorization(
     )
     lm = load_model(directory, machine)
     from chargen.sampling.memorization import memorization as measure
-    from chargen.text.corpus import load_corpus
 
-    config = reading_of(lm, corpora, reading, split=True)
-    text = load_corpus(corpora, config, vocabulary=lm.vocabulary, reverse=lm.backward)
-    say_notes(text.notes)
+    text = corpus_of(lm, corpora, reading)
     apart = {
         "separator_id": lm.vocabulary.separator_id,
         "first_label_id": lm.vocabulary.first_label_id,

@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from chargen.cli.groups import Option
-from chargen.cli.terminal import visible
+from chargen.cli.terminal import say_notes, visible
 from chargen.errors import ConfigError, MissingExtraError
 from chargen.options import BUDGETS, DEVICE, PRECISION, SEED, THREADS, Kind, Options, flag, like
 from chargen.storage.directories import real_path
@@ -119,23 +119,24 @@ quiet_option = option(
 )
 
 
-def reading_of(
-    lm: Any, corpora: tuple[str, ...], asked: CorpusConfig, *, split: bool = False
-) -> CorpusConfig:
-    """How to read these corpora for a model; with `split`, their end is validation text as it was.
+def corpus_of(lm: Any, corpora: tuple[str, ...], asked: CorpusConfig) -> Any:
+    """A `Corpus` in a model's ids, in its order of reading and split as its training text was.
 
-    See `chargen.LanguageModel.reading`.
+    See `chargen.LanguageModel.reading`. Notes on how it was read go to stderr.
     """
+    from chargen.text.corpus import load_corpus
+
     config: CorpusConfig = lm.reading(asked, corpora)
-    if not split:
-        return config
     trained = lm.trained_reading
     kept = trained.get("valid_fraction", asked.valid_fraction)
     each = trained.get("valid_of_each", False)  # runs of earlier versions
     # One document cannot be split.
     one = trained.get("documents") == "rows" and config.documents == "files"
     documents = None if one else config.documents
-    return replace(config, documents=documents, valid_fraction=kept, valid_of_each=each)
+    config = replace(config, documents=documents, valid_fraction=kept, valid_of_each=each)
+    text = load_corpus(corpora, config, vocabulary=lm.vocabulary, reverse=lm.backward)
+    say_notes(text.notes)
+    return text
 
 
 def load_model(directory: str, machine: MachineConfig) -> Any:

@@ -201,9 +201,10 @@ class SelfTraining(NaiveBayesRegression):
         self.taught = taught
 
     def fit(self, targets: Targets, strength: float, rows: Rows = slice(None)) -> Linear:
+        from scipy.special import softmax
+
         linear = self.teacher.fit(targets, self.teacher.strengths[0], rows)
-        chances = np.exp(self.taught @ linear.weights.T + linear.biases)
-        chances /= chances.sum(-1, keepdims=True)
+        chances = softmax(self.taught @ linear.weights.T + linear.biases, -1)
         second, first = np.sort(chances, -1)[:, -2:].T
         learnt = np.arange(len(targets.classes))[rows]
         unlabelled = np.arange(self.features.shape[0] - len(chances), self.features.shape[0])
@@ -292,10 +293,9 @@ def weigh(
     Of all sets of members whose accuracy is not below that of the best single one by more than the
     standard error of the difference on the same texts, the one of least log loss is found; of those
     whose loss is hardly above it (`WORTH`), the cheapest is taken, by default the smallest; of
-    several the one of least loss. The factors that judge a text
-    are those of least log loss on the other folds (stacked generalisation, Wolpert 1992;
-    of one member, temperature scaling, Guo et al. 2017, https://arxiv.org/abs/1706.04599), so
-    that who has more members has no advantage.
+    several the one of least loss. The factors that judge a text are those of least log loss on the
+    other folds (stacked generalisation, Wolpert 1992; of one member, temperature scaling, Guo et
+    al. 2017, https://arxiv.org/abs/1706.04599), so that who has more members has no advantage.
 
     The evidence is the logits (N, C) of each member beyond the prior (C,), on texts that it has not
     learnt from; the seed draws the folds. `cost` says what a set of members costs.
