@@ -40,7 +40,6 @@ from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 
 import chargen
-from chargen.cli.options import reading_of
 from chargen.lm.pooling import LastState, Pooling
 from chargen.lm.recurrent import State
 from chargen.runtime.device import set_threads
@@ -216,7 +215,7 @@ def measure(lm: chargen.LanguageModel, text: str | None, task: Task) -> dict[str
         "characters": sum(map(len, task.texts)),
     }
     if text:
-        read = read_text([text], reading_of(lm, (text,), CorpusConfig()))
+        read = read_text([text], lm.reading(CorpusConfig(), [text]))
         row["text_bits"] = lm.score(read, streams=STREAMS).bits_per_char
     began = time.process_time()
     features = states(lm.model, task.texts, TextEncoding(lm.vocabulary, lm.backward), lm.precision)

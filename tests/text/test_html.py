@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chargen.cli.options import reading_of
 from chargen.errors import ConfigError
 from chargen.language_model import LanguageModel
 from chargen.storage.checkpoint import Checkpoint
@@ -132,5 +131,5 @@ class TestCorpora:
         ):
             stored = Checkpoint("language-model", {"config": {"corpus": {"config": trained}}})
             model = LanguageModel(make_lm(), CHARS, stored)
-            config = reading_of(model, (str(table),), CorpusConfig(clean=asked))
+            config = model.reading(CorpusConfig(clean=asked), [table])
             assert config == CorpusConfig(clean=expected, documents="rows")
