@@ -4,10 +4,11 @@
     python benchmarks/quality.py tinyshakespeare.txt --minutes 1 3 10 30 --dynamic
     python benchmarks/quality.py tinyshakespeare.txt --minutes 30 --ensemble 4
 
-Each run trains on the first 90 % of the file; the figure is over the whole last 10 %, one stream,
-with the state carried, as `chargen evaluate` prints it. Beside it: the mean over random windows,
-each read from the initial state, which is what nanoGPT reports (its windows have 256 characters);
-with the counts of `chargen count`; and the processor seconds of training, of all threads.
+Each run trains on the first 90 % of the file; the figure is over the whole last 10 % (or the first
+`--valid-characters` of it), one stream, with the state carried, as `chargen evaluate` prints it.
+Beside it: the mean over random windows, each read from the initial state, which is what nanoGPT
+reports (its windows have 256 characters); with the counts of `chargen count`; and the processor
+seconds of training, of all threads.
 """
 
 from __future__ import annotations
@@ -40,10 +41,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dynamic", action="store_true", help="also dynamic evaluation")
     parser.add_argument("--window", type=int, default=256, help="characters of a random window")
+    parser.add_argument("--valid-characters", type=int, help="read only the first so many")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     text = arguments.file.read_text(encoding="utf-8")
     train, valid = text[: int(0.9 * len(text))], text[int(0.9 * len(text)) :]
+    valid = valid[: arguments.valid_characters]
     name = "epochs" if arguments.epochs else "minutes"
     rows = []
     for value in arguments.epochs or arguments.minutes:
