@@ -1,4 +1,4 @@
-"""How labelled data is read, how a classifier is built, fine-tuned and set beside others."""
+"""Options for reading labelled data, and for building, fine-tuning and comparing classifiers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from chargen.text.config import TableConfig, normal_label
 TFIDF = ("tfidf", "tfidf-chars")
 OURS = ("scratch", "probe", "finetuned")
 SYSTEMS = (*TFIDF, *OURS)
-"""Of a comparison; ours is what `chargen sentiment train` makes of random weights, of the frozen
-encoder's features, and of the encoder."""
+"""Systems of a comparison. Ours train from random weights, on the frozen encoder's states, and
+with fine-tuning."""
 
 
 SKIP = "skip"
-"""In the place of a label's new name: rows with that label are left out."""
+"""New name of a label whose rows are left out."""
 
 
 @dataclass(frozen=True)
@@ -43,17 +43,17 @@ class ExamplesConfig(TableConfig):
 
     @property
     def table_options(self) -> list[str]:
-        """The options that were given and mean something in tables alone."""
+        """The given options that apply to tables only."""
         return super().table_options + ["--label-column"] * (self.label_column is not None)
 
     @property
     def labels_by_old(self) -> dict[str, str]:
-        """The names of `label_map` by what stands in the data; empty where there is none.
+        """New names by old ones, from `label_map`; empty without it.
 
         Raises
         ------
         ConfigError
-            Where it cannot be read.
+            If `label_map` is malformed.
         """
         found: dict[str, str] = {}
         for pair in self.label_map.split(",") if self.label_map else ():
@@ -93,7 +93,7 @@ class PredictConfig(Options):
 
     @property
     def word(self) -> str:
-        """What texts without a likely label are called."""
+        """The word for texts without a likely label."""
         return "unsure" if self.otherwise is None else self.otherwise
 
 

@@ -1,6 +1,6 @@
-"""From labelled texts and a language model to a classifier: `chargen.finetune`.
+"""Train a classifier on labelled texts and a language model: `chargen.finetune`.
 
-This module starts and continues a run; `learning.py` trains the members.
+This module starts and resumes a run; `learning.py` trains the members.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ if TYPE_CHECKING:
 FEWEST_EPOCHS, MOST_EPOCHS = 2.0, 20.0
 
 FINETUNE_FROM = 5_000
-"""Labelled texts from which fine-tuning is worth its time (measured with 2,000 and 6,920)."""
+"""Number of labelled texts from which fine-tuning pays (measured with 2,000 and 6,920)."""
 
 VALID_FRACTION = 0.1
-"""Share of the labelled texts held back where a network is fine-tuned."""
+"""Share of the labelled texts that is held back when a network is fine-tuned."""
 
 
 def finetune(
@@ -64,13 +64,13 @@ def finetune(
     tensorboard: str | Path | None = None,
     **options: Unpack[FinetuneOptions],
 ) -> FinetuneRun:
-    """Train a classifier of texts on a language model.
+    """Train a text classifier on a language model.
 
     Parameters
     ----------
     data : path, Examples, (texts, labels), or data frame
         Labelled texts: the path of a table, or of a folder with one sub-folder for each class; two
-        lists; or named columns, of which those of texts and labels are found as in a table.
+        lists; or a data frame, whose columns of texts and labels are found as in a table.
     encoder : path, or two of them
         Checkpoints of language models: one, or a forward and a backward one.
     out : path, optional
@@ -137,7 +137,7 @@ def finetune(
 
 @contextmanager
 def _claimed(out: str | Path | None, force: bool) -> Iterator[Path]:
-    """The directory of a run, which nobody else writes to; without `out` one for a while."""
+    """Lock and yield the directory of a run; without `out`, a temporary one."""
     if out is None:
         with TemporaryDirectory() as folder:
             yield Path(folder) / "classifier"
@@ -203,7 +203,10 @@ def _new_network(
     device: torch.device,
     precision: PrecisionChoice,
 ) -> ClassifierNetwork:
-    """A network on the language models, or on fresh ones of their sizes; adapted if asked for."""
+    """Build the network on the language models, adapted if asked for.
+
+    With `from_scratch`, language models of the same sizes with random weights are used.
+    """
     texts, config, reporter = setup.texts, setup.config, setup.reporter
     seed_everything(config.seed, config.deterministic)
     _note_unknown(setup.vocabularies[0], texts, reporter)
@@ -235,7 +238,7 @@ def _note_unknown(vocabulary: Vocabulary, texts: TrainingTexts, reporter: Report
         reporter.note(f"the encoder has never seen these characters: {listed}")
 
 
-# ---------------------------------------------------------------- going on
+# ---------------------------------------------------------------- resuming
 
 
 def resume_finetune(
@@ -255,12 +258,12 @@ def resume_finetune(
     ----------
     directory : path
     data : optional
-        The same labelled texts again, where they came from Python and not from a path.
+        The same labelled texts again, if they came from Python and not from a path.
     reporter, tensorboard : optional
         As for `chargen.finetune`.
     **budget
         `minutes` or `epochs`: the new total length of the run, including the part that is done. A
-        run that had finished, or that `patience` had ended, can continue.
+        run that has finished, or that `patience` has ended, can continue.
 
     Raises
     ------
@@ -290,7 +293,7 @@ def resume_finetune(
             reporter.note(f"{directory} has used its budget: nothing is left to do")
             made = Classifier.load(directory, str(device_of(setup.config)))
             return setup.outcome(made, loop.task.progress, finished=True)
-        if loop.best:  # a run that ends is calibrated, and one that goes on is so at its end
+        if loop.best:  # the run is calibrated again when it ends
             loop.best["temperature"] = torch.ones(())
         step = loop.progress.step
         reporter.note(f"continuing from step {step}")
@@ -301,7 +304,7 @@ def resume_finetune(
 def _as_it_was(
     directory: Path, stored: checkpoint.Checkpoint, data: Any, reporter: Reporter
 ) -> tuple[Setup, ClassifierNetwork]:
-    """What was known of a run, with its texts read again, and its network.
+    """Restore the setup of a run, with its texts read again, and its network.
 
     Raises
     ------
@@ -338,7 +341,7 @@ def _as_it_was(
 
 
 def _state(stored: checkpoint.Checkpoint) -> dict[str, Any]:
-    """Where the loop stood, also as earlier versions wrote it down."""
+    """Return the saved state of the loop, also in the form of earlier versions."""
     state = stored.document("training/state")
     progress = {name: n for name, n in state["progress"].items() if name != "evaluations"}
     return {**state, "progress": {"best_step": progress["best"].get("step", 0), **progress}}

@@ -1,8 +1,8 @@
-"""From texts, labels and encoders to a classifier on disk: training and choice of the members.
+"""Train the members of a classifier, choose among them, and save the classifier.
 
 If the encoder is frozen, all members are regressions on features that are computed once, and
-cross-validation on the labels chooses the members. A network that is fine-tuned is trained once,
-and the members are weighted on the validation texts.
+cross-validation on the labels chooses the members. If the network is fine-tuned, it is trained
+once, and the members are weighted on the validation texts.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ from chargen.training.loop import Loop
 from chargen.training.reporting import Log, Reporter
 
 MOST_NGRAM_TEXTS = 20_000
-"""Texts that n-grams are counted in, unless more are labelled: some 30 KB of memory each."""
+"""Most texts in which n-grams are counted (more if more are labelled); each takes some 30 KB."""
 
 PROBE_STRENGTHS = tuple(2.0**power for power in range(-12, 5, 2))
-"""Inverse strengths of regularisation that a probe tries."""
+"""Inverse regularisation strengths among which a probe chooses."""
 
 USUAL_STRENGTH = 2.0**-4
-"""Where nothing can be held out to try any."""
+"""Inverse regularisation strength of a probe if no text can be held out to choose one."""
 
 NETWORK = NetworkMember.name
 
@@ -71,7 +71,7 @@ class FinetuneRun:
     steps : int
         Steps of the optimizer; 0 for a probe.
     seconds : float
-        Time in the training loop; for a probe, time of reading the texts and fitting.
+        Time in the training loop; for a probe, time to encode the texts and fit.
     valid : dict
         "accuracy", "macro_f1" and "log_loss" of `classifier` on the validation texts. For a probe
         without validation texts they come from cross-validation on the training texts. Empty
@@ -91,24 +91,24 @@ class FinetuneRun:
 
 @dataclass(frozen=True)
 class Setup:
-    """What is known of a run before it learns."""
+    """The settings and texts of a run, before training."""
 
     directory: Path  # where the checkpoint goes
     texts: TrainingTexts
     config: FinetuneConfig
     reading: ExamplesConfig
-    vocabularies: tuple[Vocabulary, ...]  # one an encoder
+    vocabularies: tuple[Vocabulary, ...]  # one per encoder
     precision: str
     reporter: Reporter
-    log: Log  # of what was done before, and then of all
-    documents: dict[str, Any]  # what the checkpoint says of "encoder" and, on disk, "data"
+    log: Log  # with the rows of the run before it was resumed
+    documents: dict[str, Any]  # the entries "encoder" and "data" of the checkpoint: paths
 
     def targets(self, examples: Examples) -> Targets:
-        """Of training or validation texts, each class weighed as in training."""
+        """Classes and weights of training or validation texts, weighted as in training."""
         return self.texts.targets(examples, self.config.class_weights)
 
     def ngrams(self, texts: tuple[str, ...]) -> Ngrams | None:
-        """N-grams of labelled texts, where they are to be counted, with the unlabelled ones."""
+        """Count the n-grams of labelled and unlabelled texts; None with `--no-ngrams`."""
         if not self.config.ngrams:
             return None
         unlabelled = self.texts.unlabelled[: max(0, MOST_NGRAM_TEXTS - len(texts))]
@@ -118,7 +118,7 @@ class Setup:
         return found
 
     def figures(self, examples: Examples, probabilities: NDArray[Any]) -> dict[str, Any]:
-        """Accuracy, macro-F1 and log loss, named as those of validation; none of no text."""
+        """Return accuracy, macro-F1 and log loss as "valid_*"; empty without texts."""
         if not len(examples):
             return {}
         found = metrics.evaluate(examples.labels, probabilities, self.texts.classes)
@@ -131,7 +131,7 @@ class Setup:
         examples: Examples,
         prior: NDArray[np.float64],
     ) -> tuple[dict[str, float], dict[str, Any]]:
-        """The factor of each member by its evidence on examples, and the figures of the whole."""
+        """Weight the members by their evidence on examples; return factors and figures."""
         vote = weigh(evidence, targets, examples.texts, prior, self.config.seed, members_cost)
         for sentence in vote.sentences():
             self.reporter.note(sentence)
@@ -139,19 +139,19 @@ class Setup:
         return vote.factors, self.figures(examples, chances) | {"votes": vote.to_dict()}
 
     def alike(self, names: Collection[str], why: str) -> dict[str, float]:
-        """Factors where there is nothing to decide by: of the mean of the members' logits."""
+        """Return equal factors, which give the mean of the members' logits; note the reason."""
         if len(names) > 1:
             self.reporter.note(f"{why} to find out who helps: all members count alike")
         return dict.fromkeys(names, 1 / len(names))
 
     def classifier(self, members: Sequence[Member], prior: Tensor | None) -> Classifier:
-        """One of these members for the run's classes."""
+        """Build a classifier of these members for the run's classes."""
         return Classifier(members, self.texts.classes, self.reading.clean, prior)
 
     def packed(
         self, made: Classifier, progress: LabelledProgress, config: FinetuneConfig, finished: bool
     ) -> checkpoint.Checkpoint:
-        """A checkpoint of a classifier that says how it came about."""
+        """Build a checkpoint of a classifier, with the settings and results of the run."""
         stored = storage.pack(made.members, made.labels, made.clean, made.prior)
         stored.documents["config"] |= self.documents | {
             "finetune": asdict(config),
@@ -170,7 +170,7 @@ class Setup:
         return stored
 
     def outcome(self, made: Classifier, progress: LabelledProgress, finished: bool) -> FinetuneRun:
-        """What a run came to that made this classifier."""
+        """Return the result of the run that made this classifier."""
         valid = {
             name.removeprefix("valid_"): value
             for name, value in progress.best.items()
@@ -186,9 +186,9 @@ class Setup:
 
 
 def learn_probe(setup: Setup, network: ClassifierNetwork) -> FinetuneRun:
-    """Fit regressions on what the network's encoders hold and on n-grams, weigh them, and save.
+    """Fit regressions on the encoders' states and on n-grams, weight them, and save.
 
-    The network is without detectors and hidden layer (see `fill_head`).
+    The network has no detectors and no hidden layer (see `fill_head`).
     """
     began, config, texts = time.perf_counter(), setup.config, setup.texts
     targets = setup.targets(texts.train)
@@ -229,7 +229,7 @@ def learn_probe(setup: Setup, network: ClassifierNetwork) -> FinetuneRun:
 def _cross_validated(
     setup: Setup, targets: Targets, regressions: Mapping[str, Regression]
 ) -> tuple[dict[str, float], dict[str, float], dict[str, Any]]:
-    """Factor and strength of each regression, and the figures of the whole."""
+    """Return factor and strength of each regression, and the figures of their sum."""
     folds = fold_numbers(setup.texts.train.texts, targets, setup.config.seed)
     held = np.flatnonzero(folds >= 0)
     if len(np.unique(targets.classes[held])) < 2:
@@ -247,7 +247,7 @@ def _cross_validated(
 
 
 def standardise(network: ClassifierNetwork, features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Features (N, F) as the network's head will see them, whose statistics become theirs."""
+    """Standardise features (N, F), and give the network's head their mean and variance."""
     norm = network.head[0]
     assert isinstance(norm, nn.BatchNorm1d)
     assert norm.running_mean is not None
@@ -264,7 +264,7 @@ def standardise(network: ClassifierNetwork, features: NDArray[np.float32]) -> ND
 
 @torch.no_grad()
 def fill_head(network: ClassifierNetwork, linear: Linear) -> None:
-    """Put a regression on standardised features into the last layer of a network."""
+    """Copy a regression on standardised features into the last layer of a network."""
     last = network.head[-1]
     assert isinstance(last, nn.Linear)
     last.weight.copy_(torch.from_numpy(linear.weights))
@@ -275,12 +275,12 @@ def fill_head(network: ClassifierNetwork, linear: Linear) -> None:
 
 
 class NetworkTraining:
-    """A network that learns, and who votes beside it once it has.
+    """Train a network, then choose and weight the n-gram members beside it.
 
     Attributes
     ----------
     loop : Loop
-        Its checkpoints go to the run's directory.
+        Writes its checkpoints to the run's directory.
     """
 
     def __init__(self, setup: Setup, network: ClassifierNetwork) -> None:
@@ -299,18 +299,18 @@ class NetworkTraining:
         )
         self.setup = setup
         self.loop = Loop(task, self._save, setup.reporter, setup.log)
-        # Until it is decided who votes, the network does alone, without a prior.
+        # Until the members are weighted, the network is the only one, without a prior.
         self._network_votes = True
         self._ngrams: list[NgramModel] = []
         self._prior: Tensor | None = None
 
     def run(self) -> FinetuneRun:
-        """Train, weigh the members, and tell what came of it.
+        """Train, weight the members, and return the result.
 
         Raises
         ------
         TrainingError
-            Where the loss stays without a number.
+            If the loss stays infinite or not a number.
         """
         loop = self.loop
         try:
@@ -323,9 +323,9 @@ class NetworkTraining:
         return self.setup.outcome(self._classifier(), loop.task.progress, loop.finished)
 
     def _decide(self, logits: Tensor) -> tuple[float, dict[str, Any]]:
-        """Weigh the network, whose logits (N, C) of the validation texts are given, and n-grams.
+        """Weight the network and the n-grams; `logits` (N, C) are the network's on validation texts.
 
-        What was held back of the labelled texts has done its part then: n-grams learn from it too.
+        Texts that were held back of the labelled ones are then free: the n-grams learn from them.
         """
         setup, texts, held = self.setup, self.setup.texts, self.setup.texts.valid
         learnt, aside = np.split(np.arange(len(texts.labelled)), [len(texts.train)])

@@ -1,4 +1,4 @@
-r"""The network and how it reads: texts as ids, in batches of like length, to logits.
+r"""The network: texts as ids, in batches of similar length, to logits.
 
     texts -> ids -> CharLM -> outputs (T, B, H) -> last, mean, maximum ------------\
                                    \-> detectors (T, B, D) -> mean, maximum --------> head -> (B, C)
@@ -24,26 +24,26 @@ from chargen.sentiment.config import NetworkConfig
 from chargen.text.vocabulary import Vocabulary, readable
 
 WINDOW = 256
-"""Steps of a window that is only read; bounds the memory, changes no verdict."""
+"""Time steps read at once without gradients: bounds the memory, changes no result."""
 
 LIMIT = 4.0
-"""Standard deviations beyond which a feature counts no more."""
+"""Standard deviations at which standardised features are clipped."""
 
 MOMENTUM = 0.05
-"""Share of a batch in the running statistics: batches of all lengths shall have a part in them."""
+"""Share of a batch in the running statistics; small, so that they cover all text lengths."""
 
 MOST_SCALE, MOST_SHIFT = 3.0, 5.0
-"""How far a batch may be corrected towards the statistics of all (r_max and d_max of Ioffe)."""
+"""Largest correction of a batch towards the running statistics (r_max, d_max of Ioffe 2017)."""
 
 ENOUGH = 16
-"""Texts of a batch that keep a matrix product busy."""
+"""Texts in a batch from which a matrix product is efficient."""
 
 LIKE = 0.75
-"""Share of the longest length that a text must have to join a batch that has enough."""
+"""Least length of a text, as a share of the longest, to join a batch of `ENOUGH` or more."""
 
 BATCH_SIZE = 128
 BATCH_SYMBOLS = 1 << 20
-"""Most texts of a batch that is only read, and most symbols with padding: eight bytes each."""
+"""Most texts in a batch without gradients, and most symbols with padding (8 bytes each)."""
 
 
 # ---------------------------------------------------------------- texts as ids, in batches
@@ -51,21 +51,22 @@ BATCH_SYMBOLS = 1 << 20
 
 @dataclass(frozen=True)
 class TextEncoding:
-    """How one encoder sees a text: its vocabulary and its direction."""
+    """How one encoder reads a text: its vocabulary and its direction."""
 
     vocabulary: Vocabulary
     backward: bool
 
     def encode(self, text: str) -> NDArray[Any]:
-        """Ids of the start symbol and the text, in the order of reading."""
+        """Return the ids of the start symbol and the text, in the order of reading."""
         ids = self.vocabulary.encode(readable(text))
         start = np.array([self.vocabulary.start_id], ids.dtype)
         return np.concatenate([start, ids[::-1] if self.backward else ids])
 
     def whole(self, ids: NDArray[Any]) -> NDArray[np.int64]:
-        """At which of these steps each character of the text is whole, and the last of them.
+        """Return the step before each character of the text, and the last step: (N + 1,).
 
-        Bytes of one character go together. Read from the end, a character has all behind it.
+        All bytes of a character belong together. Backward, the step before a character is the one
+        that has read everything after it.
         """
         text = ids[1:][::-1] if self.backward else ids[1:]
         count = len(text)
@@ -86,7 +87,7 @@ def text_encodings(
 
 @dataclass(frozen=True)
 class EncoderInput:
-    """What one encoder reads of a batch."""
+    """The input of one encoder for a batch."""
 
     # (T, B) int64: each text after the start symbol, in the encoder's direction, padded at the end
     ids: Tensor
@@ -94,7 +95,7 @@ class EncoderInput:
 
 
 class EncodedTexts:
-    """Texts as each encoder reads them."""
+    """Texts as ids of each encoder."""
 
     def __init__(self, texts: Iterable[str], encodings: Sequence[TextEncoding]) -> None:
         self.encodings = list(encodings)
@@ -105,7 +106,7 @@ class EncodedTexts:
         return len(self.ids)
 
     def inputs(self, indices: Sequence[int], device: torch.device | str) -> list[EncoderInput]:
-        """A batch of the texts at `indices`, padded at the end."""
+        """Return a batch of the texts at `indices`, padded at the end: one input per encoder."""
         inputs = []
         for which, encoding in enumerate(self.encodings):
             texts = [torch.from_numpy(self.ids[i][which].astype(np.int64)) for i in indices]
@@ -118,10 +119,11 @@ class EncodedTexts:
 def sorted_batches(
     lengths: NDArray[np.int64], batch_size: int, symbols: int
 ) -> Iterator[list[int]]:
-    """Every text once, longest first, at most `batch_size` texts and `symbols` with padding.
+    """Yield batches of indices: each text once, the longest first.
 
-    A batch of `ENOUGH` texts takes no more that are much shorter than its longest. Longest first,
-    so that what needs most memory is tried before the work, not after it.
+    A batch has at most `batch_size` texts and `symbols` symbols with padding. From `ENOUGH` texts
+    on, it takes none that is much shorter than its longest. The longest come first, so that a
+    lack of memory shows at the start.
     """
     batch: list[int] = []
     for index in np.argsort(-lengths, kind="stable").tolist():
@@ -144,7 +146,7 @@ def read_all(
     device: torch.device,
     precision: str,
 ) -> Tensor:
-    """What a function of batches gives for all texts, in their order: (N, width) float32, CPU."""
+    """Apply a function to all texts in batches: (N, width) float32 on the CPU, in their order."""
     found = torch.empty(len(encoded), width)
     for batch in sorted_batches(encoded.lengths, BATCH_SIZE, BATCH_SYMBOLS):
         with autocast(device, precision):
@@ -157,19 +159,19 @@ def read_all(
 
 
 class BatchRenorm(nn.BatchNorm1d):
-    """Batch renormalisation (Ioffe 2017): in training, too, by the statistics of all batches.
+    """Batch renormalisation (Ioffe 2017): training, too, normalises by the running statistics.
 
-    A batch holds texts of like length, and features depend on the length: normalised by their own
-    batch, training would see other features than prediction does, which knows no batch. Gradients
-    flow through the batch's statistics, as in batch normalisation.
+    A batch has texts of similar length, and the features depend on the length. Normalised by the
+    statistics of the batch, the features in training would differ from those in prediction.
+    Gradients flow through the batch's statistics, as in batch normalisation.
     """
 
-    running_mean: Tensor  # (F,), as the next
-    running_var: Tensor
+    running_mean: Tensor  # (F,)
+    running_var: Tensor  # (F,)
     num_batches_tracked: Tensor  # ()
 
     def forward(self, input: Tensor) -> Tensor:
-        """(B, F) to (B, F)."""
+        """Normalise features (B, F)."""
         if not self.training:
             return super().forward(input)
         values = input.float()
@@ -183,9 +185,9 @@ class BatchRenorm(nn.BatchNorm1d):
 
     @torch.no_grad()
     def _follow(self, mean: Tensor, variance: Tensor) -> None:
-        """Move the running statistics: a plain mean over the first batches, then an average.
+        """Update the running statistics: a mean over the first batches, then a moving average.
 
-        What the batches' means differ by is part of the variance of all texts.
+        The variance includes the differences between the means of the batches.
         """
         self.num_batches_tracked += 1
         share = 1 / self.num_batches_tracked.float()
@@ -193,17 +195,17 @@ class BatchRenorm(nn.BatchNorm1d):
             share = share.clamp(min=self.momentum)
         moved = mean - self.running_mean
         spread = variance + (1 - share) * moved**2 - self.running_var
-        # A step that overflowed is skipped, and must leave nothing behind.
+        # A step that overflowed is skipped, and must not change the statistics.
         usable = moved.isfinite() & spread.isfinite()
         self.running_var += torch.where(usable, share * spread, 0.0)
         self.running_mean += torch.where(usable, share * moved, 0.0)
 
 
 class ClippedBatchRenorm(BatchRenorm):
-    """Batch renormalisation whose values stay within `LIMIT` standard deviations.
+    """Batch renormalisation whose results are clipped at `LIMIT` standard deviations.
 
-    A text much shorter than those of training has features hundreds of deviations away, which
-    would drown all others; that far out they say no more than "far out".
+    A text much shorter than those of training has features hundreds of deviations from the mean,
+    which would outweigh all others.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -211,14 +213,14 @@ class ClippedBatchRenorm(BatchRenorm):
 
 
 class Head(nn.Sequential):
-    """Pooled features (B, F) to logits (B, C), after Howard & Ruder 2018.
+    """Layers from pooled features (B, F) to logits (B, C), after Howard & Ruder 2018.
 
-    Batch (re)normalisation comes first, because the scales of the features
-    differ by orders of magnitude; layer normalisation would keep that difference.
+    Batch renormalisation comes first, because the scales of the features differ by orders of
+    magnitude; layer normalisation would keep that difference.
     """
 
     def __init__(self, features: int, config: NetworkConfig) -> None:
-        # Means over a long text vary little: the usual eps of 1e-5 would drown some of them.
+        # Means over a long text vary little: the usual eps of 1e-5 exceeds some variances.
         layers: list[nn.Module] = [
             ClippedBatchRenorm(features, eps=1e-7, momentum=MOMENTUM),
             nn.Dropout(config.head_dropout),
@@ -241,18 +243,18 @@ class ClassifierNetwork(nn.Module):
     Parameters
     ----------
     encoders : sequence of CharLM
-        Their own configuration says in which direction each reads.
+        The configuration of each has its direction.
     config : NetworkConfig
 
     Attributes
     ----------
     detectors : nn.ModuleList of nn.Linear, H -> D; empty where D is 0
-        Rectified units over each time step: they can tell a word from another before all words
-        are averaged (as the hidden layer of a deep averaging network, Iyyer et al. 2015, but on
-        states that have read the context).
+        Rectified units over each time step: they can detect a word before all words are averaged
+        (like the hidden layer of a deep averaging network, Iyyer et al. 2015, but on states that
+        have read the context).
     head : Head
     temperature : (), buffer
-        Logits are divided by it, for calibrated probabilities (Guo et al. 2017).
+        Divisor of the logits, for calibrated probabilities (Guo et al. 2017).
     """
 
     temperature: Tensor
@@ -270,12 +272,12 @@ class ClassifierNetwork(nn.Module):
     def forward(
         self, inputs: Sequence[EncoderInput], gradient_steps: int = 0, lm_loss: bool = False
     ) -> tuple[Tensor, Tensor | None]:
-        """Logits (B, C) of a batch, an input an encoder; and a loss (), nats a symbol, or None.
+        """Return the logits (B, C) of a batch, and the language models' loss () or None.
 
-        Gradients flow through that many steps at its end. What comes before is read in windows of
-        `WINDOW` steps whose state is carried, so that memory does not grow with the texts
-        (truncated BPTT for classification; Howard & Ruder 2018). The loss tells how well those
-        steps are predicted.
+        `inputs` has one input per encoder. Gradients flow through the last `gradient_steps`. The
+        steps before them are read in windows of `WINDOW` steps with the state carried, so memory
+        does not grow with the texts (truncated BPTT for classification; Howard & Ruder 2018). The
+        loss, in nats per symbol, is that of the last `gradient_steps`.
         """
         pooled = [self._read(i, each, gradient_steps, lm_loss) for i, each in enumerate(inputs)]
         losses = [loss for _, loss in pooled if loss is not None]
@@ -283,26 +285,26 @@ class ClassifierNetwork(nn.Module):
         return logits / self.temperature, torch.stack(losses).mean() if losses else None
 
     def logits(self, inputs: Sequence[EncoderInput]) -> Tensor:
-        """Logits (B, C) alone."""
+        """Return the logits (B, C)."""
         return self.forward(inputs)[0]
 
     def features(self, inputs: Sequence[EncoderInput]) -> Tensor:
-        """What goes into the head: (B, F) float32."""
+        """Return the input of the head: (B, F) float32."""
         return torch.cat([self._read(i, each, 0, False)[0] for i, each in enumerate(inputs)], -1)
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie."""
+        """The device of the weights."""
         return self.temperature.device
 
     def lm_encoders(self) -> list[CharLM]:
-        """The encoders, as the language models that they are."""
+        """Return the encoders, typed as language models."""
         return [encoder for encoder in self.encoders if isinstance(encoder, CharLM)]
 
     def _read(
         self, index: int, given: EncoderInput, gradient_steps: int, lm_loss: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """Pooled features (B, 3 H + 2 D) of one encoder."""
+        """Return the pooled features (B, 3 H + 2 D) of one encoder, and its loss or None."""
         encoder, ids, lengths = self.lm_encoders()[index], given.ids, given.lengths
         pools = [Pooling(lengths) for _ in range(2 if self.detectors else 1)]
         last = LastState(lengths)
@@ -332,9 +334,9 @@ class ClassifierNetwork(nn.Module):
 
     @torch.no_grad()
     def trace(self, ids: Sequence[Tensor]) -> Tensor:
-        """Logits (T, C) had the text ended after each step, from ids (T,) of each encoder.
+        """Return the logits (T, C) of the prefix up to each step, from ids (T,) per encoder.
 
-        Only where every encoder reads forward does step t know nothing of what comes after it.
+        All encoders must read forward: backward, a step has read what comes after it.
         """
         parts = []
         for index, text in enumerate(ids):
@@ -347,7 +349,7 @@ class ClassifierNetwork(nn.Module):
 
     @torch.no_grad()
     def outputs(self, index: int, ids: Tensor) -> Tensor:
-        """What encoder `index` holds after each step of one text: (T, H) from ids (T,)."""
+        """Return the outputs of encoder `index` at each step of one text: (T, H) from ids (T,)."""
         encoder = self.lm_encoders()[index]
         state = encoder.initial_state(1)
         found = []
@@ -360,7 +362,7 @@ class ClassifierNetwork(nn.Module):
 def _lm_loss(
     encoder: CharLM, outputs: Tensor, ids: Tensor, lengths: Tensor, first: int
 ) -> Tensor | None:
-    """Mean nats of the symbols that follow the steps from `first` on, padding left out."""
+    """Return the mean nats of the symbols after step `first`, without padding; None of none."""
     steps = torch.arange(first + 1, len(ids), device=ids.device)[:, None]
     inside = (steps < lengths).flatten()
     if not inside.any():
@@ -372,7 +374,7 @@ def _lm_loss(
 def pooled_features(
     network: ClassifierNetwork, encoded: EncodedTexts, precision: str = "float32"
 ) -> NDArray[np.float32]:
-    """What goes into the head of each text: (N, F) float32."""
+    """Return the input of the head for each text: (N, F) float32."""
     network.eval()
     width = network.head.num_features
     found = read_all(encoded, network.features, width, network.device, precision)

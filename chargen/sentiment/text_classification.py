@@ -1,8 +1,7 @@
-"""What the loop trains for a classifier: batches of whole texts, measured by macro-F1.
+"""The task of fine-tuning: batches of whole texts, evaluated by macro-F1.
 
-It knows texts, ids, classes and weights. Layers learn one after the other and at their own rates:
-discriminative rates, gradual unfreezing and the slanted triangle are from Howard & Ruder 2018
-(https://arxiv.org/abs/1801.06146).
+Discriminative learning rates, gradual unfreezing and the slanted triangular schedule are from
+Howard & Ruder 2018 (https://arxiv.org/abs/1801.06146).
 """
 
 from __future__ import annotations
@@ -25,29 +24,29 @@ from chargen.training.optimizers import BETAS
 from chargen.training.task import Evaluation, Progress, Settings, Task, Tensors
 
 POOL = 32
-"""Batches that are sorted by length together: long enough to save padding, short enough to mix."""
+"""Batches whose texts are sorted by length together: more save padding, fewer mix better."""
 
 STATISTICS_TEXTS = 512
-"""Texts from which batch renormalisation's statistics are taken before an evaluation."""
+"""Texts on which the statistics of batch renormalisation are computed before an evaluation."""
 
 TRUSTED_VALIDATION = 100
-"""With fewer validation texts the last weights are kept, not those that were luckiest on them."""
+"""With fewer validation texts the last weights are kept, because the best are so by chance."""
 
 RISE = 0.1
-"""Share of the run over which the learning rate rises; over the rest it falls to zero."""
+"""Share of the run in which the learning rate rises; in the rest it falls to zero."""
 
 LATEST = 0.8
-"""Share of the run after which every layer learns, however many there are."""
+"""Share of the run after which all layers learn."""
 
 
 @dataclass
 class LabelledProgress(Progress):
-    """Where the training of a classifier stands."""
+    """Progress of the training of a classifier."""
 
-    texts: int = 0  # learnt from, repeats included
-    epoch: int = 0  # passes begun
-    position: int = 0  # batches of this one that are done
-    # macro-F1 and negative log loss of the best evaluation; empty before there is any
+    texts: int = 0  # texts in all steps so far, repeats included
+    epoch: int = 0  # number of the current pass
+    position: int = 0  # batches of this pass that are done
+    # macro-F1 and negative log loss of the best evaluation; empty before the first
     score: list[float] = field(default_factory=list)
     best: dict[str, Any] = field(default_factory=dict)  # its figures; its weights are kept
 
@@ -59,15 +58,15 @@ class LabelledProgress(Progress):
 
 @dataclass(frozen=True)
 class LabelledTexts:
-    """N texts to learn from or to validate on."""
+    """N texts for training or validation."""
 
     encoded: EncodedTexts
     classes: Tensor  # (N,) int64
-    weights: Tensor  # (N,) float32: how much each text counts
+    weights: Tensor  # (N,) float32: weight of each text in the loss
 
 
 class TextClassification(Task):
-    """A network learns to tell classes of texts apart.
+    """Training of a network that classifies texts.
 
     Parameters
     ----------
@@ -79,11 +78,11 @@ class TextClassification(Task):
         With a budget: `minutes` or `epochs`.
     precision : {"float32", "bfloat16"}
     figures : callable
-        ``figures(probabilities (N, C))`` of the validation texts, to a dict with "valid_macro_f1"
-        and "valid_log_loss"; empty without such texts.
+        ``figures(probabilities (N, C))`` of the validation texts returns a dict with
+        "valid_macro_f1" and "valid_log_loss"; empty without such texts.
     decide : callable, optional
-        ``decide(logits (N, C))`` of the validation texts, once all is learnt, to the factor of the
-        network's logits, 0 if it does not vote, and the figures of the whole classifier.
+        ``decide(logits (N, C))`` of the validation texts, called after training, returns the
+        factor of the network's logits (0 if it is left out) and the classifier's figures.
     """
 
     model: ClassifierNetwork
@@ -146,7 +145,7 @@ class TextClassification(Task):
         return self._pass[1]
 
     def batches(self, epoch: int) -> list[list[int]]:
-        """The places of the texts in each batch of a pass, by the seed and its number alone."""
+        """Indices of the texts in each batch of a pass; they depend on seed and `epoch` only."""
         generator = torch.Generator().manual_seed((self.config.seed + 7919 * epoch) % 2**63)
         return shuffled_batches(self.train.encoded.lengths, self.config.batch_size, generator)
 
@@ -175,7 +174,7 @@ class TextClassification(Task):
         return loss if lm_loss is None else loss + config.lm_weight * lm_loss, row
 
     def skipped(self) -> None:
-        pass  # nothing is carried from batch to batch
+        pass  # no state is carried from batch to batch
 
     # ---------------------------------------------------------------- evaluation
 
@@ -197,16 +196,16 @@ class TextClassification(Task):
         return Evaluation(row, better, keep)
 
     def logits(self, encoded: EncodedTexts) -> Tensor:
-        """Logits (N, C) of texts under the network as it is, on the CPU."""
+        """Return the network's logits (N, C) of texts, on the CPU."""
         width = self.model.config.num_classes
         return read_all(encoded, self.model.logits, width, self.device, self.precision)
 
     @torch.no_grad()
     def refresh_statistics(self) -> None:
-        """Take batch renormalisation's statistics anew, for the weights as they are.
+        """Compute the statistics of batch renormalisation again, for the current weights.
 
-        Running ones lag behind an encoder that moves, and belong to other weights than the
-        averaged ones (Izmailov et al. 2018 do this for averaged weights).
+        Running statistics lag behind an encoder that is trained, and belong to other weights than
+        the averaged ones (Izmailov et al. 2018 do this for averaged weights).
         """
         norms = [m for m in self.model.modules() if isinstance(m, nn.BatchNorm1d)]
         before = [norm.momentum for norm in norms]
@@ -215,7 +214,7 @@ class TextClassification(Task):
             norm.reset_running_stats()
             norm.momentum = None  # a plain mean over the batches
             norm.train()
-        # Drawn from all of them: in a file that is sorted by class the first are of one class.
+        # A random sample, since the first texts of a sorted file are of one class.
         generator = torch.Generator().manual_seed(self.config.seed)
         some = torch.randperm(len(self.train.encoded), generator=generator)[:STATISTICS_TEXTS]
         for batch in some.tensor_split(max(1, len(some) // self.config.batch_size)):
@@ -226,7 +225,7 @@ class TextClassification(Task):
         self.model.eval()
 
     def conclude(self, best: dict[str, Tensor]) -> dict[str, Any]:
-        """Decide who votes, and how much."""
+        """Choose and weight the members of the classifier."""
         self.model.temperature.fill_(1.0)
         if self.decide is not None:
             factor, figures = self.decide(self.logits(self.valid.encoded))
@@ -235,7 +234,7 @@ class TextClassification(Task):
                 best["temperature"] = torch.tensor(1 / factor)
         return {}
 
-    # ---------------------------------------------------------------- going on
+    # ---------------------------------------------------------------- saving and resuming
 
     def state(self) -> tuple[dict[str, Any], Tensors]:
         return {}, {"generators": generator_states(self.device)}
@@ -248,9 +247,9 @@ class TextClassification(Task):
 def shuffled_batches(
     lengths: NDArray[np.int64], batch_size: int, generator: torch.Generator
 ) -> list[list[int]]:
-    """One epoch in random order: every text once, in batches of texts of like length.
+    """Return the batches of one epoch in random order, each of texts of similar length.
 
-    No batch has a single text (batch normalisation needs two) unless there is but one.
+    No batch has a single text (batch normalisation needs two) unless there is only one.
     """
     order = torch.randperm(len(lengths), generator=generator).numpy()
     batches: list[list[int]] = []
@@ -265,23 +264,23 @@ def shuffled_batches(
     return [batches[i] for i in mixed]
 
 
-# ---------------------------------------------------------------- when each layer learns
+# ---------------------------------------------------------------- layers and their rates
 
 
 @dataclass
 class LayerGroup:
-    """Parameters that begin to learn together."""
+    """Parameters that are unfrozen together and share a learning rate."""
 
     name: str
     parameters: list[nn.Parameter]
-    learning_rate: float  # the highest
-    starts: float  # share of the run after which they learn, 0 to 1
+    learning_rate: float  # the highest of the schedule
+    starts: float  # share of the run after which they are trained, 0 to 1
 
 
 def layer_groups(network: ClassifierNetwork, config: FinetuneConfig) -> list[LayerGroup]:
-    """The head first, then the encoders' layers from the last to the first, embeddings at the end.
+    """Group the head, then the encoders' layers from last to first, then the embeddings.
 
-    From scratch there is nothing to be careful with: all learn at once at one rate.
+    With `from_scratch` all are trained from the start, at one rate.
     """
     encoders = network.lm_encoders()
     on_top = [*network.head.parameters(), *network.detectors.parameters()]
@@ -291,7 +290,7 @@ def layer_groups(network: ClassifierNetwork, config: FinetuneConfig) -> list[Lay
         for encoder in encoders:
             if depth < len(encoder.layers):
                 parameters += encoder.layers[len(encoder.layers) - 1 - depth].parameters()
-            if depth == 0:  # what the language model's loss alone moves
+            if depth == 0:  # only the language model's loss trains these
                 on_it = [part for part in (encoder.projection, encoder.output) if part is not None]
                 tied = encoder.embedding.weight
                 parameters += [p for part in on_it for p in part.parameters() if p is not tied]
@@ -309,9 +308,9 @@ def layer_groups(network: ClassifierNetwork, config: FinetuneConfig) -> list[Lay
 
 
 def make_optimizer(groups: list[LayerGroup], weight_decay: float) -> torch.optim.AdamW:
-    """AdamW (Loshchilov & Hutter 2019) over the groups; only matrices decay.
+    """Build AdamW (Loshchilov & Hutter 2019) for the groups; only matrices decay.
 
-    Each of torch's groups has the key ``layer``: the index of the group that it belongs to.
+    Each parameter group of torch has the key ``layer``: its index in `groups`.
     """
     entries: list[dict[str, Any]] = []
     for index, group in enumerate(groups):
@@ -328,7 +327,7 @@ def make_optimizer(groups: list[LayerGroup], weight_decay: float) -> torch.optim
 def set_rates(
     groups: list[LayerGroup], optimizer: torch.optim.Optimizer, share_done: float, factor: float
 ) -> None:
-    """Freeze what is not to learn yet, and give each group this share of its highest rate."""
+    """Freeze the groups that start later; set each group's rate to `factor` times its highest."""
     for group in groups:
         for parameter in group.parameters:
             parameter.requires_grad_(share_done >= group.starts)
@@ -337,7 +336,7 @@ def set_rates(
 
 
 def slanted_triangle(share_done: float) -> float:
-    """Share of the highest learning rate: a short linear rise, then a long linear fall."""
+    """Return the share of the highest learning rate: a short linear rise, then a long fall."""
     if share_done < RISE:
         return max(0.01, share_done / RISE)
     return max(0.0, (1 - share_done) / (1 - RISE))
