@@ -323,9 +323,10 @@ class NetworkTraining:
         return self.setup.outcome(self._classifier(), loop.task.progress, loop.finished)
 
     def _decide(self, logits: Tensor) -> tuple[float, dict[str, Any]]:
-        """Weight the network and the n-grams; `logits` (N, C) are the network's on validation texts.
+        """Weight the network and the n-grams, given the network's logits (N, C).
 
-        Texts that were held back of the labelled ones are then free: the n-grams learn from them.
+        The logits are those of the validation texts. Where these were held back from the labelled
+        texts, they are free now, and the n-grams are trained on them too.
         """
         setup, texts, held = self.setup, self.setup.texts, self.setup.texts.valid
         learnt, aside = np.split(np.arange(len(texts.labelled)), [len(texts.train)])
