@@ -1,4 +1,4 @@
-"""`python -m chargen` is the command `chargen`."""
+"""`python -m chargen` runs the command `chargen`."""
 
 from chargen.cli.main import main
 

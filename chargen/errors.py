@@ -13,33 +13,33 @@ _BRIEF.maxlevel = 2
 _BRIEF.maxstring = _BRIEF.maxother = 80
 
 NAMED = 10
-"""Rows or files that a sentence names; of the others it says how many they are."""
+"""Maximum number of rows or files that a message lists; the rest are only counted."""
 
 
 def brief(value: object) -> str:
-    """What was found in the place of what was expected, fit for a sentence: large things cut."""
+    """Return the repr of an unexpected value for use in a message, shortened if it is long."""
     return _BRIEF.repr(value)
 
 
 def shown(name: str | os.PathLike[str]) -> str:
-    """The name with every character that is not printable escaped, so that it fits a line."""
+    """Return the name with unprintable characters escaped, so that it fits on one line."""
     return escaped(os.fspath(name), lambda character: not character.isprintable())
 
 
 def escaped(text: str, which: Callable[[str], bool]) -> str:
-    """The text with the characters of which that is true as Python's escapes of them."""
+    """Return the text with Python escapes in place of the characters that `which` selects."""
     return "".join(
         c.encode("unicode_escape", "surrogatepass").decode("ascii") if which(c) else c for c in text
     )
 
 
 def spelled(characters: str) -> str:
-    """Characters one by one, those that do not print as escapes."""
+    """Return the characters separated by spaces, with unprintable ones escaped."""
     return " ".join(c if c.isprintable() else ascii(c)[1:-1] for c in characters)
 
 
 def named(rows: Sequence[object], word: str = "line") -> str:
-    """``line 4``, ``lines 4, 5 and 7``, or the first ten and how many more there are."""
+    """Return ``line 4``, ``lines 4, 5 and 7``, or the first ten and the number of the others."""
     first = [str(row) for row in rows[:NAMED]]
     if len(rows) > NAMED:
         first.append(f"{len(rows) - NAMED:,} more")
@@ -49,21 +49,21 @@ def named(rows: Sequence[object], word: str = "line") -> str:
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
-    """The name that was probably meant, if one is near."""
-    import difflib  # only a mistake needs it
+    """Return the most similar of `names`, or None if none is similar to `name`."""
+    import difflib  # only error messages need it
 
     near = difflib.get_close_matches(name[:80], list(names), 1)
     return near[0] if near else None
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """The end of a sentence about a name that there is not: empty, or with the nearest name."""
+    """Return the end of a message about an unknown name: a suggestion, or an empty string."""
     near = nearest(name, names)
     return f"; did you mean {near}?" if near is not None else ""
 
 
 class ChargenError(Exception):
-    """Base of all errors of this package.
+    """Base class of all errors of this package.
 
     Attributes
     ----------
@@ -102,9 +102,9 @@ class CompressionError(ChargenError):
 
 
 class FollowerError(ChargenError):
-    """Another rank ended the run and reports the reason; this one ends silently.
+    """Another rank ended the run and reports the reason; this rank ends silently.
 
-    Its exit code is 0, because torchrun kills all ranks at the first other code, which could
+    Its exit code is 0, because torchrun kills all ranks at the first nonzero code, which could
     interrupt the rank that reports the reason.
     """
 
@@ -112,40 +112,43 @@ class FollowerError(ChargenError):
 
 
 class OutOfMemoryError(ChargenError, MemoryError):
-    """There was not enough memory, of the machine or of a GPU."""
+    """The machine or a GPU ran out of memory."""
 
 
 _NO_MEMORY = (
     *("can't allocate memory", "cannot allocate memory", "out of memory", "bad_alloc"),
     *("failed to map segment", "a primitive", "pyobject pointer is null"),
 )
-"""How torch, oneDNN ("could not create a primitive"), loaders and safetensors say it."""
+"""Parts of out-of-memory messages of torch, oneDNN, dynamic loaders and safetensors.
+
+oneDNN writes "could not create a primitive".
+"""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out; few of the libraries below say `MemoryError`."""
+    """Return whether an error reports a lack of memory; libraries rarely raise `MemoryError`."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    speaks = isinstance(error, RuntimeError | ImportError) or type(error).__name__ == (
-        "PanicException"  # of Rust; its class cannot be imported
+    judged_by_message = isinstance(error, RuntimeError | ImportError) or type(error).__name__ == (
+        "PanicException"  # from Rust; its class cannot be imported
     )
     return isinstance(error, MemoryError) or (
-        speaks and any(words in str(error).lower() for words in _NO_MEMORY)
+        judged_by_message and any(words in str(error).lower() for words in _NO_MEMORY)
     )
 
 
 @contextmanager
 def enough_memory(kept: Callable[[], str] = str) -> Iterator[None]:
-    """Turn memory that runs out into an `OutOfMemoryError`; also a decorator.
+    """Convert any error that reports a lack of memory into `OutOfMemoryError`; also a decorator.
 
-    `kept` gives a clause on what is left.
+    `kept` returns a clause for the message about what has been saved, or an empty string.
     """
     try:
         yield
     except BaseException as error:
         if isinstance(error, OutOfMemoryError) or not is_out_of_memory(error):
             raise
-        # oneDNN has the same words for what it cannot do.
+        # oneDNN reports unsupported operations in the same words, so its message is included.
         reason = f" ({error})" if "a primitive" in str(error) else ""
         clause = kept()
         raise OutOfMemoryError(
@@ -160,7 +163,9 @@ class MissingExtraError(ChargenError):
     Parameters
     ----------
     what : str
-        The feature that needs it.
+        The feature that needs the library.
+    extra : str
+        Name of the extra.
     """
 
     def __init__(self, what: str, extra: str) -> None:

@@ -1,9 +1,9 @@
-"""Every option stands once: as a field of a configuration dataclass.
+"""Each option is defined once, as a field of a configuration dataclass.
 
-The annotation of a field says its type, and `option` its default, its help and what values can
-work. `Options` checks them on construction, `chargen.cli.options` makes the command line of them,
-and `tools/keywords.py` the typed keywords of `chargen.keywords`. This module imports neither torch
-nor numpy, and configuration modules must not either: `chargen --help` need not wait for them.
+The annotation of a field gives its type; `option` gives its default, its help and its valid values.
+`Options` checks values on construction, `chargen.cli.options` derives the command line from the
+fields, and `tools/keywords.py` derives the typed keyword arguments of `chargen.keywords`. Neither
+this module nor any configuration module imports torch or numpy, so `chargen --help` is fast.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 BUDGETS = ("minutes", "epochs", "steps")
-"""Names that the length of a run goes by; one of them is given."""
+"""Options that limit the length of a run; at most one of them may be given."""
 
 _BOUNDS = (
     ("low", "at least", operator.ge),
@@ -34,7 +34,7 @@ _BOUNDS = (
 
 
 class Facts(TypedDict, total=False):
-    """What is known of an option, beside its type and its default."""
+    """Metadata of an option, other than its type, default and help."""
 
     low: float
     above: float
@@ -48,18 +48,19 @@ class Facts(TypedDict, total=False):
 
 
 def option(default: Any, help: str = "", **facts: Unpack[Facts]) -> Any:
-    """A field of a configuration dataclass.
+    """Return a field of a configuration dataclass.
 
-    Without a help it is checked and stored, but is nobody's option. `low`, `above`, `below` and
-    `most` bound a number. A text is one of `choices`, or any that is not empty, unless it may be
-    `empty`. On the command line it is called `option` (else by its own name), takes a `metavar`,
-    and stands under a `heading` (else the dataclass's).
+    A field without `help` is checked and stored, but is not an option that users can set. `low`
+    and `most` (inclusive) and `above` and `below` (exclusive) bound a number. A text must be one of
+    `choices`; without choices it must not be empty, unless `empty` is true. On the command line
+    the option is named `option` (default: after the field), shows `metavar` for its value and is
+    listed under `heading` (default: that of the dataclass).
     """
     return field(default=default, metadata={"help": help, **facts})
 
 
 def like(shared: Field[Any], **changes: Any) -> Any:
-    """A field like another one, but for its default or some of the facts."""
+    """Return a copy of the field `shared` with a changed default, help or other metadata."""
     return option(**{"default": shared.default, **shared.metadata, **changes})
 
 
@@ -82,7 +83,7 @@ DETERMINISTIC = option(
 
 
 class Kind(NamedTuple):
-    """What an annotation says: ``tuple[str, ...]`` is several texts."""
+    """Type of a field, read from its annotation: ``tuple[str, ...]`` means several texts."""
 
     plain: type[Any]
     optional: bool
@@ -92,22 +93,22 @@ class Kind(NamedTuple):
 def _kind(hint: Any) -> Kind:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        (plain,) = (each for each in arguments if each is not type(None))
+        (plain,) = (argument for argument in arguments if argument is not type(None))
         return Kind(plain, True, False)
     return Kind(arguments[0], False, True) if origin is tuple else Kind(hint, False, False)
 
 
 def flag(of: Field[Any]) -> str:
-    """The name of a field on the command line."""
+    """Return the name of a field on the command line."""
     name: str = of.metadata.get("option", "--" + of.name.replace("_", "-"))
     return name
 
 
 @dataclass(frozen=True)
 class Options:
-    """Base of the configuration dataclasses: each field is checked on construction.
+    """Base class of the configuration dataclasses, which checks each field on construction.
 
-    Raises `ConfigError` where a value cannot work; the message names the option.
+    Raises `ConfigError` if a value is invalid; the message names the option.
     """
 
     heading: ClassVar[str]
@@ -115,35 +116,35 @@ class Options:
     @classmethod
     @cache
     def kinds(cls) -> tuple[tuple[Field[Any], Kind], ...]:
-        """The fields in their order, each with what its annotation says."""
+        """Return the fields in order, each with the type that its annotation gives."""
         hints = typing.get_type_hints(cls)
         return tuple((each, _kind(hints[each.name])) for each in fields(cls))
 
     def __post_init__(self) -> None:
-        for each, kind in self.kinds():
-            value = getattr(self, each.name)
-            if getattr(value, "ndim", None) == 0:  # a number of numpy's
+        for option_field, kind in self.kinds():
+            value = getattr(self, option_field.name)
+            if getattr(value, "ndim", None) == 0:  # a numpy scalar
                 value = value.item()
-                object.__setattr__(self, each.name, value)
+                object.__setattr__(self, option_field.name, value)
             if value is None and kind.optional:
                 continue
-            if kind.several:  # a lone text or a list is taken too
-                lone = isinstance(value, str) or not isinstance(value, Iterable)
-                value = (value,) if lone else tuple(value)
-                object.__setattr__(self, each.name, value)
-            for one in value if kind.several else (value,):
-                if fault := _fault(one, kind.plain, each.metadata):
-                    raise ConfigError(f"{flag(each)} must {fault}")
+            if kind.several:  # a single value or a list is accepted too
+                is_single = isinstance(value, str) or not isinstance(value, Iterable)
+                value = (value,) if is_single else tuple(value)
+                object.__setattr__(self, option_field.name, value)
+            for item in value if kind.several else (value,):
+                if fault := _fault(item, kind.plain, option_field.metadata):
+                    raise ConfigError(f"{flag(option_field)} must {fault}")
 
     def check_budget(self) -> None:
-        """Raise `ConfigError` where more than one budget is given."""
-        given = [f"--{name}" for name in BUDGETS if getattr(self, name, None) is not None]
-        if len(given) > 1:
-            raise ConfigError(f"{' and '.join(given)} exclude each other: give one budget")
+        """Raise `ConfigError` if more than one budget is given."""
+        flags = [f"--{name}" for name in BUDGETS if getattr(self, name, None) is not None]
+        if len(flags) > 1:
+            raise ConfigError(f"{' and '.join(flags)} exclude each other: give one budget")
 
 
 def _fault(value: Any, plain: type[Any], facts: Mapping[str, Any]) -> str | None:
-    """How the sentence "--option must" ends, where the value cannot work."""
+    """Return how the sentence "--option must" ends, or None if the value is valid."""
     if plain in (int, float):
         return _fault_of_number(value, plain, facts)
     if choices := facts.get("choices"):
@@ -168,18 +169,18 @@ def _fault_of_number(value: Any, plain: type[Any], facts: Mapping[str, Any]) -> 
 def _finite(value: float) -> bool:
     try:
         return math.isfinite(value)
-    except OverflowError:  # a whole number that no float holds
+    except OverflowError:  # an integer too large for a float
         return False
 
 
 def split_options(
     options: Mapping[str, Any], *owners: type[Options], given: Sequence[Options | None] = ()
 ) -> tuple[Any, ...]:
-    """Sort keyword options into the configurations (`owners`) whose fields they are.
+    """Sort keyword options into configurations, and return one per class in `owners`.
 
-    `given` has a configuration for some of the owners, whose values stand where there is no option,
-    in place of the defaults. An option that belongs to none is a `ConfigError` with the nearest
-    name.
+    `given`, if not empty, has one entry per owner: a configuration whose values replace the
+    defaults, or None. Raises `ConfigError` if no owner has such an option (the message suggests
+    the nearest name), or if an entry of `given` is not of its owner's class.
     """
     names = {
         each.name: owner for owner in owners for each, _ in owner.kinds() if each.metadata["help"]
@@ -187,25 +188,25 @@ def split_options(
     for name in options:
         if name not in names:
             raise ConfigError(f"there is no option {name!r}{did_you_mean(name, names)}")
-    found = []
+    configs = []
     for owner, config in zip(owners, given or [None] * len(owners), strict=True):
         if not isinstance(config, owner | None):
             raise ConfigError(f"a {owner.__name__} is needed, got {brief(config)}")
         own = {name: value for name, value in options.items() if names[name] is owner}
-        found.append(owner(**own) if config is None else replace(config, **own))
-    return tuple(found)
+        configs.append(owner(**own) if config is None else replace(config, **own))
+    return tuple(configs)
 
 
 def extended(config: Any, budget: Mapping[str, float | None]) -> Any:
-    """The configuration of a run with another budget, if one is given.
+    """Return the configuration of a run with a new budget, or unchanged if none is given.
 
-    Raises `ConfigError` where the run knows no such budget, or the value cannot be.
+    Raises `ConfigError` if the run has no budget of that kind, or if the value is invalid.
     """
-    given = {name: value for name, value in budget.items() if value is not None}
-    if not given:
+    new_budget = {name: value for name, value in budget.items() if value is not None}
+    if not new_budget:
         return config
     known = {each.name for each in fields(config)} & set(BUDGETS)
-    for name in given:
+    for name in new_budget:
         if name not in known:
             raise ConfigError(f"--resume takes a budget ({' or '.join(sorted(known))}), not {name}")
-    return replace(config, **(dict.fromkeys(known) | given))
+    return replace(config, **(dict.fromkeys(known) | new_budget))

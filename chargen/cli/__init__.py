@@ -1,4 +1,4 @@
-"""The command line: a command parses, calls the library and prints; nothing else lives here.
+"""The command line: each command parses its options, calls the library and prints the result.
 
-No module of this package imports torch or numpy at its top: `chargen --help` is instant.
+No module of this package imports torch or numpy at its top, so that `chargen --help` is instant.
 """

@@ -1,4 +1,4 @@
-"""`chargen corpus`: texts by name, and what a text is like."""
+"""`chargen corpus`: list, fetch and describe corpora, and clean the cache."""
 
 from __future__ import annotations
 
@@ -63,10 +63,10 @@ def _rows() -> list[dict[str, Any]]:
         (name, 0, True, language, licence, about, [])
         for name, language, licence, about in builtin.DESCRIPTIONS
     ]
-    for name, found in datasets.CATALOGUE.items():
-        here = fetching.cached(datasets.Reference(found, name)) is not None
-        parts = [f"{name}:{part}" for part in found.parts] if len(found.parts) > 1 else []
-        rows.append((name, found.size, here, found.language, found.licence, found.about, parts))
+    for name, entry in datasets.CATALOGUE.items():
+        here = fetching.cached(datasets.Reference(entry, name)) is not None
+        parts = [f"{name}:{part}" for part in entry.parts] if len(entry.parts) > 1 else []
+        rows.append((name, entry.size, here, entry.language, entry.licence, entry.about, parts))
     about = "a book of Project Gutenberg by its number, without header and licence"
     licence = "public domain in the USA"
     rows.append((f"{datasets.GUTENBERG}:NUMBER", 0, False, "many", licence, about, []))
@@ -96,24 +96,24 @@ def fetch(name: str, sha256: str | None, again: bool, as_json: bool, quiet: bool
     reference = datasets.parse(name, sha256)
     if reference is None:
         raise _unknown(name)
-    found = fetching.fetch(reference, again=again, say=None if quiet else say)
-    parts = [reference.part] if reference.part else list(found.dataset.parts)
+    fetched = fetching.fetch(reference, again=again, say=None if quiet else say)
+    parts = [reference.part] if reference.part else list(fetched.dataset.parts)
     if as_json:
         facts = {
             "name": name,
-            "paths": {part: str(found.path(part)) for part in parts},
-            "sha256": list(found.sha256),
-            "bytes": found.bytes,
-            "licence": found.dataset.licence,
+            "paths": {part: str(fetched.path(part)) for part in parts},
+            "sha256": list(fetched.sha256),
+            "bytes": fetched.bytes,
+            "licence": fetched.dataset.licence,
         }
         echo_json(facts)
         return
     for part in parts:
-        click.echo(visible(str(found.path(part))))
-    files = found.dataset.files
+        click.echo(visible(str(fetched.path(part))))
+    files = fetched.dataset.files
     if files and not quiet and not any(file.known_hash for file in files):
         say(
-            f"its SHA-256 is {found.sha256[0]}; it was not checked: look at the text before you "
+            f"its SHA-256 is {fetched.sha256[0]}; it was not checked: look at the text before you "
             "use it"
         )
 
@@ -148,18 +148,18 @@ def info(corpora: tuple[str, ...], as_json: bool, **options: Any) -> None:
 
     notes: list[str] = []
     config = CorpusConfig(**options)
-    found = sources.resolve(corpora, config, notes)
+    resolved = sources.resolve(corpora, config, notes)
     seen: set[str] = set()
     encoding = "" if config.raw_bytes else config.encoding
-    sources.refuse_table_options(found, config)
-    pieces = sources.read(found, config, notes, None, seen, lambda _: "")
+    sources.refuse_table_options(resolved, config)
+    pieces = sources.read(resolved, config, notes, None, seen, lambda _: "")
     figures = statistics(pieces, encoding, ", ".join(map(shown, corpora)))
-    sources.check_marked(found, config, seen)
+    sources.check_marked(resolved, config, seen)
     minutes, hidden = suggestion(figures.characters)
     command = _command(corpora, config, figures, minutes)
     if as_json:
         facts = dataclasses.asdict(figures) | {
-            "sources": len(found),
+            "sources": len(resolved),
             "suggested_minutes": minutes,
             "suggested_hidden_size": hidden,
             "suggested_command": command,
@@ -180,10 +180,10 @@ def info(corpora: tuple[str, ...], as_json: bool, **options: Any) -> None:
 def _command(
     corpora: tuple[str, ...], config: CorpusConfig, figures: Any, minutes: float
 ) -> str | None:
-    """A command that trains on this text, read in this way; None where there is too little."""
+    """Return a command that trains on this text, read as `config` says; None if it is too short."""
     if figures.characters < MINIMUM_CHARACTERS:
         return None
-    names = [f"./{one}" if one.startswith("-") and one != "-" else one for one in corpora]
+    names = [f"./{name}" if name.startswith("-") and name != "-" else name for name in corpora]
     words = ["chargen", "train", *names, "--minutes", f"{minutes:g}"]
     for field, kind in CorpusConfig.kinds():
         value = getattr(config, field.name)
@@ -191,10 +191,10 @@ def _command(
             continue
         if kind.plain is bool:
             words.append(flag(field) if value else f"--no-{field.name}")
-        for one in () if kind.plain is bool else value if kind.several else (value,):
-            words += [flag(field), "tab" if one == "\t" else str(one)]
+        for item in () if kind.plain is bool else value if kind.several else (value,):
+            words += [flag(field), "tab" if item == "\t" else str(item)]
     if config.documents is not None and figures.documents < 2:
-        words += ["--valid-fraction", "0"]  # one document cannot be split
+        words += ["--valid-fraction", "0"]  # a single document cannot be split
     return shlex.join(words)
 
 
@@ -227,29 +227,29 @@ def clean(everything: bool, older_than: float | None, as_json: bool) -> None:
     if everything and older_than is not None:
         raise ConfigError("--all and --older-than exclude each other: give one of them")
     folder, limit = cache_folder() / "corpora", cache_limit()
-    found = cache.encodings(folder)
+    encodings = cache.encodings(folder)
     rows: list[dict[str, Any]] = [
         {
-            "name": one.name,
-            "key": one.path.name,
-            "bytes": one.bytes,
-            "used": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(one.used)),
-            "in_use": one.in_use,
+            "name": encoding.name,
+            "key": encoding.path.name,
+            "bytes": encoding.bytes,
+            "used": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(encoding.used)),
+            "in_use": encoding.in_use,
         }
-        for one in found
+        for encoding in encodings
     ]
-    chosen = found if everything else []
+    chosen = encodings if everything else []
     if older_than is not None:
-        chosen = cache.older_than(found, older_than)
+        chosen = cache.older_than(encodings, older_than)
     removed = cache.remove(chosen)
-    for row, one in zip(rows, found, strict=True):
-        row["removed"] = one in removed
+    for row, encoding in zip(rows, encodings, strict=True):
+        row["removed"] = encoding in removed
     facts = {
         "folder": str(folder),
         "limit_bytes": int(limit) if math.isfinite(limit) else None,
-        "bytes": sum(one.bytes for one in found),
+        "bytes": sum(encoding.bytes for encoding in encodings),
         "removable_bytes": sum(row["bytes"] for row in rows if not row["in_use"]),
-        "freed_bytes": sum(one.bytes for one in removed),
+        "freed_bytes": sum(encoding.bytes for encoding in removed),
         "encodings": rows,
     }
     if as_json:
@@ -274,18 +274,18 @@ def _print_cache(facts: dict[str, Any], told: bool) -> None:
 
 
 def _print(figures: Any) -> None:
-    part = figures.looked_at < figures.characters
-    of = f" (of the first {figures.looked_at:,} characters)" if part else ""
+    is_part = figures.looked_at < figures.characters
+    scope = f" (of the first {figures.looked_at:,} characters)" if is_part else ""
     rows = [
         ("characters", f"{figures.characters:,}"),
         ("lines", f"{figures.lines:,}"),
         ("distinct characters", f"{figures.distinct:,}, {figures.once:,} of them seen once"),
         ("the rarest", "  ".join(f"{_named(c)} {n:,}" for c, n in figures.rarest)),
         *(
-            (f"entropy of order {order}", f"{bits:.3f} bits per character{of}")
+            (f"entropy of order {order}", f"{bits:.3f} bits per character{scope}")
             for order, bits in enumerate(figures.entropy)
         ),
-        ("xz", f"{figures.xz:.3f} bits per character{of}"),
+        ("xz", f"{figures.xz:.3f} bits per character{scope}"),
         *(("suspicious", text) for text in figures.suspicions),
     ]
     for name, value in rows:
@@ -293,5 +293,5 @@ def _print(figures: Any) -> None:
 
 
 def _named(character: str) -> str:
-    """A character that can be seen in a list."""
+    """Return the character, or its repr if it would be invisible in a list."""
     return character if character.isprintable() and character != " " else repr(character)

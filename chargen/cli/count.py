@@ -24,7 +24,7 @@ from chargen.options import split_options
 from chargen.text.config import CorpusConfig
 
 LITTLE = 0.005
-"""Bits per character that are not worth a larger model."""
+"""Gain in bits per character below which the counts are not worth a larger model."""
 
 
 @click.command(cls=Command, heading="Train")

@@ -72,22 +72,22 @@ def encode(
     notes: list[str] = []
     labels = reading.label_column is not None
     sources, texts = zip(*documents(lm, files, reading, notes, labels=labels), strict=True)
-    found = lm.encode(texts, as_is=True)  # (N, 3 H)
+    vectors = lm.encode(texts, as_is=True)  # (N, 3 H)
     if plain:
         with whole_file(output) as file:
-            np.save(file, found)
+            np.save(file, vectors)
     else:
-        units = range(found.shape[1] // 3)
+        units = range(vectors.shape[1] // 3)
         names = [f"{kind}_{unit}" for kind in ("last", "mean", "largest") for unit in units]
         rows = (
             {"document": number, "source": source, **dict(zip(names, row.tolist(), strict=True))}
-            for number, (source, row) in enumerate(zip(sources, found, strict=True), 1)
+            for number, (source, row) in enumerate(zip(sources, vectors, strict=True), 1)
         )
         write_rows(output, delimiter, rows)
     if as_json:
-        echo_json({"file": output, "documents": len(found), "numbers": found.shape[1]})
+        echo_json({"file": output, "documents": len(vectors), "numbers": vectors.shape[1]})
     if quiet:
         return
     say_notes(notes)
     if not as_json:
-        say(f"{counted(len(found), 'document')} of {found.shape[1]:,} numbers each")
+        say(f"{counted(len(vectors), 'document')} of {vectors.shape[1]:,} numbers each")

@@ -21,6 +21,7 @@ from chargen.errors import CorpusError
 from chargen.options import split_options
 from chargen.text.config import CorpusConfig
 
+# Fields of `CorpusConfig` that are not options of a command on a trained model.
 READING = ("level", "min_count", "valid", "valid_fraction", "documents", "raw_bytes")
 
 
@@ -86,11 +87,10 @@ def evaluate(
 
 
 def read_text(files: tuple[str, ...], config: CorpusConfig, lm: Any) -> str:
-    """The text of some sources as one string, with the symbols of the labels that a model knows.
+    """Return the text of several sources as one string, with symbols for the model's labels.
 
-    Notes on how it was read go to stderr.
-
-    Raises `CorpusError` where one cannot be read, or there is no text.
+    Notes on how the text was read go to stderr. Raises `CorpusError` if a source cannot be read,
+    or if there is no text.
     """
     from chargen.text.sources import read_all
 

@@ -66,24 +66,24 @@ def export(
     """
     from chargen.interchange import export as exporting
 
-    place = out or exporting.default_out(directory, kind)
+    target = out or exporting.default_out(directory, kind)
     if kind == "html":
-        check_files({"--output": place}, force)
+        check_files({"--output": target}, force)
     lm = load_model(directory, MachineConfig(device="cpu"))
     if kind == "html":
         from chargen.interchange.model_page import model_page
         from chargen.storage.whole_files import write_file
 
-        data = model_page(lm, Path(place).stem).encode()
-        write_file(place, data)
-        facts: dict[str, Any] = {"file": place, "bytes": len(data)}
+        data = model_page(lm, Path(target).stem).encode()
+        write_file(target, data)
+        facts: dict[str, Any] = {"file": target, "bytes": len(data)}
     else:
-        facts = _write_onnx(lm, place, force, check)
+        facts = _write_onnx(lm, target, force, check)
     difference = facts.get("largest_difference_nats")
     if as_json:
         echo_json({"format": kind, **facts})
         return
-    click.echo(visible(place))
+    click.echo(visible(target))
     if difference is not None and not quiet:
         say(f"onnxruntime gives the same probabilities, to {difference:.1g} nats")
 

@@ -1,7 +1,7 @@
-"""Commands and groups whose help stands under headings.
+"""Commands and groups whose help has headings.
 
-click writes all options and all commands into one list each. cloup and rich-click have headings
-among much else; these alone are not worth a dependency.
+click prints one list of all options and one of all commands. cloup and rich-click offer headings
+among many other features; headings alone are not worth a dependency.
 """
 
 from __future__ import annotations
@@ -19,33 +19,33 @@ HEADINGS = (
     *("Budget", "Prompt", "Drawing", "Steering", "Measure", "Explanation", "Text", "Model"),
     *("Optimisation", "Evaluation", "Picture", "Machine", "Output", "Help"),
 )
-"""Headings of options, in the order in which they stand."""
+"""Headings of options, in the order of the help."""
 
 FEW = 8
-"""Options below this number are one list: headings would be longer than what they head."""
+"""Commands with fewer options than this list them without headings, which would only add lines."""
 
 _FIRST_COLUMN = 30
-"""Letters of an option beyond which its help begins on a line of its own, as click has it."""
+"""Width in characters beyond which the help of an option begins on its own line, as in click."""
 
 
 class PipeClosed(Exception):
-    """Whoever read our output has enough; click would turn a BrokenPipeError into a failure."""
+    """The reader of stdout closed the pipe; click would treat a BrokenPipeError as a failure."""
 
 
 class Option(click.Option):
-    """An option that knows its heading: one of `HEADINGS`, or None in commands with few options."""
+    """An option with a heading: one of `HEADINGS`, or None in commands with few options."""
 
     def __init__(self, *args: Any, heading: str | None = None, **attributes: Any) -> None:
         super().__init__(*args, **attributes)
         self.heading = heading
         if self.metavar is None and isinstance(self.type, click.IntRange | click.FloatRange):
-            # click would write INTEGER RANGE, and the range after the help.
+            # click would write INTEGER RANGE, although the range itself follows the help.
             self.metavar = "INTEGER" if isinstance(self.type, click.IntRange) else "FLOAT"
 
     def variable(self, ctx: click.Context) -> str | None:
-        """The variable that gives its value, by the name that users know: CHARGEN_TRAIN_RESUME.
+        """Return the name of the option's environment variable, such as CHARGEN_TRAIN_RESUME.
 
-        click would take the name of the function's parameter.
+        It is formed from the option's name; click would use the name of the function's parameter.
         """
         if ctx.auto_envvar_prefix is None:
             return None
@@ -57,7 +57,7 @@ class Option(click.Option):
 
 
 class Headed(click.Command):
-    """A command or a group; the group above lists it under its `heading`."""
+    """A command or group that its parent group lists under `heading`."""
 
     def __init__(self, *args: Any, heading: str = "Commands", **attributes: Any) -> None:
         super().__init__(*args, **attributes)
@@ -76,7 +76,7 @@ class Command(Headed):
 
 
 class Group(Headed, click.Group):
-    """A group that lists its commands under headings and suggests near misses."""
+    """A group that lists its commands under headings and suggests a name for an unknown one."""
 
     command_class = Command
 
@@ -113,13 +113,13 @@ class Group(Headed, click.Group):
         except click.UsageError as error:
             message = error.format_message()
             hint = did_you_mean(args[0], self.commands)
-            if not hint or "Did you mean" in message:  # later versions of click ask it themselves
+            if not hint or "Did you mean" in message:  # later versions of click suggest one
                 raise
             raise click.UsageError(message.rstrip(".") + hint, ctx) from error
 
 
 def contexts(command: click.Command, name: str) -> Iterator[click.Context]:
-    """A context for a command and for all below it, to ask for their help; nothing is run."""
+    """Yield a context for a command and each command below it, to show their help; none is run."""
     waiting = [click.Context(command, info_name=name, **command.context_settings)]
     while waiting:
         ctx = waiting.pop(0)
@@ -132,7 +132,7 @@ def contexts(command: click.Command, name: str) -> Iterator[click.Context]:
 
 
 def options_by_heading(command: click.Command, ctx: click.Context) -> dict[str, list[click.Option]]:
-    """The options that the help shows, by heading, in the order of the headings."""
+    """Return the options that the help shows, by heading, in the order of the headings."""
     options = [
         parameter
         for parameter in command.get_params(ctx)
@@ -142,14 +142,14 @@ def options_by_heading(command: click.Command, ctx: click.Context) -> dict[str, 
         return {"Options": options}
     sections: dict[str, list[click.Option]] = {heading: [] for heading in (*HEADINGS, "Options")}
     for option in options:
-        # click makes --help itself.
+        # click creates --help itself, without a heading.
         heading = "Help" if "--help" in option.opts else getattr(option, "heading", None)
         sections[heading or "Options"].append(option)
-    return {heading: found for heading, found in sections.items() if found}
+    return {heading: listed for heading, listed in sections.items() if listed}
 
 
 def _write(formatter: click.HelpFormatter, sections: dict[str, list[tuple[str, str]]]) -> None:
-    """Write sections whose second columns begin at the same place."""
+    """Write sections with their second columns aligned."""
     widest = max(len(first) for rows in sections.values() for first, _ in rows)
     width = min(widest, _FIRST_COLUMN)
     for heading, rows in sections.items():

@@ -37,17 +37,17 @@ def info(directory: str, as_json: bool) -> None:
     if checkpoint.load(directory).kind == CLASSIFIER:
         model = load_classifier(directory, MachineConfig(device="cpu"))
         parameters = model.parameters
-        first = model.network.vocabularies[0] if model.network else None
+        vocabulary = model.network.vocabularies[0] if model.network else None
     else:
         model = load_model(directory, MachineConfig(device="cpu"))
         parameters = sum(parameter.numel() for parameter in model.model.parameters())
-        first = model.vocabulary
+        vocabulary = model.vocabulary
     facts: dict[str, Any] = {
         "directory": directory,
         "kind": model.checkpoint.kind,
         "parameters": parameters,
         "bytes": sum(p.stat().st_size for p in resolve(Path(directory)).rglob("*") if p.is_file()),
-        **({"vocabulary": _symbols(first)} if first else {}),
+        **({"vocabulary": _symbols(vocabulary)} if vocabulary else {}),
         **model.checkpoint.document("config"),
     }
     if as_json:

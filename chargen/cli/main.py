@@ -1,4 +1,4 @@
-"""The command `chargen`, and where its errors become a sentence and an exit code."""
+"""The command `chargen`, and how an error becomes a sentence and an exit code."""
 
 from __future__ import annotations
 
@@ -94,10 +94,10 @@ for command in (
 
 
 SPINS = "20000"
-"""How often a thread of GNU OpenMP looks whether the others are ready before it sleeps.
+"""Number of times a thread of GNU OpenMP checks for the other threads before it sleeps.
 
-Left alone it looks for milliseconds, and takes the processor from whoever has work to do
-(docs/recipes.md has what each count costs).
+By default it checks for milliseconds, and keeps the processor from threads that have work to do
+(docs/recipes.md lists the cost of several counts).
 """
 
 
@@ -118,13 +118,13 @@ def _run(arguments: list[str] | None) -> int:
         leave_closed_pipe()
         return 0
     except click.ClickException as error:
-        if distributed.is_main():  # every rank has the same arguments
+        if distributed.is_main():  # all ranks have the same arguments and would repeat the message
             error.show()
         return error.exit_code if distributed.is_main() else 0
     except (click.exceptions.Abort, KeyboardInterrupt):
         return 128 + signal.SIGINT
     except (ChargenError, OSError) as error:
         if not isinstance(error, FollowerError):
-            who = "" if distributed.is_main() else f"rank {distributed.rank()}: "
-            say(f"chargen: {who}{sentence(error)}")
+            prefix = "" if distributed.is_main() else f"rank {distributed.rank()}: "
+            say(f"chargen: {prefix}{sentence(error)}")
         return error.exit_code if isinstance(error, ChargenError) else 1

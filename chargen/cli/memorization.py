@@ -61,17 +61,17 @@ def memorization(
     from chargen.sampling.memorization import memorization as measure
 
     text = corpus_of(lm, corpora, reading)
-    apart = {
+    special_ids = {
         "separator_id": lm.vocabulary.separator_id,
         "first_label_id": lm.vocabulary.first_label_id,
     }
-    found = measure(lm.decoder, text.train, sizes, **apart)
-    figures = {"length": sizes.length, "context": sizes.context, **_figures(found)}
-    with suppress(CorpusError):  # too short
-        figures["held_out"] = _figures(measure(lm.decoder, text.valid, sizes, **apart))
+    result = measure(lm.decoder, text.train, sizes, **special_ids)
+    figures = {"length": sizes.length, "context": sizes.context, **_figures(result)}
+    with suppress(CorpusError):  # the held-out text is too short
+        figures["held_out"] = _figures(measure(lm.decoder, text.valid, sizes, **special_ids))
     longest = []
-    for i in found.agreeing.argsort(kind="stable")[::-1][:show]:
-        start, count = int(found.starts[i]), int(found.agreeing[i])
+    for i in result.agreeing.argsort(kind="stable")[::-1][:show]:
+        start, count = int(result.starts[i]), int(result.agreeing[i])
         ids = text.train[start : start + count]
         passage = lm.vocabulary.decode(ids[::-1] if lm.backward else ids)
         longest.append({"characters": count, "text": passage})
@@ -84,7 +84,7 @@ def memorization(
     for row in longest:
         passage = visible(json.dumps(row["text"], ensure_ascii=False))
         click.echo(f"{row['characters']:4}  {passage}")
-    say(_advice(found.share))
+    say(_advice(result.share))
 
 
 def _figures(found: Any) -> dict[str, Any]:

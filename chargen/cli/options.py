@@ -1,4 +1,4 @@
-"""Options made from the fields of configurations, those of several commands, and their checks."""
+"""Options derived from configuration fields, options that commands share, and their checks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ Decorator = Callable[[Command], Command]
 
 
 def options_of(config: type[Options], *, leave_out: tuple[str, ...] = ()) -> Decorator:
-    """A decorator that adds one option for each field that has a help (see `chargen.options`)."""
+    """Return a decorator that adds an option for each field with help text, except `leave_out`.
+
+    The fields are made by `chargen.options.option`.
+    """
 
     def decorate(command: Command) -> Command:
         for field, kind in reversed(config.kinds()):
@@ -36,7 +39,7 @@ def options_of(config: type[Options], *, leave_out: tuple[str, ...] = ()) -> Dec
 
 
 def option(*names: str, heading: str | None = None, **attributes: Any) -> Decorator:
-    """An option under a heading of the help, else as `click.option` makes it."""
+    """Return a decorator like `click.option`, for an option that the help lists under `heading`."""
     return click.option(*names, cls=Option, heading=heading, **attributes)
 
 
@@ -48,7 +51,7 @@ def _option(field: Field[Any], kind: Kind, heading: str) -> Decorator:
         "multiple": kind.several,
     }
     if kind.plain is bool:
-        # A flag that is on by default is turned off by name: --no-samples.
+        # A flag that is on by default also has a form that turns it off: --no-samples.
         name = f"{name}/--no-{name[2:]}" if field.default else name
         attributes = {"is_flag": True}
     default = None if kind.several else field.default
@@ -62,7 +65,7 @@ def _type(plain: type[Any], facts: Mapping[str, Any]) -> Any:
         return plain
     most = facts.get("below", facts.get("most"))
     if most == SEED.metadata["below"]:
-        most = None  # nobody types such a number: it would only blow up the help
+        most = None  # too large to be typed, so the help does not show it
     return (_Whole if plain is int else _Real)(
         min=facts.get("low", facts.get("above")),
         max=most,
@@ -72,7 +75,7 @@ def _type(plain: type[Any], facts: Mapping[str, Any]) -> Any:
 
 
 class _Whole(click.IntRange):
-    """Shows its range in the help; the configuration refuses what lies outside."""
+    """Integer type whose range is shown in the help, but checked by the configuration."""
 
     convert = staticmethod(click.INT.convert)
 
@@ -83,10 +86,10 @@ class _Real(click.FloatRange):
 
 @dataclass(frozen=True)
 class MachineConfig(Options):
-    """On what a trained model computes.
+    """Device, precision and threads for computing with a trained model.
 
-    The precision is not left to the stopwatch of "auto": a seed gives the same text, and a text
-    the same figures, each time.
+    The default precision is fixed, because "auto" depends on a time measurement: a seed must
+    always give the same text, and a text the same figures.
     """
 
     heading: ClassVar[str] = "Machine"
@@ -120,32 +123,32 @@ quiet_option = option(
 
 
 def corpus_of(lm: Any, corpora: tuple[str, ...], asked: CorpusConfig) -> Any:
-    """A `Corpus` in a model's ids, in its order of reading and split as its training text was.
+    """Return a `Corpus` in a model's ids and reading order, split as its training text was.
 
-    See `chargen.LanguageModel.reading`. Notes on how it was read go to stderr.
+    See `chargen.LanguageModel.reading`. Notes on how the text was read go to stderr.
     """
     from chargen.text.corpus import load_corpus
 
     config: CorpusConfig = lm.reading(asked, corpora)
     trained = lm.trained_reading
-    kept = trained.get("valid_fraction", asked.valid_fraction)
-    each = trained.get("valid_of_each", False)  # runs of earlier versions
-    # One document cannot be split.
-    one = trained.get("documents") == "rows" and config.documents == "files"
-    documents = None if one else config.documents
-    config = replace(config, documents=documents, valid_fraction=kept, valid_of_each=each)
+    fraction = trained.get("valid_fraction", asked.valid_fraction)
+    of_each = trained.get("valid_of_each", False)  # missing in runs of earlier versions
+    # With files as documents there may be only one document, which cannot be split.
+    by_file = trained.get("documents") == "rows" and config.documents == "files"
+    documents = None if by_file else config.documents
+    config = replace(config, documents=documents, valid_fraction=fraction, valid_of_each=of_each)
     text = load_corpus(corpora, config, vocabulary=lm.vocabulary, reverse=lm.backward)
     say_notes(text.notes)
     return text
 
 
 def load_model(directory: str, machine: MachineConfig) -> Any:
-    """A `chargen.LanguageModel`, read here since torch is slow to import at the top of a module."""
+    """Load a `chargen.LanguageModel`; torch, which is slow to import, is imported only here."""
     return _load("LanguageModel", directory, machine)
 
 
 def load_classifier(directory: str, machine: MachineConfig) -> Any:
-    """A `chargen.Classifier`, read in the same way."""
+    """Load a `chargen.Classifier` in the same way as `load_model`."""
     return _load("Classifier", directory, machine)
 
 
@@ -160,48 +163,50 @@ def _load(kind: str, directory: str, machine: MachineConfig) -> Any:
 def check_files(
     files: Mapping[str, str | None], force: bool, *, drawn: Collection[str] = ()
 ) -> None:
-    """Find out before the work that a file must not or cannot be written: a `ConfigError`.
+    """Check, before any work starts, that files may and can be written.
 
-    `files` are by option, None where it was not given; those of the options `drawn` are drawn by
-    matplotlib.
+    `files` maps each option to its file name, or to None if it was not given; the files of the
+    options `drawn` need matplotlib. Raises `ConfigError` if a file must not or cannot be written,
+    and `MissingExtraError` if matplotlib is missing.
     """
-    given = [(by, Path(name)) for by, name in files.items() if name is not None]
-    for by, path in given:
+    targets = [(name, Path(file)) for name, file in files.items() if file is not None]
+    for name, path in targets:
         try:
             if path.is_dir():
-                raise ConfigError(f"{by} {path} is a folder: name a file")
+                raise ConfigError(f"{name} {path} is a folder: name a file")
             if path.exists() and not path.is_file():
-                raise ConfigError(f"{by} {path} is not a plain file")
+                raise ConfigError(f"{name} {path} is not a plain file")
             if path.exists() and not force:
-                raise ConfigError(f"{path} exists: choose another {by}, or give --force")
+                raise ConfigError(f"{path} exists: choose another {name}, or give --force")
             if not real_path(path).parent.is_dir():
-                raise ConfigError(f"{by} {path}: there is no folder to write it into")
+                raise ConfigError(f"{name} {path}: there is no folder to write it into")
         except (OSError, ValueError) as error:
-            raise ConfigError(f"{by} {visible(str(path))} cannot be written: {error}") from error
-    names = [real_path(path) for _, path in given]
-    if len(set(names)) < len(names):
-        raise ConfigError(f"{' and '.join(by for by, _ in given)} need a file each")
-    for by, _ in given:
-        if by in drawn and find_spec("matplotlib") is None:
-            raise MissingExtraError(by, "plot")
+            raise ConfigError(f"{name} {visible(str(path))} cannot be written: {error}") from error
+    real_paths = [real_path(path) for _, path in targets]
+    if len(set(real_paths)) < len(real_paths):
+        raise ConfigError(f"{' and '.join(name for name, _ in targets)} need a file each")
+    for name, _ in targets:
+        if name in drawn and find_spec("matplotlib") is None:
+            raise MissingExtraError(name, "plot")
 
 
 def resume_budget(context: click.Context, also: Collection[str] = ()) -> dict[str, Any]:
-    """The new budget of `--resume`, where one is given.
+    """Return the new budget of `--resume`, empty if none is given.
 
-    Every other option is a `ConfigError`, but those of the output and those named in `also`.
+    Raises `ConfigError` if any other option is given on the command line, except output
+    options and those named in `also`.
     """
     allowed = {"resumed", "as_json", "quiet", "tensorboard", *also, *BUDGETS}
     for parameter in context.command.params:
         name = parameter.name or ""
         source = context.get_parameter_source(name)
-        # click 8.1 takes a CORPUS that is not there as given on the command line.
-        there = context.params.get(name) != ()
-        if name not in allowed and there and source is ParameterSource.COMMANDLINE:
+        # click 8.1 regards a missing CORPUS as given on the command line.
+        is_present = context.params.get(name) != ()
+        if name not in allowed and is_present and source is ParameterSource.COMMANDLINE:
             argument = (parameter.metavar or name).rstrip(".")
-            given = parameter.opts[0] if isinstance(parameter, click.Option) else argument
-            raise ConfigError(f"--resume continues with the saved options: leave {given} out")
-    # A budget in a file or a variable is for runs that begin: a run that goes on keeps its own.
+            spelling = parameter.opts[0] if isinstance(parameter, click.Option) else argument
+            raise ConfigError(f"--resume continues with the saved options: leave {spelling} out")
+    # A budget from a file or a variable applies to new runs; a resumed run keeps its own.
     source_of = context.get_parameter_source
     names = [name for name in BUDGETS if source_of(name) is ParameterSource.COMMANDLINE]
     return {name: context.params[name] for name in names}

@@ -82,25 +82,25 @@ def plot(
         check_files({"--out": out}, force, drawn=("--out",))
     from chargen.plotting import curves
 
-    found = [curves.read(run) for run in runs]
+    run_curves = [curves.read(run) for run in runs]
     if terminal:
         from chargen.plotting.terminal import drawn
 
         width = shutil.get_terminal_size((80, 24)).columns
-        click.echo(drawn(found, width=width, colour=colourful(), **options))
+        click.echo(drawn(run_curves, width=width, colour=colourful(), **options))
         return
     from chargen.plotting.figure import picture
     from chargen.storage.whole_files import write_file
 
-    write_file(out, picture(found, form, title=title, **options))
+    write_file(out, picture(run_curves, form, title=title, **options))
     if as_json:
-        echo_json({"file": out, "runs": [_facts(run) for run in found]})
+        echo_json({"file": out, "runs": [_facts(run) for run in run_curves]})
     elif not quiet:
         say(f"wrote {visible(out)}")
 
 
 def _facts(run: Any) -> dict[str, Any]:
-    """What a run has come to, as a JSON object."""
+    """Return the name, steps and best validation loss of a run as a JSON object."""
     steps, valid = (
         [value for value in values.tolist() if math.isfinite(value)]
         for values in (run.steps, run.valid)

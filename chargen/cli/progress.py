@@ -1,4 +1,4 @@
-"""Progress for people, on stderr: a bar on a terminal, calm lines in a log file."""
+"""Progress of a run on stderr: a bar on a terminal, occasional lines in a log file."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from chargen.cli.terminal import visible
 from chargen.training.reporting import Reporter
 
 LINE_SECONDS = 10.0
-"""Time between two lines where stderr is not a terminal."""
+"""Seconds between two lines if stderr is not a terminal."""
 
 STAGE_SECONDS = 2.0
-"""A preparation that takes less is not worth a word."""
+"""Seconds between two reports on a preparation; a shorter preparation is not reported."""
 
 
 class TerminalReporter(Reporter):
-    """Shows a run: loss, bits per character, characters per second, time left, samples."""
+    """Reporter that shows loss, bits per character, characters per second, time left, samples."""
 
     def __init__(self) -> None:
         self.on_terminal = sys.stderr.isatty()
@@ -105,7 +105,7 @@ class TerminalReporter(Reporter):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-        self._started = None  # another stage may follow
+        self._started = None  # another training stage may follow
 
     def _write(self, text: str) -> None:
         text = visible(text)
@@ -116,7 +116,7 @@ class TerminalReporter(Reporter):
 
 
 def reporter_for(quiet: bool) -> Reporter:
-    """Who hears of a run: a person, or nobody."""
+    """Return a reporter that shows a run on stderr, or a silent one if `quiet`."""
     return Reporter() if quiet else TerminalReporter()
 
 

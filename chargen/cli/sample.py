@@ -94,11 +94,11 @@ def sample(
         raise ConfigError(
             "--interactive writes one text for people: leave --json, --num-samples out"
         )
-    given = _read_prompt(prompt, prompt_file)
-    # One text is float32 always: "auto" need not try what is faster.
+    data = _read_prompt(prompt, prompt_file)
+    # A single text is always drawn in float32, so "auto" need not measure anything.
     machine = machine if num_samples > 1 else replace(machine, precision="float32")
     lm = load_model(directory, machine)
-    text = _as_text(given, prompt_file, lm.raw)
+    text = _as_text(data, prompt_file, lm.raw)
     if lm.raw and interactive:
         raise ConfigError(
             f"--interactive shows text, and {directory} writes raw bytes: leave it out"
@@ -109,7 +109,7 @@ def sample(
     _, unknown = lm.encode_prompt(text, config)
     lm = steered(lm, steering, reading, quiet)
     config = _noted(config, unknown, quiet)
-    # On a terminal without what would drive it, into a pipe as it is.
+    # Control characters are escaped on a terminal and kept in a pipe.
     show = visible if sys.stdout.isatty() and not raw else str
     if interactive:
         click.echo(show(_write_together(lm, text, config)))
@@ -124,12 +124,12 @@ def sample(
 
 
 def _noted(config: SamplingConfig, unknown: str, quiet: bool) -> SamplingConfig:
-    """With a new seed where none is given; what differs from what was asked for is told."""
+    """Return `config`, with a new seed if it has none; print notes on it and on `unknown`."""
     notes = []
     if unknown:
-        deed = "left out" if config.unknown == "skip" else "read as the unknown symbol"
+        how = "left out" if config.unknown == "skip" else "read as the unknown symbol"
         notes.append(
-            f"the model has never seen these characters of the prompt ({deed}): {spelled(unknown)}"
+            f"the model has never seen these characters of the prompt ({how}): {spelled(unknown)}"
         )
     if config.seed is None:
         from chargen.runtime.seeds import new_seed
@@ -142,12 +142,12 @@ def _noted(config: SamplingConfig, unknown: str, quiet: bool) -> SamplingConfig:
 
 
 def _pieces(lm: Any, prompt: str, count: int, config: SamplingConfig) -> Iterable[str]:
-    """What is written: a text as it comes, or several, a line each where they are short."""
+    """Return the output in pieces: a text as it is drawn, or whole texts on lines of their own."""
     if count == 1 and not lm.backward:
         return itertools.chain([prompt], lm.stream(prompt, config=config), ["\n"])
     texts = _whole_texts(lm, prompt, count, config)
-    between = "\n\n" if any("\n" in one for one in texts) else "\n"
-    return [between.join(texts), "\n"]
+    separator = "\n\n" if any("\n" in text for text in texts) else "\n"
+    return [separator.join(texts), "\n"]
 
 
 def _whole_texts(lm: Any, prompt: str, count: int, config: SamplingConfig) -> list[str]:
@@ -156,7 +156,7 @@ def _whole_texts(lm: Any, prompt: str, count: int, config: SamplingConfig) -> li
 
 
 def _joined(lm: Any, text: str, addition: str) -> str:
-    """A text with what a model adds: behind it, or before it by one that reads from the end."""
+    """Append a model's addition to a text, or prepend it if the model is backward."""
     return addition + text if lm.backward else text + addition
 
 
@@ -176,7 +176,7 @@ def _read_prompt(prompt: str | None, prompt_file: str | None) -> str | bytes:
 
 
 def _as_text(data: str | bytes, prompt_file: str | None, raw: bool) -> str:
-    """A prompt that was typed or read, as the model reads it."""
+    """Return a prompt, typed or read from a file, as the text that the model reads."""
     if raw:
         data = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
         return data.decode("latin-1")
@@ -189,7 +189,7 @@ def _as_text(data: str | bytes, prompt_file: str | None, raw: bool) -> str:
     except UnicodeDecodeError as error:
         where = prompt_file or "stdin"
         raise CorpusError(f"{where} is not UTF-8 at byte {error.start}") from error
-    # A file's last newline ends its last line; it is not what the text goes on after.
+    # The last newline of a file ends its last line and is not part of the prompt.
     return newlines(text).removesuffix("\n")
 
 
@@ -199,7 +199,7 @@ _KEYS = "[Enter] accept   r draw again   e edit   t type   u undo   w FILE save 
 
 
 def _write_together(lm: Any, prompt: str, config: SamplingConfig) -> str:
-    """The whole text, when the writer has ended, who is asked in turns.
+    """Let user and model write in turns, and return the whole text when the user ends.
 
     Each new proposal takes the next seed.
     """
@@ -236,7 +236,7 @@ def _write_together(lm: Any, prompt: str, config: SamplingConfig) -> str:
 
 
 def _addition(command: str, proposal: str) -> str:
-    """What joins the text: the proposal, the proposal as edited, or what the writer types."""
+    """Return the text to add: the proposal, the edited proposal, or what the user types."""
     if command == "":
         return proposal
     if command == "e":
@@ -251,7 +251,7 @@ def _save(path: str, text: str) -> None:
         click.echo("w needs the name of a file", err=True)
         return
     try:
-        # What is no UTF-8 in an argument goes back as the bytes that it was.
+        # Bytes of an argument that are not UTF-8 are written back unchanged.
         with Path(path).open("x", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text + "\n")
     except OSError as error:
@@ -261,5 +261,5 @@ def _save(path: str, text: str) -> None:
 
 
 def _show(lm: Any, text: str, proposal: str) -> None:
-    near = visible(text[:400] if lm.backward else text[-400:])
-    click.echo(_joined(lm, near, click.style(visible(proposal), fg="cyan")), err=True)
+    excerpt = visible(text[:400] if lm.backward else text[-400:])
+    click.echo(_joined(lm, excerpt, click.style(visible(proposal), fg="cyan")), err=True)

@@ -26,7 +26,7 @@ from chargen.errors import ConfigError
 from chargen.options import split_options
 from chargen.text.config import CorpusConfig
 
-# Backgrounds of the terminal's 256 colours for the steps of `plotting.heatmap`: yellow to red.
+# Background colours of a 256-colour terminal for the steps of `plotting.heatmap`: yellow to red.
 _BACKGROUNDS = (None, 230, 222, 215, 209, 203)
 
 
@@ -111,8 +111,8 @@ def score(
         unit = "words" if words else "characters" if characters else "documents"
         tell(score_documents(lm, files, reading, table, unit, streams), as_json)
         return
-    read = read_text(files, lm.reading(reading, files), lm)
-    result = lm.score(read, streams=streams, as_is=True)
+    text = read_text(files, lm.reading(reading, files), lm)
+    result = lm.score(text, streams=streams, as_is=True)
     surprise = [-value / math.log(2) for value in result.log_probs.tolist()]
     _write(written, result.text, surprise, f"{', '.join(files)} under {directory}")
     if as_json:
@@ -144,7 +144,7 @@ def _check(
     pairs: str | None,
     painted: str | None,
 ) -> None:
-    """Refuse options that do not go together."""
+    """Raise `ConfigError` or `click.UsageError` if options do not go together."""
     if (not files) == (pairs is None):
         raise click.UsageError("give either FILE or --pairs")
     if (table or pairs) and painted:
@@ -156,10 +156,10 @@ def _check(
     if words and characters:
         raise ConfigError("--words and --characters are two tables: give one of them")
     if pairs is not None and (reading.text_column or reading.label_column is not None):
-        given = "--text-column" if reading.text_column else "--label-column"
-        raise ConfigError(f"--pairs has two columns, and both are texts: leave {given} out")
-    asked = reading.documents is not None and reading.label_column is None
-    if asked and (table is None or pairs is not None):
+        column_flag = "--text-column" if reading.text_column else "--label-column"
+        raise ConfigError(f"--pairs has two columns, and both are texts: leave {column_flag} out")
+    by_document = reading.documents is not None and reading.label_column is None
+    if by_document and (table is None or pairs is not None):
         raise ConfigError("--documents is for the rows of a text's table: give --table")
 
 

@@ -1,4 +1,4 @@
-"""The ends of a script around this package: its numbers, its picture, and how it stops."""
+"""Helpers for scripts that use this package: options, figures and exit codes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from chargen.options import SEED
 
 
 def run_script(main: Callable[[], None]) -> NoReturn:
-    """Run `main` and exit: an error is one sentence, and a closed pipe is no error."""
+    """Run `main` and exit; an error is reported in one sentence, and a closed pipe is no error."""
     prepare_streams()
     sys.exit(_run(main))
 
@@ -48,13 +48,12 @@ def add_training_options(parser: ArgumentParser) -> None:
 
 
 def training_options(args: Namespace) -> dict[str, Any]:
-    """Options of `chargen.train` from what `add_training_options` added, checked before the work.
+    """Return options of `chargen.train` from the arguments that `add_training_options` added.
 
-    Raises `ConfigError`.
+    Raises `ConfigError`, before any work starts, if a value is invalid or ``--out`` exists.
     """
     if args.out and Path(args.out).exists():
         raise ConfigError(f"{args.out} exists: choose another --out")
-    # Minutes, unless steps are given.
     budget = {"minutes": args.minutes} if args.steps is None else {"steps": args.steps}
     TrainConfig(**budget, seed=args.seed)
     return {
@@ -62,12 +61,12 @@ def training_options(args: Namespace) -> dict[str, Any]:
         "seed": args.seed,
         "hidden_size": args.hidden_size,
         "samples": False,
-        "deterministic": args.steps is not None,  # else a stopwatch chooses the precision
+        "deterministic": args.steps is not None,  # else timing chooses the precision
     }
 
 
 def at_least(low: int) -> Callable[[str], int]:
-    """What argparse makes a whole number with that is not below `low`."""
+    """Return a converter for argparse that takes whole numbers of at least `low`."""
 
     def number(text: str) -> int:
         try:
@@ -82,7 +81,7 @@ def at_least(low: int) -> Callable[[str], int]:
 
 
 def above_zero(text: str) -> float:
-    """What argparse makes a finite number above 0 with."""
+    """Return an argument of argparse as a finite number above 0, or raise `ArgumentTypeError`."""
     try:
         value = float(text)
     except ValueError:
@@ -93,9 +92,9 @@ def above_zero(text: str) -> float:
 
 
 def check_plot(path: str | None) -> None:
-    """Find out before the work that ``--plot`` cannot be drawn; an older picture is replaced.
+    """Check, before any work starts, that ``--plot`` can be drawn; an older picture is replaced.
 
-    Raises `ConfigError` or `MissingExtraError`.
+    Raises `ConfigError` or `MissingExtraError` if it cannot.
     """
     if path is None:
         return
@@ -107,7 +106,7 @@ def check_plot(path: str | None) -> None:
 
 
 def write_plot(path: str, figure: Any) -> None:
-    """Write a figure of matplotlib in the format that the name says, and tell so."""
+    """Write a matplotlib figure in the format that the file name says, and report the file."""
     from chargen.plotting.style import form_of, image
     from chargen.storage.whole_files import write_file
 

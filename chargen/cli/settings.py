@@ -1,6 +1,6 @@
-"""Options from a TOML file, as defaults of the commands: what else is given goes before them.
+"""Options from a TOML file, which replace the defaults of the commands.
 
-The command line wins over environment variables, these over the file, the file over the defaults.
+The command line takes precedence over environment variables, and variables over the file.
 """
 
 from __future__ import annotations
@@ -15,23 +15,24 @@ from chargen.errors import ConfigError, did_you_mean
 
 
 def read_settings(path: Path, root: click.Group) -> dict[str, Any]:
-    """The options of a file by command, as `click.Context.default_map` wants them.
+    """Return the options of a file by command, in the form of `click.Context.default_map`.
 
     The file has a table for each command, such as ``[train]`` and ``[sentiment.train]``; keys are
-    options without their dashes, with ``-`` or ``_`` inside. What is none is a `ConfigError`.
+    options without the leading dashes, with ``-`` or ``_`` between words. Raises `ConfigError` if
+    the file cannot be read, a command or an option is unknown, or a value has the wrong form.
     """
     if sys.version_info >= (3, 11):
         import tomllib
     else:
         import tomli as tomllib
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         raise ConfigError(f"--config {path} cannot be read: {reason}") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"--config {path} is not TOML: {error}") from error
-    return _of_group(found, root, str(path), ())
+    return _of_group(tables, root, str(path), ())
 
 
 def _of_group(
@@ -74,7 +75,7 @@ def _of_command(
             raise ConfigError(f"{path}, [{where}]: {key} must be {kind}")
         if parameter.is_flag and not isinstance(value, bool):
             raise ConfigError(f"{path}, [{where}]: {key} must be true or false")
-        # As if it stood on the command line, so that it is checked in the same way.
+        # As text, which click checks in the same way as on the command line.
         plain = value if isinstance(value, bool | list) else str(value)
         settings[str(parameter.name)] = plain
     return settings

@@ -1,4 +1,4 @@
-"""Options of `chargen sample` that choose the class of what is written."""
+"""Options of `chargen sample` that steer the text towards a class."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from chargen.sentiment.config import ExamplesConfig
 from chargen.text.config import CorpusConfig
 
 STRENGTH = 2.0
-"""Where the effect is plain and the text still about as likely (benchmarks/results, sentiment)."""
+"""Default: a clear effect on text that stays about as likely (benchmarks/results, sentiment)."""
 
 
 @dataclass(frozen=True)
 class SteeringConfig(Options):
-    """Which class, how far, and by what it is found; refused before anything is loaded."""
+    """Class to steer to, strength, and source of the vector; checked before anything is loaded."""
 
     heading: ClassVar[str] = "Steering"
 
@@ -45,21 +45,24 @@ class SteeringConfig(Options):
         super().__post_init__()
         for name in ("strength", "steer_data", "steer_with"):
             if self.steer is None and getattr(self, name) is not None:
-                given = "--" + name.replace("_", "-")
-                raise ConfigError(f"{given} needs --steer: name the class with --steer LABEL")
+                flag_name = "--" + name.replace("_", "-")
+                raise ConfigError(f"{flag_name} needs --steer: name the class with --steer LABEL")
         if self.steer_data is not None and self.steer_with is not None:
             raise ConfigError("--steer-data and --steer-with exclude each other: give one of them")
 
 
 def steered(lm: Any, config: SteeringConfig, reading: ExamplesConfig, quiet: bool = False) -> Any:
-    """The language model as it is asked for; `reading` says how the labelled texts are read."""
+    """Return the model steered as `config` says; `reading` says how labelled texts are read.
+
+    Raises `ConfigError` if options do not fit each other or the model.
+    """
     if config.steer_data is None and reading != ExamplesConfig():
-        given = next(
-            "--no-header" if each.name == "header" else flag(each)
-            for each, _ in reading.kinds()
-            if getattr(reading, each.name) != getattr(ExamplesConfig(), each.name)
+        flag_name = next(
+            "--no-header" if field.name == "header" else flag(field)
+            for field, _ in reading.kinds()
+            if getattr(reading, field.name) != getattr(ExamplesConfig(), field.name)
         )
-        raise ConfigError(f"{given} needs labelled texts: give --steer-data FILE")
+        raise ConfigError(f"{flag_name} needs labelled texts: give --steer-data FILE")
     if config.steer is None:
         return lm
     if lm.raw:

@@ -1,4 +1,4 @@
-"""Tables that commands make of texts: documents read one by one, and their scores."""
+"""Documents and pairs of texts, read one by one, and tables of their scores."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from chargen.cli.terminal import echo_json, say_notes, visible
 from chargen.errors import ConfigError, CorpusError
 from chargen.text.config import CorpusConfig
 
+# `READING` for commands that read documents one by one and therefore offer --documents.
 READING_APART = tuple(name for name in READING if name != "documents")
 
 
 def documents(
     lm: Any, files: tuple[str, ...], asked: CorpusConfig, notes: list[str], *, labels: bool = True
 ) -> Iterator[tuple[str, str]]:
-    """Source and text of each document: apart as asked, else as in training, else file by file.
+    """Yield the source and the text of each document.
 
-    A text begins with the symbol of its label, where the model learnt labels and the table has one,
-    unless `labels` is False.
-    `notes` gets a sentence about what was read otherwise than one may think. `CorpusError` where a
-    document cannot be read, or there is none.
+    Documents are delimited as `asked` says, otherwise as in training, otherwise by file. A text
+    begins with the symbol of its label if both the model and the table have labels, unless `labels`
+    is False. `notes` receives a sentence about anything read in an unexpected way. Raises
+    `CorpusError` if a document cannot be read, or if there is none.
     """
     from chargen.text.formats import TABLES
     from chargen.text.sources import read, refuse_table_options, resolve
@@ -32,7 +33,7 @@ def documents(
 
     reading = lm.reading(asked, files)
     reading = replace(reading, documents=asked.documents or reading.documents or "files")
-    found = False
+    any_text = False
     sources = resolve(files, reading, notes)
     refuse_table_options(sources, reading)
     for source in sources:
@@ -41,9 +42,9 @@ def documents(
         symbol_of = lm.vocabulary.label_symbol if labels else None
         pieces = read([source], reading, notes, symbol_of=symbol_of)
         for text in filter(None, "".join(pieces).split(SEPARATOR)):
-            found = True
+            any_text = True
             yield source.name, text
-    if not found:
+    if not any_text:
         raise CorpusError(f"{', '.join(files)}: there is no text")
 
 
@@ -52,7 +53,7 @@ def score_documents(
 ) -> dict[str, Any]:
     """Write the table of `chargen score --table`; return the figures of all documents together.
 
-    Each document is scored by itself, to its end where the model keeps documents apart.
+    Each document is scored separately, including its end if the model separates documents.
     """
     from chargen.interchange import score_tables
     from chargen.text.symbols import SEPARATOR
@@ -80,7 +81,7 @@ def score_documents(
 def score_pairs(
     lm: Any, pairs: str, asked: CorpusConfig, table: str | None, streams: int
 ) -> dict[str, Any]:
-    """In how many pairs of texts the first is likelier as a whole; written where `table` says."""
+    """Return how often the first text of a pair is likelier; write scores to `table` if given."""
     from chargen.interchange import score_tables
 
     delimiter = score_tables.delimiter_of(table, "--table") if table else ""
@@ -99,9 +100,10 @@ def score_pairs(
 
 
 def read_pairs(pairs: str, config: CorpusConfig) -> tuple[list[str], list[tuple[str, str]]]:
-    """Header and rows of a table of two columns; notes on how it was read go to stderr.
+    """Return the header and the rows of a table with two columns.
 
-    `ConfigError` or `CorpusError` where it is none, or a row has no two texts.
+    Notes on how the table was read go to stderr. Raises `ConfigError` or `CorpusError` if it is
+    not such a table, has no rows, or has a row without two texts.
     """
     from chargen.text.sources import resolve
     from chargen.text.tables import open_table
@@ -118,25 +120,25 @@ def read_pairs(pairs: str, config: CorpusConfig) -> tuple[list[str], list[tuple[
             f"{', '.join(map(repr, header))}"
         )
     sides = [open_table(source, replace(config, text_column=(name,)), []) for name in header]
-    found = []
+    rows = []
     for row in table.whole_rows():
         first, second = (side.text(row) for side in sides)
         if not first or not second:
             raise CorpusError(f"{source.name}, line {row.line}: a text of the pair is empty")
-        found.append((first, second))
+        rows.append((first, second))
     say_notes(notes)
-    if not found:
+    if not rows:
         raise CorpusError(f"{source.name} has no pairs")
-    return header, found
+    return header, rows
 
 
 def counted(number: int, what: str) -> str:
-    """A number of things, in words."""
+    """Return a number with its noun: ``1 document``, ``2 documents``."""
     return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def tell(figures: dict[str, Any], as_json: bool) -> None:
-    """What `score_documents` or `score_pairs` found, on stdout."""
+    """Print the figures of `score_documents` or `score_pairs` on stdout."""
     if as_json:
         echo_json(figures)
     elif "pairs" in figures:

@@ -1,4 +1,4 @@
-"""What may reach a terminal: text with nothing in it that drives the terminal."""
+"""Output to a terminal or a pipe, without characters that would control the terminal."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ import click
 from chargen.errors import escaped
 
 _PLAIN = {"\n", "\t"}
-# Format characters that join or shape letters; the others turn the direction of the text around.
+# Format characters that join or shape letters; others can reverse the direction of the text.
 _SHAPING = {"\u200c", "\u200d", "\u00ad"}
 
 
 def visible(text: str) -> str:
-    """The text with control, direction and surrogate characters written as escapes.
+    """Return the text with control, direction and surrogate characters as escapes.
 
-    Newlines and tabs stay; so does everything that only draws.
+    Newlines, tabs and all characters that are merely displayed are kept.
     """
     if text.isprintable():
         return text
@@ -33,14 +33,14 @@ def visible(text: str) -> str:
 
 
 def visible_json(text: str) -> str:
-    """The same JSON with what would drive a terminal as escapes of JSON: as a value it is equal."""
+    """Return equivalent JSON with characters that would control a terminal as JSON escapes."""
     if text.isprintable():
         return text
     return "".join(json.dumps(c)[1:-1] if _drives(c) and c != "\n" else c for c in text)
 
 
 def echo_json(value: Any) -> None:
-    """A value as a line of JSON on stdout."""
+    """Print a value as one line of JSON on stdout."""
     click.echo(visible_json(json.dumps(value, ensure_ascii=False)))
 
 
@@ -50,13 +50,13 @@ def _drives(character: str) -> bool:
 
 
 REFRESH_SECONDS = 1 / 60
-"""Time between two moments at which flowing text is shown: the eye sees no more of them."""
+"""Seconds between two updates of text that is being written; the eye does not see more."""
 
 
 def write_flowing(pieces: Iterable[str], file: TextIO, show: Callable[[str], str] = str) -> None:
-    """Write pieces of text while they are being made, each as `show` gives it.
+    """Write pieces of text, converted by `show`, while they are being generated.
 
-    Showing each piece by itself would take longer than making it.
+    Pieces are collected between updates, because writing each takes longer than generating it.
     """
     waiting: list[str] = []
     shown_at = 0.0
@@ -67,7 +67,7 @@ def write_flowing(pieces: Iterable[str], file: TextIO, show: Callable[[str], str
             if now - shown_at >= REFRESH_SECONDS:
                 _show(waiting, file, show)
                 shown_at = now
-    finally:  # what was made before an interruption is shown too
+    finally:  # also shows what was generated before an interruption
         _show(waiting, file, show)
 
 
@@ -78,7 +78,7 @@ def _show(waiting: list[str], file: TextIO, show: Callable[[str], str]) -> None:
 
 
 def colourful() -> bool:
-    """Whether what goes to stdout may be coloured where nobody says so."""
+    """Return whether stdout may be coloured by default: it is a terminal, and NO_COLOR is unset."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
@@ -86,10 +86,10 @@ _ESCAPES = "chargen-escapes"
 
 
 def prepare_streams() -> None:
-    """Make the standard streams fit for all that a program writes; it calls this once, at first.
+    """Prepare the standard streams for any text; a program calls this once, at its start.
 
-    Where whoever started us has closed them they lead nowhere. What the encoding of stdout cannot
-    hold is written as an escape of JSON, which people can read and which keeps JSON what it is.
+    Streams that were closed before the program started become the null device. Characters that the
+    encoding of stdout lacks are written as JSON escapes, which are readable and keep JSON valid.
     """
     _open_closed_streams()
     stdout = sys.stdout
@@ -109,7 +109,7 @@ def _escapes(error: UnicodeError) -> tuple[str, int]:
 
 
 class _Ascii(io.TextIOWrapper):
-    """Writes ASCII and calls it UTF-8: a stream called ASCII click replaces by one of UTF-8."""
+    """ASCII stream that is declared as UTF-8, because click replaces an ASCII stream by UTF-8."""
 
     def write(self, text: str) -> int:
         return super().write(text.encode("ascii", _ESCAPES).decode("ascii"))
@@ -123,23 +123,23 @@ def _open_closed_streams() -> None:
 
 
 def leave_closed_pipe() -> None:
-    """Let stdout lead nowhere: Python would complain at exit, when it flushes what nobody reads."""
+    """Redirect stdout to the null device, so that Python's flush at exit raises no error."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say(text: str) -> None:
-    """A line for people, on stderr."""
+    """Print a line for people on stderr."""
     click.echo(visible(text), err=True)
 
 
 def say_notes(notes: Iterable[str]) -> None:
-    """Each note once, on stderr."""
+    """Print each distinct note once on stderr."""
     for note in dict.fromkeys(notes):
         say(f"note: {note}")
 
 
 def sentence(error: Exception) -> str:
-    """What `say` tells of an error that ends the program."""
+    """Return the message for an error that ends the program."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)

@@ -107,22 +107,22 @@ def train(
     """
     import chargen
 
-    told: dict[str, Any] = {"reporter": reporter_for(quiet), "tensorboard": tensorboard}
+    reporting: dict[str, Any] = {"reporter": reporter_for(quiet), "tensorboard": tensorboard}
     if resumed is not None:
         copied = ("cool_down", "out") if cool_down is not None else ()
         budget = resume_budget(click.get_current_context(), copied)
-        result = chargen.resume(resumed, cool_down=cool_down, out=out, **told, **budget)
+        result = chargen.resume(resumed, cool_down=cool_down, out=out, **reporting, **budget)
     elif not corpora:
         raise click.UsageError("CORPUS is missing: give a text, or --resume DIR")
     elif cool_down is not None:
         raise click.UsageError("--cool-down needs --resume DIR")
     else:
-        # With --from a default counts where it is given.
+        # With --from, an option that is given counts even if its value is the default.
         source_of = click.get_current_context().get_parameter_source
-        given = {k: v for k, v in options.items() if source_of(k) is not ParameterSource.DEFAULT}
-        result = chargen.train(corpora, out, force=force, **told, **given)
+        chosen = {k: v for k, v in options.items() if source_of(k) is not ParameterSource.DEFAULT}
+        result = chargen.train(corpora, out, force=force, **reporting, **chosen)
     if not distributed.is_main():
-        return 0  # torchrun would end the others at the first code that is not 0
+        return 0  # torchrun would end the other ranks at the first nonzero code
     _tell(result, as_json, quiet)
     if result.finished and result.worse_than_uniform:
         say(

@@ -40,6 +40,6 @@ def verify(directory: str, replay: int, as_json: bool) -> None:
             if not as_json:
                 click.echo(visible(text))
 
-    found = verify_checkpoint(directory, replay, reporter=Lines())
+    result = verify_checkpoint(directory, replay, reporter=Lines())
     if as_json:
-        echo_json({**vars(found), "directory": str(found.directory)})
+        echo_json({**vars(result), "directory": str(result.directory)})

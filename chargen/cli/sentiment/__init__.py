@@ -1,4 +1,4 @@
-"""`chargen sentiment`: one file a command."""
+"""`chargen sentiment`, with one file per command."""
 
 from __future__ import annotations
 

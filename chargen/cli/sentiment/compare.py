@@ -55,20 +55,20 @@ def compare(train: str, test: str, as_json: bool, quiet: bool, **options: Any) -
     from chargen.sentiment.splitting import warn_shared
 
     set_threads(config.threads)
-    learnt = read_examples(train, reading)
-    asked = read_examples(test, reading, learnt.classes)
-    for note in (*learnt.notes, *asked.notes):
+    train_set = read_examples(train, reading)
+    test_set = read_examples(test, reading, train_set.classes)
+    for note in (*train_set.notes, *test_set.notes):
         reporter.note(note)
-    shared = warn_shared(learnt, asked)
+    shared = warn_shared(train_set, test_set)
     if shared:
         reporter.note(shared)
-    rows = comparison.compare(learnt, asked, config, reporter, reading)
+    rows = comparison.compare(train_set, test_set, config, reporter, reading)
     if as_json:
         figures = {
-            "train": learnt.source,
-            "test": asked.source,
-            "texts": len(asked),
-            "classes": list(learnt.classes),
+            "train": train_set.source,
+            "test": test_set.source,
+            "texts": len(test_set),
+            "classes": list(train_set.classes),
             "seed": config.seed,
             "rows": [asdict(row) for row in rows],
         }
@@ -78,7 +78,7 @@ def compare(train: str, test: str, as_json: bool, quiet: bool, **options: Any) -
 
 
 def table(rows: list[Any]) -> str:
-    """Rows of a comparison as text, columns aligned.
+    """Return the rows of a comparison as text with aligned columns.
 
     Parameters
     ----------
@@ -89,7 +89,6 @@ def table(rows: list[Any]) -> str:
     widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
     return "\n".join(
         "  ".join(
-            # Names to the left, numbers to the right.
             cell.ljust(width) if column == 0 else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         )

@@ -77,9 +77,9 @@ def evaluate(
 
     examples = read_examples(data, config, classifier.labels)
     say_notes(() if quiet else examples.notes)
-    chances = _probabilities(classifier, examples.texts, quiet)
-    figures = figures_of(examples.labels, chances, classifier.labels)
-    _draw(drawn, figures, examples.labels, chances)
+    probabilities = _probabilities(classifier, examples.texts, quiet)
+    figures = figures_of(examples.labels, probabilities, classifier.labels)
+    _draw(drawn, figures, examples.labels, probabilities)
     if as_json:
         echo_json(figures)
         return
@@ -107,29 +107,29 @@ def _draw(
 
 
 def _probabilities(classifier: Any, texts: tuple[str, ...], quiet: bool) -> Any:
-    """Probabilities of all texts, (N, C), with progress on stderr."""
+    """Return the probabilities of all texts, (N, C), and show progress on stderr."""
     import numpy as np
 
     progress = None if quiet else RowProgress("texts")
-    found = []
+    chunks = []
     done = 0
     try:
         for chunk in classifier.predict_batches(texts, cleaned=True):
-            found.append(chunk)
+            chunks.append(chunk)
             done += len(chunk)
             if progress is not None:
                 progress(done, done / len(texts))
     finally:
         if progress is not None:
             progress.close()
-    return np.concatenate(found)
+    return np.concatenate(chunks)
 
 
 def _by_class(figures: dict[str, Any]) -> list[list[str]]:
     rows = [["label", "precision", "recall", "F1", "texts"]]
-    for label, one in figures["per_class"].items():
-        numbers = [f"{one[key]:.4f}" for key in ("precision", "recall", "f1")]
-        rows.append([visible(label), *numbers, f"{one['support']:,}"])
+    for label, values in figures["per_class"].items():
+        numbers = [f"{values[key]:.4f}" for key in ("precision", "recall", "f1")]
+        rows.append([visible(label), *numbers, f"{values['support']:,}"])
     return rows
 
 
@@ -142,7 +142,7 @@ def _confusion(figures: dict[str, Any]) -> list[list[str]]:
 
 
 def _aligned(rows: list[list[str]]) -> str:
-    """A table: the first column at the left, numbers at the right."""
+    """Return a table with its first column left-aligned and the others right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(

@@ -27,10 +27,10 @@ from chargen.options import split_options
 from chargen.sentiment.config import ExamplesConfig
 
 UNIT_TEXTS = 2000
-"""Labelled texts among which the most telling unit is looked for."""
+"""Maximum number of labelled texts in which the most telling unit is searched for."""
 
 STRONGEST = 12
-"""Words in the table."""
+"""Number of words in the table."""
 
 
 @click.command(cls=Command)
@@ -134,16 +134,16 @@ def explain(
     if as_json:
         from chargen.text.table_writer import json_line
 
-        found = explanation.to_dict()
+        facts = explanation.to_dict()
         if unit is not None and values is not None:
-            found["unit"] = unit.to_dict() | {"trace": [round(v, 6) for v in values.tolist()]}
-        click.echo(visible_json(json_line(found)))
+            facts["unit"] = unit.to_dict() | {"trace": [round(v, 6) for v in values.tolist()]}
+        click.echo(visible_json(json_line(facts)))
     else:
         _show(explanation, unit, colourful() if color is None else color)
 
 
 def _read(text: str) -> str:
-    """TEXT, or what stands on stdin; bytes that are no text came in as surrogates."""
+    """Return TEXT, with bytes that are not UTF-8 replaced, or the text on stdin if it is -."""
     from chargen.text.decoding import clean, decode
 
     if text != "-":
@@ -194,7 +194,7 @@ def _write_files(files: dict[str, str | None], explanation: Any, unit: Any, valu
 
 # ---------------------------------------------------------------- the terminal
 
-# Backgrounds of the terminal's 256 colours, from faint to strong; black letters on all of them.
+# Background colours of a 256-colour terminal, from faint to strong; all suit black letters.
 _BELOW = (223, 222, 216, 215, 208)
 _ABOVE = (195, 159, 117, 81, 39)
 
@@ -206,7 +206,7 @@ def _paint(text: str, step: int) -> str:
 
 
 def _painted(explanation: Any) -> str:
-    """The text in lines that fit, since a terminal would break them within words."""
+    """Return the coloured text in lines that fit; a terminal would break them within words."""
     from chargen.plotting.explanation import steps_of
     from chargen.plotting.painting import lines_of, runs
 
@@ -225,10 +225,10 @@ def _show(explanation: Any, unit: Any, color: bool) -> None:
         click.echo(line, color=color)
 
     label, others = visible(explanation.label), visible(explanation.others)
-    chances = ", ".join(
+    probabilities = ", ".join(
         f"{visible(name)} {share:.3f}" for name, share in explanation.probabilities.items()
     )
-    out(f"{visible(explanation.verdict)}  ({chances})")
+    out(f"{visible(explanation.verdict)}  ({probabilities})")
     if color:
         out("\n" + _painted(explanation) + "\n")
         scale = "".join(
@@ -246,7 +246,7 @@ def _show(explanation: Any, unit: Any, color: bool) -> None:
 
 
 def _show_words(explanation: Any, out: Any) -> None:
-    """The strongest words in the order of the text, with signed moves."""
+    """Print the strongest words in the order of the text, with signed moves."""
     words = sorted(explanation.strongest(STRONGEST), key=lambda word: word.start)
     if not words:
         return

@@ -27,20 +27,20 @@ from chargen.errors import ConfigError, shown
 from chargen.options import split_options
 from chargen.sentiment.config import ExamplesConfig, PredictConfig
 
-_BLOCK = 1 << 20  # bytes taken from a pipe at a time, at most; less when it has no more
+_BLOCK = 1 << 20  # maximum number of bytes read from a pipe at a time
 
 
 class _Predict(Command):
-    """Knows that what looks like an option may be a text."""
+    """Command whose error for an unknown option explains how to pass a text that begins with -."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        given = list(args)  # click takes them out
+        all_args = list(args)  # click consumes `args`
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            dashed = (one for one in given if re.match("-[^-]", one) or " " in one)
-            text = next((one for one in dashed if one.startswith("-")), None)
-            if text is None or "--" in given:
+            candidates = (arg for arg in all_args if re.match("-[^-]", arg) or " " in arg)
+            text = next((arg for arg in candidates if arg.startswith("-")), None)
+            if text is None or "--" in all_args:
                 raise
             raise click.UsageError(
                 f"{error.format_message()} (write -- before a text that begins with -: "
@@ -125,8 +125,8 @@ def _check_options(
     for text in texts:
         refuse_file(text, f"read it with --input {shown(text)}")
     if source is None:
-        for given in ["--output"] * (output is not None) + config.table_options:
-            raise ConfigError(f"{given} is for the table of --input: give --input FILE")
+        for flag in ["--output"] * (output is not None) + config.table_options:
+            raise ConfigError(f"{flag} is for the table of --input: give --input FILE")
     if as_json and output is not None:
         raise ConfigError("--json prints to stdout; for a file name --output something.jsonl")
     if source == "-":
@@ -157,9 +157,9 @@ def _table(
         check_files({"--output": output}, force)
     notes: list[str] = []
     table = open_table(from_path(Path(source)), config, notes)
-    if table.dialect.form == "plain" and (given := config.table_options):
-        raise ConfigError(f"{given[0]} is for tables; {table.name} is read as plain text")
-    _ = table.text_columns  # refused before anything is loaded
+    if table.dialect.form == "plain" and (flags := config.table_options):
+        raise ConfigError(f"{flags[0]} is for tables; {table.name} is read as plain text")
+    _ = table.text_columns  # an invalid table is refused before the classifier is loaded
     classifier = load_classifier(directory, machine)
     from chargen.sentiment.tables import Predictor, predict_table
 
@@ -171,8 +171,8 @@ def _table(
                 show(predictor, verdict, as_json)
         else:
             form = form or {"plain": "csv"}.get(table.dialect.form, table.dialect.form)
-            place: Any = output if to_file else sys.stdout.buffer
-            predict_table(predictor, table, place, form, progress)
+            target: Any = output if to_file else sys.stdout.buffer
+            predict_table(predictor, table, target, form, progress)
     finally:
         if progress is not None:
             progress.close()
@@ -181,27 +181,27 @@ def _table(
 
 
 def _sound(texts: Iterable[str]) -> list[str]:
-    """Arguments as text: bytes that are none came in as surrogates."""
+    """Return the arguments with bytes that are not UTF-8 (surrogates in Python) replaced."""
     from chargen.text.decoding import clean
 
     return [clean(text, "replace", str) for text in texts]
 
 
 def _lines(config: ExamplesConfig) -> Iterator[list[str]]:
-    """Lines on stdin as they come: whoever types one need not wait for the end of all."""
+    """Yield groups of lines from stdin as they arrive, so that typed lines are answered at once."""
     from chargen.text.decoding import decode
 
-    held: list[str] = []
+    incomplete: list[str] = []
     notes: list[str] = []
     stdin: Any = sys.stdin.buffer
     blocks = iter(lambda: stdin.read1(_BLOCK), b"")
     for piece in decode(blocks, "standard input", config.encoding, config.errors, notes):
         first, *rest = piece.split("\n")
-        held.append(first)
+        incomplete.append(first)
         if rest:
-            yield ["".join(held), *rest[:-1]]
-            held = [rest[-1]]
-    if last := "".join(held):
+            yield ["".join(incomplete), *rest[:-1]]
+            incomplete = [rest[-1]]
+    if last := "".join(incomplete):
         yield [last]
 
 

@@ -1,4 +1,4 @@
-"""What is said of predictions: a line or an object for each text, and what went wrong."""
+"""Output of predictions: a line or a JSON object per text, notes, failures and progress."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def show(predictor: Any, verdict: Any, as_json: bool) -> None:
 
     label, labels = verdict.label, predictor.classifier.labels
     if as_json:
-        chances = verdict.probabilities
+        values = verdict.probabilities
         probabilities = (
-            None if chances is None else dict(zip(labels, map(rounded, chances), strict=True))
+            None if values is None else dict(zip(labels, map(rounded, values), strict=True))
         )
         answer = {"text": verdict.text, "label": label, "probabilities": probabilities}
         click.echo(visible_json(json_line(answer)))
@@ -38,38 +38,38 @@ def show(predictor: Any, verdict: Any, as_json: bool) -> None:
 
 
 def on_one_line(text: str, length: int) -> str:
-    """The beginning of a text, safe for a terminal, on one line."""
+    """Return the beginning of a text as one line of at most `length` characters, safe to print."""
     words = " ".join(text[: 4 * length].split())
-    shown = visible(words)
-    cut = len(shown) > length or len(text) > 4 * length
-    return shown[: length - 1].rstrip() + "…" if cut else shown
+    line = visible(words)
+    cut = len(line) > length or len(text) > 4 * length
+    return line[: length - 1].rstrip() + "…" if cut else line
 
 
 def refuse_file(text: str, advice: str) -> None:
-    """Raise `ConfigError` where a text is the name of a file, or can hardly be anything else.
+    """Raise `ConfigError` if a text is the name of a file, or can hardly be anything else.
 
-    `advice` says how the file is read.
+    `advice` tells the user how to have the file read.
     """
     from chargen.text.files import endings
     from chargen.text.formats import TABLES
 
     try:
-        there = Path(text).is_file()
-    except (OSError, ValueError):  # too long for a name, or no name at all
+        is_file = Path(text).is_file()
+    except (OSError, ValueError):  # too long or otherwise invalid as a name
         return
-    if there:
+    if is_file:
         raise ConfigError(f"{shown(text)} is a file, not a text: {advice}")
     if len(text.split()) == 1 and endings(Path(text))[0] in (*TABLES, ".txt"):
         raise ConfigError(f"{shown(text)} looks like the name of a file, but there is none")
 
 
 def tell(predictor: Any, what: str, quiet: bool) -> int:
-    """Say on stderr which rows have no prediction or no likely one, and what is unknown.
+    """Report on stderr unknown characters, unlikely labels and rows without a prediction.
 
     Returns
     -------
     int
-        The exit code: 1 where a row has no prediction.
+        The exit code: 1 if a row has no prediction, otherwise 0.
     """
     if predictor.unknown and not quiet:
         from chargen.sentiment.tables import MOST_UNKNOWN
@@ -93,12 +93,12 @@ def tell(predictor: Any, what: str, quiet: bool) -> int:
 
 
 class RowProgress:
-    """How far a table is: a bar on a terminal, now and then a line elsewhere.
+    """Progress through a table: a bar on a terminal, occasional lines elsewhere.
 
     Parameters
     ----------
     what : str
-        The rows, in the plural.
+        Noun for the rows, in the plural.
     """
 
     def __init__(self, what: str = "rows") -> None:
@@ -107,7 +107,7 @@ class RowProgress:
         self._bar: Any = None
 
     def __call__(self, rows: int, share: float) -> None:
-        """`rows` are done, the given share of all (0 where that is not known)."""
+        """Show that `rows` are done, which are `share` of all (0 if that is unknown)."""
         now = time.monotonic()
         words = f"{rows:,} {self._what}, {rows / max(now - self._began, 1e-9):,.0f}/s"
         if sys.stderr.isatty():
@@ -124,7 +124,7 @@ class RowProgress:
             say(f"{share:.0%}: {words}" if share else words)
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
