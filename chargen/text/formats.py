@@ -53,12 +53,12 @@ class Row(NamedTuple):
     problem: str = ""
 
     def cell(self, column: str) -> Any:
-        """Return the value in a column, or None if the row, which must not be broken, lacks it."""
+        """Return the value in a column of an unbroken row, or None if the row lacks the column."""
         return self.values[self.names.index(column)] if column in self.names else None
 
 
 class Dialect(NamedTuple):
-    """The format of a table and its details.
+    """The format, delimiter, quoting and header of a table.
 
     Attributes
     ----------
@@ -89,8 +89,8 @@ def read_rows(
 ) -> tuple[Row | None, Iterator[Row]]:
     """Return the header of a table and an iterator over its rows, including broken ones.
 
-    The values of the header are the column names. It is None for JSON, plain text and empty tables.
-    For `trusted` see `separated`.
+    The header is None for JSON, plain text and empty tables; otherwise its values are the column
+    names. For `trusted` see `separated`.
     """
     form = dialect.form
     if form == "json":
@@ -250,15 +250,15 @@ def separated(
     """Yield all rows of a table, the header first; `done` lines before it are already skipped.
 
     A misplaced quote breaks only the line where its row starts; otherwise an unclosed quote would
-    swallow the rest of the table. The same holds for a quote that a later one closes by chance (see
-    `_swallowed`), unless quotes are `trusted` or enough earlier fields contained line breaks.
+    swallow the rest of the table. A quote that a later quote closes by chance (see `_swallowed`)
+    breaks its line too, unless quotes are `trusted` or enough earlier fields had line breaks.
     """
     if csv.field_size_limit() < _LARGEST_FIELD:
         csv.field_size_limit(_LARGEST_FIELD)
     feed = _Feed(fed, done)
     reader = csv.reader(feed, delimiter=delimiter, strict=True)
     first: list[str] = []
-    sound = 0
+    accepted = 0
     while True:
         problem = ""
         values: list[str] = []
@@ -269,14 +269,14 @@ def separated(
         except csv.Error as error:
             problem = _quote_problem(str(error))
         first = first or values
-        multiline = len(feed.row) > 1 and not problem and not trusted and sound < _ENOUGH
+        multiline = len(feed.row) > 1 and not problem and not trusted and accepted < _ENOUGH
         if multiline and _swallowed(feed.row, first, delimiter):
             problem = (
                 f"has a quoted field that ends in line {feed.line + len(feed.row) - 1}, but these "
                 f"lines are rows by themselves: {_AS_TEXT}, --quoting csv reads one field"
             )
         else:
-            sound += multiline
+            accepted += multiline
         if problem:
             values = []
             feed.retreat()
@@ -302,9 +302,9 @@ def _quote_problem(error: str) -> str:
 def _swallowed(row: Sequence[str], first: Sequence[str], delimiter: str) -> bool:
     """Return whether the lines of a row look like separate rows that one quoted field swallowed.
 
-    They do if the first line, the last line and half of the others have as many fields as the first
-    row of the table when quotes are read as text. A line is prose if a comma precedes a quote, a
-    blank or its end; the last two do not count where the first row of the table has them too.
+    They do if the first line, the last line and half of the others are not prose and have as many
+    fields as the first row of the table, with quotes read as text. In prose a comma precedes a
+    quote, a blank or the end of the line; the last two do not count if the first row has them too.
     """
     blank = "" if any(field.startswith(" ") for field in first[1:]) else " "
     end = "|$" if first[-1] else ""

@@ -1,4 +1,4 @@
-"""Check texts that come from Python, and convert their newlines as those of a file."""
+"""Check texts that come from Python, and convert their newlines as when reading files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ def given_text(text: Any, name: str = "text") -> str:
 def given_texts(texts: Any) -> Iterator[str]:
     """Return an iterator over the texts, each checked and converted by `given_text`.
 
-    Raises `CorpusError` at once as `given_list` does, and on reaching an item that is not a text.
+    Raises `CorpusError` at once as `given_list` does, and later for an item that is not a str,
+    with its index.
     """
     items = given_list(texts, "texts")
     return (given_text(text, f"texts[{index}]") for index, text in enumerate(items))

@@ -1,7 +1,7 @@
 """Convert HTML to plain text, for reviews and other pages that were saved with their tags.
 
-Regular expressions replace the standard library's parser, which reads a stray ``<`` differently
-from one Python version to the next: a corpus must not depend on the Python version.
+Regular expressions are used because the standard library's parser reads a stray ``<`` differently
+from one Python version to the next, and a corpus must not depend on the version.
 """
 
 from __future__ import annotations

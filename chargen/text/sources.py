@@ -377,15 +377,15 @@ def _documents(fed: Iterable[str], marker: str | None, seen: set[str]) -> Iterat
 
 def gathered(pieces: Iterable[str]) -> Iterator[str]:
     """Join small pieces, so that many small files are as fast as one, and cut large pieces."""
-    held: list[str] = []
+    parts: list[str] = []
     length = 0
     for piece in pieces:
         for begin in range(0, len(piece), CHUNK):
             part = piece if len(piece) <= CHUNK else piece[begin : begin + CHUNK]
             if length + len(part) > CHUNK:
-                yield "".join(held)
-                held, length = [], 0
-            held.append(part)
+                yield "".join(parts)
+                parts, length = [], 0
+            parts.append(part)
             length += len(part)
     if length:
-        yield "".join(held)
+        yield "".join(parts)

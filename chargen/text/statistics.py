@@ -38,9 +38,9 @@ class Statistics:
     once: int  # number of characters that occur once
     # number of characters used for `entropy` and `xz`; below `characters` in a large corpus
     looked_at: int
-    # entropy of a character given the 0, 1, 2 and 3 characters before it, in bits, from counts
-    # (Shannon 1948). Counts are applied to the text they come from, so in short texts the figures
-    # of high orders are too low
+    # bits per character given the 0, 1, 2 and 3 characters before it, from counts (Shannon 1948).
+    # Counts are evaluated on the text that they come from, so high orders are too low for short
+    # texts
     entropy: tuple[float, ...]
     xz: float  # see `xz_bits_per_char`
     suspicions: tuple[str, ...]  # sentences about signs of a wrong encoding
@@ -56,18 +56,18 @@ def statistics(
     """
     counts: npt.NDArray[np.int64] = np.zeros(0x110000, np.int64)
     head: list[str] = []
-    held = mojibake = documents = 0
+    sampled = mojibake = documents = 0
     for piece in pieces:
         documents += piece.count(SEPARATOR)
         text = piece.replace(SEPARATOR, "")
         codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
-        # A count of every Unicode character for each piece would take longer.
+        # Counting into an array over all of Unicode for each piece would take longer.
         distinct, times = np.unique(codes, return_counts=True)
         counts[distinct] += times
         mojibake += len(_MOJIBAKE.findall(text))
-        if held < SAMPLE:
-            head.append(piece[: SAMPLE - held])
-            held += len(head[-1])
+        if sampled < SAMPLE:
+            head.append(piece[: SAMPLE - sampled])
+            sampled += len(head[-1])
     total = int(counts.sum())
     if not total:
         raise CorpusError(f"there is no text in {name}")
@@ -110,7 +110,7 @@ def _bits_per_char(text: str, raw: bool, compress: Callable[[bytes], bytes]) -> 
 
 
 def entropies(text: str, orders: int = ORDERS) -> tuple[float, ...]:
-    """Return conditional entropies of a character in bits, of order 0 to `orders` - 1, from counts.
+    """Return conditional entropies in bits per character, from counts, of orders 0 to `orders` - 1.
 
     Examples
     --------
@@ -123,7 +123,7 @@ def entropies(text: str, orders: int = ORDERS) -> tuple[float, ...]:
     context_entropy = 0.0
     for order in range(orders):
         if order:
-            # Shorter n-grams times different characters: their number is far below 2 ** 63.
+            # The number of shorter n-grams times that of characters is far below 2 ** 63.
             grams = grams[:-1] * (int(ranks.max()) + 1) + ranks[order:]
         if not len(grams):
             break
@@ -144,26 +144,26 @@ def _entropy(times: npt.NDArray[np.int64]) -> float:
 def _suspicions(
     counts: npt.NDArray[np.int64], total: int, mojibake: int, encoding: str
 ) -> list[str]:
-    found = []
+    notes = []
     if mojibake > max(3, total // 100_000):
-        found.append(
+        notes.append(
             f"{mojibake:,} places look like UTF-8 that was read as latin-1 or cp1252 (as in "
             "\u00c3\u00a9 for \u00e9)"
         )
     if times := int(counts[0xFFFD]):
-        found.append(f"{times:,} characters are U+FFFD: bytes were lost in an earlier conversion")
+        notes.append(f"{times:,} characters are U+FFFD: bytes were lost in an earlier conversion")
     control = sum(
         int(counts[code]) for code in (*range(32), *range(0x7F, 0xA0)) if chr(code) not in "\t\n\f"
     )
     if control:
-        found.append(f"{control:,} control characters: is it another encoding than {encoding}?")
+        notes.append(f"{control:,} control characters: is it another encoding than {encoding}?")
     private = int(counts[0xE000:0xF900].sum())
     if private:
-        found.append(f"{private:,} characters of private use, which mean nothing without a font")
+        notes.append(f"{private:,} characters of private use, which mean nothing without a font")
     combining = sum(int(counts[c]) for c in range(0x300, 0x370))
     composed = sum(int(counts[c]) for c in range(0xC0, 0x180) if unicodedata.decomposition(chr(c)))
     if combining and composed:
-        found.append(
+        notes.append(
             "accented letters are written in two ways, as one character and as two: --normalize NFC"
         )
-    return found
+    return notes

@@ -1,4 +1,4 @@
-"""The base class of vocabularies: symbols to ids and back, and a description in JSON."""
+"""The base class of vocabularies, which map symbols to ids and back and can be saved as JSON."""
 
 from __future__ import annotations
 

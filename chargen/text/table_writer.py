@@ -61,7 +61,7 @@ class TableWriter:
     added : sequence of str
         Names of the new columns, none of them in `columns`.
     text_column : str
-        Name of the column of the texts.
+        Name of the column that holds the texts.
     """
 
     def __init__(

@@ -34,7 +34,9 @@ class Table:
     form : {"csv", "tsv", "jsonl", "json", "plain"}
         Format by the file's name; plain text is read as a table if `config` has a delimiter.
     config : TableConfig
+        Options for reading the table.
     pieces : Pieces
+        Function that returns the text of the file.
     size : int
         Bytes on disk, 0 if unknown.
     notes : list of str, optional
@@ -152,9 +154,10 @@ class Table:
         return (text for _, text in self.rows_and_texts(advance))
 
     def rows_and_texts(self, advance: Advance | None = None) -> Iterator[tuple[Row, str]]:
-        """Yield each row that has a text, and the text.
+        """Yield each row whose text is not empty, with that text.
 
-        Raises `CorpusError` for a row that is broken, lacks a text column or holds no text in it.
+        Raises `CorpusError` for a row that is broken, lacks a text column, or has a value there
+        that is not text.
         """
         columns: list[str] = []
         header, rows = self._open(advance)
@@ -236,16 +239,16 @@ def find_column(
     """
     if not columns and not wanted:
         raise CorpusError(f"{name} is empty: it has no columns")
-    there = f"its columns are {_listed(columns)}: choose one with --{what}-column{advice}"
+    hint = f"its columns are {_listed(columns)}: choose one with --{what}-column{advice}"
     if wanted is not None:
         if wanted not in columns:
-            raise CorpusError(f"{name} has no column {wanted!r}; {there}")
+            raise CorpusError(f"{name} has no column {wanted!r}; {hint}")
         return _only(wanted, columns, name)
     for usual_name in usual:
         for column in columns:
             if column.strip().casefold() == usual_name:
                 return _only(column, columns, name)
-    raise CorpusError(f"{name} has no {what} column with a usual name; {there}")
+    raise CorpusError(f"{name} has no {what} column with a usual name; {hint}")
 
 
 def _only(column: str, columns: Sequence[str], name: str) -> str:

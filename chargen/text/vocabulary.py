@@ -1,6 +1,6 @@
 """Vocabularies of characters or bytes, which convert text to ids by table look-up in whole arrays.
 
-They use no files; a vocabulary is converted to a dictionary that can be saved as JSON, and back.
+No files are involved: a vocabulary converts to a dictionary that can be saved as JSON, and back.
 """
 
 from __future__ import annotations
