@@ -47,8 +47,8 @@ class Vocabulary(ABC):
     unknown_id, separator_id : int or None
         Ids of characters outside the vocabulary and of the end of a document; None if absent.
     start_id : int
-        Id of the start symbol, after which every text is read: the separator, or else the newline,
-        or else the most frequent character.
+        Id of the start symbol, which precedes a text if nothing else does: the separator, or else
+        the newline, or else the most frequent character.
     labels : tuple of str
         Names of the kinds of documents. The symbol of a label may begin a document; it is read but
         never predicted or drawn. The ids of labels are the last ones.

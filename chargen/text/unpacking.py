@@ -100,7 +100,7 @@ def _reviews(dataset: Dataset, path: Path, folder: Path) -> None:
             writer = csv.writer(file)
             labelled = part != "unsup"
             writer.writerow(("label", "rating", "text") if labelled else ("text",))
-            # Sorted by number, so that classes alternate and the first rows have both.
+            # Sorted by number, so that labels alternate and the first rows contain both.
             for label, _, rating, text in sorted(rows, key=lambda row: (row[1], row[0])):
                 writer.writerow((label, rating, text) if labelled else (text,))
 
