@@ -1,1 +1,1 @@
-"""From text on disk to ids in memory: sources, vocabularies and encoded corpora."""
+"""Turn text on disk into ids in memory: sources, vocabularies and encoded corpora."""

@@ -1,7 +1,7 @@
-"""The formats of corpora by the endings of files, and the rows of those that are tables.
+"""File formats of corpora, chosen by file extension, and the rows of tables.
 
-CSV of any dialect, JSON, and plain text as a table of one column: the only place where csv and JSON
-are parsed. Knows nothing about files.
+Tables are CSV of any dialect, JSON, or plain text as a single column. Only this module parses CSV
+and JSON; it works on strings and opens no files.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from typing import Any, NamedTuple
 from chargen.errors import shown
 
 TABLES = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json"}
-"""The formats that `read_rows` reads, by the endings of files; all other files are plain text."""
+"""Formats of tables by file extension; all other files are plain text."""
 
 DEFAULT_COLUMN = "text"
 DELIMITERS = {"csv": ",", "tsv": "\t"}
-"""What separates fields unless the file shows another."""
+"""The usual field separator of each format; a file may use another."""
 
-# An unclosed quote must not read the rest of the file into memory.
+# Keeps an unclosed quote from reading the rest of the file into memory.
 _LARGEST_FIELD = 1 << 28
-# Fields with line breaks after which a table is CSV, whatever the next one looks like.
+# After this many fields with line breaks a table counts as CSV, whatever the next field looks like.
 _ENOUGH = 10
 _AS_TEXT = "--quoting none reads quotes as part of the text"
-_QUOTES = "\"'\u2019\u201d\u00bb"  # that may follow a comma
+_QUOTES = "\"'\u2019\u201d\u00bb"  # may directly follow a comma in prose
 _BLANKS = re.compile(r"[ \t\n]*")
 
 
@@ -37,13 +37,13 @@ class Row(NamedTuple):
     Attributes
     ----------
     line : int
-        Of the file, where the row starts, counting from 1.
+        Line of the file where the row starts, counting from 1.
     names, values : sequences of the same length, unless the row is broken
-        Columns and what stands in them: text in CSV and TSV, any value in JSON.
+        Column names and the values of the cells: text in CSV and TSV, any value in JSON.
     raw : str
         The row as it stands in the file, without its last newline.
     problem : str
-        What is wrong with a broken row, to be read after its line; "" where nothing is.
+        What is wrong with a broken row, worded to follow its line number; "" if nothing is.
     """
 
     line: int
@@ -53,27 +53,27 @@ class Row(NamedTuple):
     problem: str = ""
 
     def cell(self, column: str) -> Any:
-        """What stands in a column of a whole row; None where the row lacks it."""
+        """Return the value in a column of an unbroken row, or None if the row lacks the column."""
         return self.values[self.names.index(column)] if column in self.names else None
 
 
 class Dialect(NamedTuple):
-    """How a table is written.
+    """The format, delimiter, quoting and header of a table.
 
     Attributes
     ----------
     form : {"csv", "tsv", "jsonl", "json", "plain"}
-        "json" is one array of objects, "jsonl" an object a line, whatever the file's name.
+        "json" is one array of objects, "jsonl" one object per line, whatever the file's name.
     delimiter : str
-        Of CSV and TSV.
+        Field separator of CSV and TSV.
     quoted : bool
-        Whether quotes hold fields together, or are part of the text.
+        Whether quotes enclose fields; otherwise they are part of the text.
     header : bool
-        Whether the first row names the columns; else they are called 1, 2, 3, ...
+        Whether the first row names the columns; otherwise they are called 1, 2, 3, ...
     skipped : int
-        Lines before the table.
+        Number of lines before the table.
     problem : str
-        Why it cannot be read, as `Row.problem`; `skipped` is then the line.
+        Why the table cannot be read, worded as `Row.problem`; `skipped` is then the faulty line.
     """
 
     form: str
@@ -87,47 +87,48 @@ class Dialect(NamedTuple):
 def read_rows(
     pieces: Iterable[str], dialect: Dialect, trusted: bool = False
 ) -> tuple[Row | None, Iterator[Row]]:
-    """The header of a table, None where it has none, and its rows, the broken ones among them.
+    """Return the header of a table and an iterator over its rows, including broken ones.
 
-    `trusted` as `separated` has it.
+    The header is None for JSON, plain text and empty tables; otherwise its values are the column
+    names. For `trusted` see `separated`.
     """
     form = dialect.form
     if form == "json":
         return None, _json_array("".join(pieces))
-    fed = lines(pieces)
+    all_lines = lines(pieces)
     if form == "jsonl":
-        return None, _jsonl(fed)
+        return None, _jsonl(all_lines)
     if form == "plain":
-        return None, _plain(fed)
-    for _ in islice(fed, dialect.skipped):
+        return None, _plain(all_lines)
+    for _ in islice(all_lines, dialect.skipped):
         pass
     if dialect.quoted:
-        found = separated(fed, dialect.delimiter, dialect.skipped, trusted)
+        rows = separated(all_lines, dialect.delimiter, dialect.skipped, trusted)
     else:
-        found = _unquoted(fed, dialect.delimiter, dialect.skipped)
-    first = next(found, None)
+        rows = _unquoted(all_lines, dialect.delimiter, dialect.skipped)
+    first = next(rows, None)
     if first is None:
-        return None, found
+        return None, rows
     if dialect.header:
-        return first, _counted(found, first.values, dialect, "the header")
+        return first, _counted(rows, first.values, dialect, "the header")
     names = [str(number) for number in range(1, len(first.values) + 1)]
     header = Row(first.line, (), names, "", first.problem)
-    return header, _counted(chain([first], found), names, dialect, "the first row")
+    return header, _counted(chain([first], rows), names, dialect, "the first row")
 
 
 def lines(pieces: Iterable[str]) -> Iterator[str]:
-    """Lines with their ends; only a newline ends one (str.splitlines knows many more)."""
-    held: list[str] = []
+    """Yield lines with their newlines; unlike `str.splitlines`, split only at newlines."""
+    line_parts: list[str] = []
     for piece in pieces:
         *complete, rest = piece.split("\n")
         for line in complete:
-            held.append(line)
-            yield "".join(held) + "\n"
-            held = []
+            line_parts.append(line)
+            yield "".join(line_parts) + "\n"
+            line_parts = []
         if rest:
-            held.append(rest)
-    if held:
-        yield "".join(held)
+            line_parts.append(rest)
+    if line_parts:
+        yield "".join(line_parts)
 
 
 def _plain(fed: Iterable[str]) -> Iterator[Row]:
@@ -144,7 +145,7 @@ def _jsonl(fed: Iterable[str]) -> Iterator[Row]:
 
 
 def _json_array(text: str) -> Iterator[Row]:
-    """The elements of an array, which begins the text; what is wrong with it is a broken row."""
+    """Yield the elements of the array that begins the text; a syntax error gives a broken row."""
     decoder = json.JSONDecoder()
     at = counted = 0
     end = text.index("[") + 1
@@ -178,21 +179,21 @@ def _json_array(text: str) -> Iterator[Row]:
 
 
 def _after_blanks(text: str, at: int) -> int:
-    found = _BLANKS.match(text, at)
-    assert found is not None
-    return found.end()
+    blanks = _BLANKS.match(text, at)
+    assert blanks is not None
+    return blanks.end()
 
 
 def json_row(line: int, raw: str, parse: Callable[[str], Any]) -> Row:
-    """A row of what `parse` gives."""
+    """Parse `raw` as a JSON object and return it as a row; any error makes the row broken."""
     names: Sequence[str] = ()
     values: Sequence[Any] = ()
     problem = ""
     try:
         value = parse(raw)
     except json.JSONDecodeError as error:
-        there = f" of line {error.lineno}" if error.lineno > line else ""
-        problem = f"is not JSON: {error.msg} at column {error.colno}{there}"
+        later_line = f" of line {error.lineno}" if error.lineno > line else ""
+        problem = f"is not JSON: {error.msg} at column {error.colno}{later_line}"
     except (ValueError, RecursionError) as error:
         problem = f"is not JSON that can be read: {error}"
     else:
@@ -204,7 +205,7 @@ def json_row(line: int, raw: str, parse: Callable[[str], Any]) -> Row:
 
 
 class _Feed:
-    """Lines for `csv.reader`, which remembers those of the row that is being read."""
+    """Iterator that feeds lines to `csv.reader` and keeps the lines of the current row."""
 
     def __init__(self, fed: Iterable[str], done: int) -> None:
         self._fed = iter(fed)
@@ -222,22 +223,22 @@ class _Feed:
 
     @property
     def line(self) -> int:
-        """Where the row starts."""
+        """Number of the line where the current row starts."""
         return self._done + 1
 
     def next_row(self) -> None:
-        """The row ended with the last line that was given."""
+        """End the current row after the line that was read last."""
         self._done += len(self.row)
         self.row = []
 
     def retreat(self) -> None:
-        """Only the first line belonged to the row; give the others again."""
+        """Keep only the first line in the current row; the other lines are read again."""
         self._again += self.row[:0:-1]
         del self.row[1:]
 
 
 def _unquoted(fed: Iterable[str], delimiter: str, done: int) -> Iterator[Row]:
-    """All rows of a table in which a quote is a character like others, the header first."""
+    """Yield all rows, the header first, of a table in which quotes are ordinary characters."""
     for number, line in enumerate(fed, done + 1):
         if raw := line.removesuffix("\n"):
             yield Row(number, (), raw.split(delimiter), raw)
@@ -246,19 +247,18 @@ def _unquoted(fed: Iterable[str], delimiter: str, done: int) -> Iterator[Row]:
 def separated(
     fed: Iterable[str], delimiter: str, done: int = 0, trusted: bool = False
 ) -> Iterator[Row]:
-    """All rows, the header first, after `done` lines that are none.
+    """Yield all rows of a table, the header first; `done` lines before it are already skipped.
 
-    A quote that goes wrong breaks the line where the row starts and no other: one that is never
-    closed would else swallow all that follows. So does one that a later quote closes by chance
-    (see `_swallowed`), unless the quotes are `trusted`: told to be, or because enough fields before
-    held line breaks as CSV has them.
+    A misplaced quote breaks only the line where its row starts; otherwise an unclosed quote would
+    swallow the rest of the table. A quote that a later quote closes by chance (see `_swallowed`)
+    breaks its line too, unless quotes are `trusted` or enough earlier fields had line breaks.
     """
     if csv.field_size_limit() < _LARGEST_FIELD:
         csv.field_size_limit(_LARGEST_FIELD)
     feed = _Feed(fed, done)
     reader = csv.reader(feed, delimiter=delimiter, strict=True)
     first: list[str] = []
-    sound = 0
+    accepted = 0
     while True:
         problem = ""
         values: list[str] = []
@@ -269,14 +269,14 @@ def separated(
         except csv.Error as error:
             problem = _quote_problem(str(error))
         first = first or values
-        several = len(feed.row) > 1 and not problem and not trusted and sound < _ENOUGH
-        if several and _swallowed(feed.row, first, delimiter):
+        multiline = len(feed.row) > 1 and not problem and not trusted and accepted < _ENOUGH
+        if multiline and _swallowed(feed.row, first, delimiter):
             problem = (
                 f"has a quoted field that ends in line {feed.line + len(feed.row) - 1}, but these "
                 f"lines are rows by themselves: {_AS_TEXT}, --quoting csv reads one field"
             )
         else:
-            sound += several
+            accepted += multiline
         if problem:
             values = []
             feed.retreat()
@@ -288,7 +288,7 @@ def separated(
 
 
 def _quote_problem(error: str) -> str:
-    """What the csv module says of a quote, as `Row.problem`."""
+    """Return the `Row.problem` for an error message of the csv module about a quote."""
     if "expected after" in error:
         return (
             "has a quoted field that goes on after its closing quote: write a quote inside a "
@@ -300,19 +300,19 @@ def _quote_problem(error: str) -> str:
 
 
 def _swallowed(row: Sequence[str], first: Sequence[str], delimiter: str) -> bool:
-    """Whether the lines of a row look like rows: one field may have swallowed them.
+    """Return whether the lines of a row look like separate rows that one quoted field swallowed.
 
-    They do where the first, the last and half of the others have as many fields as the first row
-    of the table, quotes being text. After a comma prose has a blank, a quote or the end of the
-    line: then they do not, unless the first row of the table has blanks or the end there too.
+    They do if the first line, the last line and half of the others are not prose and have as many
+    fields as the first row of the table, with quotes read as text. In prose a comma precedes a
+    quote, a blank or the end of the line; the last two do not count if the first row has them too.
     """
     blank = "" if any(field.startswith(" ") for field in first[1:]) else " "
     end = "|$" if first[-1] else ""
-    after = re.escape(delimiter)
-    prose = re.compile(f"{after}(?:[{_QUOTES}{blank}]{end})")
-    # The field opens in the first line, perhaps after others in quotes.
-    closed = re.sub(f'(^|{after})"(?:[^"]|"")*"(?={after})', r"\1x", row[0])
-    opened = re.sub(f'{after}"+', lambda _: delimiter, closed, count=1)
+    comma = re.escape(delimiter)
+    prose = re.compile(f"{comma}(?:[{_QUOTES}{blank}]{end})")
+    # The field opens in the first line, perhaps after other quoted fields.
+    closed = re.sub(f'(^|{comma})"(?:[^"]|"")*"(?={comma})', r"\1x", row[0])
+    opened = re.sub(f'{comma}"+', lambda _: delimiter, closed, count=1)
 
     def alone(line: str) -> bool:
         return line.count(delimiter) == len(first) - 1 and not prose.search(line)
@@ -325,13 +325,13 @@ def _swallowed(row: Sequence[str], first: Sequence[str], delimiter: str) -> bool
 def _counted(
     found: Iterable[Row], names: Sequence[str], dialect: Dialect, of: str
 ) -> Iterator[Row]:
-    """Rows with their names; those that have too few or too many fields are broken."""
-    late = re.compile(re.escape(dialect.delimiter) + ' +"')
+    """Yield rows with their column names; rows with too few or too many fields are broken."""
+    late_quote = re.compile(re.escape(dialect.delimiter) + ' +"')
     for row in found:
         problem = row.problem
         if not problem and len(row.values) != len(names):
             count = len(row.values)
             problem = f"has {count} field{'s' * (count != 1)}; {of} has {len(names)}"
-            if dialect.quoted and late.search(row.raw):
+            if dialect.quoted and late_quote.search(row.raw):
                 problem += " (a quote after a blank does not begin a quoted field)"
         yield Row(row.line, names, row.values, row.raw, problem)

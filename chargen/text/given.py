@@ -1,4 +1,4 @@
-"""Texts that come from Python: each is looked at, and its newlines are read as those of a file."""
+"""Check texts that come from Python, and convert their newlines as when reading files."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from chargen.text.decoding import newlines
 
 
 def given_text(text: Any, name: str = "text") -> str:
-    """The text, its newlines as those of a file; a `CorpusError` where it is no str."""
+    """Return a text with newlines converted as for a file; `CorpusError` if it is not a str."""
     if not isinstance(text, str):
         raise CorpusError(f"{name} must be a text (str), got {brief(text)}")
     return newlines(text)
 
 
 def given_texts(texts: Any) -> Iterator[str]:
-    """The texts as they are asked for, each as `given_text` gives it.
+    """Return an iterator over the texts, each checked and converted by `given_text`.
 
-    Raises `CorpusError` as `given_list`, at once; for what is no text, with its position.
+    Raises `CorpusError` at once as `given_list` does, and later for an item that is not a str,
+    with its index.
     """
-    found = given_list(texts, "texts")
-    return (given_text(text, f"texts[{place}]") for place, text in enumerate(found))
+    items = given_list(texts, "texts")
+    return (given_text(text, f"texts[{index}]") for index, text in enumerate(items))
 
 
 def given_list(values: Any, name: str) -> Iterator[Any]:
-    """The values; a `CorpusError` where a single text or a table is in the place of several."""
+    """Return an iterator over a list; `CorpusError` for a text, a table or a non-iterable."""
     if isinstance(values, str | bytes):
         raise CorpusError(f"{name} must be a list, got a single text: put it into a list")
     if is_table(values):
@@ -38,5 +39,5 @@ def given_list(values: Any, name: str) -> Iterator[Any]:
 
 
 def is_table(value: Any) -> bool:
-    """Whether this is several columns by their names: a mapping or a data frame."""
+    """Return whether a value holds columns by name, as a mapping or a data frame does."""
     return isinstance(value, Mapping) or hasattr(value, "columns")

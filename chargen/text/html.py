@@ -1,7 +1,7 @@
-"""HTML as plain text, for reviews and other pages that were saved with their tags.
+"""Convert HTML to plain text, for reviews and other pages that were saved with their tags.
 
-Patterns instead of the standard library's parser: that one reads a stray ``<`` differently from
-one Python version to the next, and a corpus must not depend on it.
+Regular expressions are used because the standard library's parser reads a stray ``<`` differently
+from one Python version to the next, and a corpus must not depend on the version.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _TAG = re.compile(
 
 
 def clean_html(text: str) -> str:
-    """The text of an HTML fragment: line breaks and blocks as newlines, entities as characters.
+    """Return the text of an HTML fragment, with newlines for line breaks and block elements.
 
-    Other tags, comments, scripts and styles vanish. Text without ``<`` and ``&`` comes back as it
-    is; a ``<`` that starts no tag, as in ``a < b`` or ``<3``, stays.
+    Entities become characters; other tags, comments, scripts and styles are removed. Text without
+    ``<`` and ``&`` is unchanged; a ``<`` that starts no tag, as in ``a < b`` or ``<3``, is kept.
     """
     if not _MARKUP.search(text):
         return text
-    plain = newlines("".join(_pieces(text)))  # from &#13;
+    plain = newlines("".join(_pieces(text)))  # &#13; is a carriage return
     return re.sub(r"\n{3,}", "\n\n", plain).strip()
 
 
@@ -40,16 +40,16 @@ def _pieces(text: str) -> list[str]:
     pieces: list[str] = []
     begin = 0
     for tag in _TAG.finditer(text):
-        if tag.start() < begin:  # inside a script
+        if tag.start() < begin:  # inside a hidden element, such as a script
             continue
         pieces.append(_characters(text[begin : tag.start()]))
         begin = tag.end()
         name = (tag["name"] or "").lower()
         if name in _BREAKS:
-            # A paragraph's end is a newline too; a break has none, but </br> is often typed.
+            # End tags count too: </p> ends a line, and </br> is often typed for <br>.
             pieces.append("\n")
         elif name in _HIDDEN and not tag["end"]:
-            # One that has no end hides nothing.
+            # Without an end tag, nothing is hidden.
             end = re.compile(f"</{name}[^<>]*>", re.IGNORECASE).search(text, begin)
             begin = end.end() if end else begin
     pieces.append(_characters(text[begin:]))
@@ -59,5 +59,5 @@ def _pieces(text: str) -> list[str]:
 def _characters(text: str) -> str:
     try:
         return html.unescape(text)
-    except ValueError:  # &# and thousands of digits, which Python refuses to read
+    except ValueError:  # &# with thousands of digits, which Python refuses to convert
         return text

@@ -1,4 +1,4 @@
-"""The labels of texts: what a value says, and those of a table's rows beside their texts."""
+"""Labels of texts: values converted to labels, and labels read from a table with the texts."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from chargen.text.files import Advance
 from chargen.text.tables import NOT_A_NUMBER, Table, find_column
 
 SymbolOf = Callable[[str], str]
-"""What stands for a label in the stream of text; a `VocabularyError` where there is no such one."""
+"""Returns a label's symbol in the stream of text; raises `VocabularyError` for an unknown label."""
 
 
 def label_of(value: Any, where: str, errors: str = "strict") -> str | None:
-    """A value as a label; None where there is none.
+    """Return a value as a label, or None if it is empty or missing.
 
-    Numbers and booleans are as JSON writes them, text as `normal_label` has it. Something else is a
-    `CorpusError` that says `where` it was found.
+    Numbers and booleans are written as in JSON; text is normalized by `normal_label`. Any other
+    value raises `CorpusError`; `where` names its position in the message.
     """
-    if callable(getattr(value, "item", None)):  # a number of numpy's
+    if callable(getattr(value, "item", None)):  # a NumPy scalar
         value = value.item()
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
@@ -38,10 +38,10 @@ def label_of(value: Any, where: str, errors: str = "strict") -> str | None:
 def labelled_texts(
     table: Table, column: str, symbol_of: SymbolOf, advance: Advance | None = None
 ) -> Iterator[tuple[str, str]]:
-    """The symbol of its label ("" without one) and the text of every row that has a text.
+    """Yield the label's symbol ("" without a label) and the text of each row that has a text.
 
-    Raises `CorpusError` as `Table.texts`; and for a label that `symbol_of` does not know, or a
-    column of labels that is not there or holds the texts. A row of JSON may lack its label.
+    Raises `CorpusError` as `Table.texts` does, for a label that `symbol_of` refuses, and for a
+    label column that is missing or also holds the texts. Rows of JSON may lack the label.
     """
     if table.dialect.form not in ("json", "jsonl"):
         find_column(table.columns, table.name, column, (), "label", table.advice)
@@ -57,7 +57,7 @@ def labelled_texts(
 
 
 def _alike(labels: Iterable[str]) -> list[str]:
-    """Labels that differ only in case or in blanks, each pair as a sentence names it."""
+    """Return a description of each pair of labels that differ only in case or blanks."""
     first: dict[str, str] = {}
     pairs = []
     for label in labels:
@@ -68,9 +68,9 @@ def _alike(labels: Iterable[str]) -> list[str]:
 
 
 def odd_labels(source: str, labels: Collection[str], texts: int, hint: str = "") -> list[str]:
-    """Notes on the distinct labels of so many texts that may be none, or one that is written twice.
+    """Return notes on distinct labels that may be no labels, or one label in two spellings.
 
-    `hint` says what can be done about the second.
+    `texts` is the number of labelled texts; `hint` says what to do about two spellings.
     """
     notes = []
     if pairs := _alike(labels):
@@ -82,7 +82,7 @@ def odd_labels(source: str, labels: Collection[str], texts: int, hint: str = "")
 
 
 def same_column(name: str, column: str) -> CorpusError:
-    """The sentence for a table whose texts would be its labels."""
+    """Return the error for a table whose text and label columns are the same."""
     return CorpusError(
         f"{name}: text and label would both be read from {column!r}: choose with --text-column and "
         "--label-column"

@@ -1,6 +1,7 @@
-"""What a corpus argument means: names, files, folders and pipes, read as one stream of text.
+"""Find the sources that corpus arguments name, and read them as one stream of text.
 
-Knows nothing about ids; it hands over strings of bounded length.
+Arguments are names, files, folders and pipes. The stream consists of strings of bounded length, not
+of ids.
 """
 
 from __future__ import annotations
@@ -35,29 +36,29 @@ from chargen.text.labels import SymbolOf, labelled_texts
 from chargen.text.symbols import SEPARATOR
 from chargen.text.tables import open_table
 
-_END_LINE = f"\n{SEPARATOR}\n"  # ends a row where documents end at lines
-CHUNK = 1 << 20  # characters handed over at a time, at most
+_END_LINE = f"\n{SEPARATOR}\n"  # ends a row if documents end at blank lines or a marker
+CHUNK = 1 << 20  # most characters in a string of the stream
 
 
 def resolve(
     corpora: Sequence[str], config: CorpusConfig, notes: list[str] | None = None
 ) -> list[Source]:
-    """Find what the corpus arguments name, in the order in which it will be read.
+    """Find the sources that the corpus arguments name, in the order in which they are read.
 
-    They are ``python-docs``, ``python-stdlib``, files, folders, or ``-`` for standard input. These
-    names win over a file in the current folder; ``./python-docs`` is the file. Names and addresses
-    of `chargen.text.datasets`, which may have to be fetched, do not. `notes` gets a sentence about
-    files that were passed over.
+    Arguments are ``python-docs``, ``python-stdlib``, files, folders, or ``-`` for standard input.
+    These names take precedence over files in the current folder (``./python-docs`` is the file);
+    files take precedence over names and addresses of `chargen.text.datasets`, which may have to be
+    fetched. `notes` receives a sentence about skipped files.
 
-    Raises `CorpusError` for what is missing, empty or unreadable; `ConfigError` when documents are
-    rows and a source has none.
+    Raises `CorpusError` for sources that are missing, empty or unreadable; `ConfigError` without
+    arguments, for a repeated ``-``, and if documents are rows but a source is not a table.
     """
     notes = [] if notes is None else notes
     if not corpora:
         raise ConfigError("name at least one corpus: a file, a folder, python-docs or -")
     if list(corpora).count("-") > 1:
         raise ConfigError("- (standard input) can be read only once")
-    sources = [source for one in corpora for source in _resolve_one(str(one), config, notes)]
+    sources = [source for name in corpora for source in _resolve_one(str(name), config, notes)]
     if config.documents == "rows":
         option = "--label-column" if config.label_column else "--documents rows"
         for source in sources:
@@ -69,21 +70,21 @@ def resolve(
 
 
 def refuse_table_options(sources: Iterable[Source], config: CorpusConfig) -> None:
-    """Raise `ConfigError` where options of tables were given, and no source is one."""
-    given = config.table_options
-    if given and not any(source.form in TABLES.values() for source in sources):
-        raise ConfigError(f"{given[0]} needs .csv, .tsv, .jsonl or .json files")
+    """Raise `ConfigError` if table options were given but no source is a table."""
+    options = config.table_options
+    if options and not any(source.form in TABLES.values() for source in sources):
+        raise ConfigError(f"{options[0]} needs .csv, .tsv, .jsonl or .json files")
 
 
 def from_texts(texts: Any) -> Source:
-    """Texts from Python as a source: one is read as a file of it, several as rows of a table."""
-    found = tuple(given_texts(texts))
-    form = "plain" if len(found) == 1 else "texts"
-    return Source("the given text", form=form, size=sum(map(len, found)), texts=found)
+    """Return texts from Python as a source, read as a file (one text) or as table rows."""
+    checked = tuple(given_texts(texts))
+    form = "plain" if len(checked) == 1 else "texts"
+    return Source("the given text", form=form, size=sum(map(len, checked)), texts=checked)
 
 
 def is_there(argument: str) -> bool:
-    """Whether a corpus lies here to be read again: no pipe, and nothing that is to be fetched."""
+    """Return whether a corpus is on this machine and can be read again: no pipe, no download."""
     if argument == "-" or argument in builtin.NAMES:
         return argument != "-"
     if reference := fetching.asked(argument):
@@ -94,12 +95,12 @@ def is_there(argument: str) -> bool:
 
 
 def are_tables(corpora: Sequence[str], config: CorpusConfig) -> bool:
-    """Whether each source is a table, whose rows can be documents."""
+    """Return whether each source is a table, so that its rows can be documents."""
     return all(source.form in TABLES.values() for source in resolve(corpora, config))
 
 
 def have_column(corpora: Sequence[str], config: CorpusConfig, column: str) -> bool:
-    """Whether each source, a table, can have this column: of JSON any row may."""
+    """Return whether each table can have the column; JSON always can, a CSV pipe never."""
 
     def has(source: Source) -> bool:
         if source.form in ("json", "jsonl"):
@@ -119,19 +120,19 @@ def _resolve_one(argument: str, config: CorpusConfig, notes: list[str]) -> list[
         raise CorpusError("the name of the corpus is empty")
     refuse_text(argument)
     if reference := fetching.asked(argument):
-        found = fetching.paths(reference, notes.append)
-        return [source for path in found for source in _from_path(path, path.name, config, notes)]
+        paths = fetching.paths(reference, notes.append)
+        return [source for path in paths for source in _from_path(path, path.name, config, notes)]
     return _from_path(Path(argument), argument, config, notes)
 
 
 def _from_path(path: Path, argument: str, config: CorpusConfig, notes: list[str]) -> list[Source]:
     try:
         if path.is_dir():
-            # In a wide encoding no file looks binary.
-            as_told = (
+            # With a wide encoding, `text_files` leaves no file out as binary.
+            any_bytes = (
                 replace(config, raw_bytes=False, encoding="utf-16") if config.raw_bytes else config
             )
-            return text_files(path, as_told, notes)
+            return text_files(path, any_bytes, notes)
         if not os.path.lexists(path):
             raise _missing(argument)
     except (OSError, ValueError) as error:
@@ -144,19 +145,19 @@ def _from_path(path: Path, argument: str, config: CorpusConfig, notes: list[str]
 
 def _missing(argument: str) -> CorpusError:
     names = (*builtin.NAMES, *datasets.CATALOGUE)
-    there = list(names)
+    candidates = list(names)
     folder = Path(argument).parent
     with contextlib.suppress(OSError, ValueError):
-        there += [entry.name for entry in os.scandir(folder)][:10_000]
-    near = nearest(Path(argument).name, there)
+        candidates += [entry.name for entry in os.scandir(folder)][:10_000]
+    near = nearest(Path(argument).name, candidates)
     if near is None:
         return CorpusError(f"{shown(argument)} does not exist")
-    close = near if near in names else folder / near
-    return CorpusError(f"{shown(argument)} does not exist; did you mean {shown(close)}?")
+    suggestion = near if near in names else folder / near
+    return CorpusError(f"{shown(argument)} does not exist; did you mean {shown(suggestion)}?")
 
 
 def corpus_name(corpora: Sequence[str]) -> str:
-    """A short name for the corpus that can be the name of a folder."""
+    """Return a short name for the corpus that can serve as the name of a folder."""
     first = corpora[0] if corpora else "texts"
     if reference := fetching.asked(first):
         first = reference.name
@@ -179,12 +180,12 @@ def read(
 ) -> Iterator[str]:
     """Read the sources that `resolve` found as one stream of text.
 
-    When documents are kept apart each is followed by exactly one `SEPARATOR`; otherwise a newline
-    stands between sources. `notes` gets a sentence about what was read otherwise than asked, and
-    `advance` hears of the bytes consumed on disk. Raises `CorpusError` for bytes or rows that are
-    not text, damaged archives, and files that change meanwhile. The marker that ends documents goes
-    to `seen` where it occurs (see `check_marked`). The symbol that `symbol_of` gives for the label
-    of a row comes before its text.
+    If documents are kept apart, exactly one `SEPARATOR` follows each; otherwise a newline stands
+    between sources. The symbol that `symbol_of` returns for the label of a row precedes the row's
+    text. `notes` receives a sentence about anything read differently than asked, and `advance` the
+    number of bytes read from disk. If the marker that ends documents occurs, it is added to `seen`
+    (see `check_marked`). Raises `CorpusError` for bytes or rows that are not text, for damaged
+    archives, and for files that change during reading.
 
     Yields
     ------
@@ -202,17 +203,17 @@ def read_all(
     notes: list[str] | None = None,
     symbol_of: SymbolOf | None = None,
 ) -> str:
-    """All the text of some sources, pipes among them, as one string; see `resolve` and `read`.
+    """Return the text of all sources, including pipes, as one string; see `resolve` and `read`.
 
-    Options of tables are a `ConfigError` where no source is one.
+    Raises `ConfigError` if table options were given but no source is a table.
     """
-    found = resolve(corpora, config, notes)
-    refuse_table_options(found, config)
-    return "".join(read(found, config, notes, symbol_of=symbol_of))
+    sources = resolve(corpora, config, notes)
+    refuse_table_options(sources, config)
+    return "".join(read(sources, config, notes, symbol_of=symbol_of))
 
 
 class _Reader(NamedTuple):
-    """What `read` was asked, while it reads."""
+    """The arguments of `read`, with the methods that read the sources."""
 
     config: CorpusConfig
     notes: list[str]
@@ -221,12 +222,12 @@ class _Reader(NamedTuple):
     symbol_of: SymbolOf | None
 
     def stream(self, sources: Iterable[Source]) -> Iterator[str]:
-        """The text of all sources, with what stands between them."""
+        """Yield the text of all sources, with separators or newlines between them."""
         config = self.config
         end = SEPARATOR if config.documents is not None else "" if config.raw_bytes else "\n"
         last = end
         for source in sources:
-            if end and last != end:  # what came before goes on to its own end, but not into this
+            if end and last != end:  # the previous source must not run on into this one
                 yield end
                 last = end
             pieces = self.pieces(source)
@@ -244,13 +245,13 @@ class _Reader(NamedTuple):
             yield end
 
     def pieces(self, source: Source) -> Iterator[str]:
-        """The text of one source, not empty, with `SEPARATOR` only where rows or topics end."""
+        """Yield nonempty pieces of one source, with `SEPARATOR` only where rows or topics end."""
         config = self.config
         if config.raw_bytes:
             if source.path is None and not source.stream:
                 raise CorpusError(f"{source.name} is text: --raw-bytes reads files and pipes")
             blocks = byte_blocks(source, self.advance, config.max_bytes)
-            # Each byte as the character of its number.
+            # Latin-1 maps each byte to the character with the same number.
             yield from (block.decode("latin-1") for block in blocks)
         elif source.form in TABLES.values():
             yield from _rows(self._rows_of_table(source), config, "\n")
@@ -263,8 +264,8 @@ class _Reader(NamedTuple):
             if self.advance is not None:
                 self.advance(source.size)
         else:
-            found = decoded(source, config, self.notes, self.advance, config.max_bytes)
-            yield from _plain(found, config)
+            pieces = decoded(source, config, self.notes, self.advance, config.max_bytes)
+            yield from _plain(pieces, config)
 
     def _rows_of_table(self, source: Source) -> Iterator[tuple[str, str]]:
         config = self.config
@@ -274,20 +275,20 @@ class _Reader(NamedTuple):
         return _unlabelled(table.texts(self.advance))
 
     def _texts(self, source: Source) -> Iterable[str]:
-        """What lies in no file: the topics of Python's documentation, or texts from Python."""
+        """Return text that is in no file: the topics of Python's documentation, or given texts."""
         config = self.config
         if source.texts is not None:
-            sound = _sound(source.texts, config.errors)
+            texts = _sound(source.texts, config.errors)
             if source.form == "plain":
-                return _plain(sound, config)
-            return _rows(_unlabelled(sound), config, SEPARATOR)
-        between = SEPARATOR if config.documents == "files" else "\n\n"
+                return _plain(texts, config)
+            return _rows(_unlabelled(texts), config, SEPARATOR)
+        end = SEPARATOR if config.documents == "files" else "\n\n"
         *others, last = builtin.topics()
-        return [*chain.from_iterable((text, between) for text in others if text), last]
+        return [*chain.from_iterable((text, end) for text in others if text), last]
 
 
 def check_marked(sources: Sequence[Source], config: CorpusConfig, seen: set[str]) -> None:
-    """Raise `CorpusError` where documents end at a marker, and none was seen in the sources."""
+    """Raise `CorpusError` if documents end at a marker that was not seen in the sources."""
     marker = config.marker
     if marker is None or seen:
         return
@@ -304,10 +305,10 @@ def _unlabelled(texts: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 
 def _sound(texts: Iterable[str], errors: str) -> Iterator[str]:
-    """The texts that are not empty, without what is no text."""
-    for place, text in enumerate(texts):
+    """Yield the nonempty texts, with NUL and lone surrogates replaced or refused by `clean`."""
+    for index, text in enumerate(texts):
         if text:
-            yield clean(text, errors, lambda at: f"texts[{place}], character {at},")  # noqa: B023
+            yield clean(text, errors, lambda at: f"texts[{index}], character {at},")  # noqa: B023
 
 
 def _plain(pieces: Iterable[str], config: CorpusConfig) -> Iterable[str]:
@@ -315,7 +316,7 @@ def _plain(pieces: Iterable[str], config: CorpusConfig) -> Iterable[str]:
 
 
 def _rows(found: Iterable[tuple[str, str]], config: CorpusConfig, of_files: str) -> Iterator[str]:
-    """Rows, each a label's symbol and a text, and an end: `of_files` where files are documents."""
+    """Yield the symbol and text of each row, then its end: `of_files` if files are documents."""
     ends = {None: "\n", "lines": "\n", "files": of_files, "rows": SEPARATOR}
     end = ends.get(config.documents, _END_LINE)
     for symbol, row in found:
@@ -325,7 +326,7 @@ def _rows(found: Iterable[tuple[str, str]], config: CorpusConfig, of_files: str)
 
 
 def _cleaned_lines(pieces: Iterable[str], documents: str | None) -> Iterator[str]:
-    """Lines without HTML; where each is a document, breaks within one do not end it."""
+    """Yield lines without HTML; if each is a document, line breaks from its tags do not end it."""
     for line in lines(pieces):
         text = line.removesuffix("\n")
         text = text if text == documents else clean_html(text)
@@ -339,7 +340,7 @@ def _cleaned_lines(pieces: Iterable[str], documents: str | None) -> Iterator[str
 
 
 def lines_apart(pieces: Iterable[str]) -> Iterator[str]:
-    """Every newline ends a document; lines without a character are none."""
+    """Yield the text with a `SEPARATOR` for each run of newlines: nonempty lines are documents."""
     inside = False
     for piece in pieces:
         text = re.sub("\n+", SEPARATOR, piece)
@@ -351,10 +352,10 @@ def lines_apart(pieces: Iterable[str]) -> Iterator[str]:
 
 
 def _documents(fed: Iterable[str], marker: str | None, seen: set[str]) -> Iterator[str]:
-    """Documents that end at lines which are the marker, or blank without one, or ends of rows.
+    """Yield documents that end at marker lines (blank lines without a marker) or ends of rows.
 
-    Those lines are left out, and so are empty ones where a document begins or ends. A marker that
-    occurs is `seen`.
+    These lines are left out, as are empty lines at the beginning and end of a document. If the
+    marker occurs, it is added to `seen`.
     """
     inside = False
     newlines = ""
@@ -375,16 +376,16 @@ def _documents(fed: Iterable[str], marker: str | None, seen: set[str]) -> Iterat
 
 
 def gathered(pieces: Iterable[str]) -> Iterator[str]:
-    """Join small pieces and cut large ones: a folder of many small files is no slower."""
-    held: list[str] = []
+    """Join small pieces, so that many small files are as fast as one, and cut large pieces."""
+    parts: list[str] = []
     length = 0
     for piece in pieces:
         for begin in range(0, len(piece), CHUNK):
             part = piece if len(piece) <= CHUNK else piece[begin : begin + CHUNK]
             if length + len(part) > CHUNK:
-                yield "".join(held)
-                held, length = [], 0
-            held.append(part)
+                yield "".join(parts)
+                parts, length = [], 0
+            parts.append(part)
             length += len(part)
     if length:
-        yield "".join(held)
+        yield "".join(parts)

@@ -1,4 +1,4 @@
-"""Where the training text ends and the validation text begins."""
+"""Choose where the training text ends and the validation text begins."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from chargen.errors import CorpusError
 from chargen.text.config import CorpusConfig
 from chargen.text.vocabulary import Vocabulary
 
-_BLOCK = 1 << 20  # ids looked at together
+_BLOCK = 1 << 20  # ids searched at a time
 
 
 def split_point(ids: npt.NDArray[Any], vocabulary: Vocabulary, config: CorpusConfig) -> int:
-    """How many of the `ids` are for training; the rest, at the end, is for validation.
+    """Return how many of the `ids` are for training; the rest, at the end, is for validation.
 
-    Documents that are kept apart stay whole, and so do the characters of UTF-8. `CorpusError` when
-    a fraction is asked for, but one of the two parts would be empty.
+    The split falls between documents if they are kept apart, and never inside a UTF-8 character.
+    Raises `CorpusError` if a fraction is asked for but one of the two parts would be empty.
     """
     if config.valid_fraction == 0:
         return len(ids)
@@ -43,14 +43,14 @@ def split_point(ids: npt.NDArray[Any], vocabulary: Vocabulary, config: CorpusCon
 
 
 def _after_separator(ids: npt.NDArray[Any], cut: int, separator: int) -> int:
-    """The place after the last separator before `cut`, else after the first one that follows."""
+    """Return the index after the last separator before `cut`, or else after the next separator."""
     for end in range(cut, 0, -_BLOCK):
         begin = max(end - _BLOCK, 0)
-        found = np.flatnonzero(ids[begin:end] == separator)
-        if found.size:
-            return begin + int(found[-1]) + 1
+        positions = np.flatnonzero(ids[begin:end] == separator)
+        if positions.size:
+            return begin + int(positions[-1]) + 1
     for begin in range(cut, len(ids), _BLOCK):
-        found = np.flatnonzero(ids[begin : begin + _BLOCK] == separator)
-        if found.size:
-            return begin + int(found[0]) + 1
+        positions = np.flatnonzero(ids[begin : begin + _BLOCK] == separator)
+        if positions.size:
+            return begin + int(positions[0]) + 1
     return len(ids)

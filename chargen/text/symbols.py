@@ -1,4 +1,4 @@
-"""What every vocabulary is: symbols as ids and back, and a description in JSON."""
+"""The base class of vocabularies, which map symbols to ids and back and can be saved as JSON."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from chargen.errors import VocabularyError, brief, did_you_mean
 Ids = npt.NDArray[Any]  # unsigned integers, 1-D
 
 FORMAT = 1
-_BLOCK = 1 << 20  # ids looked at together
+_BLOCK = 1 << 20  # ids processed at a time
 
 SEPARATOR = "\ud800"
-"""Stands for "a document ends" in the stream of text; no decoder yields it from real text."""
+"""Ends a document in the stream of text; no decoder yields it from real text."""
 
 MOST_LABELS = 1000
 _FIRST_LABEL = 0xD801  # the lone surrogates after the separator stand for labels
 
 
 def plain_text(text: str, labels: int = MOST_LABELS) -> str:
-    """A stream of text as people read it: a newline where a document ends, and no labels.
+    """Return a stream of text in readable form: newlines for separators, symbols of labels removed.
 
-    So many labels there are; what would be another one is a character that is not known.
+    `labels` is the number of labels; further label symbols are unknown characters and are kept.
     """
     if labels:
         text = re.sub(f"[{chr(_FIRST_LABEL)}-{chr(_FIRST_LABEL + labels - 1)}]", "", text)
@@ -34,7 +34,7 @@ def plain_text(text: str, labels: int = MOST_LABELS) -> str:
 
 
 class Vocabulary(ABC):
-    """The symbols that a model knows.
+    """The symbols of a model and their ids.
 
     Attributes
     ----------
@@ -45,13 +45,13 @@ class Vocabulary(ABC):
     dtype : numpy.dtype
         The smallest unsigned type that holds every id.
     unknown_id, separator_id : int or None
-        For characters that are not in the vocabulary, and for the end of a document.
+        Ids of characters outside the vocabulary and of the end of a document; None if absent.
     start_id : int
-        What a text starts after when nothing precedes it: the separator, else the newline,
-        else the most frequent character.
+        Id of the start symbol, which precedes a text if nothing else does: the separator, or else
+        the newline, or else the most frequent character.
     labels : tuple of str
-        What a document may begin with to say of which kind it is: symbols that are read, and never
-        predicted or drawn. Their ids are the last ones.
+        Names of the kinds of documents. The symbol of a label may begin a document; it is read but
+        never predicted or drawn. The ids of labels are the last ones.
     """
 
     level: str
@@ -63,11 +63,11 @@ class Vocabulary(ABC):
 
     @property
     def first_label_id(self) -> int:
-        """The first id that is a label's; `size` where there are no labels."""
+        """Id of the first label; `size` if there are no labels."""
         return self.size - len(self.labels)
 
     def label_symbol(self, label: str) -> str:
-        """What stands for a label in the stream of text; an unknown one is a `VocabularyError`."""
+        """Return a label's symbol in the stream of text; `VocabularyError` for an unknown label."""
         if label in self.labels:
             return chr(_FIRST_LABEL + self.labels.index(label))
         if not self.labels:
@@ -79,7 +79,7 @@ class Vocabulary(ABC):
         )
 
     def count_predicted(self, ids: npt.NDArray[Any]) -> int:
-        """How many of `ids` are predicted: all but labels."""
+        """Return how many of `ids` are predicted: all except labels."""
         if not self.labels:
             return len(ids)
         pieces = (ids[first : first + _BLOCK] for first in range(0, len(ids), _BLOCK))
@@ -97,37 +97,37 @@ class Vocabulary(ABC):
 
     @abstractmethod
     def encode(self, text: str) -> Ids:
-        """Ids of `text`, 1-D of `self.dtype`, of `SEPARATOR` and symbols of labels if it has them.
+        """Return 1-D ids of `self.dtype` for `text`, which may hold separators and label symbols.
 
-        At byte level lone surrogates are a `VocabularyError`: they have no bytes.
+        At byte level any other lone surrogate raises `VocabularyError`: UTF-8 has no bytes for it.
         """
 
     @abstractmethod
     def decode(self, ids: npt.ArrayLike) -> str:
-        """The text of 1-D `ids`: a separator reads as a newline, an unknown as U+FFFD, no label.
+        """Return the text of 1-D `ids`: newlines for separators, U+FFFD for unknowns, no labels.
 
-        Ids that are not whole numbers from 0 to ``size - 1`` are a `VocabularyError`.
+        Raises `VocabularyError` for ids that are not whole numbers from 0 to ``size - 1``.
         """
 
     @abstractmethod
     def encode_prompt(self, text: str, unknown: str = "replace") -> tuple[Ids, str]:
-        """Ids of what a person typed, and the distinct characters in it that are unknown.
+        """Return the ids of a prompt, and the distinct unknown characters in it.
 
-        `unknown` says what becomes of those: "replace" or "skip". Nothing in a prompt is taken for
-        a separator or a label.
+        `unknown` is what to do with unknown characters: "replace" or "skip". No character of a
+        prompt is read as a separator or a label.
         """
 
     def character_starts(self, ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        """Where in 1-D `ids` each character begins: everywhere, but for bytes that go on one."""
+        """Return the indices in 1-D `ids` where characters begin: all but continuation bytes."""
         return np.arange(len(np.asarray(ids)))
 
     def count_characters(self, ids: npt.ArrayLike) -> int:
-        """Characters in 1-D `ids`; at least 1, for dividing by."""
+        """Return the number of characters in 1-D `ids`, at least 1 so that it can be a divisor."""
         return max(1, self.count_predicted(np.asarray(ids)))
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
-        """All there is to know, in the types of JSON."""
+        """Return a complete description in the types of JSON, for `vocabulary_from_json`."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Vocabulary) and self.to_json() == other.to_json()
@@ -149,14 +149,14 @@ class Vocabulary(ABC):
         return array
 
     def _text_ids(self, ids: npt.ArrayLike) -> npt.NDArray[Any]:
-        """The same without labels, checked."""
+        """Return the ids without labels, after checking them."""
         array = self._checked(ids)
         return array[array < self.first_label_id] if self.labels else array
 
     def _take_labels(self, labels: Any, documents: bool) -> None:
         names = tuple(labels) if isinstance(labels, tuple | list) else (None,)
-        sound = all(isinstance(one, str) and one for one in names)
-        if not sound or len(set(names)) < len(names) or len(names) > MOST_LABELS:
+        valid = all(isinstance(name, str) and name for name in names)
+        if not valid or len(set(names)) < len(names) or len(names) > MOST_LABELS:
             raise VocabularyError(
                 f"vocabulary: 'labels' must be at most {MOST_LABELS:,} different names, got "
                 f"{brief(labels)}"

@@ -1,4 +1,4 @@
-"""Rows of a table written in another format, with columns added."""
+"""Write the rows of a table in another format, with added columns."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from chargen.text.files import COMPRESSIONS, endings
 from chargen.text.formats import DELIMITERS, TABLES, Dialect, Row
 
 Added = Sequence[str | float | None]
-"""Values of the new columns; None where there is none."""
+"""Values of the new columns; None for a missing value."""
 
 
 def form_of(output: str) -> str:
-    """The format that the name of an output asks for, as `TABLES` has it, or a `ConfigError`."""
+    """Return the format in `TABLES` for the name of an output file, or raise `ConfigError`."""
     ending, _ = endings(Path(output))
     if ending not in TABLES:
         raise ConfigError(
@@ -31,12 +31,12 @@ def form_of(output: str) -> str:
 
 
 def free_names(wanted: Iterable[str], taken: Iterable[str]) -> list[str]:
-    """The wanted names, with _2, _3, ... where they are taken."""
+    """Return the wanted names, with _2, _3, ... appended to those that are taken."""
     used = set(taken)
     names = []
     for name in wanted:
         free = next(
-            one for one in chain([name], (f"{name}_{n}" for n in count(2))) if one not in used
+            new for new in chain([name], (f"{name}_{n}" for n in count(2))) if new not in used
         )
         used.add(free)
         names.append(free)
@@ -44,22 +44,24 @@ def free_names(wanted: Iterable[str], taken: Iterable[str]) -> list[str]:
 
 
 class TableWriter:
-    """Rows of one table as text of another format, with columns added.
+    """Writer of the rows of one table in another format, with added columns.
 
-    A row stays as it is. One that is broken is made to fit, so that the table can be read: missing
-    fields are empty, too many go into the last column, and what is no row at all stands in the
-    column of the texts.
+    Rows keep their values. Broken rows are made to fit, so that the output can be read: missing
+    fields are left empty, surplus fields are joined in the last column, and a row that could not
+    be parsed is written to the text column.
 
     Parameters
     ----------
     columns : sequence of str
+        Names of the columns of the source.
     source : Dialect
-        How the rows were written that are to be added.
+        Dialect of the source.
     form : {"csv", "tsv", "jsonl", "json"}
-        Format to write. Fields are separated as in the source where that has the same format.
+        Format to write. If the source has the same format, its delimiter is used.
     added : sequence of str
         Names of the new columns, none of them in `columns`.
     text_column : str
+        Name of the column that holds the texts.
     """
 
     def __init__(
@@ -76,9 +78,9 @@ class TableWriter:
         self._form = form
         self._added = list(added)
         self._text_column = text_column
-        self._names = free_names(columns, added)  # an object has no name twice
+        self._names = free_names(columns, added)  # names in a JSON object must be unique
         self._buffer = io.StringIO()
-        self._between = "[\n"  # what stands before the next object of an array
+        self._between = "[\n"  # text before the next object of an array
         delimiter = source.delimiter if source.form == form else DELIMITERS.get(form)
         self._csv = csv.writer(self._buffer, delimiter=delimiter or ",", lineterminator="\n")
         if form in DELIMITERS:
@@ -96,28 +98,28 @@ class TableWriter:
             self._csv.writerow(cells)
 
     def finish(self) -> None:
-        """Append what ends the table."""
+        """Append the end of the table."""
         if self._form == "json":
             self._buffer.write("\n]\n" if self._between == ",\n" else "[]\n")
 
     def take(self) -> bytes:
-        """What was written since the last call, in UTF-8."""
+        """Return the text written since the last call, as UTF-8."""
         text = self._buffer.getvalue()
         self._buffer.seek(0)
         self._buffer.truncate()
-        # JSON can spell lone surrogates, which have no UTF-8.
+        # JSON escapes can spell lone surrogates, which UTF-8 cannot encode.
         return text.encode("utf-8", "backslashreplace")
 
     def _object(self, row: Row, values: Added) -> str:
-        more = dict(zip(self._added, values, strict=True))
+        new_fields = dict(zip(self._added, values, strict=True))
         if self._of_json and not row.problem:
-            # The row's own text, so that its numbers and escapes stay what they are.
+            # The raw text of the row keeps its numbers and escapes unchanged.
             inside = row.raw.strip()[1:-1].strip()
-            between = ", " if inside else ""
-            return one_line("{" + inside + between + json_line(more)[1:])
+            comma = ", " if inside else ""
+            return one_line("{" + inside + comma + json_line(new_fields)[1:])
         if self._of_json:
-            return json_line({self._text_column: row.raw, **more})
-        return json_line({**dict(zip(self._names, self._fields(row), strict=True)), **more})
+            return json_line({self._text_column: row.raw, **new_fields})
+        return json_line({**dict(zip(self._names, self._fields(row), strict=True)), **new_fields})
 
     def _fields(self, row: Row) -> list[Any]:
         if self._of_json and not row.problem:
@@ -125,8 +127,8 @@ class TableWriter:
             return [cells.get(column) for column in self._columns]
         width = len(self._columns)
         if not row.values:
-            place = self._columns.index(self._text_column)
-            return ["" if i != place else row.raw for i in range(width)]
+            index = self._columns.index(self._text_column)
+            return ["" if i != index else row.raw for i in range(width)]
         values = list(row.values)
         if len(values) > width:
             values[width - 1 :] = [self._source.delimiter.join(values[width - 1 :])]
@@ -134,12 +136,12 @@ class TableWriter:
 
 
 def json_line(value: Any) -> str:
-    """A value as JSON on one line."""
+    """Return a value as JSON on one line."""
     return one_line(json.dumps(value, ensure_ascii=False))
 
 
 def one_line(text: str) -> str:
-    """JSON with the characters escaped that some programs take for the end of a line."""
+    """Return JSON with those characters escaped that some programs read as the end of a line."""
     if text.isascii():
         return text
     return text.replace("\x85", "\\u0085").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

@@ -1,4 +1,4 @@
-"""Tables of texts: files, the columns that are read of them, and what a cell says."""
+"""Read tables of texts: find their text columns and return the text of each row."""
 
 from __future__ import annotations
 
@@ -15,31 +15,35 @@ from chargen.text.formats import DEFAULT_COLUMN, DELIMITERS, Dialect, Row, lines
 TEXT_COLUMNS = (
     *("text", "review", "sentence", "content", "comment", "body", "document", "message", "tweet"),
 )
-"""Usual names, the likeliest first."""
+"""Usual names of text columns, the likeliest first."""
 
 NOT_A_NUMBER = ("nan", "NaN")
-"""What pandas and numpy write for a missing value where they are made to write text."""
+"""Missing values as pandas and numpy write them when they convert values to text."""
 
 Pieces = Callable[[Advance | None], Iterable[str]]
-"""Gives the decoded text of a file from its beginning; `Advance` hears of the bytes on disk."""
+"""Returns the decoded text of a file from its beginning; `Advance` receives the bytes read."""
 
 
 class Table:
-    """A table (or text, one a line) that is read from its beginning as often as needed.
+    """A table, or plain text with one text per line, that can be read any number of times.
 
     Parameters
     ----------
     name : str
-        As shown to people.
+        Name shown in messages.
     form : {"csv", "tsv", "jsonl", "json", "plain"}
-        By the name of the file; plain text is a table where `config` has a delimiter.
+        Format by the file's name; plain text is read as a table if `config` has a delimiter.
+    config : TableConfig
+        Options for reading the table.
+    pieces : Pieces
+        Function that returns the text of the file.
     size : int
-        Bytes on disk, 0 where that is not known.
+        Bytes on disk, 0 if unknown.
     notes : list of str, optional
-        Gets a sentence about whatever was read otherwise than one may think.
+        Receives a sentence about anything that is not read as the user may expect.
 
-    Every method raises `CorpusError` where the file is missing, damaged or not text, or its header
-    is broken, and `ConfigError` where options of separated fields were given for JSON.
+    Every method raises `CorpusError` if the file is missing, damaged or not text, or its header is
+    broken, and `ConfigError` if options for separated fields were given for JSON.
     """
 
     def __init__(
@@ -60,18 +64,18 @@ class Table:
 
     @cached_property
     def dialect(self) -> Dialect:
-        """How the file is written."""
+        """Dialect of the file, detected from its content and the options."""
         config = self.config
-        found = find_dialect(
+        dialect = find_dialect(
             lambda: self._pieces(None),
             self._form,
             config.delimiter,
             config.header,
             config.quoting,
         )
-        if found.problem:
-            raise self.broken(Row(found.skipped, (), (), "", found.problem))
-        if found.form == "plain" and self.size:  # of a pipe nothing can be read twice
+        if dialect.problem:
+            raise self.broken(Row(dialect.skipped, (), (), "", dialect.problem))
+        if dialect.form == "plain" and self.size:  # a pipe, of size 0, cannot be read twice
             names = named_columns(lines(self._pieces(None)))
             if any(name.strip().casefold() in TEXT_COLUMNS for name in names):
                 raise CorpusError(
@@ -79,14 +83,14 @@ class Table:
                     "name says that it is plain text: call it .csv or .tsv, or give --delimiter to "
                     "chargen sentiment predict"
                 )
-        if found.delimiter != DELIMITERS.get(self._form, "") and not config.delimiter:
-            words = "tabs" if found.delimiter == "\t" else repr(found.delimiter)
+        if dialect.delimiter != DELIMITERS.get(self._form, "") and not config.delimiter:
+            words = "tabs" if dialect.delimiter == "\t" else repr(dialect.delimiter)
             self._note(f"{self.name}: its fields are separated by {words}")
-        if found.form in ("json", "jsonl") and (given := config.separated_options):
-            raise ConfigError(f"{given[0]} is for .csv and .tsv tables; {self.name} holds JSON")
-        if not found.quoted and not config.quoting:
+        if dialect.form in ("json", "jsonl") and (options := config.separated_options):
+            raise ConfigError(f"{options[0]} is for .csv and .tsv tables; {self.name} holds JSON")
+        if not dialect.quoted and not config.quoting:
             self._note(f"{self.name}: quotes are read as part of the text")
-        return found
+        return dialect
 
     def _note(self, note: str) -> None:
         if note not in self._notes:
@@ -94,14 +98,14 @@ class Table:
 
     @property
     def advice(self) -> str:
-        """What else can be done about a column that is not there."""
+        """Further advice for the message about a missing column."""
         named = self.dialect.header and self.config.header
         hint = " (with --no-header where the first row names none)" if named else ""
         return hint + self.config.advice
 
     @cached_property
     def columns(self) -> list[str]:
-        """The header; of JSON, all names in the order in which they appear first."""
+        """Column names from the header; for JSON, all names in order of first appearance."""
         header, rows = self._open()
         if self.dialect.form not in ("json", "jsonl"):
             return [DEFAULT_COLUMN] if self.dialect.form == "plain" else header
@@ -115,41 +119,46 @@ class Table:
         return list(names)
 
     def rows(self, advance: Advance | None = None) -> Iterator[Row]:
-        """All rows, the broken ones among them."""
+        """Return an iterator over all rows, including broken ones."""
         return self._open(advance)[1]
 
     def whole_rows(self) -> Iterator[Row]:
-        """All rows; the first broken one is a `CorpusError`."""
+        """Yield all rows; raise `CorpusError` at the first broken row."""
         for row in self.rows():
             if row.problem:
                 raise self.broken(row)
             yield row
 
     def broken(self, row: Row) -> CorpusError:
-        """The sentence for a broken row."""
+        """Return the error for a broken row."""
         return CorpusError(f"{self.name}, line {row.line} {row.problem}")
 
     @cached_property
     def text_columns(self) -> list[str]:
-        """The columns of the texts: those that are asked for, or the first with a usual name."""
+        """Columns of the texts: those in the options, or else the first with a usual name."""
         return self._text_columns(self.columns)
 
     def text(self, row: Row) -> str:
-        """The text of a whole row, of several columns with newlines between.
+        """Return the text of a row that is not broken, several columns joined by newlines.
 
-        "" where the cells say that there is none. What else is no text is a `CorpusError`.
+        Missing values are left out, so the text can be "". Raises `CorpusError` for any other value
+        that is not text.
         """
         missing = () if self.dialect.form == "plain" else NOT_A_NUMBER
         values = ((column, row.cell(column)) for column in self.text_columns)
-        there = [column for column, value in values if value is not None and value not in missing]
-        return self._joined(row, there)
+        present = [column for column, value in values if value is not None and value not in missing]
+        return self._joined(row, present)
 
     def texts(self, advance: Advance | None = None) -> Iterator[str]:
-        """The text of every row that has any; a row without its columns is an error."""
+        """Return an iterator over the nonempty texts; see `rows_and_texts`."""
         return (text for _, text in self.rows_and_texts(advance))
 
     def rows_and_texts(self, advance: Advance | None = None) -> Iterator[tuple[Row, str]]:
-        """The same with their rows."""
+        """Yield each row whose text is not empty, with that text.
+
+        Raises `CorpusError` for a row that is broken, lacks a text column, or has a value there
+        that is not text.
+        """
         columns: list[str] = []
         header, rows = self._open(advance)
         if header:
@@ -165,7 +174,7 @@ class Table:
         where = self.name if row is None else f"{self.name}, line {row.line}"
         usual, advice = TEXT_COLUMNS, self.advice
         wanted = self.config.text_column or (None,)
-        return [find_column(names, where, one, usual, "text", advice) for one in wanted]
+        return [find_column(names, where, column, usual, "text", advice) for column in wanted]
 
     def _joined(self, row: Row, columns: Iterable[str]) -> str:
         return "\n".join(text for column in columns if (text := self._text_of(row, column)))
@@ -177,11 +186,11 @@ class Table:
         value = row.cell(column)
         if not isinstance(value, str):
             raise CorpusError(f"{where}: {column!r} is not text, but {type(value).__name__}")
-        # Escapes of JSON can spell what no decoder yields.
+        # JSON escapes can spell NUL and lone surrogates, which no decoder yields.
         return newlines(clean(value, self.config.errors, lambda _: where))
 
     def _open(self, advance: Advance | None = None) -> tuple[list[str], Iterator[Row]]:
-        """The header, which JSON has not, and the rows."""
+        """Return the column names in the header (none for JSON and plain text) and the rows."""
         dialect = self.dialect
         header, rows = read_rows(self._pieces(advance), dialect, self.config.quoting == "csv")
         if header is not None and header.problem:
@@ -192,25 +201,25 @@ class Table:
 def open_table(
     source: Source, config: TableConfig, notes: list[str], max_bytes: int | None = None
 ) -> Table:
-    """The table in a file; one that comes from a pipe is held in memory.
+    """Return the table in a file; a table from a pipe is held in memory.
 
-    `notes` gets a sentence about what was read otherwise than asked, once.
+    `notes` receives a sentence, once, about anything that is not read as asked.
     """
     held: list[str] | None = None
     encoding = ""
 
     def pieces(advance: Advance | None = None) -> Iterator[str]:
         nonlocal held, encoding
-        told: list[str] = []
+        new_notes: list[str] = []
         if held is None:
-            encoding = encoding or encoding_of(source, config, told, max_bytes)
-            found: Iterable[str] = decoded(source, config, told, advance, max_bytes, encoding)
+            encoding = encoding or encoding_of(source, config, new_notes, max_bytes)
+            text: Iterable[str] = decoded(source, config, new_notes, advance, max_bytes, encoding)
             if source.stream and source.form != "plain":
-                found = held = list(found)
+                text = held = list(text)
         else:
-            found = held
-        for piece in found:
-            notes.extend(note for note in told if note not in notes)
+            text = held
+        for piece in text:
+            notes.extend(note for note in new_notes if note not in notes)
             yield piece
 
     return Table(source.name, source.form, config, pieces, source.size, notes)
@@ -224,22 +233,22 @@ def find_column(
     what: str,
     advice: str = "",
 ) -> str:
-    """The column that is `wanted`, or the first with a usual name; else a `CorpusError`.
+    """Return the column `wanted`, or if that is None, the first column with a usual name.
 
-    So it is where several have this name.
+    Raises `CorpusError` if there is no such column, or if several columns have its name.
     """
     if not columns and not wanted:
         raise CorpusError(f"{name} is empty: it has no columns")
-    there = f"its columns are {_listed(columns)}: choose one with --{what}-column{advice}"
+    hint = f"its columns are {_listed(columns)}: choose one with --{what}-column{advice}"
     if wanted is not None:
         if wanted not in columns:
-            raise CorpusError(f"{name} has no column {wanted!r}; {there}")
+            raise CorpusError(f"{name} has no column {wanted!r}; {hint}")
         return _only(wanted, columns, name)
-    for one in usual:
+    for usual_name in usual:
         for column in columns:
-            if column.strip().casefold() == one:
+            if column.strip().casefold() == usual_name:
                 return _only(column, columns, name)
-    raise CorpusError(f"{name} has no {what} column with a usual name; {there}")
+    raise CorpusError(f"{name} has no {what} column with a usual name; {hint}")
 
 
 def _only(column: str, columns: Sequence[str], name: str) -> str:
@@ -249,4 +258,4 @@ def _only(column: str, columns: Sequence[str], name: str) -> str:
 
 
 def _listed(columns: Iterable[str]) -> str:
-    return ", ".join(repr(str(one)) for one in list(columns)[:20]) or "none"
+    return ", ".join(repr(str(column)) for column in list(columns)[:20]) or "none"

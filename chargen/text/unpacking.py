@@ -1,6 +1,6 @@
-"""From fetched files to the texts of a data set, never letting an archive choose a path.
+"""Turn fetched files into the texts of a data set; no archive can write outside the given folder.
 
-Knows nothing about the network or the cache: it reads files and writes into a folder it is given.
+The module uses neither the network nor the cache: it reads files and writes into a folder.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from chargen.text.datasets import Dataset
 from chargen.text.files import BLOCK
 
 CUTS = (0.9, 0.95)
-"""Where text8 and enwik8 are cut: 90, 5 and 5 % (Mikolov et al. 2012)."""
+"""Shares at which text8 and enwik8 are cut, into 90, 5 and 5 % (Mikolov et al. 2012)."""
 
 MOST_BYTES = 20_000_000_000
-"""More than this is not unpacked from an archive, and not more than `MOST_TIMES` its size."""
+"""Largest total size unpacked from an archive, which is also limited to `MOST_TIMES` its size."""
 MOST_TIMES = 200
 MOST_FILES = 1_000_000
 
@@ -33,7 +33,7 @@ MOST_FILES = 1_000_000
 def unpack(dataset: Dataset, fetched: list[Path], folder: Path) -> None:
     """Write the parts of a data set into an empty folder.
 
-    Raises `CorpusError` for an archive that is damaged, too large, or does not hold what it should.
+    Raises `CorpusError` for an archive that is damaged, too large, or lacks the expected content.
     """
     try:
         if dataset.unpack == "splits":
@@ -54,9 +54,9 @@ def unpack(dataset: Dataset, fetched: list[Path], folder: Path) -> None:
 
 
 def _splits(dataset: Dataset, path: Path, folder: Path) -> None:
-    """The one file of a zip archive, cut into training, validation and test text."""
+    """Write the only file of a zip archive, cut into training, validation and test text."""
     with zipfile.ZipFile(path) as archive:
-        member = next((one for one in archive.infolist() if one.filename == dataset.name), None)
+        member = next((info for info in archive.infolist() if info.filename == dataset.name), None)
         if member is None:
             raise CorpusError(f"{dataset.name}: the archive holds no file of that name")
         with archive.open(member) as source:
@@ -70,16 +70,16 @@ def _splits(dataset: Dataset, path: Path, folder: Path) -> None:
 
 
 def _character_begin(data: bytes, place: int) -> int:
-    """The last place up to `place` where a character of UTF-8 begins: three bytes off at most."""
+    """Return the last index up to `place` (at most 3 less) where a UTF-8 character begins."""
     while 0 < place < len(data) and 0x80 <= data[place] < 0xC0:
         place -= 1
     return place
 
 
 def _reviews(dataset: Dataset, path: Path, folder: Path) -> None:
-    """The reviews of aclImdb as tables, in the order of their numbers."""
+    """Write the reviews of aclImdb as tables, in the order of their numbers."""
     pattern = re.compile(r"aclImdb/(train|test)/(pos|neg|unsup)/(\d{1,6})_(\d{1,2})\.txt")
-    found: dict[str, list[tuple[str, int, str, str]]] = {name: [] for name in dataset.parts}
+    reviews: dict[str, list[tuple[str, int, str, str]]] = {name: [] for name in dataset.parts}
     limit = _limit(path)
     with tarfile.open(path, "r:gz") as archive:
         for member in archive:
@@ -88,32 +88,32 @@ def _reviews(dataset: Dataset, path: Path, folder: Path) -> None:
                 continue
             split, label, number, rating = match.groups()
             source = archive.extractfile(member)
-            assert source is not None  # a regular file
+            assert source is not None  # because the member is a regular file
             text = b"".join(_blocks(source, dataset.name, limit)).decode("utf-8")
             limit -= len(text)
             part = "unsup" if label == "unsup" else split
-            found[part].append((label, int(number), rating, text))
-    for part, rows in found.items():
+            reviews[part].append((label, int(number), rating, text))
+    for part, rows in reviews.items():
         if not rows:
             raise CorpusError(f"{dataset.name}: the archive holds no reviews for {part}")
         with (folder / dataset.parts[part]).open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             labelled = part != "unsup"
             writer.writerow(("label", "rating", "text") if labelled else ("text",))
-            # By number, so that classes alternate: whoever takes the first rows gets both.
+            # Sorted by number, so that labels alternate and the first rows contain both.
             for label, _, rating, text in sorted(rows, key=lambda row: (row[1], row[0])):
                 writer.writerow((label, rating, text) if labelled else (text,))
 
 
 def _table(path: Path, target: Path) -> None:
-    """A table whose texts stand in a column "text", as everywhere here."""
+    """Copy a table, with its column "sentence" renamed to "text" as in the other data sets."""
     with path.open("rb") as source, target.open("wb") as file:
         file.write(source.readline().replace(b"sentence", b"text"))
         shutil.copyfileobj(source, file, BLOCK)
 
 
 def _gutenberg(dataset: Dataset, path: Path, target: Path) -> None:
-    """The book itself: what stands between the marks that Project Gutenberg sets."""
+    """Write the book itself: the text between the marks that Project Gutenberg adds."""
     text = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
     mark = r"^\*\*\* ?{} OF TH(?:E|IS) PROJECT GUTENBERG EBOOK.*?\*\*\*[^\n]*$"
     start = re.search(mark.format("START"), text, re.M | re.S)
@@ -127,18 +127,18 @@ def _gutenberg(dataset: Dataset, path: Path, target: Path) -> None:
 
 
 def _archive(path: Path, folder: Path) -> None:
-    """All regular files of an archive, below `folder`; links, devices and odd paths are left."""
+    """Write the regular files of an archive below `folder`; skip links, devices, unsafe paths."""
     folder.mkdir()
     limit = _limit(path)
     count = 0
     for name, source in _members(path):
-        place = _safe(name)
-        if place is None:
+        relative = _safe(name)
+        if relative is None:
             continue
         count += 1
         if count > MOST_FILES:
             raise CorpusError(f"the archive holds more than {MOST_FILES:,} files")
-        target = folder / place
+        target = folder / relative
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():
             raise CorpusError(f"the archive holds {shown(name)} twice")
@@ -154,7 +154,7 @@ def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             for info in archive.infolist():
-                kind = info.external_attr >> 28  # of Unix: 8 is a file, 10 a link
+                kind = info.external_attr >> 28  # on Unix: 8 is a file, 10 a link
                 if not info.is_dir() and kind in (0, 8):
                     with archive.open(info) as source:
                         yield info.filename, source
@@ -168,11 +168,11 @@ def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
 
 
 def _safe(name: str) -> Path | None:
-    """A path below a folder for a member's name; None for one that could lie elsewhere."""
+    """Return a member's name as a path that stays below a folder, or None if it could leave it."""
     pure = PurePosixPath(name.replace("\\", "/"))
     parts = [part for part in pure.parts if part != "."]
-    odd = any(part == ".." or ":" in part or not part.isprintable() for part in parts)
-    if pure.is_absolute() or odd or not parts:
+    unsafe = any(part == ".." or ":" in part or not part.isprintable() for part in parts)
+    if pure.is_absolute() or unsafe or not parts:
         return None
     return Path(*parts)
 

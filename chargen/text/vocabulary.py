@@ -1,6 +1,6 @@
-"""Characters or bytes as ids, by table look-up over whole arrays.
+"""Vocabularies of characters or bytes, which convert text to ids by table look-up in whole arrays.
 
-Knows nothing about files; it turns into a dictionary that can be saved as JSON, and back.
+No files are involved: a vocabulary converts to a dictionary that can be saved as JSON, and back.
 """
 
 from __future__ import annotations
@@ -34,34 +34,33 @@ _REPLACEMENT = "\ufffd"
 
 
 def readable(text: str) -> str:
-    """The text with U+FFFD for what no vocabulary encodes, or takes for something else."""
+    """Replace lone surrogates by U+FFFD: they cannot be encoded, or stand for other symbols."""
     return text if text.isascii() else _SURROGATE.sub(_REPLACEMENT, text)
 
 
 def code_points(text: str) -> npt.NDArray[Any]:
-    """The code points of `text`: (len(text),), uint8 where they are ASCII, else uint32."""
+    """Return the code points of `text`, shape (len(text),): uint8 for ASCII, otherwise uint32."""
     if text.isascii():
         return np.frombuffer(text.encode("ascii"), dtype=np.uint8)
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
 
 
 class CharVocabulary(Vocabulary):
-    """Unicode characters in the order of their code points.
+    """Vocabulary of Unicode characters in the order of their code points.
 
-    Id 0 is the unknown character; the separator follows if documents are apart; then the
-    characters; then labels.
+    Id 0 is the unknown character; then come the separator (if documents are kept apart), the
+    characters, and the labels.
 
     Parameters
     ----------
     characters : str
-        Each once, by code point, without surrogates.
+        Distinct characters in the order of their code points, without surrogates.
     documents : bool
-        Whether there is a separator.
+        Whether documents are kept apart by a separator.
     start : str, optional
-        The character that a text starts after, used only where there is neither a separator nor
-        a newline; the first character if not given.
+        Start symbol if there is neither a separator nor a newline; by default the first character.
     labels : sequence of str
-        Names of kinds of documents.
+        Names of kinds of documents, which require `documents`.
     """
 
     def __init__(
@@ -73,16 +72,16 @@ class CharVocabulary(Vocabulary):
     ) -> None:
         if not isinstance(characters, str) or not characters:
             raise VocabularyError("vocabulary: 'characters' must be text with at least one")
-        if found := _SURROGATE.search(characters):
+        if surrogate := _SURROGATE.search(characters):
             raise VocabularyError(
-                f"vocabulary: 'characters' holds a lone surrogate, U+{ord(found[0]):04X}"
+                f"vocabulary: 'characters' holds a lone surrogate, U+{ord(surrogate[0]):04X}"
             )
         codes = code_points(characters).astype(np.int64)
         steps = np.diff(codes)
         if (steps <= 0).any():
-            place = int(np.argmax(steps <= 0)) + 1
-            kind = "twice" if np.unique(codes).size < codes.size else "out of order"
-            raise VocabularyError(f"vocabulary: 'characters' has one {kind}, near place {place}")
+            index = int(np.argmax(steps <= 0)) + 1
+            fault = "twice" if np.unique(codes).size < codes.size else "out of order"
+            raise VocabularyError(f"vocabulary: 'characters' has one {fault}, near place {index}")
         if start is not None and (
             not isinstance(start, str) or len(start) != 1 or start not in characters
         ):
@@ -91,16 +90,16 @@ class CharVocabulary(Vocabulary):
         self.characters = characters
         self.unknown_id = 0
         self.separator_id = 1 if documents else None
-        first = 2 if documents else 1
+        first_id = 2 if documents else 1
         self._take_labels(labels, documents)
-        self.size = first + len(characters) + len(self.labels)
+        self.size = first_id + len(characters) + len(self.labels)
         self._start = start
         self._to_id = np.zeros(CODE_POINTS, dtype=self.dtype)  # code point -> id
-        self._to_id[codes] = np.arange(first, self.first_label_id)
-        for number, label in enumerate(self.labels, self.first_label_id):
-            self._to_id[ord(self.label_symbol(label))] = number
+        self._to_id[codes] = np.arange(first_id, self.first_label_id)
+        for label_id, label in enumerate(self.labels, self.first_label_id):
+            self._to_id[ord(self.label_symbol(label))] = label_id
         self._ascii = self._to_id[:256].tobytes() if self.dtype == np.uint8 else None
-        special = [ord(_REPLACEMENT), ord("\n")][:first]
+        special = [ord(_REPLACEMENT), ord("\n")][:first_id]
         self._to_code = np.concatenate([special, codes]).astype("<u4")  # id -> code point
         if documents:
             self._to_id[ord(SEPARATOR)] = 1
@@ -117,17 +116,17 @@ class CharVocabulary(Vocabulary):
         documents: bool = False,
         labels: Sequence[str] = (),
     ) -> CharVocabulary:
-        """From how often each character occurs: a mapping, or an array indexed by code point.
+        """Build a vocabulary from character counts: a mapping, or an array indexed by code point.
 
-        Raises `VocabularyError` when no character occurs `min_count` times.
+        Raises `VocabularyError` if no character occurs `min_count` times.
         """
         totals = np.zeros(CODE_POINTS, dtype=np.int64)
         if isinstance(counts, Mapping):
             for character, count in counts.items():
                 totals[ord(character)] = count
         else:
-            given = np.asarray(counts, dtype=np.int64)
-            totals[: given.size] = given
+            array = np.asarray(counts, dtype=np.int64)
+            totals[: array.size] = array
         totals[_SURROGATES] = 0
         kept = np.flatnonzero(totals >= max(min_count, 1))
         if not kept.size:
@@ -149,7 +148,7 @@ class CharVocabulary(Vocabulary):
         return codes.decode("utf-32-le")
 
     def encode_prompt(self, text: str, unknown: str = "replace") -> tuple[Ids, str]:
-        text_ids = self.encode(_SURROGATE.sub("\udfff", text))  # stays unknown
+        text_ids = self.encode(_SURROGATE.sub("\udfff", text))  # U+DFFF is always unknown
         known = text_ids != self.unknown_id
         missed = "".join(dict.fromkeys(text[i] for i in np.flatnonzero(~known)))
         return (text_ids[known] if unknown == "skip" else text_ids), missed
@@ -166,7 +165,7 @@ class CharVocabulary(Vocabulary):
 
 
 class ByteVocabulary(Vocabulary):
-    """The bytes of UTF-8, 0 to 255; 256 for the separator if documents are apart; then labels."""
+    """Vocabulary of UTF-8 bytes, 0 to 255; 256 is the separator if `documents`; then labels."""
 
     def __init__(self, documents: bool = False, labels: Sequence[str] = ()) -> None:
         self.level = "byte"
@@ -183,20 +182,20 @@ class ByteVocabulary(Vocabulary):
             )
         except UnicodeEncodeError:
             pass
-        for found in _SURROGATE.finditer(text):
-            if ord(found[0]) - ord(SEPARATOR) >= self.size - 256:
+        for match in _SURROGATE.finditer(text):
+            if ord(match[0]) - ord(SEPARATOR) >= self.size - 256:
                 raise VocabularyError(
-                    f"character {found.start()} is a lone surrogate, U+{ord(found[0]):04X},"
+                    f"character {match.start()} is a lone surrogate, U+{ord(match[0]):04X},"
                     " which has no UTF-8"
                 )
         data = np.frombuffer(text.encode("utf-8", "surrogatepass"), dtype=np.uint8)
         ids = data.astype(np.uint16)
-        # The separator reads ED A0 80 here, and labels follow it; in no character comes A0 or more
-        # after ED.
-        places = np.flatnonzero((data[:-2] == 0xED) & (data[1:-1] >= 0xA0))
-        ids[places] = 256 + (ids[places + 1] - 0xA0) * 64 + ids[places + 2] - 0x80
+        # The separator is encoded as ED A0 80, and labels by the codes after it. In the UTF-8 of a
+        # character, no byte of A0 or more follows ED.
+        starts = np.flatnonzero((data[:-2] == 0xED) & (data[1:-1] >= 0xA0))
+        ids[starts] = 256 + (ids[starts + 1] - 0xA0) * 64 + ids[starts + 2] - 0x80
         kept = np.ones(ids.size, dtype=bool)
-        kept[places + 1] = kept[places + 2] = False
+        kept[starts + 1] = kept[starts + 2] = False
         return ids[kept]
 
     def decode(self, ids: npt.ArrayLike) -> str:
@@ -227,9 +226,9 @@ class ByteVocabulary(Vocabulary):
 
 
 class RawVocabulary(Vocabulary):
-    """Bytes that need not be text, 0 to 255, and 256 for the separator if documents are apart.
+    """Vocabulary of arbitrary bytes, 0 to 255; 256 is the separator if `documents`.
 
-    As text, each is the character of its number: ``data.decode("latin-1")``.
+    In text, each byte is the character with the same number: ``data.decode("latin-1")``.
     """
 
     def __init__(self, documents: bool = False) -> None:
@@ -241,14 +240,14 @@ class RawVocabulary(Vocabulary):
 
     def encode(self, text: str) -> Ids:
         codes = code_points(text)
-        ends = codes == ord(SEPARATOR) if self.separator_id is not None else codes < 0
-        wrong = np.flatnonzero((codes > 255) & ~ends)
+        separators = codes == ord(SEPARATOR) if self.separator_id is not None else codes < 0
+        wrong = np.flatnonzero((codes > 255) & ~separators)
         if wrong.size:
             raise VocabularyError(
                 f"character {wrong[0]}, {text[wrong[0]]!a}, is no byte: the model knows raw bytes, "
                 'given as data.decode("latin-1")'
             )
-        return np.where(ends, 256, codes).astype(self.dtype)
+        return np.where(separators, 256, codes).astype(self.dtype)
 
     def decode(self, ids: npt.ArrayLike) -> str:
         checked = self._checked(ids)
@@ -257,15 +256,15 @@ class RawVocabulary(Vocabulary):
 
     def encode_prompt(self, text: str, unknown: str = "replace") -> tuple[Ids, str]:
         missed = "".join(dict.fromkeys(c for c in text if ord(c) > 255))
-        left = "" if unknown == "skip" else "?"
-        return self.encode("".join(c if ord(c) < 256 else left for c in text)), missed
+        filler = "" if unknown == "skip" else "?"
+        return self.encode("".join(c if ord(c) < 256 else filler for c in text)), missed
 
     def to_json(self) -> dict[str, Any]:
         return {"format": FORMAT, "level": "raw", "documents": self.separator_id is not None}
 
 
 def vocabulary_from_json(data: object) -> Vocabulary:
-    """The vocabulary that `to_json` described; a `VocabularyError` names a wrong field."""
+    """Return the vocabulary that `to_json` described; `VocabularyError` names a wrong field."""
     if not isinstance(data, dict):
         raise VocabularyError(f"a vocabulary is a JSON object, not {type(data).__name__}")
     version = data.get("format")
@@ -299,7 +298,7 @@ def vocabulary_from_json(data: object) -> Vocabulary:
 
 
 def _begins_character(ids: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    # 10xxxxxx goes on a character; higher bits tell the separator and labels, where ids have them.
+    # 10xxxxxx continues a character; in wider ids, higher bits mark the separator and labels.
     mask = 0xC0 if ids.dtype == np.uint8 else 0xFFC0
     begins: npt.NDArray[np.bool_] = (ids & mask) != 0x80
     return begins
