@@ -1,6 +1,6 @@
-"""Counting, encoding and splitting a text into a folder of the cache.
+"""Count, encode and split a text, and write the result into a folder of the cache.
 
-Knows nothing about where that folder lies; whatever the size of the text, memory stays bounded.
+The caller chooses the folder. Memory stays bounded for texts of any size.
 """
 
 from __future__ import annotations
@@ -41,27 +41,27 @@ from chargen.text.vocabulary import (
 FORMAT = 1
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is being done, the bytes done and the bytes in all."""
+"""Called with the name of the stage, the bytes done and the total number of bytes."""
 
 _BLOCK = 1 << 20  # ids written at a time
 
 
 @dataclass
 class Builder:
-    """The work behind one `chargen.text.corpus.load_corpus`, stage by stage."""
+    """Encoder of one text, which `chargen.text.corpus.load_corpus` runs stage by stage."""
 
-    name: str  # fit for a folder
-    label: str  # for people
-    sources: list[Source]  # none of them a stream
-    valid: list[Source]  # what to validate on, if that is another text
-    config: CorpusConfig  # this and the rest as `load_corpus` takes them
+    name: str  # valid as the name of a folder
+    label: str  # name for messages
+    sources: list[Source]  # without streams
+    valid: list[Source]  # the validation text, if it is separate from `sources`
+    config: CorpusConfig  # this and the fields below are parameters of `load_corpus`
     vocabulary: Vocabulary | None
     reverse: bool
     minimum: int
     progress: Progress | None
 
     def key(self) -> str:
-        """SHA-256 over the text and everything that decides its ids."""
+        """Return the SHA-256 hash of the text and of everything that determines its ids."""
         advance = self._advance("reading", self.sources + self.valid)
         config = self.config
         parts = {
@@ -78,9 +78,9 @@ class Builder:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def build(self, folder: Path) -> None:
-        """Write `IDS` and `META` into `folder`.
+        """Write the files `IDS` and `META` into `folder`.
 
-        Raises `CorpusError` for text that cannot be read, is too small or changes meanwhile.
+        Raises `CorpusError` if the text cannot be read, is too small or changes while it is read.
         """
         notes: list[str] = []
         counted, vocabulary = self._vocabulary(notes)
@@ -94,13 +94,13 @@ class Builder:
             if counted not in (None, characters):
                 raise CorpusError(f"{self.label} changed while it was being read; try again")
             self.check_size(characters)
-            more = 0
+            valid_characters = 0
             if self.valid:
                 texts = read(self.valid, self.config, notes, advance, symbol_of=symbol_of)
-                valid = self.valid[0].name
-                more, _ = _encode(file, vocabulary, texts, valid, notes)
-                if not more:
-                    raise CorpusError(f"{valid} is empty: it cannot be used for validation")
+                valid_name = self.valid[0].name
+                valid_characters, _ = _encode(file, vocabulary, texts, valid_name, notes)
+                if not valid_characters:
+                    raise CorpusError(f"{valid_name} is empty: it cannot be used for validation")
             sync_file(file)
         ids: npt.NDArray[Any] = np.memmap(path, dtype=vocabulary.dtype, mode="r")
         if self.valid:
@@ -117,9 +117,9 @@ class Builder:
             "name": self.name,
             "split": split,
             "total": len(ids),
-            "characters": characters + more,
+            "characters": characters + valid_characters,
             "sources": [source.name for source in self.sources + self.valid],
-            "notes": list(dict.fromkeys(notes)),  # each pass over the text notes the same
+            "notes": list(dict.fromkeys(notes)),  # each pass over the text adds the same notes
             "vocabulary": vocabulary.to_json(),
         }
         with (folder / META).open("w", encoding="utf-8") as out:
@@ -141,12 +141,12 @@ class Builder:
         advance: Advance | None,
         symbol_of: SymbolOf | None,
     ) -> Iterator[str]:
-        """What `read` gives; `starts` gets the place in `file` where what is next read will stand.
+        """Yield the text of the sources; append to `starts` the offsets in `file` where ids begin.
 
-        One place is that of the text, or several are those of the sources.
+        There is one offset per source if each source is split separately, otherwise a single one.
         """
         config, seen, last = self.config, set[str](), "\n"
-        for sources in [[one] for one in self.sources] if self._of_each else [self.sources]:
+        for sources in [[source] for source in self.sources] if self._of_each else [self.sources]:
             if last != "\n" and config.documents is None and not config.raw_bytes:
                 yield (last := "\n")
             starts.append(file.tell())
@@ -156,7 +156,7 @@ class Builder:
         check_marked(self.sources, config, seen)
 
     def check_size(self, characters: int) -> None:
-        """Refuse a text with fewer characters than `minimum`."""
+        """Raise `CorpusError` if `characters` is 0 or less than `minimum`."""
         if not characters:
             raise CorpusError(f"{self.label} is empty: there is no text in it")
         if characters < self.minimum:
@@ -180,7 +180,7 @@ class Builder:
         return advance
 
     def _vocabulary(self, notes: list[str]) -> tuple[int | None, Vocabulary]:
-        """The vocabulary, and the number of characters if they had to be counted for it."""
+        """Return the number of characters (None if they were not counted) and the vocabulary."""
         documents = self.config.documents is not None
         if self.vocabulary is not None:
             return None, self.vocabulary
@@ -207,8 +207,8 @@ class Builder:
         advance = self._advance("counting", self.sources)
         seen: set[str] = set()
         for text in read(self.sources, self.config, notes, advance, seen, collect):
-            found = np.bincount(code_points(text))
-            counts[: found.size] += found
+            text_counts = np.bincount(code_points(text))
+            counts[: text_counts.size] += text_counts
         if self.config.label_column and not labels:
             raise CorpusError(
                 f"{self.label}: no row has a label in its column {self.config.label_column!r}"
@@ -227,24 +227,26 @@ class Builder:
 def fingerprint(
     sources: Iterable[Source], config: CorpusConfig, advance: Advance | None = None
 ) -> str:
-    """SHA-256 over the sources' bytes and how they are read; their names do not count."""
+    """Return the SHA-256 hash of the sources' bytes, not names, and of how they are read."""
     column = config.text_column[0] if len(config.text_column) == 1 else config.text_column or None
     options = (config.encoding, config.errors, column, config.normalize)
     version = unicodedata.unidata_version if config.normalize else None
-    cleaning = () if config.clean is None else (config.clean,)  # options of later versions
+    # Options added later are left out at their defaults, so that earlier keys stay valid.
+    cleaning = () if config.clean is None else (config.clean,)
     table = () if config.delimiter is None and config.header else (config.delimiter, config.header)
     quoting = ("quoting", config.quoting) if config.quoting else ()
     raw = ("raw bytes",) if config.raw_bytes else ()
     labels = ("labels", config.label_column) if config.label_column else ()
-    whole = (*options, config.documents, version, *cleaning, *table, *quoting, *raw, *labels)
-    digest = hashlib.sha256(repr(whole).encode())
+    settings = (*options, config.documents, version, *cleaning, *table, *quoting, *raw, *labels)
+    digest = hashlib.sha256(repr(settings).encode())
     for source in sources:
         kind = "" if source.texts is None else "given "
         content = hashlib.sha256(f"{kind}{source.form} {source.compression}\n".encode())
         if source.form in DELIMITERS and not config.raw_bytes:
             dialect = open_table(source, config, []).dialect
+            # The usual dialect was once the only one; leaving it out keeps earlier keys valid.
             if dialect != Dialect(source.form, DELIMITERS[source.form], header=True):
-                content.update(repr(tuple(dialect)).encode())  # once there was only this one
+                content.update(repr(tuple(dialect)).encode())
         if source.form == "topics":
             content.update(repr(builtin.topics()).encode())
         elif source.texts is not None:
@@ -260,13 +262,13 @@ def fingerprint(
 def _encode(
     file: IO[bytes], vocabulary: Vocabulary, texts: Iterable[str], label: str, notes: list[str]
 ) -> tuple[int, int]:
-    """Append the ids; how many characters (without separators) and ids that were."""
+    """Append the ids; return the numbers of characters (without separators and labels) and ids."""
     characters = length = unknown = 0
     for text in texts:
         ids = vocabulary.encode(text)
         file.write(ids.data)
-        labels = ids.size - vocabulary.count_predicted(ids)
-        characters += len(text) - text.count(SEPARATOR) - labels
+        label_count = ids.size - vocabulary.count_predicted(ids)
+        characters += len(text) - text.count(SEPARATOR) - label_count
         length += ids.size
         if vocabulary.unknown_id is not None:
             unknown += int(np.count_nonzero(ids == vocabulary.unknown_id))
@@ -286,10 +288,10 @@ def _last_of_each(
     config: CorpusConfig,
     notes: list[str],
 ) -> tuple[npt.NDArray[Any], int]:
-    """Write the ids again, the last share of each source behind all the rest; and where it begins.
+    """Move the last share of each source to the end; return the ids and where these shares begin.
 
-    A source that cannot be split is training text. Where none can (each is one document), the last
-    ones are kept whole for validation.
+    A source that cannot be split is training text. If no source can be split (each is one
+    document), the last documents are kept whole for validation.
     """
     parts = []
     for first, end in pairwise(bounds):
@@ -304,18 +306,18 @@ def _last_of_each(
         f"validation text: the last {config.valid_fraction:.0%} of each of {len(parts):,} files"
     )
     newline = vocabulary.encode("\n")
-    of_lines = config.documents is None and not config.raw_bytes
+    needs_newline = config.documents is None and not config.raw_bytes
     training: list[npt.NDArray[Any]] = []
     for first, cut, end in parts:
         training.append(ids[first:cut])
-        if of_lines and cut < end and ids[cut - 1] != newline[0]:
-            training.append(newline)  # the next source does not go on in this line
+        if needs_newline and cut < end and ids[cut - 1] != newline[0]:
+            training.append(newline)  # the next source starts on a new line
     _write_again(path, [*training, *(ids[cut:end] for _, cut, end in parts)])
     return np.memmap(path, dtype=vocabulary.dtype, mode="r"), sum(map(len, training))
 
 
 def _write_again(path: Path, parts: Iterable[npt.NDArray[Any]]) -> None:
-    """Replace the file of ids by these parts of it, one after the other."""
+    """Replace the file of ids at `path` by the concatenation of `parts`."""
     written = path.with_name("written.bin")
     with written.open("wb") as file:
         for part in parts:

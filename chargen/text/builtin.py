@@ -1,4 +1,4 @@
-"""Text that every Python carries with it: its language reference and its standard library."""
+"""Texts that come with Python: its language reference and its standard library."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from chargen.text.decoding import newlines
 from chargen.text.files import Source, from_path
 
 NAMES = ("python-docs", "python-stdlib")
-# (name, language, licence, what it is)
+# (name, language, licence, description)
 DESCRIPTIONS = (
     ("python-docs", "English", "PSF-2.0", "the language reference that every Python carries"),
     ("python-stdlib", "Python", "PSF-2.0", "the source of Python's standard library"),
@@ -29,8 +29,8 @@ def resolve_builtin(name: str) -> list[Source]:
     paths = sorted(path.relative_to(root).as_posix() for path in _python_files(root))
     if not paths:
         raise CorpusError("python-stdlib: this Python does not include the source of its library")
-    found = (from_path(root / path, f"{name}/{path}") for path in paths)
-    return [replace(source, form="python") for source in found]
+    sources = (from_path(root / path, f"{name}/{path}") for path in paths)
+    return [replace(source, form="python") for source in sources]
 
 
 def _python_files(folder: Path) -> Iterator[Path]:
@@ -44,22 +44,22 @@ def _python_files(folder: Path) -> Iterator[Path]:
 
 
 def topics() -> list[str]:
-    """The language reference by topic, in the order of the topics' names."""
+    """Return the language reference as one text per topic, sorted by topic name."""
     try:
-        from pydoc_data.topics import topics as found
+        from pydoc_data.topics import topics as texts
     except ImportError as error:
         raise CorpusError("python-docs: this Python does not include pydoc_data.topics") from error
-    # Some versions keep markup that breaks lines with carriage returns.
-    return [newlines(found[name]) for name in sorted(found)]
+    # In some versions of Python the markup of the topics has carriage returns as line breaks.
+    return [newlines(texts[name]) for name in sorted(texts)]
 
 
 def decode_python(blocks: Iterable[bytes], name: str, notes: list[str]) -> str:
-    """A source file as text by its coding line; empty, with a note, when it cannot be decoded."""
+    """Decode a Python source file by its coding line; return "" and add a note if that fails."""
     data = b"".join(blocks)
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
         text = data.decode(encoding)
-        text.encode("utf-8")  # no lone surrogates
+        text.encode("utf-8")  # raises ValueError for lone surrogates
         if "\0" in text:
             raise ValueError("it holds a NUL")
     except (SyntaxError, ValueError, LookupError) as error:

@@ -1,7 +1,7 @@
-"""Folders of the cache: written beside their place and moved there whole, shared by runs, removed.
+"""Build folders of the cache, move them into place whole, share them among runs, and remove them.
 
-A process that maps an encoded corpus holds a lock on it, which the system lets go with the mapping;
-what is locked is never removed. Where nothing can be locked (some network file systems) nothing is.
+A process that maps an encoded corpus holds a lock on it, which the system releases with the
+mapping. A locked corpus is never removed; on file systems without locks, none is removed.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from typing import IO
 from chargen.errors import CorpusError, enough_memory, is_out_of_memory
 
 IDS, META = "ids.bin", "meta.json"
-"""The files of an encoded corpus."""
+"""Names of the files of an encoded corpus."""
 
 _PREFIX = "building-"
-_ABANDONED_AFTER = 7 * 24 * 3600.0  # seconds; for builders on another machine
+_ABANDONED_AFTER = 7 * 24 * 3600.0  # seconds; for builders whose process cannot be checked
 
 
 def not_writable(what: str, folder: Path, error: OSError) -> CorpusError:
-    """The sentence for a cache that cannot be written.
+    """Return the error for a cache that cannot be written.
 
-    Memory that ran out, which no other folder has more of, is raised as it is.
+    If memory ran out, raise `error` itself, because another folder would not help.
     """
     if is_out_of_memory(error):
         raise error
@@ -45,13 +45,13 @@ def not_writable(what: str, folder: Path, error: OSError) -> CorpusError:
 
 @contextmanager
 def workspace(folder: Path, what: str = "the encoded corpus") -> Iterator[Path]:
-    """A new folder inside `folder` to build `what` in; what is left in it at the end is removed.
+    """Yield a new temporary folder inside `folder` for building `what`; remove it at the end.
 
-    Raises `CorpusError` when nothing can be written there, now or in the body of the ``with``, and
-    `OutOfMemoryError` where memory ran out.
+    Raises `CorpusError` if the folder cannot be written, at first or in the body of the ``with``,
+    and `OutOfMemoryError` if memory runs out.
     """
-    with enough_memory(), _workspace(folder, what) as place:
-        yield place
+    with enough_memory(), _workspace(folder, what) as path:
+        yield path
 
 
 @contextmanager
@@ -59,21 +59,21 @@ def _workspace(folder: Path, what: str) -> Iterator[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(folder)
-        # The name tells whose it is, so that a later run can clean up after a killed one.
+        # Host and process id in the name let a later run clean up after a killed one.
         prefix = f"{_PREFIX}{socket.gethostname()}-{os.getpid()}-"
-        place = Path(tempfile.mkdtemp(prefix=prefix, dir=folder))
+        path = Path(tempfile.mkdtemp(prefix=prefix, dir=folder))
     except OSError as error:
         raise not_writable(what, folder, error) from error
     try:
-        yield place
+        yield path
     except OSError as error:
         raise not_writable(what, folder, error) from error
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def publish(built: Path, place: Path) -> None:
-    """Move a finished folder to its place; one that another run put there first may stay."""
+    """Move a finished folder to `place`; keep a folder that another run put there first."""
     try:
         built.rename(place)
     except OSError:
@@ -84,14 +84,14 @@ def publish(built: Path, place: Path) -> None:
 def _remove_abandoned(folder: Path) -> None:
     for path in folder.glob(f"{_PREFIX}*"):
         host, _, pid = path.name.removeprefix(_PREFIX).rpartition("-")[0].rpartition("-")
-        with contextlib.suppress(OSError):  # another run was faster
+        with contextlib.suppress(OSError):  # another run removed the folder first
             old = time.time() - path.stat().st_mtime > _ABANDONED_AFTER
             if old or (host == socket.gethostname() and pid.isdigit() and not _is_alive(int(pid))):
                 shutil.rmtree(path, ignore_errors=True)
 
 
 def _is_alive(pid: int) -> bool:
-    if os.name == "nt":  # there, os.kill would end the process
+    if os.name == "nt":  # on Windows os.kill would end the process
         return True
     try:
         os.kill(pid, 0)
@@ -115,7 +115,7 @@ class Encoding:
 
     @property
     def name(self) -> str:
-        """What its corpus is called; "" where that cannot be read."""
+        """Name of the corpus; "" if it cannot be read."""
         try:
             return str(json.loads((self.path / META).read_text("utf-8"))["name"])
         except (OSError, ValueError, KeyError, TypeError):
@@ -123,47 +123,47 @@ class Encoding:
 
     @property
     def in_use(self) -> bool:
-        """Whether some process maps it, as far as can be known."""
+        """Whether a process maps this corpus, as far as can be determined."""
         with _unused(self.path) as unused:
             return not unused
 
 
 def encodings(folder: Path) -> list[Encoding]:
-    """What a folder of the cache holds, least recently used first."""
-    found = []
+    """Return the encoded corpora in a folder of the cache, least recently used first."""
+    entries = []
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
             if re.fullmatch("[0-9a-f]{64}", path.name):
-                with contextlib.suppress(OSError):  # another process removes it
+                with contextlib.suppress(OSError):  # another process removed the folder
                     sizes = [file.stat().st_size for file in path.iterdir()]
                     meta = path / META
                     used = (meta if meta.exists() else path).stat().st_mtime
-                    found.append(Encoding(path, sum(sizes), used))
-    return sorted(found, key=lambda one: (one.used, one.path.name))
+                    entries.append(Encoding(path, sum(sizes), used))
+    return sorted(entries, key=lambda one: (one.used, one.path.name))
 
 
 def remove(some: Iterable[Encoding]) -> list[Encoding]:
-    """Remove encodings and return those that went: what is in use, or the system keeps, stays."""
-    return [one for one in some if _remove(one.path)]
+    """Remove the encodings that are not in use; return those that could be removed."""
+    return [encoding for encoding in some if _remove(encoding.path)]
 
 
 def trim(folder: Path, limit: float) -> list[Encoding]:
-    """Remove the least recently used until the others have at most `limit` bytes; what went."""
+    """Remove the least recently used encodings beyond `limit` bytes; return the removed ones."""
     removed: list[Encoding] = []
-    kept = encodings(folder)
-    total = sum(one.bytes for one in kept)
-    for one in kept:
+    candidates = encodings(folder)
+    total = sum(encoding.bytes for encoding in candidates)
+    for encoding in candidates:
         if total <= limit:
             break
-        if _remove(one.path):
-            total -= one.bytes
-            removed.append(one)
+        if _remove(encoding.path):
+            total -= encoding.bytes
+            removed.append(encoding)
     return removed
 
 
 def older_than(some: Iterable[Encoding], days: float) -> list[Encoding]:
     now = time.time()
-    return [one for one in some if now - one.used > days * 86400]
+    return [encoding for encoding in some if now - encoding.used > days * 86400]
 
 
 def note_use(place: Path) -> None:
@@ -172,14 +172,14 @@ def note_use(place: Path) -> None:
 
 
 def hold(file: IO[bytes]) -> None:
-    """Keep the ids in an open file from being removed while it, or a mapping of it, is open."""
+    """Protect an open file of ids from removal while the file or a mapping of it is open."""
     _lock(file, exclusive=False)
 
 
 @contextmanager
 def held(place: Path) -> Iterator[None]:
-    """Keep an encoding from being removed while the block runs."""
-    if sys.platform == "win32":  # there, a folder with an open file cannot be moved to its place
+    """Protect an encoding from removal while the block runs."""
+    if sys.platform == "win32":  # Windows cannot move a folder with an open file
         yield
         return
     with (place / IDS).open("rb") as file:
@@ -192,7 +192,7 @@ def _remove(place: Path) -> bool:
         with _unused(place) as unused:
             if not unused:
                 return False
-            with workspace(place.parent) as trash:  # gone at once, for whoever looks
+            with workspace(place.parent) as trash:  # renamed first, so that it vanishes in one step
                 place.rename(trash / place.name)
     except (OSError, CorpusError):
         return False
@@ -201,13 +201,13 @@ def _remove(place: Path) -> bool:
 
 @contextmanager
 def _unused(place: Path) -> Iterator[bool]:
-    """Whether nobody uses an encoding; then nobody can begin to while the block runs."""
-    if sys.platform == "win32":  # there, what is mapped cannot be moved
+    """Yield whether no process uses an encoding; if so, none can start to while the block runs."""
+    if sys.platform == "win32":  # Windows itself refuses to move a mapped file
         yield True
         return
     try:
-        file = (place / IDS).open("r+b")  # to write, as locks of network file systems ask for
-    except FileNotFoundError:  # damaged: of no use to anybody
+        file = (place / IDS).open("r+b")  # network file systems need write access for a lock
+    except FileNotFoundError:  # damaged, so no process can use it
         yield True
         return
     except OSError:
@@ -218,7 +218,7 @@ def _unused(place: Path) -> Iterator[bool]:
 
 
 def _lock(file: IO[bytes], exclusive: bool) -> bool:
-    """Whether the lock was to be had; it belongs to the open file and all mappings of it."""
+    """Try to lock an open file together with its mappings; return whether that succeeded."""
     if sys.platform == "win32":
         return True
     import fcntl

@@ -1,4 +1,4 @@
-"""How a corpus is read, split and encoded; knows nothing about files or arrays."""
+"""Options for reading, splitting and encoding a corpus; no file or array is touched here."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from chargen.options import Options, option
 
 AUTO_ENCODING = "auto"
 MINIMUM_CHARACTERS = 64
-"""Fewer are not trained on."""
+"""Smallest number of characters that training accepts."""
 WAYS = ("lines", "files", "rows", "blank-lines")
-"""How documents are kept apart, beside a marker: a line that ends one."""
-# Codecs of host names, and one that refuses everything.
+"""Ways to separate documents; the alternative is a marker, a line that ends each document."""
+# Codecs for host names, and one that rejects everything.
 _NOT_OF_FILES = ("idna", "punycode", "undefined")
 
 
 def is_text_encoding(name: str) -> bool:
-    """Whether Python can decode bytes to text with the codec of this name."""
+    """Return whether Python has a codec of this name that decodes bytes to text."""
     try:
         info = codecs.lookup(name)
     except (LookupError, ValueError):  # ValueError: a NUL in the name
         return False
     if info.name in _NOT_OF_FILES or info.incrementaldecoder is None:
         return False
-    # rot13, hex, zlib and their like are codecs too, but not from bytes to text.
+    # rot13, hex, zlib and the like are codecs too, but do not decode bytes to text.
     return bool(getattr(info, "_is_text_encoding", True))
 
 
 def check_encoding(name: str) -> None:
-    """Raise `ConfigError` unless files can be read in this encoding."""
+    """Raise `ConfigError` unless `name` is "auto" or an encoding that files can be read in."""
     if name != AUTO_ENCODING and not is_text_encoding(name):
         raise ConfigError(
             "--encoding must be 'auto' or a text encoding that Python knows"
@@ -41,18 +41,18 @@ def check_encoding(name: str) -> None:
 
 
 def normal_label(label: str) -> str:
-    """A label without what nobody sees: blanks around it, and other spellings in Unicode (NFC)."""
+    """Return a label without surrounding blanks, in Unicode normalization form NFC."""
     return unicodedata.normalize("NFC", label.strip())
 
 
 @dataclass(frozen=True)
 class TableConfig(Options):
-    """How tables of texts are read."""
+    """Options for reading tables of texts."""
 
     heading: ClassVar[str] = "Text"
 
     advice: ClassVar[str] = ""
-    """What else can be done about a column that is not there."""
+    """End of the message about a missing column: what else the user can do."""
 
     text_column: tuple[str, ...] = option(
         (),
@@ -87,13 +87,13 @@ class TableConfig(Options):
 
     def __post_init__(self) -> None:
         columns: Any = self.text_column
-        if columns is None:  # in checkpoints that were written before there could be several
+        if columns is None:  # in checkpoints older than the choice of several columns
             object.__setattr__(self, "text_column", ())
         super().__post_init__()
         check_encoding(self.encoding)
         if self.delimiter is not None:
-            named = {"tab": "\t", "\\t": "\t"}
-            object.__setattr__(self, "delimiter", named.get(self.delimiter, self.delimiter))
+            aliases = {"tab": "\t", "\\t": "\t"}
+            object.__setattr__(self, "delimiter", aliases.get(self.delimiter, self.delimiter))
             if len(self.delimiter) != 1 or self.delimiter in '"\r\n\0':
                 raise ConfigError(
                     f"--delimiter must be one character or 'tab', got {self.delimiter!r}"
@@ -103,23 +103,23 @@ class TableConfig(Options):
 
     @property
     def separated_options(self) -> list[str]:
-        """The options that were given and say how fields are separated: JSON has no use of them."""
+        """Names of the options in use that describe separated fields and do not apply to JSON."""
         given = {
             "--delimiter": self.delimiter is not None,
             "--quoting": self.quoting is not None,
             "--no-header": not self.header,
         }
-        return [name for name, there in given.items() if there]
+        return [name for name, is_given in given.items() if is_given]
 
     @property
     def table_options(self) -> list[str]:
-        """The options that were given and mean something in tables alone."""
+        """Names of the options in use that apply only to tables."""
         return ["--text-column"] * bool(self.text_column) + self.separated_options
 
 
 @dataclass(frozen=True)
 class CorpusConfig(TableConfig):
-    """How a corpus is read, split and encoded."""
+    """Options for reading, splitting and encoding a corpus."""
 
     advice: ClassVar[str] = " (or read the file as plain text from standard input: - < file)"
 
@@ -137,7 +137,7 @@ class CorpusConfig(TableConfig):
     valid_fraction: float = option(
         0.1, "Share of each file, at its end, kept for validation.", low=0, below=1
     )
-    # Runs of earlier versions kept the end of the last of several files.
+    # False for runs of earlier versions, which did not split each file.
     valid_of_each: bool = option(True)
     raw_bytes: bool = option(
         False, "With --level byte, which it implies: learn the bytes of any file, decoding nothing."
@@ -192,9 +192,9 @@ class CorpusConfig(TableConfig):
             "--encoding": self.encoding != "utf-8",
             "--errors": self.errors != "strict",
         }
-        asked = self.table_options + [name for name, there in given.items() if there]
-        if asked:
-            raise ConfigError(f"--raw-bytes reads no text: leave {asked[0]} out")
+        refused = self.table_options + [name for name, is_given in given.items() if is_given]
+        if refused:
+            raise ConfigError(f"--raw-bytes reads no text: leave {refused[0]} out")
         if self.documents not in (None, "files"):
             raise ConfigError(
                 f"--raw-bytes knows no lines and rows: --documents must be 'files', got "
@@ -216,10 +216,10 @@ class CorpusConfig(TableConfig):
 
     @property
     def table_options(self) -> list[str]:
-        """The options that were given and mean something in tables alone."""
+        """Names of the options in use that apply only to tables."""
         return super().table_options + ["--label-column"] * (self.label_column is not None)
 
     @property
     def marker(self) -> str | None:
-        """The line that ends a document, where documents are told by one."""
+        """The line that ends each document, or None if documents do not end at such a line."""
         return None if self.documents in WAYS else self.documents

@@ -1,6 +1,6 @@
-"""A corpus as memory-mapped ids, encoded once and shared by later runs.
+"""Corpora as memory-mapped ids, each encoded once and shared by later runs.
 
-Knows nothing about models, and nothing of how a text becomes ids (see `building`).
+`chargen.text.building` turns a text into ids; this module does not depend on models.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ _GIVEN = ("the given text",)
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """An encoded text."""
+    """A text encoded as ids, divided into training and validation text."""
 
-    name: str  # short, fit for the name of a folder
+    name: str  # short, valid as the name of a folder
     vocabulary: Vocabulary
-    # ids, 1-D, `vocabulary.dtype`, read-only and memory-mapped; `valid` may be empty
+    # 1-D ids of type `vocabulary.dtype`, read-only and memory-mapped; `valid` may be empty
     train: npt.NDArray[Any]
     valid: npt.NDArray[Any]
-    key: str  # names the encoding in the cache
-    characters: int  # of training and validation text together, separators not counted
-    sources: tuple[str, ...]  # what was read, as shown to people
-    notes: tuple[str, ...]  # sentences about what was skipped, guessed or left unknown
-    replay_key: str | None = None  # names the encoding of the text that is mixed in
+    key: str  # name of the encoding in the cache
+    characters: int  # in training and validation text together, without separators
+    sources: tuple[str, ...]  # names of the texts that were read, as shown to people
+    notes: tuple[str, ...]  # sentences about text that was skipped, guessed or unknown
+    replay_key: str | None = None  # `key` of the text that is mixed in
 
 
 def load_corpus(
@@ -55,28 +55,31 @@ def load_corpus(
     minimum: int = MINIMUM_CHARACTERS,
     progress: Progress | None = None,
 ) -> Corpus:
-    """Encode text, or reuse the encoding of an earlier run over the same bytes.
+    """Encode a text, or reuse the encoding of an earlier run over the same bytes.
 
-    What is encoded anew may make the cache larger than `cache_limit`: encodings that no process
-    uses then go, those used least recently first.
+    If the cache then exceeds `cache_limit`, encodings that no process uses are removed, the least
+    recently used first. Raises `CorpusError` if the text is missing, unreadable or too small, or
+    the cache cannot be written; `ConfigError` or `VocabularyError` if options or the vocabulary do
+    not fit.
 
     Parameters
     ----------
-    corpora, texts
-        As for `chargen.text.sources.resolve`, or what `from_texts` there reads in their place.
+    corpora : sequence of str
+        What to read, as for `chargen.text.sources.resolve`.
+    config : CorpusConfig
+        How to read, split and encode the text.
+    texts : iterable of str, optional
+        Texts to read instead of `corpora`, as for `chargen.text.sources.from_texts`.
     vocabulary : Vocabulary, optional
-        To encode with; otherwise one is made from the corpus (without ``config.valid``).
+        Vocabulary to encode with; by default one is made from the corpus without ``config.valid``.
     grow : callable, optional
-        Gives the vocabulary to encode with, from the one that is made from the corpus.
+        Takes the vocabulary made from the corpus and returns the one to encode with.
     reverse : bool
-        Give the ids of each part last first, for a model that reads backward.
+        Reverse the ids of the training and of the validation text, for a model that reads backward.
     minimum : int
-        Fewer characters than this are too few.
+        Smallest number of characters that is accepted.
     progress : callable, optional
         Called with "reading", "counting" or "encoding", the bytes done and the bytes in all.
-
-    Raises `CorpusError` for text that is missing, unreadable or too small, and a cache that cannot
-    be written; `ConfigError` or `VocabularyError` for options or a vocabulary that do not fit.
     """
     if vocabulary is not None and config.documents and vocabulary.separator_id is None:
         raise ConfigError("--documents: the vocabulary was made without a document separator")
@@ -86,9 +89,9 @@ def load_corpus(
     notes: list[str] = []
     sources, valid = _sources(corpora, texts, config, notes)
     folder = cache_folder() / "corpora"
-    named = ("standard input" if one == "-" else shown(one) for one in corpora or _GIVEN)
+    labels = ("standard input" if each == "-" else shown(each) for each in corpora or _GIVEN)
     with _spooled(folder, sources, valid, config.max_bytes) as (sources, valid):
-        name, label = corpus_name(corpora), ", ".join(named)
+        name, label = corpus_name(corpora), ", ".join(labels)
         builder = Builder(
             name, label, sources, valid, config, vocabulary, reverse, minimum, progress
         )
@@ -96,12 +99,12 @@ def load_corpus(
         if grow is not None and (grown := grow(corpus.vocabulary)) != corpus.vocabulary:
             corpus = _built(folder, replace(builder, vocabulary=grown))
     if removed := trim(folder, limit):
-        freed = sum(one.bytes for one in removed)
+        freed = sum(encoding.bytes for encoding in removed)
         notes.append(
             f"{freed / 1e6:,.1f} MB of earlier corpora were removed from the cache, which may have"
             f" {limit / 1e9:g} GB (CHARGEN_CACHE_GB)"
         )
-    # The same text may have had other names when it was encoded.
+    # The sources may have had other names when this text was encoded.
     names = tuple(source.name for source in sources + valid)
     return replace(corpus, name=name, sources=names, notes=(*notes, *corpus.notes))
 
@@ -109,7 +112,7 @@ def load_corpus(
 def _sources(
     corpora: Sequence[str], texts: Any, config: CorpusConfig, notes: list[str]
 ) -> tuple[list[Source], list[Source]]:
-    """What is read, and what is validated on where that is another text."""
+    """Return the sources to read, and those of a separate validation text (if there is one)."""
     sources = resolve(corpora, config, notes) if texts is None else [from_texts(texts)]
     valid = [] if config.valid is None else resolve([config.valid], config, notes)
     refuse_table_options(sources + valid, config)
@@ -124,14 +127,14 @@ def _sources(
 def _spooled(
     folder: Path, sources: list[Source], valid: list[Source], most: int | None
 ) -> Iterator[tuple[list[Source], list[Source]]]:
-    """The same sources, with copies of pipes, which last as long as the block."""
+    """Yield the sources with pipes replaced by copies, which are deleted when the block ends."""
     if not any(source.stream for source in sources + valid):
         yield sources, valid
         return
-    with workspace(folder) as place:
+    with workspace(folder) as temporary:
         yield (
-            [spool(source, place, f"text-{i}", most) for i, source in enumerate(sources)],
-            [spool(source, place, f"valid-{i}", most) for i, source in enumerate(valid)],
+            [spool(source, temporary, f"text-{i}", most) for i, source in enumerate(sources)],
+            [spool(source, temporary, f"valid-{i}", most) for i, source in enumerate(valid)],
         )
 
 
@@ -143,28 +146,29 @@ def current_key(
     reverse: bool = False,
     progress: Progress | None = None,
 ) -> str:
-    """The key of the text as it is now, with arguments and errors as `load_corpus` has them.
+    """Return the key of the text as it is now, without encoding it.
 
-    Nothing of it is encoded; all of it must be there (`chargen.text.sources.is_there`).
+    Arguments and errors are those of `load_corpus`. Every source must be present: no pipes, and
+    nothing that must be fetched first (`chargen.text.sources.is_there`).
     """
     sources, valid = _sources(corpora, None, config, [])
     return Builder("", "", sources, valid, config, vocabulary, reverse, 0, progress).key()
 
 
 def cached_corpus(key: str) -> Corpus | None:
-    """The corpus that was encoded under this key, or None when it is not there (any more).
+    """Return the corpus that was encoded under `key`, or None if it is not in the cache.
 
-    The key tells the direction too: what was encoded in reverse comes in reverse.
+    The key also stands for the direction: a corpus encoded in reverse is returned in reverse.
     """
-    if not key.isalnum():  # never a path out of the cache
+    if not key.isalnum():  # the key must not lead out of the cache
         return None
     return _open(cache_folder() / "corpora" / key)
 
 
 def release_memory(ids: npt.NDArray[Any]) -> None:
-    """Let go of the pages of memory-mapped `ids` that were read; they can be read again.
+    """Release the pages of memory-mapped `ids` that were read; they can be read again.
 
-    Pages of a mapped file count as resident memory until then.
+    Until they are released, pages of a mapped file count as resident memory.
     """
     base: Any = ids
     while base is not None and not isinstance(base, mmap.mmap):
@@ -174,29 +178,29 @@ def release_memory(ids: npt.NDArray[Any]) -> None:
 
 
 def _built(folder: Path, builder: Builder) -> Corpus:
-    """What the builder makes, or the same from the cache."""
+    """Return the corpus from the cache; build it there first if necessary."""
     key = builder.key()
-    place = folder / key
-    corpus = _open(place)
+    target = folder / key
+    corpus = _open(target)
     if corpus is None:
         with workspace(folder) as work:
-            made = work / key
-            made.mkdir()
-            builder.build(made)
-            if place.exists() and _open(place) is None:  # damaged
-                with contextlib.suppress(FileNotFoundError):  # another run saw it too
-                    place.rename(work / "damaged")
-            with held(made):
-                publish(made, place)
-                corpus = _open(place)
+            built = work / key
+            built.mkdir()
+            builder.build(built)
+            if target.exists() and _open(target) is None:  # damaged
+                with contextlib.suppress(FileNotFoundError):  # another run moved it first
+                    target.rename(work / "damaged")
+            with held(built):
+                publish(built, target)
+                corpus = _open(target)
     if corpus is None:
-        raise CorpusError(f"the encoded corpus {place} cannot be read back; try again")
+        raise CorpusError(f"the encoded corpus {target} cannot be read back; try again")
     builder.check_size(corpus.characters)
     return corpus
 
 
 def _open(place: Path) -> Corpus | None:
-    """What lies at `place`, or None when it is not a whole corpus of this format."""
+    """Open the corpus at `place`; return None unless it is complete and of this format."""
     try:
         meta = json.loads((place / META).read_text("utf-8"))
         vocabulary = vocabulary_from_json(meta["vocabulary"])
@@ -211,7 +215,7 @@ def _open(place: Path) -> Corpus | None:
         with path.open("rb") as file:
             hold(file)
             ids = np.memmap(file, dtype=vocabulary.dtype, mode="r")
-            if not path.exists():  # it was removed before it was held
+            if not path.exists():  # removed before it was locked
                 return None
         note_use(place)
         return Corpus(

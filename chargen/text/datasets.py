@@ -1,7 +1,7 @@
-"""Texts that are had by name: what they are, where they come from, of which parts they consist.
+"""Catalogue of the texts that can be read by name: their content, origin and parts.
 
-The catalogue, and what a name means. Knows nothing about the cache (`fetching`), downloads or
-archives (`unpacking`); importing it costs nothing.
+It also parses names and addresses. The cache (`fetching`), downloads and archives (`unpacking`)
+have modules of their own, so importing this one is cheap.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ GUTENBERG = "gutenberg"
 
 @dataclass(frozen=True)
 class Remote:
-    """A file to fetch; a hash is ``algorithm:hex``, or None where nobody publishes one."""
+    """A file to fetch; a hash has the form ``algorithm:hex``, or is None if it is unknown."""
 
     url: str
     known_hash: str | None = None
-    member_hash: str | None = None  # of the one file inside it, where it is an archive of one
+    member_hash: str | None = None  # of the only file inside, if this is an archive of one file
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """An entry of the catalogue."""
+    """A data set of the catalogue, a book of Project Gutenberg, or the file at an address."""
 
     name: str
     about: str
-    parts: dict[str, str]  # file of each part that a name can ask for, as in ``enwik8:test``
+    parts: dict[str, str]  # name of each part, as in ``enwik8:test``, and its file
     licence: str
     # how the files become the parts: "text", "splits", "gutenberg", "reviews", "tables" or
-    # "archive" (see `unpacking`); "shipped" where the texts come with the package
+    # "archive" (see `unpacking`); "shipped" if the texts come with the package
     unpack: str = "shipped"
-    size: int = 0  # bytes to fetch, about; 0 where that is not known
+    size: int = 0  # approximate bytes to fetch; 0 if unknown
     files: tuple[Remote, ...] = ()
     language: str = "English"
-    reading: tuple[str, ...] = ("train",)  # the parts that are read where no part is asked for
-    valid: str | None = None  # the part to validate on where the name stands alone
-    labelled: str | None = None  # the part to learn labels from where no part is asked for
+    reading: tuple[str, ...] = ("train",)  # the parts to read if no part is asked for
+    valid: str | None = None  # the part to validate on if no part is asked for
+    labelled: str | None = None  # the part to learn labels from if no part is asked for
 
 
 _ALL = ("all",)
@@ -164,10 +164,10 @@ CATALOGUE = {dataset.name: dataset for dataset in _DATASETS}
 
 @dataclass(frozen=True)
 class Reference:
-    """What an argument asks for."""
+    """A data set, or one part of a data set, that an argument names."""
 
     dataset: Dataset
-    key: str  # names its folder in the cache
+    key: str  # name of the data set's folder in the cache
     part: str | None = None
 
     @property
@@ -177,11 +177,12 @@ class Reference:
 
 
 def parse(argument: str, sha256: str | None = None) -> Reference | None:
-    """What `argument` names, or None where it can only be a file.
+    """Return the data set that `argument` names, or None if it can only be a file.
 
-    A name of the catalogue, alone or with a part (``enwik8:test``), ``gutenberg:NUMBER``, or an
-    address that begins with http, https or file, perhaps with ``#sha256=...`` at its end.
-    Raises `CorpusError` for a part, a number or a hash that cannot be.
+    `argument` is a name of the catalogue, alone or with a part (``enwik8:test``),
+    ``gutenberg:NUMBER``, or an http, https or file address, optionally with ``#sha256=...`` at its
+    end. `sha256` is the hash that the file must have. Raises `CorpusError` for a part, number,
+    address or hash that is not valid.
     """
     scheme = urlsplit(argument).scheme.lower() if "://" in argument else ""
     if scheme:
@@ -195,8 +196,8 @@ def parse(argument: str, sha256: str | None = None) -> Reference | None:
         return None
     dataset = CATALOGUE[name]
     if part and part not in dataset.parts:
-        there = ", ".join(f"{name}:{known}" for known in dataset.parts)
-        raise CorpusError(f"{name} has no part {part!r}; there is {there}")
+        names = ", ".join(f"{name}:{known}" for known in dataset.parts)
+        raise CorpusError(f"{name} has no part {part!r}; there is {names}")
     return Reference(_with_hash(dataset, sha256), name, part or None)
 
 

@@ -1,6 +1,6 @@
-"""Bytes to characters in a stream: encodings, byte order marks, newlines, normalization.
+"""Decode a stream of bytes: encodings, byte order marks, newlines, normalization.
 
-What leaves here holds no NUL, no carriage return and no lone surrogate.
+The decoded text holds no NUL, no carriage return and no lone surrogate.
 """
 
 from __future__ import annotations
@@ -27,22 +27,25 @@ from chargen.text.files import Advance, Source, byte_blocks
 
 REPLACEMENT = "\ufffd"
 BLOCK = 1 << 20
-_FEWEST = 16  # bytes that may show an encoding
-_HELD = 1 << 24  # bytes of a copy that stay in memory
+_FEWEST = 16  # fewest bytes from which an encoding is recognized
+_HELD = 1 << 24  # largest copy that is kept in memory, in bytes
 _CONTROL = re.compile("[\x80-\x9f]")
 _LATIN = (
     "{} has bytes 0x80 to 0x9f, which are control codes in latin-1, but quotes and dashes in "
     "cp1252: it may well be in --encoding cp1252"
 )
 _NOT_TEXT = re.compile("[\0\ud800-\udfff]")
-# Decoders that never yield a lone surrogate; the others (utf-7, unicode_escape) are looked after.
+# Decoders that never yield a lone surrogate; text of others (utf-7, unicode_escape) is checked.
 _SOUND = ("utf-8", "utf-16", "utf-32", "ascii", "iso8859", "cp")
 
 
 def encoding_of(
     source: Source, config: TableConfig, notes: list[str], max_bytes: int | None = None
 ) -> str:
-    """The encoding to `decode` a source with: of a file it is found once, by reading all of it."""
+    """Return the encoding with which to `decode` a source.
+
+    For "auto", a file is read completely to detect it; for a pipe, `decode` detects it.
+    """
     if config.encoding != AUTO_ENCODING or source.stream:
         return config.encoding
     return detect(byte_blocks(source, None, max_bytes), source.name, notes)
@@ -56,7 +59,7 @@ def decoded(
     max_bytes: int | None = None,
     encoding: str = "",
 ) -> Iterator[str]:
-    """The text of a source; see `decode`. `encoding` is what `encoding_of` found, where it did."""
+    """Decode a source (see `decode`); `encoding` is the result of `encoding_of`, if known."""
     encoding = encoding or encoding_of(source, config, notes, max_bytes)
     blocks = byte_blocks(source, advance, max_bytes)
     return decode(blocks, source.name, encoding, config.errors, notes, config.encoding)
@@ -72,17 +75,17 @@ def decode(
 ) -> Iterator[str]:
     """Decode a stream of bytes; newlines of any convention become ``"\\n"``.
 
-    With the encoding "auto" a copy of the whole stream is kept, on disk where it is long. `asked`
-    is the encoding that the user gave, where that is another. Bytes that are not text in this
-    encoding are a `CorpusError` that names their offset.
+    With the encoding "auto" the whole stream is copied, to disk if it is long. `asked` is the
+    encoding that the user gave, if it differs from `encoding`. Raises `CorpusError`, with the
+    offset, for bytes that are not text in this encoding.
     """
     asked = asked or encoding
     if encoding == AUTO_ENCODING:
         with tempfile.SpooledTemporaryFile(_HELD) as copy:
             found = detect((block for block in blocks if copy.write(block)), name, notes)
             copy.seek(0)
-            again = iter(lambda: copy.read(BLOCK), b"")
-            yield from decode(again, name, found, errors, notes, asked)
+            copied_blocks = iter(lambda: copy.read(BLOCK), b"")
+            yield from decode(copied_blocks, name, found, errors, notes, asked)
         return
     head, blocks = _peek(filter(None, blocks), SAMPLE if is_wide(encoding) else 4)
     encoding = _choose_encoding(head, name, encoding, asked, notes)
@@ -108,11 +111,11 @@ def decode(
 def _decoded_blocks(
     blocks: Iterable[bytes], name: str, encoding: str, errors: str, asked: str
 ) -> Iterator[tuple[bytes, int, str]]:
-    """Blocks, each with the offset at which it begins and what the decoder made of it."""
+    """Yield each block with its offset in the stream, in bytes, and the text decoded from it."""
     inner = codecs.getincrementaldecoder(encoding)(errors)
     decoder = io.IncrementalNewlineDecoder(inner, translate=True)
     offset = 0
-    for block in chain(filter(None, blocks), [b""]):  # the empty one ends the text
+    for block in chain(filter(None, blocks), [b""]):  # the empty block flushes the decoder
         try:
             text = decoder.decode(block, final=not block)
         except UnicodeDecodeError as error:
@@ -130,37 +133,38 @@ def _decoded_blocks(
 
 
 def newlines(text: str) -> str:
-    """The text with newlines of any convention as ``"\\n"``."""
+    """Convert newlines of any convention to ``"\\n"``."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def clean(text: str, errors: str, place: Callable[[int], str]) -> str:
-    """Replace what is no text (NUL, lone surrogates) by U+FFFD, or refuse it when strict.
+    """Replace NULs and lone surrogates by U+FFFD, or raise `CorpusError` if `errors` is "strict".
 
-    `place` turns an index into words for the message.
+    `place` turns the index of a character into words for the message.
     """
     if errors == "replace":
         return _NOT_TEXT.sub(REPLACEMENT, text)
-    found = _NOT_TEXT.search(text)
-    if found is None:
+    match = _NOT_TEXT.search(text)
+    if match is None:
         return text
-    if found[0] == "\0":
-        raise _binary(place(found.start()))
+    if match[0] == "\0":
+        raise _binary(place(match.start()))
     raise CorpusError(
-        f"{place(found.start())} holds a lone surrogate, U+{ord(found[0]):04X}, which is not"
+        f"{place(match.start())} holds a lone surrogate, U+{ord(match[0]):04X}, which is not"
         " text; --errors replace reads it as U+FFFD"
     )
 
 
 def _refuse_wide(block: bytes, name: str) -> None:
-    """Raise `CorpusError` where a block, with a NUL in it, is UTF-16 or UTF-32 without a mark.
+    """Raise `CorpusError` if a block that contains a NUL is UTF-16 or UTF-32 without a mark.
 
-    Almost any even number of bytes is UTF-16; of letters of one alphabet every second one is small.
+    Almost any even number of bytes is valid UTF-16, but in text of one alphabet every second byte
+    is small.
     """
     head = block[:SAMPLE]
     small = sum(head.count(number) for number in range(9))
-    if 4 * small >= len(head) >= _FEWEST and (found := wide_encoding(head)):
-        option = f"--encoding {found.replace('_', '-')}"
+    if 4 * small >= len(head) >= _FEWEST and (encoding := wide_encoding(head)):
+        option = f"--encoding {encoding.replace('_', '-')}"
         raise CorpusError(f"{name} is UTF-16 or UTF-32 without a byte order mark: give {option}")
 
 
@@ -177,7 +181,7 @@ def _place(name: str, byte: int | None, character: int) -> str:
 
 
 def _peek(blocks: Iterator[bytes], size: int) -> tuple[bytes, Iterator[bytes]]:
-    """At least the first `size` bytes (all, if there are fewer), and the whole stream again."""
+    """Return the first `size` bytes (all, if there are fewer) and the blocks of the stream."""
     head = b""
     while len(head) < size and (block := next(blocks, b"")):
         head += block
@@ -185,19 +189,19 @@ def _peek(blocks: Iterator[bytes], size: int) -> tuple[bytes, Iterator[bytes]]:
 
 
 def _choose_encoding(head: bytes, name: str, encoding: str, asked: str, notes: list[str]) -> str:
-    """The encoding to read with: a byte order mark goes before UTF-8.
+    """Return the encoding to read with: a byte order mark takes precedence over UTF-8.
 
-    Raises `CorpusError` where the bytes show that it cannot be the one that was asked for.
+    Raises `CorpusError` if the bytes show that the encoding that was asked for is wrong.
     """
-    found = marked_encoding(head)
+    marked = marked_encoding(head)
     codec = codecs.lookup(encoding).name
     if codec not in ("utf-8", "utf-8-sig"):
         if asked != AUTO_ENCODING:
-            _refuse_contradicted(head, name, encoding, found)
+            _refuse_contradicted(head, name, encoding, marked)
         return encoding
-    if found is not None and found != "utf-8":
-        notes.append(f"{name} was read as {found}")
-    return found or "utf-8"
+    if marked is not None and marked != "utf-8":
+        notes.append(f"{name} was read as {marked}")
+    return marked or "utf-8"
 
 
 def _refuse_contradicted(head: bytes, name: str, encoding: str, marked: str | None) -> None:
@@ -216,12 +220,12 @@ def _refuse_contradicted(head: bytes, name: str, encoding: str, marked: str | No
 def _undecodable(
     error: UnicodeDecodeError, fed: int, name: str, encoding: str, asked: str
 ) -> CorpusError:
-    # The decoder may have held bytes of earlier blocks back, so the offset counts from the end.
+    # The decoder may have kept bytes of earlier blocks, so the offset is counted from the end.
     offset = fed - len(error.object) + error.start
     value = error.object[error.start : error.start + 1]
     byte = f" (0x{value[0]:02x})" if value else ""
     others = [
-        f"--encoding {one}" for one in (AUTO_ENCODING, "cp1252") if one not in (asked, encoding)
+        f"--encoding {each}" for each in (AUTO_ENCODING, "cp1252") if each not in (asked, encoding)
     ]
     return CorpusError(
         f"{name} is not {encoding}: byte offset {offset}{byte}, {error.reason};"
@@ -230,18 +234,18 @@ def _undecodable(
 
 
 def _is_boundary(character: str) -> bool:
-    """Whether nothing that stands before this character can combine with it."""
+    """Return whether this character cannot combine with the text before it."""
     if character.isascii():
         return True
     code = ord(character)
-    # Vowels and tails of Hangul and the vowel signs of Kirat Rai compose, but are letters.
+    # Vowels and final consonants of Hangul and vowel signs of Kirat Rai combine, but are letters.
     if 0x1160 <= code <= 0x11FF or 0x16D63 <= code <= 0x16D6A:
         return False
     return not unicodedata.category(character).startswith("M")
 
 
 def normalized(pieces: Iterable[str], form: str) -> Iterator[str]:
-    """Normalize a stream of text, as if it were one string (Unicode Annex 15)."""
+    """Normalize a stream of text with the same result as for one string (Unicode Annex 15)."""
     held: list[str] = []
     for piece in pieces:
         cut = next((i for i in range(len(piece) - 1, -1, -1) if _is_boundary(piece[i])), None)

@@ -1,7 +1,7 @@
-"""In which encoding a stream of bytes is, found by reading all of it in bounded memory.
+"""Detect the encoding of a stream of bytes by reading all of it in bounded memory.
 
-What this knows by itself is Unicode and the languages of western Europe; the rest it asks
-charset-normalizer, whose guess between code pages that share most letters is as good as a coin.
+This module recognizes Unicode encodings and the languages of western Europe; charset-normalizer
+guesses the rest. Between code pages that share most letters its guess is no better than chance.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from chargen.errors import CorpusError
 from chargen.text.config import AUTO_ENCODING
 
 SAMPLE = 1 << 18  # bytes of lines from which an encoding is guessed
-_LONGEST = 1 << 16  # bytes of a line that are looked at
-# UTF-32 first: its mark begins with that of UTF-16.
+_LONGEST = 1 << 16  # bytes of a line that are examined
+# UTF-32 first, because its little-endian mark begins with that of UTF-16.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -26,8 +26,8 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _WIDE = ("utf_16_le", "utf_16_be", "utf_32_le", "utf_32_be")
-_ODD = ("Cc", "Cn", "Co")  # control codes, and what is not assigned
-# Letters beyond ASCII of French, German, Spanish, Portuguese, Italian, Dutch, Catalan, the Nordic
+_ODD = ("Cc", "Cn", "Co")  # control codes, unassigned and private characters
+# Non-ASCII letters of French, German, Spanish, Portuguese, Italian, Dutch, Catalan, the Nordic
 # languages, Icelandic and Finnish.
 _WESTERN = (
     *("àâæçéèêëîïôœùûüÿ", "äöüßéàè", "áéíñóúü", "áâãàçéêíóôõúü", "àèéìíîòóùú", "éëïöóüèá"),
@@ -38,38 +38,38 @@ _INSIDE = re.compile(rf"(?<=[^\W\d_{_SYMBOLS}])[{_SYMBOLS}](?=[^\W\d_{_SYMBOLS}]
 
 
 def is_wide(encoding: str) -> bool:
-    """Whether NUL bytes are a normal part of the encoding."""
+    """Return whether NUL bytes are a normal part of the encoding."""
     return encoding != AUTO_ENCODING and codecs.lookup(encoding).name.startswith(
         ("utf-16", "utf-32")
     )
 
 
 def marked_encoding(head: bytes) -> str | None:
-    """The encoding that a byte order mark at the beginning of `head` tells, if there is one."""
+    """Return the encoding of the byte order mark with which `head` begins; None without a mark."""
     return next((encoding for mark, encoding in _MARKS if head.startswith(mark)), None)
 
 
 def _is_utf8(head: bytes) -> bool:
-    """Whether these bytes, which may end within a character, are UTF-8."""
+    """Return whether `head` is UTF-8; it may end within a character."""
     return _decodes(codecs.getincrementaldecoder("utf-8")("strict"), head)
 
 
 def is_text(head: bytes, encoding: str) -> bool:
-    """Whether these bytes are text in it: characters of ASCII too, and hardly any controls."""
+    """Return whether `head` is text in `encoding`: some ASCII, and hardly any control codes."""
     return _counted_as_text(head, encoding) > (0, 0)
 
 
 def wide_encoding(head: bytes) -> str | None:
-    """UTF-16 or UTF-32 without a mark, where these bytes are text in it; they hold some NUL.
+    """Return the variant of UTF-16 or UTF-32 in which `head` (with NULs in it) is text, or None.
 
-    The wrong order of bytes often gives letters too, but not the blanks of ASCII.
+    The wrong byte order often gives letters too, but no ASCII blanks.
     """
-    count, found = max((_counted_as_text(head, one), one) for one in _WIDE)
-    return found if count > (0, 0) else None
+    count, encoding = max((_counted_as_text(head, each), each) for each in _WIDE)
+    return encoding if count > (0, 0) else None
 
 
 def _counted_as_text(head: bytes, encoding: str) -> tuple[int, int]:
-    """How many blanks and characters of ASCII are in it; none where it is no text."""
+    """Count the blanks and the ASCII characters in `head`; return (0, 0) if it is not text."""
     try:
         counts = Counter(codecs.getincrementaldecoder(encoding)("strict").decode(head))
     except UnicodeDecodeError:
@@ -81,41 +81,41 @@ def _counted_as_text(head: bytes, encoding: str) -> tuple[int, int]:
 
 
 def detect(blocks: Iterable[bytes], name: str, notes: list[str]) -> str:
-    """The encoding of all of a stream; "utf-8" too where a mark tells another.
+    """Return the encoding of a whole stream; "utf-8" if `decode` will follow a byte order mark.
 
-    `name` is that of the source, as shown to people; `notes` gets a sentence where it is not UTF-8.
-    Raises `CorpusError` where no encoding fits, or charset-normalizer is needed and missing.
+    `name` is the name of the source for messages; `notes` gets a sentence if the encoding is not
+    UTF-8. Raises `CorpusError` if no encoding fits, or charset-normalizer is needed and missing.
     """
     decoder = codecs.getincrementaldecoder("utf-8")("strict")
-    sound, wide, head, sample = True, False, b"", _Lines()
+    valid_utf8, has_nul, head, sample = True, False, b"", _Lines()
     for block in blocks:
         head += block[: SAMPLE - len(head)]
-        wide = wide or b"\0" in block
-        sound = sound and _decodes(decoder, block)
+        has_nul = has_nul or b"\0" in block
+        valid_utf8 = valid_utf8 and _decodes(decoder, block)
         sample.add(block)
-    sound = sound and _decodes(decoder, b"", final=True)
+    valid_utf8 = valid_utf8 and _decodes(decoder, b"", final=True)
     sample.end()
     if marked_encoding(head):
         return "utf-8"
     lines = b"".join(sample.lines)
-    if wide:
-        found = wide_encoding(head)
-    elif sound or sample.mostly_utf8:  # damaged UTF-8 is told where it is read
+    if has_nul:
+        encoding = wide_encoding(head)
+    elif valid_utf8 or sample.mostly_utf8:  # decoding reports damaged UTF-8
         return "utf-8"
     else:
-        found = "cp1252" if _is_western(lines) else _guessed(lines, name)
-    if found is not None:
-        notes.append(f"{name} was read as {found}")
-    elif not sound:
+        encoding = "cp1252" if _is_western(lines) else _guessed(lines, name)
+    if encoding is not None:
+        notes.append(f"{name} was read as {encoding}")
+    elif not valid_utf8:
         raise CorpusError(
             f"{name} looks binary: no encoding fits it; name its encoding, or read its bytes as "
             "they are: chargen train --level byte --raw-bytes"
         )
-    return found or "utf-8"
+    return encoding or "utf-8"
 
 
 class _Lines:
-    """The first lines that are not ASCII, and later ones with bytes that none of them has."""
+    """Sample of a stream: its first non-ASCII lines, and later lines that contain new bytes."""
 
     def __init__(self) -> None:
         self.lines: list[bytes] = []
@@ -161,16 +161,16 @@ def _decodes(decoder: codecs.IncrementalDecoder, data: bytes, final: bool = Fals
 
 
 def _is_western(data: bytes) -> bool:
-    """Whether it reads as one western European language in cp1252, or as English with its signs."""
+    """Return whether `data` is cp1252: one western European language, or English with symbols."""
     try:
         text = data.decode("cp1252")
     except UnicodeDecodeError:
         return False
-    beyond = Counter(c for c in text.lower() if not c.isascii())
-    letters = Counter({c: n for c, n in beyond.items() if c.isalpha() and c not in _SYMBOLS})
+    non_ascii = Counter(c for c in text.lower() if not c.isascii())
+    letters = Counter({c: n for c, n in non_ascii.items() if c.isalpha() and c not in _SYMBOLS})
     known = max(sum(letters[c] for c in alphabet) for alphabet in _WESTERN)
     inside = len(_INSIDE.findall(text))
-    return known >= 0.95 * letters.total() and inside <= 0.02 * beyond.total()
+    return known >= 0.95 * letters.total() and inside <= 0.02 * non_ascii.total()
 
 
 def _guessed(data: bytes, name: str) -> str | None:

@@ -1,4 +1,4 @@
-"""How a table is written, found in what stands in it: delimiter, quotes, array or lines."""
+"""Detect how a table is written from its content: delimiter, quotes, JSON array or JSON lines."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from chargen.text.formats import DELIMITERS, Dialect, json_row, lines, separated
 
 _CANDIDATES = (",", ";", "\t", "|")
 _FIRST_LINES = 50
-"""Lines in which a file shows what separates its fields."""
+"""Number of lines at the beginning of a file from which the delimiter is inferred."""
 
-_SEPARATOR_LINE = re.compile(r"sep=(.)\n?", re.IGNORECASE)  # Excel's, before the header
+_SEPARATOR_LINE = re.compile(r"sep=(.)\n?", re.IGNORECASE)  # written by Excel before the header
 _CLOSED = re.compile(r'"(?:[^"]|"")*"')
 
 
@@ -24,34 +24,36 @@ def find_dialect(
     header: bool = True,
     quoting: str | None = None,
 ) -> Dialect:
-    """How a table is written, by what stands in it.
+    """Return how a table is written, judging by its content.
 
     Parameters
     ----------
     read : callable
-        Gives the decoded file from its beginning; tab-separated files are read to their end.
+        Returns the decoded file from its beginning; tab-separated files are read to their end.
     form : {"csv", "tsv", "jsonl", "json", "plain"}
-        By the file's name.
+        Format according to the file's name.
     delimiter : str, optional
-        What separates the fields, where that is known. Otherwise it is the one of , ; tab and |
+        Character that separates the fields, if known. By default it is the one of , ; tab and |
         that gives all the first rows the same number of fields, two or more.
     header : bool
-        Whether there is one.
+        Whether the first row names the columns.
     quoting : {"csv", "none"}, optional
-        Whether quotes hold fields together, where that is known.
+        Whether quotes hold fields together, if known.
     """
     if form == "plain":
         return Dialect(form)
     if form in ("json", "jsonl"):
         return _json_dialect(lines(read()), form)
     first_lines = list(islice(lines(read()), _FIRST_LINES))
-    told = _SEPARATOR_LINE.fullmatch(first_lines[0]) if first_lines else None
-    skipped = 1 if told else 0
+    declaration = _SEPARATOR_LINE.fullmatch(first_lines[0]) if first_lines else None
+    skipped = 1 if declaration else 0
     if delimiter is None:
-        found = [told[1]] if told else _delimiters(first_lines, DELIMITERS[form], quoting)
-        delimiter = found[0]
-        if len(found) > 1 and not header and form == "csv":
-            words = " or ".join("a tab" if one == "\t" else repr(one) for one in found)
+        candidates = (
+            [declaration[1]] if declaration else _delimiters(first_lines, DELIMITERS[form], quoting)
+        )
+        delimiter = candidates[0]
+        if len(candidates) > 1 and not header and form == "csv":
+            words = " or ".join("a tab" if each == "\t" else repr(each) for each in candidates)
             problem = f"may be separated by {words}: choose with --delimiter"
             return Dialect(form, delimiter, skipped=1, problem=problem)
     if quoting is not None or delimiter != "\t":
@@ -67,17 +69,17 @@ def find_dialect(
 
 
 def named_columns(first_lines: Iterable[str]) -> list[str]:
-    """The first row of plain text that looks like a table; nothing where it does not.
+    """Return the first row of plain text that looks like a table; [] if it does not.
 
-    It does where half of the first lines have as many fields as the very first, two or more.
+    It looks like one if half of the first rows have as many fields as the very first, two or more.
     """
-    some = list(islice(first_lines, _FIRST_LINES))
-    delimiter = _delimiters(some, "", None)[0] if some else ""
+    sample = list(islice(first_lines, _FIRST_LINES))
+    delimiter = _delimiters(sample, "", None)[0] if sample else ""
     if not delimiter:
         return []
-    found = [row.values for row in separated(some, delimiter)]
-    alike = sum(len(row) == len(found[0]) for row in found)
-    return list(found[0]) if len(found) > 1 and 2 * alike >= len(found) else []
+    rows = [row.values for row in separated(sample, delimiter)]
+    alike = sum(len(row) == len(rows[0]) for row in rows)
+    return list(rows[0]) if len(rows) > 1 and 2 * alike >= len(rows) else []
 
 
 def _json_dialect(fed: Iterator[str], form: str) -> Dialect:
@@ -92,51 +94,51 @@ def _json_dialect(fed: Iterator[str], form: str) -> Dialect:
 
 
 def _delimiters(first_lines: Sequence[str], usual: str, quoting: str | None) -> list[str]:
-    """What may separate fields, the likeliest first: that of which all rows have as many.
+    """Return the delimiters that give the largest share of rows as many fields as the first row.
 
-    Where none is so, that of which most rows have as many as the header. Tabs are counted line by
-    line, unless `quoting` says that quotes hold fields together.
+    The usual one comes first; if no candidate gives two fields or more, it is the only one. Tabs
+    are counted line by line, unless `quoting` says that quotes hold fields together.
     """
     shares = {}
     trusted = quoting == "csv"
-    for one in sorted(_CANDIDATES, key=lambda each: each != usual):
-        if quoting == "none" or (one == "\t" and quoting is None):
-            counts = [line.count(one) + 1 for line in first_lines if line.strip()]
+    for delimiter in sorted(_CANDIDATES, key=lambda each: each != usual):
+        if quoting == "none" or (delimiter == "\t" and quoting is None):
+            counts = [line.count(delimiter) + 1 for line in first_lines if line.strip()]
         else:
-            counts = [len(row.values) for row in separated(first_lines, one, trusted=trusted)]
+            counts = [len(row.values) for row in separated(first_lines, delimiter, trusted=trusted)]
             if len(first_lines) == _FIRST_LINES:
-                counts.pop()  # it may go on in lines that were not looked at
+                counts.pop()  # the last row may be incomplete
         if counts and counts[0] > 1:
-            shares[one] = counts.count(counts[0]) / len(counts)
+            shares[delimiter] = counts.count(counts[0]) / len(counts)
     best = max(shares.values(), default=0)
-    return [one for one, share in shares.items() if share == best] or [usual]
+    return [delimiter for delimiter, share in shares.items() if share == best] or [usual]
 
 
 def _tabs_and_quotes(read: Callable[[], Iterable[str]]) -> tuple[bool, int]:
-    """Whether the quotes of a tab-separated table hold fields together.
+    """Return whether the quotes of a tab-separated table hold fields together.
 
-    They do where each field that begins with one ends with one. A field may end some lines on, but
-    only where the lines by themselves are no rows: a stray quote must not make one row of several.
+    They do if each field that begins with a quote ends with one. A field may end on a later line,
+    unless each line is a row by itself: a stray quote must not merge several rows into one.
 
     Returns
     -------
     quoted : bool
     mixed : int
-        The row, by its line, that would be whole only with both tabs and line breaks in one field;
-        0 where there is none.
+        Line of the first row that would be whole only with both tabs and line breaks in one field;
+        0 if there is none.
     """
     width = 0
-    alone = closed = True
+    lines_are_rows = closed = True
     for line in read():
         fields = line.removesuffix("\n").split("\t")
         if fields == [""]:
             continue
         width = width or len(fields)
-        alone = alone and len(fields) == width
+        lines_are_rows = lines_are_rows and len(fields) == width
         if '"' in line:
-            opened = (each for each in fields if each.startswith('"'))
-            closed = closed and all(_CLOSED.fullmatch(each) for each in opened)
-    if closed or alone:
+            quoted = (field for field in fields if field.startswith('"'))
+            closed = closed and all(_CLOSED.fullmatch(field) for field in quoted)
+    if closed or lines_are_rows:
         return closed, 0
     mixed = 0
     width = 0
@@ -144,6 +146,6 @@ def _tabs_and_quotes(read: Callable[[], Iterable[str]]) -> tuple[bool, int]:
         width = width or len(row.values)
         if row.problem or len(row.values) != width:
             return False, 0
-        if not mixed and any("\t" in each and "\n" in each for each in row.values):
+        if not mixed and any("\t" in field and "\n" in field for field in row.values):
             mixed = row.line
     return True, mixed

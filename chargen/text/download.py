@@ -1,7 +1,7 @@
-"""One file over http, https or from the disk, going on where an earlier try was cut off.
+"""Fetch one file over http or https, resuming an interrupted attempt, or copy it from disk.
 
-A downloader for pooch, which checks the hash and puts the file in its place. Knows nothing about
-data sets.
+The downloader is for pooch, which checks the hash and moves the file into place. It does not
+depend on the data sets.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from chargen.errors import CorpusError, shown
 TRIES = 5
 MOST_REDIRECTS = 5
 READ = 1 << 14
-"""Bytes taken at a time: of a connection that is cut, fewer than these are lost."""
+"""Bytes read at a time; fewer than these are lost when a connection is cut off."""
 _CUT_OFF = "the connection was cut off"
 _RETRIED = {408, 425, 429, 500, 502, 503, 504}
 
 
 @dataclass
 class Downloader:
-    """Fetches a file into a folder; ``Downloader(...)(url, output_file, pooch)`` is for pooch."""
+    """Downloader of one file; pooch calls it as ``downloader(url, output_file, pooch)``."""
 
-    # where the bytes are gathered; they stay there when the network fails, and the next try asks
-    # for the rest (RFC 9110, sections 13.1.5 and 14.2)
+    # file for the received bytes; it is kept when the network fails, and the next attempt requests
+    # the rest (RFC 9110, sections 13.1.5 and 14.2)
     part: Path
-    # whether a hash will tell what came. Only then may a redirect lead to another host, or from
-    # https to http
+    # whether the file will be checked against a hash. Only then may a redirect lead to another
+    # host, or from https to http
     trusted: bool
-    timeout: float = 30.0  # seconds without a byte after which a server is taken for dead
-    pause: float = 1.0  # seconds before the second try; doubled with each that brings nothing
-    progress: bool = True  # show a bar, where stderr is a terminal
+    timeout: float = 30.0  # seconds without data after which the server counts as dead
+    pause: float = 1.0  # seconds before the second attempt; doubled after each that brings no data
+    progress: bool = True  # show a progress bar if stderr is a terminal
 
     def __call__(self, url: str, output_file: Any, pooch: Any = None) -> None:
-        """Fetch `url` into `output_file`, or raise `CorpusError` and keep what came so far."""
+        """Fetch `url` into `output_file`, or raise `CorpusError` and keep the received bytes."""
         if urlsplit(url).scheme.lower() == "file":
             _copy(url, Path(output_file))
             return
@@ -82,18 +82,18 @@ class Downloader:
         raise CorpusError(f"{shown(url)} cannot be fetched: {reason}{rest}")
 
     def _ask(self, session: Any, url: str) -> str:
-        """One request; why the file is not whole after it, or ""."""
+        """Make one request; return why the file is still incomplete, "" if it is complete."""
         begin = self._size()
         headers = {"Accept-Encoding": "identity"}
         if begin and (validator := self._validator()):
-            # Without If-Range, half of one version would be joined to half of another.
+            # Without If-Range, parts of two versions of the file could be joined.
             headers |= {"Range": f"bytes={begin}-", "If-Range": validator}
         with self._follow(session, url, headers) as response:
             status = response.status_code
             if status in _RETRIED:
                 return f"the server answers {_status(response)}"
             if status == 416 or (status == 206 and not _goes_on(response, begin)):
-                self._discard()  # it is no part of what is there now
+                self._discard()  # the bytes are no part of the current file
                 return _CUT_OFF
             if status not in (200, 206):
                 raise CorpusError(f"{shown(url)} cannot be fetched: {_status(response)}")
@@ -110,7 +110,7 @@ class Downloader:
         return "" if total is None or self._size() == total else _CUT_OFF
 
     def _follow(self, session: Any, url: str, headers: dict[str, str]) -> Any:
-        """The response at the end of the redirects."""
+        """Request `url`, follow its redirects and return the last response."""
         start = urlsplit(url)
         for _ in range(MOST_REDIRECTS + 1):
             response = session.get(
@@ -156,13 +156,13 @@ class Downloader:
 
     def _validator(self) -> str | None:
         with contextlib.suppress(OSError, ValueError, AttributeError):
-            found = json.loads(self._note.read_text("utf-8")).get("validator")
-            return found if isinstance(found, str) else None
+            validator = json.loads(self._note.read_text("utf-8")).get("validator")
+            return validator if isinstance(validator, str) else None
         return None
 
 
 def _copy(url: str, output: Path) -> None:
-    from urllib.request import url2pathname  # it takes a while
+    from urllib.request import url2pathname  # slow to import
 
     parts = urlsplit(url)
     if parts.netloc not in ("", "localhost"):
@@ -187,7 +187,7 @@ def _status(response: Any) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """The innermost cause of a failure of requests, which wraps several."""
+    """Return the innermost cause of an error of requests, which wraps other exceptions."""
     while isinstance(inner := error.__cause__ or error.__context__, Exception):
         error = inner
     if isinstance(error, TimeoutError):

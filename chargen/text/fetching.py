@@ -1,4 +1,4 @@
-"""Data sets in the cache: fetched once, checked, unpacked, and found again without a network."""
+"""Data sets in the cache: fetched, checked and unpacked once, then available offline."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ _SHIPPED = (
     Path(__file__).parent.parent.parent / "corpora",  # in a checkout
 )
 _RECORD = "dataset.json"
-_WAIT = 3600.0  # seconds that another process may fetch the same
+_WAIT = 3600.0  # seconds to wait for a process that fetches the same data set
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """A data set that lies in the cache."""
+    """A data set in the cache."""
 
     dataset: Dataset
     folder: Path
-    sha256: tuple[str, ...]  # of the files as they were fetched
-    bytes: int  # of the parts
+    sha256: tuple[str, ...]  # of each file as it was fetched
+    bytes: int  # total size of the parts
 
     def path(self, part: str) -> Path:
         return self.folder / self.dataset.parts[part]
 
 
 def asked(argument: str) -> Reference | None:
-    """What data set `argument` asks for; None for a file or folder, which goes before a name."""
+    """Return the data set that `argument` names, or None; an existing path takes precedence."""
     if "\0" in argument:
         return None
     names = (*datasets.CATALOGUE, datasets.GUTENBERG)
@@ -51,16 +51,16 @@ def asked(argument: str) -> Reference | None:
 
 
 def paths(reference: Reference, say: Say | None = None) -> list[Path]:
-    """The files and folders that a language model reads, fetched if need be; errors as `fetch`."""
-    found = fetch(reference, say=say)
-    wanted = (reference.part,) if reference.part else reference.dataset.reading
-    return [found.path(part) for part in wanted]
+    """Return the files and folders that a language model reads, fetched if necessary by `fetch`."""
+    fetched = fetch(reference, say=say)
+    parts = (reference.part,) if reference.part else reference.dataset.reading
+    return [fetched.path(part) for part in parts]
 
 
 def labelled_path(argument: str) -> str:
-    """The file or folder of labelled texts behind a name; every other argument is itself.
+    """Return the path of a data set's labelled texts; return any other argument unchanged.
 
-    Raises `CorpusError` where it has no labels, and what `fetch` raises.
+    Raises `CorpusError` if the data set has no labels, and the errors of `fetch`.
     """
     reference = asked(argument)
     if reference is None:
@@ -72,7 +72,7 @@ def labelled_path(argument: str) -> str:
 
 
 def valid_part(corpora: Sequence[str]) -> str | None:
-    """The name of the text to validate on, where one data set that has such a part is read."""
+    """Return the validation part (``name:part``) of the one data set in `corpora`, or None."""
     reference = asked(corpora[0]) if len(corpora) == 1 else None
     if reference is None or reference.part or reference.dataset.valid is None:
         return None
@@ -80,7 +80,7 @@ def valid_part(corpora: Sequence[str]) -> str | None:
 
 
 def cached(reference: Reference) -> Fetched | None:
-    """What lies in the cache, or None where it is not there or not whole."""
+    """Return the data set from the cache, or None if it is missing or incomplete."""
     dataset = reference.dataset
     if dataset.unpack == "shipped":
         return _shipped(dataset)
@@ -96,9 +96,9 @@ def cached(reference: Reference) -> Fetched | None:
                 return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    for file, found in zip(dataset.files, hashes, strict=False):
+    for file, sha256 in zip(dataset.files, hashes, strict=False):
         known = file.known_hash or ""
-        if known.startswith("sha256:") and known != f"sha256:{found}":  # another one is asked for
+        if known.startswith("sha256:") and known != f"sha256:{sha256}":  # another file is asked for
             return None
     return Fetched(dataset, folder, hashes, sum(sizes.values()))
 
@@ -110,15 +110,15 @@ def fetch(
     say: Say | None = None,
     downloader: Callable[..., Downloader] = Downloader,
 ) -> Fetched:
-    """A data set, from the cache unless it is to be fetched `again`, or from where it is published.
+    """Return a data set from the cache, after fetching it if it is missing or `again` is true.
 
-    `say` hears what is being fetched; `downloader` makes the `Downloader`. Raises `CorpusError`
-    where it cannot be reached, is not what it should be, or cannot be written: the cache is then
-    what it was. Without pooch a fetch is a `MissingExtraError`.
+    `say` is called with a message for each file that is fetched; `downloader` makes the
+    `Downloader`. Raises `CorpusError` if the data set cannot be reached, has a wrong hash or cannot
+    be written; the cache is then unchanged. Without pooch, fetching raises `MissingExtraError`.
     """
     shipped = reference.dataset.unpack == "shipped"
-    if (shipped or not again) and (found := cached(reference)):
-        return found
+    if (shipped or not again) and (existing := cached(reference)):
+        return existing
     if shipped:
         raise CorpusError(f"{reference.dataset.name} is not in this installation of chargen")
     from filelock import FileLock, Timeout
@@ -127,24 +127,24 @@ def fetch(
     try:
         home.mkdir(parents=True, exist_ok=True)
         with FileLock(home / f"{reference.key}.lock", timeout=_WAIT):
-            if not again and (found := cached(reference)):  # meanwhile
-                return found
+            if not again and (existing := cached(reference)):  # fetched meanwhile
+                return existing
             _make(reference, home, say, downloader)
     except Timeout as error:
         raise CorpusError(f"another process is fetching {name}: wait for it") from error
     except OSError as error:
         raise not_writable(name, home, error) from error
-    made = cached(reference)
-    if made is None:
+    fetched = cached(reference)
+    if fetched is None:
         raise CorpusError(f"{name} cannot be read back from {home}; try again")
-    return made
+    return fetched
 
 
 def _shipped(dataset: Dataset) -> Fetched | None:
-    for place in _SHIPPED:
-        paths = [place / name for name in dataset.parts.values()]
+    for folder in _SHIPPED:
+        paths = [folder / name for name in dataset.parts.values()]
         if all(path.is_file() for path in paths):
-            return Fetched(dataset, place, (), sum(path.stat().st_size for path in paths))
+            return Fetched(dataset, folder, (), sum(path.stat().st_size for path in paths))
     return None
 
 
@@ -183,26 +183,26 @@ def _make(
 def _download(
     file: datasets.Remote, part: Path, work: Path, name: str, downloader: Callable[..., Downloader]
 ) -> tuple[Path, str]:
-    """The file that was fetched, and its SHA-256."""
+    """Fetch a file; return its path and its SHA-256 hash."""
     try:
         import pooch
     except ImportError as error:
         raise MissingExtraError(f"fetching {shown(file.url)}", "data") from error
-    pooch.get_logger().setLevel(logging.ERROR)  # it would tell the user to set known_hash
+    pooch.get_logger().setLevel(logging.ERROR)  # pooch would tell the user to set known_hash
     fetcher = downloader(part, trusted=file.known_hash is not None)
     try:
-        found = pooch.retrieve(file.url, file.known_hash, name, work, downloader=fetcher)
-    except ValueError as error:  # pooch's word for a hash that differs
+        path = pooch.retrieve(file.url, file.known_hash, name, work, downloader=fetcher)
+    except ValueError as error:  # pooch raises it for a wrong hash
         raise CorpusError(
             f"{shown(file.url)} is not the expected file: its hash is not {file.known_hash}; it "
             "was not kept"
         ) from error
-    return Path(found), pooch.file_hash(found)
+    return Path(path), pooch.file_hash(path)
 
 
 def _bytes_of(path: Path) -> int:
-    files = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
-    return sum(one.stat().st_size for one in files)
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files)
 
 
 def _home() -> Path:

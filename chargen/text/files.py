@@ -1,6 +1,6 @@
-"""One source of text as a stream of bytes: plain, compressed, or a pipe that is spooled first.
+"""Read a source of text as a stream of bytes: a plain or compressed file, or a pipe.
 
-Knows nothing about characters; every failure leaves here as a `CorpusError` naming the source.
+The bytes are not decoded here. Every failure is raised as a `CorpusError` naming the source.
 """
 
 from __future__ import annotations
@@ -28,34 +28,34 @@ Advance = Callable[[int], None]
 
 UNPACKED_BYTES = 100_000_000
 MOST_TIMES = 1000
-"""A compressed source may unpack to more than the first only below so many times its size."""
+"""A compressed source may unpack to `UNPACKED_BYTES` or this many times its size, if larger."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """One thing to read text from."""
+    """A source of text: a file, a pipe, standard input, or texts in memory."""
 
     name: str  # as shown to people: printable, one line
-    # the file; None for standard input and for text that Python carries in itself
+    # None for standard input and for text that is in no file
     path: Path | None = None
     # "plain", "csv", "tsv", "jsonl", "json", "python" (a file with its own coding line), "topics"
     # (`pydoc_data.topics`) or "texts"
     form: str = "plain"
     compression: str = ""  # "", ".gz", ".bz2", ".xz" or ".zst"
-    size: int = 0  # bytes on disk, characters of given texts; 0 where that is not known
-    # inode, size and time of change when it was found: a file that differs later has changed
+    size: int = 0  # bytes on disk, or characters of `texts`; 0 if unknown
+    # inode, size and modification time when the file was found, to detect later changes
     stamp: tuple[int, int, int] | None = None
-    stream: bool = False  # standard input or a pipe, which can be read once only
-    # what is read in the place of a file: one text as "plain", several as the rows of "texts"
+    stream: bool = False  # standard input or a pipe, which can be read only once
+    # read instead of a file: one text with the form "plain", or several as the rows of "texts"
     texts: tuple[str, ...] | None = None
 
 
 def refuse_text(name: str) -> None:
-    """Raise `CorpusError` where a text was given in the place of a file's name."""
+    """Raise `CorpusError` if `name` seems to be a text instead of the name of a file."""
     suffix = Path(name).suffix
     words = len(name.split()) > 3 and (suffix in ("", ".") or any(map(str.isspace, suffix)))
     long = len(name) > 255 and "://" not in name
-    folder = os.path.dirname(name)  # noqa: PTH120  Path has no answer for names that are too long
+    folder = os.path.dirname(name)  # noqa: PTH120  Path fails for names that are too long
     in_a_folder = bool(folder) and os.path.isdir(folder)  # noqa: PTH112
     if (words or long or "\n" in name) and not in_a_folder and not os.path.lexists(name):
         cut = f"{name[:30]}..." if len(name) > 255 else name
@@ -66,7 +66,7 @@ def refuse_text(name: str) -> None:
 
 
 def from_path(path: Path, name: str | None = None) -> Source:
-    """Describe the file (or pipe) at `path`; `CorpusError` for anything else."""
+    """Describe the file or pipe at `path`; raise `CorpusError` for anything else."""
     name = shown(path) if name is None else name
     try:
         info = path.stat()
@@ -82,14 +82,14 @@ def from_path(path: Path, name: str | None = None) -> Source:
 
 
 def endings(path: Path) -> tuple[str, str]:
-    """What a name ends in, in lower case: its format and its compression, "" for none."""
+    """Return the format and compression endings of a name, in lower case; "" if it has none."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     compression = suffixes.pop() if suffixes and suffixes[-1] in COMPRESSIONS else ""
     return suffixes[-1] if suffixes else "", compression
 
 
 def unreadable(name: str, error: Exception) -> CorpusError:
-    """The sentence for a file that the system will not let us read."""
+    """Return the error for a file that cannot be read."""
     if isinstance(error, FileNotFoundError):
         return CorpusError(f"{name} does not exist")
     reason = getattr(error, "strerror", None) or str(error)
@@ -123,7 +123,7 @@ def _raw(source: Source) -> Iterator[IO[bytes]]:
 
 
 def raw_blocks(source: Source, advance: Advance | None = None) -> Iterator[bytes]:
-    """The bytes as they lie on disk, still compressed, in blocks of at most `BLOCK`."""
+    """Yield the bytes as they are on disk, still compressed, in blocks of at most `BLOCK` bytes."""
     with _raw(source) as file:
         while True:
             try:
@@ -140,13 +140,13 @@ def raw_blocks(source: Source, advance: Advance | None = None) -> Iterator[bytes
 def byte_blocks(
     source: Source, advance: Advance | None = None, max_bytes: int | None = None
 ) -> Iterator[bytes]:
-    """The bytes of the text, decompressed, in blocks of about `BLOCK` whatever they unpack to.
+    """Yield the decompressed bytes in blocks of about `BLOCK` bytes, at any compression ratio.
 
-    `advance` hears of the bytes consumed on disk. Raises `CorpusError` where the source cannot be
-    read, or unpacks to more than `max_bytes`, else to more than a text does (see `MOST_TIMES`).
+    `advance` is called with the number of bytes on disk that each block takes. Raises `CorpusError`
+    if the source cannot be read, or exceeds `max_bytes` (by default: what `MOST_TIMES` allows).
     """
     done = 0
-    # Of a pipe the size is not known.
+    # The size of a pipe is unknown.
     guarded = source.compression and source.size
     likely = max(UNPACKED_BYTES, MOST_TIMES * source.size) if guarded else None
     for block in unpacked_blocks(source, advance):
@@ -176,7 +176,7 @@ def unpacked_blocks(source: Source, advance: Advance | None) -> Iterator[bytes]:
                     advance(file.tell() - done)
                     done = file.tell()
         except (EOFError, zlib.error, lzma.LZMAError, ValueError, OSError) as error:
-            # The decompressors raise OSError for bad data too, but without a number.
+            # Decompressors raise OSError for damaged data too, but without an errno.
             if isinstance(error, OSError) and error.errno is not None:
                 raise unreadable(source.name, error) from error
             early = "the compressed data ends too early"
@@ -208,27 +208,27 @@ def _unpack_zstd(source: Source, file: IO[bytes]) -> Iterator[bytes]:
         raise CorpusError(
             f"{source.name}: reading .zst files needs the extra: pip install 'chargen[zstd]'"
         ) from error
-    # Its stream reader takes a truncated file for a whole one, so frames are followed by hand.
-    # 2 KiB in, because a block of 4 bytes may unpack to 128 KiB.
-    machine = None
+    # zstandard's stream reader accepts a truncated file, so frames are decompressed one by one.
+    # Only 2 KiB are read at a time, because a block of 4 bytes may unpack to 128 KiB.
+    decompressor = None
     try:
         while data := file.read(2048):
             while data:
-                machine = machine or zstandard.ZstdDecompressor().decompressobj()
-                block = machine.decompress(data)
-                data = machine.unused_data if machine.eof else b""
-                if machine.eof:
-                    machine = None
+                decompressor = decompressor or zstandard.ZstdDecompressor().decompressobj()
+                block = decompressor.decompress(data)
+                data = decompressor.unused_data if decompressor.eof else b""
+                if decompressor.eof:
+                    decompressor = None
                 if block:
                     yield block
     except zstandard.ZstdError as error:
         raise CorpusError(f"{source.name} is damaged: {error}") from error
-    if machine is not None:
+    if decompressor is not None:
         raise EOFError
 
 
 def spool(source: Source, folder: Path, name: str, max_bytes: int | None = None) -> Source:
-    """Copy what can be read only once into `folder` and describe the copy; others stay."""
+    """Copy a stream into `folder` and return the copy; return any other source as it is."""
     if not source.stream:
         return source
     path = folder / name
