@@ -1,1 +1,1 @@
-"""Texts with labels: read, learnt from, predicted, explained."""
+"""Text classification: labelled texts, training, prediction and explanation."""

@@ -1,4 +1,4 @@
-"""A trained classifier; it takes texts and returns labels and probabilities."""
+"""A trained text classifier, which returns labels and probabilities."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from chargen.text.given import given_text, given_texts
 from chargen.text.html import clean_html
 
 CHUNK = 2048
-"""Texts that are read, sorted by length and classified together."""
+"""Number of texts that are read, sorted by length and classified together."""
 
 
 class Classifier:
@@ -37,15 +37,15 @@ class Classifier:
     Parameters
     ----------
     members : sequence of Member
-        The parts whose logits are added: a network, n-grams, or both.
+        The models whose logits are added: a network, n-gram models, or both.
     labels : sequence of str
         Names of the classes, in the order of the probabilities.
     clean : {"html", None}
-        How each text is cleaned first, as in training.
+        How each text is cleaned before classification, as in training.
     prior : (C,) float32, optional
-        Logits of a text without any information for the members; zeros by default.
+        Logits of a text that gives the members no information; zeros by default.
     stored : Checkpoint, optional
-        The checkpoint that it was loaded from.
+        The checkpoint from which the classifier was loaded.
 
     Examples
     --------
@@ -72,62 +72,62 @@ class Classifier:
     def load(
         cls, directory: str | os.PathLike[str], device: str = "cpu", precision: str = "float32"
     ) -> Classifier:
-        """Read a checkpoint of `chargen.finetune`.
+        """Load a classifier from a checkpoint of `chargen.finetune`.
 
         Parameters
         ----------
         directory : path
         device : str
         precision : {"float32", "bfloat16", "auto"}
-            Precision of the matrix products; auto uses bfloat16 if it is faster. Probabilities then
-            differ in their third digit.
+            Precision of the matrix products; auto uses bfloat16 if it is faster. With bfloat16 the
+            probabilities differ in the third digit.
 
         Raises
         ------
         CheckpointError
             If the checkpoint is missing, damaged, or of another kind.
         ConfigError
-            If there is no such device, or it has no bfloat16.
+            If the device does not exist or does not support bfloat16.
         """
         stored = checkpoint.load(directory, storage.KIND)
-        found = storage.unpack(stored)
-        place = choose_device(device)
-        for member in found.members:
+        contents = storage.unpack(stored)
+        torch_device = choose_device(device)
+        for member in contents.members:
             if isinstance(member, NetworkMember):
-                member.network.to(place)
-                member.precision = reading_precision(precision, place)
-        return cls(found.members, found.labels, found.clean, found.prior, stored)
+                member.network.to(torch_device)
+                member.precision = reading_precision(precision, torch_device)
+        return cls(contents.members, contents.labels, contents.clean, contents.prior, stored)
 
     def save(self, directory: str | os.PathLike[str], *, force: bool = False) -> None:
-        """Write a checkpoint, as `LanguageModel.save` does."""
+        """Write a checkpoint; options and errors are those of `LanguageModel.save`."""
         stored = storage.pack(self.members, self.labels, self.clean, self.prior)
         save_model(Path(directory), stored, self.checkpoint, force)
 
     @property
     def network(self) -> NetworkMember | None:
-        """The network and its vocabularies; None if it is not a member."""
-        return next((each for each in self.members if isinstance(each, NetworkMember)), None)
+        """The network with its vocabularies, or None if the classifier has no network."""
+        return next((member for member in self.members if isinstance(member, NetworkMember)), None)
 
     @property
     def ngrams(self) -> tuple[NgramModel, ...]:
-        """The members that count n-grams."""
-        return tuple(each for each in self.members if isinstance(each, NgramModel))
+        """The members that are n-gram models."""
+        return tuple(member for member in self.members if isinstance(member, NgramModel))
 
     @property
     def parameters(self) -> int:
-        """Number of learnt parameters, including those of the encoders, without the counted idf."""
-        count = sum(each.weights.size + each.biases.size for each in self.ngrams)
+        """Number of learnt parameters, including those of the encoders but not the idf values."""
+        count = sum(model.weights.size + model.biases.size for model in self.ngrams)
         if self.network is not None:
-            count += sum(each.numel() for each in self.network.network.parameters())
+            count += sum(tensor.numel() for tensor in self.network.network.parameters())
         return int(count)
 
     def require_network(self) -> NetworkMember:
-        """The network.
+        """Return the network with its vocabularies.
 
         Raises
         ------
         ConfigError
-            If the network is not a member and was therefore not saved.
+            If the classifier has no network because training left it out.
         """
         if self.network is None:
             raise ConfigError(
@@ -139,24 +139,24 @@ class Classifier:
     # ---------------------------------------------------------------- texts
 
     def cleaned(self, text: str) -> str:
-        """The text as the members read it."""
+        """Return a text as the members read it: checked, and cleaned as in training."""
         text = given_text(text)
         return clean_html(text) if self.clean == "html" else text
 
     def unknown_characters(self, text: str) -> str:
-        """The distinct characters of a text that the encoder has never seen."""
+        """Return the distinct characters of a text that an encoder has never seen."""
         encodings = self.network.encodings if self.network else ()
-        found = (
+        encoded = (
             encoding.vocabulary.encode_prompt(self.cleaned(text), "replace")
             for encoding in encodings
         )
-        return "".join(dict.fromkeys(c for _, unknown in found for c in unknown))
+        return "".join(dict.fromkeys(c for _, unknown in encoded for c in unknown))
 
     # ---------------------------------------------------------------- verdicts
 
     @property
     def classes_(self) -> NDArray[np.str_]:
-        """The labels under the name that scikit-learn uses, in the order of the probabilities."""
+        """The labels in the order of the probabilities, under the name that scikit-learn uses."""
         return np.array(self.labels)
 
     def predict(self, texts: Iterable[str]) -> list[str]:
@@ -164,51 +164,54 @@ class Classifier:
         return [self.labels[i] for i in self.predict_proba(texts).argmax(-1)]
 
     def predict_proba(self, texts: Iterable[str], *, cleaned: bool = False) -> NDArray[np.float32]:
-        """Return probabilities of the labels, (N, C); each row sums to 1. See `predict_batches`.
+        """Return the probabilities of the labels, (N, C); each row sums to 1.
 
-        The row of a text does not depend on the other texts (except for rounding).
+        The row of a text does not depend on the other texts, except for rounding. For `cleaned` and
+        errors see `predict_batches`.
         """
         chunks = list(self.predict_batches(texts, cleaned=cleaned))
         return np.concatenate(chunks) if chunks else np.empty((0, len(self.labels)), np.float32)
 
     def score(self, texts: Iterable[str], labels: Iterable[Any]) -> float:
-        """Return the accuracy: the share of texts whose likeliest label is the given one.
+        """Return the accuracy: the share of texts whose likeliest label is the given label.
 
         Every given label must be one of `classes_`.
         """
         texts = list(given_texts(texts))
-        given = read_examples((texts, labels), ExamplesConfig(), self.labels)
-        found = self.predict(texts)
-        return float(np.mean(np.array(found) == np.array(given.labels)))
+        examples = read_examples((texts, labels), ExamplesConfig(), self.labels)
+        predicted = self.predict(texts)
+        return float(np.mean(np.array(predicted) == np.array(examples.labels)))
 
     def predict_batches(
         self, texts: Iterable[str], chunk: int = CHUNK, *, cleaned: bool = False
     ) -> Iterator[NDArray[np.float32]]:
-        """Yield probabilities of `chunk` texts at a time, in their order.
+        """Yield the probabilities of `chunk` texts at a time, in the order of the texts.
 
-        Texts are taken from the iterable when they are needed, so their number is not limited by
-        memory. With `cleaned` they have already been cleaned, and empty texts are judged too.
+        Texts are taken from the iterable only when they are needed, so memory does not limit their
+        number. With `cleaned`, they are not cleaned again, and empty texts are classified too.
 
         Raises
         ------
         CorpusError
-            For a single text instead of several, at the call. For an item that is empty or not a
-            text, when it is reached; the message names its position.
+            At the call, if `texts` is a single text. During iteration, if an item is empty or not a
+            text; the message names its position.
         """
-        found = given_texts(texts)
-        ready = found if cleaned else self._each_cleaned(found)
+        checked = given_texts(texts)
+        ready = checked if cleaned else self._each_cleaned(checked)
         chunks = iter(lambda: list(islice(ready, chunk)), [])
-        return (self._softmax([each.logits(some) for each in self.members]) for some in chunks)
+        return (
+            self._softmax([member.logits(batch) for member in self.members]) for batch in chunks
+        )
 
     def _each_cleaned(self, texts: Iterable[str]) -> Iterator[str]:
-        for place, text in enumerate(texts):
+        for index, text in enumerate(texts):
             clean = self.cleaned(text)
             if not clean.strip():
-                raise CorpusError(f"texts[{place}] is empty: it cannot be classified")
+                raise CorpusError(f"texts[{index}] is empty: it cannot be classified")
             yield clean
 
     def _softmax(self, logits: Sequence[torch.Tensor]) -> NDArray[np.float32]:
-        """Of the sum of what the members say, (N, C) each."""
+        """Add the logits of the members, (N, C) each, and the prior; return their softmax."""
         summed = sum(logits[1:], logits[0])
         if self.prior is not None:
             summed = summed + self.prior
@@ -228,9 +231,9 @@ class Classifier:
         text = given_text(text) if cleaned else self.cleaned(text)
         traces = []
         for member in self.members:
-            if (found := member.trace(text)) is None:
+            if (logits := member.trace(text)) is None:
                 return self._prefixes(text)
-            traces.append(found)
+            traces.append(logits)
         return self._softmax(traces)
 
     def explain(self, text: str, label: str | None = None) -> Explanation:

@@ -1,7 +1,7 @@
-"""TF-IDF with logistic regression, and ours, on the same labelled texts.
+"""Comparison of chargen's classifiers with TF-IDF and logistic regression on the same texts.
 
-TF-IDF is the measure: Wang & Manning 2012 ("Baselines and bigrams") show how much of sentiment it
-finds. Scikit-learn computes it.
+The baseline is scikit-learn's; Wang & Manning 2012 ("Baselines and bigrams") show how good such
+linear models are at sentiment.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ from chargen.sentiment.splitting import subset
 from chargen.training.reporting import Reporter
 
 STRENGTH = 10.0
-"""Inverse strength of regularisation (C) where there are labels enough."""
+"""Inverse regularisation strength (C) unless cross-validation chooses it."""
 
 STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 FEW_LABELS = 2000
-"""With fewer labels, cross-validation on them chooses among `STRENGTHS`."""
+"""With fewer labels, cross-validation chooses C from `STRENGTHS`."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one system came to."""
+    """The results of one system."""
 
     model: str
-    accuracy: float  # this and the next three on the test texts, as `metrics.evaluate` has them
+    accuracy: float  # accuracy to ece: on the test texts, see `metrics.evaluate`
     macro_f1: float
     log_loss: float
     ece: float
-    # labelled texts that it was given, also to validate; of a trained classifier those that it
-    # learnt from, None where it is silent
+    # labelled texts given to the system, including those for validation; for an already trained
+    # classifier, the number that it learnt from, or None if its checkpoint does not state it
     labels: int | None
-    parameters: int  # numbers that were learnt; of a probe those of the encoder too
-    train_seconds: float | None  # from texts to the model, the encoder's own training not counted
-    texts_per_second: float  # of prediction, from texts to probabilities
+    parameters: int  # learnt numbers; for a probe, including those of the encoder
+    train_seconds: float | None  # without the training of the encoder; None if unknown
+    texts_per_second: float  # speed of prediction, from texts to probabilities
 
     def __str__(self) -> str:
         return (
@@ -65,18 +65,19 @@ def compare(
     reporter: Reporter | None = None,
     reading: ExamplesConfig | None = None,
 ) -> list[Row]:
-    """Fit each system on the same labelled texts and evaluate it on the same others.
+    """Train each system on the same texts and evaluate it on the same test texts.
 
     Parameters
     ----------
     train : Examples
-        `config.labels` of them are used; ours hold a part of those back for validation.
+        `config.labels` of these texts are used; chargen's classifiers hold back a part of them for
+        validation.
     test : Examples
-        Read for the figures only.
+        Used only for the figures.
     config : CompareConfig
     reporter : Reporter, optional
     reading : ExamplesConfig, optional
-        How both were read; the unlabelled texts are read in the same way.
+        How `train` and `test` were read; the unlabelled texts are read in the same way.
 
     Raises
     ------
@@ -97,7 +98,7 @@ def compare(
     rows: list[Row] = []
 
     def add(row: Row) -> None:
-        reporter.note(str(row))  # a long comparison may not come to its table
+        reporter.note(str(row))  # at once: a long comparison may be stopped early
         rows.append(row)
 
     for name in config.systems:
@@ -112,15 +113,15 @@ def compare(
 
 
 def tfidf(texts: Sequence[str], labels: Sequence[str], *, characters: bool, seed: int) -> Any:
-    """Learn TF-IDF with logistic regression, a pipeline of scikit-learn's.
+    """Train a scikit-learn pipeline of TF-IDF and logistic regression.
 
-    It counts words and pairs of words, or runs of 2 to 5 characters within words. With few labels
-    cross-validation, whose folds the seed draws, chooses the regularisation.
+    The features are words and pairs of words, or n-grams of 2 to 5 characters within words. With
+    few labels, cross-validation chooses the regularisation strength; the seed draws the folds.
 
     Raises
     ------
     MissingExtraError
-        Without scikit-learn.
+        If scikit-learn is not installed.
     """
     metrics.require("TF-IDF with logistic regression")
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -141,7 +142,7 @@ def tfidf(texts: Sequence[str], labels: Sequence[str], *, characters: bool, seed
     model = make_pipeline(counter, regression)
     try:
         return model.fit(texts, labels)
-    except ValueError:  # no term stands in two texts
+    except ValueError:  # no term occurs in two texts
         return model.set_params(tfidfvectorizer__min_df=1).fit(texts, labels)
 
 
@@ -157,7 +158,7 @@ def _row(
     parameters: int,
     seconds: float | None,
 ) -> Row:
-    """Predict, with a look at the clock, and evaluate."""
+    """Classify the test texts, measure the time, and evaluate the probabilities."""
     began = time.perf_counter()
     probabilities = predict(test.texts)
     spent = max(time.perf_counter() - began, 1e-9)
@@ -191,7 +192,7 @@ def _ours_row(
     reading: ExamplesConfig,
     reporter: Reporter,
 ) -> Row:
-    """What `chargen sentiment train` makes of the same texts; its files are not kept."""
+    """Train as `chargen sentiment train` does, but keep no files, and evaluate."""
     with tempfile.TemporaryDirectory(prefix="chargen-compare-") as folder:
         run = finetune(
             train,
@@ -208,33 +209,33 @@ def _ours_row(
             seed=config.seed,
             device=config.device,
         )
-    if not run.finished:  # it stops softly at Ctrl-C; half a run is no row of a table
+    if not run.finished:  # Ctrl-C ends training early, and an incomplete run gets no row
         raise KeyboardInterrupt
-    made = run.classifier
-    predict = partial(made.predict_proba, cleaned=True)  # as they were read
-    size = made.parameters
-    return _row(f"ours, {name}", predict, made.labels, test, len(train), size, run.seconds)
+    classifier = run.classifier
+    predict = partial(classifier.predict_proba, cleaned=True)  # cleaned when they were read
+    size = classifier.parameters
+    return _row(f"ours, {name}", predict, classifier.labels, test, len(train), size, run.seconds)
 
 
 def _trained_row(path: str, classifier: Classifier, test: Examples, reading: ExamplesConfig) -> Row:
     def predict(texts: Sequence[str]) -> NDArray[Any]:
-        # Cleaned once, by the reader or as in its training; what is empty then is judged too.
-        once = texts if reading.clean else map(classifier.cleaned, texts)
-        return classifier.predict_proba(once, cleaned=True)
+        # Texts are cleaned only once, when read or as in training, and may be empty afterwards.
+        cleaned = texts if reading.clean else map(classifier.cleaned, texts)
+        return classifier.predict_proba(cleaned, cleaned=True)
 
     stored = classifier.checkpoint
     results = stored.document("config").get("results", {}) if stored is not None else {}
     labels, seconds = results.get("labels_used"), results.get("seconds")
-    known = labels if isinstance(labels, int) else None
+    count = labels if isinstance(labels, int) else None
     spent = float(seconds) if isinstance(seconds, int | float) else None
-    return _row(path, predict, classifier.labels, test, known, classifier.parameters, spent)
+    return _row(path, predict, classifier.labels, test, count, classifier.parameters, spent)
 
 
 def _check_labels(path: str, classifier: Classifier, test: Examples) -> None:
-    """Before the long work: can this classifier be right about these texts at all?"""
-    strange = [label for label in test.classes if label not in classifier.labels]
-    if strange:
+    """Refuse test texts with labels that the classifier does not have."""
+    unknown = [label for label in test.classes if label not in classifier.labels]
+    if unknown:
         raise CorpusError(
-            f"{test.source} has the labels {', '.join(map(repr, strange))}, which the classifier "
+            f"{test.source} has the labels {', '.join(map(repr, unknown))}, which the classifier "
             f"{path} does not know; its own are {', '.join(map(repr, classifier.labels))}"
         )

@@ -1,4 +1,4 @@
-"""Labelled and unlabelled texts, from tables, folders, data sets and Python: read and checked."""
+"""Reading labelled and unlabelled texts from tables, folders, data sets and Python."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from chargen.text.tables import TEXT_COLUMNS, find_column, open_table
 LABEL_COLUMNS = (
     *("label", "sentiment", "class", "category", "target", "polarity", "y", "stars", "rating"),
 )
-"""Usual names, the likeliest first."""
+"""Usual names of the column of labels, the likeliest first."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class Examples:
     Attributes
     ----------
     texts, labels : tuple of str
-        The texts, and the labels after `label_of` and `ExamplesConfig.label_map`.
+        The texts, and their labels after `label_of` and `ExamplesConfig.label_map`.
     rows : tuple of int
-        For each text the line of the file where its row starts; in a folder the number of its file
-        in the order of the paths, from 1 on; for texts from Python the position, from 0 on.
+        Where each text was found: in a table, the line on which its row starts; in a folder, the
+        number of its file in the order of the paths, from 1; in Python, the position, from 0.
     source : str
         The name of the source in messages.
     notes : tuple of str
@@ -58,7 +58,7 @@ class Examples:
 
     @classmethod
     def of(cls, texts: Iterable[str], labels: Iterable[Any]) -> Examples:
-        """Make examples of texts and labels from Python, with the checks of a table."""
+        """Make examples from texts and labels in Python, with the same checks as for a table."""
         return read_examples((texts, labels), ExamplesConfig())
 
     def __len__(self) -> int:
@@ -73,7 +73,7 @@ class Examples:
         return tuple(sorted(distinct))
 
     def select(self, indices: Sequence[int]) -> Examples:
-        """The examples at `indices`, in that order."""
+        """Return the examples at `indices`, in that order."""
         return replace(
             self,
             texts=tuple(self.texts[i] for i in indices),
@@ -90,33 +90,33 @@ def read_examples(
     Parameters
     ----------
     data : path, (texts, labels), or data frame
-        A .csv, .tsv, .jsonl or .json file, compressed or not, or a folder that holds one folder of
-        .txt files per class; or from Python two lists, or columns by name.
+        A .csv, .tsv, .jsonl or .json file, compressed or not; a folder that holds one folder of
+        .txt files per class; or, from Python, a pair of lists or a table with named columns.
     config : ExamplesConfig
     classes : sequence of str, optional
-        The labels that may occur; without them there must be at least two.
+        The labels that may occur. If omitted, the data must have at least two labels.
 
     Returns
     -------
     Examples
-        Without the empty texts, which a note names.
+        The texts that are not empty, with a note that names the empty ones.
 
     Raises
     ------
     CorpusError
-        For what cannot be read, columns that are not there, rows that are broken, labels that are
-        missing or not among `classes`, and data of a single class.
+        If the data cannot be read, a column or a label is missing, a row is broken, a label is not
+        among `classes`, or, without `classes`, there is only one label.
     ConfigError
-        Where `data` is standard input.
+        If `data` is standard input.
     """
     if not isinstance(data, str | Path):
-        found = _given_rows(data, config)
+        raw = _given_rows(data, config)
     else:
         path = labelled_path(str(data))
-        found = _folder_rows(path, config) if _is_folder(path) else _table_rows(path, config)
-    examples = _checked(found, config)
+        raw = _folder_rows(path, config) if _is_folder(path) else _table_rows(path, config)
+    examples = _checked(raw, config)
     if classes is not None:
-        _refuse_unknown(examples, found, classes)
+        _refuse_unknown(examples, raw, classes)
     elif len(examples.classes) < 2:
         raise CorpusError(
             f"{examples.source}: the only label is {examples.labels[0]!r} "
@@ -128,15 +128,16 @@ def read_examples(
 def read_texts(path: str, config: ExamplesConfig, notes: list[str] | None = None) -> list[str]:
     """Read texts without labels, leaving out the empty ones.
 
-    The path is of plain text with a text in each line, of a .csv, .tsv, .jsonl or .json file,
-    compressed or not, or of a folder of .txt files. `notes` gets sentences about how it was read.
+    The path names a file of plain text with one text per line, a .csv, .tsv, .jsonl or .json file
+    (any of them may be compressed), or a folder of .txt files. Sentences about how it was read are
+    appended to `notes`.
 
     Raises
     ------
     CorpusError
-        For what cannot be read, and where there is no text.
+        If the path cannot be read or holds no text.
     ConfigError
-        Where `path` is standard input.
+        If `path` is standard input.
     """
     path = str(path)
     notes = [] if notes is None else notes
@@ -144,17 +145,17 @@ def read_texts(path: str, config: ExamplesConfig, notes: list[str] | None = None
         path = str(paths(reference)[0])
     if _is_folder(path):
         files, _ = txt_files(Path(path))
-        found: Iterator[str] = (_file_text(file, config) for file in files)
+        raw_texts: Iterator[str] = (_file_text(file, config) for file in files)
     else:
         source = from_path(Path(path))
-        # Options of tables may be for the labelled texts beside them.
+        # Options of tables may be meant for the labelled texts, which share this configuration.
         if source.form not in DELIMITERS:
             config = replace(config, delimiter=None, quoting=None, header=True)
         if source.form == "plain":
             config = replace(config, text_column=())
         table = open_table(source, config, notes)
-        found = (table.text(row) for row in table.whole_rows())
-    texts = [text for each in found if (text := _cleaned(each, config)).strip()]
+        raw_texts = (table.text(row) for row in table.whole_rows())
+    texts = [text for raw in raw_texts if (text := _cleaned(raw, config)).strip()]
     if not texts:
         raise CorpusError(f"{shown(path)} holds no text")
     return texts
@@ -165,10 +166,10 @@ def read_texts(path: str, config: ExamplesConfig, notes: list[str] | None = None
 
 @dataclass
 class _Rows:
-    """Texts and labels as they were found, before anything is left out or refused.
+    """Texts and labels as read, before any row is left out or refused.
 
-    `rows` holds number, text and label (None where there is none); people look for a row as the
-    `word` and its number, or by its file where there are `files`.
+    `rows` holds the number, the text and the label (or None) of each row. Messages name a row by
+    `word` and its number, or by its file if there are `files`.
     """
 
     source: str
@@ -178,15 +179,15 @@ class _Rows:
     files: Sequence[str] = ()
 
     def named(self, numbers: Sequence[int]) -> str:
-        """The first of some rows, as people would look for them."""
+        """Return the names of rows for a message, shortened if there are many."""
         if self.files:
             return named([self.files[number - 1] for number in numbers], "file")
         return named(numbers, self.word)
 
 
 def _table_rows(path: str, config: ExamplesConfig) -> _Rows:
-    found = _Rows(shown(path))
-    table = open_table(from_path(Path(path)), config, found.notes)
+    raw = _Rows(shown(path))
+    table = open_table(from_path(Path(path)), config, raw.notes)
     if table.dialect.form == "plain":
         raise CorpusError(
             f"{table.name} has no labels: labelled texts are a .csv, .tsv, .jsonl or .json file, "
@@ -202,33 +203,33 @@ def _table_rows(path: str, config: ExamplesConfig) -> _Rows:
             f"{table.name}, line {row.line}: {label_column!r}",
             config.errors,
         )
-        found.rows.append((row.line, _cleaned(table.text(row), config), label))
-    return found
+        raw.rows.append((row.line, _cleaned(table.text(row), config), label))
+    return raw
 
 
 def _folder_rows(path: str, config: ExamplesConfig) -> _Rows:
-    found = _Rows(shown(path))
+    raw = _Rows(shown(path))
     root = Path(path)
-    files = class_files(root, found.notes)
+    files = class_files(root, raw.notes)
     if config.table_options:
-        without = ", ".join(config.table_options)
-        found.notes.append(f"{without} is for tables; {found.source} is a folder")
-    found.files = [shown(file.relative_to(root).as_posix()) for _, file in files]
+        options = ", ".join(config.table_options)
+        raw.notes.append(f"{options} is for tables; {raw.source} is a folder")
+    raw.files = [shown(file.relative_to(root).as_posix()) for _, file in files]
     for number, (folder, file) in enumerate(files, 1):
-        label = label_of(folder, found.files[number - 1])
-        found.rows.append((number, _cleaned(_file_text(file, config), config), label))
-    return found
+        label = label_of(folder, raw.files[number - 1])
+        raw.rows.append((number, _cleaned(_file_text(file, config), config), label))
+    return raw
 
 
 def _given_rows(data: Any, config: ExamplesConfig) -> _Rows:
-    """Of a pair (texts, labels) or a table from Python, such as a data frame."""
+    """Read a pair (texts, labels), or a table from Python such as a data frame."""
     if is_table(data):
         names = {str(name): name for name in getattr(data, "columns", data)}
         table = "the given table"
         wanted = config.text_column or (None,)
         text_columns = [find_column(list(names), table, w, TEXT_COLUMNS, "text") for w in wanted]
         label_column = _label_column(list(names), table, text_columns, config)
-        columns = [list(given_texts(data[names[one]])) for one in text_columns]
+        columns = [list(given_texts(data[names[column]])) for column in text_columns]
         if len(set(map(len, columns))) > 1:
             raise CorpusError(f"{table}: its columns of texts are not of the same length")
         joined = ["\n".join(filter(None, parts)) for parts in zip(*columns, strict=True)]
@@ -243,12 +244,12 @@ def _given_rows(data: Any, config: ExamplesConfig) -> _Rows:
         raise CorpusError(
             f"{len(texts):,} texts and {len(labels):,} labels: each text needs one label"
         )
-    found = _Rows("the given data", word="position")
-    for place, (text, value) in enumerate(zip(texts, labels, strict=True)):
-        sound = clean(text, config.errors, lambda _: f"texts[{place}]")  # noqa: B023
-        label = label_of(value, f"labels[{place}]", config.errors)
-        found.rows.append((place, _cleaned(sound, config), label))
-    return found
+    raw = _Rows("the given data", word="position")
+    for position, (text, value) in enumerate(zip(texts, labels, strict=True)):
+        valid_text = clean(text, config.errors, lambda _: f"texts[{position}]")  # noqa: B023
+        label = label_of(value, f"labels[{position}]", config.errors)
+        raw.rows.append((position, _cleaned(valid_text, config), label))
+    return raw
 
 
 def _label_column(
@@ -286,7 +287,7 @@ def _cleaned(text: str, config: ExamplesConfig) -> str:
 
 
 def _renamed(found: _Rows, config: ExamplesConfig) -> _Rows:
-    """The rows with labels as `label_map` calls them, without those to skip."""
+    """Rename the labels by `label_map`, and leave out the rows that it skips."""
     names = config.labels_by_old
     if not names:
         return found
@@ -302,13 +303,13 @@ def _renamed(found: _Rows, config: ExamplesConfig) -> _Rows:
     notes = list(found.notes)
     if len(kept) < len(rows):
         count = len(rows) - len(kept)
-        some = f"{count:,} row{'s' * (count != 1)}"
-        notes.append(f"{found.source}: --label-map leaves out {some}")
+        skipped = f"{count:,} row{'s' * (count != 1)}"
+        notes.append(f"{found.source}: --label-map leaves out {skipped}")
     return replace(found, rows=kept, notes=notes)
 
 
 def _checked(found: _Rows, config: ExamplesConfig) -> Examples:
-    """What has a text; each of it must have a label."""
+    """Leave out rows without text; refuse rows with text but no label."""
     found = _renamed(found, config)
     kept = [row for row in found.rows if row[1].strip()]
     if not kept:
@@ -321,10 +322,10 @@ def _checked(found: _Rows, config: ExamplesConfig) -> Examples:
     notes = list(found.notes)
     if empty := [number for number, text, _ in found.rows if not text.strip()]:
         notes.append(f"{found.source}: left out for want of text: {found.named(empty)}")
-    first: dict[str, str | None] = {}
-    odd = {text for _, text, label in kept if first.setdefault(text, label) != label}
-    if odd:
-        rows = found.named([number for number, text, _ in kept if text in odd])
+    first_labels: dict[str, str | None] = {}
+    odd_texts = {text for _, text, label in kept if first_labels.setdefault(text, label) != label}
+    if odd_texts:
+        rows = found.named([number for number, text, _ in kept if text in odd_texts])
         notes.append(f"{found.source}: one text has two different labels in {rows}")
     numbers, texts, labels = zip(*kept, strict=True)
     examples = Examples(texts, labels, numbers, found.source, tuple(notes))

@@ -1,14 +1,14 @@
-"""What a verdict is made of: how it moves from character to character and from word to word.
+"""How the verdict on a text changes from character to character and from word to word.
 
-After each character stands **what the verdict would be had the text ended there**, and a
-character's move is how far it shifts that verdict. So the moves of a text add up to its verdict;
-but over few characters a mean or a maximum swings widely: the first words move much whatever they
-say, and late in a long text a strong word moves little. What a word does to the verdict on the
-whole text is another question, which `leave_out` answers.
+A trace gives, after each character, **the verdict that the text would get if it ended there**. The
+move of a character is the change of the log-odds, so the moves add up to the difference between the
+verdicts on the whole text and on the empty text. Means and maxima over few characters vary widely:
+the first words have large moves whatever they mean, while late in a long text even a strong word
+has a small one. `leave_out` measures the effect of a word on the verdict on the whole text.
 
 `find_unit` looks for the sentiment unit of an encoder (Radford et al. 2017,
-https://arxiv.org/abs/1704.01444): of the units of the last layer, each pooled in two ways, the one
-whose values tell a class from the others best.
+https://arxiv.org/abs/1704.01444): of all units of the last layer, each pooled in two ways, the one
+whose values best separate a class from the others.
 """
 
 from __future__ import annotations
@@ -30,41 +30,41 @@ if TYPE_CHECKING:
     from chargen.sentiment.classifier import Classifier
 
 LONGEST = 20_000
-"""Most characters of a text that is explained: what stands after each of them is kept."""
+"""Maximum length of an explained text in characters: the verdict after each of them is kept."""
 
 LONGEST_BACKWARD = 5_000
-"""The same with an encoder that reads from the end, for which each word end is another text."""
+"""The maximum with an encoder that reads from the end: for each word it reads a prefix anew."""
 
 QUICK = 200_000
-"""Characters in all that are read again in a few seconds, to leave out one word after another."""
+"""Words times characters of a text up to which `leave_out` takes a few seconds."""
 
 MOST_WORDS = 1_000
-"""Most words that are left out one by one: each of them is another text to classify."""
+"""Maximum number of words to leave out one by one: each requires one more classification."""
 
 SURE = 1e-6
-"""Log-odds count a probability nearer to 0 or 1 than this as this far away."""
+"""Minimum distance of a probability from 0 and from 1 when log-odds are computed."""
 
 POOLINGS = ("last", "mean")
-"""How a unit's values over a text become one: at its end, or on average."""
+"""Poolings of a unit's values over a text: the last value, and the mean."""
 
-# Scripts that leave no space between words: one character stands for a word.
+# Scripts without spaces between words: each character counts as a word.
 _UNSPACED = "\u2e80-\u30ff\u31f0-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
 
 
 @dataclass(frozen=True)
 class Word:
-    """A word and all that follows it up to the next: only there is it known to be whole."""
+    """A word and the space up to the next word, which shows that the word is complete."""
 
-    start: int  # in characters of the text
+    start: int  # start and end in characters of the text
     end: int
-    text: str  # without the space around it
+    text: str  # without the space around the word
     move: float  # sum of the moves of its characters, in nats
-    left_out: float | None = None  # how far the text's log-odds fall without it (`leave_out`)
+    left_out: float | None = None  # drop of the log-odds without the word, in nats (`leave_out`)
 
     @property
     def weight(self) -> float:
-        """What stands beside it: what leaving it out does where that is known, else its move."""
+        """The strength of the word: `left_out` if it was measured, otherwise `move`."""
         return self.move if self.left_out is None else self.left_out
 
 
@@ -77,11 +77,11 @@ class Explanation:
     text : str, as cleaned
     labels : tuple of str, C
     trace : (N + 1, C) float32
-        Probabilities had the text ended after each character; row 0 has read nothing.
+        Probabilities if the text ended after each character; row 0 is for the empty text.
     label : str
-        The label that curve and moves are about.
+        The label to which `curve` and `moves` refer.
     words : tuple of Word
-        All words; their spans cover the text, so their moves add up to those of the characters.
+        All words. Their spans cover the text, so their moves and `moves` have the same sum.
     """
 
     text: str
@@ -97,47 +97,47 @@ class Explanation:
 
     @property
     def probability(self) -> float:
-        """Of the verdict."""
+        """Probability of the verdict."""
         return float(self.trace[-1].max())
 
     @property
     def probabilities(self) -> dict[str, float]:
-        """Of each label, for the whole text."""
+        """Probability of each label for the whole text."""
         return dict(zip(self.labels, map(float, self.trace[-1]), strict=True))
 
     @property
     def others(self) -> str:
-        """What stands against `label`: the other of two labels, else "not LABEL"."""
+        """The other of two labels, or "not LABEL" if there are more."""
         return _against(self.label, self.labels)
 
     @property
     def curve(self) -> NDArray[np.float32]:
-        """Probability of `label` had the text ended after each character: (N + 1,)."""
+        """Probability of `label` if the text ended after each character: (N + 1,)."""
         column: NDArray[np.float32] = self.trace[:, self.labels.index(self.label)]
         return column
 
     @property
     def middle(self) -> float:
-        """Probability of a label where nothing is known."""
+        """Probability of each label if all labels are equally likely."""
         return 1 / len(self.labels)
 
     @property
     def word_ends(self) -> list[int]:
-        """Rows of the trace at which no word is cut, where the verdict would flicker; 0 is one."""
+        """Row 0 and the rows of the trace where words end; within words the verdict fluctuates."""
         return [0, *(word.end for word in self.words)]
 
     @property
     def moves(self) -> NDArray[np.float64]:
-        """How far each character moves the log-odds of `label`, in nats: (N,)."""
+        """Change of the log-odds of `label` by each character, in nats: (N,)."""
         moves: NDArray[np.float64] = np.diff(_log_odds(self.curve))
         return moves
 
     def strongest(self, count: int = 10) -> list[Word]:
-        """The words that count most: by what leaving them out does, else by their moves."""
+        """Return the `count` words of largest absolute `Word.weight`, the largest first."""
         return sorted(self.words, key=lambda word: -abs(word.weight))[:count]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Return plain values for JSON."""
         return {
             "text": self.text,
             "label": self.verdict,
@@ -153,23 +153,23 @@ class Explanation:
 
 
 def explain(classifier: Classifier, text: str, label: str | None = None) -> Explanation:
-    """Follow the verdict along a text.
+    """Trace the verdict along a text.
 
-    An encoder that reads from the end would read another text for each character, so with one the
-    verdict is taken at the end of each word and stands still in between.
+    An encoder that reads from the end must read every prefix anew. With such an encoder the verdict
+    is computed only at the end of each word, and is constant in between.
 
     Parameters
     ----------
     classifier : Classifier
     text : str
     label : str, optional
-        What curve and moves are about; by default the second of two labels, so that texts can be
-        compared, and of more labels the verdict.
+        The label to which `curve` and `moves` refer. By default the second of two labels, so that
+        texts can be compared; with more than two labels, the verdict.
 
     Raises
     ------
     ConfigError
-        Where there is no such label, or the text is longer than `LONGEST` characters
+        If there is no such label, or the text is longer than `LONGEST` characters
         (`LONGEST_BACKWARD` with an encoder that reads from the end).
     """
     if label is not None and label not in classifier.labels:
@@ -179,17 +179,17 @@ def explain(classifier: Classifier, text: str, label: str | None = None) -> Expl
     text = classifier.cleaned(text)
     encodings = classifier.network.encodings if classifier.network else ()
     backward = any(encoding.backward for encoding in encodings)
-    most = LONGEST_BACKWARD if backward else LONGEST
-    if len(text) > most:
+    limit = LONGEST_BACKWARD if backward else LONGEST
+    if len(text) > limit:
         raise ConfigError(
-            f"the text has {len(text):,} characters; at most {most:,} can be explained at once: "
+            f"the text has {len(text):,} characters; at most {limit:,} can be explained at once: "
             "give a part of it"
         )
     spans = word_spans(text)
-    if backward:  # taken at the end of each word, and held until the next
+    if backward:  # computed at the end of each word, and kept until the next end
         ends = [0, *(end for _, end in spans)]
-        found = classifier.predict_proba((text[:end] for end in ends), cleaned=True)
-        trace = np.repeat(found, np.diff([*ends, len(text) + 1]), axis=0)
+        at_ends = classifier.predict_proba((text[:end] for end in ends), cleaned=True)
+        trace = np.repeat(at_ends, np.diff([*ends, len(text) + 1]), axis=0)
     else:
         trace = classifier.trace(text, cleaned=True)
     if label is None:
@@ -204,14 +204,15 @@ def explain(classifier: Classifier, text: str, label: str | None = None) -> Expl
 
 
 def leave_out(classifier: Classifier, explanation: Explanation) -> Explanation:
-    """Find out what each word does to the verdict on the whole text, by leaving it out.
+    """Measure the effect of each word on the verdict on the whole text, by leaving the word out.
 
-    The words of what is returned have `left_out` set: above 0 where one speaks for the label.
+    The words of the returned explanation have `left_out` set. It is above 0 if a word supports the
+    explanation's label.
 
     Raises
     ------
     ConfigError
-        Where the text has more than `MOST_WORDS` words.
+        If the text has more than `MOST_WORDS` words.
     """
     words, text = explanation.words, explanation.text
     if len(words) > MOST_WORDS:
@@ -220,15 +221,15 @@ def leave_out(classifier: Classifier, explanation: Explanation) -> Explanation:
         )
     without = [text[: word.start] + text[word.end :] for word in words]
     column = explanation.labels.index(explanation.label)
-    # The whole text in the same batch: what the rounding of another batch adds is no word's doing.
+    # All in one batch: a difference in rounding between batches would be attributed to the words.
     odds = _log_odds(classifier.predict_proba([text, *without], cleaned=True)[:, column])
     pairs = zip(words, odds[0] - odds[1:], strict=True)
-    found = tuple(replace(word, left_out=float(value)) for word, value in pairs)
-    return replace(explanation, words=found)
+    measured = tuple(replace(word, left_out=float(value)) for word, value in pairs)
+    return replace(explanation, words=measured)
 
 
 def is_quick(explanation: Explanation) -> bool:
-    """Whether leaving out each word takes seconds rather than minutes."""
+    """Return whether leaving out each word takes seconds rather than minutes."""
     return len(explanation.words) * len(explanation.text) <= QUICK
 
 
@@ -238,78 +239,78 @@ def _against(label: str, labels: Sequence[str]) -> str:
 
 
 def word_spans(text: str) -> list[tuple[int, int]]:
-    """Spans that cover a text, one a word; what comes before the first word belongs to it."""
+    """Return spans that cover a text, one per word; the first also covers leading space."""
     starts = [0, *[match.start() for match in _WORD.finditer(text)][1:]]
     return list(zip(starts, [*starts[1:], len(text)], strict=True)) if text else []
 
 
 def _log_odds(probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
-    held = np.clip(probabilities.astype(np.float64), SURE, 1 - SURE)
-    odds: NDArray[np.float64] = np.log(held) - np.log1p(-held)
+    clipped = np.clip(probabilities.astype(np.float64), SURE, 1 - SURE)
+    odds: NDArray[np.float64] = np.log(clipped) - np.log1p(-clipped)
     return odds
 
 
 @dataclass(frozen=True, eq=False)
 class SentimentUnit:
-    """One unit, and how well it alone tells a class from the others."""
+    """One unit of an encoder, and how well it alone separates a class from the others."""
 
     index: int  # among the H units of the last layer
     pooling: str  # "last" or "mean"
-    label: str  # the class that it tells from the others
-    others: str  # these by name
-    above: bool  # whether `label` lies above the threshold
+    label: str  # the class that the unit separates from the others
+    others: str  # the other of two classes, or "not LABEL" if there are more
+    above: bool  # whether values above the threshold mean `label`
     threshold: float
-    # share of texts on the right side of the threshold, each side counting half; of texts that had
-    # no part in choosing unit and threshold
+    # balanced accuracy (mean over `label` and the others) on texts that were not used to choose the
+    # unit and the threshold
     accuracy: float
-    values: NDArray[np.float32]  # (N,), of each text
-    is_label: NDArray[np.bool_]  # (N,)
+    values: NDArray[np.float32]  # (N,), one per text
+    is_label: NDArray[np.bool_]  # (N,), whether each text has `label`
 
     def histogram(
         self, bins: int = 40
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Shares of the texts of `label` and of the others by value.
+        """Return the edges of the bins, and the histograms of `label` and of the others.
 
-        They are returned after the edges (bins + 1,) and add up to 1 each, (bins,); the few values
-        far outside are counted with the nearest bin.
+        The shapes are (bins + 1,), (bins,) and (bins,). Each histogram sums to 1. The few values
+        far outside are counted in the nearest bin.
         """
         low, high = np.quantile(self.values, [0.002, 0.998]).astype(float)
         pad = 0.02 * (high - low) or 0.5
         edges = np.linspace(low - pad, high + pad, bins + 1)
-        held = np.clip(self.values, edges[0], edges[-1])
+        limited = np.clip(self.values, edges[0], edges[-1])
         sides = (self.is_label, ~self.is_label)
-        inside, outside = (np.histogram(held[side], edges)[0] / side.sum() for side in sides)
+        inside, outside = (np.histogram(limited[side], edges)[0] / side.sum() for side in sides)
         return edges, inside, outside
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        shown = {n: v for n, v in vars(self).items() if n not in ("values", "is_label")}
-        return shown | {"texts": len(self.values)}
+        """Return plain values for JSON."""
+        fields = {n: v for n, v in vars(self).items() if n not in ("values", "is_label")}
+        return fields | {"texts": len(self.values)}
 
 
 def find_unit(
     features: NDArray[np.float32], labels: Sequence[str], label: str | None = None
 ) -> SentimentUnit:
-    """Choose the unit whose values for one class lie farthest from those for the others.
+    """Find the unit whose values differ most between one class and the others.
 
-    Unit and threshold are chosen on every other text of each class, by the difference of the means
-    in units of the spread; the rest of the texts measures how well that does.
+    The difference is that of the means, divided by the spread within the two groups. The unit and
+    its threshold are chosen on every second text of each group; the other texts give the accuracy.
 
     Parameters
     ----------
     features : (N, 3 H)
-        Last, mean and largest outputs (of which the first two count), as `encoder_features` and
-        `LanguageModel.encode` give them.
+        Last, mean and maximum of the outputs, as returned by `encoder_features` and
+        `LanguageModel.encode`. The maxima are not used.
     labels : sequence of str, N
     label : str, optional
-        The class to tell; the last in sorted order by default.
+        The class to separate from the others; by default the last in sorted order.
 
     Raises
     ------
     ConfigError
-        Where no text has that label.
+        If no text has that label.
     CorpusError
-        Where there are fewer than two texts on either side.
+        If fewer than two texts have that label, or fewer than two have another.
     """
     classes = sorted(set(labels))
     label = classes[-1] if label is None else label
@@ -321,7 +322,7 @@ def find_unit(
         raise CorpusError(
             f"finding a unit needs at least two texts with the label {label!r}, and two without"
         )
-    choosing = np.where(truth, truth.cumsum(), (~truth).cumsum()) % 2 == 1  # the first among them
+    choosing = np.where(truth, truth.cumsum(), (~truth).cumsum()) % 2 == 1  # 1st, 3rd, ...
     units = features.shape[1] // 3
     pooled = features[:, : 2 * units]
     distance = _distances(pooled[choosing], truth[choosing])
@@ -339,41 +340,41 @@ def find_unit(
 
 
 def encoder_features(member: NetworkMember, texts: Sequence[str]) -> NDArray[np.float32]:
-    """Last, mean and largest outputs of the first encoder over each text: (N, 3 H), in batches."""
-    found = pooled_features(member.network, EncodedTexts(texts, member.encodings))
-    return found[:, : 3 * member.network.lm_encoders()[0].hidden_size]
+    """Return last, mean and maximum of the first encoder's outputs over each text: (N, 3 H)."""
+    features = pooled_features(member.network, EncodedTexts(texts, member.encodings))
+    return features[:, : 3 * member.network.lm_encoders()[0].hidden_size]
 
 
 @torch.no_grad()
 def unit_trace(member: NetworkMember, text: str, index: int) -> NDArray[np.float32]:
-    """A unit of the first encoder after each character of a text, (N + 1,).
+    """Return the value of a unit of the first encoder after each character of a text: (N + 1,).
 
-    Row 0 has read nothing. With an encoder that reads from the end it is the last row that has, and
-    row i has read all from character i on.
+    Row 0 is the value before the first character. With an encoder that reads from the end, row i is
+    the value after reading back to character i; the last row is the value before any character.
     """
     encoding, network = member.encodings[0], member.network
     ids = encoding.encode(text)
     outputs = network.outputs(0, torch.from_numpy(ids.astype(np.int64)).to(network.device))
     values = outputs[:, index].float().cpu().numpy()
-    found: NDArray[np.float32] = values[encoding.whole(ids)]
-    return found
+    trace: NDArray[np.float32] = values[encoding.whole(ids)]
+    return trace
 
 
 def _distances(values: NDArray[np.float32], truth: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Difference of the class means in units of the spread within the classes, by column."""
+    """Return, per column, the difference of the class means divided by the spread in classes."""
     inside, outside = values[truth].astype(np.float64), values[~truth].astype(np.float64)
     spread = np.sqrt((inside.var(0) + outside.var(0)) / 2)
-    # A unit that never moves tells nothing; rounding would make it infinitely telling.
+    # A constant unit separates nothing, but rounding could give it a huge distance.
     floor = 1e-4 * np.abs(values).max(0, initial=1e-6)
     distances: NDArray[np.float64] = (inside.mean(0) - outside.mean(0)) / np.maximum(spread, floor)
     return distances
 
 
 def _threshold(values: NDArray[np.float32], truth: NDArray[np.bool_], above: bool) -> float:
-    """The value that leaves most texts on their side, each side counting half."""
+    """Return the threshold of highest balanced accuracy."""
     order = np.argsort(values, kind="stable")
     ordered, inside = values[order].astype(np.float64), truth[order] == above
-    # Cutting before place k: what lies below should be outside, what lies above inside.
+    # For a cut before index k: the shares of `~inside` below it and of `inside` above it.
     below = np.append(0, np.cumsum(~inside)) / (~inside).sum()
     beyond = 1 - np.append(0, np.cumsum(inside)) / inside.sum()
     cut = int((below + beyond)[1:-1].argmax()) + 1

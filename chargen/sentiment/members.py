@@ -1,9 +1,10 @@
 """The members of a classifier, whose logits are added: a network, and linear models over n-grams.
 
-What n-grams count, the network must first learn to see; what depends on order and context, they
-cannot see. Mesnil et al. 2014 (https://arxiv.org/abs/1412.5335) found such a pair better than
-either part on IMDB. Features are hashed (Weinberger et al. 2009), so that there is no table of
-n-grams to keep, and any script will do. Prediction needs no scikit-learn.
+N-grams count words and phrases that a network must first learn to recognise; a network uses order
+and context that n-grams miss. Mesnil et al. 2014 (https://arxiv.org/abs/1412.5335) found such a
+combination better than either part on IMDB. N-grams are hashed into buckets (Weinberger et al.
+2009), so that no table of n-grams is stored and any script can be used. Prediction does not need
+scikit-learn.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from chargen.sentiment.regression import Linear, NaiveBayesRegression, Regressio
 from chargen.text.vocabulary import Vocabulary, code_points
 
 CHARACTERS = (3, 6)
-"""Shortest and longest n-gram of characters; they run across the spaces between words."""
+"""Shortest and longest n-gram of characters; n-grams include the spaces between words."""
 
 WORDS = (1, 3)
 """Shortest and longest n-gram of words and punctuation marks."""
@@ -34,19 +35,19 @@ BITS = 20
 """Binary logarithm of the number of buckets (F)."""
 
 STRENGTH = 30.0
-"""Inverse strength of the L2 regularisation of characters."""
+"""Inverse L2 regularisation strength for n-grams of characters."""
 
 WORD_STRENGTH = 1.0
-"""That of words, whose features are log count ratios."""
+"""Inverse regularisation strength for n-grams of words, whose features are log count ratios."""
 
 LATENT = 50
-"""Components of latent semantic analysis (K)."""
+"""Number of components of latent semantic analysis (K)."""
 
 LATENT_STRENGTH = 1.0
-"""Inverse strength of the regularisation along them; the widest has a standard deviation of 1."""
+"""Inverse regularisation strength for components; the largest standard deviation is 1."""
 
 TRACED = 2000
-"""Beginnings of a text that are counted for a trace; each takes as long as it is long."""
+"""Maximum number of prefixes in a trace, each of which is counted from its start."""
 
 _WORD = re.compile(r"\w+(?:['\u2019]\w+)*|[^\w\s]")
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
@@ -62,10 +63,10 @@ class NetworkMember:
     ----------
     network : ClassifierNetwork
     vocabularies : sequence of Vocabulary
-        One an encoder.
+        One per encoder.
     prior : (C,), optional
-        What its logits are taken relative to; with one, a text none of whose letters an encoder
-        knows gets zeros.
+        Prior logits, which are subtracted from those of the network. With a prior, a text gets
+        zeros if it has letters but none of them is in a vocabulary.
     precision : {"float32", "bfloat16"}
     """
 
@@ -85,21 +86,21 @@ class NetworkMember:
         self.encodings = text_encodings(network, vocabularies)
 
     def logits(self, texts: Sequence[str]) -> Tensor:
-        """Logits of texts beyond the prior, (N, C) float32, on the CPU: zeros say nothing."""
+        """Return the logits of texts minus the prior, (N, C) float32, on the CPU."""
         encoded = EncodedTexts(texts, self.encodings)
         width = self.network.config.num_classes
-        found = read_all(encoded, self.network.logits, width, self.network.device, self.precision)
+        logits = read_all(encoded, self.network.logits, width, self.network.device, self.precision)
         if self.prior is None:
-            return found
+            return logits
         known = torch.tensor([self._knows(text) for text in texts], dtype=torch.bool)
-        return self._beyond(self.prior, found, known)
+        return self._beyond(self.prior, logits, known)
 
     def _beyond(self, prior: Tensor, logits: Tensor, known: Tensor) -> Tensor:
-        """Logits (N, C) less the prior, both calibrated; zeros where nothing is `known` (N,)."""
+        """Subtract the calibrated prior from logits (N, C); return zeros where not `known` (N,)."""
         return torch.where(known[:, None], logits - prior / self.network.temperature.cpu(), 0.0)
 
     def _knows(self, text: str) -> bool:
-        """Whether an encoder knows a letter of it, or there is none."""
+        """Return whether a letter of the text is in a vocabulary, or the text has no letters."""
         letters = "".join(dict.fromkeys(filter(str.isalpha, text)))
         return not letters or any(
             len(encoding.vocabulary.encode_prompt(letters, "replace")[1]) < len(letters)
@@ -108,29 +109,29 @@ class NetworkMember:
 
     @torch.no_grad()
     def trace(self, text: str) -> Tensor | None:
-        """Those of each beginning of the text, (N + 1, C); None where each is a text of its own."""
+        """Return the logits of each prefix, (N + 1, C), or None if one pass does not give them."""
         ids = [encoding.encode(text) for encoding in self.encodings]
-        # Read from the end, every beginning of the text is another text.
-        if any(each.backward for each in self.encodings) or len(set(map(len, ids))) > 1:
+        # A backward encoder reads each prefix anew; unequal numbers of steps cannot be aligned.
+        if any(encoding.backward for encoding in self.encodings) or len(set(map(len, ids))) > 1:
             return None
         steps = [torch.from_numpy(each.astype(np.int64)).to(self.network.device) for each in ids]
-        found = self.network.trace(steps)[self.encodings[0].whole(ids[0])].cpu()
+        logits = self.network.trace(steps)[self.encodings[0].whole(ids[0])].cpu()
         if self.prior is None:
-            return found
+            return logits
         first = next((i for i, c in enumerate(text) if c.isalpha() and self._knows(c)), len(text))
         letters = np.cumsum([0, *(c.isalpha() for c in text)])
         known = torch.from_numpy((np.arange(len(text) + 1) > first) | (letters == 0))
-        return self._beyond(self.prior, found, known)
+        return self._beyond(self.prior, logits, known)
 
 
 class NgramModel(ABC):
-    """Features of hashed n-grams, times weights (C, F), plus biases (C,), all float32.
+    """A linear model over hashed n-grams with weights (C, F) and biases (C,), all float32.
 
-    Only `CharacterNgrams` have idf (F,), squared inverse document frequencies of buckets. With
-    `abstains` a text without a single n-gram that has a weight gets zeros, not the biases.
+    Only `CharacterNgrams` has an idf (F,), the squared inverse document frequency of each bucket.
+    With `abstains`, a text gets zeros instead of the biases if none of its n-grams has a weight.
     """
 
-    name: ClassVar[str]  # of its file in a checkpoint
+    name: ClassVar[str]  # name of the model's file in a checkpoint
     has_idf: ClassVar[bool]
 
     def __init__(
@@ -143,7 +144,7 @@ class NgramModel(ABC):
 
     @abstractmethod
     def features(self, text: str) -> tuple[NDArray[np.int32], Floats]:
-        """Buckets of a text's n-grams, each once, and their values."""
+        """Return the distinct buckets of a text's n-grams, and their values."""
 
     def logits(self, texts: Sequence[str]) -> Tensor:
         rows = torch.empty(len(texts), len(self.biases))
@@ -154,12 +155,12 @@ class NgramModel(ABC):
             row[:] = torch.from_numpy(weights @ values + self.biases) if known else 0.0
         return rows
 
-    def trace(self, text: str) -> Tensor:  # of a long text, at each k-th character
+    def trace(self, text: str) -> Tensor:  # in a long text, only at every k-th character
         ends = np.arange(len(text) + 1)
         stride = 1 + len(text) // TRACED
-        looked_at = np.append(ends[:-1:stride], len(text))
-        found = self.logits([text[:end] for end in looked_at.tolist()])
-        return found[torch.from_numpy(np.searchsorted(looked_at, ends, "right") - 1)]
+        counted = np.append(ends[:-1:stride], len(text))
+        logits = self.logits([text[:end] for end in counted.tolist()])
+        return logits[torch.from_numpy(np.searchsorted(counted, ends, "right") - 1)]
 
     def to_tensors(self) -> dict[str, Tensor]:
         parts = {"weights": self.weights, "biases": self.biases}
@@ -171,12 +172,12 @@ class NgramModel(ABC):
     def from_tensors(
         cls, tensors: dict[str, Tensor], num_classes: int, abstains: bool = True
     ) -> NgramModel:
-        """What `to_tensors` gave, perhaps in another precision.
+        """Return a model with the tensors of `to_tensors`, which may have another precision.
 
         Raises
         ------
         ValueError
-            For other names, shapes or types, and values that are not finite numbers.
+            If a name, shape or type is wrong, or a value is not a finite number.
         """
         shapes: dict[str, tuple[int, ...]]
         shapes = {"weights": (num_classes, 1 << BITS), "biases": (num_classes,)}
@@ -194,7 +195,7 @@ class NgramModel(ABC):
 
 
 class CharacterNgrams(NgramModel):
-    """TF-IDF of character n-grams, a vector of length 1."""
+    """A linear model over the TF-IDF of character n-grams, scaled to unit length."""
 
     name = "ngrams"
     has_idf = True
@@ -206,7 +207,7 @@ class CharacterNgrams(NgramModel):
 
 
 class WordNgrams(NgramModel):
-    """Which n-grams of words and punctuation marks a text has."""
+    """A linear model over the presence of n-grams of words and punctuation marks."""
 
     name = "words"
     has_idf = False
@@ -220,17 +221,17 @@ MODELS: tuple[type[NgramModel], ...] = (CharacterNgrams, WordNgrams)
 
 MODEL_OF: dict[str, type[NgramModel]] = {
     "character n-grams": CharacterNgrams,
-    "latent features": CharacterNgrams,  # they are linear in n-grams of characters
+    "latent features": CharacterNgrams,  # linear in n-grams of characters
     "word n-grams": WordNgrams,
     "self-trained words": WordNgrams,
 }
-"""By the names of regressions: those of one model are one sum of weights."""
+"""Model class of each regression, by name; weights for the same model are added."""
 
 Member = NetworkMember | NgramModel
 
 
 def members_cost(names: Sequence[str]) -> int:
-    """What prediction by members of these names costs: a network, a hundred times all n-grams."""
+    """Return 1 if the network, a hundred times as slow as all n-grams, is a member; otherwise 0."""
     return int(NetworkMember.name in names)
 
 
@@ -238,21 +239,21 @@ def members_cost(names: Sequence[str]) -> int:
 
 
 class Ngrams:
-    """N-grams of labelled texts, counted once, for regressions on any part of them.
+    """N-grams of labelled texts, counted once for regressions on any part of these texts.
 
     Latent semantic analysis (Deerwester et al. 1990) finds the `LATENT` components along which all
-    texts differ most. A word that no labelled text has lies along them too, where it goes with
-    words that they have; and few labels suffice for few components. Words are weighed by their
-    log count ratios (Wang & Manning 2012, https://aclanthology.org/P12-2018). They also learn from
-    the unlabelled texts, as the components label them (see `SelfTraining`).
+    texts differ most. They cover words that occur in no labelled text but together with words of
+    labelled texts, and few components need only few labels. Words are weighted by their log count
+    ratios (Wang & Manning 2012, https://aclanthology.org/P12-2018). A second regression on words
+    also learns from unlabelled texts, which the components label (see `SelfTraining`).
 
     Parameters
     ----------
     texts : sequence of str, N
     unlabelled : sequence of str
-        They say how common each n-gram is, and give the components.
+        Used for document frequencies, for the components and for self-training.
     seed : int
-        Of the random projection that finds the components.
+        Seed of the random projection that finds the components.
 
     Attributes
     ----------
@@ -263,7 +264,7 @@ class Ngrams:
     Raises
     ------
     MissingExtraError
-        Without scikit-learn.
+        If scikit-learn is not installed.
     """
 
     def __init__(self, texts: Sequence[str], unlabelled: Sequence[str] = (), seed: int = 0) -> None:
@@ -276,12 +277,12 @@ class Ngrams:
         frequency = np.zeros(1 << BITS)
         for indices, _ in counted:
             frequency[indices] += 1
-        # Squared: rare n-grams, which are whole words, may weigh more than endings and spaces.
+        # Squared, so that rare n-grams (whole words) weigh more than endings and spaces.
         self.idf = ((np.log((1 + len(counted)) / (1 + frequency)) + 1) ** 2).astype(np.float32)
         rows = [(indices, _tf_idf(indices, counts, self.idf)) for indices, counts in counted]
         count, latent = len(texts), "latent features"
         self.regressions: dict[str, Regression] = {}
-        self._buckets: dict[str, NDArray[np.int32]] = {}  # of the columns of weights
+        self._buckets: dict[str, NDArray[np.int32]] = {}  # of the columns of weights, by regression
         characters, self._buckets["character n-grams"] = _sparse(rows[:count])
         self.regressions["character n-grams"] = Regression(characters, (STRENGTH,))
         if unlabelled:
@@ -290,20 +291,20 @@ class Ngrams:
                 matrix, min(LATENT, count), n_iter=2, random_state=seed
             )
             self._components = components / (matrix @ components.T).std(0).max()
-            along = (matrix @ self._components.T).astype(np.float32)
-            self.regressions[latent] = Regression(along[:count], (LATENT_STRENGTH,))
-        has = [np.unique(_word_buckets(text)) for text in (*texts, *unlabelled)]
-        rows = [(each, np.ones(len(each), np.float32)) for each in has]
+            projections = (matrix @ self._components.T).astype(np.float32)
+            self.regressions[latent] = Regression(projections[:count], (LATENT_STRENGTH,))
+        present = [np.unique(_word_buckets(text)) for text in (*texts, *unlabelled)]
+        rows = [(buckets, np.ones(len(buckets), np.float32)) for buckets in present]
         words, self._buckets["word n-grams"] = _sparse(rows[:count])
         self.regressions["word n-grams"] = NaiveBayesRegression(words, (WORD_STRENGTH,))
         if unlabelled:
             words, self._buckets["self-trained words"] = _sparse(rows)
             self.regressions["self-trained words"] = SelfTraining(
-                words, (WORD_STRENGTH,), self.regressions[latent], along[count:]
+                words, (WORD_STRENGTH,), self.regressions[latent], projections[count:]
             )
 
     def models(self, fitted: dict[str, Linear]) -> list[NgramModel]:
-        """What regressions found, by their names, as models that need them no more."""
+        """Convert fitted regressions, by name, to n-gram models; other names are ignored."""
         tables: dict[type[NgramModel], Floats] = {}
         biases: dict[type[NgramModel], Floats] = {}
         for name, linear in fitted.items():
@@ -323,11 +324,11 @@ class Ngrams:
 
 
 def _sparse(rows: Sequence[tuple[NDArray[np.int32], Floats]]) -> tuple[Any, NDArray[np.int32]]:
-    """Features of texts, (N, F') in compressed rows, and the bucket of each of the F' columns."""
+    """Return features (N, F') as a CSR matrix, and the bucket of each of the F' columns."""
     import scipy.sparse
 
     lengths = [len(indices) for indices, _ in rows]
-    buckets, columns = np.unique(np.concatenate([each for each, _ in rows]), return_inverse=True)
+    buckets, columns = np.unique(np.concatenate([row for row, _ in rows]), return_inverse=True)
     values = np.concatenate([each for _, each in rows])
     shape = (len(rows), len(buckets))
     ends = np.cumsum([0, *lengths])
@@ -338,10 +339,10 @@ def _sparse(rows: Sequence[tuple[NDArray[np.int32], Floats]]) -> tuple[Any, NDAr
 
 
 def _character_counts(text: str) -> tuple[NDArray[np.int32], Floats]:
-    """Buckets of the text's n-grams, in lower case, spaces as one, and how often each occurs."""
+    """Return buckets and counts of the n-grams of a text, in lower case with single spaces."""
     buckets = _buckets(code_points(f" {' '.join(text.lower().split())} "), *CHARACTERS)
-    found, counts = np.unique(buckets, return_counts=True)
-    return found, counts.astype(np.float32)
+    distinct, counts = np.unique(buckets, return_counts=True)
+    return distinct, counts.astype(np.float32)
 
 
 def _tf_idf(indices: NDArray[np.int32], counts: Floats, idf: Floats) -> Floats:
@@ -357,17 +358,18 @@ def _word_buckets(text: str) -> NDArray[np.int32]:
 
 
 def _buckets(codes: NDArray[Any], shortest: int, longest: int) -> NDArray[np.int32]:
-    """The bucket of every n-gram of a row of numbers.
+    """Return the bucket of every n-gram of a sequence of codes.
 
-    The hash of an n-gram is made from that of the one a number shorter, for all places at once.
+    The hash of an n-gram is computed from that of the n-gram one code shorter, for all positions
+    at once.
     """
     codes = codes.astype(np.uint64)
     hashes = np.zeros(len(codes), np.uint64)
-    found = []
+    parts = []
     for order in range(1, min(longest, len(codes)) + 1):
         hashes = hashes[: len(codes) - order + 1] * _MULTIPLIER + codes[order - 1 :] + np.uint64(1)
         if order >= shortest:
             mixed = hashes * _MIXER
             mixed = (mixed ^ (mixed >> np.uint64(29))) * _MULTIPLIER
-            found.append((mixed >> np.uint64(64 - BITS)).astype(np.int32))
-    return np.concatenate(found) if found else np.empty(0, np.int32)
+            parts.append((mixed >> np.uint64(64 - BITS)).astype(np.int32))
+    return np.concatenate(parts) if parts else np.empty(0, np.int32)

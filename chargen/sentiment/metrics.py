@@ -1,4 +1,4 @@
-"""How good probabilities are, in figures; scikit-learn computes most of them."""
+"""Metrics of predicted probabilities, most of them computed by scikit-learn."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from chargen.errors import CorpusError, MissingExtraError
 
 BINS = 15
-"""Of the expected calibration error."""
+"""Number of bins of the expected calibration error."""
 
 
 def require(what: str) -> None:
-    """Find out before the work, not after it, that it could not be measured.
+    """Check before long work that scikit-learn, which `what` needs, is installed.
 
     Raises
     ------
     MissingExtraError
-        Without scikit-learn.
+        If scikit-learn is not installed.
     """
     if find_spec("sklearn") is None:
         raise MissingExtraError(what, "sentiment")
@@ -30,53 +30,54 @@ def require(what: str) -> None:
 def evaluate(
     labels: Sequence[str], probabilities: NDArray[Any], classes: Sequence[str]
 ) -> dict[str, Any]:
-    """How good probabilities are.
+    """Compute the metrics of predicted probabilities.
 
     Parameters
     ----------
     labels : sequence of str
-        The true ones, N.
+        The true labels, N.
     probabilities : (N, C)
-        Of each class, in the order of `classes`; each row sums to 1.
+        Probabilities of the classes, in the order of `classes`; each row sums to 1.
     classes : sequence of str
 
     Returns
     -------
     dict
         ``accuracy``, ``macro_f1`` (mean over all classes), ``log_loss`` in nats, ``ece`` (expected
-        calibration error, see `calibration_error`), ``confusion`` (C x C; a row is a true class),
+        calibration error, see `calibration_error`), ``confusion`` (C x C; a row per true class),
         ``labels`` (the classes), ``texts`` (N), and ``per_class``: for each class ``precision``,
-        ``recall``, ``f1`` and ``support``. What is undefined, such as the precision of a class
-        that was never predicted, is 0. Plain numbers, ready for JSON.
+        ``recall``, ``f1`` and ``support``. An undefined value, such as the precision of a class
+        that was never predicted, is 0. All values are plain numbers, ready for JSON.
 
     Raises
     ------
     CorpusError
-        Where there is nothing, a label is not among the classes, or probabilities are no numbers.
+        If there are no labels, a label is not among the classes, or the probabilities have another
+        shape or are invalid.
     MissingExtraError
-        Without scikit-learn.
+        If scikit-learn is not installed.
     """
     try:
         from sklearn import metrics
     except ImportError as error:
         raise MissingExtraError("evaluation", "sentiment") from error
 
-    place = {label: i for i, label in enumerate(classes)}
+    index_of = {label: i for i, label in enumerate(classes)}
     chances = np.asarray(probabilities, dtype=np.float64)
-    _check(labels, chances, place)
-    true = np.array([place[label] for label in labels])
+    _check(labels, chances, index_of)
+    true = np.array([index_of[label] for label in labels])
     predicted = chances.argmax(-1)
-    every = np.arange(len(classes))
+    indices = np.arange(len(classes))
     precision, recall, f1, support = metrics.precision_recall_fscore_support(
-        true, predicted, labels=every, zero_division=0
+        true, predicted, labels=indices, zero_division=0
     )
     chances = chances / chances.sum(-1, keepdims=True)  # sums of float32 differ from 1 by rounding
     return {
         "accuracy": float(metrics.accuracy_score(true, predicted)),
         "macro_f1": float(np.mean(f1)),
-        "log_loss": float(metrics.log_loss(true, chances, labels=every)),
+        "log_loss": float(metrics.log_loss(true, chances, labels=indices)),
         "ece": calibration_error(chances.max(-1), predicted == true),
-        "confusion": metrics.confusion_matrix(true, predicted, labels=every).tolist(),
+        "confusion": metrics.confusion_matrix(true, predicted, labels=indices).tolist(),
         "labels": list(classes),
         "texts": len(labels),
         "per_class": {
@@ -94,15 +95,15 @@ def evaluate(
 
 
 def bin_of(confidence: NDArray[Any]) -> NDArray[np.int64]:
-    """The bin of each confidence, (N,): of equal width between 0 and 1, with its upper end."""
-    found: NDArray[np.int64] = np.ceil(confidence * BINS).astype(np.int64) - 1
-    return found.clip(0, BINS - 1)
+    """Return the bin of each confidence, (N,); bins have equal width and include the upper end."""
+    bins: NDArray[np.int64] = np.ceil(confidence * BINS).astype(np.int64) - 1
+    return bins.clip(0, BINS - 1)
 
 
 def calibration_error(confidence: NDArray[Any], correct: NDArray[np.bool_]) -> float:
-    """Expected calibration error (Guo et al. 2017), of the predicted classes (N,).
+    """Return the expected calibration error (Guo et al. 2017) of N predicted classes.
 
-    It is the mean over the bins of the gap between accuracy and confidence, weighted by their size.
+    It is the mean gap between accuracy and confidence over the bins, weighted by the bins' sizes.
     """
     gaps = np.bincount(bin_of(confidence), weights=correct - confidence, minlength=BINS)
     return float(np.abs(gaps).sum() / len(confidence))

@@ -1,7 +1,8 @@
 """Logistic regressions on fixed features, and the vote: which members count, and how much.
 
-Features are what a frozen encoder holds of a text (a probe: Radford et al. 2017,
-https://arxiv.org/abs/1704.01444, read sentiment off a character model so), or counts.
+Features are the pooled states of a frozen encoder, or n-grams. A regression on states is a probe,
+as in Radford et al. 2017 (https://arxiv.org/abs/1704.01444), who predict sentiment from the states
+of a character model.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from chargen.errors import MissingExtraError
 from chargen.sentiment.splitting import ABSENT, Targets, fold_numbers
 
 RIDGE = 1.0
-"""Cost of the squared spread of what each member adds, in texts: few texts give small factors."""
+"""Penalty, in texts, on the variance that each member adds; with few texts, factors are small."""
 
 WORTH = 0.01
-"""Share of the log loss of the prior that a member must save to be kept."""
+"""Increase of log loss that is accepted for a cheaper set of members, as a share of the prior's."""
 
 SAME = 1e-9
-"""Differences of a mean that are rounding."""
+"""Differences that may be due to rounding."""
 
 Rows = NDArray[np.int64] | slice
 Floats = NDArray[np.float64]
@@ -40,29 +41,29 @@ class Linear:
     biases: NDArray[Any]
 
     def evidence(self, features: Any, prior: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Logits (N, C) of features (N, F) beyond the prior (C,).
+        """Return logits (N, C) of features (N, F) minus the prior (C,).
 
-        Zeros of what has no feature with a weight: a text of which nothing is known.
+        A text gets zeros if none of its features has a weight, since nothing is known about it.
         """
-        found: NDArray[np.float64] = np.asarray(features @ self.weights.T) + (self.biases - prior)
+        logits: NDArray[np.float64] = np.asarray(features @ self.weights.T) + (self.biases - prior)
         known = np.asarray((features != 0) @ self.weights.any(0).astype(np.float32)) > 0
-        return np.where(known[:, None], found, 0.0)
+        return np.where(known[:, None], logits, 0.0)
 
     def weighed(self, factor: float, prior: NDArray[np.float64]) -> Linear:
-        """One whose logits are those beyond the prior (C,), times a factor."""
+        """Return a regression whose logits are ``factor * (logits - prior)``; the prior is (C,)."""
         return Linear(self.weights * factor, (self.biases - prior) * factor)
 
 
 class Regression:
-    """Multinomial logistic regression on features that are fixed.
+    """Multinomial logistic regression on fixed features.
 
     Parameters
     ----------
     features : (N, F), an array or a sparse matrix
     strengths : sequence of float
-        Inverse strengths of regularisation to choose from.
+        Inverse regularisation strengths to choose from, in ascending order.
     penalty : {"l2", "l1"}
-        l1 leaves few features.
+        l1 uses few features.
     seed : int
     """
 
@@ -75,12 +76,12 @@ class Regression:
         self.seed = seed
 
     def fit(self, targets: Targets, strength: float, rows: Rows = slice(None)) -> Linear:
-        """Learn from the texts at `rows`; all by default.
+        """Fit the regression to the texts at `rows`, by default to all.
 
         Raises
         ------
         MissingExtraError
-            Without scikit-learn.
+            If scikit-learn is not installed.
         """
         try:
             import sklearn  # noqa: F401
@@ -89,12 +90,12 @@ class Regression:
 
         classes = targets.classes[rows]
         with warnings.catch_warnings():
-            # The weakest regularisation would take long to converge, and is not what is chosen.
+            # No warnings: the weakest regularisation converges slowly, but it is not chosen.
             warnings.simplefilter("ignore")
             weights, biases = self._solve(
                 self.features[rows], classes, targets.weights[rows], strength
             )
-        if len(weights) == 1:  # of two classes it has the second's alone
+        if len(weights) == 1:  # of two classes, only the second has weights
             weights = np.vstack([-weights, weights]) / 2
             biases = np.r_[-biases, biases] / 2
         present = np.unique(classes)
@@ -106,10 +107,10 @@ class Regression:
     def _solve(
         self, features: Any, classes: NDArray[np.int64], weights: Any, strength: float
     ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Weights (C', F) and biases (C',) of the classes that are there; of two, the second's."""
+        """Return weights (C', F) and biases (C',) of the present classes; of two, the second's."""
         from sklearn.linear_model import LogisticRegression
 
-        # Scikit-learn is told the penalty as the share of l1 since 1.8.
+        # Since version 1.8, scikit-learn takes the penalty as the share of l1.
         by_name = signature(LogisticRegression).parameters["penalty"].default == "l2"
         share = {"l1_ratio": 1.0 if self.penalty == "l1" else 0.0}
         model = LogisticRegression(
@@ -124,37 +125,37 @@ class Regression:
     def out_of_fold(
         self, targets: Targets, folds: NDArray[np.int64]
     ) -> tuple[NDArray[np.float64], float]:
-        """What a regression says of each text that learnt from the other folds (`fold_numbers`).
+        """Predict each text with a regression that is fitted on other folds (`fold_numbers`).
 
         Returns
         -------
         evidence : (N, C)
-            Logits beyond the prior; zeros of what is never held out.
+            Logits minus the prior; zeros for texts that are never held out.
         strength : float
-            The one of least loss, whose logits they are.
+            The inverse regularisation strength of lowest loss, which gave these logits.
         """
         best: tuple[float, NDArray[np.float64], float] | None = None
         prior, held = targets.prior, folds >= 0
-        for strength in self.strengths:  # from the strongest regularisation on
-            found = np.zeros((len(folds), targets.num_classes))
+        for strength in self.strengths:  # strongest regularisation first
+            evidence = np.zeros((len(folds), targets.num_classes))
             for fold in range(int(folds.max()) + 1):
                 part = np.flatnonzero(folds == fold)
                 linear = self.fit(targets, strength, np.flatnonzero(folds != fold))
-                found[part] = linear.evidence(self.features[part], prior)
-            losses = log_losses(prior + found[held], targets.classes[held])
+                evidence[part] = linear.evidence(self.features[part], prior)
+            losses = log_losses(prior + evidence[held], targets.classes[held])
             loss = float(np.average(losses, weights=targets.weights[held]))
             if best is not None and loss > best[0]:
-                break  # a weaker one fits more closely still
-            best = (loss, found, strength)
+                break  # weaker regularisation would overfit even more
+            best = (loss, evidence, strength)
         assert best is not None
         return best[1], best[2]
 
 
 class NaiveBayesRegression(Regression):
-    """One class against the rest, on features that a text has or not, times log count ratios.
+    """One-vs-rest logistic regression on binary features times log count ratios.
 
-    So is a word that stands in few texts but only in those of a class worth more (Wang & Manning
-    2012). Of more than two classes each has ratios of its own.
+    The ratios give a larger weight to words that occur in few texts, but only in those of one class
+    (Wang & Manning 2012). With more than two classes, each class has its own ratios.
     """
 
     def _solve(
@@ -163,7 +164,7 @@ class NaiveBayesRegression(Regression):
         from sklearn.linear_model import LogisticRegression
 
         present = np.unique(classes)
-        found = []
+        fitted = []
         for number in present[1:] if len(present) == 2 else present:
             inside = classes == number
             counts = [1 + (weights * side) @ features for side in (inside, ~inside)]
@@ -171,24 +172,24 @@ class NaiveBayesRegression(Regression):
             model = LogisticRegression(
                 C=strength, solver="liblinear", dual=True, max_iter=200, random_state=self.seed
             ).fit(features.multiply(ratios).tocsr(), inside, weights)
-            found.append((model.coef_[0] * ratios, model.intercept_[0]))
-        return np.stack([each for each, _ in found]), np.array([bias for _, bias in found])
+            fitted.append((model.coef_[0] * ratios, model.intercept_[0]))
+        return np.stack([row for row, _ in fitted]), np.array([bias for _, bias in fitted])
 
 
 class SelfTraining(NaiveBayesRegression):
-    """One that learns from unlabelled texts too, as a regression on other features labels them.
+    """A regression that also learns from unlabelled texts, which a teacher labels.
 
-    Each unlabelled text has the class that its teacher finds likeliest, and counts for the
+    Each unlabelled text gets the class that the teacher finds most likely, weighted by the
     difference of the two largest probabilities (Yarowsky 1995, https://aclanthology.org/P95-1026).
-    What the teacher says of a whole text so reaches words that no labelled text has.
+    Words that occur in no labelled text are thus learnt from the teacher's verdicts on whole texts.
 
     Parameters
     ----------
     features : (N + M, F), a sparse matrix
-        Of the labelled texts and behind them the unlabelled ones.
+        Features of the labelled texts, followed by those of the unlabelled texts.
     strengths : sequence of float
     teacher : Regression
-        On other features of the labelled texts.
+        Regression on other features of the labelled texts.
     taught : (M, F')
         The teacher's features of the unlabelled texts.
     """
@@ -206,22 +207,22 @@ class SelfTraining(NaiveBayesRegression):
         linear = self.teacher.fit(targets, self.teacher.strengths[0], rows)
         chances = softmax(self.taught @ linear.weights.T + linear.biases, -1)
         second, first = np.sort(chances, -1)[:, -2:].T
-        learnt = np.arange(len(targets.classes))[rows]
+        labelled = np.arange(len(targets.classes))[rows]
         unlabelled = np.arange(self.features.shape[0] - len(chances), self.features.shape[0])
-        both = Targets(
+        combined = Targets(
             np.r_[targets.classes, chances.argmax(-1)],
             np.r_[targets.weights, first - second].astype(np.float32),
             targets.num_classes,
         )
-        return super().fit(both, strength, np.r_[learnt, unlabelled])
+        return super().fit(combined, strength, np.r_[labelled, unlabelled])
 
 
 def log_losses(logits: NDArray[np.float64], classes: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Nats of each class (N,) under logits (N, C)."""
+    """Return the log losses (N,) of logits (N, C) and true classes (N,), in nats."""
     shifted = logits - logits.max(-1, keepdims=True)
     total = np.log(np.exp(shifted).sum(-1))
-    found: NDArray[np.float64] = total - shifted[np.arange(len(classes)), classes]
-    return found
+    losses: NDArray[np.float64] = total - shifted[np.arange(len(classes)), classes]
+    return losses
 
 
 # ---------------------------------------------------------------- the vote
@@ -229,55 +230,56 @@ def log_losses(logits: NDArray[np.float64], classes: NDArray[np.int64]) -> NDArr
 
 @dataclass(frozen=True)
 class MemberFigures:
-    """What a member of a vote came to on texts that it had not seen."""
+    """The weight of a member in a vote, and its figures on texts that it has not learnt from."""
 
-    weight: float  # factor of its logits beyond the prior; 0 where it is left out
-    accuracy: float  # alone
-    log_loss: float  # alone, with a weight of its own
+    weight: float  # factor of the logits minus the prior; 0 if left out
+    accuracy: float  # of the member alone
+    log_loss: float  # of the member alone, with the factor that is best for it
 
 
 @dataclass(frozen=True)
 class Vote:
-    """How members are weighed."""
+    """The weight of each member, and the figures of the chosen members together."""
 
-    members: dict[str, MemberFigures]  # all of them, by name
-    # (N, C), of the whole, on the texts it was decided on: the weights for each from the others
+    members: dict[str, MemberFigures]  # all members by name, including those left out
+    # (N, C), summed over the members, on the texts of the vote; the weights for each text come from
+    # the other folds
     logits: Floats
     accuracy: float  # of these logits
     log_loss: float
-    with_all: float  # log loss where nobody is left out
+    with_all: float  # log loss if no member is left out
 
     @property
     def factors(self) -> dict[str, float]:
-        """The weight of each member."""
+        """Weight of each member by name."""
         return {name: member.weight for name, member in self.members.items()}
 
     def to_dict(self) -> dict[str, dict[str, float]]:
-        """Plain values, for JSON."""
+        """Return plain values for JSON."""
         return {name: asdict(member) for name, member in self.members.items()}
 
     @property
     def kept(self) -> list[str]:
-        """Names of those that vote."""
+        """Names of the members that are not left out."""
         return [name for name, member in self.members.items() if member.weight]
 
     def sentences(self) -> list[str]:
-        """For people: what each came to alone, and who is left out."""
+        """Return messages on the accuracy of each member alone and on the members left out."""
         alone = ", ".join(f"{name} {each.accuracy:.4f}" for name, each in self.members.items())
-        found = [f"accuracy on texts not learnt from: {alone}"]
+        lines = [f"accuracy on texts not learnt from: {alone}"]
         if len(self.kept) > 1:
-            found[0] += f"; together {self.accuracy:.4f}"
+            lines[0] += f"; together {self.accuracy:.4f}"
         if len(self.kept) < len(self.members):
-            left = (
+            left_out = (
                 f"{name} ({each.accuracy:.4f} alone)"
                 for name, each in self.members.items()
                 if not each.weight
             )
-            found.append(
-                f"left out, since the rest does as well: {', '.join(left)}; "
+            lines.append(
+                f"left out, since the rest does as well: {', '.join(left_out)}; "
                 f"log loss {self.log_loss:.4f} without, {self.with_all:.4f} with"
             )
-        return found
+        return lines
 
 
 def weigh(
@@ -290,15 +292,15 @@ def weigh(
 ) -> Vote:
     """Choose the members that help, and the factor of each.
 
-    Of all sets of members whose accuracy is not below that of the best single one by more than the
-    standard error of the difference on the same texts, the one of least log loss is found; of those
-    whose loss is hardly above it (`WORTH`), the cheapest is taken, by default the smallest; of
-    several the one of least loss. The factors that judge a text are those of least log loss on the
-    other folds (stacked generalisation, Wolpert 1992; of one member, temperature scaling, Guo et
-    al. 2017, https://arxiv.org/abs/1706.04599), so that who has more members has no advantage.
+    A set of members is allowed if its accuracy is not below that of the best single member by more
+    than the standard error of the difference on the same texts. Of the allowed sets whose log loss
+    is hardly above the lowest (`WORTH`), the cheapest is taken, by default the smallest; of equally
+    cheap sets, that of lowest loss. A text is judged with the factors that minimise the log loss on
+    the other folds (stacked generalisation, Wolpert 1992; for one member, temperature scaling, Guo
+    et al. 2017, https://arxiv.org/abs/1706.04599), so that larger sets have no advantage.
 
-    The evidence is the logits (N, C) of each member beyond the prior (C,), on texts that it has not
-    learnt from; the seed draws the folds. `cost` says what a set of members costs.
+    `evidence` holds the logits (N, C) of each member minus the prior (C,), on texts that it has not
+    learnt from. The seed draws the folds. `cost` returns the cost of a set of members.
     """
     names, stacked = list(evidence), np.stack(list(evidence.values()))  # (M, N, C)
     folds = fold_numbers(texts, targets, seed)
@@ -306,21 +308,21 @@ def weigh(
     judged: dict[tuple[int, ...], tuple[Floats, Floats, NDArray[np.bool_]]] = {}
     for size in range(1, len(names) + 1):
         for chosen in combinations(range(len(names)), size):
-            found = _judged(stacked[list(chosen)], targets, prior, folds)
-            losses = weights * log_losses(found, targets.classes)
-            judged[chosen] = found, losses, found.argmax(-1) == targets.classes
+            logits = _judged(stacked[list(chosen)], targets, prior, folds)
+            losses = weights * log_losses(logits, targets.classes)
+            judged[chosen] = logits, losses, logits.argmax(-1) == targets.classes
     singles = [judged[(index,)] for index in range(len(names))]
     most_right = max(singles, key=lambda each: each[2].mean())[2]
     allowed = [c for c in judged if not _above(most_right, judged[c][2])]
     best = min(allowed, key=lambda c: judged[c][1].mean())
-    known = np.tile(prior, (len(targets.classes), 1))
-    worth = WORTH * float((weights * log_losses(known, targets.classes)).mean())
-    near = [c for c in allowed if judged[c][1].mean() <= judged[best][1].mean() + worth]
-    taken = min(near, key=lambda c: (cost([names[i] for i in c]), judged[c][1].mean()))
+    prior_logits = np.tile(prior, (len(targets.classes), 1))
+    tolerance = WORTH * float((weights * log_losses(prior_logits, targets.classes)).mean())
+    close = [c for c in allowed if judged[c][1].mean() <= judged[best][1].mean() + tolerance]
+    taken = min(close, key=lambda c: (cost([names[i] for i in c]), judged[c][1].mean()))
     factors = dict(zip(taken, fit_factors(stacked[list(taken)], targets, prior), strict=True))
-    if not any(factors.values()):  # nothing tells the classes apart; somebody must say so
+    if not any(factors.values()):  # no member separates the classes, but one must remain
         factors[taken[0]] = SAME
-    whole, losses, right = judged[taken]
+    summed, losses, right = judged[taken]
     members = {
         name: MemberFigures(
             factors.get(index, 0.0),
@@ -330,15 +332,15 @@ def weigh(
         for index, name in enumerate(names)
     }
     with_all = float(judged[tuple(range(len(names)))][1].mean())
-    return Vote(members, whole, float(right.mean()), float(losses.mean()), with_all)
+    return Vote(members, summed, float(right.mean()), float(losses.mean()), with_all)
 
 
 def fit_factors(evidence: Floats, targets: Targets, prior: Floats) -> list[float]:
-    """The factors, 0 or more, of least log loss for logits ``prior + sum(factor * evidence)``.
+    """Return the non-negative factors of lowest log loss for ``prior + sum(factor * evidence)``.
 
-    Evidence is (M, N, C), of N targets; the prior is (C,). Where all texts are right, the best
-    factors would be infinite: what is to be found is mixed with the prior as though one text more
-    were as likely to be of any class.
+    The evidence is (M, N, C) for N targets; the prior is (C,). If all texts were classified
+    correctly, the best factors would be infinite. Each target is therefore mixed with the prior,
+    which has a share of 1 / (N + 1): the weight of one additional text.
     """
     from scipy.optimize import minimize
 
@@ -348,38 +350,38 @@ def fit_factors(evidence: Floats, targets: Targets, prior: Floats) -> list[float
     wanted[np.arange(count), targets.classes] += count / (count + 1)
     weights = (targets.weights / targets.weights.sum())[:, None].astype(np.float64)
     spreads = evidence.std((1, 2))
-    says = spreads > SAME  # else any factor would do
-    scales = np.where(says, spreads, 1.0)  # so that factors near 1 are sought
+    varies = spreads > SAME  # otherwise any factor would fit
+    scales = np.where(varies, spreads, 1.0)  # brings the factors near 1 for the optimizer
     scaled = evidence / scales[:, None, None]
 
     def loss(factors: Floats) -> tuple[float, Floats]:
         summed = prior + np.tensordot(factors, scaled, 1)
         summed -= summed.max(-1, keepdims=True)
         logs = summed - np.log(np.exp(summed).sum(-1, keepdims=True))
-        slope = weights * (np.exp(logs) - wanted)
+        gradient = weights * (np.exp(logs) - wanted)
         cost = -float((weights * wanted * logs).sum()) + RIDGE * (factors**2).sum() / (2 * count)
-        return cost, np.tensordot(scaled, slope, 2) + RIDGE * factors / count
+        return cost, np.tensordot(scaled, gradient, 2) + RIDGE * factors / count
 
     start = np.full(len(scaled), 1 / len(scaled))
     bounds = [(0.0, None)] * len(scaled)
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
-    return [float(each) for each in np.where(says, found.x / scales, 0.0)]
+    result = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
+    return [float(factor) for factor in np.where(varies, result.x / scales, 0.0)]
 
 
 def _judged(evidence: Floats, targets: Targets, prior: Floats, folds: NDArray[np.int64]) -> Floats:
-    """Logits (N, C) of the sum, each text by the factors of the other folds."""
-    found = np.empty(evidence.shape[1:])
+    """Return the logits (N, C) of the sum, for each text with the factors of the other folds."""
+    logits = np.empty(evidence.shape[1:])
     for fold in np.unique(folds):
         part, others = folds == fold, folds != fold
-        if not others.any():  # all in one fold: a text or two, or a class of its own each
+        if not others.any():  # one fold for all: one or two texts, or a class per text
             others = part
         factors = fit_factors(evidence[:, others], targets.at(others), prior)
-        found[part] = prior + np.tensordot(factors, evidence[:, part], 1)
-    return found
+        logits[part] = prior + np.tensordot(factors, evidence[:, part], 1)
+    return logits
 
 
 def _above(first: NDArray[np.generic], second: NDArray[np.generic]) -> bool:
-    """Whether a mean is above another by more than the standard error of their difference."""
+    """Return whether the mean of ``first - second`` exceeds its standard error."""
     difference = first.astype(np.float64) - second.astype(np.float64)
     error = difference.std(ddof=1) / len(difference) ** 0.5 if len(difference) > 1 else np.inf
     return bool(difference.mean() > error + SAME)

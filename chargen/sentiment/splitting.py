@@ -1,6 +1,7 @@
-"""Parts of labelled data, and the texts of a run: the same for the same seed, all classes in each.
+"""Splits, folds and subsets of labelled texts, and the texts of a run.
 
-Drawn with Python's own generator, whose shuffles are the same on every machine.
+They are the same for the same seed, on every machine (Python's own generator draws them), and
+contain all classes as far as possible.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from chargen.sentiment.examples import Examples, read_examples, read_texts
 from chargen.training.reporting import Reporter
 
 FOLDS = 5
-"""Parts of cross-validation, of each of which the others' texts learn to judge it."""
+"""Number of folds of cross-validation: each is predicted by models that learn from the others."""
 
 
 ABSENT = -20.0
@@ -29,36 +30,36 @@ ABSENT = -20.0
 
 @dataclass(frozen=True)
 class Targets:
-    """What regressions are to find."""
+    """What regressions learn to predict, and the weight of each text."""
 
-    classes: NDArray[np.int64]  # (N,)
+    classes: NDArray[np.int64]  # (N,), each from 0 to C - 1
     weights: NDArray[np.float32]  # (N,): how much each text counts
     num_classes: int  # C
 
     @property
     def prior(self) -> NDArray[np.float64]:
-        """Logarithm of the share of each class, (C,), each text counted by its weight."""
+        """Logarithm of the share of each class in the total weight: (C,)."""
         shares = np.bincount(self.classes, self.weights, self.num_classes) / self.weights.sum()
-        found: NDArray[np.float64] = np.log(shares.clip(np.exp(ABSENT)))
-        return found
+        log_shares: NDArray[np.float64] = np.log(shares.clip(np.exp(ABSENT)))
+        return log_shares
 
     def at(self, rows: NDArray[Any]) -> Targets:
-        """Those of some texts, by places or by a mask."""
+        """Return the targets of some texts, given by indices or by a mask."""
         return Targets(self.classes[rows], self.weights[rows], self.num_classes)
 
 
 @dataclass(frozen=True)
 class TrainingTexts:
-    """What a run learns from."""
+    """The texts of a training run, with their labels."""
 
     train: Examples
     valid: Examples  # may be empty
-    classes: tuple[str, ...]  # all labels, those that a small selection happens to lack among them
+    classes: tuple[str, ...]  # all labels, including those missing from a small selection
     unlabelled: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
-        """SHA-256 over every text and label, in order."""
+        """SHA-256 of all texts and labels, in order."""
         digest = hashlib.sha256()
         for part in (self.train, self.valid):
             for text, label in zip(part.texts, part.labels, strict=True):
@@ -69,7 +70,7 @@ class TrainingTexts:
 
     @property
     def labelled(self) -> Examples:
-        """Those of training, and behind them those of validation."""
+        """The texts for training, followed by those for validation."""
         train, valid = self.train, self.valid
         return replace(
             train,
@@ -79,28 +80,28 @@ class TrainingTexts:
         )
 
     def targets(self, part: Examples, balanced: bool) -> Targets:
-        """Classes of some examples; balanced, each class of training counts the same."""
-        number = {label: index for index, label in enumerate(self.classes)}
-        classes, learnt = (
-            np.array([number[label] for label in each.labels], np.int64)
-            for each in (part, self.train)
+        """Return the targets of a part; if balanced, classes have equal weight in training."""
+        numbers = {label: number for number, label in enumerate(self.classes)}
+        classes, train_classes = (
+            np.array([numbers[label] for label in examples.labels], np.int64)
+            for examples in (part, self.train)
         )
         weights = np.ones(len(classes), np.float32)
-        if balanced:  # the inverse of the share of the class, 1 on average
-            counts = np.bincount(learnt, minlength=len(number)).clip(1)
-            weights = (len(learnt) / (len(number) * counts[classes])).astype(np.float32)
-        return Targets(classes, weights, len(number))
+        if balanced:  # inverse share of the class, 1 on average in training
+            counts = np.bincount(train_classes, minlength=len(numbers)).clip(1)
+            weights = (len(train_classes) / (len(numbers) * counts[classes])).astype(np.float32)
+        return Targets(classes, weights, len(numbers))
 
 
 def read_training_texts(
     data: Any, config: FinetuneConfig, reading: ExamplesConfig, reporter: Reporter
 ) -> TrainingTexts:
-    """Labelled texts, as many as asked for, split; and the unlabelled ones if there are any.
+    """Read and split the labelled texts, as many as configured, and read any unlabelled texts.
 
     Raises
     ------
     ConfigError, CorpusError
-        Where they cannot be read, or there is nothing to tell apart.
+        If texts cannot be read, or are all of one class.
     """
     examples = data if isinstance(data, Examples) else read_examples(data, reading)
     for note in examples.notes:
@@ -122,37 +123,37 @@ def read_training_texts(
     for note in dict.fromkeys((*train.notes, *valid.notes)):
         if note not in examples.notes:
             reporter.note(note)
-    told: list[str] = []
-    unlabelled = [] if config.unlabelled is None else read_texts(config.unlabelled, reading, told)
-    for note in told:
+    notes: list[str] = []
+    unlabelled = [] if config.unlabelled is None else read_texts(config.unlabelled, reading, notes)
+    for note in notes:
         reporter.note(note)
     return TrainingTexts(train, valid, classes, tuple(unlabelled))
 
 
 def split(examples: Examples, fraction: float, seed: int) -> tuple[Examples, Examples]:
-    """Two parts with the classes in the same proportions: for training, and a fraction to validate.
+    """Split examples into a training part and a fraction for validation, stratified by class.
 
-    Rows with identical texts stay together, so that no text is validated on that was learnt. Both
-    are in the order of the data; a note of the first says how many texts stand there repeatedly.
+    Rows with identical texts stay together, so that no validation text occurs in training. Both
+    parts keep the order of the data. A note of the training part gives the number of repeats.
 
     Raises
     ------
     CorpusError
-        Where a class has fewer than two different texts.
+        If a class has fewer than two different texts.
     ConfigError
-        Where the fraction is impossible.
+        If the fraction is not between 0 and 1.
     """
     if not 0 < fraction < 1:
         raise ConfigError(f"--valid-fraction must be above 0 and below 1 here, got {fraction}")
     valid: list[int] = []
     groups = _groups(examples.texts)
     for label in examples.classes:
-        own = [group for group in groups if examples.labels[group[0]] == label]
-        if len(own) < 2:
+        candidates = [group for group in groups if examples.labels[group[0]] == label]
+        if len(candidates) < 2:
             raise CorpusError(_too_few(examples, label))
-        random.Random(f"split {seed} {label}").shuffle(own)
-        total = sum(map(len, own))
-        valid += _about(own, min(max(1, round(fraction * total)), total - 1))
+        random.Random(f"split {seed} {label}").shuffle(candidates)
+        total = sum(map(len, candidates))
+        valid += _about(candidates, min(max(1, round(fraction * total)), total - 1))
     chosen = set(valid)
     train = examples.select([i for i in range(len(examples)) if i not in chosen])
     repeats = len(examples) - len(groups)
@@ -166,35 +167,35 @@ def split(examples: Examples, fraction: float, seed: int) -> tuple[Examples, Exa
 
 
 def fold_numbers(texts: Sequence[str], targets: Targets, seed: int) -> NDArray[np.int64]:
-    """The fold of each text, (N,): each class is spread over all `FOLDS` as far as it goes.
+    """Return the fold of each text, (N,): each class is spread over as many folds as possible.
 
-    Equal texts are in one fold. What has no equal in its class is never held out, and has the
-    number -1: without it, there would be nothing to know the class by.
+    Identical texts are in the same fold. If a class has only one distinct text, that text is never
+    held out and has the number -1, because without it nothing could be learnt about the class.
     """
     by_class: dict[int, list[list[int]]] = {}
     for group in _groups(texts):
         by_class.setdefault(int(targets.classes[group[0]]), []).append(group)
-    found = np.full(len(texts), -1, np.int64)
+    folds = np.full(len(texts), -1, np.int64)
     count = min(FOLDS, max(map(len, by_class.values())))
-    turn = 0  # goes on from class to class, so that few texts of a class are in many folds
-    for number, own in sorted(by_class.items()):
-        random.Random(f"folds {seed} {number}").shuffle(own)
-        for group in own if len(own) > 1 else ():
-            found[group] = turn % count
+    turn = 0  # continues from class to class, so that small classes together fill all folds
+    for number, groups in sorted(by_class.items()):
+        random.Random(f"folds {seed} {number}").shuffle(groups)
+        for group in groups if len(groups) > 1 else ():
+            folds[group] = turn % count
             turn += 1
-    used = np.unique(found[found >= 0])  # folds that nothing fell into are closed
-    return np.where(found < 0, -1, np.searchsorted(used, found))
+    used = np.unique(folds[folds >= 0])  # without empty folds
+    return np.where(folds < 0, -1, np.searchsorted(used, folds))
 
 
 def subset(examples: Examples, count: int, seed: int) -> Examples:
-    """So many examples, with the classes in the same proportions as in all of them.
+    """Select `count` examples with the same class proportions as all examples.
 
-    Those of a smaller count are among those of a larger one with the same seed.
+    With the same seed, a smaller subset is contained in each larger one.
 
     Raises
     ------
     ConfigError
-        Where there are fewer examples, or more classes.
+        If `count` is above the number of examples or below that of classes.
     """
     classes = examples.classes
     if count > len(examples):
@@ -208,16 +209,16 @@ def subset(examples: Examples, count: int, seed: int) -> Examples:
             "needs a text"
         )
     ranked: list[tuple[float, int, int]] = []
-    for place, label in enumerate(classes):
-        own = [i for i, each in enumerate(examples.labels) if each == label]
+    for position, label in enumerate(classes):
+        own = [i for i, name in enumerate(examples.labels) if name == label]
         random.Random(f"subset {seed} {label}").shuffle(own)
-        # One of each class comes first; then all classes are used up evenly.
-        ranked += [((k + 0.5) / len(own) if k else -1.0, place, i) for k, i in enumerate(own)]
+        # One text of each class comes first; then each class is used up at the same rate.
+        ranked += [((k + 0.5) / len(own) if k else -1.0, position, i) for k, i in enumerate(own)]
     return examples.select(sorted(i for _, _, i in sorted(ranked)[:count]))
 
 
 def warn_shared(train: Examples, other: Examples) -> str | None:
-    """A sentence when texts of `other` also stand in `train`; None when none does."""
+    """Return a warning if texts of `other` also occur in `train`, otherwise None."""
     known = set(train.texts)
     shared = [row for text, row in zip(other.texts, other.rows, strict=True) if text in known]
     if not shared:
@@ -230,7 +231,7 @@ def warn_shared(train: Examples, other: Examples) -> str | None:
 
 
 def _groups(texts: Iterable[str]) -> list[list[int]]:
-    """Indices of identical texts together, in the order of their first."""
+    """Group the indices of identical texts, in the order of their first occurrence."""
     groups: dict[str, list[int]] = {}
     for index, text in enumerate(texts):
         groups.setdefault(text, []).append(index)
@@ -238,7 +239,7 @@ def _groups(texts: Iterable[str]) -> list[list[int]]:
 
 
 def _about(groups: list[list[int]], target: int) -> list[int]:
-    """Whole groups, not more than `target` members of them, but never none."""
+    """Choose whole groups with at most `target` members in all, but at least one group."""
     chosen: list[int] = []
     for group in groups:
         if len(chosen) + len(group) <= target:

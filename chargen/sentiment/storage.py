@@ -1,12 +1,12 @@
-"""Classifiers and their checkpoints: what goes into which file, and back.
+"""Checkpoints of classifiers: packing a classifier into files, and unpacking it.
 
-config.json               labels, cleaning, who votes, and the sizes of the network and its encoders
-vocabulary-N.json         of encoder N
-model.safetensors         all weights of the network, those of the encoders among them
+config.json               labels, cleaning, members, and the sizes of the network and its encoders
+vocabulary-N.json         vocabulary of encoder N
+model.safetensors         all weights of the network, including those of the encoders
 ngrams.safetensors        n-grams of characters
 words.safetensors         n-grams of words
 
-What does not vote is not there.
+Only members that vote have files (but see `UNUSED`).
 """
 
 from __future__ import annotations
@@ -33,30 +33,30 @@ from chargen.text.vocabulary import Vocabulary
 KIND = "classifier"
 
 WEIGHTS = "model"
-"""The tensors of the network."""
+"""Name of the network's tensors."""
 
 UNUSED = "training/unused"
-"""Those of a fine-tuned network that does not vote, to go on with."""
+"""Name of the tensors of a fine-tuned network that does not vote, kept to continue its training."""
 
 _COUNTER = "num_batches_tracked"
-"""Batch renormalisation counts batches; only training goes on with it."""
+"""Suffix of the batch counters of batch renormalisation, which only training needs."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What a checkpoint of a classifier holds."""
+    """The contents of a classifier's checkpoint."""
 
     members: tuple[Member, ...]
     labels: tuple[str, ...]
-    clean: str | None  # "html", or nothing
-    # (C,) float32: logits of a text of which no member knows anything; earlier versions had none
+    clean: str | None  # "html" or None
+    # (C,) float32, logits of a text that gives the members no information; None in older versions
     prior: Tensor | None
 
 
 def weights_of(network: ClassifierNetwork) -> dict[str, Tensor]:
-    """Copies of all weights and statistics, on the CPU."""
-    found = _without_counters(network.state_dict())
-    return {name: value.detach().cpu().clone() for name, value in found.items()}
+    """Return copies of all weights and statistics, on the CPU."""
+    weights = _without_counters(network.state_dict())
+    return {name: value.detach().cpu().clone() for name, value in weights.items()}
 
 
 def _without_counters(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -69,7 +69,7 @@ def pack(
     clean: str | None,
     prior: Tensor | None = None,
 ) -> Checkpoint:
-    """A checkpoint with which texts can be classified; callers add documents and tensors."""
+    """Return a checkpoint that can classify texts; callers may add documents and tensors."""
     names = [member.name for member in members]
     config: dict[str, Any] = {"labels": list(labels), "clean": clean, "members": names}
     if prior is not None:
@@ -90,7 +90,7 @@ def keep_network(
     vocabularies: Sequence[Vocabulary],
     name: str = WEIGHTS,
 ) -> None:
-    """Put a network with these weights into a checkpoint."""
+    """Add a network with the given weights to a checkpoint, under the given name."""
     stored.documents["config"] |= {
         "network": asdict(network.config),
         "encoders": [asdict(encoder.config) for encoder in network.lm_encoders()],
@@ -101,12 +101,12 @@ def keep_network(
 
 
 def unpack(stored: Checkpoint) -> Stored:
-    """The members (float32, on the CPU, in evaluation mode) and what goes with them.
+    """Return the members (float32, on the CPU, in evaluation mode), labels, cleaning and prior.
 
     Raises
     ------
     CheckpointError
-        Where the parts do not fit together.
+        If the parts do not fit together.
     """
     path = stored.path
     config = stored.document("config")
@@ -131,7 +131,7 @@ def unpack(stored: Checkpoint) -> Stored:
                 f"{network.config.num_classes} classes"
             )
         members.append(NetworkMember(network, vocabularies, prior))
-    for model in (each for each in MODELS if each.name in names):
+    for model in (candidate for candidate in MODELS if candidate.name in names):
         file = f"{path}: {model.name}.safetensors"
         if (tensors := stored.tensors.get(model.name)) is None:
             raise CheckpointError(f"{file} is missing")
@@ -143,7 +143,7 @@ def unpack(stored: Checkpoint) -> Stored:
 
 
 def _names(stored: Checkpoint) -> list[str]:
-    """Who votes; earlier versions did not write it down."""
+    """Return the names of the members; earlier versions did not store them."""
     usual = [NetworkMember.name, *(model.name for model in MODELS)]
     names = stored.document("config").get("members")
     if names is None:
@@ -162,21 +162,21 @@ def _prior(stored: Checkpoint, count: int) -> Tensor | None:
     if (
         not isinstance(prior, list)
         or len(prior) != count
-        or not all(isinstance(each, float) and math.isfinite(each) for each in prior)
+        or not all(isinstance(value, float) and math.isfinite(value) for value in prior)
     ):
         raise CheckpointError(f"{stored.path}: config.json: prior is {brief(prior)}")
     return torch.tensor(prior)
 
 
 def unpack_network(stored: Checkpoint) -> tuple[ClassifierNetwork, tuple[Vocabulary, ...]]:
-    """The network (float32, on the CPU, in evaluation mode) and its encoders' vocabularies.
+    """Return the network (float32, on the CPU, in evaluation mode) and its encoders' vocabularies.
 
-    Of a run it may be one that does not vote.
+    In the checkpoint of a run, the network may be one that does not vote.
 
     Raises
     ------
     CheckpointError
-        Where the parts do not fit together.
+        If the parts do not fit together.
     """
     path = stored.path
     name = UNUSED if UNUSED in stored.tensors else WEIGHTS
@@ -184,15 +184,16 @@ def unpack_network(stored: Checkpoint) -> tuple[ClassifierNetwork, tuple[Vocabul
     sizes = config_from_json(
         NetworkConfig, config.get("network"), f"{path}: network of config.json"
     )
-    listed = config.get("encoders")
-    if not isinstance(listed, list) or not 1 <= len(listed) <= 2:
+    encoders = config.get("encoders")
+    if not isinstance(encoders, list) or not 1 <= len(encoders) <= 2:
         raise CheckpointError(f"{path}: config.json does not describe one or two encoders")
     configs = [
-        config_from_json(ModelConfig, one, f"{path}: encoder {index} of config.json")
-        for index, one in enumerate(listed)
+        config_from_json(ModelConfig, values, f"{path}: encoder {index} of config.json")
+        for index, values in enumerate(encoders)
     ]
     vocabularies = tuple(
-        read_vocabulary(stored, f"vocabulary-{index}", one) for index, one in enumerate(configs)
+        read_vocabulary(stored, f"vocabulary-{index}", encoder_config)
+        for index, encoder_config in enumerate(configs)
     )
     file = f"{path}: {name}.safetensors"
     weights = stored.tensors.get(name)
@@ -219,7 +220,7 @@ def unpack_network(stored: Checkpoint) -> tuple[ClassifierNetwork, tuple[Vocabul
 def _empty_network(
     stored: Checkpoint, configs: Sequence[ModelConfig], sizes: NetworkConfig, tensors: int
 ) -> ClassifierNetwork:
-    """The network without memory: shapes are compared before any of the stated size is taken."""
+    """Return the network without its memory, so that shapes can be checked before allocation."""
     if sum(config.num_layers or 0 for config in configs) > tensors:
         raise CheckpointError(
             f"{stored.path}: config.json states more layers than model.safetensors has tensors for"

@@ -1,4 +1,4 @@
-"""Predictions for the rows of a table, and the same table out with them, whatever its length."""
+"""Predictions for the rows of a table of any length, and the table with predictions added."""
 
 from __future__ import annotations
 
@@ -20,50 +20,50 @@ from chargen.text.tables import Table
 
 CHUNK_ROWS = 1024
 CHUNK_CHARACTERS = 1 << 23
-"""Rows that are read and classified together, and characters after which there are no more."""
+"""Most rows that are classified together, and the number of characters that ends a chunk."""
 
 WRITTEN_ROWS = 64
-"""Rows after which what is to be written is let go."""
+"""Number of rows that are written to the file together."""
 
 PREDICTED = "predicted"
 
 MOST_UNKNOWN = 20
-"""Unknown characters that are remembered."""
+"""Maximum number of unknown characters that are kept for the report."""
 
 Progress = Callable[[int, float], None]
-"""Called with the rows that are done and the share of the file that was read."""
+"""Called with the number of rows done and the share of the file that has been read."""
 
 
 class Verdict(NamedTuple):
-    """A row and what the classifier makes of it."""
+    """A row and its prediction, or the reason why it has none."""
 
-    place: str  # where the row stands, as a sentence about it begins
+    place: str  # location of the row, with which a message about it begins
     row: Row
-    text: str  # "" where the row has none
-    # the likeliest label, or the word for rows whose label is not likely enough
+    text: str  # "" if the row has no text
+    # the likeliest label, or `PredictConfig.word` if that label is not likely enough
     label: str | None = None
-    # (C,); None, as the label, where the row cannot be classified
+    # (C,); None, like the label, if the row cannot be classified
     probabilities: NDArray[np.float32] | None = None
-    problem: str = ""  # why not, a sentence
+    problem: str = ""  # why the row cannot be classified, as a sentence
 
 
 @dataclass
 class Predictor:
-    """Classifies rows as they come, and keeps what is to be said of them once all are done.
+    """A classifier of table rows that collects figures and problems for a final report.
 
     Raises
     ------
     ConfigError
-        Where the word for rows without a likely label is a label.
+        If the word for rows without a likely label is itself a label.
     """
 
     classifier: Classifier
     config: PredictConfig = field(default_factory=PredictConfig)
-    rows: int = 0  # that were seen
-    unlikely: int = 0  # whose label was not likely enough
-    failures: int = 0  # without a prediction
-    problems: list[str] = field(default_factory=list)  # why, of the first of them
-    unknown: str = ""  # distinct characters that the encoder has never seen, the first of them
+    rows: int = 0  # all rows so far
+    unlikely: int = 0  # rows whose likeliest label is not likely enough
+    failures: int = 0  # rows without a prediction
+    problems: list[str] = field(default_factory=list)  # reasons of the first failures
+    unknown: str = ""  # first distinct characters that an encoder has never seen
     _seen: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -71,12 +71,12 @@ class Predictor:
             raise ConfigError(f"--otherwise {self.config.word!r} is a label: choose another word")
 
     def table(self, table: Table, progress: Progress | None = None) -> Iterator[Verdict]:
-        """Classify the rows of a table in their order, reading it as they are needed.
+        """Classify the rows of a table in their order, reading rows as they are needed.
 
         Raises
         ------
         CorpusError
-            Where the file is damaged or not text; a row that is broken stops nothing.
+            If the file is damaged or not text. A broken row is no error: its verdict says why.
         """
         read = 0
 
@@ -90,13 +90,13 @@ class Predictor:
                 progress(self.rows, min(1.0, read / table.size) if table.size else 0.0)
 
     def classify(self, chunk: list[Verdict]) -> Iterator[Verdict]:
-        """Classify what has no problem yet and a text; the rest is given back with its problem."""
-        cleaned = ["" if one.problem else self.classifier.cleaned(one.text) for one in chunk]
+        """Classify the rows that have text and no problem; yield the others with their problem."""
+        cleaned = ["" if row.problem else self.classifier.cleaned(row.text) for row in chunk]
         sound = [i for i, text in enumerate(cleaned) if text.strip()]
         for i in sound:
             self._look_for_unknown(cleaned[i])
-        found = self.classifier.predict_proba([chunk[i].text for i in sound])
-        probabilities = dict(zip(sound, found, strict=True))
+        predicted = self.classifier.predict_proba([chunk[i].text for i in sound])
+        probabilities = dict(zip(sound, predicted, strict=True))
         for i, verdict in enumerate(chunk):
             self.rows += 1
             chances = probabilities.get(i)
@@ -121,12 +121,12 @@ class Predictor:
         return verdict._replace(problem=problem)
 
     def _look_for_unknown(self, text: str) -> None:
-        """Note the characters of a cleaned text that the encoder has never seen."""
+        """Collect the characters of a cleaned text that an encoder has never seen."""
         new = [c for c in dict.fromkeys(text) if c not in self._seen and c not in "<&"]
         if new and len(self.unknown) < MOST_UNKNOWN:
             self._seen.update(new)
-            found = self.classifier.unknown_characters("".join(new))
-            self.unknown = (self.unknown + found)[:MOST_UNKNOWN]
+            unknown = self.classifier.unknown_characters("".join(new))
+            self.unknown = (self.unknown + unknown)[:MOST_UNKNOWN]
 
 
 def predict_table(
@@ -136,16 +136,17 @@ def predict_table(
     form: str,
     progress: Progress | None = None,
 ) -> None:
-    """Write a table with ``predicted`` and a ``p_<label>`` for each label added to every row.
+    """Write a table with the new columns ``predicted`` and, for each label, ``p_<label>``.
 
-    All rows and columns stay, in their order. Rows that cannot be classified have no values in
-    the new columns. Names that are taken get ``_2``, ``_3`` and so on. A path is written as a whole
-    or not at all, in UTF-8, compressed as its name says; the form is csv, tsv, jsonl or json.
+    All rows and columns stay, in their order. Rows that cannot be classified have no values in the
+    new columns. New names that are taken get ``_2``, ``_3`` and so on. A file given by its path is
+    written completely or not at all, in UTF-8, compressed as its name says. The form is csv, tsv,
+    jsonl or json.
 
     Raises
     ------
     CorpusError
-        Where the table has no column of texts, is damaged, or cannot be written.
+        If the table has no column of texts, is damaged, or cannot be written.
     """
     labels = predictor.classifier.labels
     added = free_names([PREDICTED, *(f"p_{label}" for label in labels)], table.columns)
@@ -156,8 +157,8 @@ def predict_table(
     with opened as file:
         for number, verdict in enumerate(predictor.table(table, progress), 1):
             chances = verdict.probabilities
-            found = [None] * len(labels) if chances is None else map(rounded, chances)
-            writer.add(verdict.row, [verdict.label, *found])
+            values = [None] * len(labels) if chances is None else map(rounded, chances)
+            writer.add(verdict.row, [verdict.label, *values])
             if number % WRITTEN_ROWS == 0:
                 file.write(writer.take())
         writer.finish()
@@ -166,7 +167,7 @@ def predict_table(
 
 
 def rounded(probability: Any) -> float:
-    """A probability with the digits that a float32 has."""
+    """Return a probability rounded to seven digits, the precision of float32."""
     return float(f"{float(probability):.7g}")
 
 
