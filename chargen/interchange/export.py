@@ -96,7 +96,7 @@ def describe(lm: LanguageModel) -> dict[str, Any]:
         "num_layers": config.num_layers,
         "hidden_size": lm.model.hidden_size,
         "direction": config.direction,
-        "clean": reading.clean,  # like normalize, before ids are looked up
+        "clean": reading.clean,  # clean and normalize before looking up ids
         "normalize": reading.normalize,
         "level": vocabulary.level,
         "start_id": vocabulary.start_id,
