@@ -1,4 +1,4 @@
-"""`chargen.finetune` as an estimator of scikit-learn, for pipelines and cross-validation."""
+"""`chargen.finetune` as a scikit-learn estimator, for pipelines and cross-validation."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ except ImportError as error:
 
 
 class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """A scikit-learn classifier of texts on a language model.
+    """A scikit-learn text classifier on top of a language model.
 
     Parameters
     ----------
-    encoder : path, or two of them
+    encoder : path, or sequence of two paths
         Checkpoints of language models, as for `chargen.finetune`; the package contains ``reviews``.
     method, minutes, epochs, ngrams, seed
         Options of `chargen.finetune`.
@@ -67,10 +67,10 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.options = options
 
     def fit(self, X: Iterable[str], y: Any) -> TextClassifier:
-        """Learn from texts and their labels; raises the errors of `chargen.finetune`."""
+        """Train on texts and their labels; raises the errors of `chargen.finetune`."""
         check_classification_targets(y)
         classes, indices = np.unique(column_or_1d(y, warn=True), return_inverse=True)
-        names = [label_of(one, "y") for one in classes]
+        names = [label_of(label, "y") for label in classes]
         if len(set(names)) < len(names):
             raise CorpusError(
                 "y has labels that are one without the blanks around them, or in another spelling "
@@ -84,8 +84,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise KeyboardInterrupt
         self.classifier_: Classifier = run.classifier
         order = [names.index(label) for label in self.classifier_.labels]
-        self._columns = np.argsort(order)  # ours are sorted as values, the classifier's as names
-        self.classes_ = classes[np.sort(order)]  # not the one that had nothing but empty texts
+        self._columns = np.argsort(order)  # `classes_` is sorted by value, the classifier by name
+        self.classes_ = classes[np.sort(order)]  # without classes of empty texts only
         return self
 
     def predict_proba(self, X: Iterable[str]) -> NDArray[np.float32]:
@@ -96,8 +96,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict(self, X: Iterable[str]) -> NDArray[Any]:
         """Return the likeliest label of each text, (N,)."""
         chosen = self.predict_proba(X).argmax(-1)
-        found: NDArray[Any] = self.classes_[chosen]
-        return found
+        labels: NDArray[Any] = self.classes_[chosen]
+        return labels
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

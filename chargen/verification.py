@@ -1,6 +1,6 @@
-"""Whether a checkpoint is what it says: its files, its weights, a prediction, how its run goes on.
+"""Verify a checkpoint: its files, its weights, a prediction, and whether its run is reproducible.
 
-What reading a checkpoint checks anyway is not checked again: sizes, hashes and names of files
+What loading a checkpoint checks anyway is not checked again: sizes, hashes and names of files
 (`chargen.storage.checkpoint`), shapes and finite weights (`unpack` of each kind of model).
 """
 
@@ -33,34 +33,35 @@ from chargen.training.resume import resume, saved_run
 Tell = Callable[[str], None]
 
 CLOSE_TO_ONE = 1e-5
-"""How far the sum of a distribution may be from 1."""
+"""Largest difference from 1 that the sum of a distribution may have."""
 
 SYMBOLS = 64
-"""Symbols that a language model reads to be verified, if its vocabulary has as many."""
+"""Number of symbols that a language model reads in its check, if its vocabulary has as many."""
 
 TEXT = "A quiet, wonderful film."
-"""What a classifier judges to be verified."""
+"""The text that a classifier reads in its check."""
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found right about a checkpoint.
+    """What was verified about a valid checkpoint.
 
     Attributes
     ----------
     directory : Path
-        Where it was read.
+        The folder that was read.
     kind : {"language-model", "classifier"}
     files, bytes : int
-        Those that the manifest names, each of its size and SHA-256.
+        Number and total size of the files in the manifest, which match their sizes and SHA-256.
     tensors, values : int
-        Of the model, all finite and of the shapes that its configuration asks for.
+        Numbers of the model's tensors and of their values, all finite and of the shapes that the
+        configuration requires.
     largest_error : float
-        How far the sum of a predicted distribution is from 1, at most.
+        Largest difference between the sum of a predicted distribution and 1.
     resumable : bool
-        Whether it holds a training state, which then fits too.
+        Whether there is a training state; if so, it fits the model.
     replayed : int
-        Steps that the run went on twice, to the same bits.
+        Number of steps that were run twice, with bit-identical results.
     """
 
     directory: Path
@@ -83,20 +84,22 @@ def verify(
     ----------
     directory : path
     replay : int
-        Steps that two copies of the run go on, in temporary folders, from the saved state; both
-        must end in the same bits. A classifier may read some more batches, to have read as many
-        texts. Needs the text of the run.
+        Number of steps for which two copies of the run continue from the saved state, in temporary
+        folders; both must end in the same bits. A classifier may read some more batches, until it
+        has read as many texts. Needs the text of the run.
     reporter : Reporter, optional
-        Hears of each thing that was found right.
+        Receives a note on each check that passed.
 
     Raises
     ------
     CheckpointError
-        At the first thing that is wrong, or where there is no run to replay.
+        At the first check that fails, or if there is no run to replay.
     TrainingError
-        Where the copies differ; the tensor is named.
+        If the copies differ; the message names the tensor.
     CorpusError
-        Where the text of the run cannot be read any more.
+        If the text of the run can no longer be read.
+    ConfigError
+        If `replay` is negative, or under torchrun.
 
     Examples
     --------
@@ -140,16 +143,16 @@ def verify(
 
 
 def _own(stored: Checkpoint) -> list[tuple[str, dict[str, Tensor]]]:
-    """The groups of tensors of the model itself."""
+    """Return the groups of tensors that belong to the model itself."""
     return [(name, group) for name, group in stored.tensors.items() if "/" not in name]
 
 
 def _tell_others(path: Path, sizes: Mapping[str, int], tell: Tell) -> None:
-    """Name what lies beside the checkpoint's files, such as the log: no hash stands for it."""
-    found = (each for each in path.rglob("*") if not each.is_dir() or each.is_symlink())
-    known = {*sizes, MANIFEST}
-    names = (each.relative_to(path).as_posix() for each in found)
-    others = sorted(islice((shown(name) for name in names if name not in known), 1000))
+    """Report the other files in the folder, such as the log, which have no hash to check."""
+    files = (file for file in path.rglob("*") if not file.is_dir() or file.is_symlink())
+    verified = {*sizes, MANIFEST}
+    names = (file.relative_to(path).as_posix() for file in files)
+    others = sorted(islice((shown(name) for name in names if name not in verified), 1000))
     if others:
         tell(f"no part of the checkpoint, so not verified: {named(others, 'file')}")
 
@@ -176,7 +179,7 @@ def _check_language_model(stored: Checkpoint, resumable: bool, tell: Tell) -> fl
 
 
 def _check_classifier(stored: Checkpoint, resumable: bool, tell: Tell) -> float:
-    found = classifier_storage.unpack(stored)
+    parts = classifier_storage.unpack(stored)
     if resumable:
         network, _ = classifier_storage.unpack_network(stored)
         where, config = f"{stored.path}: config.json", stored.document("config")
@@ -184,9 +187,9 @@ def _check_classifier(stored: Checkpoint, resumable: bool, tell: Tell) -> float:
         groups = layer_groups(network, finetune)
         _check_training(stored, network, [make_optimizer(groups, finetune.weight_decay)])
     _tell_weights(stored, tell)
-    classifier = Classifier(found.members, found.labels, found.clean, found.prior, stored)
+    classifier = Classifier(parts.members, parts.labels, parts.clean, parts.prior, stored)
     error = _largest_error(stored, torch.from_numpy(classifier.predict_proba([TEXT])))
-    tell(f"a forward pass: {len(found.labels)} probabilities, their sum within {error:.1e} of 1")
+    tell(f"a forward pass: {len(parts.labels)} probabilities, their sum within {error:.1e} of 1")
     return error
 
 
@@ -200,9 +203,9 @@ def _tell_weights(stored: Checkpoint, tell: Tell) -> None:
 
 
 def _largest_error(stored: Checkpoint, probabilities: Tensor) -> float:
-    """How far the sums (over the last axis) are from 1; too far is a `CheckpointError`."""
+    """Return how far sums over the last axis are from 1, or raise `CheckpointError` if too far."""
     error = float((probabilities.double().sum(-1) - 1).abs().max())
-    if not error <= CLOSE_TO_ONE:  # nor NaN
+    if not error <= CLOSE_TO_ONE:  # true for NaN too
         raise CheckpointError(
             f"{stored.path}: a predicted distribution does not sum to 1 but is off by {error:.1e}: "
             "its weights overflow"
@@ -216,7 +219,7 @@ def _largest_error(stored: Checkpoint, probabilities: Tensor) -> float:
 def _check_training(
     stored: Checkpoint, model: nn.Module, optimizers: list[torch.optim.Optimizer]
 ) -> None:
-    """Raise where the training state is not finite, or not that of this model."""
+    """Raise `CheckpointError` if the training state is not finite or does not fit the model."""
     groups = stored.folder("training")
     where = f"{stored.path}: training/"
     with lm_storage.fitting(stored.path or Path()):
@@ -237,7 +240,7 @@ def _check_training(
 
 
 def _floats(group: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Batch renormalisation counts in whole numbers, and generators are bytes."""
+    """Select the floats: batch renormalisation keeps integer counts, and generators keep bytes."""
     return {name: value for name, value in group.items() if value.is_floating_point()}
 
 
@@ -251,7 +254,7 @@ def _tell_training(stored: Checkpoint, resumable: bool, tell: Tell) -> None:
 
 
 def _replay(directory: Path, stored: Checkpoint, steps: int, tell: Tell) -> int:
-    """Let two copies of a run go on; the number of steps that each of them took."""
+    """Continue two copies of a run, compare their bits, and return the number of steps taken."""
     if "training/state" not in stored.documents:
         raise CheckpointError(f"{directory} has no training state: it cannot be replayed")
     ends = []
@@ -270,9 +273,9 @@ def _replay(directory: Path, stored: Checkpoint, steps: int, tell: Tell) -> int:
             ends.append(checkpoint.load(copy, training=True).tensors)
     first, second = ends
     for name in sorted(first.keys() | second.keys()):
-        one, other = first.get(name, {}), second.get(name, {})
-        for key in sorted(one.keys() | other.keys()):
-            if key not in one or key not in other or _bits(one[key]) != _bits(other[key]):
+        left, right = first.get(name, {}), second.get(name, {})
+        for key in sorted(left.keys() | right.keys()):
+            if key not in left or key not in right or _bits(left[key]) != _bits(right[key]):
                 raise TrainingError(
                     f"{directory} does not go on the same twice: {steps} steps on, {shown(key)} of "
                     f"{name}.safetensors is another; see --deterministic"
@@ -283,7 +286,7 @@ def _replay(directory: Path, stored: Checkpoint, steps: int, tell: Tell) -> int:
 
 
 def _epochs(stored: Checkpoint, steps: int) -> float:
-    """The budget of a classifier's run with so many steps more: it counts passes over the texts."""
+    """Return the budget (passes over the texts) of a classifier's run with `steps` more steps."""
     config, progress = stored.document("config"), stored.document("training/state")["progress"]
     texts = progress["texts"] + steps * config["finetune"]["batch_size"]
     return float(texts / config["results"]["labels_used"])

@@ -1,4 +1,4 @@
-"""Files of as few bits as a model says that they have."""
+"""Lossless compression of files with a model's probabilities."""
 
 SUFFIX = ".chargen"
-"""What the names of compressed files end in."""
+"""Suffix of compressed files."""

@@ -1,9 +1,9 @@
-"""Arithmetic coding: symbols with given probabilities as bytes, and back.
+"""Arithmetic coding: encode symbols with given probabilities as bytes, and decode them.
 
-A message is a number in [0, 1). Each symbol narrows the interval in which the number lies to the
-share that is the symbol's probability (Witten, Neal & Cleary 1987,
-https://doi.org/10.1145/214762.214771); here with integers of 64 bits whose leading bytes are
-written as soon as they are settled (Martin 1979, "Range encoding"). Knows nothing of models.
+A message is a number in [0, 1). Each symbol narrows the interval that contains the number, in
+proportion to the symbol's probability (Witten, Neal & Cleary 1987,
+https://doi.org/10.1145/214762.214771). The integers here have 64 bits, and their leading bytes are
+written as soon as they are settled (Martin 1979, "Range encoding"). Independent of models.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ BITS = 24
 
 _TOP = 1 << 64
 _SMALLEST = 1 << 48
-"""The interval is never narrower; so a frequency of 1 is some 2 ** 24 numbers wide."""
+"""Minimum width of the interval, so that a frequency of 1 spans some 2 ** 24 numbers."""
 
 
 def frequencies(logits: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Whole numbers (B, V) in proportion to the probabilities, and no smaller than 1.
+    """Return integers (B, V) proportional to the probabilities, each at least 1.
 
-    Of probabilities p, the softmax of the logits (B, V) in float64, each symbol gets
-    ``1 + floor(p (2 ** BITS - V))``, and the likeliest one what is left to ``2 ** BITS``.
+    With the probabilities p, the softmax of the logits (B, V) in float64, each symbol gets
+    ``1 + floor(p (2 ** BITS - V))``; the likeliest symbol also gets the rest up to ``2 ** BITS``.
     """
     shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
     p = np.exp(shifted)
     p /= p.sum(-1, keepdims=True)
-    found: NDArray[np.int64] = 1 + (p * ((1 << BITS) - logits.shape[-1])).astype(np.int64)
-    found[np.arange(len(found)), logits.argmax(-1)] += (1 << BITS) - found.sum(-1)
-    return found
+    counts: NDArray[np.int64] = 1 + (p * ((1 << BITS) - logits.shape[-1])).astype(np.int64)
+    counts[np.arange(len(counts)), logits.argmax(-1)] += (1 << BITS) - counts.sum(-1)
+    return counts
 
 
 class Encoder:
-    """Narrows the interval symbol by symbol.
+    """An arithmetic encoder, which narrows the interval symbol by symbol.
 
     Examples
     --------
@@ -49,9 +49,9 @@ class Encoder:
         self._out = bytearray()
 
     def encode(self, start: int, frequency: int, bits: int = BITS) -> None:
-        """Code a symbol of some frequency, 1 or more, which add up to ``2 ** bits``.
+        """Encode a symbol by its frequency, at least 1; all frequencies sum to ``2 ** bits``.
 
-        `start` is the sum of the frequencies of the symbols before it.
+        `start` is the sum of the frequencies of the symbols with smaller ids.
         """
         step = self._range >> bits
         self._low += step * start
@@ -63,7 +63,7 @@ class Encoder:
             self._range <<= 8
 
     def finish(self) -> bytes:
-        """The bytes: as few as still lead into the interval where zeros follow them."""
+        """Return the fewest bytes that lie in the interval when followed by zeros."""
         for length in range(9):
             unit = _TOP >> 8 * length
             number = -(-self._low // unit) * unit
@@ -76,27 +76,27 @@ class Encoder:
     def _carry(self) -> None:
         if self._low >= _TOP:
             self._low -= _TOP
-            place = len(self._out) - 1
-            while self._out[place] == 255:
-                self._out[place] = 0
-                place -= 1
-            self._out[place] += 1
+            index = len(self._out) - 1
+            while self._out[index] == 255:
+                self._out[index] = 0
+                index -= 1
+            self._out[index] += 1
 
 
 class Decoder:
-    """Finds the symbols in what `Encoder.finish` gave, with the same frequencies in their order."""
+    """An arithmetic decoder of the bytes from `Encoder.finish`, given the same frequencies."""
 
     def __init__(self, data: bytes) -> None:
         self._data, self._read = data, 8
-        self._code = int.from_bytes(data[:8].ljust(8, b"\0"), "big")  # less the interval's start
+        self._code = int.from_bytes(data[:8].ljust(8, b"\0"), "big")  # minus the interval's start
         self._range = _TOP
 
     def find(self, bits: int = BITS) -> int:
-        """A number from the symbol's start to less than its start and frequency."""
+        """Return a number in ``[start, start + frequency)`` of the next symbol."""
         return min(self._code // (self._range >> bits), (1 << bits) - 1)
 
     def take(self, start: int, frequency: int, bits: int = BITS) -> None:
-        """Go on behind the symbol that was found; see `Encoder.encode`."""
+        """Advance past the symbol that was found; for the arguments see `Encoder.encode`."""
         step = self._range >> bits
         self._code -= step * start
         self._range = step * frequency

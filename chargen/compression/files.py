@@ -1,12 +1,12 @@
-"""A file coded with a model's probabilities, bit for bit, and its way back.
+"""Compress a file with a model's probabilities, and restore it bit for bit.
 
     header, 52 bytes      magic, version, flags, streams, model, file, symbols, checksum
     code                  `chargen.compression.arithmetic`, in the order in which the model reads
 
-The file is cut into `streams` parts that the model reads side by side. Each symbol is coded by the
-model's distribution after those before it in its part. A character that the model does not know is
-coded as the unknown symbol and then by its code point in `POINT_BITS` bits; so is a byte that is
-no UTF-8.
+The file is cut into `streams` parts, which the model reads in parallel. Each symbol is coded with
+the model's distribution given the symbols before it in its part. A character outside the vocabulary
+is coded as the unknown symbol, followed by its code point in `POINT_BITS` bits. A byte that is not
+valid UTF-8 is coded likewise.
 """
 
 from __future__ import annotations
@@ -39,31 +39,31 @@ POINT_BITS = 21
 """A code point is less than 2 ** 21."""
 
 _CARRIAGE_RETURNS, _DYNAMIC = 1, 2
-"""Flags: lines end in a carriage return and a newline; the model learns while it codes."""
+"""Flags: lines end in CR LF; the model adapts to the text that was coded."""
 
 STREAM_SYMBOLS, MOST_STREAMS = 65_536, 64
-"""Symbols of a part, and most parts, where the number is not given.
+"""Symbols per part, and the most parts, if the number of parts is not given.
 
-A part begins without context, which costs it some 12 bytes: less than 0.1 %.
+A part begins without context, which costs some 12 bytes: less than 0.1 %.
 """
 
 
 def compress(
     lm: LanguageModel, data: bytes, streams: int | None = None, *, dynamic: bool = False
 ) -> bytes:
-    """Code a file, for `decompress` with the same model.
+    """Compress a file, which `decompress` restores with the same model.
 
     Parameters
     ----------
     lm : LanguageModel
     data : bytes
-        Of any kind; only text that the model knows becomes small.
+        Any bytes; only text that resembles the model's training text becomes small.
     streams : int, optional
-        Parts that are read side by side: more are faster, each costs some bytes. By default one
-        for each `STREAM_SYMBOLS`. Where there cannot be so many it is a `ConfigError`.
+        Parts that are read in parallel: more are faster, but each costs some bytes. By default
+        one per `STREAM_SYMBOLS`. Raises `ConfigError` if the number is out of range.
     dynamic : bool
-        Let the parameters adapt to what was coded (`chargen.lm.evaluation.DynamicModel`), in one
-        stream.
+        Adapt the parameters to the text that was coded (`chargen.lm.evaluation.DynamicModel`), in
+        one stream.
     """
     ids, points, flags = _symbols(lm, data)
     if dynamic:
@@ -90,10 +90,10 @@ def compress(
 
 
 def decompress(lm: LanguageModel, packed: bytes) -> bytes:
-    """The file again, byte for byte.
+    """Restore a file from `compress`, byte for byte.
 
-    `CompressionError` where it was coded with another model, is damaged, or is no such file; and
-    where this machine computes other probabilities than the one that coded it.
+    Raises `CompressionError` if `packed` is not such a file, is damaged or was compressed with
+    another model, or if this machine computes other probabilities than the one that compressed it.
     """
     size = _HEADER.size
     if packed[:4] != MAGIC or len(packed) < size + 4:
@@ -135,10 +135,10 @@ def decompress(lm: LanguageModel, packed: bytes) -> bytes:
 
 
 def _symbols(lm: LanguageModel, data: bytes) -> tuple[NDArray[Any], NDArray[Any], int]:
-    """Ids in the order of reading, the code points there (characters alone), and the flags."""
+    """Return the ids in reading order, their code points (for models of characters), and flags."""
     vocabulary, flags = lm.vocabulary, 0
-    returns = data.count(b"\r")
-    if returns and returns == data.count(b"\n") == data.count(b"\r\n"):
+    carriage_returns = data.count(b"\r")
+    if carriage_returns and carriage_returns == data.count(b"\n") == data.count(b"\r\n"):
         data, flags = data.replace(b"\r\n", b"\n"), _CARRIAGE_RETURNS
     text = data.decode(*_coding(lm))
     if end := _end(lm):
@@ -155,12 +155,12 @@ def _symbols(lm: LanguageModel, data: bytes) -> tuple[NDArray[Any], NDArray[Any]
 def _file(
     lm: LanguageModel, ids: NDArray[np.int64], points: dict[int, int], flags: int
 ) -> bytes | None:
-    """The file of ids; None where they are those of no file."""
+    """Return the file that the ids encode; None if there is no such file."""
     vocabulary = lm.vocabulary
     codes = ids.astype("<u4")
     if vocabulary.level == "char":
-        known = vocabulary.decode(np.arange(vocabulary.first_label_id))
-        codes = code_points(known).astype("<u4")[np.minimum(ids, len(known) - 1)]
+        characters = vocabulary.decode(np.arange(vocabulary.first_label_id))
+        codes = code_points(characters).astype("<u4")[np.minimum(ids, len(characters) - 1)]
         codes[list(points)] = list(points.values())
     if vocabulary.separator_id is not None:
         codes[ids == vocabulary.separator_id] = ord(SEPARATOR)
@@ -174,14 +174,14 @@ def _file(
 
 
 def _coding(lm: LanguageModel) -> tuple[str, str]:
-    """How the bytes of a file are the characters that symbols stand for: each byte, or UTF-8."""
+    """Return the codec and error mode to decode files: UTF-8, or one character per byte."""
     return ("utf-8", "surrogateescape") if lm.vocabulary.level == "char" else ("latin-1", "strict")
 
 
 def _end(lm: LanguageModel) -> str:
-    """What the model learnt as the end of a document, in the characters of `_coding`; "" for none.
+    """Return the text that ends a document of the model, decoded as by `_coding`; "" for none.
 
-    Of lines, it knows no newline.
+    A model whose documents are lines has learnt the separator in place of the newline.
     """
     documents = lm.trained_reading.get("documents")
     if documents in (None, "files", "rows"):
@@ -190,7 +190,7 @@ def _end(lm: LanguageModel) -> str:
     return end.encode().decode(*_coding(lm))
 
 
-# ---------------------------------------------------------------- the model along them
+# ---------------------------------------------------------------- stepping the model
 
 
 def _walk(
@@ -200,9 +200,10 @@ def _walk(
     dynamic: bool,
     code: Callable[[int, NDArray[np.int64]], int],
 ) -> None:
-    """Step a model along `count` symbols, and have each coded by its frequencies.
+    """Step a model along `count` symbols and code each of them with its frequencies.
 
-    ``code(position, frequencies)`` gives the symbol there, which the model reads next.
+    ``code(position, frequencies)`` codes and returns the symbol at `position`, which the model
+    reads next.
     """
     with _one_thread():
         if dynamic:
@@ -218,13 +219,13 @@ def _step_along(
     starts = range(0, count, length)
     decoder = lm.decoder.clone()
     decoder.state = lm.model.initial_state(len(starts))
-    read = torch.full((len(starts),), lm.vocabulary.start_id, device=decoder.device)
+    inputs = torch.full((len(starts),), lm.vocabulary.start_id, device=decoder.device)
     for step in range(length):
         with torch.no_grad():
-            tables = _frequencies(decoder.step(read).cpu().numpy())
+            tables = _frequencies(decoder.step(inputs).cpu().numpy())
         for row, start in enumerate(starts):
             if start + step < count:
-                read[row] = code(start + step, tables[row])
+                inputs[row] = code(start + step, tables[row])
 
 
 def _learn_along(
@@ -233,17 +234,17 @@ def _learn_along(
     adapting = DynamicModel(lm.model, lm.vocabulary.start_id)
     contexts = None if lm.counts is None else lm.counts.roots(1)
     for first in range(0, count, DYNAMIC_WINDOW):
-        state, found = adapting.state, [adapting.before]
+        state, ids = adapting.state, [adapting.before]
         for position in range(first, min(count, first + DYNAMIC_WINDOW)):
             with torch.no_grad():
-                read = torch.tensor([[found[-1]]], device=lm.decoder.device)
-                logits, state = adapting.model(read, state)
+                inputs = torch.tensor([[ids[-1]]], device=lm.decoder.device)
+                logits, state = adapting.model(inputs, state)
             table = logits[0].float().cpu().numpy()
             if lm.counts is not None and contexts is not None:
-                contexts = lm.counts.advance(contexts, np.array(found[-1:]))
+                contexts = lm.counts.advance(contexts, np.array(ids[-1:]))
                 table = lm.counts.mix(table, contexts)
-            found.append(code(position, _frequencies(table)[0]))
-        adapting.learn(np.array(found[1:]))
+            ids.append(code(position, _frequencies(table)[0]))
+        adapting.learn(np.array(ids[1:]))
 
 
 def _frequencies(logits: NDArray[np.floating]) -> NDArray[np.int64]:
@@ -254,29 +255,29 @@ def _frequencies(logits: NDArray[np.floating]) -> NDArray[np.int64]:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """The same sums in the same order, however many threads there are."""
-    before = torch.get_num_threads()
+    """Use one thread, so that the order of summation does not depend on their number."""
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(threads)
 
 
 def _model_hash(lm: LanguageModel) -> bytes:
-    """Of all that probabilities depend on, wherever it is stored: no option of training."""
+    """Return a hash of all that the probabilities depend on, which excludes training options."""
     config = lm.model.config
     facts = [config.cell, config.direction, lm.vocabulary.to_json()]
-    found = hashlib.sha256(json.dumps(facts).encode())
+    hasher = hashlib.sha256(json.dumps(facts).encode())
     for name, tensor in sorted(lm.model.state_dict().items()):
-        found.update(f"{name} {list(tensor.shape)}".encode())
-        found.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+        hasher.update(f"{name} {list(tensor.shape)}".encode())
+        hasher.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
     if lm.counts is not None:
-        found.update(f"counts {lm.counts.order} {lm.counts.weight}".encode())
-        found.update(lm.counts.ids.astype("<i4").tobytes())
+        hasher.update(f"counts {lm.counts.order} {lm.counts.weight}".encode())
+        hasher.update(lm.counts.ids.astype("<i4").tobytes())
     end = _end(lm)
-    found.update(bytes([end == "\n"]) + (end.encode() if len(end) > 1 else b""))
-    return found.digest()[:16]
+    hasher.update(bytes([end == "\n"]) + (end.encode() if len(end) > 1 else b""))
+    return hasher.digest()[:16]
 
 
 def _checksum(data: bytes) -> bytes:

@@ -1,1 +1,1 @@
-"""Models in other programs' formats, and checkpoints on a hub."""
+"""Export models to other programs' formats, and exchange checkpoints with a hub."""

@@ -1,4 +1,4 @@
-"""A folder with a model as ONNX graphs and all that another program needs to use them."""
+"""Export a model as a folder of ONNX graphs with a description for the programs that use them."""
 
 from __future__ import annotations
 
@@ -22,27 +22,28 @@ FORMAT = "chargen-onnx"
 VERSION = 1
 DESCRIPTION = "model.json"
 TOLERANCE = 1e-4
-"""Largest difference in nats that a check lets pass."""
+"""Largest difference in nats that `check` accepts."""
 
 
 def export_onnx(
     lm: LanguageModel, out: str | os.PathLike[str], *, force: bool = False
 ) -> dict[str, Any]:
-    """Write ``step.onnx``, ``score.onnx`` and ``model.json`` into a new folder.
+    """Write ``step.onnx``, ``score.onnx`` and ``model.json`` into a new folder, atomically.
 
-    The folder appears whole or not at all. What stands in ``model.json`` is returned.
+    Returns the content of ``model.json``.
 
     Parameters
     ----------
     lm : LanguageModel
     out : path
     force : bool
-        Replace an earlier export there.
+        Replace an earlier export at `out`.
 
     Raises
     ------
     MissingExtraError, ConfigError, OSError
-        Without the library onnx; where something stands at `out`, or it cannot be written.
+        If onnx is not installed; if the model mixes in counts or `out` must not be replaced; if
+        `out` cannot be written.
     """
     refuse_counts(lm)
     directory = Path(out)
@@ -60,9 +61,9 @@ def export_onnx(
     directory.parent.mkdir(parents=True, exist_ok=True)
     work.mkdir()
     try:
-        for name, made in (("step", step_model(lm.model)), ("score", score_model(lm.model))):
+        for name, graph in (("step", step_model(lm.model)), ("score", score_model(lm.model))):
             with (work / f"{name}.onnx").open("wb") as file:
-                file.write(made.SerializeToString())
+                file.write(graph.SerializeToString())
                 sync_file(file)
         with (work / DESCRIPTION).open("w", encoding="utf-8") as text:
             json.dump(description, text, indent=1, ensure_ascii=False)
@@ -74,7 +75,7 @@ def export_onnx(
 
 
 def refuse_counts(lm: LanguageModel) -> None:
-    """Raise `ConfigError` for a model that mixes in counts: its network alone is another model."""
+    """Raise `ConfigError` for a model that mixes in counts, since exports contain only networks."""
     if lm.counts is not None:
         raise ConfigError(
             "an export holds a network alone, and this model mixes in the counts of a text: export "
@@ -83,11 +84,11 @@ def refuse_counts(lm: LanguageModel) -> None:
 
 
 def describe(lm: LanguageModel) -> dict[str, Any]:
-    """What a program must know to use the graphs, as a JSON object."""
+    """Return what a program needs to know to use the graphs, as a JSON object."""
     vocabulary, config, reading = lm.vocabulary, lm.model.config, lm.reading(CorpusConfig())
     state = ["num_layers", "B", "hidden_size"]
     states = {name: {"type": "float32", "shape": state} for name in CELLS[config.cell].states}
-    after = {f"{name}_out": value for name, value in states.items()}
+    next_states = {f"{name}_out": value for name, value in states.items()}
     return {
         "format": FORMAT,
         "format_version": VERSION,
@@ -95,7 +96,7 @@ def describe(lm: LanguageModel) -> dict[str, Any]:
         "num_layers": config.num_layers,
         "hidden_size": lm.model.hidden_size,
         "direction": config.direction,
-        "clean": reading.clean,  # both come before symbols are looked up
+        "clean": reading.clean,  # clean and normalize before looking up ids
         "normalize": reading.normalize,
         "level": vocabulary.level,
         "start_id": vocabulary.start_id,
@@ -106,7 +107,7 @@ def describe(lm: LanguageModel) -> dict[str, Any]:
         "graphs": {
             "step.onnx": {
                 "inputs": {"ids": {"type": "int64", "shape": ["B"]}, **states},
-                "outputs": {"log_probs": {"type": "float32", "shape": ["B", "V"]}, **after},
+                "outputs": {"log_probs": {"type": "float32", "shape": ["B", "V"]}, **next_states},
             },
             "score.onnx": {
                 "inputs": {
@@ -114,14 +115,14 @@ def describe(lm: LanguageModel) -> dict[str, Any]:
                     "next_ids": {"type": "int64", "shape": ["T", "B"]},
                     **states,
                 },
-                "outputs": {"log_probs": {"type": "float32", "shape": ["T", "B"]}, **after},
+                "outputs": {"log_probs": {"type": "float32", "shape": ["T", "B"]}, **next_states},
             },
         },
     }
 
 
 def symbols(lm: LanguageModel) -> list[str | int | None]:
-    """By id: a character, of a model of bytes a byte, or None for what is never text."""
+    """Return the character of each id (a byte in models of bytes), or None if it is never text."""
     vocabulary = lm.vocabulary
     special = {vocabulary.separator_id, *vocabulary.never_sampled.tolist()}
     characters = vocabulary.level == "char"
@@ -134,9 +135,9 @@ def symbols(lm: LanguageModel) -> list[str | int | None]:
 def check(folder: str | os.PathLike[str], lm: LanguageModel, text: str) -> float:
     """Compare the graphs in a folder with the model they were made from, on a text.
 
-    The largest difference of a log-probability is returned, in nats: of all symbols with
-    ``score.onnx``, and of the first hundred with ``step.onnx``. `ChargenError` where it is above
-    `TOLERANCE`, `MissingExtraError` without onnxruntime.
+    Returns the largest difference between log-probabilities in nats: over all symbols with
+    ``score.onnx``, and over the first hundred with ``step.onnx``. Raises `ChargenError` if it is
+    above `TOLERANCE`, and `MissingExtraError` without onnxruntime.
     """
     try:
         import onnxruntime
@@ -145,7 +146,7 @@ def check(folder: str | os.PathLike[str], lm: LanguageModel, text: str) -> float
     ids = lm.vocabulary.encode(text).astype(np.int64)
     ids = ids[::-1] if lm.backward else ids
     expected = log_probs(lm.model, ids, lm.vocabulary.start_id)
-    begun = np.concatenate([[lm.vocabulary.start_id], ids[:-1]]).astype(np.int64)
+    inputs = np.concatenate([[lm.vocabulary.start_id], ids[:-1]]).astype(np.int64)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     sessions = {
@@ -156,14 +157,14 @@ def check(folder: str | os.PathLike[str], lm: LanguageModel, text: str) -> float
     }
     zeros = [part.cpu().numpy() for part in lm.model.initial_state(1)]
     state = dict(zip(CELLS[lm.model.config.cell].states, zeros, strict=True))
-    found = sessions["score"].run(
-        ["log_probs"], {"ids": begun[:, None], "next_ids": ids[:, None], **state}
+    actual = sessions["score"].run(
+        ["log_probs"], {"ids": inputs[:, None], "next_ids": ids[:, None], **state}
     )[0][:, 0]
-    difference = float(np.abs(found - expected).max())
-    for place, id_ in enumerate(begun[:100]):
-        scores, *after = sessions["step"].run(None, {"ids": np.array([id_]), **state})
-        state = dict(zip(state, after, strict=True))
-        difference = max(difference, abs(float(scores[0, ids[place]] - expected[place])))
+    difference = float(np.abs(actual - expected).max())
+    for position, id_ in enumerate(inputs[:100]):
+        scores, *next_states = sessions["step"].run(None, {"ids": np.array([id_]), **state})
+        state = dict(zip(state, next_states, strict=True))
+        difference = max(difference, abs(float(scores[0, ids[position]] - expected[position])))
     if not math.isfinite(difference) or difference > TOLERANCE:
         raise ChargenError(
             f"{folder}: the exported model differs from its checkpoint by {difference:.2g} nats, "
@@ -175,14 +176,14 @@ def check(folder: str | os.PathLike[str], lm: LanguageModel, text: str) -> float
 
 def _is_export(directory: Path) -> bool:
     try:
-        found = json.loads((directory / DESCRIPTION).read_text("utf-8"))
-        return isinstance(found, dict) and found.get("format") == FORMAT
+        description = json.loads((directory / DESCRIPTION).read_text("utf-8"))
+        return isinstance(description, dict) and description.get("format") == FORMAT
     except (OSError, ValueError):
         return False
 
 
 def default_out(directory: str, kind: str = "onnx") -> str:
-    """Where an export goes that was given no place: beside the user, named after the model."""
+    """Return the default path of an export: in the working directory, named after the model."""
     name = Path(os.path.abspath(directory)).name  # noqa: PTH100
     if not name:
         raise CheckpointError(f"{directory} has no name: give the export a place with --out")

@@ -1,7 +1,7 @@
-"""A language model as ONNX graphs, from ONNX's own recurrent operators.
+"""Build ONNX graphs of a language model from ONNX's own recurrent operators.
 
-The graphs are put together node by node rather than traced: they are then the same for every
-version of torch, free in T and B, and readable. Knows nothing about files.
+The graphs are assembled node by node rather than traced, so that they are readable, do not depend
+on the version of torch, and leave T and B free. Independent of files.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from chargen.lm.model import CharLM, Network
 
 OPSET = 17
 IR_VERSION = 8
-"""Of 2022: every onnxruntime since 1.12 reads it."""
+"""From 2022: every onnxruntime since 1.12 reads it."""
 
-# ONNX's order
+# in ONNX's order
 _GATES = {
     "lstm": ("input", "output", "forget", "candidate"),
     "gru": ("update", "reset", "candidate"),
@@ -30,8 +30,9 @@ _GATES = {
 
 
 def step_model(model: Network) -> onnx.ModelProto:
-    """One character for each of B texts: ids (B,) and state in, log-probabilities (B, V) and state
-    out.
+    """Build the graph of one time step of B texts.
+
+    The inputs are ids (B,) and states; the outputs are log-probabilities (B, V) and states.
     """
     graph = _Graph(model)
     ids = graph.add("Unsqueeze", "ids", graph.constant("axis_0", [0]))
@@ -45,15 +46,17 @@ def step_model(model: Network) -> onnx.ModelProto:
 
 
 def score_model(model: Network) -> onnx.ModelProto:
-    """Whole texts: ids (T, B), the ids that follow them (T, B) and state in, log-probabilities of
-    the latter (T, B) and state out.
+    """Build the graph that scores whole texts.
+
+    The inputs are ids (T, B), the ids that follow them (T, B) and states; the outputs are the
+    log-probabilities of the following ids (T, B) and states.
     """
     graph = _Graph(model)
     logits = graph.network("ids")
     log_probs = graph.add("LogSoftmax", logits, axis=-1)
-    places = graph.add("Unsqueeze", "next_ids", graph.constant("axis_last", [-1]))
-    found = graph.add("GatherElements", log_probs, places, axis=-1)
-    graph.add("Squeeze", found, "axis_last", output="log_probs")
+    indices = graph.add("Unsqueeze", "next_ids", graph.constant("axis_last", [-1]))
+    gathered = graph.add("GatherElements", log_probs, indices, axis=-1)
+    graph.add("Squeeze", gathered, "axis_last", output="log_probs")
     return graph.finish(
         [_value(name, TensorProto.INT64, ["T", "B"]) for name in ("ids", "next_ids")],
         [_value("log_probs", TensorProto.FLOAT, ["T", "B"])],
@@ -61,7 +64,7 @@ def score_model(model: Network) -> onnx.ModelProto:
 
 
 class _Graph:
-    """Nodes and weights while they come together."""
+    """The nodes and weights of a graph that is being built."""
 
     def __init__(self, model: Network) -> None:
         self.model = model
@@ -83,28 +86,28 @@ class _Graph:
         return self.weight(name, np.array(values, np.int64))
 
     def network(self, ids: str) -> str:
-        """Logits (T, B, V) of ids (T, B); the states after the last step become outputs."""
-        found = [self._member(i, each, ids) for i, each in enumerate(self.model.members)]
-        for which, name in enumerate(self.states):
-            self.add("Concat", *(after[which] for _, after in found), output=f"{name}_out", axis=2)
-        return self.add("Mean", *(logits for logits, _ in found))
+        """Return the logits (T, B, V) of ids (T, B), and make the final states outputs."""
+        pairs = [self._member(i, member, ids) for i, member in enumerate(self.model.members)]
+        for index, name in enumerate(self.states):
+            self.add("Concat", *(final[index] for _, final in pairs), output=f"{name}_out", axis=2)
+        return self.add("Mean", *(logits for logits, _ in pairs))
 
     def _member(self, place: int, model: CharLM, ids: str) -> tuple[str, list[str]]:
-        """Logits (T, B, V) of one network, and its states after the last step (layers, B, H)."""
+        """Return the logits (T, B, V) of one network and its final states (layers, B, H)."""
         name = f"network_{place}"
         begin = self.constant(f"{name}_begin", [place * model.hidden_size])
         end = self.constant(f"{name}_end", [(place + 1) * model.hidden_size])
         own = [self.add("Slice", state, begin, end, "axis_units") for state in self.states]
         embedding = self.weight(f"{name}_embedding", _array(model.embedding.weight))
         outputs = self.add("Gather", embedding, ids)
-        after: list[list[str]] = []
+        final: list[list[str]] = []
         for index in range(len(model.layers)):
             outputs, states = self._layer(f"{name}_layer_{index}", model, index, outputs, own)
-            after.append(states)
+            final.append(states)
         if model.projection is not None:
             outputs = self._linear(f"{name}_projection", model.projection, outputs)
         logits = self._linear(f"{name}_output", model.output, outputs)
-        return logits, [self.add("Concat", *parts, axis=0) for parts in zip(*after, strict=True)]
+        return logits, [self.add("Concat", *parts, axis=0) for parts in zip(*final, strict=True)]
 
     def _layer(
         self, name: str, model: CharLM, index: int, inputs: str, states: list[str]
@@ -119,20 +122,20 @@ class _Graph:
         begin = self.constant(f"{name}_begin", [index])
         end = self.constant(f"{name}_end", [index + 1])
         before = [self.add("Slice", state, begin, end) for state in states]
-        places = [f"{name}_Y", *(f"{name}_Y_{state}" for state in self.states)]
-        # With linear_before_reset a GRU resets after the product, as torch's does (cuDNN's form).
-        more: dict[str, Any] = {"linear_before_reset": 1} if cell == "gru" else {}
+        outputs = [f"{name}_Y", *(f"{name}_Y_{state}" for state in self.states)]
+        # With linear_before_reset, a GRU resets after the product, as in torch (cuDNN's variant).
+        extra: dict[str, Any] = {"linear_before_reset": 1} if cell == "gru" else {}
         self.nodes.append(
             helper.make_node(
                 CELLS[cell].module,
                 [inputs, *weights, "", *before],
-                places,
+                outputs,
                 hidden_size=model.hidden_size,
-                **more,
+                **extra,
             )
         )
         directions = self.constant(f"{name}_directions", [1])
-        return self.add("Squeeze", places[0], directions), places[1:]  # (T, 1, B, H) to (T, B, H)
+        return self.add("Squeeze", outputs[0], directions), outputs[1:]  # (T, 1, B, H) to (T, B, H)
 
     def _linear(self, name: str, linear: Any, inputs: str) -> str:
         weight = self.weight(f"{name}_weight", _array(linear.weight).T)
@@ -164,6 +167,6 @@ def _array(tensor: Tensor) -> NDArray[np.float32]:
 
 
 def _gates(tensor: Tensor, cell: str) -> NDArray[np.float32]:
-    """Weights with their gates in ONNX's order, and one direction in front."""
+    """Return weights with their gates in ONNX's order and a leading axis for one direction."""
     gates = np.split(_array(tensor), len(_GATES[cell]))
-    return np.concatenate([gates[place] for place in gate_order(cell, _GATES[cell])])[None]
+    return np.concatenate([gates[index] for index in gate_order(cell, _GATES[cell])])[None]

@@ -23,7 +23,7 @@ from chargen.storage.outputs import claimed
 from chargen.storage.whole_files import write_file
 
 CARD = "README.md"
-"""What people read about a model on the hub."""
+"""The file that the hub shows as the description of a model."""
 
 _CARDS = (CARD, "MODEL_CARD.md")
 _MOST_CARD = 1 << 20
@@ -67,7 +67,7 @@ def push(
     message : str, optional
         Message of the commit.
     license, language : str, optional
-        Values for the card, in the spelling of the hub: ``mit``, ``en``.
+        Values for the card in the hub's spelling, such as ``mit`` and ``en``.
 
     Raises
     ------
@@ -86,8 +86,8 @@ def push(
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
         url = api.create_repo(repo, private=not public, exist_ok=True)
-        there = {sibling.rfilename for sibling in api.model_info(url.repo_id).siblings or ()}
-        stale = {name for name in there - set(contents) if _is_ours(name)}
+        present = {sibling.rfilename for sibling in api.model_info(url.repo_id).siblings or ()}
+        stale = {name for name in present - set(contents) if _is_ours(name)}
         commit = api.create_commit(
             url.repo_id,
             [
@@ -140,11 +140,11 @@ def pull(
         tempfile.TemporaryDirectory(prefix="chargen-") as folder,
     ):
         info = api.model_info(repo, revision=revision, files_metadata=True)
-        sizes = {found.rfilename: found.size for found in info.siblings or ()}
+        sizes = {sibling.rfilename: sibling.size for sibling in info.siblings or ()}
 
         def fetch(name: str) -> Path:
-            found = api.hf_hub_download(repo, name, revision=info.sha, local_dir=folder)
-            return Path(str(found))
+            local_path = api.hf_hub_download(repo, name, revision=info.sha, local_dir=folder)
+            return Path(str(local_path))
 
         _fetch_checkpoint(repo, Path(folder), sizes, fetch, training)
         stored = checkpoint.load(folder, training=training)
@@ -155,7 +155,7 @@ def pull(
     return directory
 
 
-# ---------------------------------------------------------------- what is sent
+# ---------------------------------------------------------------- sending
 
 
 _NAMES_OF_TEXTS = (
@@ -168,19 +168,19 @@ _NAMES_OF_TEXTS = (
     ("finetune", "valid"),
     ("finetune", "unlabelled"),
 )
-"""Where a configuration names files: of a language model, then of a classifier."""
+"""Fields of a configuration that name files: of language models, then of classifiers."""
 
 
 def _without_folders(stored: Checkpoint) -> Checkpoint:
-    """The same model whose configuration does not say in which folders its texts lay."""
+    """Remove the folders from the names of the texts in a model's configuration."""
     documents: Any = stored.documents
-    for place in _NAMES_OF_TEXTS:
-        documents = _shortened(documents, ("config", *place))
+    for keys in _NAMES_OF_TEXTS:
+        documents = _shortened(documents, ("config", *keys))
     return replace(stored, documents=documents)
 
 
 def _shortened(value: Any, place: tuple[str, ...]) -> Any:
-    """A JSON value with the last parts alone of the paths at a place in it, if there are any."""
+    """Reduce the paths at a place in a JSON value, if there are any, to their last parts."""
     if place:
         first, *rest = place
         if not isinstance(value, dict) or first not in value:
@@ -192,14 +192,14 @@ def _shortened(value: Any, place: tuple[str, ...]) -> Any:
 
 
 def _last_part(name: Any) -> str:
-    # A Windows path knows both kinds of slash.
+    # A Windows path accepts both kinds of slash.
     return PureWindowsPath(str(name)).name or str(name)
 
 
 def _card(stored: Checkpoint, asked: dict[str, str]) -> bytes:
-    """The card of the folder, or a short one, with the header that the hub looks for.
+    """Return the folder's card, or a short one, with the header that the hub expects.
 
-    What stands in the card's own header stays; what is `asked` for goes before both.
+    The card's own header takes precedence over the metadata, and `asked` over both.
     """
     from huggingface_hub.repocard import RepoCard
     from huggingface_hub.repocard_data import CardData
@@ -214,26 +214,26 @@ def _card(stored: Checkpoint, asked: dict[str, str]) -> bytes:
         text = cards[0].read_text(encoding="utf-8", errors="replace")
     try:
         card: Any = RepoCard(text)
-    except Exception as error:  # that of YAML, which is not among our dependencies, or ValueError
+    except Exception as error:  # of YAML, which is no dependency, or ValueError
         raise ConfigError(f"{cards[0]}: its header between --- and --- is not YAML") from error
     header: Any = CardData(**{**_metadata(stored), **card.data.to_dict(), **asked})
     return f"---\n{header.to_yaml()}\n---\n\n{card.text.lstrip()}".encode()
 
 
 def _metadata(stored: Checkpoint) -> dict[str, Any]:
-    """What is known of a model, by the hub's names for it."""
+    """Return what is known about a model, under the hub's names."""
     from huggingface_hub import EvalResult, ModelCardData
 
     config: Any = stored.documents.get("config") or {}
-    writes = "model" in config
-    # A classifier may have done better without its network.
-    networks = [config["model"]] if writes else config.get("encoders", [])
-    names = (config.get("corpus") or {}).get("arguments") if writes else config.get("data")
+    is_lm = "model" in config
+    # A classifier has no encoders if it did better without its network.
+    networks = [config["model"]] if is_lm else config.get("encoders", [])
+    names = (config.get("corpus") or {}).get("arguments") if is_lm else config.get("data")
     names = [_last_part(name) for name in names or ()]
     datasets = [_DATASETS[name] for name in names if name in _DATASETS]
     results = config.get("results") or {}
-    task = "text-generation" if writes else "text-classification"
-    found = [
+    task = "text-generation" if is_lm else "text-classification"
+    evaluations = [
         EvalResult(
             task_type=task,
             dataset_type=datasets[0] if datasets else "text",
@@ -251,7 +251,7 @@ def _metadata(stored: Checkpoint) -> dict[str, Any]:
         tags=["character-level", *{str(network["cell"]): None for network in networks}],
         datasets=datasets or None,
         model_name=stored.path.name if stored.path else "model",
-        eval_results=found or None,
+        eval_results=evaluations or None,
     )
     known: dict[str, Any] = data.to_dict()
     return known
@@ -267,18 +267,18 @@ _DATASETS = {
     "shakespeare": "karpathy/tiny_shakespeare",
     "sst2": "stanfordnlp/sst2",
 }
-"""Those of our names that the hub has too, by its own."""
+"""The hub's names of our data sets, where it has them."""
 
 
 def _is_ours(name: str) -> bool:
-    """Whether a file of the repository is one of a checkpoint's."""
+    """Return whether a file of the repository belongs to a checkpoint."""
     return name == MANIFEST or (
         name.endswith((".json", ".safetensors"))
         and (name.count("/") == 0 or name.startswith("training/"))
     )
 
 
-# ---------------------------------------------------------------- what arrives
+# ---------------------------------------------------------------- fetching
 
 
 def _fetch_checkpoint(
@@ -288,7 +288,7 @@ def _fetch_checkpoint(
     fetch: Callable[[str], object],
     training: bool,
 ) -> None:
-    """Fetch the manifest and what it names; a file of another size is refused before that."""
+    """Fetch the manifest and the files that it lists, refusing files of the wrong size."""
 
     def refuse_unless(name: str, fits: bool) -> None:
         if not fits:
@@ -307,7 +307,7 @@ def _fetch_checkpoint(
 
 
 def _check_model(stored: Checkpoint) -> None:
-    """Raise where the files are whole and still make no model."""
+    """Raise `CheckpointError` if intact files do not make up a valid model."""
     from chargen.lm import storage as models
     from chargen.sentiment import storage as classifiers
 
@@ -325,7 +325,7 @@ def _check_model(stored: Checkpoint) -> None:
 
 @contextmanager
 def _hub(repo: str) -> Iterator[Any]:
-    """The hub's interface; its errors come out as sentences."""
+    """Yield the hub's API, and raise its errors as a `ChargenError` with a one-sentence message."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
@@ -333,7 +333,7 @@ def _hub(repo: str) -> Iterator[Any]:
         from huggingface_hub import errors as hub
     except ImportError as error:
         raise MissingExtraError("push and pull need huggingface_hub, which", "hub") from error
-    unreached: Any = vars(hub)["HTTPError"]  # that of whichever httpx it uses
+    unreached: Any = vars(hub)["HTTPError"]  # of the httpx that the hub's library uses
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     _check_name(repo)
     try:
@@ -377,10 +377,10 @@ def _check_name(repo: str) -> None:
 
 
 def _check_token(get_token: Callable[[], str | None]) -> None:
-    """Refuse a token that cannot go into a header, which holds printable ASCII alone."""
+    """Refuse a token that cannot be sent in a header, which holds only printable ASCII."""
     try:
         token = get_token()
-    except UnicodeDecodeError as error:  # the file of hf auth login
+    except UnicodeDecodeError as error:  # in the file that hf auth login wrote
         raise ConfigError(_NO_TOKEN) from error
     if token is not None and not re.fullmatch("[!-~]*", token):
         raise ConfigError(_NO_TOKEN)

@@ -26,11 +26,11 @@ _FOLDER = Path(__file__).parent / "page"
 
 
 def model_page(lm: LanguageModel, title: str) -> str:
-    """Return the HTML page with the model's weights in it.
+    """Return an HTML page that contains the model's weights.
 
     A matrix is stored as float16 if that is exact, as in the models of the package, otherwise as
-    float32. In both cases the page computes the model's probabilities. A model that reads from the
-    end of a text, or one of raw bytes, is a `ConfigError`.
+    float32. In both cases the page computes the model's probabilities. Raises `ConfigError` for a
+    model that reads from the end of a text, writes raw bytes or mixes in counts.
     """
     if lm.backward:
         raise ConfigError(
@@ -61,7 +61,7 @@ def model_page(lm: LanguageModel, title: str) -> str:
 
 
 def _description(lm: LanguageModel, weights: dict[str, NDArray[Any]]) -> dict[str, Any]:
-    """What the page must know to use the weights."""
+    """Return what the page needs to know to use the weights."""
     model, vocabulary = lm.model, lm.vocabulary
     return {
         "cell": model.config.cell,
@@ -81,8 +81,8 @@ def _description(lm: LanguageModel, weights: dict[str, NDArray[Any]]) -> dict[st
 
 
 def _sizes(config: ModelConfig) -> str:
-    one = f"{config.cell.upper()}, {config.num_layers} × {config.hidden_size} units"
-    return one if config.num_networks == 1 else f"{config.num_networks} networks, {one} each"
+    size = f"{config.cell.upper()}, {config.num_layers} × {config.hidden_size} units"
+    return size if config.num_networks == 1 else f"{config.num_networks} networks, {size} each"
 
 
 def _smallest(array: NDArray[np.float32]) -> NDArray[np.floating[Any]]:

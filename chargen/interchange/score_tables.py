@@ -1,7 +1,7 @@
-"""Scores as rows: a document, a word or a character each; and tables of rows in files.
+"""Turn scores into rows, one per document, word or character, and write tables of rows.
 
-Bits are whole multiples of 1/2**24, far finer than a model's own rounding: sums of them are exact,
-so that those of words and of characters are those of their document to the last digit.
+Bits are whole multiples of 1/2**24, far finer than a model's own rounding. Sums of bits are
+therefore exact: words and characters add up to their document to the last digit.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _WORD = re.compile(r"(\S*)(\s?)(\s*)")
 
 
 def surprise(score: Score) -> NDArray[np.float64]:
-    """Bits of each character, (N,)."""
+    """Return the bits of each character: (N,)."""
     bits: NDArray[np.float64] = score.log_probs.astype(np.float64) * (-_FINEST / math.log(2))
     return np.rint(bits) / _FINEST + 0.0  # no -0.0
 
@@ -57,11 +57,11 @@ def word_rows(score: Score) -> Iterator[dict[str, Any]]:
     white space. White space at the beginning of a document belongs to a word without letters.
     """
     bits = surprise(score)
-    for number, found in enumerate(_WORD.finditer(score.text), 1):
-        if found.end() > found.start():
-            parts = (float(bits[slice(*found.span(group))].sum()) for group in (1, 2, 3))
+    for number, match in enumerate(_WORD.finditer(score.text), 1):
+        if match.end() > match.start():
+            parts = (float(bits[slice(*match.span(group))].sum()) for group in (1, 2, 3))
             names = ("bits", "end_bits", "space_bits")
-            yield {"word": number, "text": found[1], **dict(zip(names, parts, strict=True))}
+            yield {"word": number, "text": match[1], **dict(zip(names, parts, strict=True))}
 
 
 def character_rows(score: Score) -> Iterator[dict[str, Any]]:
@@ -75,31 +75,33 @@ ROWS: dict[str, Callable[[Score], Iterable[dict[str, Any]]]] = {
     "words": word_rows,
     "characters": character_rows,
 }
-"""What a row is, and the rows of a document."""
+"""The kinds of rows, each with the function that makes the rows of a document."""
 
 
 def delimiter_of(output: str, option: str, *others: str) -> str:
-    """What separates the columns of a table with this name, which may be compressed; else raises
-    `ConfigError`. The option takes `others` too, endings that the caller has looked for.
+    """Return the delimiter for a table's file name, or raise `ConfigError` for a wrong suffix.
+
+    A compression suffix may follow. `others` are further suffixes that the option accepts and
+    the caller handles; only the message uses them.
     """
     ending, _ = endings(Path(output))
-    found = DELIMITERS.get(TABLES.get(ending, ""))
-    if found is None:
+    delimiter = DELIMITERS.get(TABLES.get(ending, ""))
+    if delimiter is None:
         *first, last = *others, ".csv", ".tsv"
         words = f"{', '.join(first)} or {last}"
         raise ConfigError(f"{option} must end in {words}, got {shown(output)}")
-    return found
+    return delimiter
 
 
 def write_rows(output: str, delimiter: str, rows: Iterable[Row]) -> None:
-    """Write a table in UTF-8, its header the names of the first row, or raise `CorpusError`."""
+    """Write a UTF-8 table whose header is the keys of the first row, or raise `CorpusError`."""
     rows = iter(rows)
     first = next(rows, {})
     with whole_file(output) as file:
         text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
-        # Where rows end in "\r\n", a field with either character is quoted; here they end in "\n".
-        ended: Any = SimpleNamespace(write=lambda row: text.write(row.removesuffix("\r\n") + "\n"))
-        writer = csv.DictWriter(ended, list(first), delimiter=delimiter)
+        # csv quotes a field with "\r" or "\n" if rows end in "\r\n"; the file's rows end in "\n".
+        sink: Any = SimpleNamespace(write=lambda row: text.write(row.removesuffix("\r\n") + "\n"))
+        writer = csv.DictWriter(sink, list(first), delimiter=delimiter)
         writer.writeheader()
         writer.writerows(chain([first] if first else [], rows))
         text.detach()

@@ -1,1 +1,1 @@
-"""Pictures of runs and figures: read from metrics, drawn to files, terminals and event logs."""
+"""Plots of runs and results: read from metrics, drawn to files, terminals and event logs."""

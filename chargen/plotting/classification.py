@@ -1,4 +1,4 @@
-"""How good a classifier is, drawn: its confusion matrix, and accuracy against confidence."""
+"""Plots of a classifier's quality: confusion matrix, and accuracy against confidence."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from chargen.plotting.style import COLOURS, LINES, drawing, png
 from chargen.sentiment.metrics import BINS, bin_of
 
 _MOST_NUMBERS = 15
-"""Classes up to which numbers fit into the squares of a confusion matrix."""
+"""Most classes for which numbers fit into the squares of a confusion matrix."""
 
 
 def confusion_matrix(measured: dict[str, Any]) -> bytes:
-    """The confusion matrix of `chargen.sentiment.metrics.evaluate`: shares of each row."""
+    """Draw the confusion matrix of `chargen.sentiment.metrics.evaluate`, with shares per row."""
     counts = np.array(measured["confusion"], np.float64)  # (C, C)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     labels = [harmless(label, "")[:24] for label in measured["labels"]]
@@ -43,27 +43,27 @@ def confusion_matrix(measured: dict[str, Any]) -> bytes:
 def reliability_diagram(
     measured: dict[str, Any], labels: Sequence[str], probabilities: NDArray[Any]
 ) -> bytes:
-    """Accuracy by confidence (Niculescu-Mizil & Caruana 2005), and how often each occurs.
+    """Draw accuracy by confidence (Niculescu-Mizil & Caruana 2005) and a histogram of confidence.
 
-    `measured` is what `evaluate` found of the true labels (N) and probabilities (N, C).
+    `measured` is the result of `evaluate` for the true labels (N) and probabilities (N, C).
     """
     confidence, classes = probabilities.max(-1), measured["labels"]
     correct = np.array(labels) == np.array(classes)[probabilities.argmax(-1)]
-    place = bin_of(confidence)
-    number = np.bincount(place, minlength=BINS)
-    there = number > 0
-    mean = np.bincount(place, confidence, BINS)[there] / number[there]
-    right = np.bincount(place, correct, BINS)[there] / number[there]
-    spread = 1.96 * np.sqrt(right * (1 - right) / number[there])
+    bins = bin_of(confidence)
+    counts = np.bincount(bins, minlength=BINS)
+    filled = counts > 0
+    mean = np.bincount(bins, confidence, BINS)[filled] / counts[filled]
+    accuracy = np.bincount(bins, correct, BINS)[filled] / counts[filled]
+    margin = 1.96 * np.sqrt(accuracy * (1 - accuracy) / counts[filled])
     marks = {"color": COLOURS[0], "marker": "o", "capsize": 3, "label": "this classifier, 95 %"}
     with drawing("--reliability", LINES) as figures:
         figure = figures(figsize=(6, 6.4))
         top, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
         top.plot([0, 1], [0, 1], color="0.6", linestyle="--", label="as it should be")
-        top.errorbar(mean, right, spread, **marks)
+        top.errorbar(mean, accuracy, margin, **marks)
         top.set(xlim=(1 / len(classes) - 0.02, 1.02), ylim=(0, 1.02), ylabel="accuracy")
         top.set_title(f"expected calibration error {measured['ece']:.3f}")
         top.legend(loc="upper left")
-        below.bar((np.arange(BINS) + 0.5) / BINS, number, width=0.9 / BINS, color=COLOURS[0])
+        below.bar((np.arange(BINS) + 0.5) / BINS, counts, width=0.9 / BINS, color=COLOURS[0])
         below.set(xlabel="confidence: probability of the predicted label", ylabel="texts")
         return png(figure)

@@ -1,4 +1,4 @@
-"""What a run's log holds, as arrays to draw. Knows nothing about drawing."""
+"""The log of a run as arrays to plot. Independent of drawing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _KEYS = {"characters": "characters", "seconds": "seconds", "steps": "step", "epo
 
 @dataclass(frozen=True)
 class Curves:
-    """A run, by the N rows of its training and its M evaluations."""
+    """The curves of a run, from its N rows of training and its M evaluations."""
 
     name: str
     steps: Array  # (N,)
@@ -32,29 +32,29 @@ class Curves:
     rows: dict[str, Array] = field(repr=False)
     valid_steps: Array = field(repr=False)  # (M,)
     valid: Array = field(repr=False)  # (M,), nats
-    clip: float | None = None  # where gradients are clipped
-    of_text: bool = True  # whether the loss is that of a character
+    clip: float | None = None  # norm at which gradients are clipped
+    of_text: bool = True  # whether the loss is per character
 
     def along(self, axis: str, steps: Array) -> Array:
-        """Where some steps lie on an axis: characters, seconds, steps or epochs."""
+        """Convert steps to positions on an axis: characters, seconds, steps or epochs."""
         if axis == "steps" or not len(self.steps):
             return steps
-        known = self.rows[_KEYS[axis]]
-        there = np.isfinite(known)
-        if not there.any():
+        values = self.rows[_KEYS[axis]]
+        mask = np.isfinite(values)
+        if not mask.any():
             return np.full(len(steps), np.nan)
-        found = np.interp(steps, self.steps[there], known[there])
-        # An evaluation may come after the last row that was written.
-        last, per_step = self.steps[there][-1], known[there][-1] / max(1.0, self.steps[there][-1])
+        positions = np.interp(steps, self.steps[mask], values[mask])
+        # Extrapolate, since an evaluation may come after the last row.
+        last, per_step = self.steps[mask][-1], values[mask][-1] / max(1.0, self.steps[mask][-1])
         beyond = steps > last
-        found[beyond] += (steps[beyond] - last) * per_step
-        return found
+        positions[beyond] += (steps[beyond] - last) * per_step
+        return positions
 
 
 def read(directory: str | os.PathLike[str]) -> Curves:
-    """Read the log of a checkpoint, of a finished run or one that goes on, or a ``metrics.jsonl``.
+    """Read the log of a checkpoint, whose run may still be in progress, or a ``metrics.jsonl``.
 
-    Raises `CheckpointError` where there is no log, nothing in it to draw, or a line that is none.
+    Raises `CheckpointError` if there is no log, it has nothing to draw, or a line is invalid.
     """
     path = Path(directory)
     if not path.is_file():
@@ -72,44 +72,44 @@ def read(directory: str | os.PathLike[str]) -> Curves:
         reason = getattr(error, "strerror", None) or "it is no text"
         raise CheckpointError(f"{path} cannot be read: {reason}") from error
     rows = [_row(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
-    learning = [row for row in rows if "loss" in row]
-    if not learning:
+    loss_rows = [row for row in rows if "loss" in row]
+    if not loss_rows:
         raise CheckpointError(f"{path} has no step of training yet: nothing to draw")
     keys = ("loss", "learning_rate", "gradient_norm", "clipped_share", *_KEYS.values())
-    found = [(row, _validated(row)) for row in rows]
+    evaluated = [(row, _validated(row)) for row in rows]
     return Curves(
         name=_name(path),
-        steps=_column(learning, "step"),
-        rows={key: _column(learning, key) for key in keys},
-        valid_steps=np.array([row["step"] for row, value in found if value is not None], float),
-        valid=np.array([value for _, value in found if value is not None], float),
+        steps=_column(loss_rows, "step"),
+        rows={key: _column(loss_rows, key) for key in keys},
+        valid_steps=np.array([row["step"] for row, value in evaluated if value is not None], float),
+        valid=np.array([value for _, value in evaluated if value is not None], float),
         clip=_clip(path.parent),
         of_text=not any("train_accuracy" in row or "valid_log_loss" in row for row in rows),
     )
 
 
 def loss_unit(runs: Sequence[Curves], nats: bool = False) -> tuple[float, str]:
-    """Nats in the unit of the loss of runs that are drawn together, and its name."""
+    """Return the size in nats and the name of the loss unit for runs that are drawn together."""
     of_text = all(run.of_text for run in runs)
     return (math.log(2), "bits per character") if of_text and not nats else (1.0, "nats")
 
 
 def smoothed(values: Array, strength: float | None = None) -> Array:
-    """An exponential average that forgets by `strength` a row, without its bias to the first.
+    """Return an exponential moving average with decay `strength` per row and bias correction.
 
-    NaN stays NaN and does not spoil what follows. Without `strength`, about a thirtieth of the
-    rows counts.
+    NaN stays NaN and does not affect later values. Without `strength`, the average covers about a
+    thirtieth of the rows.
     """
     if strength is None:
         strength = 1 - 1 / max(2.0, len(values) / 30)
     total = weight = 0.0
-    found = np.full(len(values), np.nan)
-    for place, value in enumerate(values.tolist()):
+    averages = np.full(len(values), np.nan)
+    for index, value in enumerate(values.tolist()):
         if math.isfinite(value):
             total = strength * total + (1 - strength) * value
             weight = strength * weight + (1 - strength)
-            found[place] = total / weight
-    return found
+            averages[index] = total / weight
+    return averages
 
 
 def _row(path: Path, number: int, line: str) -> dict[str, Any]:

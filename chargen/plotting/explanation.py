@@ -1,8 +1,8 @@
-"""An explanation as a page or a picture.
+"""Draw an explanation as an HTML page or a picture.
 
-A page needs nothing else: no scripts, fonts or pictures. Its charts are inline SVG that stretches
-to the width of its box. They hold no text: letters would be stretched too. What they show is named
-around them, in HTML. Pictures are PNG, drawn by matplotlib (without it: MissingExtraError).
+A page needs no other files: no scripts, fonts or pictures. Its charts are inline SVG that stretches
+to the width of its box. They contain no text, which would be stretched too; their labels are HTML
+around them. Pictures are PNG, drawn by matplotlib (`MissingExtraError` without it).
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from chargen.plotting.style import MONOSPACED, drawing, png
 from chargen.sentiment.explain import Explanation, SentimentUnit, Word
 
 STRONGEST = 12
-"""Words in the table."""
+"""Number of words in the table."""
 
 WIDTH, HEIGHT = 1000.0, 200.0
-"""Of a chart, in its own units."""
+"""Size of a chart in its own units."""
 
 TEXT_LINES = 40
-"""Of painted text in a picture; what is longer is cut there and said to be."""
+"""Most lines of text in a picture; a longer text is cut, and the title says so."""
 
 _BELOW, _ABOVE = np.array([painting.BELOW, painting.ABOVE]) / 255
 
@@ -95,15 +95,15 @@ def page(
     unit: SentimentUnit | None = None,
     unit_values: NDArray[np.float32] | None = None,
 ) -> str:
-    """The page.
+    """Return the HTML page of an explanation.
 
     Parameters
     ----------
     explanation : Explanation, of N characters
     unit : SentimentUnit, optional
-        Shown with its histogram.
+        Unit to show with its histogram.
     unit_values : (N + 1,) array, optional
-        That unit after each character.
+        Value of the unit after each character.
     """
     body = sections(explanation)
     if unit is not None:
@@ -113,18 +113,18 @@ def page(
 
 
 def sections(explanation: Explanation) -> str:
-    """What an explanation shows, as HTML for a page that has `style`."""
+    """Return the sections of an explanation as HTML, for a page that has `style`."""
     parts = (verdict(explanation.probabilities), _so_far(explanation), _word_by_word(explanation))
     return "\n".join(parts)
 
 
 def style() -> str:
-    """The rules of CSS for `sections`; they use the colours --ink, --faint, --line and --card."""
+    """Return the CSS for `sections`, which uses the colours --ink, --faint, --line and --card."""
     return _PARTS + scale_style()
 
 
 def verdict(probabilities: Mapping[str, float]) -> str:
-    """The likeliest label and the probability of each as a bar, for a page that has `style`."""
+    """Return the likeliest label and a bar per label as HTML, for a page that has `style`."""
     label = max(probabilities, key=lambda name: probabilities[name])
     rows = [
         f'<span>{safe(name)}</span><i><b style="width:{share:.2%}"></b></i><span>{share:.1%}</span>'
@@ -152,7 +152,7 @@ def _so_far(explanation: Explanation) -> str:
 
 def _word_by_word(explanation: Explanation) -> str:
     label, (steps, top) = safe(explanation.label), _word_steps(explanation)
-    more = f"{top:.2f} or more"
+    limit = f"{top:.2f} or more"
     left_out = any(word.left_out is not None for word in explanation.words)
     meaning = (
         "Each word is painted by how far the verdict on the whole text falls where it is left out."
@@ -162,7 +162,7 @@ def _word_by_word(explanation: Explanation) -> str:
     )
     return (
         f'<h2>Word by word</h2>\n<p class="note">{meaning}</p>\n'
-        + scale_legend(f"away from {label}: −{more}", f"towards {label}: +{more}")
+        + scale_legend(f"away from {label}: −{limit}", f"towards {label}: +{limit}")
         + _text(explanation.text, steps)
         + _table(explanation.strongest(STRONGEST), left_out)
     )
@@ -212,16 +212,16 @@ def _text(text: str, steps: Sequence[int], kind: str = "text") -> str:
     return f'<div class="{kind}" dir="auto" tabindex="0">{spans(text, steps)}</div>'
 
 
-# ---------------------------------------------------------------- steps of the scale of colours
+# ---------------------------------------------------------------- steps of the colour scale
 
 
 def steps_of(explanation: Explanation) -> list[int]:
-    """Those that the curve paints the N characters with."""
+    """Return the steps of the N characters according to the curve."""
     return step_of(explanation.curve[1:], explanation.middle, 0.0, 1.0)
 
 
 def _word_steps(explanation: Explanation) -> tuple[list[int], float]:
-    """Those that the words' weights paint them with, N, and the weight at the scale's end."""
+    """Return the steps (N) according to the words' weights, and the weight at the scale's end."""
     weights = np.array([word.weight for word in explanation.words])
     top = scale_end(weights)
     steps = [0] * len(explanation.text)
@@ -232,7 +232,7 @@ def _word_steps(explanation: Explanation) -> tuple[list[int], float]:
 
 
 def _unit_steps(unit: SentimentUnit, trace: NDArray[np.float32]) -> list[int]:
-    """Those of a unit's values along a text (N + 1,): N, above 0 on the side of its label."""
+    """Return the steps (N) of a unit's values (N + 1,), above 0 on the side of its label."""
     offsets = (1 if unit.above else -1) * (trace[1:] - unit.threshold)
     top = scale_end(offsets)
     return step_of(offsets, 0.0, -top, top)
@@ -242,7 +242,7 @@ def _unit_steps(unit: SentimentUnit, trace: NDArray[np.float32]) -> list[int]:
 
 
 def _chart(kind: str, label: str, drawn: str, up: tuple[str, str], along: tuple[str, str]) -> str:
-    """A figure: what stands at the top and the bottom of its side, and at both ends below it."""
+    """Return a figure with labels for the ends of the vertical (`up`) and horizontal axis."""
     return (
         f'<figure><div class="up note"><span>{up[0]}</span><span>{up[1]}</span></div>'
         f'<svg class="{kind}" viewBox="0 0 {WIDTH:g} {HEIGHT:g}" preserveAspectRatio="none" '
@@ -253,9 +253,9 @@ def _chart(kind: str, label: str, drawn: str, up: tuple[str, str], along: tuple[
 
 
 def _curve(explanation: Explanation) -> str:
-    """The probability along the text, painted where it leaves the middle.
+    """Return the curve of the probability as SVG, coloured where it leaves the middle.
 
-    A strong line joins the ends of words, a faint one all characters.
+    A strong line joins the ends of words, and a faint line all characters.
     """
     values = explanation.curve.astype(np.float64)
 
@@ -278,7 +278,7 @@ def _curve(explanation: Explanation) -> str:
 
 
 def _histogram(unit: SentimentUnit) -> tuple[tuple[float, float], str]:
-    """Ends of the axis, and the histograms over one another with the threshold between them."""
+    """Return the ends of the axis, and both histograms with the threshold as SVG."""
     edges, inside, outside = unit.histogram()
     top = max(float(inside.max()), float(outside.max())) or 1.0
     width = WIDTH / len(inside)
@@ -298,7 +298,7 @@ def _histogram(unit: SentimentUnit) -> tuple[tuple[float, float], str]:
 
 
 def explanation_figure(explanation: Explanation) -> bytes:
-    """The text painted by the verdict so far, and the curve of it."""
+    """Draw the text coloured by the verdict so far, and the curve of that verdict."""
     text = PaintedText(explanation.text, steps_of(explanation), 1, TEXT_LINES)
     height = LINE_HEIGHT * text.lines
     with drawing("--png", fonts=MONOSPACED) as figures:
@@ -334,7 +334,7 @@ def _draw_curve(axes: Any, explanation: Explanation) -> None:
         ylabel=f"probability of {harmless(explanation.label, '')}",
     )
     axes.spines[["top", "right"]].set_visible(False)
-    # The scale that the text is painted with, along the axis of the probability.
+    # The colour scale of the text, along the axis of the probability.
     for step in range(-STEPS, STEPS + 1):
         low = middle + (step - 0.5) / STEPS * (middle if step <= 0 else 1 - middle)
         high = middle + (step + 0.5) / STEPS * (middle if step < 0 else 1 - middle)
@@ -344,7 +344,7 @@ def _draw_curve(axes: Any, explanation: Explanation) -> None:
 
 
 def unit_histogram(unit: SentimentUnit) -> bytes:
-    """The histogram of a sentiment unit over a class and the others."""
+    """Draw the histograms of a sentiment unit for its class and for the other classes."""
     edges, inside, outside = unit.histogram()
     with drawing("--histogram") as figures:
         figure = figures(figsize=(7, 3.8))

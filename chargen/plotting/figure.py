@@ -1,4 +1,4 @@
-"""Curves of runs as a picture of four panels, by matplotlib."""
+"""Draw the curves of runs as a picture of four panels, with matplotlib."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def picture(
     smooth: float | None = None,
     title: str | None = None,
 ) -> bytes:
-    """Draw runs: loss, loss by time, learning rate, and gradient norm with the clipped share.
+    """Draw runs: loss, loss over time, learning rate, and gradient norm with the clipped share.
 
     Parameters
     ----------
     form : {"png", "svg", "pdf"}
     axis : {"characters", "seconds", "steps", "epochs"}
-        Of all panels but the second, which is by time.
+        Horizontal axis; the second panel shows seconds instead, or steps if `axis` is seconds.
     nats : bool
-        Loss in nats in place of bits.
+        Loss in nats instead of bits.
     smooth : float, optional
-        How slowly the line of the training loss moves, from 0 (not smoothed) to below 1; by
-        default as the length of the run asks.
+        Smoothing of the training loss, from 0 (none) to below 1; by default it depends on the
+        length of the run.
     """
     if form not in FORMATS:
         raise ConfigError(f"a picture must be a .png, .svg or .pdf file, not .{form}")
@@ -72,10 +72,10 @@ def picture(
 def _draw_loss(
     axes: Any, run: Curves, axis: str, unit: float, smooth: float | None, line: dict[str, Any]
 ) -> None:
-    places = run.along(axis, run.steps)
+    positions = run.along(axis, run.steps)
     loss = run.rows["loss"] / unit
-    axes.plot(places, loss, color=line["color"], alpha=0.2, linewidth=0.8)
-    axes.plot(places, smoothed(loss, smooth), linewidth=1.4, **line)
+    axes.plot(positions, loss, color=line["color"], alpha=0.2, linewidth=0.8)
+    axes.plot(positions, smoothed(loss, smooth), linewidth=1.4, **line)
     if len(run.valid):
         axes.plot(
             run.along(axis, run.valid_steps),
@@ -91,13 +91,13 @@ def _draw_loss(
 def _draw_gradient(
     axes: Any, run: Curves, axis: str, smooth: float | None, line: dict[str, Any]
 ) -> None:
-    places, norms = run.along(axis, run.steps), run.rows["gradient_norm"]
-    axes.plot(places, norms, color=line["color"], alpha=0.25, linewidth=0.8)
-    axes.plot(places, smoothed(norms, smooth), linewidth=1.4, **line)
+    positions, norms = run.along(axis, run.steps), run.rows["gradient_norm"]
+    axes.plot(positions, norms, color=line["color"], alpha=0.25, linewidth=0.8)
+    axes.plot(positions, smoothed(norms, smooth), linewidth=1.4, **line)
     share = run.rows["clipped_share"]
-    found = share[np.isfinite(share)]
+    finite = share[np.isfinite(share)]
     if run.clip is not None:
-        clipped = f", {found[-1]:.0%} of {run.name}'s steps" if len(found) else ""
+        clipped = f", {finite[-1]:.0%} of {run.name}'s steps" if len(finite) else ""
         axes.axhline(
             run.clip, color=line["color"], linewidth=0.8, linestyle=":", label=f"clipped{clipped}"
         )
@@ -106,8 +106,8 @@ def _draw_gradient(
 def _finish(figure: Any, panels: Any, axis: str, second: str, title: str | None) -> None:
     from matplotlib.ticker import EngFormatter, FuncFormatter
 
-    # 0.3 for 0.3, where a logarithmic axis would say 3 times 10 to the -1; and of ten numbers of a
-    # decade, as many as do not run into each other.
+    # Plain numbers such as 0.3 instead of 3 times 10 to the -1, and only as many per decade as do
+    # not overlap.
     plain = FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "1235" else "")
     for axes, along in zip(panels, (axis, second, axis, axis), strict=True):
         axes.set_xlabel(AXIS_NAMES[along])
@@ -126,15 +126,15 @@ def _finish(figure: Any, panels: Any, axis: str, second: str, title: str | None)
 
 
 def _limit(axes: Any, runs: Sequence[Curves], unit: float) -> None:
-    """Leave out the first steep fall, in which all else would be flat."""
+    """Limit the axis to leave out the first steep fall, which would flatten all other values."""
     tops, lows = [], []
     for run in runs:
         values: Array = run.rows["loss"] / unit
         values = values[np.isfinite(values)]
         rest = values[len(values) // 10 :]
-        for some in (rest, run.valid / unit):
-            if len(some):
-                lows.append(float(some.min()))
+        for losses in (rest, run.valid / unit):
+            if len(losses):
+                lows.append(float(losses.min()))
         tops.append(float(rest.max()) if len(rest) else 1.0)
     low, top = min(lows, default=0.0), max(tops)
     margin = 0.06 * (top - low) or 0.1

@@ -1,4 +1,4 @@
-"""A text painted by how surprising each of its characters was to a model: as a page, as a PNG."""
+"""A text coloured by how surprising each character was to a model, as a page or a PNG."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from chargen.plotting import painting
 from chargen.plotting.painting import LINE_HEIGHT, PaintedText, harmless, whole_page
 from chargen.plotting.style import MONOSPACED, drawing, png
 
-# Upper ends of the steps in bits, and the colour of each: white to red, the same in all outputs.
+# Upper end of each step in bits, and its colour: white to red, the same in all outputs.
 STEPS: tuple[tuple[float, str | None], ...] = (
     (1.0, None),
     (2.0, "#fff3c4"),
@@ -21,7 +21,7 @@ STEPS: tuple[tuple[float, str | None], ...] = (
     (math.inf, "#e8505b"),
 )
 FEWEST_LINES, MOST_LINES = 4, 60
-"""Of a picture: heading and key would stretch a single one, and what is longer is cut."""
+"""Lines of a picture: heading and key would stretch a single line; longer texts are cut."""
 
 
 def step_of(bits: float) -> int:
@@ -29,12 +29,12 @@ def step_of(bits: float) -> int:
 
 
 def spans(text: str, bits: Sequence[float]) -> str:
-    """The text as HTML, escaped; what is above step 0 in a ``<span>`` of class ``s1`` to ``s5``."""
+    """Return the text as escaped HTML, with steps above 0 in a ``<span>`` of class s1 to s5."""
     return painting.spans(text, [step_of(value) for value in bits], "s{}".format)
 
 
 def style() -> str:
-    """The rules of CSS for `spans`: dark letters on every colour, in light and dark pages."""
+    """Return the CSS rules for `spans`: dark letters on every colour, in light and dark pages."""
     return "".join(
         f".s{step}{{background:{colour};color:#1b1d20}}"
         for step, (_, colour) in enumerate(STEPS)
@@ -43,7 +43,7 @@ def style() -> str:
 
 
 def legend() -> str:
-    """What the colours mean, as HTML."""
+    """Return the meaning of the colours as HTML."""
     names = [f"below {STEPS[0][0]:g} bit"]
     names += [f"{STEPS[i - 1][0]:g} to {STEPS[i][0]:g}" for i in range(1, len(STEPS) - 1)]
     names.append(f"above {STEPS[-2][0]:g}")
@@ -51,7 +51,7 @@ def legend() -> str:
 
 
 def page(text: str, bits: Sequence[float], title: str) -> str:
-    """One HTML page that needs nothing else: no scripts, fonts or pictures."""
+    """Return an HTML page that needs no other files: no scripts, fonts or pictures."""
     mean = sum(bits) / len(bits)
     heading = html.escape(harmless(title, ""))
     rules = (

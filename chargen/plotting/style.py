@@ -1,4 +1,4 @@
-"""How this project's pictures look: fonts for many scripts, colours for every eye."""
+"""The style of pictures: fonts for many scripts, and colours that everyone can distinguish."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from chargen.errors import MissingExtraError
 
-# Okabe & Ito (2008): told apart by every kind of eye; the dashes tell them apart in print.
+# Okabe & Ito (2008): distinct with every kind of colour vision; dashes are distinct in print.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)))
 
@@ -26,11 +26,11 @@ LINES: Mapping[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "chargen",
 }
-"""For pictures of lines, besides the fonts."""
+"""Settings of matplotlib for line plots, besides the fonts."""
 
 FORMATS = ("png", "svg", "pdf")
 
-# Neither dates nor versions: the same picture for the same run.
+# No dates or versions, so that the same run gives the same picture.
 _METADATA = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 PROPORTIONAL = ("DejaVu Sans",)
@@ -45,10 +45,10 @@ _OTHER_SCRIPTS = (
 def drawing(
     what: str, style: Mapping[str, Any] | None = None, fonts: tuple[str, ...] = PROPORTIONAL
 ) -> Iterator[Any]:
-    """matplotlib's class of figures, with letters from whichever of the usual fonts are installed.
+    """Yield matplotlib's class of figures, set up with those of our fonts that are installed.
 
     `what` is the option or command that draws, for a `MissingExtraError` without matplotlib;
-    `style` are settings of matplotlib, and `fonts` the ones to try first.
+    `style` holds settings of matplotlib, and `fonts` are the fonts to try first.
     """
     try:
         import matplotlib
@@ -60,7 +60,7 @@ def drawing(
     family = [name for name in (*fonts, *_OTHER_SCRIPTS) if name in installed]
     logger = logging.getLogger("matplotlib")
     level = logger.level
-    # What people write is no mathematics, whatever it has between dollar signs.
+    # Text between dollar signs is not mathematics here.
     plain = {"font.family": family, "text.parse_math": False, "axes.titlelocation": "left"}
     settings: Any = {**plain, **(style or {})}
     with warnings.catch_warnings(), matplotlib.rc_context(settings):
@@ -73,20 +73,20 @@ def drawing(
 
 
 def form_of(path: str | Path) -> str:
-    """The one of `FORMATS` that the name of a file ends in, "" where it is none of them."""
+    """Return the one of `FORMATS` that a file name ends in, or an empty string."""
     form = Path(path).suffix.lower().removeprefix(".")
     return form if form in FORMATS else ""
 
 
 def image(figure: Any, form: str) -> bytes:
-    """A figure in one of `FORMATS`, the same bytes each time."""
+    """Return a figure in one of `FORMATS`; equal figures give equal bytes."""
     memory = io.BytesIO()
     figure.savefig(memory, format=form, dpi=120, metadata=_METADATA[form])
     return memory.getvalue()
 
 
 def png(figure: Any) -> bytes:
-    """A figure of a text as PNG, cut to what is drawn."""
+    """Return a figure as PNG, cropped to what is drawn."""
     memory = io.BytesIO()
     figure.savefig(memory, format="png", dpi=150, bbox_inches="tight", pad_inches=0.15)
     return memory.getvalue()

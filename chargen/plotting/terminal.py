@@ -1,4 +1,4 @@
-"""The loss of runs drawn in a terminal, by plotille."""
+"""Draw the loss of runs in a terminal, with plotille."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def drawn(
     smooth: float | None = None,
     colour: bool = True,
 ) -> str:
-    """The training loss of runs as lines of text; see `chargen.plotting.figure.picture`.
+    """Draw the training loss of runs as lines of text; see `chargen.plotting.figure.picture`.
 
-    Runs are told apart by colour; without it, each has a drawing of its own.
+    Colours distinguish the runs; without colour, each run has its own drawing.
     """
     try:
         import plotille
@@ -59,21 +59,21 @@ def drawn(
 def _draw(
     figure: Any, run: Curves, axis: str, unit: float, smooth: float | None, tone: str | None
 ) -> None:
-    # The first tenth falls so far that the rest would be flat.
+    # The first tenth is left out: its steep fall would flatten the rest.
     begin = len(run.steps) // 10 if len(run.steps) > 20 else 0
-    places = run.along(axis, run.steps)[begin:]
+    positions = run.along(axis, run.steps)[begin:]
     loss = smoothed(run.rows["loss"] / unit, smooth)[begin:]
-    there = np.isfinite(loss) & np.isfinite(places)
-    figure.plot(places[there].tolist(), loss[there].tolist(), lc=tone, label=run.name)
+    finite = np.isfinite(loss) & np.isfinite(positions)
+    figure.plot(positions[finite].tolist(), loss[finite].tolist(), lc=tone, label=run.name)
     if len(run.valid):
-        at = run.along(axis, run.valid_steps)
-        seen = at >= (places[0] if len(places) else 0)
-        found = (run.valid / unit)[seen]
-        figure.scatter(at[seen].tolist(), found.tolist(), lc=tone, marker="o", label="")
+        valid_at = run.along(axis, run.valid_steps)
+        visible = valid_at >= (positions[0] if len(positions) else 0)
+        valid = (run.valid / unit)[visible]
+        figure.scatter(valid_at[visible].tolist(), valid.tolist(), lc=tone, marker="o", label="")
 
 
 def _label(value: float, chars: int, delta: float, left: bool = False) -> str:
-    """A number for an axis, in at most `chars` columns."""
+    """Format a number for an axis, in at most `chars` columns."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= 10 * size or (abs(value) >= size and delta >= size / 10):
             shown = f"{value / size:.3g}{unit}"

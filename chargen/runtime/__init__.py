@@ -1,1 +1,1 @@
-"""What depends on the machine: device, precision, random generators, signals, processes."""
+"""Machine-dependent parts: device, precision, random generators, signals, processes."""

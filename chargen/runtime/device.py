@@ -1,4 +1,4 @@
-"""The device that computes, its threads, and modules without memory."""
+"""Choose the device and its threads, and create modules without memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from chargen.runtime.distributed import Ranks
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device called `name`; auto is cuda where there is one, else cpu."""
+    """Return the device `name` ("auto": cuda if available, else cpu), or raise `ConfigError`."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -41,9 +41,9 @@ class _NoInitialisation(TorchFunctionMode):
 
 @contextlib.contextmanager
 def shapes_only() -> Iterator[None]:
-    """Modules made in this context have shapes but neither memory nor initial values.
+    """Create modules in this context with shapes but without memory or initial values.
 
-    Drawing initial values even for tensors without memory makes torch import 800 modules, which
+    Drawing initial values, even for tensors without memory, makes torch import 800 modules, which
     takes a second.
     """
     with torch.device("meta"), _NoInitialisation():
@@ -51,13 +51,13 @@ def shapes_only() -> Iterator[None]:
 
 
 def set_threads(threads: int | None) -> None:
-    """Let torch use this many processor threads; None leaves its own choice."""
+    """Set the number of CPU threads that torch uses; None keeps torch's default."""
     if threads is not None:
         torch.set_num_threads(threads)
 
 
 def device_of(config: Any, ranks: Ranks | None = None) -> torch.device:
-    """The device of a run, or of this rank of it, with its threads set."""
+    """Return the device of a run, or of one of its ranks, and set the number of threads."""
     set_threads(config.threads)
     ranks = ranks or Ranks()
     return ranks.together(lambda: choose_device(ranks.device_name(config.device)))

@@ -1,8 +1,9 @@
-"""The processes that train one model together: one alone, or the ranks that torchrun started.
+"""The processes that train one model: a single process, or the ranks that torchrun started.
 
-Each rank runs the same program and asks this module what is its own, what is shared and who tells.
-It knows neither models nor checkpoints, and imports no torch: the command line asks `rank` and
-`is_main` before anything else. What torchrun started talks through `process_group.py`.
+Each rank runs the same program and asks this module which streams are its own, what the ranks share
+and which rank prints. The module is independent of models and checkpoints, and does not import
+torch, because the command line calls `rank` and `is_main` before anything else. Ranks that torchrun
+started communicate through `process_group.py`.
 """
 
 from __future__ import annotations
@@ -21,22 +22,22 @@ Value = TypeVar("Value")
 
 
 def rank() -> int:
-    """The number of this process among those that torchrun started; 0 without it."""
+    """Return the rank of this process under torchrun, or 0 without torchrun."""
     return int(os.environ.get("RANK", "0")) if world_size() > 1 else 0
 
 
 def world_size() -> int:
-    """How many processes torchrun started, on all machines together; 1 without it."""
+    """Return the number of processes that torchrun started on all machines, or 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
 
 
 def is_main() -> bool:
-    """Whether this is the main process, which writes and tells."""
+    """Return whether this is the main process, which alone writes and prints."""
     return rank() == 0
 
 
 def one_process_only(what: str) -> None:
-    """Refuse to run under torchrun: a `ConfigError` on rank 0, a `FollowerError` on the others."""
+    """Raise an error under torchrun: `ConfigError` on rank 0, `FollowerError` on the others."""
     if world_size() > 1:
         if is_main():
             raise ConfigError(f"{what} runs in one process: start it without torchrun")
@@ -44,20 +45,20 @@ def one_process_only(what: str) -> None:
 
 
 class Ranks:
-    """One process alone; every exchange with the others gives back what it was given."""
+    """A single process: every exchange between ranks returns this process's own values."""
 
     rank = 0
     size = 1
 
     @property
     def is_main(self) -> bool:
-        """Whether this is rank 0, which alone writes, evaluates and tells."""
+        """Whether this is rank 0, which alone writes, evaluates and prints."""
         return self.rank == 0
 
     def columns(self, streams: int) -> range:
-        """Which of B streams are this rank's: a contiguous part, as equal as can be.
+        """Return which of B streams this rank reads: a contiguous part, equal up to one stream.
 
-        Fewer streams than ranks are a `ConfigError`.
+        Raises `ConfigError` if there are fewer streams than ranks.
         """
         if streams < self.size:
             raise ConfigError(
@@ -67,53 +68,54 @@ class Ranks:
         return range(self.rank * streams // self.size, (self.rank + 1) * streams // self.size)
 
     def device_name(self, asked: str) -> str:
-        """The device to use where the user asked for `asked`."""
+        """Return the name of this rank's device, given the one that the user asked for."""
         return asked
 
     def seed_own(self, seed: int) -> None:
-        """Give every rank but the first random numbers of its own, for dropout."""
+        """Seed each rank except rank 0 with a seed of its own, so that dropout masks differ."""
 
     def wrapped(self, model: nn.Module, *example: Any) -> nn.Module:
-        """The model to learn with, whose gradients are the mean over the ranks.
+        """Return the model to train, whose gradients are averaged over the ranks.
 
-        `example` are arguments of a call that gives (tensor, anything).
+        `example` holds arguments with which the model returns a tensor and anything else.
         """
         return model
 
     def mean(self, values: Tensor) -> Tensor:
-        """The mean of `values`, of any shape, over the ranks: the same bits on each."""
+        """Return the mean of `values` (any shape) over the ranks, bit-identical on all of them."""
         return values
 
     def agree(self, seconds: float, stop: bool) -> tuple[float, bool]:
-        """Rank 0's clock, and whether any rank was asked to stop."""
+        """Return the `seconds` of rank 0, and whether any rank was asked to stop."""
         return seconds, stop
 
     def shared(self, make: Callable[[], Value]) -> Value:
-        """What `make` gives on rank 0, on all ranks; it is called there only.
+        """Call `make` on rank 0 only, and return its result on all ranks.
 
-        What it raises is raised on rank 0, and a `FollowerError` on the others.
+        An error in `make` is raised on rank 0; the other ranks raise `FollowerError`.
         """
         return make()
 
     def together(self, make: Callable[[], Value]) -> Value:
-        """What `make` gives on this rank, unless it fails on any of them.
+        """Call `make` on every rank, and return this rank's result if all ranks succeed.
 
-        Where it failed elsewhere, rank 0 names that rank and the others raise `FollowerError`.
+        If any rank fails, rank 0 raises its own error or a `TrainingError` that names a failed
+        rank, and the other ranks raise `FollowerError`.
         """
         return make()
 
     def in_turn(self, make: Callable[[], Value]) -> Value:
-        """Like `together`, but the first rank of each machine goes before its others."""
+        """Like `together`, but on each machine the first rank calls `make` before the others."""
         return make()
 
     def gathered(self, value: Value) -> list[Value]:
-        """The values of all ranks in order, on rank 0; on the others only their own."""
+        """Return the values of all ranks in order on rank 0, and on other ranks only their own."""
         return [value]
 
     @contextlib.contextmanager
     def watching(self, kept: Callable[[], str] = str) -> Iterator[None]:
-        """Turn a connection that breaks into a `TrainingError` that names the rank.
+        """Raise a `TrainingError` that names the lost rank if a connection breaks.
 
-        `kept` gives a clause on what is left of the run.
+        `kept` returns a clause for the message on what is left of the run.
         """
         yield

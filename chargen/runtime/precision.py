@@ -1,4 +1,4 @@
-"""The precision of the products, chosen by trying what the machine does faster."""
+"""Choose the precision of matrix products by timing which is faster on this machine."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from chargen.errors import ConfigError
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
-    """The context in which products run in `precision`; parameters stay float32."""
+    """Return a context in which products use `precision`; parameters stay float32."""
     return torch.autocast(
         device.type,
         dtype=torch.bfloat16,
         enabled=precision == "bfloat16",
-        # Weights change at every step, and a cached cast would outlive the step under no_grad.
+        # Weights change at each step, but under no_grad a cached cast would outlive the step.
         cache_enabled=False,
     )
 
 
 REPEATS = 5
-"""Timed steps for each precision; the fastest counts."""
+"""Number of timed steps per precision; the fastest counts."""
 
 
 @dataclass(frozen=True)
 class PrecisionChoice:
-    """The precision settled on, why (a clause for people), and how long a trial step took."""
+    """The chosen precision, the reason (a clause for messages) and the time of a trial step."""
 
     name: str
     reason: str
@@ -42,17 +42,17 @@ class PrecisionChoice:
 def choose_precision(
     requested: str, device: torch.device, trial_step: Callable[[], object]
 ) -> PrecisionChoice:
-    """Settle --precision ("auto", "float32", "bfloat16") by timing some training steps.
+    """Resolve --precision ("auto", "float32" or "bfloat16") by timing some training steps.
 
-    On a CPU what counts is the processor time of this thread, which waits for the others: so a
-    machine that is busy now is not taken for a slow one. Where bfloat16 was demanded and does not
-    work here, that is a `ConfigError`.
+    On a CPU, the time is the processor time of this thread, which waits for the other threads, so
+    that a busy machine is not mistaken for a slow one. Raises `ConfigError` if bfloat16 was
+    requested and does not work here.
     """
     clock = time.thread_time if device.type == "cpu" else time.perf_counter
 
     def fastest(precision: str) -> float:
         best = float("inf")
-        for _ in range(1 + REPEATS):  # the first call also pays for set-up
+        for _ in range(1 + REPEATS):  # the first call includes set-up
             started = clock()
             with autocast(device, precision):
                 trial_step()
@@ -64,29 +64,29 @@ def choose_precision(
     if requested == "float32":
         return PrecisionChoice("float32", "as asked", fastest("float32"))
     try:
-        half = fastest("bfloat16")
+        bf16 = fastest("bfloat16")
     except RuntimeError as error:  # oneDNN: "could not create a primitive descriptor"
         reason = f"bfloat16 does not work here: {str(error).splitlines()[0]}"
         if requested == "bfloat16":
             raise ConfigError(f"--precision {reason}") from error
         return PrecisionChoice("float32", reason, fastest("float32"))
     if requested == "bfloat16":
-        return PrecisionChoice("bfloat16", "as asked", half)
-    single = fastest("float32")
-    if single / half < 1.1:
-        reason = f"bfloat16 would only be {single / half:.2f} times as fast here"
-        return PrecisionChoice("float32", reason, single)
-    return PrecisionChoice("bfloat16", f"{single / half:.1f} times as fast as float32 here", half)
+        return PrecisionChoice("bfloat16", "as asked", bf16)
+    fp32 = fastest("float32")
+    if fp32 / bf16 < 1.1:
+        reason = f"bfloat16 would only be {fp32 / bf16:.2f} times as fast here"
+        return PrecisionChoice("float32", reason, fp32)
+    return PrecisionChoice("bfloat16", f"{fp32 / bf16:.1f} times as fast as float32 here", bf16)
 
 
 def precision_of(config: Any, device: torch.device, *, timed: bool) -> PrecisionChoice:
-    """The precision of a run: as its configuration asks, or by the stopwatch.
+    """Choose the precision of a run from its configuration, or by timing.
 
-    That takes a second, so float32 is timed only where the speed decides something (`timed`).
+    Timing takes a second, so float32 is timed only if the speed is used afterwards (`timed`).
     """
-    # A choice by stopwatch can fall out differently, which --deterministic rules out.
-    sure = config.deterministic and config.precision == "auto"
-    requested = "float32" if sure else config.precision
+    # Timing may choose differently the next time, which --deterministic rules out.
+    repeatable = config.deterministic and config.precision == "auto"
+    requested = "float32" if repeatable else config.precision
     if requested == "float32" and not timed:
         reason = "as asked" if config.precision == "float32" else "for --deterministic"
         return PrecisionChoice("float32", reason, math.inf)
@@ -94,7 +94,7 @@ def precision_of(config: Any, device: torch.device, *, timed: bool) -> Precision
 
 
 def reading_precision(requested: str, device: torch.device) -> str:
-    """As `choose_precision`, for products that are not trained: float32 asks no stopwatch."""
+    """Return the precision for inference as `choose_precision` does, without timing float32."""
     if requested == "float32":
         return requested
     return choose_precision(requested, device, reference_step(device)).name
@@ -102,11 +102,11 @@ def reading_precision(requested: str, device: torch.device) -> str:
 
 _HIDDEN, _EMBEDDING, _BATCH, _WINDOW = 512, 128, 32, 64
 REFERENCE_FLOPS = 6.0 * 4 * _HIDDEN * (_HIDDEN + _EMBEDDING) * _BATCH * _WINDOW
-"""Of a reference step: 6 for each weight of the four gates and each character."""
+"""FLOPs of a reference step: 6 per weight of the four gates and per character."""
 
 
 def reference_step(device: torch.device) -> Callable[[], None]:
-    """A forward and backward pass of one LSTM layer, for measuring the machine."""
+    """Return a function that runs an LSTM layer forward and backward, to measure the machine."""
     generator = torch.Generator().manual_seed(0)
     layer = nn.LSTM(_EMBEDDING, _HIDDEN).to(device)
     inputs = torch.randn(_WINDOW, _BATCH, _EMBEDDING, generator=generator).to(device)

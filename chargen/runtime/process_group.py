@@ -1,6 +1,6 @@
-"""The ranks that torchrun started, over torch's process groups.
+"""Communication between the ranks that torchrun started, over torch's process groups.
 
-The gradient goes by NCCL on GPUs and by gloo on processors; all else is small and goes by gloo.
+Gradients use NCCL on GPUs and gloo on CPUs; all other messages are small and use gloo.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from chargen.runtime.distributed import Ranks, Value, rank, world_size
 dist: Any = torch.distributed  # much of it has no types
 
 STEP_TIMEOUT = timedelta(minutes=10)
-"""Ranks reach the sums of a step together; one that is this late counts as dead."""
+"""Ranks reach the all-reduce of a step together; a rank that is this late counts as dead."""
 
 LEADER_TIMEOUT = timedelta(hours=2)
-"""How long the others wait while rank 0 encodes a corpus, evaluates or writes."""
+"""How long the other ranks wait while rank 0 encodes a corpus, evaluates or writes."""
 
 ROLL_CALL_SECONDS = 3.0
-"""Once a connection broke: time for the living to say that they are there."""
+"""Time for the remaining ranks to answer a roll call after a connection broke."""
 
 BEAT_SECONDS = 0.3
-"""Between two signs of life of a rank, given by a thread whatever the main one waits for."""
+"""Interval between heartbeats of a rank, sent by a thread even while the main thread waits."""
 
 SILENT_SECONDS = 20.0
-"""Without a sign of life, after which a rank counts as hanging: its process or machine stands."""
+"""Time without a heartbeat after which a rank counts as hanging."""
 
 _LEFT = b"left"
 
@@ -47,9 +47,9 @@ _numbers = itertools.count()
 
 @contextlib.contextmanager
 def joined() -> Iterator[Ranks]:
-    """The ranks of this run: those that torchrun started, or this process alone.
+    """Yield the ranks of this run: those that torchrun started, or this process alone.
 
-    Raises `TrainingError` where they do not find each other, or one of them stops answering.
+    Raises `TrainingError` if the ranks do not find each other or one of them stops answering.
     """
     if world_size() == 1:
         yield Ranks()
@@ -60,14 +60,14 @@ def joined() -> Iterator[Ranks]:
     try:
         with ranks.watching():
             yield ranks
-            # Not after an error: whoever waits for a dead rank waits here too.
+            # Not after an error: closing the group would wait for a dead rank.
             ranks.close()
     finally:
         ranks.silence()
 
 
 class JoinedRanks(Ranks):
-    """This process among those that torchrun started; see `joined`."""
+    """One of the ranks that torchrun started; see `joined`."""
 
     def __init__(self) -> None:
         from torch.distributed.rendezvous import rendezvous  # not in every build of torch
@@ -76,7 +76,7 @@ class JoinedRanks(Ranks):
         nccl = torch.cuda.is_available() and dist.is_nccl_available()
         try:
             store, self.rank, self.size = next(rendezvous("env://", timeout=STEP_TIMEOUT))
-            # A second run of the same processes must not find what the first one left there.
+            # A second run in the same processes must not read the entries of the first.
             self._store: Any = dist.PrefixStore(f"chargen/{next(_numbers)}", store)
             self._store.set(f"beat/{self.rank}", "0")
             dist.init_process_group(
@@ -116,9 +116,9 @@ class JoinedRanks(Ranks):
         if on_gpu:
             torch.cuda.set_device(device)
         learner = DistributedDataParallel(model, device_ids=[device.index] if on_gpu else None)
-        # It lays out its sums by the order of the first backward pass, and sums over more than
-        # two ranks depend on the layout: a pass that counts for nothing settles it, so that the
-        # first step of a resumed run is like any other.
+        # The first backward pass determines the layout of the gradient sums, and sums over more
+        # than two ranks depend on the layout. A pass whose gradients are discarded fixes it, so
+        # that the first step of a resumed run is like any other.
         with torch.random.fork_rng(devices=[device] if on_gpu else []):
             outputs, _ = learner(*example)
             torch.autograd.backward(outputs.float().sum())
@@ -140,14 +140,14 @@ class JoinedRanks(Ranks):
         if self.is_main:
             try:
                 box = [make(), True]
-            except Exception:  # whatever it is: the others would wait for hours
+            except Exception:  # of any kind: the other ranks would wait for hours
                 dist.broadcast_object_list(box, group=self._patient)
                 raise
-        given = box[0]  # what is broadcast comes back as a copy
+        result = box[0]  # the broadcast may replace it by a copy
         dist.broadcast_object_list(box, group=self._patient)
         if not box[1]:
             raise FollowerError
-        value: Value = given if self.is_main else box[0]
+        value: Value = result if self.is_main else box[0]
         return value
 
     def together(self, make: Callable[[], Value]) -> Value:
@@ -205,7 +205,7 @@ class JoinedRanks(Ranks):
         return isinstance(error, dist.DistError) or any(word in text for word in words)
 
     def _live(self) -> None:
-        """Give signs of life and answer a roll call; end this rank where another one hangs."""
+        """Send heartbeats and answer a roll call; end this rank if another rank hangs."""
         names = [f"beat/{number}" for number in range(self.size)]
         beats, missed, answered = [b""] * self.size, [0] * self.size, False
         with contextlib.suppress(RuntimeError):
@@ -217,7 +217,7 @@ class JoinedRanks(Ranks):
                 if not answered and self._store.check(["roll call"]):
                     self._store.set(f"here/{self.rank}", "")
                     answered = True
-                # Counted in own beats: who was stopped himself finds nobody silent.
+                # Counted in own heartbeats: time in which this rank was suspended must not count.
                 before, beats = beats, self._store.multi_get(names)
                 for number, (old, new) in enumerate(zip(before, beats, strict=True)):
                     missed[number] = missed[number] + 1 if old == new != _LEFT else 0
@@ -228,9 +228,9 @@ class JoinedRanks(Ranks):
                     self._end(silent)
 
     def _end(self, silent: list[int]) -> None:
-        """End the process: nothing else ends a main thread that waits in a sum.
+        """End the process, since a main thread that waits in an all-reduce cannot be interrupted.
 
-        The first of those that live tells why. What it may be writing is whole or not there.
+        The first live rank logs the reason. Files are written atomically, so none is left partial.
         """
         if self.rank != next(n for n in range(self.size) if n not in silent):
             os._exit(0)
@@ -240,7 +240,7 @@ class JoinedRanks(Ranks):
             os._exit(1)
 
     def _lost(self) -> list[int] | None:
-        """The ranks that do not answer a roll call; None where nobody can be asked."""
+        """Return the ranks that do not answer a roll call; None if no rank can be asked."""
         missing = list(range(self.size))
         try:
             self._store.set(f"here/{self.rank}", "")
@@ -251,16 +251,16 @@ class JoinedRanks(Ranks):
                 if any(number not in missing for number in range(self.rank)):
                     raise FollowerError
                 time.sleep(ROLL_CALL_SECONDS / 50)
-        except RuntimeError:  # whoever kept the store is gone as well
+        except RuntimeError:  # the process that holds the store is gone as well
             return None
         return missing
 
     def close(self) -> None:
-        """Leave the group; the ranks have nothing more to say to each other."""
+        """Leave the process group at the end of the run."""
         dist.destroy_process_group()
 
     def silence(self) -> None:
-        """Answer no more roll calls, because this rank ends."""
+        """Stop sending heartbeats and answering roll calls, because this rank ends."""
         self._left.set()
         self._living.join()
 

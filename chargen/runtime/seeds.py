@@ -1,4 +1,4 @@
-"""Random generators: seeded once, kept in a checkpoint, put back."""
+"""Random generators: seed them, save their states in a checkpoint, and restore them."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import torch
 
 
 def new_seed() -> int:
-    """A seed that nobody chose, short enough to be typed again."""
+    """Return a random seed, short enough to type again."""
     return secrets.randbits(32)
 
 
 def seed_everything(seed: int, deterministic: bool = False) -> None:
-    """Seed torch's generators on every device, on request with deterministic kernels only."""
+    """Seed torch's generators on every device, and rule out nondeterministic kernels if asked."""
     torch.manual_seed(seed)
     if torch.are_deterministic_algorithms_enabled() != deterministic:
         torch.use_deterministic_algorithms(deterministic)
 
 
 def generator_states(device: torch.device) -> dict[str, torch.Tensor]:
-    """Where torch's generators of the CPU and of `device` stand, for a checkpoint."""
+    """Return the states of torch's generators for the CPU and `device`, for a checkpoint."""
     states = {"torch": torch.get_rng_state()}
     if device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(device)
@@ -28,7 +28,7 @@ def generator_states(device: torch.device) -> dict[str, torch.Tensor]:
 
 
 def restore_generators(states: dict[str, torch.Tensor], device: torch.device) -> None:
-    """Put back what `generator_states` gave, as far as `device` has such a generator."""
+    """Restore the states from `generator_states`, as far as `device` has such a generator."""
     torch.set_rng_state(states["torch"])
     if device.type == "cuda" and "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"], device)

@@ -1,4 +1,4 @@
-"""What Ctrl-C and SIGTERM do while a job runs."""
+"""Handle Ctrl-C and SIGTERM while a job runs."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Protocol
 
 
 class Stoppable(Protocol):
-    """A loop that looks at `stop_requested` after each step."""
+    """A loop that checks `stop_requested` after each step."""
 
     stop_requested: bool
 
 
 @contextlib.contextmanager
 def interrupts(handle: Callable[[], None]) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM call `handle` while the block runs; in the main thread alone."""
+    """Call `handle` on Ctrl-C and SIGTERM while the block runs; only in the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -31,7 +31,7 @@ def interrupts(handle: Callable[[], None]) -> Iterator[None]:
 
 
 def stopping_softly(job: Stoppable) -> contextlib.AbstractContextManager[None]:
-    """Let Ctrl-C and SIGTERM end the run after the step; a second one ends it at once."""
+    """Stop the job after its step on Ctrl-C or SIGTERM, and at once on a second signal."""
 
     def stop() -> None:
         if job.stop_requested:

@@ -1,1 +1,1 @@
-"""What lies on disk: checkpoints, whole files, where a run may write, the shipped models."""
+"""Files on disk: checkpoints, atomic writes, output folders and the shipped models."""

@@ -1,12 +1,12 @@
-"""A checkpoint is a directory of safetensors and JSON, replaced as a whole and verified on reading.
+"""Checkpoints: directories of safetensors and JSON, replaced atomically and verified when read.
 
-    DIR/manifest.json            format version, kind, and size and SHA-256 of every other file
+    DIR/manifest.json            format version, kind, and size and SHA-256 of each NAME.* file
     DIR/NAME.safetensors         tensors
     DIR/NAME.json                configuration, vocabulary
-    DIR/metrics.jsonl            the log of a run, for people and plots; nothing is loaded from it
+    DIR/metrics.jsonl            the log of a run, for people and plots; loading ignores it
 
-This module knows neither models nor vocabularies: it moves named tensors and JSON values.
-Nothing here unpickles.
+This module stores named tensors and JSON values, and is independent of models and vocabularies.
+Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -48,29 +48,29 @@ from chargen.storage.verified import (
 MANIFEST, METRICS = shipped.MANIFEST, shipped.METRICS
 
 FORMAT_VERSION = 1
-"""What `save` writes and `load` reads; a later version of a checkpoint has a higher one."""
+"""The format that `save` writes and `load` reads; a later format has a higher number."""
 
 
 @dataclass
 class Checkpoint:
-    """What a checkpoint directory holds."""
+    """The contents of a checkpoint directory."""
 
     kind: str  # "language-model" or another kind of model
-    # by path without suffix: "config", "vocabulary", "training/state"
+    # keyed by path without suffix: "config", "vocabulary", "training/state"
     documents: dict[str, Any] = field(default_factory=dict)
-    # by path without suffix: "model", "training/optimizer". On the CPU
+    # keyed by path without suffix: "model", "training/optimizer"; all on the CPU
     tensors: dict[str, dict[str, Tensor]] = field(default_factory=dict)
-    path: Path | None = None  # where it was read
+    path: Path | None = None  # the directory it was read from
 
     def document(self, name: str) -> dict[str, Any]:
-        """A JSON document, checked to be an object."""
+        """Return a JSON object by name; raise `CheckpointError` if it is missing or not one."""
         value = self.documents.get(name)
         if not isinstance(value, dict):
             raise CheckpointError(f"{self.path}: {name}.json is missing or not an object")
         return value
 
     def folder(self, name: str) -> dict[str, dict[str, Tensor]]:
-        """The tensors in a folder of the checkpoint, by their paths within it."""
+        """Return the groups of tensors in a subfolder, keyed by their paths within it."""
         start = name + "/"
         return {
             path.removeprefix(start): group
@@ -81,7 +81,7 @@ class Checkpoint:
     def keep_training(
         self, document: dict[str, Any], tensors: dict[str, dict[str, Tensor]]
     ) -> None:
-        """Add what only resuming needs: a JSON document and named groups of tensors."""
+        """Add the state that only resuming needs: a JSON document and named groups of tensors."""
         self.documents["training/state"] = document
         self.tensors |= {f"training/{name}": group for name, group in tensors.items()}
 
@@ -91,12 +91,12 @@ class Checkpoint:
 
 @enough_memory()
 def save(directory: Path, checkpoint: Checkpoint, *, metrics: Sequence[str] = ()) -> None:
-    """Write a checkpoint, with the lines of its log, whole or not at all.
+    """Write a checkpoint and the lines of its log atomically.
 
-    Everything is written to a hidden sibling, synced, and put in the place of `directory` by one
-    rename; what stood there is removed only then, and stays where there is a `CheckpointError`.
+    Everything is written to a hidden sibling, synced, and moved to `directory` by one rename. An
+    earlier checkpoint is removed only after that; it stays if `CheckpointError` is raised.
     """
-    directory = real_path(directory)  # a link stays one, and what it points to is replaced
+    directory = real_path(directory)  # a link is kept, and its target is replaced
     writing = _sibling(directory, "writing")
     try:
         if directory.exists() and not directory.is_dir():
@@ -122,20 +122,20 @@ def save(directory: Path, checkpoint: Checkpoint, *, metrics: Sequence[str] = ()
 
 
 def _keep_other_files(old: Path, new: Path) -> None:
-    """What people put beside a checkpoint's own files, such as MODEL_CARD.md, stays."""
+    """Copy the files that people added to the old checkpoint, such as MODEL_CARD.md."""
     if not old.is_dir():
         return
     for path in old.iterdir():
-        ours = path.suffix in SUFFIXES or path.name == METRICS
-        if not ours and path.is_file() and not path.is_symlink():
+        is_checkpoint_file = path.suffix in SUFFIXES or path.name == METRICS
+        if not is_checkpoint_file and path.is_file() and not path.is_symlink():
             shutil.copy2(path, new / path.name)
             sync_path(new / path.name)
 
 
 def check_writable(directory: Path) -> None:
-    """Find out before the work that a checkpoint could not be written: a `CheckpointError`."""
+    """Raise `CheckpointError`, before a run does its work, if no checkpoint can be written."""
     directory = real_path(directory)
-    if directory.is_symlink():  # still: links that go round in a circle
+    if directory.is_symlink():  # only a cycle of links remains a link
         raise CheckpointError(f"cannot write {directory}: {os.strerror(errno.ELOOP)}")
     probe = _sibling(directory, "writing")
     try:
@@ -149,12 +149,12 @@ def check_writable(directory: Path) -> None:
 
 
 def packed(checkpoint: Checkpoint) -> dict[str, bytes]:
-    """The files of a checkpoint by their names, the manifest among them."""
+    """Return the contents of a checkpoint's files, including the manifest, by file name."""
     contents: dict[str, bytes] = {}
     for name, tensors in checkpoint.tensors.items():
-        whole = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-        check_memory(3 * sum(value.nbytes for value in whole.values()))  # copies on the way
-        contents[name + ".safetensors"] = safetensors.torch.save(whole)
+        contiguous = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        check_memory(3 * sum(value.nbytes for value in contiguous.values()))  # packing makes copies
+        contents[name + ".safetensors"] = safetensors.torch.save(contiguous)
     for name, document in checkpoint.documents.items():
         contents[name + ".json"] = _to_json(document)
     files = {
@@ -174,13 +174,13 @@ def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
         with path.open("wb") as file:
             file.write(data)
             sync_file(file)
-    for sub in {(folder / name).parent for name in contents} - {folder}:
-        sync_path(sub)
+    for subfolder in {(folder / name).parent for name in contents} - {folder}:
+        sync_path(subfolder)
 
 
 def _to_json(value: Any) -> bytes:
     text = json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
-    # Names of files may hold lone surrogates; json.loads reads them back the same way.
+    # File names may contain lone surrogates, which json.loads restores.
     return text.encode("utf-8", "surrogatepass")
 
 
@@ -189,10 +189,10 @@ def _sibling(directory: Path, role: str) -> Path:
 
 
 def _place(directory: Path) -> Path:
-    """Where a checkpoint lies.
+    """Return the directory that holds a checkpoint now.
 
-    Between the two renames of a system without an atomic exchange, and after a crash there, it lies
-    beside its place.
+    On a system without an atomic exchange, that is a sibling of `directory` between the two renames
+    of `replace_directory`, and after a crash between them.
     """
     previous = _sibling(real_path(directory), "previous")
     return previous if not directory.exists() and (previous / MANIFEST).exists() else directory
@@ -207,12 +207,12 @@ def load(
 ) -> Checkpoint:
     """Read and verify a checkpoint, or a shipped model by its name (see `chargen.storage.shipped`).
 
-    With `training` the files that only resuming needs are read too. Raises `CheckpointError` where
-    it is missing, incomplete, changed since it was written, of another kind, or of a newer format,
-    `OutOfMemoryError` where memory does not hold it.
+    With `training`, also read the files that only resuming needs. Raises `CheckpointError` if the
+    checkpoint is missing, incomplete, changed since it was written, of another kind or of a newer
+    format, and `OutOfMemoryError` if it does not fit into memory.
     """
     path = shipped.resolve(Path(directory))
-    last = None
+    last_failure = None
     for attempt in range(20):
         source = _place(path)
         manifest = None
@@ -220,11 +220,11 @@ def load(
             manifest = read_manifest(source)
             return _read_files(source, manifest, kind, training)
         except CheckpointError as error:
-            # A run may just have put a newer checkpoint in its place: then read that one.
-            found = (source, manifest, str(error))
-            if found == last:
+            # A run may just have replaced the checkpoint: then read the new one.
+            failure = (source, manifest, str(error))
+            if failure == last_failure:
                 raise
-            last = found
+            last_failure = failure
             time.sleep(0.001 * attempt)
     raise CheckpointError(f"{path} changes faster than it can be read")
 
@@ -251,12 +251,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def exists(directory: Path) -> bool:
-    """Whether something that looks like a checkpoint lies there (it may still be damaged)."""
+    """Return whether `directory` looks like a checkpoint; its files may still be damaged."""
     return (_place(directory) / MANIFEST).exists()
 
 
 def kind_of(directory: Path) -> str | None:
-    """What kind of model a checkpoint holds by its own word; None where none can be read."""
+    """Return the kind of model that a checkpoint's manifest states; None if it is unreadable."""
     try:
         kind = read_manifest(directory).get("kind")
     except (CheckpointError, OSError):
@@ -267,12 +267,12 @@ def kind_of(directory: Path) -> str | None:
 def _read_files(
     path: Path, manifest: dict[str, Any], kind: str | None, training: bool
 ) -> Checkpoint:
-    found = manifest.get("kind")
-    if not isinstance(found, str) or not found.isprintable() or len(found) > 80:
-        raise CheckpointError(f"{path / MANIFEST}: kind is {brief(found)}")
-    if kind is not None and found != kind:
-        raise CheckpointError(f"{path} is a {found} checkpoint; a {kind} one is needed here")
-    checkpoint = Checkpoint(found, path=path)
+    stated_kind = manifest.get("kind")
+    if not isinstance(stated_kind, str) or not stated_kind.isprintable() or len(stated_kind) > 80:
+        raise CheckpointError(f"{path / MANIFEST}: kind is {brief(stated_kind)}")
+    if kind is not None and stated_kind != kind:
+        raise CheckpointError(f"{path} is a {stated_kind} checkpoint; a {kind} one is needed here")
+    checkpoint = Checkpoint(stated_kind, path=path)
     for name, entry in listed_entries(path, manifest).items():
         pure = PurePosixPath(name)
         if len(pure.parts) == 2 and not training:
@@ -287,13 +287,13 @@ def _read_files(
 
 
 def listed_files(directory: Path) -> dict[str, int]:
-    """Size in bytes of each file that a folder's manifest names, itself not among them."""
+    """Return the size in bytes of each file that a checkpoint's manifest lists, by name."""
     entries = listed_entries(directory, read_manifest(directory))
     return {name: stated_size(directory, name, entry) for name, entry in entries.items()}
 
 
 def read_metrics(directory: Path, step: int) -> list[str]:
-    """Rows of the log up to a step: what came after the checkpoint will happen again."""
+    """Read the rows of the log up to a step; a resumed run repeats the later steps."""
     path = _place(directory) / METRICS
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -305,5 +305,5 @@ def read_metrics(directory: Path, step: int) -> list[str]:
             if json.loads(line)["step"] <= step:
                 rows.append(line)
         except (ValueError, KeyError, TypeError):
-            continue  # cut off by a crash
+            continue  # a line that a crash cut off
     return rows

@@ -1,4 +1,4 @@
-"""Directories: where the cache lies, and how one takes another's place without half of it seen."""
+"""Directories: the location of the cache, durable creation and atomic replacement."""
 
 from __future__ import annotations
 
@@ -14,46 +14,46 @@ from chargen.errors import ConfigError, shown
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
-# What the kernel, the C library or the file system answers where it cannot exchange.
+# Errors of a kernel, C library or file system that cannot exchange two paths.
 _UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EPERM}
 
 
 def cache_folder() -> Path:
-    """Where encoded corpora and locks lie: $CHARGEN_CACHE_DIR, else the user's cache."""
+    """Return the folder of encoded corpora and locks: $CHARGEN_CACHE_DIR or the user's cache."""
     if chosen := os.environ.get("CHARGEN_CACHE_DIR"):
         return Path(chosen)
-    from platformdirs import user_cache_path  # the help of the commands need not wait for it
+    from platformdirs import user_cache_path  # imported late to keep --help fast
 
     return user_cache_path("chargen")
 
 
 def real_path(path: str | Path) -> Path:
-    """Where a path leads. `Path.resolve` raises RuntimeError where links go round in a circle."""
+    """Resolve all links in a path. `Path.resolve` would raise RuntimeError on a cycle of links."""
     return Path(os.path.realpath(path))
 
 
 def cache_limit() -> float:
-    """Most bytes that encoded corpora may take: $CHARGEN_CACHE_GB times 10**9, else ten of them."""
-    given = os.environ.get("CHARGEN_CACHE_GB") or "10"
+    """Return the most bytes for encoded corpora: $CHARGEN_CACHE_GB (or 10) times 10**9."""
+    value = os.environ.get("CHARGEN_CACHE_GB") or "10"
     try:
-        gigabytes = float(given)
+        gigabytes = float(value)
     except ValueError:
         gigabytes = math.nan
     if not gigabytes >= 0:
         raise ConfigError(
-            f"CHARGEN_CACHE_GB must be a number from 0 on, or inf for no bound, got {shown(given)}"
+            f"CHARGEN_CACHE_GB must be a number from 0 on, or inf for no bound, got {shown(value)}"
         )
     return gigabytes * 1e9
 
 
 def sync_file(file: IO[Any]) -> None:
-    """Flush a file down to the disk."""
+    """Flush a file to the disk."""
     file.flush()
     os.fsync(file.fileno())
 
 
 def sync_path(path: Path) -> None:
-    """Make a file, or the names in a directory, survive a loss of power (a no-op on Windows)."""
+    """Make a file, or the entries of a directory, survive a power failure (no-op on Windows)."""
     if sys.platform == "win32":
         return
     descriptor = os.open(path, os.O_RDONLY)
@@ -64,20 +64,20 @@ def sync_path(path: Path) -> None:
 
 
 def make_directory(path: Path) -> None:
-    """Make a directory and what is missing above it; their names survive a loss of power."""
-    missing = [each for each in (path, *path.parents) if not each.exists()]
+    """Create a directory and its missing parents; their entries survive a power failure."""
+    missing = [directory for directory in (path, *path.parents) if not directory.exists()]
     path.mkdir(parents=True, exist_ok=True)
-    for each in missing:
-        sync_path(each.parent)
+    for directory in missing:
+        sync_path(directory.parent)
 
 
 def replace_directory(new: Path, target: Path, previous: Path) -> None:
-    """Let `new` take the place of `target`.
+    """Move `new` to `target`, replacing the directory there.
 
-    All three are siblings, and only `target` exists afterwards. On Linux one system call exchanges
-    the two, so that `target` always exists. Elsewhere two renames do it, and a crash between them
-    leaves the old directory at `previous`, where readers look for it. After an `OSError` `target`
-    is what it was.
+    All three paths are siblings, and only `target` exists afterwards. On Linux one system call
+    exchanges `new` and `target`, so that `target` always exists. Other systems need two renames; a
+    crash between them leaves the old directory at `previous`, where readers look for it. If an
+    `OSError` is raised, `target` is unchanged.
     """
     if target.exists() and not exchange(new, target):
         shutil.rmtree(previous, ignore_errors=True)
@@ -95,10 +95,10 @@ def replace_directory(new: Path, target: Path, previous: Path) -> None:
 
 
 def exchange(first: Path, second: Path) -> bool:
-    """Exchange two names in one step; False where the system cannot."""
+    """Exchange two paths atomically; return False if the system does not support it."""
     if not sys.platform.startswith("linux"):
         return False
-    import ctypes  # as above
+    import ctypes  # imported late to keep --help fast
 
     try:
         rename = ctypes.CDLL(None, use_errno=True).renameat2

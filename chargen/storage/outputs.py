@@ -1,4 +1,4 @@
-"""Where a run writes: what may be replaced there, and that one run at a time writes it."""
+"""Output folders: what a run may replace, and a lock that admits one run at a time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from chargen.storage.directories import cache_folder, real_path
 
 
 def refuse_to_overwrite(directory: Path, force: bool) -> None:
-    """Let a run replace a checkpoint only where it was asked to; all else is a `ConfigError`."""
+    """Raise `ConfigError` unless `directory` is new, empty or a checkpoint and `force` is set."""
     if checkpoint.exists(directory) and not force:
         raise ConfigError(
             f"{directory} exists: choose another --out, continue it with --resume {directory}, "
@@ -31,23 +31,23 @@ def refuse_to_overwrite(directory: Path, force: bool) -> None:
 
 
 def save_model(directory: Path, model: Checkpoint, origin: Checkpoint | None, force: bool) -> None:
-    """Write a model by itself, with what the checkpoint that it came from tells of it."""
+    """Write a model outside a run, keeping the other documents of the checkpoint `origin`."""
     if checkpoint.exists(directory) and not force:
         raise ConfigError(f"{directory} exists: choose another folder, or replace it by force=True")
     refuse_to_overwrite(directory, force)
-    told = {} if origin is None else origin.documents
-    config = told.get("config", {}) | model.documents["config"]
+    inherited = {} if origin is None else origin.documents
+    config = inherited.get("config", {}) | model.documents["config"]
     with writing_lock(directory):
-        documents = told | model.documents | {"config": config}
+        documents = inherited | model.documents | {"config": config}
         checkpoint.save(directory, replace(model, documents=documents))
 
 
 @contextmanager
 def claimed(directory: Path, force: bool = False) -> Iterator[None]:
-    """Hold `directory` for a run that writes a new checkpoint there; refuse before its work.
+    """Lock `directory` for a run, after checking that it may write a new checkpoint there.
 
-    `ConfigError` where something stands there that must not be replaced, `CheckpointError` where
-    another run writes it or nothing can be written.
+    Raises `ConfigError` if `directory` must not be replaced, and `CheckpointError` if another run
+    is writing it or it cannot be written.
     """
     refuse_to_overwrite(directory, force)
     with writing_lock(directory):
@@ -57,9 +57,9 @@ def claimed(directory: Path, force: bool = False) -> Iterator[None]:
 
 @contextmanager
 def writing_lock(directory: Path) -> Iterator[None]:
-    """Hold `directory` for one run, or raise `CheckpointError` where another one holds it.
+    """Lock `directory` for one run; raise `CheckpointError` if another run holds the lock.
 
-    The system lets go when the process ends, however it ends.
+    The system releases the lock when the process ends, even after a crash.
     """
     name = hashlib.sha256(os.fsencode(real_path(directory))).hexdigest()[:16]
     folder = cache_folder() / "locks"

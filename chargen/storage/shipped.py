@@ -1,4 +1,4 @@
-"""The models that come with the package, found by name wherever it is installed; near misses."""
+"""The models that come with the package, found by name, and suggestions for misspelt names."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 from chargen.errors import nearest
 
 MANIFEST = "manifest.json"
-"""The file that makes a folder a checkpoint."""
+"""The file that marks a folder as a checkpoint."""
 
 METRICS = "metrics.jsonl"
-"""The log of a run in its checkpoint."""
+"""The file in a checkpoint that holds the log of its run."""
 
 _PLACES = (
     Path(__file__).parent.parent / "models",  # in a wheel
@@ -22,40 +22,40 @@ _PLACES = (
 
 
 def names() -> list[str]:
-    """What there is, such as "reviews" and "sentiment"."""
-    found = {path.parent.name for place in _PLACES for path in place.glob("*/MODEL_CARD.md")}
-    return sorted(found)
+    """Return the sorted names of the shipped models, such as "reviews" and "sentiment"."""
+    models = {path.parent.name for folder in _PLACES for path in folder.glob("*/MODEL_CARD.md")}
+    return sorted(models)
 
 
 def resolve(directory: Path) -> Path:
-    """The folder of a shipped model called NAME or checkpoints/NAME; else `directory` itself.
+    """Return the folder of a shipped model called NAME or checkpoints/NAME, else `directory`.
 
-    A folder of that name where the user stands comes first.
+    A folder of that name in the user's working directory takes precedence.
     """
     if directory.exists() or directory.is_absolute():
         return directory
     parts = directory.parts
     if len(parts) == 1 or (len(parts) == 2 and parts[0] == "checkpoints"):
-        for place in _PLACES:
-            if (place / parts[-1] / "MODEL_CARD.md").is_file():
-                return place / parts[-1]
+        for folder in _PLACES:
+            if (folder / parts[-1] / "MODEL_CARD.md").is_file():
+                return folder / parts[-1]
     return directory
 
 
 def nearest_checkpoint(directory: Path) -> str:
-    """The end of a sentence about a checkpoint that there is not: the nearest that there is.
+    """Return a clause that suggests a checkpoint with a similar name; "" if there is none.
 
-    Looked for beside `directory`, in ``checkpoints/`` and among the shipped models.
+    The candidates are the siblings of `directory`, ``checkpoints/`` and the shipped models.
     """
     default = Path("checkpoints")
-    found: dict[str, Path] = {}
+    candidates: dict[str, Path] = {}
     for folder in (directory.parent, default):
         with contextlib.suppress(OSError, ValueError):
             for entry in islice(os.scandir(folder), 10_000):
                 if (folder / entry.name / MANIFEST).is_file():
-                    found.setdefault(entry.name, folder / entry.name)
+                    candidates.setdefault(entry.name, folder / entry.name)
     if directory.parent in (Path(), default):
         for name in names():
-            found.setdefault(name, directory.parent / name)
-    near = nearest(directory.name, sorted(found))
-    return f"; did you mean {found[near]}?" if near is not None else ""
+            candidates.setdefault(name, directory.parent / name)
+    match = nearest(directory.name, sorted(candidates))
+    return f"; did you mean {candidates[match]}?" if match is not None else ""

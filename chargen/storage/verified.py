@@ -1,6 +1,6 @@
-"""A checkpoint that a stranger may have made: read as its manifest states it, within limits.
+"""Read untrusted checkpoints: files must match the manifest and stay within limits.
 
-Nothing here unpickles.
+Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from chargen.storage.shipped import MANIFEST
 
 SUFFIXES = {".json", ".safetensors"}
 
-# What is read of a stranger's file, so that it cannot unfold to many times its size: a vocabulary
-# of all characters has 5 MB, and the header of a thousand tensors 100 KB.
+# Limits that keep an untrusted file from taking many times its size in memory. A vocabulary of all
+# characters has 5 MB, and the header of a thousand tensors 100 KB.
 MOST_JSON = 8 << 20
 MOST_BRACKETS = 100_000
 MOST_DEPTH = 32
 MOST_HEADER = 1 << 20
 
-# What safetensors and torch raise for types and shapes that do not go together.
+# Errors that safetensors and torch raise for types and shapes that do not match.
 _UNREADABLE = (
     *(SafetensorError, ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError),
     ValueError,
@@ -37,7 +37,7 @@ _UNREADABLE = (
 
 
 def listed_entries(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
-    """The manifest's entries by name, each of which can be a checkpoint's file."""
+    """Return the manifest's entries by file name; an invalid name is a `CheckpointError`."""
     files = manifest.get("files")
     if not isinstance(files, dict):
         raise CheckpointError(f"{path / MANIFEST}: files is missing")
@@ -45,7 +45,7 @@ def listed_entries(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
         pure = PurePosixPath(name)
         if (
             pure.suffix not in SUFFIXES
-            or str(pure) != name  # the same file by other names would be read again and again
+            or str(pure) != name  # aliases would let one file be read many times
             or not 1 <= len(pure.parts) <= 2
             or ".." in pure.parts
             or pure.is_absolute()
@@ -82,9 +82,9 @@ def read_verified(path: Path, name: str, entry: Any) -> bytes:
 
 
 def read_plain_file(path: Path, limit: int) -> bytes:
-    """At most `limit` bytes of a file, without allocating more than the file holds."""
+    """Read at most `limit` bytes of a file, allocating no more than the file's size."""
     try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for
+        if path.exists() and not path.is_file():  # reading a pipe would block
             raise CheckpointError(f"cannot read {path}: it is not a plain file")
         with path.open("rb") as file:
             return file.read(max(0, min(limit, os.fstat(file.fileno()).st_size)))
@@ -93,7 +93,7 @@ def read_plain_file(path: Path, limit: int) -> bytes:
 
 
 def parse_json(path: Path, data: bytes) -> Any:
-    """The value in a JSON file: strictly, no field twice, of a size and depth that ours have."""
+    """Parse a JSON file strictly, without repeated fields, within limits of size and depth."""
     if len(data) > MOST_JSON or data.count(b"[") + data.count(b"{") > MOST_BRACKETS:
         raise CheckpointError(f"{path} is larger than any such file of a checkpoint")
     try:
@@ -105,11 +105,11 @@ def parse_json(path: Path, data: bytes) -> Any:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"the field {brief(twice)} occurs twice")
-    return found
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        repeated = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"the field {brief(repeated)} occurs twice")
+    return fields
 
 
 def _no_constant(name: str) -> Any:
@@ -127,7 +127,7 @@ def _check_depth(value: Any, left: int) -> None:
 
 
 def check_memory(size: int) -> None:
-    """Raise MemoryError now where so many bytes are not to be had: safetensors ends the process."""
+    """Raise MemoryError if `size` bytes are not available; safetensors would abort the process."""
     bytearray(size)
 
 

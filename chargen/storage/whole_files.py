@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, packed as their names say."""
+"""Write files atomically, compressed according to their suffix."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from chargen.storage.directories import real_path, sync_file, sync_path
 
 @contextmanager
 def whole_file(output: str, *, as_is: bool = False) -> Iterator[IO[bytes]]:
-    """A file to write bytes to, compressed as its name says; it appears when the block ends.
+    """Open a file for writing bytes; it appears at `output` only when the block ends.
 
-    With `as_is` the bytes stay what they are, whatever the name. After an error, which leaves as a
-    `CorpusError`, nothing is left of it.
+    Its suffix determines the compression, unless `as_is` turns it off. An `OSError` is raised as a
+    `CorpusError`; after any error, no partial file remains.
     """
-    path = real_path(output)  # a link stays one, and what it points to is replaced
+    path = real_path(output)  # a link is kept, and its target is replaced
     hidden = path.with_name(f".{path.name}.{os.getpid()}.writing")
     try:
         with hidden.open("wb") as file:
@@ -40,7 +40,7 @@ def whole_file(output: str, *, as_is: bool = False) -> Iterator[IO[bytes]]:
 
 
 def write_file(output: str, data: bytes, *, as_is: bool = False) -> None:
-    """Write a file whole, or raise `CorpusError`; see `whole_file`."""
+    """Write a file atomically, or raise `CorpusError`; see `whole_file`."""
     with whole_file(output, as_is=as_is) as file:
         file.write(data)
 

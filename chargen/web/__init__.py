@@ -1,5 +1,5 @@
-"""The page of `chargen web`: Write, Sentiment and Train, for one machine and whoever sits at it.
+"""The page of `chargen web` (Write, Sentiment and Train) for the users of one machine.
 
-`models` finds and keeps models, `jobs` trains in a process of its own, `views` turns results
-into HTML; none of them knows Gradio. `page` lays them out, `server` serves them to this machine.
+`models` finds and caches models, `jobs` trains in a separate process, and `views` renders results
+as HTML, all without Gradio. `page` lays out the page, and `server` serves it to this machine.
 """

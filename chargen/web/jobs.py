@@ -1,7 +1,7 @@
-"""Training for the page: one run at a time, in a process of its own.
+"""Training for the page: one run at a time, in a separate process.
 
-The page stays quick while a model is trained, and a run that dies takes nothing else with it. The
-run tells what happens through a pipe; a cancelled one keeps its checkpoint, as after Ctrl-C.
+The page stays responsive while a model is trained, and a run that crashes affects nothing else. The
+run reports through a pipe; a cancelled run keeps its checkpoint, as after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ from chargen.storage.whole_files import write_file
 from chargen.training.reporting import Reporter
 
 STEP_SECONDS = 0.5
-"""Between two points of the curve."""
+"""Time between two points of the curve."""
 
 MOST_POINTS = 400
-"""Of a curve; then every second one goes."""
+"""Most points of a curve; when there are more, every second point is removed."""
 
 _NAME = re.compile(r"[\w][\w .-]{0,79}")
 
 
 @dataclass
 class Job:
-    """A run, as the page shows it. Changed by the thread that listens to it."""
+    """A run as the page shows it, updated by the thread that receives its messages."""
 
     name: str
-    # "preparing", "training", "finished", "stopped" (with a checkpoint to go on with), "failed"
+    # "preparing", "training", "finished", "stopped" (it can be resumed), "failed"
     state: str = "preparing"
-    progress: float = 0.0  # the used share of the time, 0 to 1
+    progress: float = 0.0  # share of the time used, 0 to 1
     # (characters read, bits per character)
     training: list[tuple[int, float]] = field(default_factory=list)
     validation: list[tuple[int, float]] = field(default_factory=list)
-    sample: str = ""  # the last text that was drawn
-    notes: list[str] = field(default_factory=list)  # what was chosen, and why
-    message: str = ""  # how it ended, a sentence
-    news: int = 0  # how often something was heard
+    sample: str = ""  # the latest sample
+    notes: list[str] = field(default_factory=list)  # the choices that the run made, and why
+    message: str = ""  # a sentence on how the run ended
+    news: int = 0  # number of messages received
 
     @property
     def over(self) -> bool:
         return self.state in ("finished", "stopped", "failed")
 
     def hear(self, kind: str, values: Mapping[str, Any]) -> None:
-        """Take what the run told."""
+        """Update the job from a message of the run."""
         if kind == "note":
             self.notes.append(values["text"])
         elif kind == "step":
@@ -75,7 +75,7 @@ class Job:
 
 
 class JobRunner:
-    """Runs trainings into a folder, one at a time, each a checkpoint with its text beside it."""
+    """Trains models into a folder, one at a time, and keeps each text beside its checkpoint."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
@@ -87,10 +87,10 @@ class JobRunner:
         self._listener: threading.Thread | None = None
 
     def start(self, name: str, text: str, **options: Any) -> Job:
-        """Begin a run on a text, which is kept as ``NAME.txt``, with options of `chargen.train`.
+        """Start training on a text, saved as ``NAME.txt``, with options of `chargen.train`.
 
-        Raises `ConfigError` where the name is taken or cannot be one, there is no text, or another
-        run goes on; `CorpusError` where the text cannot be kept.
+        Raises `ConfigError` if the name is taken or invalid, the text is empty, another run is in
+        progress or the folder cannot be made, and `CorpusError` if the text cannot be saved.
         """
         name = name.strip()
         if not _NAME.fullmatch(name) or name.endswith("."):
@@ -113,29 +113,29 @@ class JobRunner:
                 raise ConfigError(f"{self.folder} cannot be made: {error.strerror}") from error
             write_file(str(kept), text.encode("utf-8", "replace"))
             self._stop.clear()
-            hears, tells = self._processes.Pipe(duplex=False)
+            incoming, outgoing = self._processes.Pipe(duplex=False)
             process = self._processes.Process(
-                target=_run, args=(tells, self._stop, str(kept), str(out), options)
+                target=_run, args=(outgoing, self._stop, str(kept), str(out), options)
             )
             process.start()
-            tells.close()  # the child's end is then the only one: its death ends the listening
+            outgoing.close()  # only the child then holds this end, so that its exit ends `listen`
             job = self.job = Job(name)
 
             def listen() -> None:
-                _listen(hears, process, job)
+                _listen(incoming, process, job)
                 if not exists(out):
-                    kept.unlink(missing_ok=True)  # nothing goes on with it, and the name is free
+                    kept.unlink(missing_ok=True)  # no checkpoint needs it; this frees the name
 
             self._listener = threading.Thread(target=listen, daemon=True)
             self._listener.start()
             return job
 
     def cancel(self) -> None:
-        """Let the run end after its step and keep what it has."""
+        """Stop the run after its current step, with a checkpoint."""
         self._stop.set()
 
     def close(self) -> None:
-        """Cancel, and wait until the checkpoint is written."""
+        """Cancel the run, and wait until its checkpoint is written."""
         self.cancel()
         if self._listener is not None:
             self._listener.join()
@@ -158,7 +158,7 @@ def _listen(pipe: Connection, process: Any, job: Job) -> None:
 
 
 class _Telling(Reporter):
-    """Tells a pipe what happens, and ends the run where it was asked to or nobody listens."""
+    """Reports to a pipe, and stops the run on request or when the pipe has no reader."""
 
     def __init__(self, pipe: Connection, stop: Any) -> None:
         self._pipe = pipe
@@ -177,7 +177,7 @@ class _Telling(Reporter):
     def _look(self) -> None:
         if self._stop.is_set() and not self._stopping:
             self._stopping = True
-            signal.raise_signal(signal.SIGINT)  # as if by Ctrl-C: after the step, with a checkpoint
+            signal.raise_signal(signal.SIGINT)  # like Ctrl-C: after the step, with a checkpoint
 
     def note(self, text: str) -> None:
         self.tell("note", text=text)

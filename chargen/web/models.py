@@ -1,4 +1,4 @@
-"""The models that the page offers: those that are shipped and those of a folder."""
+"""The models that the page offers: the shipped ones and those in a folder."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from chargen.sentiment.classifier import Classifier
 
 MOST_LOADED = 4
-"""Models that stay in memory; the one that was used longest ago goes first."""
+"""Most models kept in memory; the least recently used one is dropped first."""
 
 
 class Models:
-    """Finds models by name and keeps the last ones that were used in memory.
+    """Finds models by name and keeps the most recently used ones in memory.
 
-    Only names that it found itself in the folder are ever opened: what a browser sends is no path.
+    A name that a browser sends is only compared with the names found here, never used as a path.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -34,16 +34,16 @@ class Models:
         self._loaded = lru_cache(MOST_LOADED)(lambda load, path, stamp: load(path))
 
     def language_models(self) -> list[str]:
-        """Names of the language models, those of the folder first."""
+        """Return the names of the language models, those in the folder first."""
         return self._names(LANGUAGE_MODEL)
 
     def classifiers(self) -> list[str]:
         return self._names(CLASSIFIER)
 
     def language_model(self, name: str | None) -> LanguageModel:
-        """A language model by its name.
+        """Return a language model by name.
 
-        Raises `CheckpointError` where there is none, or it cannot be read.
+        Raises `CheckpointError` if there is no such model or it cannot be read.
         """
         from chargen.language_model import LanguageModel
 
@@ -51,7 +51,7 @@ class Models:
         return lm
 
     def classifier(self, name: str | None) -> Classifier:
-        """A classifier by its name; see `language_model`."""
+        """Return a classifier by name; see `language_model`."""
         from chargen.sentiment.classifier import Classifier
 
         classifier: Classifier = self._model(name, CLASSIFIER, Classifier.load)
@@ -62,13 +62,13 @@ class Models:
 
     def _paths(self) -> dict[str, Path]:
         own = []
-        with contextlib.suppress(OSError):  # no such folder yet: the first training makes it
+        with contextlib.suppress(OSError):  # the first training creates the folder
             own = sorted(path for path in self.folder.iterdir() if _is_there(path))
-        # A browser is told text; a name of a folder may be other bytes.
-        found = {readable(path.name): path for path in own if not path.name.startswith(".")}
+        # The browser needs text, but the name of a folder may be any bytes.
+        paths = {readable(path.name): path for path in own if not path.name.startswith(".")}
         for name in shipped.names():
-            found.setdefault(name, shipped.resolve(Path(name)))
-        return found
+            paths.setdefault(name, shipped.resolve(Path(name)))
+        return paths
 
     def _model(self, name: str | None, kind: str, load: Any) -> Any:
         path = self._paths().get(name or "")
@@ -78,7 +78,7 @@ class Models:
         try:
             status = (path / checkpoint.MANIFEST).stat()
             stamp = (status.st_mtime_ns, status.st_size)
-            with self._lock:  # two people who ask for the same model wait for one reading
+            with self._lock:  # simultaneous requests for a model load it once
                 return self._loaded(load, path, stamp)
         except OSError as error:
             raise CheckpointError(

@@ -1,4 +1,4 @@
-"""The page as Gradio draws it: what stands where, and what happens at each press.
+"""The page in Gradio: its layout, and the action of each button.
 
 The work is done by `models`, `jobs` and `views`; errors become sentences on the page.
 """
@@ -36,7 +36,7 @@ TITLE = "chargen"
 
 
 def build(models: Models, runner: JobRunner) -> gr.Blocks:
-    """The page, for `server` to launch."""
+    """Build the page, which `server` launches."""
     page: gr.Blocks
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 24 * 3600)) as page:
         gr.Markdown(f"# {TITLE}\nWrite with a model, ask one for a verdict, or train your own.")
@@ -48,7 +48,7 @@ def build(models: Models, runner: JobRunner) -> gr.Blocks:
             with gr.Tab("Train", id="train"):
                 _train(runner, models, tabs, writer)
 
-        # What another person has trained meanwhile is offered too.
+        # Also offer models that were trained since the page was built.
         for tab, dropdown, names in (
             (write_tab, writer, models.language_models),
             (sentiment_tab, judge, models.classifiers),
@@ -103,10 +103,10 @@ def _write(models: Models) -> gr.Dropdown:
     run = partial(_written, models)
     inputs = [model, prompt, length, temperature, top_k, top_p, seed, painted]
     begun = gr.on([write.click, prompt.submit], run, inputs, [text, note], **_QUIET)
-    moved = another.click(
+    reseeded = another.click(
         lambda value: 1 + (SEED if value is None else int(value)), seed, seed, **_QUIET
     )
-    again = moved.then(run, inputs, [text, note], **_QUIET)
+    again = reseeded.then(run, inputs, [text, note], **_QUIET)
     stop.click(None, cancels=[begun, again], api_visibility="private")
     return model
 
@@ -122,7 +122,7 @@ def _written(
     seed: float | None,
     painted: bool,
 ) -> Iterator[tuple[Any, str]]:
-    """The text as it grows, and what is said of it."""
+    """Yield the text as it grows, with a note about it."""
     try:
         if not 0 < length <= MOST_CHARACTERS:
             raise ConfigError(f"the length must be at most {MOST_CHARACTERS:,} characters")
@@ -136,9 +136,9 @@ def _written(
         }
         started = time.monotonic()
         yield views.written(prompt, "", (), painted, lm.backward), ""
-        for found in lm.watch(prompt, **options):
-            shown = views.written(prompt, found.text, found.log_probs, painted, lm.backward)
-            yield shown, views.said(_written_note(found, time.monotonic() - started))
+        for sample in lm.watch(prompt, **options):
+            html = views.written(prompt, sample.text, sample.log_probs, painted, lm.backward)
+            yield html, views.said(_written_note(sample, time.monotonic() - started))
     except TOLD as error:
         yield gr.skip(), views.problem(error)
 
@@ -202,7 +202,7 @@ def _train(runner: JobRunner, models: Models, tabs: gr.Tabs, writer: gr.Dropdown
         with gr.Column(scale=3):
             state = gr.HTML(views.state(runner.job), elem_id="train-state")
             gr.HTML(views.said("Bits per character: training (blue) and validation (orange)"))
-            # With a label or a legend of its own Gradio cuts the axes off.
+            # With its own label or legend, Gradio cuts off the axes.
             curve = gr.LinePlot(
                 curve_frame(runner.job),
                 x="characters read",
@@ -219,15 +219,15 @@ def _train(runner: JobRunner, models: Models, tabs: gr.Tabs, writer: gr.Dropdown
 
     def look(seen: tuple[Any, ...]) -> tuple[Any, ...]:
         job = runner.job
-        now = (job and id(job), job and job.news)
-        if seen == now:
+        current = (job and id(job), job and job.news)
+        if seen == current:
             return tuple(gr.skip() for _ in range(5))
         ready = gr.Button(visible=job is not None and job.state in ("finished", "stopped"))
-        return now, views.state(job), curve_frame(job), views.sample(job), ready
+        return current, views.state(job), curve_frame(job), views.sample(job), ready
 
-    # Each page looks by itself: it also sees what another person began, and goes on after a sleep.
-    told = gr.State(())
-    gr.Timer(REFRESH_SECONDS).tick(look, told, [told, state, curve, sample, use], **_AT_ONCE)
+    # Each page polls, so that it also shows runs started elsewhere and recovers after a sleep.
+    last = gr.State(())
+    gr.Timer(REFRESH_SECONDS).tick(look, last, [last, state, curve, sample, use], **_AT_ONCE)
     start.click(partial(_begin, runner), [text, files, lines, name, minutes], problem, **_QUIET)
     cancel.click(runner.cancel, **_AT_ONCE)
 
@@ -248,7 +248,7 @@ def _begin(
     name: str,
     minutes: float | None,
 ) -> str:
-    """Start a training; what speaks against it, as HTML."""
+    """Start a run; return an error as HTML, or an empty string."""
     try:
         if files and text.strip():
             raise ConfigError("there is a pasted text and there are files: remove one of them")
@@ -262,14 +262,14 @@ def _begin(
 
 
 def _read(files: Sequence[str]) -> str:
-    """The text of uploaded files, of whatever kind and encoding `chargen train` reads."""
+    """Read the text of uploaded files, of any kind and encoding that `chargen train` reads."""
     from chargen.text import sources
 
     return sources.read_all(list(files), CorpusConfig(encoding=AUTO_ENCODING))
 
 
 def curve_frame(job: Job | None) -> pd.DataFrame:
-    """The curve. Gradio takes types and colours from the first frame that it is given."""
+    """Return the points of the curve; Gradio takes types and colours from the first frame."""
     lines = {"training": job.training, "validation": job.validation} if job else {}
     rows = [
         (float(characters), bits, name)

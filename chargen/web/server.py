@@ -1,4 +1,4 @@
-"""Serves the page to this machine and nobody else, and fetches nothing from elsewhere."""
+"""Serve the page to this machine only, and load nothing from other hosts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from chargen.web.models import Models
 
 HOST = "127.0.0.1"
 
-# A page of another site may not frame or read this one, and this one loads nothing from elsewhere.
+# Other sites must not frame or read the page, and the page loads nothing from other hosts.
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
     "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
@@ -41,7 +41,7 @@ _LAUNCH: dict[str, Any] = {
 
 
 class _WithHeaders:
-    """Adds `_HEADERS` to each answer."""
+    """Middleware that adds `_HEADERS` to each response."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -57,11 +57,12 @@ class _WithHeaders:
 
 @contextmanager
 def served(folder: str | Path, port: int | None = None) -> Iterator[str]:
-    """Serve the page of a folder's checkpoints, into which it trains too; its address.
+    """Serve the page for a folder of checkpoints, where it also trains; yield its address.
 
-    Raises `ConfigError` where the port is not free, or `folder` is a file.
+    Raises `ConfigError` if the port is not free or `folder` is a file, and `MissingExtraError`
+    without Gradio.
     """
-    # Gradio would tell its makers of each start, and ask them for its newest version.
+    # Gradio would report each start to its makers and ask them for its newest version.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     try:
@@ -78,11 +79,11 @@ def served(folder: str | Path, port: int | None = None) -> Iterator[str]:
     runner = JobRunner(folder)
     page = build(Models(folder), runner)
     page.queue(default_concurrency_limit=4, api_open=False)
-    # A page of another site whose name was made to point here (DNS rebinding) has another Host.
+    # After DNS rebinding, requests from another site carry the name of that site as Host.
     guard = Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
     theme = gr.themes.Base(
         primary_hue="slate",
-        font=["system-ui", "sans-serif"],  # a name in a list is a font of the reader's machine
+        font=["system-ui", "sans-serif"],  # plain names in a list are fonts of the reader's machine
         font_mono=["ui-monospace", "monospace"],
     )
     app = {"middleware": [Middleware(_WithHeaders), guard]}
@@ -101,9 +102,9 @@ def served(folder: str | Path, port: int | None = None) -> Iterator[str]:
 
 
 def serve(folder: str | Path, port: int | None, ready: Callable[[str], None]) -> None:
-    """Serve until Ctrl-C or SIGTERM; a training that goes on then keeps its checkpoint."""
-    asked = threading.Event()
-    with interrupts(asked.set), served(folder, port) as address:
+    """Serve until Ctrl-C or SIGTERM, which stops a run with a checkpoint; `ready` gets the URL."""
+    stopped = threading.Event()
+    with interrupts(stopped.set), served(folder, port) as address:
         ready(address)
-        while not asked.wait(0.5):  # with a timeout, so that signals are heard everywhere
+        while not stopped.wait(0.5):  # the timeout lets signals arrive on every system
             pass

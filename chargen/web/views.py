@@ -1,4 +1,4 @@
-"""What the page shows, as HTML that escapes whatever a person or a model wrote."""
+"""Render what the page shows as HTML, escaping all text by people and models."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from chargen.sentiment.classifier import Classifier
 from chargen.web.jobs import Job
 
 SHOWN_PROMPT = 2000
-"""Characters of a prompt that stand before what was written; of a longer one its end."""
+"""Most characters of a prompt that are shown: those next to the written text."""
 
 MOST_JUDGED = 100_000
-"""Characters of a text that are read for a verdict: a few seconds."""
+"""Most characters of a text that are read for a verdict, which takes a few seconds."""
 
 STYLE = (
     """
@@ -40,7 +40,7 @@ th, td { border-bottom-width: 1px !important; padding: .25rem .5rem .25rem 0 !im
 """
     + heatmap.style()
 )
-"""Rules for all of it, with Gradio's colours, which follow its light and dark mode."""
+"""CSS for all views, with Gradio's colours, which follow its light and dark modes."""
 
 
 def problem(error: Exception | str) -> str:
@@ -55,12 +55,12 @@ def said(text: str) -> str:
 def written(
     prompt: str, text: str, log_probs: Sequence[float], painted: bool, backward: bool = False
 ) -> str:
-    """A text beside its prompt, each character with its surprise if `painted`."""
+    """Render a text beside its prompt, with characters coloured by surprise if `painted`."""
     cut = prompt[:SHOWN_PROMPT] if backward else prompt[-SHOWN_PROMPT:]
     gap = "…" if len(cut) < len(prompt) else ""
     before = safe(cut + gap if backward else gap + cut)
     bits = [-value / math.log(2) for value in log_probs]
-    # What is drawn last has no figure yet where the model ended in the middle of a character.
+    # The last character has no log-probability if the model ended in the middle of it.
     bits += [0.0] * (len(text) - len(bits))
     body = heatmap.spans(text, bits) if painted else safe(text)
     pieces = [f'<span class="prompt">{before}</span>', body]
@@ -70,15 +70,16 @@ def written(
 
 
 def verdict(classifier: Classifier, text: str) -> str:
-    """A verdict, its probabilities, and how it moved along the text.
+    """Render a verdict, its probabilities, and how it changed along the text.
 
-    Of a text longer than `MOST_JUDGED` characters the beginning is judged, which is said.
+    Of a text longer than `MOST_JUDGED` characters, only the beginning is judged, and a note says
+    so. Raises `ConfigError` if there is no text.
     """
     if not classifier.cleaned(text).strip():
         raise ConfigError("there is no text: paste one")
     try:
         explanation = explain.explain(classifier, text)
-    except ConfigError as error:  # too long to be explained
+    except ConfigError as error:  # the text is too long to be explained
         shares = classifier.predict_proba([text[:MOST_JUDGED]])[0].tolist()
         rows = dict(zip(classifier.labels, shares, strict=True))
         words = f"No trace: {error}."
@@ -113,6 +114,6 @@ def state(job: Job | None) -> str:
 
 
 def sample(job: Job | None) -> str:
-    """The last text that a run drew."""
+    """Render the latest sample of a run."""
     text = job.sample if job else ""
     return f'<div class="written" dir="auto">{safe(text)}</div>' if text else ""
