@@ -67,8 +67,8 @@ def encode_prompt(
 ) -> tuple[ArrayLike, str]:
     """Return the ids of a prompt, and its characters that the model has never seen.
 
-    The ids begin with the id of ``config.label``. ``config.unknown`` specifies what becomes of unseen
-    characters: with ``"error"`` they raise a `ConfigError`, as does an unknown label.
+    The ids begin with the id of ``config.label``. ``config.unknown`` specifies what becomes of
+    unseen characters: with ``"error"`` they raise a `ConfigError`, as does an unknown label.
     """
     keep = "skip" if config.unknown == "skip" else "replace"
     ids, unknown = vocabulary.encode_prompt(text, keep)
