@@ -1,4 +1,4 @@
-"""A trained model and its vocabulary together; it takes text and returns text and figures."""
+"""A trained model together with its vocabulary; it takes text and returns text and figures."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ class LanguageModel:
     model : CharLM or Ensemble
     vocabulary : Vocabulary
     checkpoint : Checkpoint, optional
-        The checkpoint that both were loaded from.
+        The checkpoint from which model and vocabulary were loaded.
     counts : Counts, optional
-        What is mixed in wherever text is written, scored or compressed; see `with_counts`.
+        N-gram model mixed in when text is written, scored or compressed; see `with_counts`.
 
     Examples
     --------
@@ -85,19 +85,21 @@ class LanguageModel:
         device : str
         precision : {"float32", "bfloat16", "auto"}
             Precision of the matrix products in scoring, and in drawing several texts at once; auto
-            uses bfloat16 if it is faster. Probabilities then differ in their third digit.
+            uses bfloat16 if it is faster. In bfloat16, probabilities differ in their third digit.
 
         Raises
         ------
         CheckpointError
             If the checkpoint is missing, damaged, or of another kind.
         ConfigError
-            If there is no such device, or it has no bfloat16.
+            If there is no such device, or the device has no bfloat16.
         """
         model, vocabulary, stored = storage.load(directory)
-        place = choose_device(device)
-        lm = cls(model.to(place), vocabulary, stored, storage.unpack_counts(stored, vocabulary))
-        lm.precision = reading_precision(precision, place)
+        torch_device = choose_device(device)
+        lm = cls(
+            model.to(torch_device), vocabulary, stored, storage.unpack_counts(stored, vocabulary)
+        )
+        lm.precision = reading_precision(precision, torch_device)
         return lm
 
     @property
@@ -107,16 +109,16 @@ class LanguageModel:
 
     @property
     def raw(self) -> bool:
-        """Whether its texts are bytes of any kind: ``text.encode("latin-1")``."""
+        """Whether the model's texts stand for arbitrary bytes, ``text.encode("latin-1")``."""
         return self.vocabulary.level == "raw"
 
     def _given(self, text: Any, name: str) -> str:
-        read = given_text(text, name)
-        return str(text) if self.raw else read
+        checked = given_text(text, name)
+        return str(text) if self.raw else checked
 
     @property
     def can_write(self) -> bool:
-        """Whether the model can write: a backward model of bytes cannot, only score."""
+        """Whether the model can write text; a backward model of bytes can only score it."""
         return not (self.backward and self.vocabulary.level == "byte")
 
     @cached_property
@@ -151,7 +153,7 @@ class LanguageModel:
         ConfigError
             If an option has an invalid value.
         CorpusError
-            If the prompt is not a text.
+            If `prompt` is not a `str`.
         """
         return self.sample(prompt, 1, config=config, **options)[0].text
 
@@ -163,7 +165,7 @@ class LanguageModel:
         config: SamplingConfig | None = None,
         **options: Unpack[SamplingOptions],
     ) -> list[Sample]:
-        """Draw several texts as one batch; text i has the seed + i.
+        """Draw several texts as one batch; text ``i`` has seed ``seed + i``.
 
         Returns
         -------
@@ -190,7 +192,7 @@ class LanguageModel:
         Invalid options and prompts raise an error at the call, not at the first piece.
         """
         ids, config = self._asked(prompt, config, options)
-        if self.backward:  # all at once, when it is asked for
+        if self.backward:  # a single piece, drawn when it is requested
             return (self.generate(prompt, config=config) for _ in range(1))
         return stream(self.decoder, self.vocabulary, ids, config)
 
@@ -202,7 +204,7 @@ class LanguageModel:
         config: SamplingConfig | None = None,
         **options: Unpack[SamplingOptions],
     ) -> Iterator[Sample]:
-        """Yield the text of `generate` as it grows, complete so far, with its log-probabilities.
+        """Yield the text of `generate` so far, every `seconds`, with its log-probabilities.
 
         Parameters
         ----------
@@ -218,7 +220,7 @@ class LanguageModel:
         return watch(self.decoder, self.vocabulary, ids, config, seconds)
 
     def steered(self, steering: Steering, label: str, strength: float = 1.0) -> LanguageModel:
-        """Return the same model with steering: it writes texts of a class, and scores as before.
+        """Return the same model with steering, which writes texts of a class and scores as before.
 
         See `Steering.steered` for the arguments and errors.
         """
@@ -233,7 +235,7 @@ class LanguageModel:
         return self.encode_prompt(prompt, config)[0], config
 
     def encode_prompt(self, prompt: str, config: SamplingConfig) -> tuple[NDArray[Any], str]:
-        """Return the ids of a prompt in the order of reading, and its unknown characters."""
+        """Return the ids of a prompt in the model's reading order, and its unknown characters."""
         if not self.can_write:
             raise ConfigError("a backward model of bytes scores text but cannot write it")
         text = self._given(prompt, "prompt")
@@ -259,23 +261,23 @@ class LanguageModel:
         Parameters
         ----------
         text : str
-            It is read like a file: cleaned as in training and, if the model keeps documents apart,
-            scored with the ends of documents.
+            The text is read like a file: cleaned as in training and, if the model separates
+            documents, scored with the ends of documents.
         dynamic : bool
             Let the parameters adapt to the text (Krause et al. 2018).
         streams : int
-            Number of parts that are read in parallel: faster, with nearly the same result.
+            Number of parts that are read in parallel, which is faster with nearly the same result.
         as_is : bool
             Score exactly these characters, without cleaning and ends of documents.
         label : str, optional
-            Score it as a text of this label, for a model that was trained with labels.
+            Score the text as one of this label, for a model that was trained with labels.
 
         Raises
         ------
         CorpusError
-            If it is not a text, or empty.
+            If `text` is not a `str`, or is empty.
         VocabularyError
-            If the model does not know the label.
+            If the model has no such `label`.
         ChargenError
             If the model's predictions are not numbers.
         """
@@ -297,11 +299,11 @@ class LanguageModel:
         return Score(plain_text(text, len(self.vocabulary.labels)), scores, count)
 
     def _read(self, text: str, name: str = "text", *, ends: bool = True) -> str:
-        """The text, read like a file of the corpus; with the `ends` of documents or without."""
+        """Read a text like a file of the corpus, with or without the `ends` of documents."""
         text = self._given(text, name)
         if self.raw:
-            apart = ends and self.vocabulary.separator_id is not None
-            return text + (SEPARATOR if apart else "")
+            separated = ends and self.vocabulary.separator_id is not None
+            return text + (SEPARATOR if separated else "")
         config = self.reading(CorpusConfig(errors="replace"))
         if not ends:
             config = replace(config, documents=None)
@@ -310,7 +312,7 @@ class LanguageModel:
     def _log_probs(
         self, ids: NDArray[Any], dynamic: bool = False, streams: int = 1
     ) -> NDArray[np.float32]:
-        """Log-probabilities (N,) of ids (N,) in the order in which the model reads."""
+        """Return log-probabilities (N,) of ids (N,), both in the model's reading order."""
         start = self.vocabulary.start_id
         with autocast(self.model.device, self.precision):
             if dynamic:
@@ -328,16 +330,17 @@ class LanguageModel:
 
     @property
     def trained_reading(self) -> dict[str, Any]:
-        """How the training corpus was read: fields of `CorpusConfig`; empty if not known."""
+        """Fields of `CorpusConfig` with which the training corpus was read; empty if unknown."""
         corpus = self.checkpoint and self.checkpoint.document("config").get("corpus")
-        found = corpus.get("config") if isinstance(corpus, dict) else None
-        return found if isinstance(found, dict) else {}
+        fields = corpus.get("config") if isinstance(corpus, dict) else None
+        return fields if isinstance(fields, dict) else {}
 
     def reading(self, asked: CorpusConfig, corpora: Sequence[str] = ()) -> CorpusConfig:
-        """How to read text for this model: as asked, else as in training where that matters.
+        """Return how to read text for this model: as `asked`, otherwise as in training.
 
-        Documents are apart as they were, or files where they were rows and the corpora are no
-        tables; text is cleaned and normalized as it was, unless `asked` says how.
+        Documents are separated as in training; but if they were rows and `corpora` are not tables,
+        each file is a document. Text is cleaned and normalized as in training unless `asked`
+        specifies how.
         """
         documents, label_column = self.documents_of(asked, corpora)
         if label_column and not self.vocabulary.labels:
@@ -354,7 +357,7 @@ class LanguageModel:
     def documents_of(
         self, asked: CorpusConfig, corpora: Sequence[str]
     ) -> tuple[str | None, str | None]:
-        """How training kept documents apart, as far as corpora can be, and their label column."""
+        """Return how to separate documents, as in training if possible, and the label column."""
         trained = self.trained_reading
         documents, column = trained.get("documents"), trained.get("label_column")
         tables = documents == "rows" and bool(corpora) and are_tables(corpora, asked)
@@ -366,7 +369,7 @@ class LanguageModel:
     def save(self, directory: str | os.PathLike[str], *, force: bool = False) -> None:
         """Write a checkpoint in one atomic step, without the state that resuming needs.
 
-        With `force` it replaces an existing checkpoint, but never anything else.
+        With `force`, the checkpoint replaces an existing checkpoint, but nothing else.
 
         Raises
         ------
@@ -380,26 +383,26 @@ class LanguageModel:
     def with_counts(
         self, text: str, valid: str | None = None, *, order: int = CountsConfig.order
     ) -> LanguageModel:
-        """A model that mixes in how often characters follow each other in a text.
+        """Return a model that mixes in an n-gram model of a text.
 
-        The text is one that the model may repeat: `save` stores it in the checkpoint.
+        The text must be one that the model may repeat, because `save` stores it in the checkpoint.
 
         Parameters
         ----------
         text : str
             The counted text, read like a file of the corpus.
         valid : str, optional
-            Other text, for the weight of the counts; by default the last tenth of `text`, which is
-            not counted then.
+            Other text, on which the weight of the counts is fitted; by default the last tenth of
+            `text`, which is then not counted.
         order : int
-            Characters of the longest context (of bytes for a model of bytes), at most 16.
+            Characters in the longest context (bytes for a model of bytes), at most 16.
 
         Raises
         ------
         CorpusError
-            If one is not a text, or empty.
+            If `text` or `valid` is not a `str`, or is empty.
         ConfigError
-            If the order cannot be.
+            If `order` is out of range.
         """
         ids = self.vocabulary.encode(self._read(text))
         if valid is None:
@@ -412,25 +415,25 @@ class LanguageModel:
     def count(
         self, ids: NDArray[np.integer], valid: NDArray[np.integer], order: int
     ) -> tuple[LanguageModel, Gain]:
-        """What `with_counts` does, of ids in the order of reading; and what it is worth."""
+        """Return the model of `with_counts` for ids in its reading order, and the counts' gain."""
         config = CountsConfig(order)
         ids, valid = np.array(ids[-LONGEST:]), np.array(valid[:HELD_OUT])
         scored = valid < self.vocabulary.first_label_id
         if not len(ids) or not scored.any():
             raise CorpusError("counts need a text, and other text for their weight")
-        alone = type(self)(self.model, self.vocabulary, self.checkpoint)
-        alone.precision = self.precision
-        known = alone._log_probs(valid)
+        lm = type(self)(self.model, self.vocabulary, self.checkpoint)
+        lm.precision = self.precision
+        network_log_probs = lm._log_probs(valid)
         start = self.vocabulary.start_id
         counts = Counts(ids, self.vocabulary.size, config.order)
         counted = counts.probabilities_of(valid, start)
-        network, counted = np.exp(known[scored].astype(np.float64)), counted[scored]
-        alone.counts = counts
+        network, counted = np.exp(network_log_probs[scored].astype(np.float64)), counted[scored]
+        lm.counts = counts
         counts.weight = weight = best_weight(network, counted)
         characters = self.vocabulary.count_characters(valid[scored])
         mixed = (1 - weight) * network + weight * counted
         nats = (-float(np.log(p).sum()) / characters for p in (network, counted, mixed))
-        return alone, Gain(*nats)
+        return lm, Gain(*nats)
 
     def encode(self, texts: Iterable[str], *, as_is: bool = False) -> NDArray[np.float32]:
         """Turn texts into feature vectors from the outputs of the last layer.
@@ -438,18 +441,18 @@ class LanguageModel:
         Parameters
         ----------
         texts : iterable of str
-            Each is read like a file, cleaned as in training, as one document without its end.
+            Each text is read like a file, cleaned as in training, as one document without its end.
         as_is : bool
             Encode exactly these characters.
 
         Returns
         -------
         (len(texts), 3 H) float32
-            Last, mean and largest output over the text (concat pooling; Howard & Ruder 2018).
+            Last, mean and maximum output over the text (concat pooling; Howard & Ruder 2018).
         """
-        named = ((text, f"texts[{place}]") for place, text in enumerate(given_list(texts, "texts")))
-        given = (self._given(*one) if as_is else self._read(*one, ends=False) for one in named)
-        rows = [self._pooled(text) for text in given]
+        named = ((text, f"texts[{index}]") for index, text in enumerate(given_list(texts, "texts")))
+        read = (self._given(*item) if as_is else self._read(*item, ends=False) for item in named)
+        rows = [self._pooled(text) for text in read]
         return np.stack(rows) if rows else np.empty((0, 3 * self.model.hidden_size), np.float32)
 
     def _pooled(self, text: str) -> NDArray[np.float32]:

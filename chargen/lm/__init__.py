@@ -1,1 +1,1 @@
-"""The language model: its network, how it is trained and how it is measured."""
+"""The language model: network, batches, recipes, evaluation and checkpoints."""

@@ -1,11 +1,11 @@
-"""Cuts ids into B parallel streams and hands them out T time steps at a time.
+"""B parallel streams of ids, read in windows of T time steps.
 
     ids      a b c d e f g h i j k l        B = 3 streams, T = 2 time steps
     streams  a b c d                        first window   a e i     its targets   b f j
              e f g h                                       b f j                   c g k
              i j k l
 
-The windows of a stream follow one another, so the state after one is the state before the next.
+The windows of a stream are contiguous: the state after one window is the state before the next.
 """
 
 from __future__ import annotations
@@ -19,39 +19,41 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-_BLOCK = 1 << 24  # ids looked at together
+_BLOCK = 1 << 24  # ids that are searched at a time
 
 
 @dataclass(frozen=True)
 class Window:
-    """One step's worth of text."""
+    """Inputs and targets of one training step."""
 
-    inputs: Tensor  # (T, B) int64, or as many columns as were asked for; (T, B, ...) of numbers
-    targets: Tensor  # what follows each input, in the same shape
-    starts_epoch: bool  # the streams begin anew: the state that was carried belongs elsewhere
+    inputs: Tensor  # (T, B) int64, or (T, B, ...) float32 for numbers; B is the number of columns
+    targets: Tensor  # the successor of each input, in the same shape
+    starts_epoch: bool  # the streams start anew, so the carried state no longer applies
 
 
 class Streams:
-    """Endless windows over a text, epoch after epoch, from any position again.
+    """Endless sequence of windows over a text, which can resume at any position.
 
-    Each epoch starts at a random offset below T, so that the same characters do not always share
-    a window, and what is cut off at the ends differs.
+    Each epoch starts at a random offset below T, so that epochs differ in how the text is divided
+    into windows and in which symbols are left out at the ends.
 
     Parameters
     ----------
     ids : (N,) integers, or numbers (N, ...)
         May be memory-mapped; only the windows are read. Floating-point numbers, such as the rows of
-        a time series, stay what they are, in float32.
+        a time series, are read as float32.
     batch_size, window : int
-        B streams and T time steps.
+        Number of streams (B) and of time steps in a window (T).
+    seed : int
+        Seed of the offsets, of the lengths of windows and of the order of documents.
     jitter : bool
         Draw each window's length around T (or, one time in twenty, T / 2), as AWD-LSTM does
         (Merity et al. 2018, https://arxiv.org/abs/1708.02182).
     columns : range, optional
-        Which of the B streams to hand out; the others are another process's. Positions and random
-        numbers do not depend on it.
+        The streams to return, of all B; other processes read the rest. Positions and random numbers
+        do not depend on `columns`.
     separator : int, optional
-        The symbol that ends a document: each epoch then reads the documents in an order of its own.
+        Id of the symbol that ends a document; each epoch then reads the documents in a new order.
     """
 
     def __init__(
@@ -79,14 +81,14 @@ class Streams:
 
     @property
     def windows_per_epoch(self) -> int:
-        """Steps that an epoch takes on average (exact without jitter and offset)."""
+        """Average number of windows in an epoch (exact without jitter and offset)."""
         return max(1, (len(self.ids) - 1) // self.batch_size // self.window)
 
     def _start_epoch(self) -> None:
         self.epoch += 1
         self._order_documents()
         spare = len(self.ids) - 1 - self.batch_size * self.window
-        # Small texts have not even one window to spare.
+        # A short text may have fewer than T symbols to spare.
         limit = min(self.window, spare + 1)
         self.offset = int(torch.randint(limit, (), generator=self.generator))
         self.position = 0
@@ -109,7 +111,7 @@ class Streams:
         return max(2, min(length, self.window + self.window // 4, self._stream_length))
 
     def next(self) -> Window:
-        """The next window; after an epoch's last one, the first of the next epoch."""
+        """Return the next window; after the last window of an epoch, start the next epoch."""
         length = self._next_length()
         if self.position + length > self._stream_length:
             self._start_epoch()
@@ -123,14 +125,14 @@ class Streams:
         return window
 
     def state(self) -> dict[str, int]:
-        """Where reading stands, for a checkpoint; `generator` is kept beside it."""
+        """Return the position for a checkpoint; the state of `generator` is stored separately."""
         return {"epoch": self.epoch, "offset": self.offset, "position": self.position}
 
     def restore(self, state: dict[str, int], generator_state: Tensor) -> None:
-        """Go on exactly where `state` was taken; a place beyond the text is a ValueError."""
+        """Resume exactly where `state` was taken; a position outside the text is a `ValueError`."""
         limits = {"epoch": math.inf, "offset": self.window, "position": len(self.ids)}
-        for name, most in limits.items():
-            if type(state[name]) is not int or not 0 <= state[name] <= most:
+        for name, limit in limits.items():
+            if type(state[name]) is not int or not 0 <= state[name] <= limit:
                 raise ValueError(f"{name} of the streams is {state[name]!r}")
             setattr(self, name, state[name])
         self.generator.set_state(generator_state)
@@ -138,12 +140,12 @@ class Streams:
 
 
 class ShuffledDocuments:
-    """Reads ids as if their documents stood in another order.
+    """View of ids in which the documents stand in a random order.
 
-    Neighbouring documents of a folder or table are often alike; a random order makes each batch a
-    sample of the whole. Only the places of the documents are held in memory. A document ends with
-    `separator`; what follows the last one stays at the end, so that no two documents grow together.
-    `seed` and the number of a pass decide the order of that pass.
+    Neighbouring documents of a folder or table are often similar; a random order makes each batch a
+    sample of the whole text. Only the positions of the documents are held in memory. A document
+    ends with `separator`; symbols after the last separator stay at the end, so that no two
+    documents are joined. `seed` and the number of the epoch determine the order.
     """
 
     def __init__(self, ids: NDArray[Any], separator: int, seed: int) -> None:
@@ -151,8 +153,8 @@ class ShuffledDocuments:
         self.seed = seed
         ends = np.concatenate(
             [
-                begin + 1 + np.flatnonzero(ids[begin : begin + _BLOCK] == separator)
-                for begin in range(0, len(ids), _BLOCK)
+                first + 1 + np.flatnonzero(ids[first : first + _BLOCK] == separator)
+                for first in range(0, len(ids), _BLOCK)
             ]
         )
         self._movable = len(ends)
@@ -164,22 +166,22 @@ class ShuffledDocuments:
         self.draw(0)
 
     def draw(self, epoch: int) -> None:
-        """Take the order of this pass; the same pass has the same order each time."""
+        """Put the documents in the order of an epoch, which depends only on `seed` and `epoch`."""
         if epoch == self._epoch:
             return
         self._epoch = epoch
-        # SeedSequence mixes the two numbers well, and torch's generator draws alike everywhere.
+        # SeedSequence mixes the two numbers well; torch's generator draws the same everywhere.
         mixed = int(np.random.SeedSequence([self.seed, epoch]).generate_state(1, np.uint64)[0])
         generator = torch.Generator().manual_seed(mixed >> 1)
         order = np.arange(len(self._starts))
         order[: self._movable] = torch.randperm(self._movable, generator=generator).numpy()
         lengths = self._lengths[order]
         self._ends = np.cumsum(lengths)
-        # What is added to a place in the new order to find it in the text.
+        # For each document: its position in the text minus its position in the new order.
         self._shifts = self._starts[order] - (self._ends - lengths)
 
     def __getitem__(self, places: NDArray[np.integer]) -> NDArray[Any]:
-        """The ids at these places of the order, in the shape of `places`."""
+        """Return the ids at positions `places` of the new order, in the shape of `places`."""
         documents = np.searchsorted(self._ends, places, side="right")
-        found: NDArray[Any] = self.ids[places + self._shifts[documents]]
-        return found
+        ids: NDArray[Any] = self.ids[places + self._shifts[documents]]
+        return ids

@@ -1,4 +1,4 @@
-"""The recurrent cells, each described once. No torch here: the command line offers their names."""
+"""Table of the recurrent cells; it imports no torch because the command line lists their names."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 
 class Cell(NamedTuple):
-    """What the code has to know of a recurrent cell."""
+    """Gates, states and implementation of a recurrent cell."""
 
     gates: tuple[str, ...]  # in the order in which torch stacks their matrices
     states: tuple[str, ...]  # the parts of a `chargen.lm.recurrent.State`
-    module: str  # torch.nn's class; ONNX's operator has the same name
-    kernel: str  # torch's function that the class ends in
+    module: str  # name of the class in torch.nn and of the operator in ONNX
+    kernel: str  # name of the torch function that the class calls
 
 
 CELLS = {
@@ -22,5 +22,5 @@ CELLS = {
 
 
 def gate_order(cell: str, wanted: tuple[str, ...]) -> list[int]:
-    """Where each of the `wanted` gates stands in torch's order."""
+    """Return the position of each of the `wanted` gates in torch's order."""
     return [CELLS[cell].gates.index(gate) for gate in wanted]

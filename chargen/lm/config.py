@@ -11,16 +11,16 @@ from chargen.options import DETERMINISTIC, DEVICE, PRECISION, SEED, THREADS, Opt
 
 DIRECTIONS = ("forward", "backward")
 OPTIMIZERS = ("muon", "adamw")
-"""`chargen.training.optimizers.make_optimizers` makes them."""
+"""Names of the optimizers, which `chargen.training.optimizers.make_optimizers` creates."""
 
 MUON_ITERATIONS = 3
-"""Of Newton-Schulz in a step, which take a good part of its time."""
+"""Newton-Schulz iterations per step of Muon; they take a good part of the time of a step."""
 
 SCHEDULES = ("cosine", "constant-cooldown")
 
 MOST_LAYERS = 256
-"""Making the modules of a layer takes a millisecond: ten thousand, which a file can ask for, ten
-seconds."""
+"""A layer takes a millisecond to create: without this limit, a file that states ten thousand layers
+would take ten seconds."""
 
 MOST_NETWORKS = 64
 
@@ -28,14 +28,14 @@ Value = TypeVar("Value")
 
 
 def required(value: Value | None) -> Value:
-    """The value, which a recipe or the user must have chosen by now: None is a `ConfigError`."""
+    """Return a value that the user or a recipe must have chosen; None is a `ConfigError`."""
     if value is None:
         raise ConfigError("a size is None: choose it with chargen.lm.recipes.plan")
     return value
 
 
 REPLAY_SHARE = 0.1
-"""Of old text in all that is read where a model learns new text."""
+"""Share of old text in what a trained model reads while it learns new text."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class ModelConfig(Options):
 
     @property
     def num_networks(self) -> int:
-        """Networks of the ensemble; checkpoints of earlier versions do not say it, and have one."""
+        """Number of networks; 1 if `ensemble` is None, as in checkpoints of earlier versions."""
         return self.ensemble or 1
 
 

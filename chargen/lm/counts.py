@@ -1,9 +1,9 @@
-"""An n-gram model of symbols beside a network: interpolated modified Kneser-Ney.
+"""An n-gram model of symbols that is mixed with a network: interpolated modified Kneser-Ney.
 
-What stands often in a text a network need not learn by heart where it can be counted; what depends
-on more than a few symbols cannot be counted. Their probabilities are mixed linearly, so that the
-mixture is a distribution too. Discounts are those of Chen & Goodman 1999
-(https://doi.org/10.1006/csla.1999.0128): nothing is tuned but the weight.
+The n-gram model covers frequent short sequences, which the network then need not memorize; the
+network covers dependencies over more than a few symbols, which cannot be counted. Their
+probabilities are mixed linearly, so that the mixture is a distribution too. The discounts are those
+of Chen & Goodman 1999 (https://doi.org/10.1006/csla.1999.0128); only the weight is tuned.
 """
 
 from __future__ import annotations
@@ -15,37 +15,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 LONGEST = 10_000_000
-"""Symbols that are counted: the trie of 10 million takes some 500 MB."""
+"""Largest number of symbols that are counted; the trie of 10 million takes some 500 MB."""
 
 HELD_OUT = 200_000
-"""Symbols of held-out text that are enough to find the weight."""
+"""Number of held-out symbols that is enough to fit the weight."""
 
 LEAST_DISCOUNT = 0.1
-"""A short text may call for none or less: then what it lacks would be impossible."""
+"""Smallest discount. In a short text the formula may give zero or less, and symbols that do not
+occur in the text would then be impossible."""
 
 _STEPS = 100
-"""Of expectation maximization for one weight, which settles in ten or twenty."""
+"""Iterations of expectation maximization for the weight, which converges in ten or twenty."""
 
 Nodes = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
 class Counts:
-    """How often each symbol follows each context in a text, as probabilities beside a network's.
+    """Probabilities of the next symbol from n-gram counts of a text, mixed with a network's.
 
-    The trie of the contexts is made when it is first needed, in a second for a million symbols.
+    The trie of contexts is built on first use, in about a second per million symbols.
 
     Parameters
     ----------
     ids : (N,) integers
-        The counted text, in the order in which the network reads. It is counted as a circle, so
-        that each symbol has one that follows.
+        The counted text, in the order in which the network reads. Its end is joined to its
+        beginning, so that every symbol has a successor.
     vocabulary_size : int
-        V.
+        Number of symbols (V).
     order : int
-        Symbols of the longest context (K).
+        Number of symbols in the longest context (K).
     weight : float
-        Of these probabilities, above 0 and below 1; the network has the rest.
+        Weight of the counts in the mixture, above 0 and below 1; the network has the rest.
     """
 
     def __init__(
@@ -61,64 +62,66 @@ class Counts:
         return _count(self.ids, self.vocabulary_size, self.order)
 
     def roots(self, batch_size: int) -> Nodes:
-        """The contexts of streams that have read nothing; see `advance`."""
+        """Return the contexts (B, K + 1) of streams that have read nothing; see `advance`."""
         nodes = np.full((batch_size, self.order + 1), -1)
         nodes[:, 0] = 0
         return nodes
 
     def advance(self, nodes: Nodes, ids: NDArray[np.integer]) -> Nodes:
-        """The contexts after reading ids (B,): nodes (B, K + 1) of the last 0, 1, ... K symbols.
+        """Return the contexts (B, K + 1) after reading ids (B,).
 
-        It is -1 where they do not stand in the text.
+        Column k is the node of the last k symbols, or -1 if they do not occur in the text.
         """
         after = self.roots(len(nodes))
         after[:, 1:] = self._trie.children(nodes[:, :-1], ids[:, None])
         return after
 
     def after(self, ids: NDArray[np.integer]) -> Nodes:
-        """The contexts after reading ids (T, B)."""
+        """Return the contexts (B, K + 1) after reading ids (T, B)."""
         nodes = self.roots(ids.shape[1])
         for row in ids[-self.order :]:
             nodes = self.advance(nodes, row)
         return nodes
 
     def probabilities(self, nodes: Nodes) -> Floats:
-        """Of what follows these contexts, (B, V); a row adds up to 1."""
+        """Return the probabilities (B, V) of the next symbol after `nodes`; each row sums to 1."""
         trie, size = self._trie, self.vocabulary_size
         known = nodes >= 0
-        at = np.where(known, nodes, 0)
-        # What each context and all longer ones leave to shorter ones.
-        left = np.where(known, trie.backoff[at], 1.0)[:, ::-1].cumprod(1)[:, ::-1]
-        share = np.pad(left[:, 1:], [(0, 0), (0, 1)], constant_values=1.0) / trie.total[at]
-        begins = trie.first[at[known]]
-        lengths = trie.first[at[known] + 1] - begins
-        starts = np.cumsum(lengths) - lengths
-        places = np.arange(lengths.sum()) + np.repeat(begins - starts, lengths)
-        rows = np.repeat(np.nonzero(known)[0], lengths)
-        found = np.zeros((len(nodes), size))
-        values = trie.kept[places] * np.repeat(share[known], lengths)
-        np.add.at(found, (rows, trie.keys[places] % size), values)
-        return found + left[:, :1] / size
+        contexts = np.where(known, nodes, 0)
+        # The probability that a context and all longer ones leave to shorter contexts.
+        backoff = np.where(known, trie.backoff[contexts], 1.0)[:, ::-1].cumprod(1)[:, ::-1]
+        share = np.pad(backoff[:, 1:], [(0, 0), (0, 1)], constant_values=1.0) / trie.total[contexts]
+        firsts = trie.first[contexts[known]]
+        counts = trie.first[contexts[known] + 1] - firsts  # number of children
+        starts = np.cumsum(counts) - counts
+        children = np.arange(counts.sum()) + np.repeat(firsts - starts, counts)
+        rows = np.repeat(np.nonzero(known)[0], counts)
+        probabilities = np.zeros((len(nodes), size))
+        values = trie.kept[children] * np.repeat(share[known], counts)
+        np.add.at(probabilities, (rows, trie.keys[children] % size), values)
+        return probabilities + backoff[:, :1] / size
 
     def probabilities_of(self, ids: NDArray[np.integer], start_id: int) -> Floats:
-        """Of each of ids (N,) after the start symbol and those before it, (N,)."""
+        """Return the probability (N,) of each id, given the start symbol and the ids before it."""
         trie = self._trie
-        before = np.concatenate([[start_id], ids[:-1]])
-        found = np.full(len(ids), 1 / self.vocabulary_size)
-        nodes = np.zeros(len(ids), np.int64)  # of the last k symbols, k = 0, 1, ... K
+        previous = np.concatenate([[start_id], ids[:-1]])
+        result = np.full(len(ids), 1 / self.vocabulary_size)
+        nodes = np.zeros(len(ids), np.int64)  # contexts of k symbols, k = 0, 1, ... K
         for _ in range(self.order + 1):
             known = nodes >= 0
-            at = np.where(known, nodes, 0)
+            contexts = np.where(known, nodes, 0)
             child = trie.children(nodes, ids)
             kept = np.where(child > 0, trie.kept[child - 1], 0.0)
-            found = np.where(known, kept / trie.total[at] + trie.backoff[at] * found, found)
-            # Before the start symbol there is nothing but the empty context.
+            result = np.where(
+                known, kept / trie.total[contexts] + trie.backoff[contexts] * result, result
+            )
+            # Only the empty context precedes the start symbol.
             earlier = np.concatenate([[0 if nodes[0] == 0 else -1], nodes[:-1]])
-            nodes = trie.children(earlier, before)
-        return found
+            nodes = trie.children(earlier, previous)
+        return result
 
     def mix(self, logits: NDArray[np.floating], nodes: Nodes) -> Floats:
-        """Log-probabilities (B, V) of the mixture, from the network's logits (B, V)."""
+        """Return log-probabilities (B, V) of the mixture, given the network's logits (B, V)."""
         network = logits.astype(np.float64)
         network -= np.logaddexp.reduce(network, -1, keepdims=True)
         return self._mixed(network, self.probabilities(nodes))
@@ -126,19 +129,19 @@ class Counts:
     def mix_of(
         self, log_probs: NDArray[np.floating], ids: NDArray[np.integer], start_id: int
     ) -> Floats:
-        """Log-probabilities (N,) of ids by the mixture, from those by the network."""
+        """Return log-probabilities (N,) of ids in the mixture, given the network's (N,)."""
         return self._mixed(log_probs.astype(np.float64), self.probabilities_of(ids, start_id))
 
     def _mixed(self, network: Floats, counted: Floats) -> Floats:
-        found: Floats = np.logaddexp(
+        mixed: Floats = np.logaddexp(
             np.log1p(-self.weight) + network, np.log(self.weight) + np.log(counted)
         )
-        return found
+        return mixed
 
 
 @dataclass(frozen=True)
 class Gain:
-    """What counts are worth on held-out text: mean negative log-probabilities of a character."""
+    """Gain from counts on held-out text: mean negative log-probabilities per character, in nats."""
 
     network_nats: float
     counts_nats: float
@@ -146,10 +149,10 @@ class Gain:
 
 
 def best_weight(network: Floats, counted: Floats) -> float:
-    """The weight of the counts with which a text is likeliest, above 0 and below 1.
+    """Return the weight of the counts that maximizes a text's probability, above 0 and below 1.
 
-    Found by expectation maximization (Jelinek & Mercer 1980) from the probabilities (N,) of the
-    text's symbols; there is one maximum.
+    `network` and `counted` are the probabilities (N,) of the text's symbols. Expectation
+    maximization (Jelinek & Mercer 1980) converges to the only maximum.
     """
     weight = 0.5
     for _ in range(_STEPS):
@@ -163,64 +166,69 @@ def best_weight(network: Floats, counted: Floats) -> float:
 
 @dataclass(frozen=True)
 class _Trie:
-    """Node 0 is the empty context; a child is its parent's symbols and one more.
+    """Trie of n-grams: node 0 is the empty context, and a child extends its parent by one symbol.
 
-    Children of a node lie side by side, in the order of their symbols. Those that are no context,
-    because they are too long, come last.
+    The children of a node are adjacent, in the order of their symbols. The longest n-grams, which
+    are not contexts, come last.
     """
 
     size: int  # V
-    keys: Nodes  # (M,) of nodes 1 to M: parent * V + symbol, ascending
-    kept: Floats  # (M,) how often the symbol follows the parent, less the discount
-    first: Nodes  # (contexts + 1,) place of the first child of each
-    total: Floats  # (contexts,) how often anything follows
-    backoff: Floats  # (contexts,) share of what the discounts took
+    keys: Nodes  # (M,) for nodes 1 to M: parent * V + symbol, ascending
+    kept: Floats  # (M,) count of the symbol after the parent, less the discount
+    first: Nodes  # (contexts + 1,) index in `keys` of each context's first child
+    total: Floats  # (contexts,) count of all symbols after the context
+    backoff: Floats  # (contexts,) share of the discounts in the total
 
     def children(self, nodes: Nodes, ids: NDArray[np.integer]) -> Nodes:
-        """The nodes one symbol longer; -1 where there is none."""
-        wanted = nodes * self.size + ids
-        places = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
-        return np.where((nodes >= 0) & (self.keys[places] == wanted), places + 1, -1)
+        """Return the child of each node for each id, or -1 if there is none."""
+        keys = nodes * self.size + ids
+        indices = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
+        return np.where((nodes >= 0) & (self.keys[indices] == keys), indices + 1, -1)
 
 
 def _count(ids: NDArray[np.integer], size: int, order: int) -> _Trie:
     count = len(ids)
-    narrow = np.uint16 if size <= 1 << 16 else np.uint32  # 16 bits are sorted much faster
-    around = np.resize(ids.astype(narrow), count + order)
-    columns = [around[place : place + count] for place in range(order + 1)]
-    by_gram = np.lexsort(columns[::-1])  # where n-grams begin, in the order of n-grams
+    dtype = np.uint16 if size <= 1 << 16 else np.uint32  # 16-bit numbers sort much faster
+    circular = np.resize(ids.astype(dtype), count + order)
+    columns = [circular[offset : offset + count] for offset in range(order + 1)]
+    by_gram = np.lexsort(columns[::-1])  # start positions of n-grams, sorted by n-gram
     keys: list[Nodes] = []
     counts: list[Nodes] = []
     differs = np.zeros(count, np.bool_)
     differs[0] = True
-    node = np.zeros(count, np.int64)  # of the n-grams one symbol shorter, in the same order
-    there = np.zeros(count, np.int64)  # the same by the place in the text
+    node = np.zeros(count, np.int64)  # nodes of the n-grams shorter by one, in this order
+    node_at = np.zeros(count, np.int64)  # the same nodes by position in the text
     for length, column in enumerate(columns, 1):
         symbols = column[by_gram]
         differs[1:] |= symbols[1:] != symbols[:-1]
         starts = np.flatnonzero(differs)
         keys.append(node[starts] * size + symbols[starts])
-        before = sum(map(len, counts))  # nodes of shorter n-grams, but for the root
+        shorter = sum(map(len, counts))  # number of shorter n-grams, without the empty context
         if length > 1:
-            # A shorter n-gram counts as often as another symbol stands before it.
-            end = there[(by_gram[starts] + 1) % count] - 1 - (before - len(counts[-1]))
-            counts[-1] = np.bincount(end)
+            # Kneser-Ney: a shorter n-gram counts once for each distinct symbol that precedes it.
+            suffixes = node_at[(by_gram[starts] + 1) % count] - 1 - (shorter - len(counts[-1]))
+            counts[-1] = np.bincount(suffixes)
         counts.append(np.diff(np.append(starts, count)))
-        node = before + np.cumsum(differs)
-        there[by_gram] = node
-    every, whole = np.concatenate(keys), np.concatenate(counts)
-    contexts = 1 + len(whole) - len(counts[-1])
-    first = np.searchsorted(every, np.arange(contexts + 1) * size)
-    taken = np.concatenate([_discounts(each)[np.minimum(each, 3) - 1] for each in counts])
-    total = np.add.reduceat(whole, first[:-1]).astype(np.float64)
+        node = shorter + np.cumsum(differs)
+        node_at[by_gram] = node
+    all_keys, all_counts = np.concatenate(keys), np.concatenate(counts)
+    contexts = 1 + len(all_counts) - len(counts[-1])
+    first = np.searchsorted(all_keys, np.arange(contexts + 1) * size)
+    discounts = np.concatenate([_discounts(level)[np.minimum(level, 3) - 1] for level in counts])
+    total = np.add.reduceat(all_counts, first[:-1]).astype(np.float64)
     return _Trie(
-        size, every, whole - taken, first, total, np.add.reduceat(taken, first[:-1]) / total
+        size,
+        all_keys,
+        all_counts - discounts,
+        first,
+        total,
+        np.add.reduceat(discounts, first[:-1]) / total,
     )
 
 
 def _discounts(counts: NDArray[np.integer]) -> Floats:
-    """What is taken from a count of 1, 2, and 3 or more: (3,)."""
-    of = [max(1, int((counts == number).sum())) for number in range(1, 5)]
-    ratio = of[0] / (of[0] + 2 * of[1])
-    found = [k - (k + 1) * ratio * of[k] / of[k - 1] for k in (1, 2, 3)]
-    return np.maximum(LEAST_DISCOUNT, found)
+    """Return the discounts (3,) of a count of 1, of 2, and of 3 or more."""
+    n = [max(1, int((counts == number).sum())) for number in range(1, 5)]  # counts of counts
+    ratio = n[0] / (n[0] + 2 * n[1])
+    discounts = [k - (k + 1) * ratio * n[k] / n[k - 1] for k in (1, 2, 3)]
+    return np.maximum(LEAST_DISCOUNT, discounts)

@@ -1,7 +1,7 @@
-"""How well a model predicts a text: log-probabilities with the state carried, and adapting to it.
+"""Log-probabilities of a text under a model, with carried state or dynamic evaluation.
 
 Every symbol is predicted, the first one from the vocabulary's start symbol, so that the sum is a
-code length that can be set beside a compressor's.
+code length that can be compared with that of a compressor.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from chargen.lm.model import Network, network
 from chargen.lm.recurrent import detach
 
 WINDOW = 8192
-"""Symbols per call; bounds the memory, changes no figure."""
+"""Symbols per call of the model; limits the memory and does not affect the results."""
 
 WINDOW_LOGITS = 2**22
-"""Logits per call: a large vocabulary has shorter windows."""
+"""Logits per call of the model: with a large vocabulary, windows are shorter."""
 
 WARM_UP = 256
-"""Symbols that each parallel stream reads before its part, to have a state."""
+"""Symbols that each parallel stream reads before its part, to warm up its state."""
 
 
 def bits(nats: float) -> float:
@@ -35,15 +35,15 @@ def bits(nats: float) -> float:
 
 @dataclass(frozen=True)
 class Score:
-    """The log-probabilities of a text under a model.
+    """Log-probabilities of a text under a model.
 
     Attributes
     ----------
     text : str
         The text as the model read it; the end of a document is shown as a newline.
     log_probs : (N,) float32
-        Natural log-probability of each character given those before it; for a character of several
-        bytes, the sum over its bytes.
+        Natural log-probability of each character given all characters before it; for a character of
+        several bytes, the sum over its bytes.
     unknown_chars : int
         Number of characters that the model has never seen; each is scored as the unknown symbol.
     """
@@ -64,7 +64,7 @@ class Score:
 
     @property
     def perplexity(self) -> float:
-        """Per character: e to the power of `nats_per_char`."""
+        """Perplexity per character: e to the power of `nats_per_char`."""
         with np.errstate(over="ignore"):
             return float(np.exp(self.nats_per_char))
 
@@ -73,11 +73,12 @@ class Score:
 def log_probs(
     model: Network, ids: NDArray[np.integer], start_id: int, streams: int = 1
 ) -> NDArray[np.float32]:
-    """Log-probability of each symbol of `ids`, (N,), given all before it: (N,) float32, nats.
+    """Return the log-probability, (N,) float32 in nats, of each of `ids` (N,) given all before it.
 
-    `start_id` is read before the first symbol. With one stream the state is carried through the
-    whole text: exact. With more, the text is read in that many parts side by side, each after the
-    `WARM_UP` symbols before it: many times faster, and the same to about three decimals of a nat.
+    `start_id` is read before the first symbol. With one stream, the state is carried through the
+    whole text and the result is exact. With several, the text is read in that many parts in
+    parallel, each after the `WARM_UP` symbols before it. This is many times faster and gives the
+    same result to about three decimals of a nat.
     """
     was_training = model.training
     model.eval()
@@ -99,9 +100,9 @@ def mean_nats(
     streams: int = 1,
     first_label_id: int | None = None,
 ) -> float:
-    """Mean negative log-probability of a symbol, in nats; see `log_probs`.
+    """Return the mean negative log-probability per symbol, in nats; see `log_probs`.
 
-    Ids from `first_label_id` on are labels, which are read, and do not count.
+    Ids from `first_label_id` on are labels, which are read but not scored.
     """
     scores = log_probs(model, ids, start_id, streams)
     if first_label_id is not None:
@@ -112,22 +113,22 @@ def mean_nats(
 def _read_in_parts(
     model: Network, ids: NDArray[np.integer], start_id: int, streams: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-    """Positions (T, B) and their log-probabilities (T, B), of a text read in B parts."""
+    """Yield positions (T, B) and their log-probabilities (T, B), of a text read in B parts."""
     device = model.device
     length = math.ceil(len(ids) / streams)
     starts = np.arange(streams)[None, :] * length
 
     def at(positions: NDArray[np.int64]) -> Tensor:
-        """The ids there, (T, B), and the start symbol before the text."""
-        found = ids[np.clip(positions, 0, len(ids) - 1)].astype(np.int64)
-        found[positions < 0] = start_id
-        return torch.from_numpy(found).to(device)
+        """Return the ids at positions (T, B), with the start symbol for those before the text."""
+        selected = ids[np.clip(positions, 0, len(ids) - 1)].astype(np.int64)
+        selected[positions < 0] = start_id
+        return torch.from_numpy(selected).to(device)
 
     state = model.initial_state(streams)
     if streams > 1:
         _, state = model(at(np.arange(-WARM_UP, 0)[:, None] + starts - 1), state)
         for part in state:
-            part[:, 0] = 0  # nothing lies before the first part
+            part[:, 0] = 0  # no text precedes the first part
     symbols = min(WINDOW, WINDOW_LOGITS // required(model.config.vocabulary_size))
     window = max(1, symbols // streams)
     for first in range(0, length, window):
@@ -140,13 +141,13 @@ def _read_in_parts(
 
 
 class DynamicModel:
-    """A copy of a model whose parameters keep adapting to the text that was read.
+    """Copy of a model whose parameters adapt to the text as it is read.
 
     Dynamic evaluation (Krause et al. 2018, https://arxiv.org/abs/1709.07432): each window is
     predicted first and learnt from afterwards. Gradients are divided by the root of their running
-    mean square, as in the paper's RMS variant, with statistics gathered from the text itself; the
-    parameters are drawn back to the trained ones by `decay` of their distance at each step. Ids
-    from `first_label_id` on are labels, which are read, and not learnt from.
+    mean square, as in the paper's RMS variant, with statistics gathered from the text itself; each
+    step also moves the parameters back towards the trained ones by a fraction `decay` of the
+    distance. Ids from `first_label_id` on are labels, which are read but not learnt from.
     """
 
     def __init__(
@@ -160,9 +161,9 @@ class DynamicModel:
         without = replace(model.config, dropout=0.0, embedding_dropout=0.0, weight_dropout=0.0)
         self.model = network(without).to(model.device)
         self.model.load_state_dict(model.state_dict())
-        self.model.train()  # without dropout this only tells cuDNN to keep what backward needs
-        self.state = self.model.initial_state(1)  # after the windows that were learnt from
-        self.before = start_id  # the id that the next window follows
+        self.model.train()  # without dropout, only makes cuDNN keep what the backward pass needs
+        self.state = self.model.initial_state(1)  # after the windows learnt from so far
+        self.before = start_id  # the id before the next window
         self._decay = decay
         self._first_label_id = (
             required(model.config.vocabulary_size) if first_label_id is None else first_label_id
@@ -171,7 +172,7 @@ class DynamicModel:
         self._optimizer = torch.optim.RMSprop(self.model.parameters(), lr=learning_rate, alpha=0.99)
 
     def learn(self, ids: NDArray[np.integer]) -> Tensor:
-        """Predict a window of ids (T,), then adapt to it; their log-probabilities (T,) before."""
+        """Predict ids (T,), then adapt to them; return the predicted log-probabilities (T,)."""
         targets = torch.from_numpy(np.asarray(ids, np.int64)).to(self._trained[0].device)
         inputs = torch.cat([targets.new_tensor([self.before]), targets[:-1]])[:, None]  # (T, 1)
         logits, state = self.model(inputs, self.state)
@@ -201,9 +202,9 @@ def dynamic_log_probs(
     window: int = DYNAMIC_WINDOW,
     first_label_id: int | None = None,
 ) -> NDArray[np.float32]:
-    """Log-probabilities (N,) of ids while the parameters adapt to them; see `DynamicModel`."""
-    adapting = DynamicModel(model, start_id, learning_rate, first_label_id=first_label_id)
+    """Return log-probabilities (N,) of ids while the parameters adapt; see `DynamicModel`."""
+    dynamic = DynamicModel(model, start_id, learning_rate, first_label_id=first_label_id)
     scores = np.empty(len(ids), dtype=np.float32)
     for first in range(0, len(ids), window):
-        scores[first : first + window] = adapting.learn(ids[first : first + window]).numpy()
+        scores[first : first + window] = dynamic.learn(ids[first : first + window]).numpy()
     return scores

@@ -1,9 +1,9 @@
-"""The network: characters in, logits of the next character and the new state out.
+"""The network: from ids and a state to the logits of the next character and the new state.
 
     CharLM = embedding -> recurrent layers -> (projection when tied) -> output
     Ensemble = the mean of several CharLMs' logits
 
-They know ids, not characters, and never keep a state of their own: the state goes in and comes out.
+The networks do not store a state between calls: it is an argument and part of the result.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class CharLM(nn.Module):
         self.projection = nn.Linear(hidden, embedding) if config.tied else None
         self.output = nn.Linear(embedding if config.tied else hidden, vocabulary)
         if config.tied:
-            # As output weights, rows of norm sqrt(E) would make the first logits enormous.
+            # As output weights, torch's default rows of norm sqrt(E) would give enormous logits.
             nn.init.normal_(self.embedding.weight, std=0.1)
             self.output.weight = self.embedding.weight
         if config.orthogonal:
@@ -60,26 +60,26 @@ class CharLM(nn.Module):
 
     @property
     def members(self) -> list[CharLM]:
-        """The networks of an `Ensemble`; here only this one."""
+        """The networks whose logits are averaged, as in an `Ensemble`: only this one."""
         return [self]
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie."""
+        """Device of the weights."""
         return self.embedding.weight.device
 
     def initial_state(self, batch_size: int) -> State:
         return self.layers.initial_state(batch_size)
 
     def features(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
-        """The last layer's outputs (T, B, H), before dropout, and the new state, for ids (T, B)."""
-        found: tuple[Tensor, State] = self.layers(
+        """Map ids (T, B) to the last layer's outputs (T, B, H), before dropout, and a new state."""
+        result: tuple[Tensor, State] = self.layers(
             self.embedding_dropout(self.embedding(ids)), state
         )
-        return found
+        return result
 
     def logits(self, features: Tensor) -> Tensor:
-        """Logits of the next character, (..., V), from `features`, (..., H)."""
+        """Return the logits (..., V) of the next character, given `features` (..., H)."""
         outputs = self.dropout(features)
         if self.projection is not None:
             outputs = self.projection(outputs)
@@ -87,40 +87,40 @@ class CharLM(nn.Module):
         return logits
 
     def forward(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
-        """Read a window of ids (T, B) from a state, which is not changed.
+        """Read a window of ids (T, B), starting from `state`, which is not changed.
 
         Returns
         -------
         logits : (T, B, V)
-            Of the character that follows each one read.
+            Logits of the character that follows each id.
         state : State
-            After the last time step, float32 also under autocast.
+            State after the last time step, float32 even under autocast.
         """
         outputs, state = self.features(ids, state)
         return self.logits(outputs), state
 
     def num_parameters(self) -> int:
-        """How many numbers are trained; tied weights count once."""
+        """Return the number of trained parameters; tied weights count once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
 
 class Ensemble(nn.Module):
     """Language models of the same sizes whose logits are averaged; used like a `CharLM`.
 
-    The probabilities are the normalised geometric mean of the members'. The features and states of
-    the members lie side by side, so H is the sum of theirs.
+    The probabilities are the normalised geometric mean of the members' probabilities. The features
+    and states of the members are concatenated, so H is the sum of their hidden sizes.
 
     Parameters
     ----------
     config : ModelConfig
-        `hidden_size` is that of one member, and `ensemble` their number N.
+        `hidden_size` is the size of one member, and `ensemble` the number of members (N).
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        one = replace(config, ensemble=1)
-        self.networks = nn.ModuleList(CharLM(one) for _ in range(config.num_networks))
+        member = replace(config, ensemble=1)
+        self.networks = nn.ModuleList(CharLM(member) for _ in range(config.num_networks))
         self.hidden_size = config.num_networks * required(config.hidden_size)
 
     @property
@@ -129,34 +129,34 @@ class Ensemble(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie."""
+        """Device of the weights."""
         return self.members[0].device
 
     def initial_state(self, batch_size: int) -> State:
         return _side_by_side([member.initial_state(batch_size) for member in self.members])
 
     def features(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
-        """The last layers' outputs (T, B, H), before dropout, and the new state, for ids (T, B)."""
+        """Map ids (T, B) to the last layers' outputs (T, B, H), before dropout, and a new state."""
         states = zip(*(torch.split(part, self._width, -1) for part in state), strict=True)
-        found = [m.features(ids, own) for m, own in zip(self.members, states, strict=True)]
-        return torch.cat([outputs for outputs, _ in found], -1), _side_by_side(
-            [after for _, after in found]
+        results = [m.features(ids, before) for m, before in zip(self.members, states, strict=True)]
+        return torch.cat([outputs for outputs, _ in results], -1), _side_by_side(
+            [after for _, after in results]
         )
 
     def member_logits(self, features: Tensor) -> list[Tensor]:
-        """The logits (..., V) of each member, from `features`, (..., H)."""
+        """Return the logits (..., V) of each member, given `features` (..., H)."""
         parts = torch.split(features, self._width, -1)
         return [member.logits(part) for member, part in zip(self.members, parts, strict=True)]
 
     def logits(self, features: Tensor) -> Tensor:
-        """Logits of the next character, (..., V), from `features`, (..., H)."""
+        """Return the logits (..., V) of the next character, given `features` (..., H)."""
         return torch.stack(self.member_logits(features)).mean(0)
 
     def forward(self, ids: Tensor, state: State, apart: bool = False) -> tuple[Tensor, State]:
-        """Read a window of ids (T, B) from a state; see `CharLM.forward`.
+        """Read a window of ids (T, B), starting from `state`; see `CharLM.forward`.
 
-        With `apart` the logits are not averaged but those of the members, (T, N B, V): each learns
-        from its own errors then.
+        With `apart`, the members' logits are not averaged but concatenated, (T, N B, V), so that
+        each member learns from its own errors.
         """
         outputs, state = self.features(ids, state)
         if apart:
@@ -164,7 +164,7 @@ class Ensemble(nn.Module):
         return self.logits(outputs), state
 
     def num_parameters(self) -> int:
-        """How many numbers are trained."""
+        """Return the number of trained parameters."""
         return sum(member.num_parameters() for member in self.members)
 
     @property
@@ -177,9 +177,9 @@ def _side_by_side(states: list[State]) -> State:
 
 
 Network = CharLM | Ensemble
-"""What a checkpoint of a language model holds."""
+"""Type of the network in a language model's checkpoint."""
 
 
 def network(config: ModelConfig) -> Network:
-    """A new network of these sizes, with random weights."""
+    """Create a network of these sizes with random weights."""
     return CharLM(config) if config.num_networks == 1 else Ensemble(config)

@@ -1,4 +1,4 @@
-"""Concat pooling over the true steps of padded texts, a window at a time."""
+"""Concat pooling over the time steps of texts, without their padding, one window at a time."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch import Tensor
 from chargen.lm.model import Network
 
 WINDOW = 1024
-"""Time steps a call; bounds the memory."""
+"""Time steps per call of the model; limits the memory."""
 
 
 class Pooling:
-    """Mean and maximum over time of values that come in windows.
+    """Mean and maximum over time of values that arrive in windows.
 
-    Padding never counts: a text's pooled values are the same alone and in any batch.
+    Padding is ignored, so a text's pooled values are the same alone and in any batch.
 
     Parameters
     ----------
     lengths : (B,) int64
-        True steps of each text, at least 1.
+        Time steps of each text without padding, at least 1.
     """
 
     def __init__(self, lengths: Tensor) -> None:
@@ -31,9 +31,9 @@ class Pooling:
         self._largest: Tensor | None = None
 
     def add(self, values: Tensor, first: int) -> None:
-        """Take in values (T, B, K) of the steps `first`, `first` + 1, ..."""
+        """Add values (T, B, K) of time steps `first`, `first` + 1, ..."""
         values = counted = candidates = values.float()
-        # Masks cost several times the sums, and only the last windows have padding.
+        # Masking takes several times as long as summing, and only the last windows have padding.
         if first + len(values) > self._shortest:
             steps = torch.arange(first, first + len(values), device=values.device)[:, None]
             inside = (steps < self.lengths)[..., None]  # (T, B, 1)
@@ -44,44 +44,44 @@ class Pooling:
         self._largest = largest if self._largest is None else torch.maximum(self._largest, largest)
 
     def result(self) -> tuple[Tensor, Tensor]:
-        """Mean and maximum, each (B, K) float32."""
+        """Return mean and maximum, each (B, K) float32."""
         assert self._total is not None
         assert self._largest is not None
         return self._total / self.lengths[:, None], self._largest
 
 
 class LastState:
-    """The output at each text's own last step; see `Pooling` for the arguments."""
+    """Output at the last time step of each text; see `Pooling` for the arguments."""
 
     def __init__(self, lengths: Tensor) -> None:
         self.lengths = lengths
         self._last: Tensor | None = None
 
     def add(self, outputs: Tensor, first: int) -> None:
-        """Take in outputs (T, B, H) of the steps `first`, `first` + 1, ..."""
+        """Add outputs (T, B, H) of time steps `first`, `first` + 1, ..."""
         steps = self.lengths - 1 - first  # (B,)
-        here = (steps >= 0) & (steps < len(outputs))
+        inside = (steps >= 0) & (steps < len(outputs))
         columns = torch.arange(len(self.lengths), device=outputs.device)
-        found = outputs[steps.clamp(0, len(outputs) - 1), columns].float()
-        before = torch.zeros_like(found) if self._last is None else self._last
-        self._last = torch.where(here[:, None], found, before)
+        current = outputs[steps.clamp(0, len(outputs) - 1), columns].float()
+        previous = torch.zeros_like(current) if self._last is None else self._last
+        self._last = torch.where(inside[:, None], current, previous)
 
     def result(self) -> Tensor:
-        """(B, H) float32."""
+        """Return the outputs, (B, H) float32."""
         assert self._last is not None
         return self._last
 
 
 @torch.no_grad()
 def pooled_outputs(model: Network, ids: NDArray[np.integer], start_id: int) -> NDArray[np.float32]:
-    """Last, mean and largest output of the last layer over a text: (3 H,), of ids (N,)."""
+    """Return the last, mean and maximum output of the last layer over ids (N,), as (3 H,)."""
     device = model.device
-    order = np.concatenate([[start_id], ids]).astype(np.int64)
-    lengths = torch.tensor([len(order)], device=device)
+    sequence = np.concatenate([[start_id], ids]).astype(np.int64)
+    lengths = torch.tensor([len(sequence)], device=device)
     pooling, last = Pooling(lengths), LastState(lengths)
     state = model.initial_state(1)
-    for first in range(0, len(order), WINDOW):
-        window = torch.from_numpy(order[first : first + WINDOW]).to(device)[:, None]
+    for first in range(0, len(sequence), WINDOW):
+        window = torch.from_numpy(sequence[first : first + WINDOW]).to(device)[:, None]
         outputs, state = model.features(window, state)  # (T, 1, H)
         pooling.add(outputs, first)
         last.add(outputs, first)
@@ -91,7 +91,7 @@ def pooled_outputs(model: Network, ids: NDArray[np.integer], start_id: int) -> N
 
 
 def running(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and maximum over the steps up to each one: of (T, K), each (T, K) float32."""
+    """Return the running mean and maximum over time of values (T, K), each (T, K) float32."""
     values = values.float()
     counts = torch.arange(1, len(values) + 1, device=values.device)[:, None]
     return values.double().cumsum(0).div(counts).float(), values.cummax(0).values

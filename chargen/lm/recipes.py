@@ -1,8 +1,8 @@
-"""Chooses what the user left open, from the corpus, the budget and the speed of the machine.
+"""Choice of sizes and settings from the corpus, the budget and the speed of the machine.
 
-The one table and the few rules stand here; `docs/recipes.md` has the curves that led to them.
-Where the budget is in steps or epochs the choice does not depend on the machine, so that the same
-command gives the same sizes everywhere; only a budget in minutes looks at the measured speed.
+This module has the tables and rules; `docs/recipes.md` has the curves that led to them. With a
+budget in steps or epochs, the choice does not depend on the machine, so that the same command gives
+the same sizes everywhere; only a budget in minutes uses the measured speed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from chargen.lm.config import MUON_ITERATIONS, ModelConfig, TrainConfig, require
 
 DEFAULT_MINUTES = 10.0
 
-# (characters that must be read for it to pay, hidden size, learning rate)
+# (characters that must be read for the size to pay off, hidden size, learning rate)
 SIZES = (
     (0, 128, 6e-3),
     (600_000, 256, 5e-3),
@@ -24,7 +24,7 @@ SIZES = (
     (60_000_000, 1024, 2e-3),
 )
 
-# (passes over the text from which it holds, dropout, dropout on embeddings, on recurrent weights)
+# (passes over the text from which a row applies, dropout, embedding dropout, weight dropout)
 REGULARISATION = (
     (0.0, 0.0, 0.0, 0.0),
     (1.5, 0.1, 0.0, 0.0),
@@ -35,73 +35,73 @@ REGULARISATION = (
 )
 
 DECAY, REPEATED = 0.1, 1.5
-"""Weight decay where the text is read so many times or more; else it is 0.01."""
+"""Weight decay if the text is read `REPEATED` times or more; otherwise it is 0.01."""
 
 OFTEN = 10.0
-"""Passes over the text, more than which a size is not given minutes for: a larger one learns more.
+"""Passes over the text beyond which, with a budget in minutes, a larger size learns more.
 
-As long as it has few weights for the text: the smaller one less than `FEW_WEIGHTS` a character, and
-itself not more than `MOST_WEIGHTS`. Beyond that several networks learn more than a larger one.
+The larger size must have at most `MOST_WEIGHTS` weights per character of the text, and the smaller
+one fewer than `FEW_WEIGHTS`. Beyond that, several networks learn more than a larger one.
 """
 
 FEW_WEIGHTS, MOST_WEIGHTS = 1.2, 4.0
 
 LARGEST_ENSEMBLE = 8
-"""Networks of an ensemble that the recipe chooses."""
+"""Largest number of networks that the recipe chooses."""
 
 ENOUGH = 3.0
-"""Passes over the text after which more width is worth more than more passes (docs/recipes.md)."""
+"""Passes over the text after which more width helps more than more passes (docs/recipes.md)."""
 
-# (characters that must be read, streams): more steps learn more, until there are enough of them
+# (characters that must be read, streams): few streams, so that a short run has enough steps
 BATCHES = ((0, 16), (20_000_000, 32), (100_000_000, 64))
 
-# (hidden size, fewest streams): else Muon, whose work does not grow with them, takes too long
+# (hidden size, fewest streams): with fewer, Muon's fixed work per step takes too much of the time
 FEWEST = ((0, 16), (513, 32), (1025, 64))
 
 WINDOW = 128
-"""Time steps of truncated BPTT, where the text is long enough."""
+"""Time steps of truncated BPTT if the text is long enough."""
 
 EVALUATIONS = 12
-"""Evaluations in a run; with `evaluation_characters` they take some 5 % of the time."""
+"""Evaluations in a run; `Plan.evaluation_characters` limits them to some 5 % of the time."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A run with every choice made."""
+    """Complete sizes and settings of a run."""
 
     model: ModelConfig
     train: TrainConfig
-    # repeats included; an estimate for a budget in minutes
+    # in all passes over the text; an estimate if the budget is in minutes
     characters_read: float
-    reasons: tuple[str, ...]  # what was chosen and why, a sentence each
+    reasons: tuple[str, ...]  # what was chosen and why, one sentence per choice
 
     @property
     def evaluation_characters(self) -> int:
-        """Validation characters for each evaluation on the way.
+        """Number of validation characters for each evaluation during the run.
 
-        Reading without learning costs a third of learning: 12 x characters / 80 / 3 is 5 % of it.
+        Reading costs a third of training per character: 12 x characters / 80 / 3 is 5 %.
         """
         return max(25_000, int(self.characters_read / 80))
 
 
 def flops_per_character(model: ModelConfig) -> float:
-    """Floating-point operations to learn from one character: 6 for each weight of a product."""
+    """Return the FLOPs for learning from one character: 6 per weight of a matrix product."""
     return 6.0 * _weights(model) * model.num_networks
 
 
 def _weights(model: ModelConfig) -> int:
-    """Of the matrix products of one network."""
+    """Return the number of weights in the matrix products of one network."""
     gates = len(CELLS[model.cell].gates)
     hidden, embedding = model.hidden_size or 0, model.embedding_size or 0
     layers = model.num_layers or 1
     recurrent = gates * hidden * (embedding + hidden + (layers - 1) * 2 * hidden)
-    top = hidden * embedding + embedding * (model.vocabulary_size or 0)
-    output = top if model.tied else hidden * (model.vocabulary_size or 0)
+    tied = hidden * embedding + embedding * (model.vocabulary_size or 0)
+    output = tied if model.tied else hidden * (model.vocabulary_size or 0)
     return recurrent + output
 
 
 def flops_of_muon(model: ModelConfig) -> float:
-    """Floating-point operations of one step of `chargen.training.optimizers.Muon`."""
+    """Return the FLOPs of one step of `chargen.training.optimizers.Muon`."""
     hidden, embedding = model.hidden_size or 0, model.embedding_size or 0
     layers = model.num_layers or 1
     matrices = [(hidden, embedding), *[(hidden, hidden)] * (2 * layers - 1)]
@@ -115,10 +115,10 @@ def flops_of_muon(model: ModelConfig) -> float:
 def plan(
     model: ModelConfig, train: TrainConfig, characters: int, flops_per_second: float | None = None
 ) -> Plan:
-    """Fill in every size, rate and interval that is None, for a text of so many characters.
+    """Choose every size, rate and interval that is None, for a text of `characters` characters.
 
-    The model's vocabulary size must be known. A budget in minutes needs the measured speed of a
-    training step.
+    The model's vocabulary size must be set. A budget in minutes needs `flops_per_second`, the
+    measured speed of a training step.
     """
     reasons: list[str] = []
     if train.minutes is None and train.epochs is None and train.steps is None:
@@ -132,30 +132,30 @@ def plan(
     rate = next(r for _, h, r in reversed(SIZES) if h <= max(128, model.hidden_size or 0))
     batch = required(train.batch_size) * required(train.window)
     steps = train.steps or max(1, int(reading / batch))
-    every = max(1, steps // EVALUATIONS)
+    interval = max(1, steps // EVALUATIONS)
     train = _fill(
         train,
         learning_rate=rate,
         weight_decay=DECAY if passes >= REPEATED else 0.01,
         ema=0.0,
-        eval_every=every,
+        eval_every=interval,
         warmup_steps=min(50, max(1, steps // 10)),
     )
     return Plan(model, train, reading, tuple(reasons))
 
 
 def suggestion(characters: int) -> tuple[float, int]:
-    """Minutes with which to begin on a corpus, and the hidden size that a run of them takes.
+    """Return the minutes of a first run on a corpus, and the hidden size of that run.
 
-    The speed is that of a training step on two cores of an ordinary processor.
+    The assumed speed is that of a training step on two cores of an ordinary processor.
     """
     training = max(1, int(0.9 * characters))
     chosen = 1.0, 128
     for minutes in (1, 3, 10, 30, 60, 120, 480):
         model = ModelConfig(vocabulary_size=100)
-        made = plan(model, TrainConfig(minutes=minutes), training, 2.5e11)
-        chosen = float(minutes), made.model.hidden_size or 0
-        if made.characters_read >= ENOUGH * training:
+        planned = plan(model, TrainConfig(minutes=minutes), training, 2.5e11)
+        chosen = float(minutes), planned.model.hidden_size or 0
+        if planned.characters_read >= ENOUGH * training:
             break
     return chosen
 
@@ -206,23 +206,25 @@ def _choose_networks(
     reading: float,
     reasons: list[str],
 ) -> tuple[ModelConfig, float]:
-    """Several networks where a budget in minutes lets one read the text more often than pays.
+    """Choose several networks if one would, in the given minutes, read the text too often.
 
-    Returns the characters that each of them reads too.
+    Also returns the number of characters that each network reads.
     """
     if model.ensemble is not None:
         return model, reading
-    often = reading / characters
+    passes = reading / characters
     count = 1
     if train.minutes is not None and _weights(model) >= FEW_WEIGHTS * characters:
-        count = min(LARGEST_ENSEMBLE, max(1, round(often / enough_passes(characters))))
+        count = min(LARGEST_ENSEMBLE, max(1, round(passes / enough_passes(characters))))
     if count > 1:
-        reasons.append(f"an ensemble of {count}: one network would read the text {often:.0f} times")
+        reasons.append(
+            f"an ensemble of {count}: one network would read the text {passes:.0f} times"
+        )
     return replace(model, ensemble=count), reading / count
 
 
 def enough_passes(characters: int) -> float:
-    """Passes over a text after which another network gains more: 5 at 1 MB, 25 at 100 kB."""
+    """Return after how many passes another network gains more: 5 at 1 MB, 25 at 100 kB."""
     return float(min(60.0, max(3.0, 5.0 * (1e6 / characters) ** 0.68)))
 
 
@@ -235,21 +237,21 @@ def _characters_read(
         return float(train.steps * _characters_a_step(train, model))
     flops = flops_per_character(model)
     if train.optimizer == "muon":
-        # It is all matrix products: they take two thirds of the time that learning takes for them.
+        # Muon is all matrix products: an operation takes two thirds as long as in training.
         flops += flops_of_muon(model) / 1.5 / _characters_a_step(train, model)
-    # Small layers do not reach the speed of the reference step: a fixed cost for each character.
+    # Small layers do not reach the speed of the reference step: add a fixed cost per character.
     seconds = flops / (flops_per_second or 1e11) + 4e-6 * model.num_networks
     return required(train.minutes) * 60 / seconds
 
 
 def _characters_a_step(train: TrainConfig, model: ModelConfig) -> int:
-    """As far as they are known before the reading is."""
+    """Estimate the characters per step before the number of characters read is known."""
     return (train.batch_size or _row(FEWEST, model.hidden_size or 0)) * (train.window or WINDOW)
 
 
 def _row(table: tuple[tuple[int, int], ...], value: float) -> int:
-    """What stands beside the last number that `value` reaches."""
-    return next(found for needed, found in reversed(table) if value >= needed)
+    """Return the entry of `table` beside the largest threshold that `value` reaches."""
+    return next(entry for threshold, entry in reversed(table) if value >= threshold)
 
 
 def _choose_regularisation(model: ModelConfig, passes: float, reasons: list[str]) -> ModelConfig:
@@ -268,7 +270,7 @@ def _choose_regularisation(model: ModelConfig, passes: float, reasons: list[str]
 def _choose_batch(
     train: TrainConfig, characters: int, reading: float, hidden: int, reasons: list[str]
 ) -> TrainConfig:
-    # A stream should hold some windows, and a run should have some hundred steps.
+    # A stream should contain several windows, and a run should have some hundred steps.
     window = train.window or min(WINDOW, max(16, characters // 64))
     wanted = max(_row(BATCHES, reading), _row(FEWEST, hidden))
     most = max(1, characters // (2 * window))

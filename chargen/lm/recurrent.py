@@ -1,6 +1,6 @@
-"""Recurrent layers on their own: of ids that were embedded, or of numbers.
+"""Recurrent layers over embedded ids or over numbers.
 
-They never keep a state: it goes in and comes out.
+The layers do not store a state between calls: it is an argument and part of the result.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 class Dropout(nn.Module):
-    """Dropout on (T, B, features), element by element or one mask for the whole window.
+    """Dropout on (T, B, features), for each element or with one mask for the whole window.
 
-    A `variational` mask holds for each time step of a window (Gal & Ghahramani 2016,
-    https://arxiv.org/abs/1512.05287). `rate` is the share of values that are zeroed while training.
+    A `variational` mask is the same at each time step of a window (Gal & Ghahramani 2016,
+    https://arxiv.org/abs/1512.05287). `rate` is the share of values set to zero in training.
     """
 
     def __init__(self, rate: float, variational: bool = False) -> None:
@@ -33,7 +33,7 @@ class Dropout(nn.Module):
 
 
 def dropped(values: Tensor, rate: float, variational: bool) -> Tensor:
-    """What `Dropout` makes of (T, B, features) while training."""
+    """Apply dropout to values (T, B, features) as `Dropout` does in training."""
     if rate == 0:
         return values
     if not variational:
@@ -44,11 +44,11 @@ def dropped(values: Tensor, rate: float, variational: bool) -> Tensor:
 
 
 class RecurrentLayers(nn.ModuleList):
-    """Layers of one recurrent cell, E to H units, one on the other.
+    """Stack of layers of one recurrent cell, from E inputs to H units.
 
-    Each is a module of its own, not one of many layers: dropout between them is then ours to
-    choose. The forget gate's bias starts at 1 (Jozefowicz et al. 2015), other biases at 0, and
-    matrices in torch's own ranges. Weight dropout is on the recurrent weights (DropConnect; Merity
+    Each layer is a separate module, so that any kind of dropout can be applied between layers. The
+    forget gate's bias starts at 1 (Jozefowicz et al. 2015), other biases at 0, and matrices in
+    torch's default ranges. Weight dropout applies to the recurrent weights (DropConnect; Merity
     et al. 2018).
 
     Examples
@@ -89,26 +89,26 @@ class RecurrentLayers(nn.ModuleList):
                 biases[CELLS[cell].gates.index("forget")].fill_(1)
 
     def make_orthogonal(self) -> None:
-        """Draw the recurrent matrices anew, orthogonal gate by gate (Saxe et al. 2014)."""
+        """Initialize each gate's recurrent matrix as an orthogonal matrix (Saxe et al. 2014)."""
         for layer in self:
             for gate in layer.get_parameter("weight_hh_l0").data.chunk(self.gates):
                 nn.init.orthogonal_(gate)
 
     def initial_state(self, batch_size: int) -> State:
-        """Zeros on the layers' device: the state before anything was read."""
+        """Return zeros on the layers' device, the state before anything is read."""
         device = next(self.parameters()).device
         shape = (len(self), batch_size, self.hidden_size)
         return tuple(torch.zeros(shape, device=device) for _ in CELLS[self.cell].states)
 
     def forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
-        """Read a window (T, B, E) from a state, which is not changed.
+        """Read a window (T, B, E), starting from `state`, which is not changed.
 
         Returns
         -------
         outputs : (T, B, H)
-            Of the last layer, without dropout.
+            Outputs of the last layer, without dropout.
         state : State
-            After the last time step, float32 also under autocast.
+            State after the last time step, float32 even under autocast.
         """
         outputs = inputs
         new_states = []
@@ -125,16 +125,16 @@ class RecurrentLayers(nn.ModuleList):
         weights: list[Tensor] = [layer.get_parameter(name + "_l0") for name in _WEIGHTS]
         if self.training and self.weight_dropout:
             weights[1] = nn.functional.dropout(weights[1], self.weight_dropout)
-        # The call that nn.LSTM.forward ends in, made here because weights can then be dropped
+        # nn.LSTM.forward ends in this call. It is made directly, so that weights can be dropped
         # without re-registering parameters at each step.
         hidden = state if len(state) > 1 else state[0]
         kernel = getattr(torch, CELLS[self.cell].kernel)
-        has_biases, num_layers, between, bidirectional, batch_first = True, 1, 0.0, False, False
-        settings = has_biases, num_layers, between, self.training, bidirectional, batch_first
+        has_biases, num_layers, dropout, bidirectional, batch_first = True, 1, 0.0, False, False
+        settings = has_biases, num_layers, dropout, self.training, bidirectional, batch_first
         outputs, *after = kernel(inputs, hidden, weights, *settings)
         return outputs, tuple(after)
 
 
 def detach(state: State) -> State:
-    """The same state without its history: where truncated BPTT truncates."""
+    """Return the state without its gradient history, where truncated BPTT truncates."""
     return tuple(part.detach() for part in state)

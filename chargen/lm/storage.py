@@ -1,4 +1,4 @@
-"""Language models and their checkpoints: what goes into which file, and back."""
+"""Language models as checkpoints: which part goes into which file, and how it is read back."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ FLOATS = {
     *(torch.float64, torch.float32, torch.bfloat16, torch.float16),
     *(torch.float8_e4m3fn, torch.float8_e5m2),
 }
-"""What becomes float32. torch has more floats, some of which it cannot even convert."""
+"""Types that are converted to float32; torch has further ones, some of which it cannot convert."""
 
 
 def config_from_json(cls: type[ConfigT], value: Any, where: str) -> ConfigT:
-    """A configuration from its JSON object, strictly: other fields are a `CheckpointError`."""
+    """Read a configuration from its JSON object; wrong fields or values raise `CheckpointError`."""
     if not isinstance(value, dict):
         raise CheckpointError(f"{where} is not an object")
     names = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
@@ -61,7 +61,7 @@ def config_from_json(cls: type[ConfigT], value: Any, where: str) -> ConfigT:
 
 @contextlib.contextmanager
 def fitting(directory: Path) -> Iterator[None]:
-    """What goes wrong while a training state is put back is a `CheckpointError`."""
+    """Turn an error in restoring a training state into a `CheckpointError`."""
     try:
         yield
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
@@ -77,7 +77,7 @@ def pack(
     vocabulary: Vocabulary,
     counts: Counts | None = None,
 ) -> Checkpoint:
-    """A checkpoint with which text can be drawn and scored; callers add documents and tensors."""
+    """Return a checkpoint sufficient to sample and score; callers add documents and tensors."""
     weights = dict(weights)
     for output, _ in _tied(model_config):
         weights.pop(output, None)
@@ -85,8 +85,8 @@ def pack(
     tensors = {"model": weights}
     if counts is not None:
         config["counts"] = {"order": counts.order, "weight": counts.weight}
-        whole = np.uint8 if counts.vocabulary_size <= 1 << 8 else np.int32
-        tensors["counts"] = {"ids": torch.from_numpy(counts.ids.astype(whole))}
+        dtype = np.uint8 if counts.vocabulary_size <= 1 << 8 else np.int32
+        tensors["counts"] = {"ids": torch.from_numpy(counts.ids.astype(dtype))}
     return Checkpoint(
         KIND,
         documents={"config": config, "vocabulary": vocabulary.to_json()},
@@ -95,13 +95,13 @@ def pack(
 
 
 def unpack(stored: Checkpoint) -> tuple[Network, Vocabulary]:
-    """The model (float32, on the CPU, in evaluation mode) and the vocabulary of a checkpoint.
+    """Return the model (float32, on the CPU, in evaluation mode) and vocabulary of a checkpoint.
 
-    Raises `CheckpointError` where configuration, vocabulary and tensors do not fit together.
+    Raises `CheckpointError` if configuration, vocabulary and tensors do not fit together.
     """
     path = stored.path
     saved = stored.document("config").get("model")
-    if isinstance(saved, dict):  # models of earlier versions are one network each
+    if isinstance(saved, dict):  # in earlier versions, every model is a single network
         saved = {"ensemble": 1, **saved}
     config = config_from_json(ModelConfig, saved, f"{path}: model of config.json")
     vocabulary = read_vocabulary(stored, "vocabulary", config)
@@ -132,7 +132,7 @@ def unpack(stored: Checkpoint) -> tuple[Network, Vocabulary]:
 
 
 def unpack_counts(stored: Checkpoint, vocabulary: Vocabulary) -> Counts | None:
-    """The counts of a checkpoint, None where it has none; `CheckpointError` where they are none."""
+    """Return the counts of a checkpoint, or None; invalid counts raise a `CheckpointError`."""
     group, saved = stored.tensors.get("counts"), stored.document("config").get("counts")
     if group is None and saved is None:
         return None
@@ -151,7 +151,7 @@ def unpack_counts(stored: Checkpoint, vocabulary: Vocabulary) -> Counts | None:
 
 
 def read_vocabulary(stored: Checkpoint, name: str, config: ModelConfig) -> Vocabulary:
-    """The vocabulary in NAME.json, checked to have the size that the model expects."""
+    """Read the vocabulary in NAME.json and check that it has the size that the model expects."""
     try:
         vocabulary = vocabulary_from_json(stored.document(name))
     except VocabularyError as error:
@@ -165,23 +165,23 @@ def read_vocabulary(stored: Checkpoint, name: str, config: ModelConfig) -> Vocab
 
 
 def complete_weights(config: ModelConfig, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights with what `pack` left out because it is stored under another name."""
-    found = dict(weights)
+    """Return the weights including the tied ones, which `pack` stores under one name only."""
+    complete = dict(weights)
     for output, embedding in _tied(config):
         if embedding in weights:
-            found[output] = weights[embedding]
-    return found
+            complete[output] = weights[embedding]
+    return complete
 
 
 def _tied(config: ModelConfig) -> list[tuple[str, str]]:
-    """Names of output weights and of the embeddings that they are."""
+    """Return the names of tied weights: of each output and of the embedding that it shares."""
     count = config.num_networks
     prefixes = [f"networks.{i}." for i in range(count)] if count > 1 else [""]
     return [(f"{p}output.weight", f"{p}embedding.weight") for p in prefixes if config.tied]
 
 
 def check_weights(where: str, expected: dict[str, Tensor], weights: dict[str, Tensor]) -> None:
-    """Refuse weights that are not the expected ones: other names, shapes, types, or no numbers."""
+    """Refuse weights with unexpected names or shapes, types other than floats, NaN or infinity."""
     for name in sorted(expected.keys() ^ weights.keys()):
         state = "lacks" if name in expected else "has the unknown"
         raise CheckpointError(f"{where} {state} tensor {brief(name)}")
@@ -193,7 +193,7 @@ def check_weights(where: str, expected: dict[str, Tensor], weights: dict[str, Te
             )
         if tensor.dtype not in FLOATS:
             raise CheckpointError(f"{where}: {name} has type {tensor.dtype}, not a float")
-        if not torch.isfinite(tensor.float()).all():  # as it will be used
+        if not torch.isfinite(tensor.float()).all():  # in the precision of use
             raise CheckpointError(f"{where}: {name} has values that are not finite numbers")
 
 

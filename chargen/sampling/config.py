@@ -1,4 +1,4 @@
-"""How text is drawn from a model."""
+"""Options of sampling, and of measuring how much of its text a model repeats."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class SamplingConfig(Options):
 
 @dataclass(frozen=True)
 class MemorizationConfig(Options):
-    """How to measure how much of its training text a model repeats."""
+    """Options for measuring how much of its training text a model repeats."""
 
     heading: ClassVar[str] = "Measure"
 

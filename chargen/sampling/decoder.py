@@ -1,6 +1,6 @@
-"""A model prepared for writing: it reads a prompt at once and then steps id by id.
+"""A model prepared for generation: it reads a prompt in one pass and then one id per step.
 
-Knows nothing of text: ids go in, logits come out. `generate` draws from them.
+A decoder takes ids and returns logits; `generate` draws from the logits.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 PREFILL_WINDOW = 1024
 
 TAIL = 8192
-"""Ids at the end of a long prompt that are tried first (see `Decoder._settled_tail`)."""
+"""Number of ids at the end of a long prompt that are tried first (see `Decoder._settled_tail`)."""
 
 _SETTLED = 1e-6
-"""Largest difference of two states, relative to values above 1, that counts as none."""
+"""Tolerance with which two states count as equal: absolute up to 1, relative above 1."""
 
 Move = Callable[[Tensor], None]
-"""Changes outputs of the last layer, (H,) or (rows, H), in place and each row by itself."""
+"""Function that changes outputs of the last layer, (H,) or (rows, H), in place and row by row."""
 
 
 class Decoder:
-    """Steps a character language model, exact to it within rounding (in bfloat16, three digits).
+    """Language model that reads one id per step, equal to `model` within rounding.
 
-    The weights are laid out anew for stepping (see `chargen.sampling.stepping`): after more
-    training, make another decoder. `precision` is that of the layers' products where there are
-    several streams. One stream is float32 always: its time goes into reading the weights, and
-    bfloat16 has no fast matrix-vector product. With `counts` the logits are the log-probabilities
-    of the mixture with them.
+    The weights are copied into a layout for stepping (see `chargen.sampling.stepping`), so further
+    training of `model` requires a new decoder. `precision` applies to the layers' matrix products
+    for several streams; bfloat16 gives three correct digits. A single stream always uses float32:
+    its time is spent on reading the weights, and bfloat16 has no fast matrix-vector product. With
+    `counts`, the logits are the log-probabilities of the mixture of `model` and `counts`.
 
     Examples
     --------
@@ -51,7 +51,7 @@ class Decoder:
     ) -> None:
         self.model = model
         self.counts = counts
-        self.weights = [prepare(each, getattr(torch, precision)) for each in model.members]
+        self.weights = [prepare(member, getattr(torch, precision)) for member in model.members]
         self._buffers = [StepBuffers(weights, 1) for weights in self.weights]
         self._move: Move | None = None
         self._contexts = None if counts is None else counts.roots(1)
@@ -63,7 +63,7 @@ class Decoder:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie."""
+        """Device of the weights."""
         return self.weights[0].embedding.device
 
     def clone(self) -> Decoder:
@@ -76,10 +76,10 @@ class Decoder:
         return other
 
     def steered(self, move: Move | None) -> Decoder:
-        """A clone that lets only `move` change what the last layer holds, from the prompt's end.
+        """Return a clone that applies `move`, or nothing, from the end of the prompt on.
 
-        After each step it changes the outputs from which the next logits are read, and which the
-        next step reads as its state.
+        After each step, `move` changes the last layer's outputs, from which the logits are computed
+        and which the next step reads as part of its state. Any earlier `move` is replaced.
         """
         other = self.clone()
         other._move = move
@@ -87,33 +87,33 @@ class Decoder:
 
     @property
     def state(self) -> tuple[Tensor, ...]:
-        """A copy of the state, as the model has it: (h, c) or (h,), each (layers, B, H).
+        """Copy of the state, in the format of the model: (h, c) or (h,), each (layers, B, H).
 
-        Where it is set, the counts have read nothing.
+        Setting the state resets the contexts of the counts.
         """
-        own = [buffers.state() for buffers in self._buffers]
-        return tuple(torch.cat(parts, -1) for parts in zip(*own, strict=True))
+        states = [buffers.state() for buffers in self._buffers]
+        return tuple(torch.cat(parts, -1) for parts in zip(*states, strict=True))
 
     @state.setter
     def state(self, state: tuple[Tensor, ...]) -> None:
         self._buffers = [StepBuffers(weights, state[0].shape[1]) for weights in self.weights]
         widths = [weights.hidden_size for weights in self.weights]
-        own = zip(*(torch.split(part, widths, -1) for part in state), strict=True)
-        for buffers, parts in zip(self._buffers, own, strict=True):
+        states = zip(*(torch.split(part, widths, -1) for part in state), strict=True)
+        for buffers, parts in zip(self._buffers, states, strict=True):
             buffers.load(parts)
         self._contexts = None if self.counts is None else self.counts.roots(self.batch_size)
 
     def select(self, rows: Sequence[int]) -> None:
-        """Go on with these streams, in this order; ``select([0] * n)`` makes n of the first."""
+        """Keep these streams, in this order; ``select([0] * n)`` makes n copies of the first."""
         contexts = self._contexts
         self.state = tuple(part[:, list(rows)] for part in self.state)
         self._contexts = None if contexts is None else contexts[list(rows)]
 
     def prefill(self, ids: Tensor, state: tuple[Tensor, ...] | None = None) -> Tensor:
-        """Read ids, (T,) or (T, B), by the model's fused kernel, from a state or its first one.
+        """Read ids, (T,) or (T, B), with the fused kernel, from `state` or the initial state.
 
-        Of a prompt much longer than `TAIL` only the end is read where that settles the state. The
-        logits (B, V) float32 of what comes after the last id are returned.
+        Returns the logits (B, V) float32 after the last id. Of a prompt much longer than `TAIL`,
+        only the end is read if that is enough to determine the state.
         """
         ids = ids if ids.dim() == 2 else ids.unsqueeze(1)
         if len(ids) == 0:
@@ -138,20 +138,23 @@ class Decoder:
         return self._mixed(logits)
 
     def _read(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
-        """The outputs (B, H) after the last of ids (T, B), and the state."""
+        """Read ids (T, B); return the last outputs (B, H) and the state."""
         for window in torch.split(ids, PREFILL_WINDOW):
             features, state = self.model.features(window, state)
         return features[-1], state
 
     def _settled_tail(self, ids: Tensor, state: State) -> tuple[Tensor, State] | None:
-        """What `_read` gives, from the last ids alone; None where more must be read."""
+        """Return the result of `_read` from the last ids alone, or None if these do not suffice.
+
+        They suffice if reading them from two different states ends in the same state.
+        """
         length = TAIL
         if ids.shape[1] != 1 or len(ids) < 4 * length:
             return None
         _, other = self._read(ids[:PREFILL_WINDOW], state)
-        both = tuple(torch.cat(parts, 1) for parts in zip(state, other, strict=True))
+        before = tuple(torch.cat(parts, 1) for parts in zip(state, other, strict=True))
         while 4 * length <= len(ids):
-            outputs, after = self._read(ids[-length:].expand(-1, 2), both)
+            outputs, after = self._read(ids[-length:].expand(-1, 2), before)
             if all(_same(part[:, 0], part[:, 1]) for part in after):
                 return outputs[1:], tuple(part[:, 1:] for part in after)
             length *= 4
@@ -160,7 +163,7 @@ class Decoder:
     def step(self, ids: Tensor) -> Tensor:
         """Read the next id of each stream, (B,).
 
-        The logits (B, V) float32 of what comes next are returned; the next step writes over them.
+        Returns the logits (B, V) float32 of the following id, which the next step overwrites.
         """
         for buffers in self._buffers:
             buffers.advance(ids)
@@ -179,7 +182,7 @@ class Decoder:
         return torch.from_numpy(mixed).to(logits)
 
     def _moved(self, hidden: list[Tensor], move: Move) -> None:
-        """Let `move` change the members' outputs, which lie apart, as one."""
+        """Apply `move` to the concatenated outputs of all members."""
         if len(hidden) == 1:
             move(hidden[0])
             return

@@ -1,6 +1,6 @@
-"""Ids become text: one stream's characters, their log-probabilities, and where it ends.
+"""Conversion of a stream's ids to text, with log-probabilities and the reason why the text ends.
 
-Of bytes only well-formed UTF-8 passes (The Unicode Standard, table 3-7): no overlong forms, no
+Bytes must form well-formed UTF-8 (The Unicode Standard, table 3-7): no overlong forms, no
 surrogates, nothing above U+10FFFF.
 """
 
@@ -15,15 +15,15 @@ from chargen.sampling.config import SamplingConfig
 from chargen.text.vocabulary import Vocabulary
 
 ENDED_LENGTH = "length"
-"""`Sample.ended` of a text that reached the number of characters asked for."""
+"""`Sample.ended` of a text that reached the requested number of characters."""
 ENDED_DOCUMENT = "end"
 """`Sample.ended` of a text whose document the model ended."""
 ENDED_STOP = "stop"
-"""`Sample.ended` of a text before a stop text."""
+"""`Sample.ended` of a text that ended before a stop text."""
 
 
 class StopMatcher:
-    """Passes text on, holds back what may be the beginning of a stop text, and notices whole ones.
+    """Filter that ends a text before a stop text, and holds back what may be a stop text's prefix.
 
     Examples
     --------
@@ -40,26 +40,26 @@ class StopMatcher:
         self.stopped = False
 
     def feed(self, text: str) -> str:
-        """Take the next text; return what is now certain to come before any stop text."""
+        """Add text; return the part that is now certain to precede any stop text."""
         if not self._stops:
             return text
         held = self._held + text
-        found = [at for at in (held.find(stop) for stop in self._stops) if at >= 0]
-        if found:
+        starts = [start for start in (held.find(stop) for stop in self._stops) if start >= 0]
+        if starts:
             self.stopped = True
             self._held = ""
-            return held[: min(found)]
+            return held[: min(starts)]
         keep = self._possible_beginning(held)
         self._held = held[len(held) - keep :]
         return held[: len(held) - keep]
 
     def flush(self) -> str:
-        """What was held back, once no more text will come."""
+        """Return the text that was held back, if no more text will be added."""
         held, self._held = self._held, ""
         return held
 
     def _possible_beginning(self, text: str) -> int:
-        """Length of the longest end of `text` with which a stop text begins."""
+        """Return the length of the longest suffix of `text` that is a prefix of a stop text."""
         longest = max(map(len, self._stops)) - 1
         for length in range(min(longest, len(text)), 0, -1):
             if any(stop.startswith(text[-length:]) for stop in self._stops):
@@ -68,9 +68,9 @@ class StopMatcher:
 
 
 class Detokenizer:
-    """Takes a stream's ids one by one and gives out whole characters.
+    """Incremental conversion of a stream's ids to complete characters.
 
-    `character` gives the text of an id; streams share it, so that each id is looked up once.
+    `character` returns the text of an id; streams share it, so that each id is looked up once.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Detokenizer:
         seed: int,
         character: Callable[[int], str],
     ) -> None:
-        self.seed = seed  # of the random numbers that draw its ids
+        self.seed = seed  # of the random numbers that draw the ids
         self._character = character
         self._end_id = None if config.ignore_end else vocabulary.separator_id
         self._bytes: bytearray | None = bytearray() if vocabulary.level == "byte" else None
@@ -88,10 +88,10 @@ class Detokenizer:
         self._matcher = StopMatcher(config.stop)
         self._given: list[str] = []
         self._fed = 0
-        self._ends: list[int] = []  # ids fed when each character was whole
+        self._ends: list[int] = []  # number of ids fed when each character was complete
         self._id_log_probs: list[float] = []
-        self.utf8_state = BOUNDARY  # byte level: where in a character of UTF-8 it stands
-        # why no more is to be drawn
+        self.utf8_state = BOUNDARY  # byte level: the position in a UTF-8 character
+        # why the text has ended; None until it ends
         self.ended: str | None = ENDED_LENGTH if config.max_chars == 0 else None
 
     @property
@@ -100,22 +100,22 @@ class Detokenizer:
 
     @property
     def log_probs(self) -> list[float]:
-        """One for each character drawn, in nats, as far as `credit` was told of their ids.
+        """Log-probability of each drawn character, in nats; `credit` must have received all ids.
 
-        The first ``len(text)`` belong to `text`. Of a character of several bytes it is the sum.
+        The first ``len(text)`` belong to `text`. For a character of several bytes, it is the sum.
         """
         sums = np.cumsum([0.0, *self._id_log_probs])
         log_probs: list[float] = np.diff(sums[[0, *self._ends]]).tolist()
         return log_probs
 
     def credit(self, log_probs: Sequence[float]) -> None:
-        """Take the log-probabilities of the next ids that were fed."""
+        """Record the log-probabilities of the next ids that were fed."""
         self._id_log_probs.extend(log_probs)
 
     def feed(self, drawn: int) -> str:
-        """Take the id that was drawn; return the text that it makes certain (often one character).
+        """Add a drawn id; return the text that is now certain (usually one character).
 
-        With a stop text some is held back, and given out as soon as it proves harmless.
+        Text that may be the prefix of a stop text is held back until it turns out not to be.
         """
         self._fed += 1
         if drawn == self._end_id:
@@ -148,12 +148,12 @@ class Detokenizer:
 # ---------------------------------------------------------------- UTF-8
 
 BOUNDARY = 0
-"""The state between two characters: text may end here."""
+"""State between two characters, where text may end."""
 
 INVALID = -1
 
-# States 1, 2, 3: that many continuation bytes (80..BF) are still due. The four others follow a
-# first byte after which the second has a narrower range.
+# States 1, 2, 3: that many continuation bytes (80..BF) are still due. The other four states follow
+# a first byte after which the second byte has a narrower range.
 _AFTER_E0, _AFTER_ED, _AFTER_F0, _AFTER_F4 = 4, 5, 6, 7
 _ROWS = [
     # state, first byte, last byte, next state
@@ -188,7 +188,7 @@ TRANSITIONS: list[list[int]] = _transitions().tolist()
 
 
 def forbidden(size: int) -> NDArray[np.bool_]:
-    """Which ids of a vocabulary may not come next, in each state: (states, size).
+    """Return a mask (states, size) of the ids that may not come next in each state.
 
     Symbols that are not bytes are forbidden inside a character.
     """
@@ -199,7 +199,7 @@ def forbidden(size: int) -> NDArray[np.bool_]:
 
 
 def state_after(ids: Iterable[int]) -> int:
-    """State after `ids`; a symbol that is not a byte, or an invalid byte, starts afresh."""
+    """Return the state after `ids`; an invalid byte or a symbol that is not a byte resets it."""
     state = BOUNDARY
     for i in ids:
         state = TRANSITIONS[state][i] if i < 256 else BOUNDARY

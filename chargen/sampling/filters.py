@@ -1,20 +1,20 @@
 """From logits to a drawn id: filters, the one order in which they are applied, and the draw.
 
 Every filter takes logits (B, V), an array of floats, and returns logits (B, V) in which ``-inf``
-means "never". At least one candidate is always left. `build_filter` composes them in this order:
+means "never". At least one candidate always remains. `build_filter` applies them in this order:
 
 1. `exclude`: symbols that may not be drawn here (the unknown symbol; bytes that break UTF-8)
-2. `require_finite`: the one place where logits that are not numbers are refused
+2. `require_finite`: the only place where logits that are not numbers are refused
 3. `penalize_repetition`
-4. `scale_temperature` (temperature 0 keeps the likeliest alone, and the rest has no effect)
+4. `scale_temperature` (temperature 0 keeps only the likeliest, and later filters have no effect)
 5. `keep_top_k`
 6. `keep_top_p`
 7. `keep_min_p`
 
-They are NumPy, not torch: on the 65 or so numbers of one step a call into torch takes several times
-as long, and the filters took as long as the model. Each call counts: between two steps of a model
-whose weights fill the caches it takes three times as long as when it is timed by itself. That is
-why ufuncs are reduced directly here.
+The filters use NumPy, not torch: on the 65 or so logits of a step, a call into torch takes several
+times as long, and filters in torch took as long as the model. Every call matters: between two steps
+of a model whose weights fill the caches, a call takes three times as long as when it is timed
+alone. That is why the `reduce` methods of ufuncs are called directly here.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ Ids = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 REPETITION_WINDOW = 64
-"""How many of the last ids the repetition penalty looks at."""
+"""Number of last ids to which the repetition penalty applies."""
 
 LogitsFilter = Callable[[Logits, "Mask | None", "Ids | None"], Logits]
-"""``(logits (B, V), excluded (V,) or (B, V) or None, recent ids (B, W) or None)``."""
+"""Function of logits (B, V), excluded ids (V,), (B, V) or None, and recent ids (B, W) or None."""
 
 
 _BLOCK = 256
-# The largest number drawn lies this far below 1, so that a rounding never reaches past the end.
+# The largest uniform number is below 1, so that rounding never gives an index past the last id.
 _BELOW_ONE = 1 - 2.0**-50
 
 
 def _largest(logits: Logits) -> Logits:
-    """(B, 1)"""
+    """Return the largest logit of each row, (B, 1)."""
     largest: Logits = np.maximum.reduce(logits, axis=-1, keepdims=True)
     return largest
 
@@ -60,11 +60,11 @@ def exclude(logits: Logits, excluded: Mask) -> Logits:
 
 
 def require_finite(logits: Logits) -> Logits:
-    """Refuse logits from which nothing can be drawn; ``+inf`` wins over everything finite.
+    """Refuse logits from which nothing can be drawn; ``+inf`` excludes every finite logit.
 
     Raises `ChargenError` if a row has a NaN, or no candidate is left in it.
     """
-    largest = _largest(logits)  # a NaN in the row is its maximum
+    largest = _largest(logits)  # NaN if the row has a NaN
     if np.logical_and.reduce(np.isfinite(largest), axis=None):
         return logits
     if np.isnan(largest).any():
@@ -83,7 +83,7 @@ def penalize_repetition(logits: Logits, recent: Ids, penalty: float) -> Logits:
     seen = np.take_along_axis(logits, recent, axis=-1)  # (B, W)
     limit = np.finfo(logits.dtype).max
     lower = np.where(seen > 0, seen / penalty, seen * penalty)
-    # An overflow must not turn the last candidate into "never".
+    # An overflow to -inf must not exclude the last candidate.
     lower = np.where(seen == -math.inf, seen, np.clip(lower, -limit, limit))
     penalized = logits.copy()
     np.put_along_axis(penalized, recent, lower, axis=-1)
@@ -91,19 +91,19 @@ def penalize_repetition(logits: Logits, recent: Ids, penalty: float) -> Logits:
 
 
 def scale_temperature(logits: Logits, temperature: float) -> Logits:
-    """Divide by `temperature`; 0 keeps only the likeliest (of equal ones that with the lowest id).
+    """Divide by `temperature`; 0 keeps only the likeliest id (the lowest of equally likely ids).
 
     The largest logit becomes 0, so that no temperature, however small, overflows upwards.
     """
     shifted = logits - _largest(logits)
     if temperature == 0:
         return keep_top_k(shifted, 1)
-    shifted /= temperature  # what overflows is so unlikely that "never" is right
+    shifted /= temperature  # an id that overflows to -inf is too unlikely to be drawn
     return shifted
 
 
 def keep_top_k(logits: Logits, k: int) -> Logits:
-    """Keep exactly the `k` likeliest (Fan et al. 2018); ties go to the lowest id."""
+    """Keep exactly the `k` likeliest ids (Fan et al. 2018); ties go to the lowest id."""
     size = logits.shape[-1]
     if k >= size:
         return logits
@@ -112,17 +112,17 @@ def keep_top_k(logits: Logits, k: int) -> Logits:
 
 
 def keep_top_p(logits: Logits, p: float) -> Logits:
-    """Keep the fewest likeliest whose probabilities reach `p` (Holtzman et al. 2020, nucleus)."""
+    """Keep the fewest likeliest ids that reach probability `p` (nucleus; Holtzman et al. 2020)."""
     if p >= 1:
         return logits
     size = logits.shape[-1]
     weights = np.exp(logits - _largest(logits))
     needed = p * weights.sum(axis=-1, keepdims=True)  # (B, 1)
-    # Almost always the nucleus is among the 64 likeliest; a large vocabulary is rarely sorted.
+    # The nucleus is almost always among the 64 likeliest: a large vocabulary is rarely sorted.
     for count in (min(64, size), size):
         start = size - count
         likeliest = np.partition(logits, start, axis=-1)[:, start:] if start else logits
-        likeliest = np.sort(likeliest, axis=-1)[:, ::-1]  # (B, count), falling
+        likeliest = np.sort(likeliest, axis=-1)[:, ::-1]  # (B, count), descending
         reached = np.exp(likeliest - likeliest[:, :1]).cumsum(axis=-1)
         if (reached[:, -1:] >= needed).all():
             break
@@ -131,16 +131,16 @@ def keep_top_p(logits: Logits, p: float) -> Logits:
 
 
 def keep_min_p(logits: Logits, p: float) -> Logits:
-    """Keep what has at least `p` times the likeliest's probability (Nguyen et al. 2024)."""
+    """Keep ids at least `p` times as likely as the likeliest (Nguyen et al. 2024)."""
     if p <= 0:
         return logits
     return np.where(logits < _largest(logits) + math.log(p), -math.inf, logits)
 
 
 def _keep_largest(logits: Logits, threshold: Logits, count: Ids | int) -> Logits:
-    """Keep the `count` largest (of each row, or (B, 1)), whose smallest is `threshold`.
+    """Keep the `count` largest logits of each row, of which `threshold` (B, 1) is the smallest.
 
-    Ties go to the lowest id.
+    `count` is one number for all rows, or one per row, (B, 1). Ties go to the lowest id.
     """
     kept = logits >= threshold
     if (kept.sum(axis=-1, keepdims=True) > count).any():
@@ -153,9 +153,9 @@ def _keep_largest(logits: Logits, threshold: Logits, count: Ids | int) -> Logits
 def build_filter(config: SamplingConfig) -> LogitsFilter:
     """Compose the filters that `config` asks for, in the order of this module's docstring.
 
-    The result is ``apply(logits, excluded, recent)``: it takes logits (B, V) of any float type, the
-    ids that may not be drawn ((V,) or (B, V), or None) and the last ids (B, W; needed where there
-    is a repetition penalty), and returns float64 logits (B, V), the largest of each row 0.
+    The result, ``apply(logits, excluded, recent)``, takes logits (B, V) of any float type, a mask
+    of ids that may not be drawn ((V,), (B, V) or None) and the last ids (B, W) for the repetition
+    penalty (or None). It returns float64 logits (B, V), of which the largest in each row is 0.
     """
 
     def apply(logits: Logits, excluded: Mask | None, recent: Ids | None) -> Logits:
@@ -184,8 +184,8 @@ def build_filter(config: SamplingConfig) -> LogitsFilter:
 class Uniforms:
     """Uniform numbers in [0, 1) for several streams, each from its own seeded generator.
 
-    What a stream gets depends on its seed and on how many numbers it has had, never on the other
-    streams. They are drawn in blocks: one number at a time costs more than the draw.
+    A stream's numbers depend on its seed and on how many it has used, never on the other streams.
+    Numbers are generated in blocks: generating a single number takes longer than drawing an id.
     """
 
     def __init__(self, seeds: Sequence[int]) -> None:
@@ -207,26 +207,26 @@ class Uniforms:
         return row
 
     def select(self, rows: Sequence[int]) -> None:
-        """Go on with these streams only."""
+        """Keep only these streams."""
         self._generators = [self._generators[row] for row in rows]
         self._block = self._block[:, list(rows)]
 
 
 def draw(logits: Logits, uniforms: NDArray[np.float64]) -> Ids:
-    """Draw one id a row, (B,), by inverting the cumulative distribution.
+    """Draw one id per row, (B,), by inverting the cumulative distribution.
 
-    `logits` (B, V) are as filters return them: the largest of each row 0, ``-inf`` never drawn;
-    `uniforms` is (B, 1).
+    `logits` (B, V) come from the filters: the largest of each row is 0, and ``-inf`` is never
+    drawn. `uniforms` is (B, 1).
     """
     cumulative = np.add.accumulate(np.exp(logits), axis=-1)
-    # The first id whose cumulative weight exceeds u: an id of weight 0 adds nothing to the one
-    # before it and cannot be the first.
+    # The first id whose cumulative weight exceeds `uniforms` times the total. An id of weight 0
+    # does not increase the cumulative weight, so it is never the first.
     ids: Ids = np.add.reduce(cumulative <= uniforms * cumulative[:, -1:], axis=-1)
     return ids
 
 
 def log_probability(logits: Logits, ids: Ids) -> Logits:
-    """Natural log-probabilities (B,) of `ids` (B,) under unfiltered `logits` (B, V)."""
+    """Return the natural log-probabilities (B,) of `ids` (B,) under unfiltered `logits` (B, V)."""
     shifted = logits - _largest(logits)
     chosen = shifted[np.arange(len(ids)), ids]
     log_probs: Logits = chosen - np.log(np.exp(shifted).sum(axis=-1))

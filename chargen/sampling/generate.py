@@ -1,10 +1,10 @@
-"""Text from a model: one sample or a batch, whole or streamed, always the same for a seed.
+"""Text generation: one text or a batch, complete or streamed, reproducible by seed.
 
-A text's characters depend on the model, the prompt, the options and its seed alone. Streamed or
-not, it takes the same steps. In a batch each text has its own random numbers, and the decoder
-gives each row the same numbers whatever the batch; texts that end drop out.
-(A batch differs from a text alone by rounding, about 1e-7 of a probability: the draw falls on
-another character about once in a million. A decoder in bfloat16 draws other texts in a batch.)
+A text depends only on the model, the prompt, the options and its seed, streamed or not. In a batch,
+each text has its own random numbers, and the decoder gives each row the same logits in any batch;
+texts that have ended leave the batch.
+(Between a batch and a single text, rounding changes a probability by about 1e-7, so that about one
+character in a million differs. A decoder in bfloat16 draws other texts in a batch.)
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from chargen.sampling.filters import (
 from chargen.text.vocabulary import Vocabulary
 
 _UNCREDITED = 2**14
-"""Logits that are kept before the log-probabilities of what was drawn are worked out."""
+"""Number of logits that are kept before the log-probabilities of the drawn ids are computed."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,10 @@ class Sample:
 def encode_prompt(
     vocabulary: Vocabulary, text: str, config: SamplingConfig
 ) -> tuple[ArrayLike, str]:
-    """Ids of a prompt as ``config.unknown`` says, and the characters that the model has never seen.
+    """Return the ids of a prompt, and its characters that the model has never seen.
 
-    The ids begin with that of ``config.label``. Such characters are a `ConfigError` where
-    ``config.unknown`` is ``"error"``; so is a label that the model does not know.
+    The ids begin with the id of ``config.label``. ``config.unknown`` specifies what becomes of
+    unseen characters: with ``"error"`` they raise a `ConfigError`, as does an unknown label.
     """
     keep = "skip" if config.unknown == "skip" else "replace"
     ids, unknown = vocabulary.encode_prompt(text, keep)
@@ -95,8 +95,8 @@ def generate(
 ) -> list[Sample]:
     """Write `num_samples` texts as one batch; text ``i`` has seed ``config.seed + i`` or a new one.
 
-    `prompt` are the ids (T,) of whole characters, perhaps none. The state of the decoder is neither
-    used nor changed. Raises `ChargenError` where the model's predictions are not numbers.
+    `prompt` contains the ids (T,) of complete characters and may be empty. The state of the decoder
+    is neither used nor changed. Raises `ChargenError` if the model's predictions are not numbers.
     """
     if num_samples < 1:
         raise ConfigError(f"--num-samples must be a whole number, 1 or more, got {num_samples}")
@@ -113,9 +113,9 @@ def generate(
 def stream(
     decoder: Decoder, vocabulary: Vocabulary, prompt: ArrayLike, config: SamplingConfig
 ) -> Iterator[str]:
-    """Write one text and yield it as it is drawn, in pieces of whole characters.
+    """Write one text and yield it as it is drawn, in pieces of complete characters.
 
-    Together the pieces are the text that `generate` gives. See `generate` for the arguments.
+    Together the pieces are the text that `generate` returns. See `generate` for the arguments.
     """
     outputs = _detokenizers(vocabulary, config, 1)
     for piece in _write(decoder, vocabulary, prompt, config, outputs):
@@ -130,9 +130,9 @@ def watch(
     config: SamplingConfig,
     seconds: float = 0.1,
 ) -> Iterator[Sample]:
-    """Write one text and yield all there is of it every `seconds`, with its log-probabilities.
+    """Write one text; every `seconds`, yield the text so far with its log-probabilities.
 
-    The last one is what `generate` gives. See `generate` for the other arguments.
+    The last sample is the one that `generate` returns. See `generate` for the other arguments.
     """
     (output,) = outputs = _detokenizers(vocabulary, config, 1)
     shown_at = time.monotonic()
@@ -166,7 +166,7 @@ def _write(
     outputs: Sequence[Detokenizer],
     uncredited_logits: int = _UNCREDITED,
 ) -> Iterator[str]:
-    """Draw until every stream has ended; yield what the first of them gave out at each step."""
+    """Draw until every stream has ended; at each step, yield the new text of the first stream."""
     context = np.concatenate([[vocabulary.start_id], np.asarray(prompt, dtype=np.int64)])
     context = context.astype(np.int64)
     live = [output for output in outputs if output.ended is None]
@@ -209,7 +209,7 @@ def _write(
 
 
 def _credit(outputs: Sequence[Detokenizer], steps: list[tuple[Logits, Ids]]) -> None:
-    """Tell each stream the log-probabilities of its ids in some steps, and forget the steps."""
+    """Pass the log-probabilities of the ids in `steps` to their streams, and clear `steps`."""
     logits = np.concatenate([logits for logits, _ in steps])
     ids = np.concatenate([ids for _, ids in steps])
     log_probs = log_probability(logits, ids).reshape(len(steps), len(outputs))
@@ -219,7 +219,7 @@ def _credit(outputs: Sequence[Detokenizer], steps: list[tuple[Logits, Ids]]) -> 
 
 
 class _Exclusion:
-    """What may not be drawn: symbols that are no text, and bytes that would break a character."""
+    """Ids that may not be drawn: symbols that are not text, and bytes that break a character."""
 
     def __init__(
         self, vocabulary: Vocabulary, context: Ids, outputs: Sequence[Detokenizer]
@@ -235,7 +235,7 @@ class _Exclusion:
                 output.utf8_state = state
 
     def mask(self, outputs: Sequence[Detokenizer]) -> Mask | None:
-        """(V,) or (B, V) bool, or None where everything may be drawn."""
+        """Return a mask, (V,) or (B, V), or None if every id may be drawn."""
         if self._by_state is None:
             return self._fixed
         mask: Mask = self._by_state[[output.utf8_state for output in outputs]]
@@ -247,16 +247,16 @@ class _Recent:
 
     def __init__(self, context: Ids, batch_size: int) -> None:
         last = context[-REPETITION_WINDOW:]
-        # A short context is filled up with its own first id, which changes no set of ids.
+        # A short context is padded with its own first id, so that the set of ids stays the same.
         filled = np.concatenate([np.full(REPETITION_WINDOW - len(last), last[0]), last])
         self.ids = np.tile(filled, (batch_size, 1))  # (B, W)
         self._oldest = 0
 
     def add(self, ids: Ids) -> None:
-        """Put ids (B,) in the place of the oldest."""
+        """Replace the oldest ids by `ids` (B,)."""
         self.ids[:, self._oldest] = ids
         self._oldest = (self._oldest + 1) % REPETITION_WINDOW
 
     def select(self, rows: Sequence[int]) -> None:
-        """Go on with these streams only."""
+        """Keep only these streams."""
         self.ids = self.ids[list(rows)]

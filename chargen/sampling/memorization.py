@@ -1,7 +1,4 @@
-"""How much of a training text a model gives back word for word when it is asked to go on.
-
-Knows ids only.
-"""
+"""Measurement of how much training text a model repeats verbatim; it works on ids alone."""
 
 from __future__ import annotations
 
@@ -16,27 +13,27 @@ from chargen.sampling.config import MemorizationConfig
 from chargen.sampling.decoder import Decoder
 
 STREAMS = 64
-_BLOCK = 1 << 20  # ids looked at together
+_BLOCK = 1 << 20  # ids that are searched at a time
 
 
 @dataclass(frozen=True)
 class Memorization:
-    """What greedy sampling gave back."""
+    """How much of each passage greedy sampling reproduced."""
 
-    # (N,) int64: where in the text each passage begins, after its context
+    # (N,) int64: position in the text at which each passage begins, after its context
     starts: NDArray[np.int64]
-    # (N,) int64: how many ids of each passage came before the first that was another
+    # (N,) int64: number of ids of each passage before the first that differed
     agreeing: NDArray[np.int64]
-    length: int  # ids of a passage
+    length: int  # number of ids in a passage
 
     @property
     def share(self) -> float:
-        """Share of the passages that were given back whole."""
+        """Share of the passages that were reproduced completely."""
         return float((self.agreeing == self.length).mean())
 
     @property
     def mean_agreeing(self) -> float:
-        """Ids until the first that was another, on average."""
+        """Mean number of ids before the first that differed."""
         return float(self.agreeing.mean())
 
 
@@ -48,20 +45,20 @@ def memorization(
     separator_id: int | None = None,
     first_label_id: int | None = None,
 ) -> Memorization:
-    """Let a decoder go on after pieces of `ids`, (N,), and compare with what stands there.
+    """Let a decoder continue `ids` (N,) from random positions, and compare the result with `ids`.
 
-    Each passage is drawn at random; the decoder reads the context before it from its initial
-    state and then always takes the likeliest id (Carlini et al. 2023, "Quantifying memorization
+    For each passage, the decoder starts from its initial state, reads the context before the
+    passage, and then always takes the likeliest id (Carlini et al. 2023, "Quantifying memorization
     across neural language models").
 
-    Where documents end with `separator_id`, a passage lies in one: which comes next is no text of
-    theirs. Ids from `first_label_id` on are labels, which are read in the context, and are neither
-    part of a passage nor taken for the likeliest.
+    If documents end with `separator_id`, each passage lies within one document, because the order
+    of documents is not part of their text. Ids from `first_label_id` on are labels: the decoder
+    reads them in a context, but they are not part of a passage and are never predicted.
 
     Raises
     ------
     CorpusError
-        Where no context and passage fit into the text, or no passage into a document.
+        If the text is too short for a context and a passage, or every document for a passage.
     """
     config = config or MemorizationConfig()
     length, context = config.length, config.context
@@ -70,14 +67,14 @@ def memorization(
             f"the text has {len(ids)} characters; a context and a passage need {context + length}"
         )
     begins, counts = _places(ids, length, context, separator_id, first_label_id)
-    places = int(counts.sum())
-    if not places:
+    num_starts = int(counts.sum())
+    if not num_starts:
         raise CorpusError(
             f"no document has {length} characters behind a context of {context}: give a smaller "
             "--length or --context"
         )
     generator = np.random.default_rng(config.seed)
-    chosen = np.sort(generator.choice(places, min(config.passages, places), replace=False))
+    chosen = np.sort(generator.choice(num_starts, min(config.passages, num_starts), replace=False))
     ends = np.cumsum(counts)
     documents = np.searchsorted(ends, chosen, side="right")
     starts = begins[documents] + chosen - (ends - counts)[documents]
@@ -99,19 +96,19 @@ def _places(
     separator_id: int | None,
     first_label_id: int | None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Where passages may begin: the first place in each document, and how many there are."""
+    """Return the first possible start of a passage in each document, and the number of starts."""
     parts = []
     for first in range(0, len(ids), _BLOCK):
         block = np.asarray(ids[first : first + _BLOCK])
-        apart = np.zeros(len(block), bool)
+        special = np.zeros(len(block), bool)
         if separator_id is not None:
-            apart |= block == separator_id
+            special |= block == separator_id
         if first_label_id is not None:
-            apart |= block >= first_label_id
-        parts.append(first + np.flatnonzero(apart))
-    between = np.concatenate(parts)
-    begins = np.maximum(np.append(0, between + 1), context)
-    ends = np.append(between, len(ids))
+            special |= block >= first_label_id
+        parts.append(first + np.flatnonzero(special))
+    boundaries = np.concatenate(parts)
+    begins = np.maximum(np.append(0, boundaries + 1), context)
+    ends = np.append(boundaries, len(ids))
     return begins, np.maximum(0, ends - length - begins + 1)
 
 
@@ -123,13 +120,13 @@ def _agreeing(
     context: int,
     first_label_id: int | None,
 ) -> NDArray[np.int64]:
-    before = starts + np.arange(-context, 0)[:, None]  # (T, B)
-    wanted = ids[starts + np.arange(length)[:, None]]
-    logits = decoder.prefill(torch.from_numpy(ids[before].astype(np.int64)))
+    positions = starts + np.arange(-context, 0)[:, None]  # (T, B)
+    passages = ids[starts + np.arange(length)[:, None]]
+    logits = decoder.prefill(torch.from_numpy(ids[positions].astype(np.int64)))
     agreeing = np.zeros(len(starts), np.int64)
-    for step, right in enumerate(wanted):
+    for step, expected in enumerate(passages):
         drawn = logits[:, :first_label_id].argmax(-1)
-        agreeing += (agreeing == step) & (drawn.cpu().numpy() == right)
+        agreeing += (agreeing == step) & (drawn.cpu().numpy() == expected)
         if not (agreeing > step).any():
             break
         logits = decoder.step(drawn)

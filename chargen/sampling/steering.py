@@ -1,13 +1,13 @@
-"""Steering vectors: text of a chosen class, by what a language model's last layer holds.
+"""Steering vectors, which change a language model's last layer so that it writes texts of a class.
 
-After each step the layer's output is moved along a vector, to the side where texts of the class
-lie: from there the next character is read, and there the next step starts (activation steering;
-Subramani et al. 2022, https://arxiv.org/abs/2205.05124).
+After each step, the layer's output is moved along a vector, towards the outputs for texts of the
+class. The next character is predicted from the moved output, and the next step starts from it
+(activation steering; Subramani et al. 2022, https://arxiv.org/abs/2205.05124).
 
-The vector is the difference of the classes' mean outputs. Dividing it by the covariance, as a
-discriminant analysis does, tells the classes apart better, but then leans on what hardly varies and
-changes little of what is written. What is used lies between the two: the covariance with as much of
-the identity added to it.
+The vector is the difference of the classes' mean outputs, divided by the covariance plus an
+identity matrix of the same scale. Division by the covariance alone, as in discriminant analysis,
+separates the classes better, but emphasizes directions that hardly vary and that change little in
+the generated text.
 """
 
 from __future__ import annotations
@@ -36,39 +36,39 @@ if TYPE_CHECKING:
     from chargen.language_model import LanguageModel
 
 DOCUMENT = "steering"
-"""Name of the checkpoint's document."""
+"""Name of the document in a checkpoint."""
 
 MOST_TEXTS, MOST_CHARACTERS = 2_000, 500
-"""Labelled texts that are read, and characters at the beginning of each."""
+"""Largest number of labelled texts, and of characters at the beginning of each, that are read."""
 
 OWN_TEXTS, OWN_CHARACTERS = 400, 400
-"""Texts that a model writes to have them labelled, and their length."""
+"""Number of texts that a model writes for a classifier to label, and their length in characters."""
 
 _COVARIANCE_TEXTS = 64
-"""Texts from which it is taken how outputs vary from character to character."""
+"""Number of texts from which the covariance of outputs over characters is estimated."""
 
 _BATCH = 64
 
 
 @dataclass(frozen=True, eq=False)
 class Steering:
-    """A steering vector for each class, and where its texts lie along it."""
+    """A steering vector for each class, and the positions of texts along the vector."""
 
     classes: tuple[str, ...]
     vectors: NDArray[np.float32]  # (C, H), each of length 1
-    # (C,): where the last layer's output is held at strength 1: its product with the vector, one
-    # standard deviation (from character to character) to the class's side of the mean
+    # (C,): product of vector and output to which strength 1 moves the output: one standard
+    # deviation (over characters) from the mean, on the side of the class
     targets: NDArray[np.float32]
-    means: NDArray[np.float32]  # (C,): the mean of that product over texts of all classes
-    source: str  # what the vectors were fitted on, in words
+    means: NDArray[np.float32]  # (C,): mean of this product over texts of all classes
+    source: str  # description of the texts on which the vectors were fitted
 
     def steered(self, decoder: Decoder, label: str, strength: float = 1.0) -> Decoder:
-        """A decoder of the same model that writes texts of a class.
+        """Return a decoder of the same model that writes texts of the class `label`.
 
-        Strength 1 holds the output at the class's target, 2 twice as far from the mean; 0.5 goes
-        half the way there from wherever the output is, 0 leaves it alone, and below 0 it is held on
-        the other side. Earlier steering ends. Raises `ConfigError` where there is no such class,
-        the strength is no number, or the vectors are those of a model of another size.
+        Strength 1 moves each output to the class's target, and 2 to a point twice as far from the
+        mean; 0.5 moves it halfway to the target, 0 not at all, and a negative strength towards the
+        other side of the mean. Earlier steering is replaced. Raises `ConfigError` if there is no
+        such class, the strength is not a number, or the vectors belong to a model of another size.
         """
         check_arguments(label, strength, self.classes)
         size = self.vectors.shape[1]
@@ -87,14 +87,14 @@ class Steering:
         share = min(abs(strength), 1.0)
 
         def move(outputs: Tensor) -> None:
-            # Row by row, so that a stream's numbers do not depend on the others.
-            place = (outputs * vector).sum(-1, keepdim=True)
-            outputs.add_(vector * (share * (target - place)))
+            # Row by row, so that a stream's numbers do not depend on other streams.
+            position = (outputs * vector).sum(-1, keepdim=True)
+            outputs.add_(vector * (share * (target - position)))
 
         return decoder.steered(move)
 
     def to_document(self) -> dict[str, Any]:
-        """Plain lists, for the checkpoint."""
+        """Return the steering as plain lists for a checkpoint."""
         return {
             "labels": list(self.classes),
             "source": self.source,
@@ -105,7 +105,7 @@ class Steering:
 
     @classmethod
     def from_document(cls, document: Any, where: str) -> Steering:
-        """Read what `to_document` gave; anything else is a `CheckpointError`."""
+        """Read the result of `to_document`; anything else raises a `CheckpointError`."""
         fields = {"labels", "source", "values", "neutral", "directions"}
         if not isinstance(document, dict) or document.keys() != fields:
             raise CheckpointError(f"{where} must be an object with {', '.join(sorted(fields))}")
@@ -134,11 +134,11 @@ class Steering:
 def fit_steering(
     lm: LanguageModel, texts: Sequence[str], labels: Sequence[str], source: str
 ) -> Steering:
-    """Fit a steering vector for each class on labelled texts; `source` says in words what they are.
+    """Fit a steering vector for each class on labelled texts, which `source` describes in words.
 
-    At most `MOST_TEXTS` are read, evenly spaced within each class, and `MOST_CHARACTERS` of each.
-    Where there is only one class, a class has a single text, or a text or its label is none, it is
-    a `CorpusError`.
+    At most `MOST_TEXTS` texts are read, evenly spaced within each class, and `MOST_CHARACTERS` of
+    each. Raises `CorpusError` if there is only one class, a class has only one text, or a text or a
+    label is not a `str`.
     """
     texts, labels = [readable(text) for text in given_texts(texts)], list(labels)
     if len(texts) != len(labels) or not all(isinstance(label, str) for label in labels):
@@ -146,14 +146,14 @@ def fit_steering(
     classes = tuple(sorted(set(labels)))
     chosen: list[int] = []
     for label in classes:
-        own = [i for i, each in enumerate(labels) if each == label]
-        if len(own) < 2 or len(classes) < 2:
+        positions = [i for i, text_label in enumerate(labels) if text_label == label]
+        if len(positions) < 2 or len(classes) < 2:
             raise CorpusError(
                 f"{source}: steering needs two classes or more with two texts or more in "
-                f"each; {label!r} has {len(own)}"
+                f"each; {label!r} has {len(positions)}"
             )
-        count = min(len(own), max(2, MOST_TEXTS * len(own) // len(labels)))
-        chosen += [own[i] for i in np.linspace(0, len(own) - 1, count).astype(int)]
+        count = min(len(positions), max(2, MOST_TEXTS * len(positions) // len(labels)))
+        chosen += [positions[i] for i in np.linspace(0, len(positions) - 1, count).astype(int)]
     chosen.sort()
     outputs = list(_outputs(lm, [texts[i][:MOST_CHARACTERS] for i in chosen]))
     return fit_vectors(
@@ -171,39 +171,41 @@ def fit_with_classifier(
     classes: Sequence[str],
     seed: int = 0,
 ) -> Steering:
-    """Fit steering vectors without labelled texts: a classifier labels what the model writes.
+    """Fit steering vectors on texts that the model writes and a classifier labels.
 
-    `predict` gives the labels of texts, such as ``Classifier.predict``, and may give all `classes`.
-    Where the model hardly ever writes texts of one of them it is a `CorpusError`.
+    `predict`, such as ``Classifier.predict``, returns the labels of texts, each one of `classes`.
+    Raises `CorpusError` if it gives one of the classes to fewer than two texts.
     """
-    drawn = lm.sample("", OWN_TEXTS, max_chars=OWN_CHARACTERS, temperature=1.0, seed=seed)
-    texts = [sample.text for sample in drawn if sample.text.strip()]
-    found = predict(texts)
+    samples = lm.sample("", OWN_TEXTS, max_chars=OWN_CHARACTERS, temperature=1.0, seed=seed)
+    texts = [sample.text for sample in samples if sample.text.strip()]
+    labels = predict(texts)
     for label in classes:
-        if found.count(label) < 2:
+        if labels.count(label) < 2:
             raise CorpusError(
                 f"of {len(texts)} texts that the model wrote, the classifier calls "
-                f"{found.count(label)} {label!r}: give labelled texts with --steer-data"
+                f"{labels.count(label)} {label!r}: give labelled texts with --steer-data"
             )
-    return fit_steering(lm, texts, found, "its own, as classified")
+    return fit_steering(lm, texts, labels, "its own, as classified")
 
 
 @torch.no_grad()
 def _outputs(
     lm: LanguageModel, texts: Sequence[str]
 ) -> Iterable[tuple[NDArray[np.float32], Tensor | None]]:
-    """Of each text the last layer's mean output (H,), and of some the output at each step (T, H).
+    """Return each text's mean output (H,) of the last layer, and all outputs (T, H) or None.
 
-    Texts are read in batches of like length.
+    All outputs are returned for some of the texts. Texts are read in batches of similar length.
     """
     device = lm.model.device
     ids = []
     for text in texts:
-        order = lm.vocabulary.encode(text)
+        encoded = lm.vocabulary.encode(text)
         start = np.array([lm.vocabulary.start_id], np.int64)
-        ids.append(np.concatenate([start, order[::-1] if lm.backward else order]).astype(np.int64))
+        ids.append(
+            np.concatenate([start, encoded[::-1] if lm.backward else encoded]).astype(np.int64)
+        )
     kept = set(range(0, len(ids), max(1, len(ids) // _COVARIANCE_TEXTS)))
-    found: dict[int, tuple[NDArray[np.float32], Tensor | None]] = {}
+    by_text: dict[int, tuple[NDArray[np.float32], Tensor | None]] = {}
     by_length = sorted(range(len(ids)), key=lambda i: len(ids[i]))
     for first in range(0, len(ids), _BATCH):
         batch = by_length[first : first + _BATCH]
@@ -214,8 +216,8 @@ def _outputs(
         outputs, _ = lm.model.features(torch.from_numpy(padded).to(device), state)  # (T, B, H)
         for column, i in enumerate(batch):
             steps = outputs[: len(ids[i]), column].float().cpu()
-            found[i] = steps.mean(0).numpy(), steps if i in kept else None
-    return [found[i] for i in range(len(ids))]
+            by_text[i] = steps.mean(0).numpy(), steps if i in kept else None
+    return [by_text[i] for i in range(len(ids))]
 
 
 def fit_vectors(
@@ -225,10 +227,10 @@ def fit_vectors(
     outputs: Iterable[Tensor],
     source: str,
 ) -> Steering:
-    """Fit a steering vector for each class on what the last layer held of labelled texts.
+    """Fit a steering vector for each class on the last layer's outputs for labelled texts.
 
-    `features` (N, H) are the mean outputs over each text; `outputs`, each (T, H), are those at each
-    step of some texts, to see how they vary from character to character.
+    `features` (N, H) are the mean outputs of the texts; `outputs`, each (T, H), are the outputs at
+    all steps of some texts, from which the covariance over characters is estimated.
     """
     truth = np.array(labels)
     differences = np.stack(
@@ -250,14 +252,14 @@ def fit_vectors(
 
 
 def stored_steering(stored: Checkpoint | None) -> Steering | None:
-    """The steering in a language model's checkpoint, if there is one."""
+    """Return the steering in a language model's checkpoint, or None."""
     if stored is None or DOCUMENT not in stored.documents:
         return None
     return Steering.from_document(stored.documents[DOCUMENT], f"{stored.path}: {DOCUMENT}.json")
 
 
 def store_steering(directory: str | Path, steering: Steering) -> None:
-    """Put a steering into a language model's checkpoint, so that it can be used without data."""
+    """Add a steering to a language model's checkpoint, so that it can be used without data."""
     path = Path(directory)
     with writing_lock(path):
         stored = checkpoint.load(path, KIND, training=True)
@@ -267,23 +269,23 @@ def store_steering(directory: str | Path, steering: Steering) -> None:
 
 
 def check_arguments(label: str, strength: float, classes: Sequence[str]) -> None:
-    """Refuse a class that is not there and a strength that is no number, by a `ConfigError`."""
+    """Raise `ConfigError` for an unknown class or a strength that is not a finite number."""
     if label not in classes:
         known = ", ".join(map(repr, classes)) + did_you_mean(str(label), classes)
         raise ConfigError(f"--steer {label!r} is not one of the labels {known}")
     try:
         finite = math.isfinite(strength)
-    except (TypeError, OverflowError):  # no number, or a whole number that no float holds
+    except (TypeError, OverflowError):  # not a number, or an integer too large for a float
         finite = False
     if not finite:
         raise ConfigError(f"--strength must be a number, got {brief(strength)}")
 
 
 def _covariance(outputs: Iterable[Tensor]) -> NDArray[np.float64]:
-    """Covariance over the steps of some texts: (H, H)."""
+    """Return the covariance (H, H) of outputs over all steps of the texts."""
     steps, total, products = 0, torch.zeros(()), torch.zeros(())
-    for some in outputs:
-        exact = some.cpu().double()  # (T, H)
+    for text_outputs in outputs:
+        exact = text_outputs.cpu().double()  # (T, H)
         steps += len(exact)
         total = total + exact.sum(0)
         products = products + exact.T @ exact
@@ -293,7 +295,7 @@ def _covariance(outputs: Iterable[Tensor]) -> NDArray[np.float64]:
 
 
 def _numbers(values: Any, count: int, where: str) -> NDArray[np.float32]:
-    """A list of so many finite numbers, as (count,) float32."""
+    """Return a list of `count` numbers as (count,) float32; refuse other values."""
     if (
         not isinstance(values, list)
         or len(values) != count

@@ -1,11 +1,11 @@
-"""The recurrent cells' equations for one step, on weights laid out for stepping.
+"""The equations of the recurrent cells for one step, on weights in a layout for stepping.
 
-Knows nothing of vocabularies and sampling. Everything is written in place into buffers made once
-for a number of streams: a step allocates nothing that grows with the model.
+This module is independent of vocabularies and sampling. All results are written into buffers that
+are allocated once for a number of streams: a step allocates nothing that grows with the model.
 
-The outputs of all layers lie side by side in one buffer, so that what layer ``l`` reads,
-``[h_{l-1}; h_l]``, is one slice of it and one matrix product does input and recurrence together.
-The first layer's input product is looked up: row ``v`` of a table is
+The outputs of all layers are adjacent in one buffer, so that the input of layer ``l``,
+``[h_{l-1}; h_l]``, is a slice of the buffer, and one matrix product computes input and recurrence
+together. The first layer's input product is looked up: row ``v`` of a table is
 ``embedding[v] @ W_ih.T + biases``.
 """
 
@@ -26,51 +26,52 @@ if TYPE_CHECKING:
     from chargen.lm.model import CharLM
 
 MAX_TABLE_BYTES = 256 * 2**20
-"""A table of the first layer's input products larger than this is not made."""
+"""Largest size of a table of the first layer's input products; a larger table is not created."""
 
 MIN_ROWS = 8
-"""Fewest rows of a product for several streams (see `StepBuffers`)."""
+"""Smallest number of rows in a matrix product for several streams (see `StepBuffers`)."""
 
 LARGE = 2**16
-"""Weights from which threads share a product with one vector: fewer are read before they wake."""
+"""Number of weights from which threads share a matrix-vector product; fewer are read before they
+have woken up."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer's weights, float32, with G = 4H rows (LSTM, GRU) or H (RNN) in a gate vector.
+    """Weights of one layer, float32; a gate vector has G = 4H rows (LSTM, GRU) or H (RNN).
 
-    Rows of gates are ordered for stepping: LSTM ``[i, f, o, g]`` (the three sigmoids in one run),
-    GRU ``[n from the input, r, z, n from the state]`` (the last one is inside ``r * (...)``).
+    Gates are ordered for stepping: LSTM ``[i, f, o, g]`` (the three sigmoids are adjacent), GRU
+    ``[n from the input, r, z, n from the state]`` (the last part is inside ``r * (...)``).
     """
 
     joint: Tensor
-    """(G, K) LSTM and RNN: over ``[x; h]``, or over ``h`` where the input is looked up.
-    (3H, H) GRU: ``[r, z, n]`` over ``h``."""
+    """LSTM and RNN: (G, K) for ``[x; h]``, or for ``h`` if the input product is looked up.
+    GRU: (3H, H) ``[r, z, n]`` for ``h``."""
     input: Tensor | None
-    """(3H, input) ``[n, r, z]`` over ``x``: GRU whose input is not looked up."""
+    """GRU whose input product is not looked up: (3H, input) ``[n, r, z]`` for ``x``."""
     bias: Tensor
     """(G,)"""
 
 
 @dataclass(frozen=True)
 class StepWeights:
-    """Everything that a step needs of a model."""
+    """Weights and settings of a model that a step needs."""
 
     cell: str
     hidden_size: int
     table: Tensor | None
-    """(V, G) what the first layer adds for each id, or None where it would be too large."""
+    """(V, G): input product and biases of the first layer for each id; None if too large."""
     embedding: Tensor
     """(V, E)"""
     layers: tuple[Layer, ...]
     readout: tuple[tuple[Tensor, Tensor], ...]
     """Matrices and biases from the last layer's output to the logits."""
     precision: torch.dtype
-    """Of the layers' products where there are several streams."""
+    """Precision of the layers' products for several streams."""
 
     @cached_property
     def layers_for_rows(self) -> tuple[Layer, ...]:
-        """The layers as several streams read them; one stream always reads float32."""
+        """The layers in `precision`, for several streams; one stream always uses float32."""
         return tuple(
             replace(
                 layer,
@@ -96,8 +97,8 @@ def _gates(cell: str, layer: torch.nn.RNNBase, size: int) -> tuple[Tensor, Tenso
         for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
     )
     if cell == "gru":
-        both = b_ih + b_hh
-        bias = torch.cat([b_ih[2 * size :], both[: 2 * size], b_hh[2 * size :]])
+        summed = b_ih + b_hh
+        bias = torch.cat([b_ih[2 * size :], summed[: 2 * size], b_hh[2 * size :]])
         return _blocks(w_ih, [2, 0, 1], size), w_hh, bias  # W_ih [n, r, z], W_hh [r, z, n]
     order = gate_order(cell, _STEP_ORDER[cell])
     return (
@@ -108,10 +109,10 @@ def _gates(cell: str, layer: torch.nn.RNNBase, size: int) -> tuple[Tensor, Tenso
 
 
 def prepare(model: CharLM, precision: torch.dtype = torch.float32) -> StepWeights:
-    """Lay out the weights of `model` for stepping; later changes of the model do not show.
+    """Return the weights of `model` in the layout for stepping, as they are now.
 
-    Products are multiplied out in float64 and kept in float32; `precision` is that of the layers'
-    products where there are several streams.
+    Products of weights are computed in float64 and stored in float32; `precision` is the precision
+    of the layers' products for several streams.
     """
     config = model.config
     cell, size = config.cell, config.hidden_size
@@ -153,7 +154,7 @@ def _readout(model: CharLM) -> tuple[tuple[Tensor, Tensor], ...]:
         steps.append((weight, bias.double()))
     if len(steps) == 2:
         (first, first_bias), (second, second_bias) = steps
-        # One matrix is read faster than two, unless it is the larger.
+        # One matrix is read faster than two, unless it is larger than both together.
         if len(second) * first.shape[1] <= first.numel() + second.numel():
             steps = [(second @ first, second @ first_bias + second_bias)]
     return tuple((weight.float(), bias.float()) for weight, bias in steps)
@@ -162,10 +163,11 @@ def _readout(model: CharLM) -> tuple[tuple[Tensor, Tensor], ...]:
 class StepBuffers:
     """State and scratch space for `batch_size` streams, and the two halves of a step.
 
-    One stream is a vector and its products matrix-vector products. Several are rows of a matrix,
-    at least `MIN_ROWS` of them: kernels for two or three rows add up in another order than those
-    for more, and with this a stream's numbers are the same in a batch of any size, bit for bit.
-    (Alone they differ in the last bits: the matrix-vector product is twice as fast as the rest.)
+    One stream is a vector, and its products are matrix-vector products. Several streams are the
+    rows of a matrix, padded to at least `MIN_ROWS` rows: kernels for two or three rows sum in
+    another order than kernels for more, so the padding makes a stream's numbers the same, bit for
+    bit, in a batch of any size. (A single stream differs in the last bits: it uses matrix-vector
+    products because they are twice as fast.)
     """
 
     def __init__(self, weights: StepWeights, batch_size: int) -> None:
@@ -175,30 +177,31 @@ class StepBuffers:
         self.rows = 1 if batch_size == 1 else max(batch_size, MIN_ROWS)
         lead = () if self.rows == 1 else (self.rows,)
         inputs = 0 if weights.table is not None else weights.embedding.shape[1]
-        count = len(weights.layers)
+        num_layers = len(weights.layers)
 
         def zeros(width: int) -> Tensor:
             return torch.zeros(*lead, width, device=device)
 
         self._ids = torch.zeros(self.rows, dtype=torch.int64, device=device)
         self._given = self._ids[:batch_size]
-        self._outputs = zeros(inputs + count * size)  # [e; h_0; h_1; ...]
+        self._outputs = zeros(inputs + num_layers * size)  # [e; h_0; h_1; ...]
         self._inputs = self._outputs[..., :inputs]
         self.hidden = [
-            self._outputs[..., inputs + i * size : inputs + (i + 1) * size] for i in range(count)
+            self._outputs[..., inputs + i * size : inputs + (i + 1) * size]
+            for i in range(num_layers)
         ]
         self.cells = (
-            [zeros(size) for _ in range(count)] if "c" in CELLS[weights.cell].states else []
+            [zeros(size) for _ in range(num_layers)] if "c" in CELLS[weights.cell].states else []
         )
         self._gates = zeros(len(weights.layers[0].bias))
         self._read = [zeros(len(weight)) for weight, _ in weights.readout]
         self.logits = self._read[-1].view(self.rows, -1)[:batch_size]
         self._parts = torch.split(self._gates, size, dim=-1)
         self._sigmoids = self._gates[..., : 3 * size]
-        # (rows, width) views for the look-ups of rows
+        # view (rows, G), which looking up rows of the table needs
         self._gates_rows = self._gates.view(self.rows, -1)
         self._layers = weights.layers if self.rows == 1 else weights.layers_for_rows
-        self._products = [self._products_of(i, inputs) for i in range(count)]
+        self._products = [self._products_of(i, inputs) for i in range(num_layers)]
         reads = [self.hidden[-1], *self._read[:-1]]
         self._readouts = [
             (partial(out.copy_, bias), _product(out, weight, read))
@@ -206,7 +209,10 @@ class StepBuffers:
         ]
 
     def _products_of(self, i: int, inputs: int) -> list[Callable[[], object]]:
-        """What adds layer i's products to its gates; the outputs begin with `inputs` numbers."""
+        """Return functions that add layer i's products to its gates.
+
+        The buffer of outputs begins with `inputs` numbers for the embedding.
+        """
         layer, size = self._layers[i], self.weights.hidden_size
         if self.weights.cell != "gru":
             start = inputs + (i - 1) * size if i else 0
@@ -219,12 +225,12 @@ class StepBuffers:
         return products
 
     def state(self) -> tuple[Tensor, ...]:
-        """A copy of the state: (h, c) or (h,), each (layers, B, H)."""
+        """Return a copy of the state: (h, c) or (h,), each (layers, B, H)."""
         shape = (len(self.hidden), self.rows, self.weights.hidden_size)
         return tuple(torch.stack(p).view(shape)[:, : self.batch_size] for p in self._state)
 
     def load(self, state: tuple[Tensor, ...]) -> None:
-        """Take over a state as `state` gives it."""
+        """Load a state in the format of `state`."""
         for part, values in zip(self._state, state, strict=True):
             for buffer, value in zip(part, values, strict=True):
                 buffer.view(self.rows, -1)[: self.batch_size].copy_(value)
@@ -234,7 +240,7 @@ class StepBuffers:
         return [self.hidden, self.cells] if self.cells else [self.hidden]
 
     def advance(self, ids: Tensor) -> None:
-        """Read the next id of each stream, (B,): state and outputs become those after it."""
+        """Read the next id of each stream, (B,), and update state and outputs."""
         self._given.copy_(ids)
         weights = self.weights
         advance = getattr(self, weights.cell)
@@ -251,7 +257,7 @@ class StepBuffers:
             advance(i)
 
     def read_out(self) -> Tensor:
-        """The logits of what comes next, (B, V), valid until next time."""
+        """Return the logits of the next id, (B, V), valid until the next call."""
         for start, add in self._readouts:
             start()
             add()
@@ -260,21 +266,21 @@ class StepBuffers:
     def lstm(self, i: int) -> None:
         """``c = f c + i g; h = o tanh(c)`` (Hochreiter & Schmidhuber 1997; Gers et al. 2000)."""
         hidden, cell = self.hidden[i], self.cells[i]
-        enter, forget, leave, candidate = self._parts
+        input_gate, forget_gate, output_gate, candidate = self._parts
         self._sigmoids.sigmoid_()
         candidate.tanh_()
-        cell.mul_(forget).addcmul_(enter, candidate)
+        cell.mul_(forget_gate).addcmul_(input_gate, candidate)
         torch.tanh(cell, out=hidden)
-        hidden.mul_(leave)
+        hidden.mul_(output_gate)
 
     def gru(self, i: int) -> None:
         """``n = tanh(n_x + r n_h); h = (1 - z) n + z h`` (Cho et al. 2014, as in cuDNN)."""
         hidden = self.hidden[i]
-        new, reset, update, recurrent = self._parts
+        candidate, reset, update, recurrent = self._parts
         reset.sigmoid_()
         update.sigmoid_()
-        new.addcmul_(reset, recurrent).tanh_()
-        hidden.sub_(new).mul_(update).add_(new)
+        candidate.addcmul_(reset, recurrent).tanh_()
+        hidden.sub_(candidate).mul_(update).add_(candidate)
 
     def rnn(self, i: int) -> None:
         """``h = tanh(W x + U h + b)`` (Elman 1990)."""
@@ -282,7 +288,10 @@ class StepBuffers:
 
 
 def _product(out: Tensor, matrix: Tensor, source: Tensor) -> Callable[[], object]:
-    """What adds ``matrix (N, K) @ source`` to `out`: of a vector (K,), or of each of its rows."""
+    """Return a function that adds ``matrix @ source`` to `out`.
+
+    `matrix` is (N, K); `source` is a vector (K,) or has one vector per row.
+    """
     if out.dim() > 1:
         if matrix.dtype == out.dtype:
             return partial(out.addmm_, source, matrix.T)
