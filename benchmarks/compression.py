@@ -1,4 +1,4 @@
-"""Size of a file compressed with a model, beside its code length and other compressors.
+"""Size of a file compressed by a model, against its code length and other compressors.
 
     python benchmarks/compression.py chapter9.txt checkpoints/mybook [--dynamic]
 

@@ -1,7 +1,7 @@
-"""Training a model further on new text, beside training anew: bits on the new text and the old.
+"""Training a model further on new text, against training from scratch: bits on new and old text.
 
 For each amount of new text, four models are measured on held-back text of both kinds: the old
-model, one trained anew, one trained further, and one trained further with old text mixed in.
+model, one from scratch, one trained further, and one trained further with old text mixed in.
 
 python benchmarks/continue_training.py old.txt new.txt --minutes 10
 python benchmarks/continue_training.py prose shakespeare --steps 200 --kilobytes 10

@@ -1,4 +1,4 @@
-"""Speed of encoding text to ids: the vocabulary's table look-up beside a Python dictionary loop.
+"""Speed of encoding text to ids: the vocabulary's table look-up against a Python dictionary loop.
 
 python benchmarks/encoding.py [FILE]
 """

@@ -292,7 +292,7 @@ def changing(folder: Path) -> str:
 
 
 def long_line(megabytes: int, folder: Path) -> float:
-    """Return the megabytes of memory needed to read a line of so many megabytes."""
+    """Return the megabytes of memory needed to read a line of `megabytes` megabytes."""
     path = folder / "line.txt"
     with path.open("w") as file:
         for _ in range(megabytes):

@@ -4,7 +4,7 @@
 
 A model is trained on the labelled table and writes the same number of texts for each label. The
 judge is TF-IDF with logistic regression, fitted on the same table. The share of texts that it
-labels as intended is printed beside chance, the share of one label among all.
+labels as intended is printed with chance, the share of one label among all.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Texts per second of a classifier: batches of similar length, beside file order with padding.
+"""Texts per second of a classifier: batches of similar length, against file order with padding.
 
     python benchmarks/prediction.py checkpoints/sentiment reviews.csv --texts 1000
 

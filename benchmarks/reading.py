@@ -113,7 +113,7 @@ def make_task(arguments: argparse.Namespace) -> Task:
             f"{arguments.train} has {len(examples):,} different reviews, fewer than --pool "
             f"{arguments.pool} and --test {arguments.test} together: lower one of them"
         )
-    # Rows are numbered anew, so that a draw lists indices of reviews.
+    # Rows are renumbered, so that a draw lists indices of reviews.
     examples = replace(examples, rows=tuple(range(len(examples))))
     pool = examples.select(range(arguments.pool))
     drawn = {

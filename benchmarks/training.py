@@ -1,4 +1,4 @@
-"""Speed of a training step, beside a bare `nn.LSTM` step and this machine's matrix products.
+"""Speed of a training step, against a bare `nn.LSTM` step and this machine's matrix products.
 
     python benchmarks/training.py
     python benchmarks/training.py --hidden-size 1024 --batch-sizes 32 64 --threads 2 --json

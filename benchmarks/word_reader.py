@@ -17,7 +17,7 @@ Bits per character are measured on the last --valid-fraction of the reviews, eac
 beginning, with the full softmax. The bits of the frequent words and of the ends of reviews are
 divided by the number of characters, which leaves out the other words and has one for each end.
 Upper case, spaces, line breaks and whether a word is frequent are not predicted, so the figure is
-too low beside that of a character model. The probe is that of benchmarks/reading.py.
+too low to compare with a character model's. The probe is that of benchmarks/reading.py.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ class WordLM(nn.Module):
         return self.layers(nn.functional.embedding(inverse, vectors), state)
 
     def sampled_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Estimate the mean nats of the frequent ones among targets (N,), after outputs (N, H).
+        """Estimate the mean nats of the targets (N,) that are frequent, after outputs (N, H).
 
         The sum in the softmax is estimated by the target's term and the terms of the negatives,
         each divided by its expected number of draws: in expectation, the terms of all words (Bengio

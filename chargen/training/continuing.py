@@ -87,7 +87,7 @@ class Start:
     def reading(
         self, asked: CorpusConfig, arguments: Sequence[str], named: Collection[str] = ()
     ) -> CorpusConfig:
-        """Return how to read the text: as in `asked`, then as the model's own text was read.
+        """Return how to read the text: `asked`, completed with how the model's text was read.
 
         Raises `ConfigError` if `asked` contradicts the model.
         """

@@ -221,7 +221,7 @@ class LanguageModelling(Task):
     def restore(self, document: dict[str, Any], tensors: Tensors) -> None:
         """Continue from what `state` returned.
 
-        With another number of ranks the streams are distributed anew, and dropout draws other
+        With a different number of ranks the streams are redistributed, and dropout draws other
         random numbers.
         """
         fresh_state = self._fresh_state()

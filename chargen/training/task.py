@@ -69,7 +69,7 @@ class Evaluation:
     """The result of an evaluation."""
 
     row: dict[str, Any]  # figures for the log
-    better: bool  # better than all before: patience begins anew
+    better: bool  # better than all before: resets patience
     keep: bool  # whether the run keeps these weights as its best so far
     text: str | None = None  # a sample, for people to read
 

@@ -9,7 +9,7 @@ gradient from the first way, relative to the largest value, and the processor ti
 learning as ratios: the fastest of several rounds.
 
 The second table is of the sentiment model that ships with chargen. It reads each batch once with
-the true lengths and once as if padding was text; its probabilities are compared with those of each
+the true lengths and once as if padding were text; its probabilities are compared with those of each
 text alone. Run it:
 
     python examples/rnn_chapter/padding_packing.py opinions --cell gru

@@ -3,7 +3,7 @@
     words -> vectors of a file -> dropout -> LSTM forwards | LSTM backwards -> both last states
           -> dropout -> linear -> logits of the classes
 
-A few hundred posts are too little to learn about words. A file of GloVe or word2vec (or one that
+A few hundred posts are too few to learn much about words. A file of GloVe or word2vec (or one that
 `word_vectors.py` makes) shows from much more text which words are alike, including words that occur
 only in test posts; so its vectors are not trained. Without --vectors, the vectors start at random
 and are trained, for comparison. Both directions: Schuster & Paliwal 1997. Run it:
