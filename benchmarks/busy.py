@@ -1,10 +1,10 @@
-"""What waiting threads cost on a machine that others use, and on a quiet one.
+"""The cost of waiting OpenMP threads, on a machine that others use and on a quiet one.
 
     python benchmarks/busy.py --busy 0 --busy 2 --hidden-size 128 --steps 60
 
-For each number of other busy processes and each way of waiting, a training runs in a process of
-its own with the threads that torch takes by itself: seconds on the clock, and processor seconds.
-"spins 20000" is what the command line sets. GNU OpenMP reads the variables when it is loaded.
+For each number of other busy processes and each way of waiting, a training runs in its own process
+with torch's default number of threads. Prints wall-clock seconds and processor seconds. "spins
+20000" is what the command line sets. GNU OpenMP reads the variables when it is loaded.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WAYS: dict[str, dict[str, str]] = {
     "spins 1000": {"GOMP_SPINCOUNT": "1000"},
     "passive": {"OMP_WAIT_POLICY": "passive"},
 }
-"""300000 is what GNU OpenMP takes where there are as many processors as threads."""
+"""300000 is the default of GNU OpenMP if there are as many processors as threads."""
 
 TRAIN = (
     "import sys, chargen; chargen.train('python-docs', sys.argv[1], steps=int(sys.argv[2]), "
@@ -37,7 +37,7 @@ SPIN = "while True: pass"
 
 
 def measure(way: dict[str, str], steps: int, hidden_size: int) -> tuple[float, float]:
-    """Seconds and processor seconds of a run."""
+    """Return the wall-clock seconds and the processor seconds of a run."""
     with tempfile.TemporaryDirectory() as folder:
         before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         command = [sys.executable, "-c", TRAIN, f"{folder}/run", str(steps), str(hidden_size)]
@@ -54,8 +54,8 @@ def measure(way: dict[str, str], steps: int, hidden_size: int) -> tuple[float, f
 @click.option("--steps", default=60)
 @click.option("--json", "as_json", is_flag=True)
 def main(busy: tuple[int, ...], sizes: tuple[int, ...], steps: int, as_json: bool) -> None:
-    """Print a row for each."""
-    measure(WAYS["passive"], 1, 16)  # the text is in the cache afterwards
+    """Print a row for each measurement."""
+    measure(WAYS["passive"], 1, 16)  # puts the encoded text into the cache
     for count in busy:
         others = [
             subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)

@@ -1,10 +1,10 @@
-"""What a model makes of a file, beside general compressors, and whether it is what was promised.
+"""Size of a file compressed by a model, against its code length and other compressors.
 
     python benchmarks/compression.py chapter9.txt checkpoints/mybook [--dynamic]
 
-Prints bytes and bits a character by `chargen compress`, by what the model's log-probabilities add
-up to, by xz, and, where they are installed, by zstandard and PPMd (pyppmd). The model's weights are
-not counted: it must lie at the other end. Each file is decoded again and compared.
+Prints bytes and bits per character for `chargen compress`, for the sum of the model's
+log-probabilities, for xz and, if they are installed, for zstandard and PPMd (pyppmd). The model's
+weights are not counted: the receiver must have them. Each file is decompressed again and compared.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from chargen.compression.files import compress, decompress
 
 
 def others() -> dict[str, Callable[[bytes], bytes]]:
-    """Compressors by name."""
-    found: dict[str, Callable[[bytes], bytes]] = {
+    """Return compression functions by name."""
+    compressors: dict[str, Callable[[bytes], bytes]] = {
         "xz -9e": lambda data: lzma.compress(data, preset=9 | lzma.PRESET_EXTREME)
     }
     if find_spec("zstandard"):
         import zstandard
 
-        found["zstd -19"] = zstandard.ZstdCompressor(level=19).compress
+        compressors["zstd -19"] = zstandard.ZstdCompressor(level=19).compress
     if find_spec("pyppmd"):
         ppmd = import_module("pyppmd")
-        found["PPMd, order 8"] = lambda data: bytes(ppmd.compress(data, max_order=8))
-    return found
+        compressors["PPMd, order 8"] = lambda data: bytes(ppmd.compress(data, max_order=8))
+    return compressors
 
 
 @click.command()

@@ -1,7 +1,7 @@
-"""Going on from a model with new text, beside training anew: bits on the new text and on the old.
+"""Training a model further on new text, against training from scratch: bits on new and old text.
 
-For each amount of new text four models are measured on held-back text of both kinds: the old one as
-it is, one trained anew, one that goes on, and one that goes on with old text mixed in.
+For each amount of new text, four models are measured on held-back text of both kinds: the old
+model, one from scratch, one trained further, and one trained further with old text mixed in.
 
 python benchmarks/continue_training.py old.txt new.txt --minutes 10
 python benchmarks/continue_training.py prose shakespeare --steps 200 --kilobytes 10
@@ -20,7 +20,7 @@ from chargen.text.sources import read_all
 
 
 def cut(corpus: str, held_back: int) -> tuple[str, str]:
-    """The text without its end, and the end."""
+    """Return the text without its last `held_back` characters, and those characters."""
     text = read_all([corpus], chargen.CorpusConfig())
     return text[:-held_back], text[-held_back:]
 
@@ -49,11 +49,11 @@ def measure(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]
             "from the old model": more,
             "with replay": {**more, **replay},
         }
-        found = {"the old model": chargen.load(before)}
+        models = {"the old model": chargen.load(before)}
         for name, options in ways.items():
             chargen.train(folder / "new.txt", folder / "model", **options, **machine)
-            found[name] = chargen.load(folder / "model")
-        for name, lm in found.items():
+            models[name] = chargen.load(folder / "model")
+        for name, lm in models.items():
             bits = {
                 f"{kind}_bits": lm.score(test, streams=16).bits_per_char
                 for kind, test in (("new", new_test), ("old", old_test))

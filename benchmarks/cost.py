@@ -4,17 +4,18 @@
     python benchmarks/cost.py --megabytes 1 10 100 1000 --hidden-sizes 128 --num-layers 1
     python benchmarks/cost.py --megabytes 1 --hidden-sizes 128 512 2048 --num-layers 1 2 4 --json
 
-Each case is `chargen train CORPUS --steps N --json` in a process of its own, so a row is what a
-user gets: every corpus with the first hidden size and number of layers, then every pair of those
-with the first corpus. The corpus is random words of a fixed list, the same at each call; it and the
-encoding of each case lie in a temporary folder (--folder says where; three times the largest size),
-and no case finds an encoding that another has made. No text is kept for validation, since so short
-a run would do little else; benchmarks/large_corpus.py has runs with it.
+Each case runs `chargen train CORPUS --steps N --json` in its own process, so a row shows what a
+user gets. The cases are every corpus with the first hidden size and number of layers, then every
+pair of hidden size and number of layers with the first corpus. A corpus consists of random words
+from a fixed list and is the same at each call. The corpora and the encoding of each case lie in a
+temporary folder (--folder chooses where; it needs three times the largest size), and no case finds
+the encoding of another. No text is kept for validation, which would dominate so short a run;
+benchmarks/large_corpus.py has runs with validation.
 
-One row a case: seconds until the first step begins (interpreter, imports, encoding, trial of the
-precision), characters per second of the steps alone (from metrics.jsonl, which has a row every ten
-steps, so without the first ten), and the peak of the process's resident memory. That counts pages
-of memory-mapped files too, which the system may take back at any time.
+There is one row per case: seconds until the first step begins (interpreter, imports, encoding,
+choice of the precision), characters per second of the steps alone (from metrics.jsonl, which has a
+row every ten steps, so without the first ten), and the peak of the process's resident memory. The
+peak includes pages of memory-mapped files, which the system may take back at any time.
 """
 
 from __future__ import annotations
@@ -34,8 +35,9 @@ from typing import Any
 
 BLOCK_WORDS = 5000
 
-# The entry point itself, and what only the process knows: when the loop began, in seconds since the
-# process was started, and its peak, since a parent is told that of the largest of its children.
+# The command's entry point, and two figures that only the process itself can measure: the time from
+# its start to the start of the loop, in seconds, and its peak memory, because a parent sees only
+# the largest peak among its children.
 CHILD = """
 import json, resource, sys, time
 from pathlib import Path
@@ -58,7 +60,7 @@ PEAK_UNIT = 1 if sys.platform == "darwin" else 1024
 
 @dataclass(frozen=True)
 class Case:
-    """What is varied."""
+    """The sizes that are varied."""
 
     megabytes: float
     hidden_size: int
@@ -66,16 +68,16 @@ class Case:
 
 
 def words() -> Iterator[str]:
-    """Blocks of words, without an end, the same for every call."""
+    """Yield blocks of words without end, the same at every call."""
     generator = random.Random(0)
     letters = "etaoinshrdlucmfwypvbgkjqxz"
-    listed = ["".join(generator.choices(letters, k=generator.randint(1, 9))) for _ in range(2000)]
+    lexicon = ["".join(generator.choices(letters, k=generator.randint(1, 9))) for _ in range(2000)]
     while True:
-        yield " ".join(generator.choices(listed, k=BLOCK_WORDS)) + ".\n"
+        yield " ".join(generator.choices(lexicon, k=BLOCK_WORDS)) + ".\n"
 
 
 def write_corpus(path: Path, size: int) -> None:
-    """Write exactly `size` bytes, a block at a time."""
+    """Write exactly `size` bytes, one block at a time."""
     with path.open("w", encoding="ascii") as file:
         for block in words():
             written = file.write(block[:size])
@@ -85,54 +87,54 @@ def write_corpus(path: Path, size: int) -> None:
 
 
 def cases(arguments: argparse.Namespace) -> list[Case]:
-    """Every corpus at the first sizes, then all other sizes at the first corpus."""
+    """Return every corpus at the first sizes, then all other sizes with the first corpus."""
     first = Case(arguments.megabytes[0], arguments.hidden_sizes[0], arguments.num_layers[0])
-    found = [Case(size, first.hidden_size, first.num_layers) for size in arguments.megabytes]
-    found += [
+    all_cases = [Case(size, first.hidden_size, first.num_layers) for size in arguments.megabytes]
+    all_cases += [
         Case(first.megabytes, hidden, layers)
         for hidden in arguments.hidden_sizes
         for layers in arguments.num_layers
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(all_cases))
 
 
 def measure(case: Case, folder: Path, steps: int, options: list[str]) -> dict[str, Any]:
-    """One row: a run of `chargen train` in a process of its own."""
+    """Run `chargen train` in its own process and return one row."""
     corpus = folder / f"{case.megabytes:g}MB.txt"
     size = round(case.megabytes * 1e6)
     if not corpus.exists():
         write_corpus(corpus, size)
-    with tempfile.TemporaryDirectory(dir=folder) as own:
-        out, report = Path(own) / "model", Path(own) / "report.json"
+    with tempfile.TemporaryDirectory(dir=folder) as case_folder:
+        out, report = Path(case_folder) / "model", Path(case_folder) / "report.json"
         command = [sys.executable, "-c", CHILD, repr(time.time()), str(report), "train"]
         command += [str(corpus), "--out", str(out), "--steps", str(steps), "--json", "--quiet"]
         command += ["--hidden-size", str(case.hidden_size), "--num-layers", str(case.num_layers)]
         command += ["--no-samples", "--valid-fraction", "0", *options]
         subprocess.run(
             command,
-            env={**os.environ, "CHARGEN_CACHE_DIR": str(Path(own) / "cache")},
+            env={**os.environ, "CHARGEN_CACHE_DIR": str(Path(case_folder) / "cache")},
             check=True,
             stdout=subprocess.DEVNULL,
         )
-        known = json.loads(report.read_text())
+        measured = json.loads(report.read_text())
         return {
             **asdict(case),
             "parameters": parameters(out),
-            "seconds_to_first_step": known["began"],
+            "seconds_to_first_step": measured["began"],
             "characters_per_second": rate(out),
-            "peak_bytes": known["peak"] * PEAK_UNIT,
+            "peak_bytes": measured["peak"] * PEAK_UNIT,
         }
 
 
 def parameters(checkpoint: Path) -> int:
-    """Numbers that were trained."""
+    """Return the number of trained parameters."""
     from chargen.lm import storage
 
     return storage.load(checkpoint)[0].num_parameters()
 
 
 def rate(checkpoint: Path) -> float:
-    """Characters per second between the first and the last row of the log that is of a step."""
+    """Return characters per second between the first and the last logged step."""
     rows = [json.loads(line) for line in (checkpoint / "metrics.jsonl").read_text().splitlines()]
     first, *_, last = [row for row in rows if "characters" in row]
     return float((last["characters"] - first["characters"]) / (last["seconds"] - first["seconds"]))
@@ -153,7 +155,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.steps < 20:
         parser.error("--steps: at least 20")
-    # Given, because the recipe makes batches small for a run of few steps.
+    # Set explicitly, because the recipe chooses small batches for a run of few steps.
     options = ["--batch-size", str(arguments.batch_size), "--window", str(arguments.window)]
     options += ["--precision", arguments.precision]
     if arguments.threads:

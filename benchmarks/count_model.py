@@ -1,10 +1,10 @@
-"""Do counts of the last characters help a network? Bits of each, and of their mixture.
+"""Do counts of n-grams help a network? Bits without counts and with counts of each order.
 
     python benchmarks/count_model.py checkpoints/mybook --train mybook.txt --text valid.txt
 
-Counts of the training text as `chargen count` makes them, with contexts of each order. Their weight
-is the best one on the first half of the other text; all figures are of the second half, and with
---dynamic also while the network learns from it.
+The training text is counted as by `chargen count`, with contexts of each order. The weight of the
+counts is the best one on the first half of the other text. All figures are for its second half;
+with --dynamic also while the network learns from it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""One process against two ranks: the difference of the loss curves, and the speed.
+"""One process compared with two ranks: the difference of the loss curves, and the speed.
 
     python benchmarks/distributed.py mybook.txt --steps 100 --hidden-size 512
 
-The same global batch on both, each rank with `--threads` threads. Two ranks on one machine gain
-where one process leaves cores idle; where it does not, the ratio shows what the exchange costs.
+Both have the same global batch, and each rank has `--threads` threads. Two ranks on one machine are
+faster if one process leaves cores idle; otherwise the ratio shows the cost of the exchange.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def curve(arguments: argparse.Namespace, ranks: int, out: Path) -> list[dict[str, Any]]:
-    """The logged steps of a run, every tenth."""
+    """Train a model and return its logged steps, which are every tenth."""
     launch = ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks)] if ranks > 1 else []
     sizes = [f"--{name}={vars(arguments)[name.replace('-', '_')]}" for name in SAME]
     rest = ["--dropout=0", "--precision=float32", f"--eval-every={arguments.steps}", "--quiet"]
@@ -65,7 +65,7 @@ SAME = ("steps", "hidden-size", "batch-size", "window", "threads")
 
 
 def rate(rows: list[dict[str, Any]]) -> float:
-    """Characters per second from the first logged step to the last, so without any start-up."""
+    """Return characters per second from the first logged step to the last, without start-up."""
     first, last = rows[0], rows[-1]
     return float((last["characters"] - first["characters"]) / (last["seconds"] - first["seconds"]))
 

@@ -1,4 +1,4 @@
-"""Encoding text to ids: the vocabulary's table look-up beside a Python dictionary loop.
+"""Speed of encoding text to ids: the vocabulary's table look-up against a Python dictionary loop.
 
 python benchmarks/encoding.py [FILE]
 """
@@ -19,7 +19,7 @@ from chargen.text.vocabulary import ByteVocabulary, CharVocabulary
 
 
 def seconds(function: Callable[[], object], repeats: int) -> list[float]:
-    """Wall times of several calls."""
+    """Return the wall times of several calls, in seconds."""
     times = []
     for _ in range(repeats):
         started = time.perf_counter()

@@ -1,11 +1,11 @@
-"""Averaging several models: nats of each, and of the first N with their logits or probabilities.
+"""Averaging several models: nats of each, and of the first N with mean logits or probabilities.
 
     for seed in 0 1 2; do chargen train tinyshakespeare.txt --seed $seed --out member-$seed; done
     python benchmarks/ensemble.py member-0 member-1 member-2 --text valid.txt
 
-The models have one vocabulary. The figure is over the whole text, one stream, with the state
-carried, as `chargen evaluate` prints it. What `chargen train --ensemble N` trains side by side is
-the second column.
+The models must have the same vocabulary. Each figure is a mean over the whole text, read as one
+stream with the state carried, as `chargen evaluate` prints it. The second column, "mean of logits",
+is how `chargen train --ensemble N` combines its networks.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WINDOW = 4096
 
 @torch.no_grad()
 def log_probs(lm: chargen.LanguageModel, text: str) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of all symbols at each step, (N, V), and the symbols there, (N,)."""
+    """Return the log-probabilities of all symbols, (N, V), and the ids of the text, (N,)."""
     ids = torch.from_numpy(lm.vocabulary.encode(text).astype(np.int64))
     inputs = torch.cat([torch.tensor([lm.vocabulary.start_id]), ids[:-1]])[:, None]
     state, parts = lm.model.initial_state(1), []

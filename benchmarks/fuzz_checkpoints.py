@@ -1,15 +1,15 @@
-"""Checkpoints from strangers: whatever is in them, they load or are refused in a sentence.
+"""Untrusted checkpoints: each one loads, or is refused in one sentence.
 
     python benchmarks/fuzz_checkpoints.py --cases 100000
 
-Takes small checkpoints of every kind, damages one of their files in one of the ways below, makes
-the sizes and hashes of the manifest right again where the damage is meant to reach further, and
-loads the result. A case is right where it ends in a `CheckpointError` that names the checkpoint, or
-in a model that works: it writes five characters and scores a text, or judges one, with numbers that
-are finite; a run that was interrupted (every fiftieth case) goes on to its end. What is refused is
-told in one printable line of less than a thousand characters that names the checkpoint, within a
-second of processor time and 100 MB of memory (where the system tells the peak of a case: Linux).
-Everything else is a failure, shown with its seed, and the exit code is 1.
+Each case takes a small checkpoint of one kind, damages one of its files in one of the ways below,
+repairs the sizes and hashes of the manifest if the damage is meant to get past it, and loads the
+result. A case passes if it ends in a `CheckpointError` that names the checkpoint, or in a model
+that works: it writes five characters and scores a text, or classifies one, with finite numbers; an
+interrupted run (every fiftieth case) continues to its end. A refusal is one printable line of less
+than a thousand characters that names the checkpoint, within a second of processor time and 100 MB
+of memory (checked on Linux, which reports the peak of a case). Everything else is a failure, shown
+with its seed, and the exit code is 1.
 
 Prints the cases of each kind of damage and how they ended, the slowest and the largest case, and by
 how much the process grew over all of them.
@@ -60,10 +60,10 @@ Special = Callable[[Path], None]
 Damage = Callable[[random.Random, Files], Files]
 
 MOST_SECONDS, MOST_MEGABYTES = 1.0, 100.0
-"""Of one case."""
+"""Limits for one case."""
 
 SMALL_NGRAMS = 6
-"""In the place of `ngrams.BITS`: else each case would read megabytes."""
+"""Replaces `ngrams.BITS`, with which each case would read megabytes."""
 
 VALUES: list[Any] = [
     *(None, True, False, 0, 1, -1, 2, 7, 1.5, -0.0, 1e308, 10**9, 10**18, 10**40, -(10**400)),
@@ -96,11 +96,11 @@ DTYPES = [
 ]
 
 
-# ---------------------------------------------------------------- what is damaged
+# ---------------------------------------------------------------- intact checkpoints
 
 
 def language_model(vocabulary: Vocabulary, **options: Any) -> checkpoint.Checkpoint:
-    """A small model that nobody trained."""
+    """Return a small untrained model."""
     torch.manual_seed(0)
     sizes = {"hidden_size": 4, "embedding_size": 3, "num_layers": 1}
     rates = {"dropout": 0.0, "embedding_dropout": 0.0, "weight_dropout": 0.0}
@@ -109,7 +109,7 @@ def language_model(vocabulary: Vocabulary, **options: Any) -> checkpoint.Checkpo
 
 
 def classifier() -> checkpoint.Checkpoint:
-    """A small classifier with two encoders and n-grams."""
+    """Return a small classifier with two encoders and n-grams."""
     vocabularies = [CharVocabulary("\n abcdefgh"), ByteVocabulary()]
     encoders = [storage.unpack(language_model(v))[0] for v in vocabularies]
     network = ClassifierNetwork(encoders, NetworkConfig(num_classes=2, detectors=2, head_size=3))
@@ -127,7 +127,7 @@ def classifier() -> checkpoint.Checkpoint:
 
 
 def use_language_model(directory: Path) -> None:
-    """Load and write a little."""
+    """Load a language model, sample from it and score a text."""
     lm = LanguageModel.load(directory)
     sample = lm.sample(max_chars=5, seed=1)[0]
     assert all(math.isfinite(value) for value in sample.log_probs), "log-probabilities"
@@ -135,13 +135,13 @@ def use_language_model(directory: Path) -> None:
 
 
 def use_classifier(directory: Path) -> None:
-    """Load and judge a text."""
+    """Load a classifier and classify a text."""
     probabilities = Classifier.load(directory).predict_proba(["a bad day"])
     assert np.isfinite(probabilities).all(), "probabilities"
 
 
 def interrupted_run(folder: Path) -> checkpoint.Checkpoint:
-    """A run of eight steps of which four are done."""
+    """Return a run of eight steps of which four are done."""
     text = folder / "text.txt"
     text.write_text("the cat sat on the mat.\n" * 40)
     sizes = {"hidden_size": 4, "embedding_size": 3, "batch_size": 2, "window": 8}
@@ -153,13 +153,13 @@ def interrupted_run(folder: Path) -> checkpoint.Checkpoint:
 
 
 def use_run(directory: Path) -> None:
-    """Go on to the end."""
+    """Resume a run to its end, and use its model."""
     chargen.resume(directory)
     use_language_model(directory)
 
 
 def bases(folder: Path) -> list[tuple[str, checkpoint.Checkpoint, Callable[[Path], None]]]:
-    """The sound checkpoints, and what is done with each."""
+    """Return the names of the intact checkpoints, their contents, and functions that use them."""
     chars = CharVocabulary("\n abcdefgh", documents=True)
     two = {"num_layers": 2, "tied": True, "cell": "gru"}
     return [
@@ -174,7 +174,7 @@ def bases(folder: Path) -> list[tuple[str, checkpoint.Checkpoint, Callable[[Path
 
 
 def repaired(files: Files) -> Files:
-    """The files with a manifest that states their sizes and hashes."""
+    """Return the files with a manifest that states their sizes and hashes."""
     manifest = json.loads(files[MANIFEST])
     manifest["files"] = {
         name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
@@ -189,9 +189,9 @@ def pick(chance: random.Random, files: Files, suffix: str = "") -> str:
 
 
 def damaged_bytes(chance: random.Random, data: bytes) -> bytes:
-    """A few bytes changed, or some cut off, put in or doubled."""
-    place = chance.randrange(len(data) + 1)
-    end = min(len(data), place + chance.randrange(1, 64))
+    """Flip some bits, cut off the end, insert random bytes, or repeat a part."""
+    position = chance.randrange(len(data) + 1)
+    end = min(len(data), position + chance.randrange(1, 64))
     way = chance.randrange(4)
     if way == 0:
         changed = bytearray(data or b"x")
@@ -199,10 +199,10 @@ def damaged_bytes(chance: random.Random, data: bytes) -> bytes:
             changed[chance.randrange(len(changed))] ^= 1 << chance.randrange(8)
         return bytes(changed)
     if way == 1:
-        return data[:place]
+        return data[:position]
     if way == 2:
-        return data[:place] + chance.randbytes(end - place) + data[place:]
-    return data[:place] + data[place:end] * 2 + data[end:]
+        return data[:position] + chance.randbytes(end - position) + data[position:]
+    return data[:position] + data[position:end] * 2 + data[end:]
 
 
 def bytes_changed(chance: random.Random, files: Files) -> Files:
@@ -216,14 +216,14 @@ def bytes_changed_hash_right(chance: random.Random, files: Files) -> Files:
 
 
 def places(value: Any) -> list[tuple[Any, Any]]:
-    """Every (container, key) in a JSON value."""
-    found: list[tuple[Any, Any]] = []
+    """Return every (container, key) in a JSON value."""
+    pairs: list[tuple[Any, Any]] = []
     items = value.items() if isinstance(value, dict) else enumerate(value)
     for key, inner in list(items):
-        found.append((value, key))
+        pairs.append((value, key))
         if isinstance(inner, (dict, list)):
-            found += places(inner)
-    return found
+            pairs += places(inner)
+    return pairs
 
 
 def _dump(value: Any) -> bytes:
@@ -231,7 +231,7 @@ def _dump(value: Any) -> bytes:
 
 
 def json_changed(chance: random.Random, files: Files) -> Files:
-    """A value of another type or size, a field missing, unknown or twice."""
+    """Change the type or size of a value; remove a field, add one, or repeat one."""
     name = pick(chance, files, ".json")
     document = json.loads(files[name])
     container, key = chance.choice(places(document))
@@ -258,7 +258,7 @@ def json_replaced(chance: random.Random, files: Files) -> Files:
 
 
 def header_changed(chance: random.Random, files: Files) -> Files:
-    """What safetensors says of its tensors: types, shapes, places, its own length."""
+    """Change a safetensors header: types, shapes, offsets, or its own length."""
     name = pick(chance, files, ".safetensors")
     data = files[name]
     length = struct.unpack("<Q", data[:8])[0]
@@ -275,16 +275,16 @@ def header_changed(chance: random.Random, files: Files) -> Files:
     elif way == 3:
         header["__metadata__"] = chance.choice([{"a": "b"}, {"a": 1}, [], "x", {"a" * 10**5: "b"}])
     elif way == 4:
-        header["again"] = dict(entry)  # two tensors in one place
+        header["again"] = dict(entry)  # two tensors at the same offsets
     elif way == 5:
         body = body[: chance.randrange(len(body))]
     text = json.dumps(header).encode()
-    said = chance.choice([0, 1, len(text) - 1, 2**31, 2**60, 2**64 - 1]) if way == 6 else len(text)
-    return repaired(files | {name: struct.pack("<Q", said) + text + body})
+    size = chance.choice([0, 1, len(text) - 1, 2**31, 2**60, 2**64 - 1]) if way == 6 else len(text)
+    return repaired(files | {name: struct.pack("<Q", size) + text + body})
 
 
 def tensors_changed(chance: random.Random, files: Files) -> Files:
-    """Tensors of other names, shapes, types and values."""
+    """Change the name, shape, type or values of a tensor."""
     name = pick(chance, files, ".safetensors")
     tensors = safetensors.torch.load(files[name])
     key = chance.choice(sorted(tensors))
@@ -312,7 +312,7 @@ def tensors_changed(chance: random.Random, files: Files) -> Files:
 
 
 def names_changed(chance: random.Random, files: Files) -> Files:
-    """Names in the manifest that lead elsewhere, and sizes and hashes that are not there."""
+    """Change names in the manifest to other paths, and sizes and hashes to wrong values."""
     manifest = json.loads(files[MANIFEST])
     entry = manifest["files"].pop(pick(chance, manifest["files"]))
     if chance.random() < 0.3:
@@ -324,7 +324,7 @@ def names_changed(chance: random.Random, files: Files) -> Files:
 
 
 def vocabulary_changed(chance: random.Random, files: Files) -> Files:
-    """Characters twice, out of order, that are none, that drive terminals; very many."""
+    """Change the characters: repeated, unsorted, invalid, control codes, or very many."""
     name = chance.choice(sorted(name for name in files if name.startswith("vocabulary")))
     document = json.loads(files[name])
     characters = list(document.get("characters", ""))
@@ -332,7 +332,7 @@ def vocabulary_changed(chance: random.Random, files: Files) -> Files:
     way = chance.randrange(6)
     if way == 0:
         characters += chance.choices(odd, k=chance.randrange(1, 4))
-    elif way == 1 and characters:  # the same number of characters, in order: it may well load
+    elif way == 1 and characters:  # as many characters, in order: it may load
         characters[chance.randrange(len(characters))] = chance.choice(odd)
         characters = sorted(characters)
     elif way == 2:
@@ -348,13 +348,13 @@ def vocabulary_changed(chance: random.Random, files: Files) -> Files:
 
 
 def header_of(entries: dict[str, Any], body: bytes = b"") -> bytes:
-    """A file of safetensors that says what it likes."""
+    """Return a safetensors file with an arbitrary header."""
     text = json.dumps(entries).encode()
     return struct.pack("<Q", len(text)) + text + body
 
 
 def special_file(chance: random.Random, files: Files) -> Files:
-    """A link, a pipe, a folder or a device in the place of a file."""
+    """Replace a file by a link, a pipe, a folder, a device, or nothing."""
     name = pick(chance, files)
     makers: list[Special] = [
         os.mkfifo,
@@ -368,7 +368,7 @@ def special_file(chance: random.Random, files: Files) -> Files:
 
 
 def unfolding(chance: random.Random, files: Files) -> Files:
-    """What takes many times its own size or time once it is read."""
+    """Write a file that takes many times its own size or time to read."""
     name = pick(chance, files, ".json")
     characters = "".join(map(chr, [*range(32, 0xD800), *range(0xE000, 10**6)]))
     ways: dict[str, bytes | dict[str, Any] | str] = {
@@ -386,14 +386,14 @@ def unfolding(chance: random.Random, files: Files) -> Files:
     if isinstance(value, bytes):
         changed = files | {target: value}
         return changed if target == MANIFEST else repaired(changed)
-    if isinstance(value, str):  # the name of a field, or its value
+    if isinstance(value, str):  # replaces the name of a field, or its value
         return repaired(files | {target: files[target].replace(b'"tied"', _dump(value), 1)})
     target = chance.choice(sorted(n for n in files if n.startswith("vocabulary")))
     return repaired(files | {target: _dump(json.loads(files[target]) | value)})
 
 
 def odd_tensors(chance: random.Random, files: Files) -> Files:
-    """Types and shapes that safetensors allows and torch may not."""
+    """Add a tensor of a type and shape that safetensors allows and torch may not."""
     name = pick(chance, files, ".safetensors")
     bits = {"F4": 4, "F6_E2M3": 6, "F8_E8M0": 8, "C64": 64, "U16": 16, "U64": 64, "F64": 64}
     dtype, count = chance.choice(sorted(bits)), chance.choice([0, 8, 16])
@@ -413,7 +413,7 @@ def odd_tensors(chance: random.Random, files: Files) -> Files:
 
 
 def aliases(chance: random.Random, files: Files) -> Files:
-    """One file by many names."""
+    """List one file under many names."""
     manifest = json.loads(files[MANIFEST])
     name = pick(chance, manifest["files"])
     for number in range(1, chance.choice([2, 50])):
@@ -422,7 +422,7 @@ def aliases(chance: random.Random, files: Files) -> Files:
 
 
 def sizes_declared(chance: random.Random, files: Files) -> Files:
-    """A configuration that asks for more memory than there is."""
+    """Change the configuration so that it needs more memory than there is."""
     document = json.loads(files["config.json"])
     configs = [document["model"]] if "model" in document else document["encoders"]
     if "network" in document:
@@ -460,7 +460,7 @@ def write(directory: Path, files: Files) -> None:
 
 
 def attempt(use: Callable[[Path], None], directory: Path) -> str:
-    """How a case ended: "refused", "works", "refused later", or what went wrong."""
+    """Return how a case ended: "refused", "works", "refused later", or what went wrong."""
     try:
         use(directory)
     except ChargenError as error:
@@ -476,7 +476,7 @@ def attempt(use: Callable[[Path], None], directory: Path) -> str:
 
 
 class Peak:
-    """By how much the process grew while something ran, in megabytes; 0 where nobody can tell."""
+    """Measures the largest growth of the process in megabytes; 0 if the system cannot tell."""
 
     def __init__(self) -> None:
         self.began = self._start()
@@ -499,7 +499,7 @@ class Peak:
 
 
 def sound_checkpoints(folder: Path) -> list[tuple[Path, Files, Callable[[Path], None]]]:
-    """Where each lies, its files, and what is done with it; the interrupted run is last."""
+    """Save the intact checkpoints; return their paths, files and uses, the interrupted run last."""
     sound = []
     for name, stored, use in bases(folder):
         directory = folder / name
@@ -516,11 +516,11 @@ def sound_checkpoints(folder: Path) -> list[tuple[Path, Files, Callable[[Path], 
 
 
 RIGHT = ("refused", "refused later", "works")
-"""How a case may end."""
+"""The acceptable ends of a case."""
 
 
 def run(cases: int, seed: int, folder: Path) -> dict[str, Any]:
-    """Damage and load, and count."""
+    """Damage and load checkpoints, and count how the cases end."""
     ngrams.BITS = SMALL_NGRAMS
     ends: dict[str, Counter[str]] = {kind: Counter() for kind in [*KINDS, "unfolding"]}
     failures: list[str] = []
@@ -530,9 +530,9 @@ def run(cases: int, seed: int, folder: Path) -> dict[str, Any]:
     began = time.perf_counter()
     for case in range(cases):
         chance = random.Random(f"{seed} {case}")
-        # What unfolds takes a hundred times as long to make as to refuse.
+        # A file that unfolds takes a hundred times as long to make as to refuse.
         kind = "unfolding" if case % 1000 == 7 else chance.choice(list(KINDS))
-        # Going on with a run takes a hundred times as long as loading.
+        # Resuming a run takes a hundred times as long as loading it.
         directory, files, use = sound[-1] if case % 50 == 0 else chance.choice(sound[:-1])
         damaged = (KINDS | {"unfolding": unfolding})[kind](chance, files)
         write(directory, damaged)
@@ -542,7 +542,7 @@ def run(cases: int, seed: int, folder: Path) -> dict[str, Any]:
         seconds, grown = time.process_time() - started, peak.megabytes()
         slowest = max(slowest, (seconds, f"case {case}, {kind}"))
         largest = max(largest, (grown, f"case {case}, {kind}"))
-        # A run that goes on may take its time.
+        # Resuming a run may take longer.
         if grown > MOST_MEGABYTES or (seconds > MOST_SECONDS and use is not use_run):
             end = f"{seconds:.1f} s, {grown:.0f} MB: {end}"
         if end not in RIGHT:
@@ -571,7 +571,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    # In memory where there is such a place: a hundred thousand cases would wear out a disk.
+    # In memory if possible: a hundred thousand cases would wear out a disk.
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     run_and_report(
         lambda folder: run(arguments.cases, arguments.seed, folder),

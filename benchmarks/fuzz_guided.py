@@ -1,11 +1,11 @@
-"""Checkpoints from strangers again, by a fuzzer that coverage guides (atheris, over libFuzzer).
+"""Coverage-guided fuzzing of untrusted checkpoints (atheris, over libFuzzer).
 
     pip install atheris
     python benchmarks/fuzz_guided.py --seconds 120
 
-One file of a small checkpoint is replaced by what the fuzzer makes of it, the manifest is made
-right again, and the result is loaded, as in `fuzz_checkpoints.py`. libFuzzer prints how many inputs
-it tried and how many of the package's branches they reached; a failure ends it with the input.
+One file of a small checkpoint is replaced by the fuzzer's input, the manifest is repaired, and the
+result is loaded, as in `fuzz_checkpoints.py`. libFuzzer prints how many inputs it tried and how
+many of the package's branches they reached. It stops at a failure and prints the input.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main() -> None:
     torch.set_num_threads(1)
     ngrams.BITS = fuzz.SMALL_NGRAMS
     folder = Path(tempfile.mkdtemp(prefix="chargen-guided-"))
-    sound = fuzz.sound_checkpoints(folder)[:-1]  # going on with a run takes too long
+    sound = fuzz.sound_checkpoints(folder)[:-1]  # without resuming a run, which takes too long
     seeds = folder / "seeds"
     seeds.mkdir()
     for base, (_, files, _) in enumerate(sound):
@@ -42,7 +42,7 @@ def main() -> None:
             (seeds / f"{base}-{index}").write_bytes(bytes([base, index]) + files[name])
 
     def one(data: bytes) -> None:
-        """The first byte chooses the checkpoint, the second its file, the rest is the file."""
+        """Choose checkpoint and file by the first two bytes; the rest is the file's content."""
         if len(data) < 2:
             return
         directory, files, use = sound[data[0] % len(sound)]

@@ -1,15 +1,14 @@
-"""Text from everywhere: whatever a file holds, it is read or refused in a sentence.
+"""Arbitrary text files: each one is read, or refused in one sentence.
 
     python benchmarks/fuzz_texts.py --cases 20000 --line-megabytes 100
 
-Writes a file of one of the kinds below, reads it as a corpus, makes a vocabulary of the text, and
-encodes and decodes it. A case is right where it ends in a `ChargenError` whose sentence is one
-printable line and names the file, or in text that is valid Unicode and comes back from its ids;
-where the file was written from text in an encoding that can hold it, in that text. Everything else
-is a failure, shown with its seed, and the exit code is 1.
+Each case writes a file of one of the kinds below, reads it as a corpus, makes a vocabulary of the
+text, and encodes and decodes it. A case passes if it ends in a `ChargenError` whose sentence is one
+printable line and names the file, or in text that is valid Unicode and is recovered from its ids.
+If the file was written from text in an encoding that can represent it, the result must be that
+text. Everything else is a failure, shown with its seed, and the exit code is 1.
 
-Prints the cases of each kind and how they ended, and the memory that a line of many megabytes
-takes.
+Prints the cases of each kind and how they ended, and the memory that a long line needs.
 """
 
 from __future__ import annotations
@@ -65,13 +64,13 @@ with contextlib.suppress(ImportError):
     PACKERS[".zst"] = zstandard.compress
 
 Case = tuple[Path, CorpusConfig, "str | None"]
-"""A file, how it is read, and the text that must come out where that is known."""
+"""A file, how it is read, and the text that must result if it is known."""
 
 Kind = Callable[[random.Random, Path], Case]
 
 
 def text_encodings() -> list[str]:
-    """Every codec of Python's that makes text of bytes."""
+    """Return all codecs of Python that decode bytes to text."""
     names = {*encodings.aliases.aliases.values(), "utf_8_sig", "raw_unicode_escape"}
     return sorted(name for name in names if is_text_encoding(name))
 
@@ -80,7 +79,7 @@ ENCODINGS = text_encodings()
 
 
 def some_text(chance: random.Random, most: int = 200) -> str:
-    """Text of one or several scripts; sometimes one character, over and over."""
+    """Return text of one or several scripts, sometimes one character repeated."""
     if chance.random() < 0.1:
         return chance.choice(chance.choice(ALPHABETS)) * chance.randrange(1, 5000)
     alphabet = "".join(chance.sample(ALPHABETS, chance.randrange(1, 4)))
@@ -88,15 +87,15 @@ def some_text(chance: random.Random, most: int = 200) -> str:
 
 
 def damaged(chance: random.Random, data: bytes) -> bytes:
-    """Bytes flipped, cut off, put in or doubled."""
+    """Flip bits, cut off the end, insert bytes, or repeat a part."""
     changed = bytearray(data)
     for _ in range(chance.randrange(1, 4)):
-        place = chance.randrange(len(changed) + 1)
+        position = chance.randrange(len(changed) + 1)
         way = chance.randrange(4)
         if way == 0 and changed:
-            changed[place % len(changed)] ^= 1 << chance.randrange(8)
+            changed[position % len(changed)] ^= 1 << chance.randrange(8)
         elif way == 1:
-            del changed[place:]
+            del changed[position:]
         elif way == 2:
             odd = [
                 b"\x00",
@@ -108,14 +107,14 @@ def damaged(chance: random.Random, data: bytes) -> bytes:
                 b"\xc0\x80",
                 b"\xef\xbb\xbf",
             ]
-            changed[place:place] = chance.choice(odd)
+            changed[position:position] = chance.choice(odd)
         else:
-            changed[place:place] = changed[max(0, place - 20) : place]
+            changed[position:position] = changed[max(0, position - 20) : position]
     return bytes(changed)
 
 
 def normal(text: str) -> str:
-    """The text as it is read: newlines as Unix has them."""
+    """Return the text as it is read: with Unix newlines."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -123,7 +122,7 @@ def normal(text: str) -> str:
 
 
 def encoded(chance: random.Random, folder: Path) -> Case:
-    """Text in any encoding that can hold it."""
+    """Write text in a random encoding, or in UTF-8 if that encoding cannot represent it."""
     name, text = chance.choice(ENCODINGS), some_text(chance)
     try:
         data = text.encode(name)
@@ -156,7 +155,7 @@ def damaged_utf8(chance: random.Random, folder: Path) -> Case:
 
 
 def archive(chance: random.Random, folder: Path) -> Case:
-    """Compressed, whole or damaged, once or twice."""
+    """Write compressed text: intact, damaged, compressed twice, or in two parts."""
     suffix = chance.choice(list(PACKERS))
     text = some_text(chance)
     data = PACKERS[suffix](text.encode())
@@ -174,7 +173,7 @@ def archive(chance: random.Random, folder: Path) -> Case:
 
 
 def table(chance: random.Random, folder: Path) -> Case:
-    """CSV, TSV and JSON lines, mostly broken."""
+    """Write CSV, TSV or JSON lines, mostly damaged."""
     suffix = chance.choice([".csv", ".tsv", ".jsonl"])
     cells = [[some_text(chance, 20) for _ in range(3)] for _ in range(chance.randrange(1, 6))]
     if suffix == ".jsonl":
@@ -199,7 +198,7 @@ def table(chance: random.Random, folder: Path) -> Case:
 
 
 def no_file(chance: random.Random, folder: Path) -> Case:
-    """What is no file: devices, sockets, links that lead nowhere or to themselves, folders."""
+    """Create anything but text: a device, socket, broken link, folder or empty file."""
     path = folder / "thing"
     way = chance.randrange(8)
     if way == 0:
@@ -233,14 +232,14 @@ KINDS: dict[str, Kind] = {
 
 
 def attempt(path: Path, config: CorpusConfig, known: str | None) -> str:
-    """How a case ended: "text", "refused", or what went wrong."""
+    """Return how a case ended: "text", "refused", or what went wrong."""
     try:
         text = "".join(read(resolve([str(path)], config), config))
     except ChargenError as error:
-        said = str(error)
-        if not said.isprintable():
-            return f"not one printable line: {said!r}"
-        return "refused" if shown(path.name)[:20] in said else f"does not name the file: {said}"
+        line = str(error)
+        if not line.isprintable():
+            return f"not one printable line: {line!r}"
+        return "refused" if shown(path.name)[:20] in line else f"does not name the file: {line}"
     except Exception as error:
         return "".join(traceback.format_exception(error)[-3:])
     plain = text.replace(SEPARATOR, "")
@@ -254,7 +253,7 @@ def attempt(path: Path, config: CorpusConfig, known: str | None) -> str:
 
 
 def came_back(text: str) -> str:
-    """Text to ids and back, as characters and as bytes."""
+    """Convert text to ids and back, as characters and as bytes; return how it ended."""
     if not text:
         return "empty"
     vocabularies = [CharVocabulary.build(Counter(text)), ByteVocabulary()]
@@ -265,7 +264,7 @@ def came_back(text: str) -> str:
 
 
 def changing(folder: Path) -> str:
-    """A file that is cut off, or goes on, while it is read."""
+    """Change a file while it is read; return what went wrong, or an empty string."""
     for change in ("shrink", "grow", "replace"):
         path = folder / "text.txt"
         path.write_text("some text\n" * 400_000)
@@ -280,20 +279,20 @@ def changing(folder: Path) -> str:
             path.unlink()
             path.write_text("other")
         try:
-            found = sum(map(len, pieces))
+            length = sum(map(len, pieces))
         except ChargenError as error:
             if "changed" not in str(error):
                 return f"{change}: {error}"
         else:
-            # What was opened can be read to its end where another file took its name.
-            if change != "replace" or not found:
+            # An open file can be read to its end after another file has taken its name.
+            if change != "replace" or not length:
                 return f"{change}: was not noticed"
         path.unlink()
     return ""
 
 
 def long_line(megabytes: int, folder: Path) -> float:
-    """Megabytes of memory that a line of so many takes to be read."""
+    """Return the megabytes of memory needed to read a line of `megabytes` megabytes."""
     path = folder / "line.txt"
     with path.open("w") as file:
         for _ in range(megabytes):
@@ -307,7 +306,7 @@ def long_line(megabytes: int, folder: Path) -> float:
 
 
 def run(cases: int, seed: int, folder: Path, line_megabytes: int) -> dict[str, Any]:
-    """Write and read, and count."""
+    """Write and read files, and count how the cases end."""
     ends: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
     failures: list[str] = []
     slowest = (0.0, "")
@@ -315,20 +314,20 @@ def run(cases: int, seed: int, folder: Path, line_megabytes: int) -> dict[str, A
     for case in range(cases):
         chance = random.Random(f"{seed} {case}")
         kind = chance.choice(list(KINDS))
-        place = folder / "case"
-        place.mkdir()
-        path, config, known = KINDS[kind](chance, place)
+        case_folder = folder / "case"
+        case_folder.mkdir()
+        path, config, known = KINDS[kind](chance, case_folder)
         started = time.perf_counter()
         end = attempt(path, config, known)
         slowest = max(slowest, (time.perf_counter() - started, f"case {case}, {kind}"))
-        shutil.rmtree(place)
+        shutil.rmtree(case_folder)
         if end not in ("text", "refused", "empty"):
             failures.append(f"case {case}, {kind}, {config.encoding}: {end}")
             end = "failed"
         ends[kind][end] += 1
     if unnoticed := changing(folder):
         failures.append(unnoticed)
-    found: dict[str, Any] = {
+    results: dict[str, Any] = {
         "cases": cases,
         "encodings": len(ENCODINGS),
         "seconds": time.perf_counter() - began,
@@ -338,9 +337,9 @@ def run(cases: int, seed: int, folder: Path, line_megabytes: int) -> dict[str, A
         "failures": failures[:20],
     }
     if line_megabytes:
-        found["line_megabytes"] = line_megabytes
-        found["memory_of_the_line_megabytes"] = long_line(line_megabytes, folder)
-    return found
+        results["line_megabytes"] = line_megabytes
+        results["memory_of_the_line_megabytes"] = long_line(line_megabytes, folder)
+    return results
 
 
 def main() -> None:

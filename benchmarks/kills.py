@@ -1,28 +1,27 @@
-"""Training that is killed, over and over: nothing that was saved is lost, and it goes on exactly.
+"""Killed training runs: nothing that was saved is lost, and resumed runs continue exactly.
 
     python benchmarks/kills.py --kills 200
 
 Small runs of `chargen train` are stopped
 
-  fault     by SIGKILL at a random call that writes a checkpoint (a file's or a folder's fsync, a
-            rename, an exchange, a removal): before it, after it, or with only half of the file
-            written,
+  fault     by SIGKILL at a random call that writes a checkpoint (fsync of a file or folder, rename,
+            exchange, removal): before the call, after it, or with only half of the file written,
   moment    by SIGKILL at a random moment,
   signal    by SIGINT or SIGTERM at a random moment,
 
-a few times each, gone on with by `chargen train --resume`, and at last left to end. Further runs
-find the disk full (RLIMIT_FSIZE, and ENOSPC from fsync), their folder read-only, or their corpus
-removed while they train. After each:
+a few times each, resumed by `chargen train --resume`, and finally left to finish. In further runs
+the disk is full (RLIMIT_FSIZE, and ENOSPC from fsync), the folder is read-only, or the corpus is
+removed during training. After each:
 
 - the checkpoint loads, and is not older than the last one that was reported as written; so it is at
   most one interval old;
-- the run that ended has the weights, optimizer and generators of one that nobody stopped, bit for
-  bit;
+- the finished run has the weights, optimizer and generators of a run that was never stopped, bit
+  for bit;
 - no other file is left beside it, nor in the cache;
-- where the run could say something, it said what happened and how to go on.
+- if the run could print a message, the message says what happened and how to continue.
 
-Runs are forked from one process that has torch loaded. Needs a POSIX system. The exit code is 1
-where anything was lost; the first losses are shown.
+Runs are forked from one process that has torch loaded. Needs a POSIX system. The exit code is 1 if
+anything was lost; the first losses are shown.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ WATCHED = (
     (directories, "exchange"),
     (shutil, "rmtree"),
 )
-"""The calls by which a checkpoint comes about."""
+"""The calls that write a checkpoint."""
 
 
 class Shared:
@@ -80,17 +79,17 @@ class Shared:
         self._memory[8 * place : 8 * place + 8] = struct.pack("<q", value)
 
     def __getitem__(self, place: int) -> int:
-        found: int = struct.unpack("<q", self._memory[8 * place : 8 * place + 8])[0]
-        return found
+        value: int = struct.unpack("<q", self._memory[8 * place : 8 * place + 8])[0]
+        return value
 
 
 STEP, SAVED, CALLS = 0, 1, 2
 Fault = Callable[[int, str, tuple[Any, ...], Callable[..., Any]], Any]
-"""What stands for a watched call: (its number, its name, its arguments, the call)."""
+"""Replaces a watched call; receives its number, name and arguments, and the call itself."""
 
 
 def watch(shared: Shared, fault: Fault) -> None:
-    """In a forked run: tell the steps, and put `fault` in the place of the watched calls."""
+    """In a forked run: record the steps, and replace the watched calls by `fault`."""
     step, save_now = Loop.step, Loop.save_now
 
     def told_step(self: Loop[Any], batch: Any) -> Any:
@@ -123,7 +122,7 @@ def no_fault(number: int, name: str, arguments: tuple[Any, ...], call: Callable[
 
 
 def killed_at(point: int, way: str) -> Fault:
-    """SIGKILL "before" or "after" a call, or where half a file is "torn" off."""
+    """Send SIGKILL "before" or "after" a call, or with half of a file "torn" off."""
 
     def fault(number: int, name: str, arguments: tuple[Any, ...], call: Callable[..., Any]) -> Any:
         if number != point:
@@ -131,16 +130,16 @@ def killed_at(point: int, way: str) -> Fault:
         if way == "after":
             call()
         elif way == "torn" and name == "fsync":
-            with contextlib.suppress(OSError):  # a folder
+            with contextlib.suppress(OSError):  # folders cannot be truncated
                 os.ftruncate(arguments[0], os.fstat(arguments[0]).st_size // 2)
         os.kill(os.getpid(), signal.SIGKILL)
-        return None  # nobody is left to see it
+        return None  # never reached
 
     return fault
 
 
 def refused_at(point: int, names: tuple[str, ...], code: int) -> Fault:
-    """An error of the system at a call, and at all of its kind that follow."""
+    """Raise a system error at a call, and at all later calls with one of these names."""
 
     def fault(number: int, name: str, arguments: tuple[Any, ...], call: Callable[..., Any]) -> Any:
         if number >= point and name in names:
@@ -151,7 +150,7 @@ def refused_at(point: int, names: tuple[str, ...], code: int) -> Fault:
 
 
 def small_files_at(point: int) -> Fault:
-    """No file may be larger than 500 bytes from a call on."""
+    """Limit the size of files to 500 bytes from a call on."""
 
     def fault(number: int, name: str, arguments: tuple[Any, ...], call: Callable[..., Any]) -> Any:
         if number == point:
@@ -164,7 +163,7 @@ def small_files_at(point: int) -> Fault:
 
 
 def removed_at(point: int, path: Path) -> Fault:
-    """A file is removed at a call."""
+    """Remove a file at a call."""
 
     def fault(number: int, name: str, arguments: tuple[Any, ...], call: Callable[..., Any]) -> Any:
         if number == point:
@@ -175,7 +174,7 @@ def removed_at(point: int, path: Path) -> Fault:
 
 
 class Harness:
-    """Runs in a folder of their own, and what was found about them."""
+    """Runs training in a folder, and records losses and counts."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder = folder
@@ -199,9 +198,9 @@ class Harness:
         return time.perf_counter() - began
 
     def start(self, arguments: tuple[object, ...], fault: Fault, said: Path) -> int:
-        """Fork a run; its process id."""
-        for place in (STEP, SAVED, CALLS):
-            self.shared[place] = 0
+        """Fork a run and return its process id."""
+        for index in (STEP, SAVED, CALLS):
+            self.shared[index] = 0
         pid = os.fork()
         if pid:
             return pid
@@ -225,37 +224,37 @@ class Harness:
         after: float | None = None,
         number: signal.Signals = signal.SIGKILL,
     ) -> tuple[int, str]:
-        """A run to its end, or until it gets a signal after some seconds: exit code, stderr."""
-        said = self.folder / "said.txt"
-        pid = self.start(arguments, fault, said)
+        """Run to the end, or until a signal after some seconds; return exit code and stderr."""
+        stderr_path = self.folder / "said.txt"
+        pid = self.start(arguments, fault, stderr_path)
         if after is not None:
             time.sleep(after)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
         _, status = os.waitpid(pid, 0)
-        return os.waitstatus_to_exitcode(status), said.read_text()
+        return os.waitstatus_to_exitcode(status), stderr_path.read_text()
 
     def lost(self, what: str) -> None:
         self.losses.append(what)
 
-    # ------------------------------------------------------------ what must hold
+    # ------------------------------------------------------------ checks
 
     def check_saved(self, out: Path, case: str) -> None:
-        """The newest checkpoint loads, and is what was last reported as written, or newer."""
+        """Check that the checkpoint loads and is not older than the last one reported as saved."""
         step, saved = self.shared[STEP], self.shared[SAVED]
         try:
             state = checkpoint.load(out, training=True).document("training/state")
-            found = int(state["progress"]["step"])
+            stored_step = int(state["progress"]["step"])
         except ChargenError as error:
             if saved or checkpoint.exists(out):
                 self.lost(f"{case}: step {saved} was saved, and now: {error}")
             return
-        self.largest_loss_of_steps = max(self.largest_loss_of_steps, step - found)
-        if found < saved:
-            self.lost(f"{case}: step {saved} was saved, {found} is there")
+        self.largest_loss_of_steps = max(self.largest_loss_of_steps, step - stored_step)
+        if stored_step < saved:
+            self.lost(f"{case}: step {saved} was saved, {stored_step} is there")
 
     def check_end(self, out: Path, case: str) -> None:
-        """It ended as if nobody had stopped it, and nothing lies around."""
+        """Check that the run ended as if never stopped, and that no other files are left."""
         if tensors(out) != self.whole:
             self.lost(f"{case}: other weights at the end")
         here = {path.name for path in out.parent.iterdir()} - {out.name}
@@ -267,38 +266,38 @@ class Harness:
             self.lost(f"{case}: left in the cache {odd}")
 
     def arguments(self, out: Path) -> tuple[object, ...]:
-        """How to begin, or to go on where there is something."""
+        """Return the arguments that begin a run, or resume it if there is a checkpoint."""
         if checkpoint.exists(out):
             return ("train", "--resume", out)
         return ("train", self.corpus, "--out", out, *OPTIONS)
 
     def finish(self, out: Path, case: str) -> None:
-        code, said = self.run(self.arguments(out), no_fault)
+        code, stderr = self.run(self.arguments(out), no_fault)
         if code != 0:
-            self.lost(f"{case}: cannot go on: {said.strip()[-300:]}")
+            self.lost(f"{case}: cannot go on: {stderr.strip()[-300:]}")
             return
         self.check_end(out, case)
 
-    # ------------------------------------------------------------ what is done to runs
+    # ------------------------------------------------------------ faults
 
     def kill(self, index: int, kills: int) -> None:
-        """One run that is stopped `kills` times before it may end."""
+        """Stop one run at most `kills` times, then let it finish."""
         with self.place(index) as out:
             for attempt in range(kills):
                 kind = self.chance.choice(["fault", "fault", "moment", "signal"])
                 case = f"run {index}, stop {attempt}, {kind}"
-                code, said = self._stopped(kind, self.arguments(out))
+                code, stderr = self._stopped(kind, self.arguments(out))
                 if code == 0:
-                    break  # it had ended before
+                    break  # the run had finished before
                 self.counts[kind] += 1
                 if kind == "signal" and self.shared[STEP]:
-                    self._check_signal(code, said, out, case)
+                    self._check_signal(code, stderr, out, case)
                 self.check_saved(out, case)
             self.finish(out, f"run {index}")
 
     def _stopped(self, kind: str, arguments: tuple[object, ...]) -> tuple[int, str]:
         if kind == "fault":
-            # Most of them early, so that a run can be stopped several times.
+            # Mostly early calls, so that a run can be stopped several times.
             point = self.chance.randrange(1, max(2, self.calls // 2))
             way = self.chance.choice(["before", "after", "torn"])
             return self.run(arguments, killed_at(point, way))
@@ -316,36 +315,36 @@ class Harness:
             self.lost(f"{case}: exit code {code}: {said.strip()[-200:]}")
 
     def refuse(self, index: int, case: str, fault: Fault, words: str) -> None:
-        """One run that the system refuses something."""
+        """Check one run in which the system refuses something."""
         with self.place(index) as out:
-            code, said = self.run(self.arguments(out), fault)
+            code, stderr = self.run(self.arguments(out), fault)
             self.counts[case] += 1
-            if code != 1 or words not in said or "Traceback" in said:
-                self.lost(f"{case}: exit code {code}: {said.strip()[-300:]}")
+            if code != 1 or words not in stderr or "Traceback" in stderr:
+                self.lost(f"{case}: exit code {code}: {stderr.strip()[-300:]}")
             self.check_saved(out, case)
             self.finish(out, case)
 
     def remove_corpus(self, index: int) -> None:
-        """Training goes on from the encoding; only without both it cannot."""
+        """Check that training needs only the encoding, and is refused if that is removed too."""
         case = "corpus removed"
         with self.place(index) as out:
             self.counts[case] += 1
-            code, said = self.run(self.arguments(out), removed_at(20, self.corpus))
+            code, stderr = self.run(self.arguments(out), removed_at(20, self.corpus))
             if code != 0:
-                self.lost(f"{case}: exit code {code}: {said.strip()[-300:]}")
+                self.lost(f"{case}: exit code {code}: {stderr.strip()[-300:]}")
             self.check_end(out, case)
             cache = self.folder / "cache"
             cache.rename(self.folder / "kept")
-            code, said = self.run(("train", "--resume", out, "--steps", "61"), no_fault)
-            if code != 1 or str(self.corpus) not in said or "Traceback" in said:
-                self.lost(f"{case}, cache too: exit code {code}: {said.strip()[-300:]}")
+            code, stderr = self.run(("train", "--resume", out, "--steps", "61"), no_fault)
+            if code != 1 or str(self.corpus) not in stderr or "Traceback" in stderr:
+                self.lost(f"{case}, cache too: exit code {code}: {stderr.strip()[-300:]}")
             shutil.rmtree(cache, ignore_errors=True)
             (self.folder / "kept").rename(cache)
             self.corpus.write_text(TEXT)
 
     @contextlib.contextmanager
     def place(self, index: int) -> Iterator[Path]:
-        """An empty folder for a run's checkpoint."""
+        """Yield a path for a run's checkpoint in an empty folder."""
         parent = self.folder / f"run-{index}"
         parent.mkdir()
         yield parent / "out"
@@ -353,7 +352,7 @@ class Harness:
 
 
 def tensors(directory: Path) -> dict[str, bytes]:
-    """All weights and states of a checkpoint, as they lie on disk."""
+    """Return all weights and states of a checkpoint, as stored on disk."""
     return {
         path.relative_to(directory).as_posix(): path.read_bytes()
         for path in sorted(directory.rglob("*.safetensors"))
@@ -361,7 +360,7 @@ def tensors(directory: Path) -> dict[str, bytes]:
 
 
 def run(kills: int, seed: int, folder: Path) -> dict[str, Any]:
-    """Stop runs until `kills` of them were stopped, then the refusals."""
+    """Stop runs until there were `kills` stops, then test the refusals."""
     harness = Harness(folder, seed)
     began = time.perf_counter()
     index = 0
@@ -396,7 +395,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)  # a fork has no other threads
+    torch.set_num_threads(1)  # a forked process has no other threads
     run_and_report(
         lambda folder: run(arguments.kills, arguments.seed, folder), "kills", "lost", arguments.json
     )

@@ -1,10 +1,10 @@
-"""Whether texts that are written for a label sound like it: how often a classifier hears it.
+"""Whether texts written for a label match it: how often a classifier recognizes the label.
 
     python benchmarks/labels.py table.csv --text-column body --label-column author --minutes 10
 
-A model is trained on the table after its labels, and writes as many texts for each of them. The
-judge is TF-IDF with logistic regression, fitted on the same table. Beside the share that it hears
-as meant stands chance, the share of one label among all.
+A model is trained on the labelled table and writes the same number of texts for each label. The
+judge is TF-IDF with logistic regression, fitted on the same table. The share of texts that it
+labels as intended is printed with chance, the share of one label among all.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ def main() -> None:
     parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
     parser.add_argument("--threads", type=int)
     parser.add_argument("--json", action="store_true")
-    found = measure(arguments := parser.parse_args())
+    results = measure(arguments := parser.parse_args())
     if arguments.json:
-        print(json.dumps(found, ensure_ascii=False))
+        print(json.dumps(results, ensure_ascii=False))
         return
-    for row in found["labels"]:
+    for row in results["labels"]:
         print(f"{row['label']:>20}  heard in {row['share']:.3f} of {row['texts']} texts")
-    print(f"{'all':>20}  {found['share']:.3f}, by chance {found['chance']:.3f}")
-    print(f"{'validation':>20}  {found['valid_bits']:.3f} bits per character")
+    print(f"{'all':>20}  {results['share']:.3f}, by chance {results['chance']:.3f}")
+    print(f"{'validation':>20}  {results['valid_bits']:.3f} bits per character")
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Train, write, and ask the judge."""
+    """Train a model, generate texts for each label, and classify them."""
     columns = {"text_column": arguments.text_column, "label_column": arguments.label_column}
     examples = read_examples(arguments.table, ExamplesConfig(**columns))
     judge = tfidf(examples.texts, examples.labels, characters=False, seed=arguments.seed)
@@ -64,7 +64,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             **columns,
         )
         lm = chargen.load(run.directory)
-    rows, heard, written = [], 0, 0
+    rows, recognized, written = [], 0, 0
     for label in lm.vocabulary.labels:
         samples = lm.sample(
             num_samples=arguments.samples,
@@ -75,11 +75,11 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         )
         right = int((judge.predict([sample.text for sample in samples]) == label).sum())
         rows.append({"label": label, "texts": len(samples), "share": right / len(samples)})
-        heard, written = heard + right, written + len(samples)
+        recognized, written = recognized + right, written + len(samples)
     chance = 1 / len(rows)
     return {
         "labels": rows,
-        "share": heard / written,
+        "share": recognized / written,
         "chance": chance,
         "valid_bits": run.valid_bits,
     }

@@ -2,9 +2,9 @@
 
     python benchmarks/large_corpus.py --gigabytes 2 --folder /tmp/large
 
-Text is made by repeating Python's own documentation with its words shuffled, so that nothing is
-fetched. Each stage runs in a process of its own; memory is that of the whole process less that of
-one that has only imported torch.
+The text repeats Python's own documentation with its words shuffled, so nothing is downloaded. Each
+stage runs in its own process. Memory is reported for the whole process, and as its excess over a
+process that has only imported torch.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ STEPS = 20
 
 
 def make_corpus(path: Path, size: int) -> None:
-    """Write at least `size` bytes of UTF-8 text, the same for every call."""
+    """Write at least `size` bytes of UTF-8 text, the same at every call."""
     from chargen.text.builtin import topics
 
     words = " ".join(topics()).split(" ")
@@ -39,10 +39,10 @@ def make_corpus(path: Path, size: int) -> None:
 
 
 def measured(code: str, environment: dict[str, str]) -> tuple[float, int]:
-    """Wall time in seconds and peak resident memory in bytes of a Python process.
+    """Return the wall time in seconds and the peak resident memory in bytes of a Python process.
 
-    The peak counts pages of memory-mapped files too, which the system may take back at any time;
-    the process prints it itself, because a parent only knows the largest of all its children.
+    The peak includes pages of memory-mapped files, which the system may take back at any time. The
+    process prints it itself, because a parent sees only the largest peak among all its children.
     """
     report = (
         "\nimport resource, sys;"

@@ -1,4 +1,4 @@
-"""What the long forms of the reliability tests share: a folder of their own, and how they end."""
+"""Shared by the long reliability tests: a temporary folder, the report, and the exit code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def run_and_report(
     as_json: bool,
     parent: str | None = None,
 ) -> NoReturn:
-    """Run in a temporary folder, print what was found, and end with 1 if there are faults.
+    """Run in a temporary folder, print the results, and exit with 1 if there are faults.
 
     Parameters
     ----------
@@ -30,12 +30,12 @@ def run_and_report(
         Name of the count that must be 0 (or of the list that must be empty).
     as_json : bool
     parent : str, optional
-        Where the folder is made; the system's place by default.
+        Where the folder is created; the system's default location if None.
     """
     folder = Path(tempfile.mkdtemp(prefix=f"chargen-{name}-", dir=parent))
     try:
-        found = run(folder)
+        counts = run(folder)
     finally:
         shutil.rmtree(folder)
-    print(json.dumps(found) if as_json else "\n".join(f"{k}: {v}" for k, v in found.items()))
-    sys.exit(1 if found[faults] else 0)
+    print(json.dumps(counts) if as_json else "\n".join(f"{k}: {v}" for k, v in counts.items()))
+    sys.exit(1 if counts[faults] else 0)

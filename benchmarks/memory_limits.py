@@ -1,18 +1,18 @@
-"""Memory that runs out: one sentence, and nothing half-written, wherever it happens.
+"""Memory that runs out: each command ends with one sentence and leaves nothing half-written.
 
     python benchmarks/memory_limits.py --limits 60
 
-`chargen train`, `train --resume`, `sample` and `sentiment predict` are run in processes that may
-take so many megabytes of addresses more than they have when the command begins (RLIMIT_AS), from
-none to some that are enough; the commands are forked from one process that has torch loaded. Each
-must end with exit code 0, or with 1 and one sentence; then
+`chargen train`, `train --resume`, `sample` and `sentiment predict` run in processes whose address
+space may grow by a limited number of megabytes after the command begins (RLIMIT_AS). The limits go
+from none to one that is enough. The commands are forked from one process that has torch loaded.
+Each must end with exit code 0, or with 1 and one sentence; then
 
-- where a run began, there is no checkpoint, or one that loads and that `chargen.resume` ends;
-- where a run went on, the checkpoint is the one that was there, to the byte, or a later one;
-- nothing is left beside them.
+- after a new run, there is no checkpoint, or one that loads and that `chargen.resume` finishes;
+- after a resumed run, the checkpoint is the previous one, byte for byte, or a later one;
+- there is nothing else beside the checkpoint.
 
-Prints how many ended how. The exit code is 1 where anything else happened; the first are shown.
-Needs Linux.
+Prints the number of commands with each outcome. The exit code is 1 if anything else happened; the
+first failures are shown. Needs Linux.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from chargen.errors import ChargenError
 from chargen.storage import checkpoint
 
 SENTENCES = ("there is not enough memory", "Cannot allocate memory")
-"""One of these is in what is told; the second is the system's, of files that are mapped."""
+"""Each error message contains one of these; the second is the system's, for mapped files."""
 
 MOST_MEGABYTES = 128.0
-"""With so many more each of these commands ends well."""
+"""With this much additional memory each of the commands succeeds."""
 
 TEXT = "the quick brown fox jumps over the lazy dog.\n" * 400
 SIZES: dict[str, Any] = {
@@ -49,7 +49,7 @@ SIZES: dict[str, Any] = {
 
 
 def limited(arguments: tuple[object, ...], more: float, said: Path) -> tuple[int, str]:
-    """A command that may take so many megabytes more: exit code, stderr."""
+    """Run a command that may use `more` additional megabytes; return its exit code and stderr."""
     if pid := os.fork():
         status = os.waitpid(pid, 0)[1]
         return os.waitstatus_to_exitcode(status), said.read_text()
@@ -59,7 +59,7 @@ def limited(arguments: tuple[object, ...], more: float, said: Path) -> tuple[int
         err = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(null, 1)
         os.dup2(err, 2)
-        # Whoever imports this may have put other streams in their place.
+        # The importing program may have replaced these streams.
         sys.stdout, sys.stderr = (os.fdopen(n, "w", encoding="utf-8") for n in (1, 2))
         words = [str(argument) for argument in arguments]
         pages = int(Path("/proc/self/statm").read_text().split()[0])
@@ -78,7 +78,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 class Harness:
-    """Commands in a folder, and what was found about them."""
+    """Runs commands in a folder and records their outcomes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -90,12 +90,12 @@ class Harness:
         plain = [word for option in options for word in option]
         self.train = ("train", folder / "fox.txt", *plain, "--no-samples", "--quiet", "--out")
         self.model = folder / "model" / "run"
-        # Here, so that all that is imported late is there.
+        # Before any fork, so that modules that are imported late are already loaded.
         chargen.train(folder / "fox.txt", self.model, samples=False, **SIZES)
         chargen.Classifier.load("sentiment").predict(["A fine film."])
 
     def try_limit(self, more: float) -> None:
-        """All commands with so many megabytes."""
+        """Run all commands with `more` additional megabytes."""
         place = self.folder / "place"
         place.mkdir()
         if not self._ends("train", (*self.train, place / "run"), more):
@@ -114,19 +114,19 @@ class Harness:
         self._ends("predict", ("sentiment", "predict", "sentiment", text), more)
 
     def _ends(self, name: str, arguments: tuple[object, ...], more: float) -> bool:
-        code, said = limited(arguments, more, self.folder / "said.txt")
+        code, stderr = limited(arguments, more, self.folder / "said.txt")
         case = f"{name}, {more:.1f} MB"
-        one_sentence = len(said.splitlines()) == 1 and any(words in said for words in SENTENCES)
+        one_sentence = len(stderr.splitlines()) == 1 and any(words in stderr for words in SENTENCES)
         if code == 0:
             self.counts[f"{name}: enough"] += 1
             return True
         self.counts[f"{name}: told"] += 1
         if code != 1 or not one_sentence:
-            self.failures.append(f"{case}: exit code {code}: {said.strip()[-400:]}")
+            self.failures.append(f"{case}: exit code {code}: {stderr.strip()[-400:]}")
         return False
 
     def _check(self, place: Path, more: float, before: dict[str, bytes] | None) -> None:
-        """What stands there is whole, and goes on."""
+        """Check that the checkpoint is complete and that its run can be resumed."""
         case = f"{'train' if before is None else 'resume'}, {more:.1f} MB"
         left = {path.name for path in place.iterdir()} - {"run"}
         if left:
@@ -143,7 +143,7 @@ class Harness:
 
 
 def run(limits: list[float], folder: Path) -> dict[str, Any]:
-    """All commands under each limit, in megabytes."""
+    """Run all commands under each limit, in megabytes."""
     began, cpu = time.perf_counter(), os.times()
     harness = Harness(folder)
     for more in limits:
@@ -162,8 +162,8 @@ def run(limits: list[float], folder: Path) -> dict[str, Any]:
 
 
 def spread(count: int) -> list[float]:
-    """So many limits, close together where they are small."""
-    return [MOST_MEGABYTES * (place / max(1, count - 1)) ** 2 for place in range(count)]
+    """Return `count` limits, close together where they are small."""
+    return [MOST_MEGABYTES * (index / max(1, count - 1)) ** 2 for index in range(count)]
 
 
 def main() -> None:
@@ -171,7 +171,7 @@ def main() -> None:
     parser.add_argument("--limits", type=int, default=60)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)  # a fork has no other threads
+    torch.set_num_threads(1)  # a forked process has no other threads
     run_and_report(
         lambda folder: run(spread(arguments.limits), folder), "memory", "failed", arguments.json
     )

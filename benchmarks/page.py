@@ -25,7 +25,7 @@ from chargen.text.vocabulary import ByteVocabulary
 
 
 def random_model(cell: str, hidden_size: int) -> LanguageModel:
-    """A model of bytes; its weights do not matter for the speed."""
+    """Return a byte-level model with random weights, which do not affect the speed."""
     vocabulary = ByteVocabulary()
     sizes = {"hidden_size": hidden_size, "num_layers": 1, "embedding_size": 64}
     rates = {"dropout": 0.0, "embedding_dropout": 0.0, "weight_dropout": 0.0}
@@ -34,7 +34,10 @@ def random_model(cell: str, hidden_size: int) -> LanguageModel:
 
 
 def rates(page: Path, characters: int, repeats: int) -> list[float]:
-    """Characters a second of several texts, as the page tells them; the first only warms up."""
+    """Return the speed that the page shows for each text, in characters a second.
+
+    A first text, for warm-up, is left out.
+    """
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
@@ -42,15 +45,15 @@ def rates(page: Path, characters: int, repeats: int) -> list[float]:
         tab = browser.new_page()
         tab.goto(page.absolute().as_uri())
         tab.fill("#length", str(characters))
-        found = []
+        speeds = []
         for _ in range(repeats + 1):
             tab.locator("#another:enabled").click()
             tab.locator("#write:enabled").wait_for(timeout=600_000)
-            told = re.search(r"([\d,]+) a second", tab.locator("#status").inner_text())
-            assert told is not None
-            found.append(float(told[1].replace(",", "")))
+            match = re.search(r"([\d,]+) a second", tab.locator("#status").inner_text())
+            assert match is not None
+            speeds.append(float(match[1].replace(",", "")))
         browser.close()
-    return found[1:]
+    return speeds[1:]
 
 
 def main() -> None:
@@ -67,15 +70,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "page.html"
         page.write_text(model_page(lm, "benchmark"), "utf-8")
-        found = rates(page, arguments.characters, arguments.repeats)
+        speeds = rates(page, arguments.characters, arguments.repeats)
         result = {
             "cell": lm.model.config.cell,
             "hidden_size": lm.model.hidden_size,
             "vocabulary_size": lm.vocabulary.size,
             "bytes": page.stat().st_size,
-            "characters_per_second": statistics.median(found),
-            "slowest": min(found),
-            "fastest": max(found),
+            "characters_per_second": statistics.median(speeds),
+            "slowest": min(speeds),
+            "fastest": max(speeds),
         }
     if arguments.json:
         print(json.dumps(result))

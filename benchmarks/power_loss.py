@@ -1,29 +1,30 @@
-"""Power that fails at any moment of a save: what may then be on the disk loads, and goes on.
+"""Power failures during saves: whatever may then be on the disk loads, and the run continues.
 
     python benchmarks/power_loss.py --states 10000
 
-Saves are recorded at the level of the system's calls: files and folders made, written, renamed,
-exchanged, removed and synced. From the record, disks are rebuilt as a cut of the power at any point
+Saves are recorded at the level of system calls: files and folders that are made, written, renamed,
+exchanged, removed and synced. From the record, disks are rebuilt as a power failure at any point
 may leave them, by what POSIX promises and no more (as SQLite's tests do, and Pillai et al. 2014,
 "All File Systems Are Not Created Equal"):
 
-- what a file got since its last fsync is there, lost, torn (a prefix of it) or zeros;
-- what happened to the names in a folder since its last fsync is there or lost, each by itself, as
-  long as what it needs is there; an fsync of a file does not keep its name.
+- what was written to a file since its last fsync is kept, lost, torn (a prefix of it) or zeros;
+- each change of the names in a folder since its last fsync is kept or lost by itself, as long as
+  what the change needs is there; an fsync of a file does not keep its name.
 
-Recorded are a first save into folders that have to be made, a save over an older checkpoint with
-notes beside it (with the system call that exchanges two folders, and with two renames), the same
-over what a killed run and an earlier cut left, a file that appears whole, and a run of training.
-Of each disk it is asked that
+The recorded cases are a first save into folders that have to be made, a save over an older
+checkpoint with notes beside it (with the system call that exchanges two folders, and with two
+renames), the same over the remains of a killed run and of an earlier power failure, a file that is
+written whole, and a training run. For each disk the benchmark checks that
 
-- the checkpoint loads with every byte, tensor and row of its log: the one whose save had returned,
-  or the one that was being saved; or there is none, where none had been saved, and a run may begin;
+- the checkpoint loads with every byte, tensor and row of its log; it is the one whose save had
+  returned or the one being saved; or there is none, if none had been saved, and a run may begin;
 - notes beside it are there;
 - the next save succeeds, keeps the notes, and leaves nothing else;
-- the run goes on from it to the bits of one that nobody cut (once for each checkpoint and place).
+- the run continues from it to the bits of an uninterrupted run (checked once for each checkpoint
+  and set of files beside it).
 
-Prints the numbers of states and of different disks in each case. The exit code is 1 where anything
-was lost; the first losses are shown. Needs /proc, to know what a descriptor is.
+Prints the numbers of states and of different disks in each case. The exit code is 1 if anything was
+lost; the first losses are shown. Needs /proc, to find the path of a descriptor.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ from chargen.storage.whole_files import write_file
 
 NOTES = "MODEL_CARD.md"
 ROOT = 0
-"""The number of the folder that is recorded; all of it that was there before is on the disk."""
+"""The number of the recorded folder; all of its earlier contents are on the disk."""
 
 TEXT = "the quick brown fox jumps over the lazy dog.\n" * 120
 OPTIONS: dict[str, Any] = {
@@ -67,7 +68,7 @@ OPTIONS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Names:
-    """An operation on names: what each name, by (folder, name), was before and is after."""
+    """A change of names: the number that each (folder, name) refers to, before and after."""
 
     what: str
     before: dict[tuple[int, str], int | None]
@@ -80,7 +81,7 @@ class Names:
 
 @dataclass(frozen=True)
 class Write:
-    """A file has another content."""
+    """A file gets new content."""
 
     file: int
     data: bytes
@@ -104,17 +105,17 @@ Operation = Names | Write | Sync | Returned
 
 
 class Recorder:
-    """What happens in a folder, as long as the block lasts.
+    """Records what happens in a folder during `recording`.
 
     The calls are recorded in their order; what was written between them is found by looking. A name
-    that appears or vanishes without a recorded call is an error: nothing goes unseen.
+    that appears or vanishes without a recorded call is an error, so nothing is missed.
 
     Attributes
     ----------
     folders : dict of int to dict
-        What was there at the beginning: names to numbers, of each folder by its number.
+        Names to numbers in each folder, by the folder's number, at the beginning.
     contents : dict of int to bytes
-        Of each file by its number, at the beginning.
+        The content of each file, by its number, at the beginning.
     made : set of int
         Files that were made since.
     operations : list
@@ -159,7 +160,7 @@ class Recorder:
                 setattr(owner, name, call)
 
     def returned(self, version: Any) -> None:
-        """Note that a version was saved."""
+        """Record that a version was saved."""
         self._look()
         self.operations.append(Returned(version))
 
@@ -169,10 +170,10 @@ class Recorder:
         while waiting:
             folder, path = waiting.pop()
             names = self._folders[folder]
-            found = sorted(os.scandir(path), key=lambda entry: entry.name)
-            gone = names.keys() - {entry.name for entry in found}
+            entries = sorted(os.scandir(path), key=lambda entry: entry.name)
+            gone = names.keys() - {entry.name for entry in entries}
             assert not gone, f"{gone} went unseen"
-            for entry in found:
+            for entry in entries:
                 is_folder = entry.is_dir(follow_symlinks=False)
                 if entry.name not in names:
                     assert not is_folder or not self._begun, f"{entry.path} came unseen"
@@ -206,7 +207,7 @@ class Recorder:
                 self._folders[folder][name] = number
 
     def _place(self, path: Any, folder: int | None = None) -> tuple[int, str] | None:
-        """The number of the folder and the name in it; None outside of what is recorded."""
+        """Return the folder's number and the name in it; None outside the recorded folder."""
         above = "" if folder is None else Path(f"/proc/self/fd/{folder}").readlink()
         whole = Path(os.path.abspath(os.path.join(above, os.fsdecode(path))))  # noqa: PTH100, PTH118
         if whole == self.root or not whole.is_relative_to(self.root):
@@ -276,37 +277,37 @@ def _calling(record: Callable[..., Any], call: Callable[..., Any]) -> Callable[.
 # ---------------------------------------------------------------- rebuilding
 
 Tree = dict[str, bytes | None]
-"""Files with their contents, and folders (None), by their paths."""
+"""Files with their contents, and folders (None), by path."""
 
 
 @dataclass(frozen=True)
 class State:
-    """A disk after a cut."""
+    """A disk after a power failure."""
 
-    point: int  # operations that had been asked for
+    point: int  # operations requested before the failure
     tree: Tree
 
 
 class Disk:
-    """All that a record may have left on the disk."""
+    """All disks that a record may have left."""
 
     def __init__(self, record: Recorder) -> None:
         self._record = record
         self.operations = record.operations
 
     def saved(self, point: int) -> tuple[Any, Any]:
-        """The version whose save had returned last, and the one after it; None is none."""
+        """Return the version whose save returned last, and the next one; None if there is none."""
         versions = [op.version for op in self.operations if isinstance(op, Returned)]
         done = sum(isinstance(op, Returned) for op in self.operations[:point])
         last = versions[done - 1] if done else None
         return last, versions[done] if done < len(versions) else last
 
     def pending(self, point: int) -> list[int]:
-        """Operations before a point that no fsync has made sure of."""
+        """Return the operations before a point that no fsync has made durable."""
         return [
-            place
-            for place, operation in enumerate(self.operations[:point])
-            if isinstance(operation, Names | Write) and not self._sure(place, operation, point)
+            index
+            for index, operation in enumerate(self.operations[:point])
+            if isinstance(operation, Names | Write) and not self._sure(index, operation, point)
         ]
 
     def _sure(self, place: int, operation: Names | Write, point: int) -> bool:
@@ -315,12 +316,12 @@ class Disk:
         return needed <= {op.thing for op in later if isinstance(op, Sync)}
 
     def rebuilt(self, point: int, fates: dict[int, str], chance: random.Random) -> State:
-        """The disk where each pending operation is "kept", "lost", "torn" or "zeros"."""
+        """Return the disk if each pending operation is "kept", "lost", "torn" or "zeros"."""
         folders = {number: dict(names) for number, names in self._record.folders.items()}
         contents = dict(self._record.contents)
         contents |= dict.fromkeys(self._record.made, b"")
-        for place, operation in enumerate(self.operations[:point]):
-            fate = fates.get(place, "kept")
+        for index, operation in enumerate(self.operations[:point]):
+            fate = fates.get(index, "kept")
             if isinstance(operation, Names) and fate != "lost":
                 if any(
                     folders.get(folder, {}).get(name) != number
@@ -358,7 +359,7 @@ class Disk:
                 yield from self._paths(folders, contents, inner, path + "/")
 
     def states(self, count: int, chance: random.Random) -> Iterator[State]:
-        """So many disks: the plain ones of each point, in any order, then random ones."""
+        """Yield `count` disks: the plain ones of each point in random order, then random ones."""
         plain = list(self._plain())
         chance.shuffle(plain)
         for point, fates in plain[:count]:
@@ -366,22 +367,22 @@ class Disk:
         for _ in range(count - len(plain)):
             point = chance.randrange(len(self.operations) + 1)
             ways = ["kept", "lost", "torn", "zeros"]
-            fates = {place: chance.choice(ways) for place in self.pending(point)}
+            fates = {index: chance.choice(ways) for index in self.pending(point)}
             yield self.rebuilt(point, fates, chance)
 
     def _plain(self) -> Iterator[tuple[int, dict[int, str]]]:
-        """At each point: nothing of what is pending is there, all, all but one, one alone."""
+        """Yield, at each point: all pending operations kept, none, all but one, and one alone."""
         for point in range(len(self.operations) + 1):
             pending = self.pending(point)
             for usual, odd in (("kept", "lost"), ("lost", "kept")):
                 usually = dict.fromkeys(pending, usual)
                 yield point, usually
-                for one in pending:
-                    yield point, usually | {one: odd}
+                for index in pending:
+                    yield point, usually | {index: odd}
 
 
 def written(tree: Tree, folder: Path) -> None:
-    """Put a disk into an empty folder."""
+    """Write a disk into an empty folder."""
     for name, data in tree.items():
         if data is None:
             (folder / name).mkdir()
@@ -394,7 +395,7 @@ def written(tree: Tree, folder: Path) -> None:
 
 @dataclass
 class Case:
-    """A record, and what is asked of each disk: `check` raises where something was lost."""
+    """A record, and its check: `check` raises an error if something was lost."""
 
     name: str
     disk: Disk
@@ -404,27 +405,27 @@ class Case:
     losses: list[str] = field(default_factory=list)
 
     def try_state(self, state: State, folder: Path) -> None:
-        """Rebuild a disk and look at it, unless it is one that was looked at."""
+        """Rebuild a disk and check it, unless an equal disk has been checked."""
         self.states += 1
         last, _ = self.disk.saved(state.point)
         key = (id(last), *sorted(state.tree.items()))
         if key in self.disks:
             return
         self.disks.add(key)
-        place = folder / "disk"
-        place.mkdir()
+        disk_folder = folder / "disk"
+        disk_folder.mkdir()
         try:
-            written(state.tree, place)
-            self.check(place, state)
+            written(state.tree, disk_folder)
+            self.check(disk_folder, state)
         except (ChargenError, AssertionError, OSError) as error:
             done = [str(op)[:100] for op in self.disk.operations[: state.point]]
             self.losses.append(f"{self.name}, after {done[-1:]}: {type(error).__name__}: {error}")
         finally:
-            shutil.rmtree(place)
+            shutil.rmtree(disk_folder)
 
 
 def small(number: int) -> Checkpoint:
-    """A checkpoint with a training state."""
+    """Return a small checkpoint with a training state."""
     return Checkpoint(
         "language-model",
         documents={"config": {"number": number}, "training/state": {"step": number}},
@@ -440,7 +441,7 @@ def log(number: int) -> list[str]:
 
 
 def found_version(directory: Path, disk: Disk, state: State) -> Any:
-    """The checkpoint that is there, whole: the last that was saved or the one after it, or None."""
+    """Return the intact checkpoint, the last one saved or the next one; None if there is none."""
     last, following = disk.saved(state.point)
     if last is None and not checkpoint.exists(directory):
         refuse_to_overwrite(directory, force=False)  # a run may begin
@@ -454,7 +455,7 @@ def found_version(directory: Path, disk: Disk, state: State) -> Any:
 
 
 def check_checkpoint(directory: Path, disk: Disk, state: State, notes: bytes | None) -> None:
-    """It loads with its log and notes; the next save keeps the notes and leaves nothing else."""
+    """Check log and notes, and that the next save keeps the notes and leaves nothing else."""
     stored = found_version(directory, disk, state)
     if notes is not None:
         assert stored is not None
@@ -483,7 +484,7 @@ def saving(
     exchange: bool = True,
     notes: bytes | None = None,
 ) -> Case:
-    """Saves of small checkpoints, where `prepare` has put an older one (0) or nothing."""
+    """Return a case of small saves; `prepare` may write an older checkpoint (0) before."""
     root.mkdir()
     prepare(root)
     record = Recorder(root, exchange=exchange)
@@ -506,7 +507,7 @@ def saving(
 
 @contextlib.contextmanager
 def without_exchange() -> Iterator[None]:
-    """A system that cannot exchange two folders."""
+    """Simulate a system that cannot exchange two folders."""
     exchange = directories.exchange
     directories.exchange = lambda *_: False
     try:
@@ -533,7 +534,7 @@ def between_renames(root: Path) -> None:
 
 
 def small_cases(folder: Path) -> Iterator[Case]:
-    """All but the run of training."""
+    """Yield all cases except the training run."""
     notes = b"what I think of it\n"
     yield whole_file(folder / "file")
     yield saving("first save", folder / "first", "new/deep/run", lambda _: None, (1, 2))
@@ -549,7 +550,7 @@ def small_cases(folder: Path) -> Iterator[Case]:
 
 
 def whole_file(root: Path) -> Case:
-    """A file that is written over an older one."""
+    """Return a case that writes a file over an older one."""
     root.mkdir()
     (root / "out.txt").write_bytes(b"old")
     record = Recorder(root)
@@ -566,7 +567,7 @@ def whole_file(root: Path) -> Case:
 
 
 def training(folder: Path) -> Case:
-    """A run of training, from its first call to its end."""
+    """Return the case of a training run, from its first call to its end."""
     text, root = folder / "fox.txt", folder / "training"
     text.write_text(TEXT)
     root.mkdir()
@@ -574,7 +575,7 @@ def training(folder: Path) -> Case:
 
     def told(directory: Path, stored: Checkpoint, *, metrics: list[str]) -> None:
         save(directory, stored, metrics=metrics)
-        record.returned((checkpoint.packed(stored), list(metrics)))  # as it is now
+        record.returned((checkpoint.packed(stored), list(metrics)))  # a copy, because the log grows
 
     checkpoint.save = told  # type: ignore[assignment]
     try:
@@ -607,16 +608,16 @@ def training(folder: Path) -> Case:
 
 
 def run(states: int, seed: int, folder: Path) -> dict[str, Any]:
-    """Look at so many states in all, as many of each case."""
+    """Check `states` states in total, the same number in each case."""
     began, cpu = time.perf_counter(), time.process_time()
     os.environ["CHARGEN_CACHE_DIR"] = str(folder / "cache")
     fsync = os.fsync
-    os.fsync = lambda _: None  # it is recorded; only a cut would show that it does nothing
+    os.fsync = lambda _: None  # syncs are only recorded, because no power fails here
     try:
         cases = [*small_cases(folder), training(folder)]
-        for place, case in enumerate(cases):
-            share = states // len(cases) + (place < states % len(cases))
-            for state in case.disk.states(share, random.Random(seed + place)):
+        for index, case in enumerate(cases):
+            share = states // len(cases) + (index < states % len(cases))
+            for state in case.disk.states(share, random.Random(seed + index)):
                 case.try_state(state, folder)
     finally:
         os.fsync = fsync

@@ -1,9 +1,9 @@
-"""Texts per second of a classifier: batches of like length, against file order and padding.
+"""Texts per second of a classifier: batches of similar length, against file order with padding.
 
     python benchmarks/prediction.py checkpoints/sentiment reviews.csv --texts 1000
 
-The other way is what one writes first: batches of the same size in file order, each padded to the
-longest text of the file. Both give the same probabilities; alternating, `--repeats` times.
+The alternative is the simplest way: batches of the same size in file order, each padded to the
+longest text of the file. Both give the same probabilities; they alternate, `--repeats` times.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     whole = Classifier.load(arguments.classifier)
-    # What is compared is how the network is fed.
+    # The network alone, because the two ways differ only in its inputs.
     classifier = Classifier([whole.require_network()], whole.labels, whole.clean)
     examples = read_examples(arguments.data, ExamplesConfig(clean=classifier.clean))
     texts = examples.texts[: arguments.texts]
@@ -64,21 +64,21 @@ def main() -> None:
 
 @torch.no_grad()
 def padded(classifier: Classifier, texts: tuple[str, ...]) -> NDArray[np.float32]:
-    """Probabilities from batches in file order, all as long as the longest text."""
+    """Return probabilities from batches in file order, padded to the longest text."""
     member = classifier.require_network()
     encoded = EncodedTexts([classifier.cleaned(text) for text in texts], member.encodings)
     longest = int(encoded.lengths.max())
-    found = []
+    probabilities = []
     for first in range(0, len(texts), BATCH_SIZE):
         batch = range(first, min(first + BATCH_SIZE, len(texts)))
         inputs = []
-        for given in encoded.inputs(batch, "cpu"):
-            more = longest - len(given.ids)
-            ids = torch.nn.functional.pad(given.ids, (0, 0, 0, more))
-            inputs.append(EncoderInput(ids, given.lengths))
+        for unpadded in encoded.inputs(batch, "cpu"):
+            padding = longest - len(unpadded.ids)
+            ids = torch.nn.functional.pad(unpadded.ids, (0, 0, 0, padding))
+            inputs.append(EncoderInput(ids, unpadded.lengths))
         logits, _ = member.network(inputs)
-        found.append(logits.softmax(-1).numpy())
-    return np.concatenate(found)
+        probabilities.append(logits.softmax(-1).numpy())
+    return np.concatenate(probabilities)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,22 @@
-"""What language models learnt by reading: bits per character, and a probe of their frozen states.
+"""Quality of pretrained language models: bits per character, and a probe of their frozen states.
 
     python benchmarks/reading.py checkpoints/reviews other --train imdb_train.csv.xz --out table.md
 
-Bits per character are a checkpoint's own figure on what its corpus held out and, with --text, those
-of any text that `chargen evaluate` takes. The probe is a logistic regression on the last layer's
-outputs, pooled over a review: last, mean, largest and smallest, 4 H features. Of a review of more
-than --longest characters only the end is read.
+Bits per character are a checkpoint's own validation figure and, with --text, those of any text that
+`chargen evaluate` accepts. The probe is a logistic regression on the outputs of the last layer,
+pooled over a review: last, mean, largest and smallest, 4 H features. Of a review of more than
+--longest characters, only the end is read.
 
-Labels come from the official training split alone, its repeated texts left out: --draws times, the
-classes in their proportions, from the first --pool reviews, the few labels among the many; the
-figures are always of the same last --test reviews. So all checkpoints meet the same reviews, which
-the texts that they read may hold, unlabelled. The official test split is never read.
+Labels come from the official training split alone, without duplicate texts. They are drawn --draws
+times from the first --pool reviews, with the classes in proportion; smaller sets of labels are part
+of larger ones. The figures are always those of the same last --test reviews. So all checkpoints are
+compared on the same reviews, which their training text may contain without labels. The official
+test split is never read.
 
-Features are standardised by the reviews drawn; five-fold cross-validation on them chooses the
-strength of regularisation. An accuracy is the mean over the draws, and in brackets stands their
-largest less their smallest. Each review is read once: with the defaults, 7.5 million characters of
-IMDB for a checkpoint. Seconds are of the processor.
+Features are standardised with the reviews drawn; five-fold cross-validation on them chooses the
+regularisation strength. An accuracy is the mean over the draws, with the largest less the smallest
+in brackets. Each review is read once: with the defaults, 7.5 million characters of IMDB per
+checkpoint. Seconds are processor time.
 """
 
 from __future__ import annotations
@@ -51,17 +52,17 @@ from chargen.text.config import CorpusConfig
 from chargen.text.sources import read_all as read_text
 
 WINDOW = 64
-"""Steps of a window: its outputs are pooled while the processor's cache holds them."""
+"""Time steps of a window, whose outputs are pooled while they are in the processor's cache."""
 
 STREAMS = 64
-"""Parts of --text that are read side by side."""
+"""Number of parts of --text that are read in parallel."""
 
 STRENGTHS = tuple(2.0**power for power in range(-18, -3, 2))
-"""Inverse strengths of regularisation that are tried."""
+"""Inverse regularisation strengths that are tried."""
 
 
 class Encoder(Protocol):
-    """What can be probed: a `CharLM`, or what reads like one."""
+    """What can be probed: a `CharLM`, or a model with the same methods."""
 
     hidden_size: int
 
@@ -72,14 +73,14 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True)
 class Task:
-    """Labelled reviews, those for the figures last.
+    """Labelled reviews; those for the figures come last.
 
     Attributes
     ----------
     texts : list of str, N
     targets : (N,) int64
     draws : dict
-        By number of labels, the places of the reviews of each draw.
+        By number of labels, the indices of the reviews of each draw.
     test : slice
     """
 
@@ -90,7 +91,7 @@ class Task:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What a benchmark with this probe asks for."""
+    """Add the options of a benchmark that uses this probe."""
     parser.add_argument("--train", required=True, help="the official training split, labelled")
     parser.add_argument("--labels", type=int, nargs="+", default=[100, 500, 2000])
     parser.add_argument("--draws", type=int, default=3)
@@ -105,14 +106,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def make_task(arguments: argparse.Namespace) -> Task:
     """Read the labelled reviews and draw from them."""
     examples = read_examples(arguments.train, ExamplesConfig(clean="html"))
-    first = {text: place for place, text in reversed(list(enumerate(examples.texts)))}
+    first = {text: position for position, text in reversed(list(enumerate(examples.texts)))}
     examples = examples.select(sorted(first.values()))
     if len(examples) < arguments.pool + arguments.test:
         raise SystemExit(
             f"{arguments.train} has {len(examples):,} different reviews, fewer than --pool "
             f"{arguments.pool} and --test {arguments.test} together: lower one of them"
         )
-    # Each review's row becomes its place, by which draws are told.
+    # Rows are renumbered, so that a draw lists indices of reviews.
     examples = replace(examples, rows=tuple(range(len(examples))))
     pool = examples.select(range(arguments.pool))
     drawn = {
@@ -121,10 +122,10 @@ def make_task(arguments: argparse.Namespace) -> Task:
     }
     learnt = sorted({row for draws in drawn.values() for draw in draws for row in draw})
     index = {row: i for i, row in enumerate(learnt)}
-    read = examples.select([*learnt, *range(len(examples))[-arguments.test :]])
+    selected = examples.select([*learnt, *range(len(examples))[-arguments.test :]])
     return Task(
-        [text[-arguments.longest :] for text in read.texts],
-        np.array([examples.classes.index(label) for label in read.labels]),
+        [text[-arguments.longest :] for text in selected.texts],
+        np.array([examples.classes.index(label) for label in selected.labels]),
         {n: [[index[row] for row in draw] for draw in draws] for n, draws in drawn.items()},
         slice(len(learnt), None),
     )
@@ -133,7 +134,7 @@ def make_task(arguments: argparse.Namespace) -> Task:
 def states(
     encoder: Encoder, texts: Sequence[str], encoding: TextEncoding, precision: str
 ) -> NDArray[np.float32]:
-    """Last, mean, largest and smallest output of an encoder over each text: (N, 4 H)."""
+    """Return the last, mean, largest and smallest output of an encoder over each text: (N, 4 H)."""
 
     def pooled(inputs: list[EncoderInput]) -> Tensor:
         ids, lengths = inputs[0].ids, inputs[0].lengths
@@ -152,7 +153,7 @@ def states(
 
 
 def probe(features: NDArray[np.float32], task: Task) -> list[dict[str, Any]]:
-    """For each number of labels: accuracy (mean), spread, and of each draw accuracy and C."""
+    """Return mean accuracy, spread, and accuracy and C of each draw, per number of labels."""
     rows = []
     for labels, draws in task.draws.items():
         fitted = [fit(features, task, draw, seed) for seed, draw in enumerate(draws)]
@@ -172,11 +173,11 @@ def probe(features: NDArray[np.float32], task: Task) -> list[dict[str, Any]]:
 def fit(
     features: NDArray[np.float32], task: Task, draw: list[int], seed: int
 ) -> tuple[float, float]:
-    """Accuracy on the test reviews of a regression on those drawn, and the C that was chosen."""
+    """Fit a regression on the reviews drawn; return its accuracy on the test reviews and its C."""
     mean, deviation = features[draw].mean(0), features[draw].std(0) + 1e-6
     scaled = ((features - mean) / deviation).clip(-LIMIT, LIMIT)
-    # The weights lie in the span of the reviews drawn, which has fewer dimensions than features:
-    # in coordinates of that span the regression is the same, and many times faster.
+    # The weights lie in the span of the reviews drawn, which has fewer dimensions than there are
+    # features: in coordinates of that span the regression is the same, and many times faster.
     basis, _ = np.linalg.qr(scaled[draw].T)
     model = LogisticRegressionCV(
         Cs=STRENGTHS,
@@ -185,7 +186,7 @@ def fit(
         max_iter=1000,
     )
     with warnings.catch_warnings():
-        # Of defaults that will change, and of the weakest regularisation, which converges slowly.
+        # Warnings of new defaults, and of slow convergence with the weakest regularisation.
         warnings.simplefilter("ignore")
         model.fit(scaled[draw] @ basis, task.targets[draw])
     right = model.predict(scaled[task.test] @ basis) == task.targets[task.test]
@@ -193,17 +194,17 @@ def fit(
 
 
 def cells(rows: list[dict[str, Any]]) -> list[str]:
-    """What `probe` found, for a table."""
+    """Format the results of `probe` for a table."""
     return [f"{row['accuracy']:.3f} ({row['spread']:.3f})" for row in rows]
 
 
 def line(values: Iterable[object]) -> str:
-    """A row of a table in Markdown."""
+    """Format a row of a Markdown table."""
     return f"| {' | '.join(map(str, values))} |"
 
 
 def measure(lm: chargen.LanguageModel, text: str | None, task: Task) -> dict[str, Any]:
-    """The figures of one checkpoint."""
+    """Return the figures of one checkpoint."""
     assert lm.checkpoint is not None
     results = lm.checkpoint.document("config").get("results", {})
     row: dict[str, Any] = {
@@ -215,8 +216,8 @@ def measure(lm: chargen.LanguageModel, text: str | None, task: Task) -> dict[str
         "characters": sum(map(len, task.texts)),
     }
     if text:
-        read = read_text([text], lm.reading(CorpusConfig(), [text]))
-        row["text_bits"] = lm.score(read, streams=STREAMS).bits_per_char
+        content = read_text([text], lm.reading(CorpusConfig(), [text]))
+        row["text_bits"] = lm.score(content, streams=STREAMS).bits_per_char
     began = time.process_time()
     features = states(lm.model, task.texts, TextEncoding(lm.vocabulary, lm.backward), lm.precision)
     row["reading_seconds"] = time.process_time() - began
@@ -233,7 +234,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="where the table goes, too")
     arguments = parser.parse_args()
     set_threads(arguments.threads)
-    # All are loaded before any is read: what is missing shall not be missed in the end.
+    # All are loaded before any is read, so that a missing one is reported at once.
     models = [chargen.load(path, precision=arguments.precision) for path in arguments.checkpoints]
     task = make_task(arguments)
     names = ["checkpoint", "units", "bits, own", "bits, text"]

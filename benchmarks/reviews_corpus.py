@@ -1,11 +1,11 @@
-"""One corpus of the IMDB reviews that may be read: the training and the unlabelled ones.
+"""Write one corpus of the IMDB reviews that may be used: the training and the unlabelled ones.
 
     python benchmarks/reviews_corpus.py FOLDER reviews.jsonl
 
-FOLDER holds imdb_train.csv.xz (column "text") and imdb_unsup.txt.xz (a review a line), of the Large
-Movie Review Dataset (Maas et al. 2011). HTML is turned into text, reviews that occur twice are
-written once, and the order is shuffled, so that validation text is a sample of all.
-The test reviews are never read.
+FOLDER holds imdb_train.csv.xz (column "text") and imdb_unsup.txt.xz (one review per line), of the
+Large Movie Review Dataset (Maas et al. 2011). HTML is turned into text, duplicate reviews are
+written once, and the order is shuffled, so that validation text is a sample of all reviews. The
+test reviews are never read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from chargen.text.html import clean_html
 
 
 def reviews(folder: Path) -> Iterator[str]:
-    """The training reviews, then the unlabelled ones."""
+    """Yield the training reviews, then the unlabelled reviews."""
     csv.field_size_limit(1 << 24)
     with lzma.open(folder / "imdb_train.csv.xz", "rt", encoding="utf-8", newline="") as file:
         yield from (row["text"] for row in csv.DictReader(file))
@@ -31,7 +31,7 @@ def reviews(folder: Path) -> Iterator[str]:
 
 
 def main(folder: str, out: str) -> None:
-    """Write the corpus and say how large it is."""
+    """Write the corpus and print its size."""
     texts = list(dict.fromkeys(clean_html(text) for text in reviews(Path(folder))))
     random.Random(0).shuffle(texts)
     with Path(out).open("w", encoding="utf-8") as file:

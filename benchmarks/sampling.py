@@ -1,20 +1,20 @@
-"""Speed of sampling: ours, stepping the model as most programs do, and the memory's bound.
+"""Speed of sampling: ours, stepping the model as most programs do, and the bound set by memory.
 
     python benchmarks/sampling.py --hidden-size 512 --json
 
 One text at a time:
   ours       `chargen.sampling.generate.stream`: step, filters, draw, text
-  decoder    its decoder's step alone
+  decoder    the step of its decoder alone
   stepping   what a user would write: the model's own forward on one id with the state carried,
              softmax, torch.multinomial
-  bound      nothing but the matrix-vector products that a step cannot do without: each weight is
-             read once for each character, so this is the bandwidth that the machine gives them,
-             with the rows dealt to all threads
-  torch.mv   the same products as torch does them: on one thread
+  bound      only the matrix-vector products that a step cannot avoid: each weight is read once per
+             character, so this is the bandwidth that the machine has for them, with the rows
+             divided among all threads
+  torch.mv   the same products as torch computes them: on one thread
 
 Then `--streams` texts as one batch, a long prompt, and the same text written to a terminal. Rounds
 are interleaved; figures are medians, with the spread from the slowest to the fastest round.
-`speedup_over_stepping` and `share_of_bandwidth_bound` are ratios of rounds that stood side by side.
+`speedup_over_stepping` and `share_of_bandwidth_bound` are medians of the ratios within each round.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """All figures of one model on this machine."""
+    """Return all figures of one model on this machine."""
     model, vocabulary = model_of(arguments)
     decoder, count = Decoder(model), arguments.characters
     in_bfloat16 = Decoder(model, "bfloat16")
@@ -96,7 +96,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         for name, (characters, job) in jobs.items():
             began = time.perf_counter()
             job()
-            if round_number:  # the first one warms up
+            if round_number:  # the first round is a warm-up
                 speeds[name].append(characters / (time.perf_counter() - began))
     terminal.close()
 
@@ -126,7 +126,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def model_of(arguments: argparse.Namespace) -> tuple[CharLM, Vocabulary]:
-    """The checkpoint's, or one with random weights."""
+    """Return the model and vocabulary of the checkpoint, or a model with random weights."""
     if arguments.checkpoint:
         model, vocabulary, _ = storage.load(arguments.checkpoint)
         return model.eval(), vocabulary
@@ -146,13 +146,13 @@ def model_of(arguments: argparse.Namespace) -> tuple[CharLM, Vocabulary]:
 
 
 def consume(pieces: Any) -> None:
-    """Take every piece of a stream."""
+    """Consume every piece of a stream."""
     for _ in pieces:
         pass
 
 
 def step_decoder(decoder: Decoder, count: int) -> None:
-    """The decoder's step alone, on the same id."""
+    """Run the decoder's step alone, always with the same id."""
     decoder = decoder.clone()
     decoder.prefill(torch.tensor([1]))
     ids = torch.tensor([2])
@@ -162,18 +162,18 @@ def step_decoder(decoder: Decoder, count: int) -> None:
 
 @torch.no_grad()
 def step_model(model: CharLM, count: int) -> None:
-    """One id through the model, softmax, multinomial, and again."""
+    """Run the model's own forward on one id, softmax and multinomial, again and again."""
     state = model.initial_state(1)
     ids = torch.ones(1, 1, dtype=torch.int64)
     for _ in range(count):
         logits, state = model(ids, state)
         ids = torch.multinomial(logits[0].softmax(-1), 1)
-        ids.item()  # the character is needed to be shown
+        ids.item()  # a program needs each character to show it
 
 
 @torch.no_grad()
 def products(model: CharLM, count: int, threads: int) -> None:
-    """The matrix-vector products of a step: recurrent and, above the first layer, input weights."""
+    """Run the products of a step: recurrent and, above the first layer, input weights."""
     hidden = model.hidden_size
     matrices: list[Tensor] = []
     for index, layer in enumerate(model.layers):
@@ -189,7 +189,7 @@ def products(model: CharLM, count: int, threads: int) -> None:
 
 
 def product(matrix: Tensor, threads: int) -> Callable[[], object]:
-    """One matrix-vector product; of a large matrix each thread takes as many rows."""
+    """Return one matrix-vector product; threads share the rows of a large matrix equally."""
     rows, columns = matrix.shape
     vector, out = torch.randn(columns), torch.empty(rows)
     if threads == 1 or rows % threads or matrix.numel() < 2**16:
@@ -200,7 +200,7 @@ def product(matrix: Tensor, threads: int) -> Callable[[], object]:
 
 
 class Terminal:
-    """A pseudo-terminal whose other side, another process, reads all that is written to it."""
+    """A pseudo-terminal; another process reads all that is written to it."""
 
     def __init__(self) -> None:
         reading, writing = os.openpty()
@@ -209,11 +209,11 @@ class Terminal:
         os.close(reading)
 
     def show(self, pieces: Any) -> None:
-        """Write them as `chargen sample` does."""
+        """Write pieces of text as `chargen sample` does."""
         write_flowing(pieces, self._file, visible)
 
     def close(self) -> None:
-        """End both sides."""
+        """Close both sides."""
         self._reader.terminate()
         self._reader.wait()
         self._file.close()

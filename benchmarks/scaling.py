@@ -1,18 +1,19 @@
-"""Which size, batch, window and decay read a large text best in a given processor time.
+"""Which size, batch, window and weight decay are best for a large text in a given processor time.
 
     python benchmarks/scaling.py run reviews.jsonl runs.jsonl --minutes 2 --minutes 8 \\
         hidden_size=512 hidden_size=768 hidden_size=1024 hidden_size=512,num_layers=2
     python benchmarks/scaling.py fit runs.jsonl --hours 5 --hours 10 --hours 20
 
 `run` trains each configuration on one core for the given minutes of processor time (steps are timed
-first; the budget is then in steps, with its own cosine) and appends a line of JSON for each run.
-`fit` prints the runs as a table and fits bits per character over size and characters read,
+first; the budget is then in steps, with its own cosine schedule) and appends one line of JSON per
+run. `fit` prints the runs as a table and fits bits per character as a function of size and
+characters read,
 
     L(N, D) = E + A / N^0.34 + B / D^b        (Hoffmann et al. 2022, approach 3)
 
-with N weights and D characters, to the runs of one recipe (the first batch size, window and decay),
-and says what each size should come to in some core-hours at the measured speeds. A few sizes do not
-determine the exponent of N: it is Hoffmann's, and others from 0.2 to 1 give nearly the same.
+with N weights and D characters, to the runs of one recipe (the first batch size, window and decay).
+It also predicts the result of each size in some core-hours at the measured speeds. A few sizes do
+not determine the exponent of N: it is Hoffmann's, and others from 0.2 to 1 give nearly the same.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ COMPARED = ("batch_size", "window", "weight_decay")
 
 
 class Stopwatch(Reporter):
-    """Processor seconds between the first step and the last."""
+    """Measures processor seconds from the first step to the last."""
 
     def __init__(self) -> None:
         self.began = self.ended = 0.0
@@ -66,12 +67,12 @@ class Stopwatch(Reporter):
 
     @property
     def seconds_per_step(self) -> float:
-        """Of the steps after the first."""
+        """Mean processor seconds of the steps after the first."""
         return (self.ended - self.began) / max(1, self.steps - 1)
 
 
 def train(corpus: Path, steps: int, options: dict[str, Any]) -> tuple[chargen.Run, Stopwatch, int]:
-    """One run into a folder that does not stay; also its number of weights."""
+    """Train in a temporary folder; return the run, its times and its number of weights."""
     watch = Stopwatch()
     with TemporaryDirectory() as folder:
         out = Path(folder) / "run"
@@ -82,7 +83,7 @@ def train(corpus: Path, steps: int, options: dict[str, Any]) -> tuple[chargen.Ru
 
 
 def typed(value: str) -> int | float | str:
-    """A number where it is one."""
+    """Convert a value to a number if possible."""
     for kind in (int, float):
         try:
             return kind(value)
@@ -93,7 +94,7 @@ def typed(value: str) -> int | float | str:
 
 @click.group()
 def main() -> None:
-    """Train configurations side by side, and fit what they say."""
+    """Train configurations, and fit a scaling law to the results."""
 
 
 @main.command("run")
@@ -130,7 +131,7 @@ def run_command(
 @click.argument("runs", type=click.Path(exists=True, path_type=Path))
 @click.option("--hours", multiple=True, type=float, default=(5.0, 10.0, 20.0))
 def fit_command(runs: Path, hours: tuple[float, ...]) -> None:
-    """Print the table of RUNS and what the fit expects of longer ones."""
+    """Print the table of RUNS and the fit's predictions for longer runs."""
     from scipy.optimize import least_squares
 
     rows = [json.loads(line) for line in runs.read_text().splitlines()]
@@ -153,11 +154,11 @@ def fit_command(runs: Path, hours: tuple[float, ...]) -> None:
         return floor + size / n**SIZE_EXPONENT + length / d**beta
 
     start = np.log([1.2, 0.3, 0.7, 0.4])
-    found = least_squares(
+    fitted = least_squares(
         lambda p: expected(p, weights, read) - bits, start, loss="soft_l1", f_scale=0.01
     )
-    floor, size, length, beta = np.exp(found.x)
-    miss = np.abs(expected(found.x, weights, read) - bits).max()
+    floor, size, length, beta = np.exp(fitted.x)
+    miss = np.abs(expected(fitted.x, weights, read) - bits).max()
     click.echo(
         f"\nL = {floor:.3f} + {size:.3f} / N^{SIZE_EXPONENT} + {length:.3f} / D^{beta:.3f}, "
         f"N and D in millions; largest miss {miss:.4f}"
@@ -169,7 +170,7 @@ def fit_command(runs: Path, hours: tuple[float, ...]) -> None:
     for n in sorted(set(weights)):
         own = [r for r in kept if r["weights"] / 1e6 == n]
         speed = np.mean([r["characters"] / r["processor_minutes"] / 60 for r in own])
-        cells = [expected(found.x, n, speed * h * 3600 / 1e6) for h in hours]
+        cells = [expected(fitted.x, n, speed * h * 3600 / 1e6) for h in hours]
         click.echo(f"| {n:.2f} M | {speed:,.0f} | " + " | ".join(f"{c:.3f}" for c in cells) + " |")
 
 

@@ -2,10 +2,10 @@
 
     python benchmarks/scoring.py --hidden-size 512 --json
 
-What `chargen evaluate` and `chargen score` do after the text is encoded. For each way: characters
-per second, seconds for ten million characters, and how far its bits per character are from those of
-the exact way (one stream, float32). Random weights score random text, unless --checkpoint and
---text name real ones. Rounds are interleaved; figures are medians.
+This is what `chargen evaluate` and `chargen score` do after the text is encoded. Prints for each
+way the characters per second, the seconds for ten million characters, and how far its bits per
+character are from those of the exact way (one stream, float32). Random weights score random text
+unless --checkpoint and --text name real ones. Rounds are interleaved; figures are medians.
 """
 
 from __future__ import annotations
@@ -50,25 +50,25 @@ def main() -> None:
 
 
 def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """One row for each way."""
+    """Return one row for each way."""
     model, vocabulary = model_of(arguments)
     if arguments.text:
         ids = vocabulary.encode(arguments.text.read_text(encoding="utf-8"))[: arguments.characters]
     else:
         ids = np.random.default_rng(0).integers(1, vocabulary.size - 1, arguments.characters)
-    found: dict[tuple[int, str], tuple[list[float], float]] = {}
+    results: dict[tuple[int, str], tuple[list[float], float]] = {}
     for _ in range(arguments.repeats):
         for streams, precision in WAYS:
-            # The exact way takes long: a part of the text tells its speed as well.
+            # The exact way is slow, and part of the text is enough to measure its speed.
             part = ids if streams > 1 or arguments.text else ids[: len(ids) // 8]
             began = time.perf_counter()
             with autocast(torch.device("cpu"), precision):
                 nats = mean_nats(model, part, vocabulary.start_id, streams)
             speed = len(part) / (time.perf_counter() - began)
-            found.setdefault((streams, precision), ([], nats))[0].append(speed)
-    exact = found[WAYS[0]][1]
+            results.setdefault((streams, precision), ([], nats))[0].append(speed)
+    exact = results[WAYS[0]][1]
     rows = []
-    for (streams, precision), (speeds, nats) in found.items():
+    for (streams, precision), (speeds, nats) in results.items():
         speed = statistics.median(speeds)
         rows.append(
             {

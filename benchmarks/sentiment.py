@@ -1,18 +1,17 @@
-"""Accuracy from few and many labels: TF-IDF, ours with and without the encoder's reading.
+"""Accuracy from few and many labels: TF-IDF, and our classifier with or without pretraining.
 
     python benchmarks/sentiment.py ../shared/reviews --encoder checkpoints/reviews --json \
         --data imdb --labels 2000 --minutes 5 --out checkpoints/imdb-2000
 
 FOLDER holds imdb_{train,test}.csv.xz and imdb_unsup.txt.xz (Maas et al. 2011) or
-sst2_{train,dev,test}.csv (Socher et al. 2013). One call is one row of the table: N stratified
-labels of the official training split (some held back for validation where the encoder is
-fine-tuned), the official
-test split (or --test-texts of it) for the figures. Choices are never made on it.
+sst2_{train,dev,test}.csv (Socher et al. 2013). One call gives one row of the table: N stratified
+labels of the official training split (some held back for validation if the encoder is fine-tuned),
+and the official test split (or --test-texts of it) for the figures, on which no choice is made.
 
-Prints one object: accuracy of TF-IDF with logistic regression on the same labels, of our
-classifier (also by the number of words of a text) and of each of its members alone, with texts a
-second of processor time; what each member came to on held-out labels, also those that were left
-out; seconds of training, and the ratio of errors.
+Prints one object: accuracy of TF-IDF with logistic regression on the same labels, of our classifier
+(also by the number of words of a text) and of each of its members alone, with texts per second of
+processor time; the results of each member on held-out labels, including members that were left out;
+seconds of training, and the ratio of errors.
 With --trained, --out is a classifier of the labels pos and neg that is only evaluated.
 """
 
@@ -48,7 +47,7 @@ FILES = {
 
 
 WORDS = (10, 30, 100)
-"""Where the classes of length begin."""
+"""Boundaries between the classes of text length, in words."""
 
 
 def main() -> None:
@@ -80,7 +79,7 @@ def main() -> None:
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """One row of the table."""
+    """Train a classifier and return one row of the table."""
     train_file, test_file, unlabelled, valid = FILES[arguments.data]
     reading = ExamplesConfig(clean="html")
     options = {
@@ -123,7 +122,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def judge(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Figures of a trained classifier on a test split."""
+    """Return the figures of a trained classifier on a test split."""
     names = "0=neg,1=pos" if arguments.data == "sst2" else None
     reading = ExamplesConfig(clean="html", label_map=names)
     test = read_examples(str(arguments.folder / FILES[arguments.data][1]), reading)
@@ -133,35 +132,35 @@ def judge(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def some(examples: Examples, arguments: argparse.Namespace) -> Examples:
-    """As many of a fixed shuffle as are asked for, or all."""
+    """Return the examples asked for from a fixed shuffle, or all of it."""
     order = list(range(len(examples)))
     random.Random(0).shuffle(order)
     return examples.select(order[arguments.skip :][: arguments.test_texts])
 
 
 def votes(directory: Path) -> Any:
-    """What each member came to on held-out labels."""
+    """Return the results of each member on held-out labels."""
     return checkpoint.load(directory).document("config")["results"].get("votes")
 
 
 def parts(classifier: Classifier, test: Examples) -> dict[str, Any]:
-    """Figures of the whole, and accuracy of each member alone.
+    """Return the figures of the whole classifier, and the accuracy of each member alone.
 
-    Each member reads the texts once: the logits of the whole are the sum of theirs.
+    Each member reads the texts once: the logits of the whole are the sum of the members' logits.
     """
     prior = 0.0 if classifier.prior is None else classifier.prior.numpy()
     summed = np.zeros((len(test), len(classifier.labels))) + prior
-    found: dict[str, Any] = {}
+    members: dict[str, Any] = {}
     seconds = 0.0
     for member in classifier.members:
         alone = Classifier([member], classifier.labels, classifier.clean, classifier.prior)
         began = time.process_time()
-        chances = alone.predict_proba(test.texts)
+        probabilities = alone.predict_proba(test.texts)
         spent = time.process_time() - began
-        summed += np.log(np.maximum(chances, 1e-30)) - prior
+        summed += np.log(np.maximum(probabilities, 1e-30)) - prior
         seconds += spent
-        figures = evaluate(test.labels, chances, classifier.labels)
-        found[member.name] = {
+        figures = evaluate(test.labels, probabilities, classifier.labels)
+        members[member.name] = {
             "accuracy": figures["accuracy"],
             "texts_per_second": len(test) / spent,
         }
@@ -170,25 +169,25 @@ def parts(classifier: Classifier, test: Examples) -> dict[str, Any]:
     right = whole.argmax(-1) == [classifier.labels.index(label) for label in test.labels]
     words = np.digitize([len(text.split()) for text in test.texts], WORDS)
     by_words = {
-        f"{low} to {high - 1}": [float(right[words == at].mean()), int((words == at).sum())]
-        for at, (low, high) in enumerate(pairwise((0, *WORDS, 10**6)))
-        if (words == at).any()
+        f"{low} to {high - 1}": [float(right[words == index].mean()), int((words == index).sum())]
+        for index, (low, high) in enumerate(pairwise((0, *WORDS, 10**6)))
+        if (words == index).any()
     }
     names = ("accuracy", "macro_f1", "log_loss", "ece")
     return {
         **{name: figures[name] for name in names},
         "texts_per_second": len(test) / seconds,
-        "members": found,
+        "members": members,
         "accuracy_by_words": by_words,
     }
 
 
 def baseline(train: Examples, test: Examples) -> float:
-    """Accuracy of TF-IDF with logistic regression."""
+    """Return the accuracy of TF-IDF with logistic regression."""
     model = tfidf(train.texts, train.labels, characters=False, seed=0)
     classes = [str(label) for label in model.classes_]
-    found = metrics.evaluate(test.labels, model.predict_proba(test.texts), classes)
-    return float(found["accuracy"])
+    figures = metrics.evaluate(test.labels, model.predict_proba(test.texts), classes)
+    return float(figures["accuracy"])
 
 
 if __name__ == "__main__":

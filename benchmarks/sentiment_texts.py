@@ -3,10 +3,10 @@
     python benchmarks/sentiment_texts.py FOLDER train.csv valid.csv
 
 FOLDER holds imdb_train.csv.xz (Maas et al. 2011) and sst2_{train,dev}.csv (Socher et al. 2013).
-Each review is written whole, and once more as one to three of its sentences. They have its label,
-though they may say nothing of it: so a classifier learns how little a sentence tells. Sentences of
-SST-2 are written as they are. Validation texts are SST-2's own, and reviews that training has no
-part of. No test split is read.
+Each review is written whole, and again as one to three of its sentences with the label of the
+review. Some of these sentences do not show the label, so a classifier learns how uncertain a short
+text is. Sentences of SST-2 are written unchanged. Validation texts are those of SST-2, and reviews
+of which no part is used for training. No test split is read.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from chargen.sentiment.examples import Examples, read_examples
 from chargen.sentiment.splitting import split
 
 VALID_FRACTION = 0.04
-"""Of the reviews."""
+"""Share of the reviews."""
 
 MOST_SENTENCES = 3
 FEWEST_WORDS, MOST_WORDS = 4, 60
-"""Of a part of a review."""
+"""Limits for a part of a review."""
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 
@@ -35,7 +35,7 @@ Pair = tuple[str, str]
 
 
 def main(folder: str, train: str, valid: str) -> None:
-    """Write both tables and say how long they are."""
+    """Write both tables and print their sizes."""
     path = Path(folder)
     reviews = read_examples(str(path / "imdb_train.csv.xz"), ExamplesConfig(clean="html"))
     parts = split(reviews, VALID_FRACTION, 0)
@@ -52,21 +52,21 @@ def main(folder: str, train: str, valid: str) -> None:
 
 
 def pairs(examples: Examples) -> Iterable[Pair]:
-    """Label and text of each."""
+    """Return the label and text of each example."""
     return zip(examples.labels, examples.texts, strict=True)
 
 
 def shortened(examples: Examples) -> list[Pair]:
-    """A few sentences of each text, as the place of the text draws them."""
-    found = []
-    for place, (label, text) in enumerate(pairs(examples)):
-        drawing = random.Random(place)
+    """Return a few sentences of each text, drawn with the index of the text as seed."""
+    rows = []
+    for index, (label, text) in enumerate(pairs(examples)):
+        generator = random.Random(index)
         sentences = _SENTENCE_END.split(text)
-        first = drawing.randrange(len(sentences))
-        part = " ".join(sentences[first : first + drawing.randint(1, MOST_SENTENCES)]).strip()
+        first = generator.randrange(len(sentences))
+        part = " ".join(sentences[first : first + generator.randint(1, MOST_SENTENCES)]).strip()
         if FEWEST_WORDS <= len(part.split()) <= MOST_WORDS and len(part) < len(text):
-            found.append((label, part))
-    return found
+            rows.append((label, part))
+    return rows
 
 
 if __name__ == "__main__":

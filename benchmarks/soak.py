@@ -1,10 +1,10 @@
-"""Memory of a long run: is it flat?
+"""Does the memory of a long run stay constant?
 
     python benchmarks/soak.py -- chargen train book.txt --minutes 30 --out checkpoints/soak --force
 
 Runs the command and reads its resident memory from /proc (Linux) twice a second. The figures are
-medians over a tenth of the time each, from 10 % of it on (before that, torch fills its caches), in
-the middle and at the end, and the size of the run's log where --log names it.
+medians over a tenth of the time each: from 10 % on (torch fills its caches before that), in the
+middle, and at the end. --log adds the size of the run's log.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("command", nargs="+")
     arguments = parser.parse_args()
-    found = watch(arguments.command)
+    row = watch(arguments.command)
     if arguments.log:
-        found["log_bytes"] = arguments.log.stat().st_size
-    print(json.dumps(found) if arguments.json else "\n".join(f"{k}: {v}" for k, v in found.items()))
+        row["log_bytes"] = arguments.log.stat().st_size
+    print(json.dumps(row) if arguments.json else "\n".join(f"{k}: {v}" for k, v in row.items()))
 
 
 def watch(command: list[str]) -> dict[str, Any]:
-    """Run a command to its end and tell how its memory went."""
+    """Run a command to its end and return figures about its memory."""
     samples: list[int] = []
     began = time.perf_counter()
     process = subprocess.Popen(command)
@@ -58,7 +58,7 @@ def watch(command: list[str]) -> dict[str, Any]:
 
 
 def resident(pid: int) -> int:
-    """Bytes of a process that are in memory; 0 where it has gone."""
+    """Return the resident memory of a process in bytes; 0 if the process has ended."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Start-up: help, import, 200 characters from the model that ships, and what of it is torch's.
+"""Start-up times: help, import, 200 characters from the shipped model, and torch's share of them.
 
 python benchmarks/startup.py
 """
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     times: dict[str, list[float]] = {name: [] for name in COMMANDS}
-    # Round by round, so that a slow moment of the machine falls on all of them.
+    # Commands alternate, so that a slow moment of the machine affects all of them.
     for _ in range(arguments.repeats):
         for name, command in COMMANDS.items():
             started = time.perf_counter()

@@ -1,11 +1,11 @@
-"""What `chargen sample --steer` does: share of written texts that a classifier gives the label.
+"""Effect of `chargen sample --steer`: share of texts to which a classifier gives the label.
 
     python benchmarks/steering.py checkpoints/reviews checkpoints/sentiment --data reviews.csv
     python benchmarks/steering.py checkpoints/reviews checkpoints/sentiment --stored
 
-Steering vectors are fitted on labelled texts (--data), on the model's own as the classifier labels
-them, or are those stored in the checkpoint (--stored). For each label and strength the same seeds
-are drawn; bits per character are those of the texts under the unsteered model.
+Steering vectors are fitted on labelled texts (--data), read from the checkpoint (--stored), or
+fitted on the model's own texts as the classifier labels them. The same seeds are used for each
+label and strength. Bits per character are those of the texts under the unsteered model.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def find(lm: chargen.LanguageModel, judge: Classifier, arguments: argparse.Namespace) -> Steering:
-    """The steering vectors as asked for."""
+    """Return the steering vectors that the arguments ask for."""
     if arguments.stored:
         steering = stored_steering(lm.checkpoint)
         if steering is None:
@@ -89,14 +89,14 @@ def effect(
     label: str,
     arguments: argparse.Namespace,
 ) -> dict[str, Any]:
-    """How the judge and the unsteered model find the texts that a steered one writes."""
-    written = writer.sample(
+    """Return figures of the judge and the unsteered model about texts of a steered model."""
+    samples = writer.sample(
         num_samples=arguments.samples,
         max_chars=arguments.length,
         temperature=arguments.temperature,
         seed=arguments.seed,
     )
-    texts = [sample.text for sample in written if sample.text.strip()]
+    texts = [sample.text for sample in samples if sample.text.strip()]
     probabilities = judge.predict_proba(texts)
     column = judge.labels.index(label)
     nats = sum(-float(lm.score(text, as_is=True).log_probs.sum()) for text in texts)

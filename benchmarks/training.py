@@ -1,4 +1,4 @@
-"""A training step's speed, beside a bare `nn.LSTM` step and this machine's matrix products.
+"""Speed of a training step, against a bare `nn.LSTM` step and this machine's matrix products.
 
     python benchmarks/training.py
     python benchmarks/training.py --hidden-size 1024 --batch-sizes 32 64 --threads 2 --json
@@ -6,26 +6,26 @@
     python benchmarks/training.py --optimizer adamw
     python benchmarks/training.py --threads 1 --clock processor
 
-What is timed is the loop that `chargen train` runs (`Loop.run`: window, forward, loss, backward,
+The benchmark times the loop that `chargen train` runs (`Loop.run`: window, forward, loss, backward,
 clipping, optimizer, a row of metrics every ten steps) on random characters, without evaluations and
-checkpoints. Beside it, in turns so that a slow moment of the machine falls on all of them:
+checkpoints. The loop alternates with two references, so that a slow moment of the machine affects
+all of them:
 
 bare step     `nn.LSTM` and `nn.Linear` of the same sizes on a fixed (T, B, E) tensor, from zero
               states: autocast, cross-entropy, backward, `torch.optim.SGD`. No embedding, no
-              clipping, no data, no numbers read back: the least that learns.
+              clipping, no data, no numbers read back: the minimum for learning.
 product peak  square matrix products in float32 and bfloat16, the best of --product-sizes. Each
-              size runs for as long as `--seconds` says, so that it suffers from other jobs as much
-              as the steps do.
+              size runs as long as `--seconds` sets, so that other jobs slow it like the steps.
 
-For each batch size, the medians of `--repeats` rounds and their spread (largest less smallest, over
-the median): characters per second; GFLOP/s, counted as six operations for each weight of a product;
-`share_of_bare_step`, the bare step's time over ours of the same round (0.95: ours takes 5 % more);
-`share_of_product_peak`, GFLOP/s over those of the best product of the same round and precision; and
-the bytes that a step allocates at most, for each character of its window. `best_batch_size` is the
-one with the most characters per second. --profile also shows where the time of a step goes.
+It reports, for each batch size, the medians of `--repeats` rounds and their spread (largest less
+smallest, over the median): characters per second; GFLOP/s, counted as six operations per weight of
+a product; `share_of_bare_step`, the bare step's time over ours in the same round (0.95: ours takes
+5 % more); `share_of_product_peak`, GFLOP/s over those of the best product in the same round and
+precision; and the most bytes that a step allocates, per character of its window. `best_batch_size`
+is the one with the most characters per second. --profile also shows where the time of a step goes.
 
-On a machine that other jobs share, --clock processor counts the time that this process was
-running, not the time that passed; it takes one thread.
+On a machine shared with other jobs, --clock processor counts the time that this process was
+running, not the time that passed; it needs one thread.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ PRECISIONS = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 @dataclass(frozen=True)
 class Sizes:
-    """What is trained; B characters are read side by side, T one after another."""
+    """The configuration that is timed; a window has T time steps."""
 
     hidden_size: int
     num_layers: int
@@ -76,13 +76,13 @@ class Sizes:
 
 
 class Clock:
-    """What all times of a run are read from."""
+    """The clock that measures all times of a run."""
 
     def __init__(self, name: str = "wall") -> None:
         self.now = CLOCKS[name]
 
     def timed(self, function: Callable[[], object], seconds: float) -> tuple[float, int]:
-        """Seconds spent in calls, at least `seconds`, and how many calls.
+        """Call a function for at least `seconds`; return the seconds spent and the number of calls.
 
         A first call is not counted.
         """
@@ -96,7 +96,7 @@ class Clock:
 
 
 class OurStep(Reporter):
-    """The loop of `chargen train`, a few steps at a time."""
+    """The loop of `chargen train`, run a few steps at a time."""
 
     def __init__(self, sizes: Sizes, batch_size: int) -> None:
         model = ModelConfig(
@@ -133,7 +133,7 @@ class OurStep(Reporter):
 
 
 class BareStep:
-    """What the docstring above says, in the fewest lines."""
+    """The bare step of the module's docstring, in the fewest lines."""
 
     def __init__(self, model: ModelConfig, sizes: Sizes, batch_size: int) -> None:
         embedding = required(model.embedding_size)
@@ -160,7 +160,7 @@ class BareStep:
 def product_rate(
     clock: Clock, dtype: torch.dtype, product_sizes: list[int], seconds: float
 ) -> float:
-    """Floating-point operations per second of the fastest size, each run for `seconds`."""
+    """Return the FLOP/s of the fastest product size; each size runs for `seconds`."""
     best = 0.0
     for size in product_sizes:
         a, b = torch.randn(2, size, size).to(dtype)
@@ -177,7 +177,7 @@ def measure(
     seconds: float,
     clock: Clock,
 ) -> dict[str, Any]:
-    """All figures; see the top of this file."""
+    """Return all figures, which the module's docstring explains."""
     ours = {batch: OurStep(sizes, batch) for batch in batch_sizes}
     bare = {batch: BareStep(ours[batch].model, sizes, batch) for batch in batch_sizes}
     flops = recipes.flops_per_character(ours[batch_sizes[0]].model)
@@ -206,11 +206,11 @@ def measure(
 
 
 def alternate(clock: Clock, ours: OurStep, bare: BareStep, seconds: float) -> tuple[float, float]:
-    """Mean seconds of our step and of the bare one, taking turns step by step."""
+    """Return the mean seconds of our step and of the bare step, which alternate."""
     spent, count = [0.0, 0.0], 0
     ways: tuple[Callable[[int], None], ...] = (ours, bare)
     for way in ways:
-        way(1)  # what another size has left in the processor's caches is not to be paid for here
+        way(1)  # refills the processor's caches after another size
     while sum(spent) < 2 * seconds:
         for index, way in enumerate(ways):
             began = clock.now()
@@ -223,7 +223,7 @@ def alternate(clock: Clock, ours: OurStep, bare: BareStep, seconds: float) -> tu
 def compare(
     times: list[tuple[float, float]], characters: int, flops: float, peaks: list[float]
 ) -> dict[str, Any]:
-    """The figures of one batch size, each from the pairs of the same round."""
+    """Return the figures of one batch size, each from times of the same round."""
     rates = [characters / ours for ours, _ in times]
     shares = [rate * flops / peak for rate, peak in zip(rates, peaks, strict=True)]
     return {
@@ -236,13 +236,13 @@ def compare(
 
 
 def summary(values: list[float]) -> dict[str, float]:
-    """Median, and spread as a share of it."""
+    """Return the median, and the spread as a share of it."""
     median = statistics.median(values)
     return {"median": median, "spread": (max(values) - min(values)) / median}
 
 
 def allocated(ours: OurStep) -> int:
-    """Bytes that torch holds at the peak of a step beyond those it held before it."""
+    """Return the most bytes that torch holds during a step beyond those held before it."""
     activities = [torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities, profile_memory=True) as profiler:
         ours(1)
@@ -259,14 +259,14 @@ def allocated(ours: OurStep) -> int:
 
 
 class Stopwatch:
-    """Seconds spent in each of some functions."""
+    """Adds up the seconds spent in each watched function."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.seconds: dict[str, float] = {}
 
     def watch(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, its time added to that of `part`."""
+        """Return `function`, with its time added to that of `part`."""
 
         def watched(*arguments: Any, **options: Any) -> Any:
             began = self.clock.now()
@@ -281,9 +281,9 @@ class Stopwatch:
 
 @contextlib.contextmanager
 def watching(task: LanguageModelling, clock: Clock) -> Iterator[Stopwatch]:
-    """Stop the time of the parts that a step calls one after another.
+    """Time the parts that a step calls one after another.
 
-    On a processor every call has done its work when it returns.
+    On a CPU, a call has finished its work when it returns.
     """
     watch = Stopwatch(clock)
     model = task.model
@@ -305,7 +305,7 @@ def watching(task: LanguageModelling, clock: Clock) -> Iterator[Stopwatch]:
 
 
 def profile(sizes: Sizes, batch_size: int, repeats: int, clock: Clock) -> dict[str, Any]:
-    """Milliseconds of each part of a step, and its share of the whole."""
+    """Return the milliseconds of each part of a step, and its share of the whole."""
     ours = OurStep(sizes, batch_size)
     ours(2)
     with watching(ours.loop.task, clock) as watch:
@@ -351,7 +351,7 @@ def main() -> None:
         arguments.precision,
         arguments.optimizer,
     )
-    found = measure(
+    results = measure(
         sizes,
         arguments.batch_sizes,
         arguments.product_sizes,
@@ -359,26 +359,26 @@ def main() -> None:
         arguments.seconds,
         clock,
     )
-    best = max(found["batches"], key=lambda row: row["characters_per_second"]["median"])
-    found |= {
+    best = max(results["batches"], key=lambda row: row["characters_per_second"]["median"])
+    results |= {
         "clock": arguments.clock,
         "best_batch_size": best["batch_size"],
         "share_of_product_peak": best["share_of_product_peak"]["median"],
         "share_of_bare_step": best["share_of_bare_step"]["median"],
     }
     if arguments.profile:
-        found["profile"] = {
+        results["profile"] = {
             str(batch): profile(sizes, batch, arguments.repeats, clock)
             for batch in arguments.batch_sizes
         }
     if arguments.json:
-        print(json.dumps(found))
+        print(json.dumps(results))
     else:
-        show(found)
+        show(results)
 
 
 def show(found: dict[str, Any]) -> None:
-    """The figures as a table."""
+    """Print the figures as a table."""
     print(
         f"H={found['hidden_size']}, {found['num_layers']} layer(s), T={found['window']}, "
         f"V={found['vocabulary_size']}, {found['precision']}, {found['threads']} thread(s); "
@@ -403,7 +403,7 @@ def show(found: dict[str, Any]) -> None:
 
 
 def both(value: dict[str, float], form: str) -> str:
-    """A median and its spread."""
+    """Format a median and its spread."""
     return f"{value['median']:{form}} [{value['spread']:.0%}]"
 
 

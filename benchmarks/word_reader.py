@@ -1,23 +1,23 @@
-"""Does an LSTM that reads words learn more of sentiment in its time than one of characters?
+"""Does an LSTM of words learn more about sentiment in a given time than one of characters?
 
     python benchmarks/word_reader.py reviews.jsonl --train imdb_train.csv.xz --minutes 40
 
-reviews.jsonl is what benchmarks/reviews_corpus.py wrote. Words are those of
-`tokenise`, in lower case, and a mark ends each review.
+reviews.jsonl is the output of benchmarks/reviews_corpus.py. Words are those of `tokenise`, in lower
+case, and a mark ends each review.
 
     characters of a batch's distinct words -> convolutions 1 to 6 wide -> maximum -> linear
       -> highway -> word vectors -> LSTM -> sampled softmax over the frequent words
 
-Vectors are made of characters as by Kim et al. 2016 (https://arxiv.org/abs/1508.06615), or stand in
-a table of the frequent words, where all others are one. Words outside the frequent ones are read,
-but not predicted. Muon trains the LSTM's matrices, AdamW the rest; the rate follows a cosine over
---minutes of processor time, in which training counts and nothing before or after it.
+Word vectors are computed from characters as by Kim et al. 2016 (https://arxiv.org/abs/1508.06615),
+or come from a table of the frequent words, with one row for all others. The other words are read
+but not predicted. Muon trains the LSTM's matrices, AdamW the rest; the learning rate follows a
+cosine over --minutes of processor time, which count training only.
 
-Bits per character are of the last --valid-fraction of the reviews, each read from its beginning,
-with the full softmax. Counted are the bits of the frequent words and of reviews' ends, and all
-characters but those of words outside, with one for each end. Upper case, spaces, line breaks and
-whether a word is outside are not predicted, so the figure is too low to be set beside that of a
-character model, and serves to compare runs. The probe is that of benchmarks/reading.py.
+Bits per character are measured on the last --valid-fraction of the reviews, each read from its
+beginning, with the full softmax. The bits of the frequent words and of the ends of reviews are
+divided by the number of characters, which leaves out the other words and has one for each end.
+Upper case, spaces, line breaks and whether a word is frequent are not predicted, so the figure is
+too low to compare with a character model's. The probe is that of benchmarks/reading.py.
 """
 
 from __future__ import annotations
@@ -51,50 +51,51 @@ from chargen.training.schedule import learning_rate_factor
 CPU = torch.device("cpu")
 
 END = "\n"
-"""Stands after each review; the tokeniser never yields it."""
+"""Stands after each review; the tokeniser never returns it."""
 
 SPELLED, CODES = 18, 256
-"""Characters of a word that are read, its two ends among them; code points told apart."""
+"""Characters read of a word, including its two end marks; number of distinct code points."""
 
 ROWS = 2048
-"""Words that the full softmax predicts at once; bounds the memory."""
+"""Number of words that the full softmax predicts at once; limits the memory."""
 
 WEIGHT_DECAY, WARMUP_STEPS, CLIP = 0.01, 50, 1.0
 
 
 def tokenise(text: str) -> list[str]:
-    """Words and marks of punctuation, in lower case; an apostrophe belongs to its word."""
+    """Return words and punctuation marks in lower case; an apostrophe belongs to its word."""
     return re.findall(r"\w+(?:'\w+)*|[^\w\s]", text.lower().replace("\u2019", "'"))
 
 
 class Words:
-    """Words and their ids, those that are frequent in `texts` first; new ones get new ids.
+    """Words and their ids: the frequent words of `texts` come first; new words get new ids.
 
-    `stream` (N,) int32 are the texts, `END` after each; `counts` (distinct words,) int64.
+    `stream`, (N,) int32, is the texts with `END` after each; `counts`, (distinct words,) int64, is
+    how often each word occurs.
     """
 
     def __init__(self, texts: Iterable[str]) -> None:
         self.ids: dict[str, int] = {}
-        read = array("i")
+        buffer = array("i")
         for text in texts:
-            read.extend(self._look_up([*tokenise(text), END]))
-        found = np.frombuffer(read, np.int32)
-        counts = np.bincount(found)
+            buffer.extend(self._look_up([*tokenise(text), END]))
+        first_ids = np.frombuffer(buffer, np.int32)
+        counts = np.bincount(first_ids)
         order = np.argsort(-counts, kind="stable")
         rank = np.argsort(order).astype(np.int32)
         self.ids = {word: int(rank[i]) for word, i in self.ids.items()}
-        self.stream, self.counts = rank[found], counts[order]
-        self.start_id = self.ids[END]  # what is read before a text, as by a `Vocabulary`
+        self.stream, self.counts = rank[first_ids], counts[order]
+        self.start_id = self.ids[END]  # precedes a text, as in a `Vocabulary`
 
     def _look_up(self, words: Iterable[str]) -> list[int]:
         return [self.ids.setdefault(word, len(self.ids)) for word in words]
 
     def encode(self, text: str) -> NDArray[np.int32]:
-        """Ids of a text."""
+        """Return the ids of a text."""
         return np.array(self._look_up(tokenise(text)), np.int32)
 
     def spelling(self) -> Tensor:
-        """Code points of each word, by id: (distinct words, SPELLED) int64, 0 after the end."""
+        """Return code points of each word by id, (distinct words, SPELLED) int64, padded with 0."""
         words = sorted(self.ids, key=self.ids.__getitem__)
         spelled = np.array([f"\x02{word}\x03" for word in words], f"<U{SPELLED}")
         codes = spelled.view(np.uint32).reshape(-1, SPELLED)
@@ -102,7 +103,7 @@ class Words:
 
 
 class SpelledVectors(nn.Module):
-    """Word vectors from characters, ids (N,) to (N, E); sizes as in Kim's small model."""
+    """Word vectors from characters: ids (N,) to (N, E); sizes as in Kim's small model."""
 
     def __init__(self, size: int, spelling: Tensor) -> None:
         super().__init__()
@@ -111,11 +112,11 @@ class SpelledVectors(nn.Module):
         self.convolutions = nn.ModuleList(nn.Conv1d(15, 25 * n, n) for n in range(1, 7))
         self.linear = nn.Linear(25 * sum(range(1, 7)), size)
         self.transform, self.gate = nn.Linear(size, size), nn.Linear(size, size)
-        nn.init.constant_(self.gate.bias, -2)  # carries at first (Srivastava et al. 2015)
+        nn.init.constant_(self.gate.bias, -2)  # carries its input at first (Srivastava et al. 2015)
 
     def forward(self, ids: Tensor) -> Tensor:
         characters = self.embedding(self.spelling[ids]).mT  # (N, 15, SPELLED)
-        # amax would share a gradient among equals, which takes twice as long.
+        # amax would divide a gradient among equal values, which takes twice as long.
         pooled = torch.cat([c(characters).max(2).values for c in self.convolutions], 1)
         vectors = self.linear(pooled.relu())
         gate = self.gate(vectors).sigmoid()
@@ -123,23 +124,23 @@ class SpelledVectors(nn.Module):
 
 
 class TableVectors(nn.Embedding):
-    """Word vectors from a table, ids (N,) to (N, E); the last row is of all words beyond."""
+    """Word vectors from a table: ids (N,) to (N, E); the last row is for all words beyond it."""
 
     def forward(self, ids: Tensor) -> Tensor:
         return super().forward(ids.clamp(max=self.num_embeddings - 1))
 
 
 class WordLM(nn.Module):
-    """A language model of words; an `Encoder` as benchmarks/reading.py probes it.
+    """A language model of words; an `Encoder` for the probe of benchmarks/reading.py.
 
     Parameters
     ----------
     vectors : nn.Module
         Ids (N,) to word vectors (N, size).
     counts : (K,) int64
-        Of the frequent words, which have the ids below K.
+        Occurrences of the frequent words, which have the ids below K.
     negatives : int
-        Drawn for a batch from the unigram distribution to the power 0.75 (Mikolov et al. 2013).
+        Words drawn per batch from the unigram distribution to the power 0.75 (Mikolov et al. 2013).
     """
 
     def __init__(
@@ -163,23 +164,24 @@ class WordLM(nn.Module):
         self.negatives = negatives
 
     def features(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
-        """Outputs (T, B, H) after each of ids (T, B), and the last state."""
-        distinct, places = ids.unique(return_inverse=True)
-        vectors = self.vectors(distinct).float()  # a frequent word sums up many gradients
-        return self.layers(nn.functional.embedding(places, vectors), state)
+        """Return the outputs (T, B, H) after each of ids (T, B), and the last state."""
+        distinct, inverse = ids.unique(return_inverse=True)
+        vectors = self.vectors(distinct).float()  # float32: gradients of a frequent word add up
+        return self.layers(nn.functional.embedding(inverse, vectors), state)
 
     def sampled_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Estimate of the mean nats of the targets (N,) that are frequent, after outputs (N, H).
+        """Estimate the mean nats of the targets (N,) that are frequent, after outputs (N, H).
 
-        The softmax's sum is the target's term and those of the negatives, each divided by how often
-        it is expected among them: in expectation, the terms of all words (Bengio & Senecal 2008).
+        The sum in the softmax is estimated by the target's term and the terms of the negatives,
+        each divided by its expected number of draws: in expectation, the terms of all words (Bengio
+        & Senecal 2008).
         """
         frequent = targets < len(self.log_expected)
         outputs, targets = outputs[frequent], targets[frequent]
-        # One point in each of as many equal parts: less noise than independent points.
+        # One point in each of equal intervals gives less noise than independent points.
         points = (torch.arange(self.negatives) + torch.rand(self.negatives)) / self.negatives
         drawn = torch.searchsorted(self.cumulative, points.double())
-        drawn = drawn.clamp(max=len(self.log_expected) - 1)  # the sum of all may round below 1
+        drawn = drawn.clamp(max=len(self.log_expected) - 1)  # the total may round to below 1
         weights = nn.functional.embedding(torch.cat([drawn, targets]), self.output.weight)
         bias = self.output.bias[drawn] - self.log_expected[drawn]
         logits = nn.functional.linear(outputs, weights[: self.negatives]).float() + bias
@@ -191,12 +193,12 @@ class WordLM(nn.Module):
 def train(
     model: WordLM, stream: NDArray[np.int32], arguments: argparse.Namespace, precision: str
 ) -> tuple[int, float]:
-    """Train for --minutes; words read and seconds, of the processor."""
+    """Train for --minutes; return the words read and the seconds of processor time."""
     rate, budget = arguments.learning_rate, 60 * arguments.minutes
     config = TrainConfig(learning_rate=rate, weight_decay=WEIGHT_DECAY, optimizer="muon")
     optimizers = make_optimizers(model, config, precision)
     streams = Streams(stream, arguments.batch_size, arguments.window, arguments.seed)
-    step, told, began = 0, 0.0, time.process_time()
+    step, reported, began = 0, 0.0, time.process_time()
     while (spent := time.process_time() - began) < budget:
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = rate * learning_rate_factor(spent / budget, step, WARMUP_STEPS)
@@ -212,8 +214,8 @@ def train(
         for optimizer in optimizers:
             optimizer.step()
         state = detach(state)
-        if spent >= told + budget / 20:
-            told = spent
+        if spent >= reported + budget / 20:
+            reported = spent
             print(
                 f"{spent / 60:.1f} min, step {step}, {float(loss.detach()):.3f} nats",
                 file=sys.stderr,
@@ -223,7 +225,7 @@ def train(
 
 
 def held_out(model: WordLM, texts: list[str], words: Words, precision: str) -> tuple[float, float]:
-    """Bits per character, and the share of words and ends that are counted in them."""
+    """Return bits per character, and the share of words and ends that are counted in them."""
     frequent = len(model.log_expected)
 
     def nats(inputs: list[EncoderInput]) -> Tensor:
@@ -233,10 +235,10 @@ def held_out(model: WordLM, texts: list[str], words: Words, precision: str) -> t
         outputs, _ = model.features(ids, model.initial_state(len(lengths)))
         chosen = outputs[counted], targets[counted], counted.nonzero()[:, 1]
         sums = torch.zeros(len(lengths))
-        for some, right, of_text in zip(*(part.split(ROWS) for part in chosen), strict=True):
-            logits = model.output(some).float()
-            losses = nn.functional.cross_entropy(logits, right, reduction="none")
-            sums.index_add_(0, of_text, losses)
+        for chunk, expected, text_index in zip(*(part.split(ROWS) for part in chosen), strict=True):
+            logits = model.output(chunk).float()
+            losses = nn.functional.cross_entropy(logits, expected, reduction="none")
+            sums.index_add_(0, text_index, losses)
         return torch.stack([sums, counted.sum(0).float()], 1)
 
     encoded = EncodedTexts(texts, [TextEncoding(words, False)])
@@ -269,7 +271,7 @@ def main() -> None:
     held = max(1, round(arguments.valid_fraction * len(texts)))
     words = Words(texts[:-held])
     for text in (*texts[-held:], *task.texts):
-        words.encode(text)  # so that all their words have a spelling
+        words.encode(text)  # gives all their words a spelling
     counts, size = words.counts[: arguments.words], arguments.word_size
     vectors = (
         SpelledVectors(size, words.spelling())

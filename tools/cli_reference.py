@@ -37,7 +37,7 @@ encoder = ["reviews"]
 
 
 def reference() -> str:
-    """The whole file."""
+    """Return the contents of the file."""
     return "\n".join([HEAD, *(line for ctx in contexts(cli, "chargen") for line in _command(ctx))])
 
 
@@ -60,12 +60,12 @@ def _command(ctx: click.Context) -> Iterator[str]:
 
 
 def _block(text: str) -> str:
-    """A paragraph, or lines that stand as they are."""
+    """Return a paragraph as Markdown, or verbatim lines as a code block."""
     if not text.startswith("\b"):
         return _markdown(" ".join(text.split("\n")))
     lines = text.split("\n")[1:]
     language = "sh" if all(re.search(r"\bchargen |^  ", line) for line in lines) else "text"
-    # What stands behind a command, two spaces apart, is a remark.
+    # Text after a command and at least two spaces is a remark.
     if language == "sh":
         lines = [re.sub(r"(\S)(  +)(?=\S)", r"\1\2# ", line) for line in lines]
     return "\n".join([f"```{language}", *lines, "```"])
@@ -97,7 +97,7 @@ def _cell(text: str) -> str:
 
 
 def _markdown(text: str) -> str:
-    """Plain text with options and quoted things as code, and all else without markup."""
+    """Return text as Markdown: options and quoted words as code, everything else escaped."""
     parts = re.split(r"(`[^`]+`|(?<![\w-])--[a-z][\w-]*|'[^' ]+'|CHARGEN_\w+|chargen\[\w+\])", text)
     for i in range(0, len(parts), 2):
         parts[i] = re.sub(r"([*_<>\[\]])", r"\\\1", parts[i])

@@ -38,7 +38,7 @@ FUNCTIONS: dict[str, tuple[type[Options], ...]] = {
 
 
 def keywords() -> str:
-    """The whole file."""
+    """Return the contents of the file."""
     return HEAD + "".join(_typed_dict(name, configs) for name, configs in FUNCTIONS.items())
 
 

@@ -1,10 +1,10 @@
-"""Make a checkpoint fit to be shipped: small, without what only resuming needs.
+"""Make a checkpoint fit to be shipped: small, and without what only resuming needs.
 
     python tools/ship.py checkpoints/long-run checkpoints/reviews [LABELLED]
 
-Matrices and all of the n-grams become float16 (other vectors stay float32), files under `training/`
-are left out, and of absolute paths in config.json only the names remain. With labelled texts, a
-language model gets vectors for `chargen sample --steer` too. MODEL_CARD.md is written by hand.
+Matrices and all n-gram tensors become float16 (other vectors stay float32), files under `training/`
+are left out, and absolute paths in config.json are reduced to their names. With labelled texts, a
+language model also gets vectors for `chargen sample --steer`. MODEL_CARD.md is written by hand.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LARGEST = 16 * 1024 * 1024
 
 
 def main(source: str, target: str, labelled: str | None = None) -> None:
-    """Write the small checkpoint and say how large it is."""
+    """Write the small checkpoint and print its size."""
     stored = checkpoint.load(source)
     tensors = {
         name: {
@@ -48,7 +48,7 @@ def main(source: str, target: str, labelled: str | None = None) -> None:
 
 
 def without_paths(value: Any, key: str = "") -> Any:
-    """The same JSON value with the last part of each absolute path; characters stay as they are."""
+    """Return a JSON value with absolute paths reduced to names; `characters` stays unchanged."""
     if isinstance(value, dict):
         return {k: without_paths(v, k) for k, v in value.items()}
     if isinstance(value, list):

@@ -1,1 +1,1 @@
-"""Training a language model: the loop, its log, and a run put together."""
+"""Training: the loop and its tasks, optimizers, logs, and complete runs of language models."""

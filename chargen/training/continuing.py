@@ -1,7 +1,7 @@
-"""A trained model goes on learning: a run that begins with its weights, or texts it reads in place.
+"""Train a trained model further: in a new run that starts from its weights, or in place.
 
-A run (`chargen train --from`) has new text and some of the old, and the vocabulary grows by the
-characters of the new; a model that is adapted in place stays all that it is but its weights.
+A run (`chargen train --from`) reads new text and some of the old text, and its vocabulary gains the
+characters of the new text. Adapting a model in place changes nothing but its weights.
 """
 
 from __future__ import annotations
@@ -34,31 +34,31 @@ from chargen.training.loop import Loop
 from chargen.training.reporting import Reporter
 
 FEWEST_PASSES, MOST_PASSES, ENOUGH = 3.0, 20.0, 300_000
-"""Passes over the new text, and the characters that are read in them, where no budget is given."""
+"""Fewest and most passes over the new text, and the characters to read, if no budget is given."""
 
 SLOWER = 1 / 3
-"""Of the rate that a new model would have."""
+"""Learning rate relative to that of a new model."""
 
 GENTLE = 0.5
-"""The same where AdamW alone learns, as it does where a model is adapted in place."""
+"""Learning rate relative to that of a new model if AdamW trains all weights, as in `adapt`."""
 
 MOST_VALIDATION = 200_000
-"""Symbols kept to see whether reading in place helps."""
+"""Most symbols that `adapt` sets aside to measure its progress."""
 
 BLOCK = 4096
-"""Symbols of new text between two pieces of old text, about."""
+"""Approximate number of symbols of new text between two pieces of old text."""
 
 _RATES = ("vocabulary_size", "dropout", "embedding_dropout", "weight_dropout", "variational")
 
 
 @dataclass(frozen=True)
 class Start:
-    """What a run begins with."""
+    """The model that a run starts from, and the old text that is mixed in."""
 
-    directory: str  # of the model
+    directory: str  # checkpoint of the model
     lm: LanguageModel
-    replay: str | None = None  # corpus of old text that is mixed in
-    replay_share: float = REPLAY_SHARE  # of all that is read
+    replay: str | None = None  # corpus of the old text
+    replay_share: float = REPLAY_SHARE  # share of old text in all text that is read
 
     def __post_init__(self) -> None:
         if not 0 < self.replay_share < 1:
@@ -69,9 +69,10 @@ class Start:
             raise ConfigError("--replay must be a file, a folder or a name, got '-'")
 
     def model_config(self, asked: ModelConfig, named: Collection[str] = ()) -> ModelConfig:
-        """The model's sizes with the rates of dropout that are asked for.
+        """Return the model's sizes with the dropout rates of `asked`.
 
-        Other sizes are a `ConfigError`; defaults too, where the options `named` have them.
+        Raises `ConfigError` if `asked` has other sizes. A default counts as asked for only if its
+        option is in `named`.
         """
         own = self.lm.model.config
         for field in fields(ModelConfig):
@@ -86,7 +87,10 @@ class Start:
     def reading(
         self, asked: CorpusConfig, arguments: Sequence[str], named: Collection[str] = ()
     ) -> CorpusConfig:
-        """How the text is read: as asked, else as the model's was where that matters."""
+        """Return how to read the text: `asked`, completed with how the model's text was read.
+
+        Raises `ConfigError` if `asked` contradicts the model.
+        """
         trained, level = self.lm.trained_reading, self.lm.vocabulary.level
         if asked.raw_bytes and not self.lm.raw:
             raise ConfigError("--raw-bytes: the model learnt text; leave it out with --from")
@@ -115,9 +119,9 @@ class Start:
         texts: Iterable[str] | None,
         reporter: Reporter,
     ) -> Corpus:
-        """The new text in the grown vocabulary, with old text among it."""
+        """Return the new text in the extended vocabulary, mixed with the old text if any."""
         reverse = self.lm.backward
-        found = load_corpus(
+        text = load_corpus(
             arguments,
             config,
             texts=texts,
@@ -125,22 +129,22 @@ class Start:
             reverse=reverse,
             progress=reporter.stage,
         )
-        if new := found.vocabulary.size - self.lm.vocabulary.size:
+        if new := text.vocabulary.size - self.lm.vocabulary.size:
             reporter.note(f"{new} symbols are new to the model")
         if self.replay is None:
-            return found
-        old = old_text(self.replay, config, found.vocabulary, reverse)
-        return mixed(found, old, self.replay_share)
+            return text
+        old = old_text(self.replay, config, text.vocabulary, reverse)
+        return mixed(text, old, self.replay_share)
 
     def train_config(self, asked: TrainConfig, characters: int) -> TrainConfig:
-        """With fewer passes than a new model would have, where no budget is given."""
+        """Return `asked`; if it has no budget, with fewer passes than a new model would get."""
         if (asked.minutes, asked.epochs, asked.steps) != (None, None, None):
             return asked
         passes = min(MOST_PASSES, max(FEWEST_PASSES, ENOUGH / characters))
         return replace(asked, epochs=round(passes, 1))
 
     def plan(self, made: Plan, asked: TrainConfig) -> Plan:
-        """The recipe's choices for a model that is not new."""
+        """Return the recipe's plan `made` with the learning rate of a trained model."""
         left_out = "; its counts are left out" if self.lm.counts else ""
         reasons = (f"sizes and weights are those of {self.directory}{left_out}", *made.reasons)
         if asked.learning_rate is not None:
@@ -150,30 +154,30 @@ class Start:
         return replace(slow, reasons=reasons)
 
     def weights(self, vocabulary: Vocabulary) -> dict[str, Tensor]:
-        """The model's weights with rows for a grown vocabulary.
+        """Return the model's weights with rows for each symbol of an extended vocabulary.
 
-        A new symbol's rows are the mean of all, and its bias is the lowest: it begins as a symbol
-        of no particular kind that is unlikely.
+        The rows of a new symbol are the mean of all rows and its bias is the lowest bias: at first
+        it is an unlikely symbol of no particular kind.
         """
-        old = {symbol: place for place, symbol in enumerate(_symbols(self.lm.vocabulary))}
+        old = {symbol: index for index, symbol in enumerate(_symbols(self.lm.vocabulary))}
         origins = torch.tensor([old.get(symbol, -1) for symbol in _symbols(vocabulary)])
-        found = dict(self.lm.model.state_dict())
+        weights = dict(self.lm.model.state_dict())
         by_symbol = ("embedding.weight", "output.weight", "output.bias")
-        for name in (name for name in found if name.endswith(by_symbol)):
-            rows = found[name]
+        for name in (name for name in weights if name.endswith(by_symbol)):
+            rows = weights[name]
             new = rows.min() if name.endswith("bias") else rows.mean(0)
             known = (origins >= 0).view(-1, *[1] * (rows.dim() - 1))
-            found[name] = torch.where(known, rows[origins.clamp(min=0)], new)
-        return found
+            weights[name] = torch.where(known, rows[origins.clamp(min=0)], new)
+        return weights
 
     def saved(self) -> dict[str, Any]:
-        """What the checkpoint says of the run's beginning, beside its corpus."""
+        """Return what the checkpoint records of the start, besides the corpus."""
         replay = {"replay": self.replay, "replay_share": self.replay_share} if self.replay else {}
         return {"start_from": self.directory, **replay}
 
 
 def refuse_backward_labels(backward: bool, reading: CorpusConfig) -> None:
-    """Refuse labels for a model that reads from the end of a text: it would meet them last."""
+    """Raise `ConfigError` for labels if the model reads backward: it would read them last."""
     if backward and reading.label_column:
         raise ConfigError("--label-column: a model that reads backward would read it last")
 
@@ -181,13 +185,13 @@ def refuse_backward_labels(backward: bool, reading: CorpusConfig) -> None:
 def read_start(
     directory: str | Path, replay: str | Path | None, replay_share: float = REPLAY_SHARE
 ) -> Start:
-    """Read the model that a run begins with; its errors are those of `LanguageModel.load`."""
+    """Read the model that a run starts from; raises the errors of `LanguageModel.load`."""
     old = None if replay is None else str(replay)
     return Start(str(directory), LanguageModel.load(directory), old, replay_share)
 
 
 def slowed(plan: Plan, share: float) -> Plan:
-    """The plan with this share of its learning rate."""
+    """Return the plan with its learning rate multiplied by `share`."""
     rate = (plan.train.learning_rate or 0.0) * share
     return replace(plan, train=replace(plan.train, learning_rate=rate))
 
@@ -201,12 +205,12 @@ def adapt(
     flops_per_second: float,
     reporter: Reporter,
 ) -> None:
-    """Let a model on its device read texts, and change it in place (Howard & Ruder 2018).
+    """Train a model on texts in place, on the device that holds it (Howard & Ruder 2018).
 
-    The texts are read in an order of the seed, apart where the vocabulary has a symbol for it.
-    `config` has a budget; the optimizer is AdamW. `precision` and `flops_per_second` are as
-    `chargen.runtime.precision.choose_precision` found them. Raises `KeyboardInterrupt` where the
-    user stopped it: nothing has been saved by then.
+    The seed decides the order of the texts. Between them is the document separator, or a newline if
+    the vocabulary has none. `config` has a budget; the optimizer is always AdamW. `precision` and
+    `flops_per_second` are the results of `chargen.runtime.precision.choose_precision`. Raises
+    `KeyboardInterrupt` if the user stops the training, before anything is saved.
     """
     between = SEPARATOR if vocabulary.separator_id is not None else "\n"
     order = np.random.default_rng(config.seed).permutation(len(texts))
@@ -233,7 +237,7 @@ def adapt(
 
 
 def grown(old: Vocabulary, new: Vocabulary) -> Vocabulary:
-    """The symbols of both, which are of one level; ids of the old one move."""
+    """Return the union of two vocabularies of the same level; ids of the old one may change."""
     documents = old.separator_id is not None or new.separator_id is not None
     if isinstance(old, RawVocabulary):
         return RawVocabulary(documents)
@@ -245,17 +249,17 @@ def grown(old: Vocabulary, new: Vocabulary) -> Vocabulary:
 
 
 def whole(config: CorpusConfig) -> CorpusConfig:
-    """How old text is read: as the new one, and nothing of it validates."""
+    """Return the configuration for old text: as for the new text, without validation text."""
     return replace(config, valid=None, valid_fraction=0.0)
 
 
 def old_text(replay: str, config: CorpusConfig, vocabulary: Vocabulary, reverse: bool) -> Corpus:
-    """The text that is mixed into one that was read with `config`."""
+    """Load the old text `replay` that is mixed into a text read with `config`."""
     return load_corpus([replay], whole(config), vocabulary=vocabulary, reverse=reverse, minimum=1)
 
 
 def mixed(text: Corpus, old: Corpus, share: float) -> Corpus:
-    """The text with pieces of an old one among it, from all over that, in memory."""
+    """Return `text` with pieces from all over `old` mixed in; the result is held in memory."""
     train = interleaved(text.train, old.train, share, text.vocabulary.separator_id)
     return replace(text, train=train, notes=(*text.notes, *old.notes), replay_key=old.key)
 
@@ -263,36 +267,37 @@ def mixed(text: Corpus, old: Corpus, share: float) -> Corpus:
 def interleaved(
     new: NDArray[Any], old: NDArray[Any], share: float, separator: int | None
 ) -> NDArray[Any]:
-    """Blocks of `new`, all of it in its order, each with a piece of `old` behind it.
+    """Return `new` as consecutive blocks, each followed by a piece of `old`.
 
-    Pieces begin at even distances. Where documents are apart, blocks and pieces end with one.
+    The pieces start at equal distances. If there is a separator, blocks and pieces end with a
+    document.
     """
     count = max(1, len(new) // BLOCK)
     length = round(len(new) * share / (1 - share) / count)
     ends = _ends(new, np.linspace(0, len(new), count + 1).astype(np.int64)[1:], separator)
     begins = np.linspace(0, max(0, len(old) - length), count).astype(np.int64)
     begins, stops = _ends(old, begins, separator), _ends(old, begins + length, separator)
-    parts, done = [], 0
+    parts, start = [], 0
     for end, first, last in zip(ends, begins, stops, strict=True):
-        parts += [new[done:end], old[first:last]]
-        done = end
+        parts += [new[start:end], old[first:last]]
+        start = end
     return np.concatenate(parts)
 
 
 def _ends(ids: NDArray[Any], places: NDArray[np.int64], separator: int | None) -> NDArray[np.int64]:
-    """The places, each but 0 moved to behind the next separator, or to the end."""
+    """Move each place except 0 to just after the next separator, or to the end if there is none."""
     if separator is None:
         return np.minimum(places, len(ids))
-    found = np.append(np.flatnonzero(np.asarray(ids) == separator) + 1, len(ids))
-    moved: NDArray[np.int64] = found[np.minimum(np.searchsorted(found, places), len(found) - 1)]
+    ends = np.append(np.flatnonzero(np.asarray(ids) == separator) + 1, len(ids))
+    moved: NDArray[np.int64] = ends[np.minimum(np.searchsorted(ends, places), len(ends) - 1)]
     return np.where(places == 0, 0, moved)
 
 
 def _symbols(vocabulary: Vocabulary) -> list[tuple[str, str | int]]:
-    """What each id stands for: its kind, and which of them it is."""
+    """Return the symbol of each id, as its kind and its identity within that kind."""
     ends = [] if vocabulary.separator_id is None else [("separator", 0)]
     labels = [("label", name) for name in vocabulary.labels]
     if isinstance(vocabulary, CharVocabulary):
-        characters = [("character", one) for one in vocabulary.characters]
+        characters = [("character", character) for character in vocabulary.characters]
         return [("unknown", 0), *ends, *characters, *labels]
     return [*(("byte", number) for number in range(256)), *ends, *labels]

@@ -1,4 +1,4 @@
-"""The text of a run, the same on every rank."""
+"""Load the corpus of a run, identical on every rank."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from chargen.training.reporting import Reporter
 def corpus_on_all_ranks(
     ranks: Ranks, load: Callable[[], Corpus], saved: dict[str, Any], reverse: bool
 ) -> Corpus:
-    """The corpus that rank 0 loads, on each rank: through the cache, or encoded once a machine.
+    """Return on every rank the corpus that rank 0 loads.
 
-    `saved` has its "arguments" and its "config", `reverse` says whether the ids are those of the
-    text read backward. Raises `CorpusError` where a rank finds another text than rank 0 did.
+    The other ranks read it from the cache, or encode it once per machine. `saved` has the entries
+    "arguments" and "config"; `reverse` says whether the ids are those of the text read backward.
+    Raises `CorpusError` if the text of a rank differs from that of rank 0.
     """
     loaded: list[Corpus] = []
 
@@ -29,9 +30,9 @@ def corpus_on_all_ranks(
         loaded.append(load())
         return loaded[0].key
 
-    found = {**saved, "key": ranks.shared(first)}
+    document = {**saved, "key": ranks.shared(first)}
     return ranks.in_turn(
-        lambda: loaded[0] if loaded else corpus_again("rank 0", found, reverse, Reporter())
+        lambda: loaded[0] if loaded else corpus_again("rank 0", document, reverse, Reporter())
     )
 
 
@@ -42,9 +43,9 @@ def corpus_resumed(
     reporter: Reporter,
     vocabulary: Vocabulary | None = None,
 ) -> Corpus:
-    """The text that a run began with; see `chargen.resume` on one that was edited.
+    """Return the corpus of a run that is resumed; `chargen.resume` says when it is refused.
 
-    Where the run began with a trained model, its text may have been encoded with the `vocabulary`.
+    If the run started from a trained model, its text may have been encoded with `vocabulary`.
     """
     names, config = saved["arguments"], saved_config(directory, saved)
     gone = [] if names else ["the given text"]
@@ -69,7 +70,7 @@ def corpus_again(
     reporter: Reporter,
     vocabulary: Vocabulary | None = None,
 ) -> Corpus:
-    """The corpus of a run that has begun: its encoding if that is here, or built again."""
+    """Return the corpus of a run that has begun: from the cache, or encoded again."""
     text = cached_corpus(saved["key"])
     if text is not None:
         return text
@@ -83,7 +84,7 @@ def corpus_again(
         saved_config(where, saved),
         vocabulary=vocabulary,
         reverse=reverse,
-        minimum=1,  # it was enough when the run began
+        minimum=1,  # it was long enough when the run began
         progress=reporter.stage,
     )
     if text.key != saved["key"]:
@@ -92,8 +93,8 @@ def corpus_again(
 
 
 def saved_config(where: str, saved: dict[str, Any]) -> CorpusConfig:
-    """How the corpus of a run was read."""
-    config = {"valid_of_each": False, **saved["config"]}  # runs of earlier versions
+    """Return the configuration with which the corpus of a run was read."""
+    config = {"valid_of_each": False, **saved["config"]}  # runs of earlier versions lack it
     return storage.config_from_json(CorpusConfig, config, f"{where}: corpus of config.json")
 
 

@@ -1,6 +1,6 @@
-"""What the loop trains for a language model: truncated BPTT over streams of ids.
+"""The training task of a language model: truncated BPTT over streams of ids.
 
-It knows ids and weights. Where text is drawn, it calls what it was given.
+This module handles ids and weights only; samples of text come from a function of the caller.
 """
 
 from __future__ import annotations
@@ -34,33 +34,33 @@ EVALUATION_STREAMS = 32
 
 @dataclass
 class ReadingProgress(Progress):
-    """Where the training of a language model stands."""
+    """Progress of the training of a language model."""
 
     best_nats: float | None = None  # per symbol, of the best evaluation so far
     final_nats: float | None = None  # of the best weights, over more text, once the run has ended
 
     @property
     def figure(self) -> float | None:
-        """Nats per symbol of the best weights, over as much text as was read."""
+        """Nats per symbol of the best weights: the final figure if there is one."""
         return self.best_nats if self.final_nats is None else self.final_nats
 
 
 class LanguageModelling(Task):
-    """A language model learns from one corpus.
+    """The task of training a language model on one corpus.
 
     Parameters
     ----------
     train_ids, valid_ids : (N,) integers
-        Validation may be empty: then the last weights count as the best.
+        Without validation ids, the last weights count as the best.
     start_id : int
-        What validation text is predicted from.
+        Symbol that precedes the validation text.
     precision : {"float32", "bfloat16"}
     sample : callable, optional
-        Draws a short text from a model for people to see.
+        Draws a short text from a model, for people to read.
     separator_id : int, optional
-        What ends a document, where documents are kept apart.
+        Symbol that ends a document, if documents are kept apart.
     first_label_id : int, optional
-        Ids from here on are labels, where documents have some: they are read, and not learnt.
+        Ids from here on are labels, if documents have any: they are read but not predicted.
     """
 
     model: Network
@@ -137,7 +137,7 @@ class LanguageModelling(Task):
             return "step", max(1, round(config.epochs * self.streams.windows_per_epoch))
         return "seconds", required(config.minutes) * 60
 
-    # ---------------------------------------------------------------- a step
+    # ---------------------------------------------------------------- one step
 
     def next_batch(self) -> Window:
         return self.streams.next()
@@ -145,12 +145,12 @@ class LanguageModelling(Task):
     def loss(
         self, batch: Window, share_done: float, factor: float
     ) -> tuple[Tensor, dict[str, Any]]:
-        """The mean over the streams; the state is carried on, and cut off from the past."""
+        """Return the mean loss over the streams; keep the hidden state, detached from the past."""
         inputs = batch.inputs.to(self.device, non_blocking=True)  # (T, B)
         targets = batch.targets.to(self.device, non_blocking=True)
         if batch.starts_epoch:
             self.hidden = self._fresh_state()
-        # A shorter window is a smaller sample of the gradient (Merity et al. 2018).
+        # A shorter window samples less of the gradient: its rate is lower (Merity et al. 2018).
         rate = required(self.config.learning_rate) * factor * len(inputs) / self.streams.window
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -161,12 +161,12 @@ class LanguageModelling(Task):
         loss = language_model_loss(logits, targets, self.first_label_id)
         self.hidden = detach(hidden)
         self.progress.characters += len(targets) * self.streams.batch_size
-        # The mean over the ranks is then the mean over the streams, however they are split.
+        # With this factor the mean over ranks is the mean over streams, however they are split.
         loss = loss * (len(self.streams.columns) * self.ranks.size / self.streams.batch_size)
         return loss, {"epoch": self.streams.epoch}
 
     def skipped(self) -> None:
-        """The state may be spoilt too, so the streams start afresh."""
+        """Reset the hidden state of the streams, which may not be finite either."""
         self.hidden = self._fresh_state()
 
     def _fresh_state(self) -> State:
@@ -175,12 +175,12 @@ class LanguageModelling(Task):
     # ---------------------------------------------------------------- evaluation
 
     def evaluate(self) -> Evaluation:
-        """Read the first `plan.evaluation_characters` of the validation text, and draw a sample."""
+        """Score the first `plan.evaluation_characters` of the validation text and draw a sample."""
         progress, ids = self.progress, self.valid_ids[: self.plan.evaluation_characters]
         if not len(ids):
             return Evaluation({}, True, True, self._sampled())
-        # In float32 this took twice the time, for figures 2e-4 nats apart; the figure of
-        # the run (`conclude`) is float32.
+        # Float32 took twice as long for figures that differed by 2e-4 nats. The figure of the run
+        # (`conclude`) is computed in float32.
         with autocast(self.device, self.precision):
             nats = self._nats(ids)
         row = {"valid_nats": nats, "valid_bits": bits(nats), "valid_characters": len(ids)}
@@ -199,7 +199,7 @@ class LanguageModelling(Task):
         return self.sample(self.model) if self.sample else None
 
     def conclude(self, best: dict[str, Tensor]) -> dict[str, Any]:
-        """Read at most 20 times as much of the validation text as on the way."""
+        """Score at most 20 times as much of the validation text as in each evaluation."""
         ids = self.valid_ids[: 20 * self.plan.evaluation_characters]
         if not len(ids):
             return {}
@@ -207,10 +207,10 @@ class LanguageModelling(Task):
         self.progress.final_nats = nats
         return {"final_nats": nats, "final_characters": len(ids)}
 
-    # ---------------------------------------------------------------- going on
+    # ---------------------------------------------------------------- resuming
 
     def state(self) -> tuple[dict[str, Any], Tensors]:
-        """Where the streams stand, and what the ranks carry: "state" and "generators"."""
+        """Return the position of the streams, and the ranks' tensors: "state" and "generators"."""
         document: dict[str, Any] = {"streams": self.streams.state()}
         if self.ranks.size > 1:
             document["ranks"] = self.ranks.size
@@ -219,17 +219,17 @@ class LanguageModelling(Task):
         return document, {"generators": generators, "state": states}
 
     def restore(self, document: dict[str, Any], tensors: Tensors) -> None:
-        """Go on where `state` was taken.
+        """Continue from what `state` returned.
 
-        The number of ranks may be another: then the streams are dealt anew, and dropout draws
-        other random numbers.
+        With a different number of ranks the streams are redistributed, and dropout draws other
+        random numbers.
         """
         fresh_state = self._fresh_state()
         self.hidden = scatter_states(tensors["state"], self.streams.columns, self.device)
         if [(p.shape, p.dtype) for p in self.hidden] != [(p.shape, p.dtype) for p in fresh_state]:
             raise ValueError("the states of the streams have another shape or type")
         self.streams.restore(document["streams"], tensors["generators"]["streams"])
-        # A rank that is new does not draw the numbers again that the run began with.
+        # A new rank must not repeat the random numbers that the run began with.
         fresh = self.config.seed + self.progress.step
         restore_generators_of(self.ranks, tensors["generators"], self.device, fresh)
 
@@ -237,23 +237,23 @@ class LanguageModelling(Task):
 def gather_states(
     ranks: Ranks, state: State, device: torch.device
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The states and generators of all ranks, on rank 0; on the others only their own.
+    """Return the states and generators of all ranks on rank 0, and only their own on the others.
 
     States are "0" and, for an LSTM, "1": each (num_layers, B, H) with all B streams in order, so
-    that a run can go on with any number of ranks. The generators of rank N are "rankN.name", those
-    of rank 0 have their own names.
+    that a run can continue with any number of ranks. The generators of rank N are named
+    "rankN.name", those of rank 0 "name".
     """
     own = tuple(part.cpu() for part in state), generator_states(device)
     states, generators = zip(*ranks.gathered(own), strict=True)
     kept = dict(generators[0])
-    for number, others in enumerate(generators[1:], start=1):
-        kept |= {f"rank{number}.{name}": value for name, value in others.items()}
+    for number, tensors in enumerate(generators[1:], start=1):
+        kept |= {f"rank{number}.{name}": value for name, value in tensors.items()}
     parts = zip(*states, strict=True)
     return {str(index): torch.cat(part, dim=1) for index, part in enumerate(parts)}, kept
 
 
 def scatter_states(states: dict[str, Tensor], columns: range, device: torch.device) -> State:
-    """A rank's part of the states that `gather_states` gave: those of its streams."""
+    """Return the part of the states from `gather_states` that belongs to a rank's streams."""
     return tuple(
         states[str(index)][:, columns.start : columns.stop].contiguous().to(device)
         for index in range(len(states))
@@ -263,7 +263,7 @@ def scatter_states(states: dict[str, Tensor], columns: range, device: torch.devi
 def restore_generators_of(
     ranks: Ranks, generators: dict[str, Tensor], device: torch.device, seed: int
 ) -> None:
-    """Put a rank's generators back; one that had no such rank begins with `seed` and its number."""
+    """Restore a rank's generators; a rank without saved ones starts from `seed` and its number."""
     start = f"rank{ranks.rank}." if ranks.rank else ""
     own = {k.removeprefix(start): v for k, v in generators.items() if k.startswith(start)}
     if own:

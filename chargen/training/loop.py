@@ -1,6 +1,6 @@
 """The training loop: budget, schedule, patience, averaging, best weights, log and checkpoints.
 
-What a step and an evaluation are, a `Task` says; where a checkpoint goes, who made the loop.
+A `Task` defines what a step and an evaluation do; the caller decides where checkpoints are written.
 """
 
 from __future__ import annotations
@@ -31,20 +31,22 @@ LOG_EVERY = 10
 """Steps between two rows of metrics."""
 
 GIVE_UP_AFTER = 10
-"""Steps in a row without a finite loss and gradient."""
+"""Consecutive steps without a finite loss and gradient after which the run ends."""
 
 CHECKPOINT_SECONDS = 60.0
 
 
 class Loop(Generic[AnyTask]):
-    """One training run of a task; `save` is called with it when a checkpoint is due, on every rank.
+    """One training run of a task.
+
+    On every rank, `save` is called with the loop when a checkpoint is due.
 
     Attributes
     ----------
     best : dict of str to Tensor
-        The weights of the best evaluation, on the CPU; empty before there is any.
+        The weights of the best evaluation, on the CPU; empty until there is one.
     stop_requested : bool
-        Set, it ends the run after the step.
+        If set, the run ends after the current step.
     """
 
     def __init__(
@@ -72,9 +74,9 @@ class Loop(Generic[AnyTask]):
     def run(self) -> None:
         """Train until the budget is used, patience ends, or `stop_requested` is set.
 
-        Raises `TrainingError` where `GIVE_UP_AFTER` steps in a row had no finite loss, or no
-        evaluation found numbers, `OutOfMemoryError` where memory ran out; the last checkpoint
-        stays.
+        Raises `TrainingError` after `GIVE_UP_AFTER` consecutive steps without a finite loss, or if
+        no evaluation had finite figures, and `OutOfMemoryError` if memory runs out. The last
+        checkpoint is kept.
         """
         with enough_memory(self._kept):
             self._run()
@@ -90,7 +92,7 @@ class Loop(Generic[AnyTask]):
             if self._evaluations_due > due and not self.finished:
                 self.evaluate()
             due = self._evaluations_due
-            # A finished run is only saved with its last evaluation: resuming it does nothing.
+            # A finished run is saved only after its last evaluation: resuming does nothing more.
             if self._checkpoint_is_due() and not self.finished:
                 self.save_now()
         if self.finished:
@@ -100,18 +102,18 @@ class Loop(Generic[AnyTask]):
         self.save_now()
 
     def _goes_on(self, began: float) -> bool:
-        # Signals and clocks differ between ranks; a decision must not, or they wait for each other.
+        # Signals and clocks differ between ranks: without agreement, some would wait forever.
         self.progress.seconds, stop = self.task.ranks.agree(
             time.perf_counter() - began, self.stop_requested
         )
         return not stop and not self.finished
 
     def step(self, batch: Any) -> dict[str, Any]:
-        """Learn from one batch, and tell of it what the log keeps: of all ranks together."""
+        """Train on one batch and return a row for the log, with means over all ranks."""
         task, progress, clip = self.task, self.progress, self.settings.clip
         share = self.share_done
         task.model.train()
-        loss, told = task.loss(batch, share, self.settings.schedule(share, progress.step))
+        loss, extras = task.loss(batch, share, self.settings.schedule(share, progress.step))
         task.model.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         norm = clip_gradient(task.model.parameters(), clip)
@@ -136,7 +138,7 @@ class Loop(Generic[AnyTask]):
             "gradient_norm": norm_value,
             "clipped_share": progress.clipped / progress.step,
             "skipped": progress.skipped,
-            **{k: v.item() if isinstance(v, Tensor) else v for k, v in told.items()},
+            **{k: v.item() if isinstance(v, Tensor) else v for k, v in extras.items()},
         }
 
     def _skip(self) -> None:
@@ -168,12 +170,12 @@ class Loop(Generic[AnyTask]):
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left to do."""
+        """Whether the budget is used or patience has ended."""
         patience = self.settings.patience
         return self.share_done >= 1 or (patience is not None and self.progress.stale >= patience)
 
     def take_budget(self, config: Any) -> None:
-        """Go on with the budget, schedule and learning rate of `config`; patience begins anew."""
+        """Continue with the budget, schedule and learning rate of `config`; reset patience."""
         self.task.config = config
         self.settings = self.task.settings()
         self.progress.stale = 0
@@ -182,15 +184,15 @@ class Loop(Generic[AnyTask]):
 
     @property
     def _evaluations_due(self) -> int:
-        """Evaluations that a run this far along should have had."""
+        """Number of evaluations that are due by now."""
         if self.settings.eval_every is not None:
             return self.progress.step // self.settings.eval_every
         return int(min(1.0, self.share_done) * self.settings.evaluations)
 
     def evaluate(self) -> None:
-        """Evaluate, and keep the weights where they are the best.
+        """Evaluate on rank 0, and keep the weights if they are the best.
 
-        Rank 0 does so, and the others take over how the run stands.
+        The other ranks take over the progress of rank 0.
         """
         self._evaluated_at = self.progress.step
         self.task.progress = self.task.ranks.shared(self._evaluated)
@@ -198,18 +200,18 @@ class Loop(Generic[AnyTask]):
     def _evaluated(self) -> Progress:
         progress = self.progress
         with self._averaged():
-            found = self.task.evaluate()
-            if found.keep:
+            evaluation = self.task.evaluate()
+            if evaluation.keep:
                 self.best, progress.best_step = _copied(self.task.model), progress.step
-        progress.stale = 0 if found.better else progress.stale + 1
-        row = {"step": progress.step, **found.row, "seconds": round(progress.seconds, 3)}
+        progress.stale = 0 if evaluation.better else progress.stale + 1
+        row = {"step": progress.step, **evaluation.row, "seconds": round(progress.seconds, 3)}
         self.log.add(row)
-        self.reporter.evaluated(row, found.text)
+        self.reporter.evaluated(row, evaluation.text)
         return progress
 
     @contextlib.contextmanager
     def _averaged(self) -> Iterator[None]:
-        """The model in evaluation mode with the averaged weights; then all is as it was."""
+        """Use the averaged weights in evaluation mode, then restore weights, buffers and mode."""
         model = self.task.model
         buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
         if self.average:
@@ -229,7 +231,7 @@ class Loop(Generic[AnyTask]):
             self._give_up("at any evaluation")
         model = self.task.model
         last = {name: value.clone() for name, value in model.state_dict().items()}
-        model.load_state_dict(last | self.best)  # a checkpoint leaves out what only training needs
+        model.load_state_dict(last | self.best)  # a checkpoint omits what only training needs
         model.eval()
         row = self.task.conclude(self.best)
         model.load_state_dict(last)
@@ -237,7 +239,7 @@ class Loop(Generic[AnyTask]):
         if row:
             self.log.add({"step": self.progress.step, **row})
 
-    # ---------------------------------------------------------------- saving and going on
+    # ---------------------------------------------------------------- saving and resuming
 
     def _checkpoint_is_due(self) -> bool:
         step, seconds = self.progress.step, self.progress.seconds
@@ -247,7 +249,7 @@ class Loop(Generic[AnyTask]):
 
     @property
     def saved_step(self) -> int:
-        """The step of the last checkpoint; 0 before the first."""
+        """Step of the last checkpoint; 0 before the first."""
         return self._saved_at[0]
 
     def save_now(self) -> None:
@@ -255,7 +257,7 @@ class Loop(Generic[AnyTask]):
         self._saved_at = (self.progress.step, self.progress.seconds)
 
     def state(self) -> tuple[dict[str, Any], Tensors]:
-        """What going on exactly needs, as JSON and tensors; each rank gives its part to rank 0."""
+        """Return what an exact continuation needs, as JSON and tensors, gathered on rank 0."""
         document, tensors = self.task.state()
         tensors["model"] = _copied(self.task.model)
         tensors["optimizer"] = optimizer_tensors(*self.task.optimizers)
@@ -264,10 +266,10 @@ class Loop(Generic[AnyTask]):
         return {"progress": asdict(self.progress), **document}, tensors
 
     def restore(self, document: dict[str, Any], tensors: Tensors, best: dict[str, Tensor]) -> None:
-        """Go on where `state` was taken, with the best weights so far.
+        """Continue from what `state` returned, with the best weights so far.
 
-        What was taken from another run raises an error that `chargen.lm.storage.fitting` turns into
-        one.
+        Errors caused by the state of a different run become a `CheckpointError` in
+        `chargen.lm.storage.fitting`.
         """
         task = self.task
         task.progress = type(task.progress)(**document["progress"])
@@ -281,5 +283,5 @@ class Loop(Generic[AnyTask]):
 
 
 def _copied(model: nn.Module) -> dict[str, Tensor]:
-    """Copies of all weights and buffers on the CPU; tied ones, which are one, apart."""
+    """Copy all weights and buffers to the CPU; tied weights become separate copies."""
     return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}

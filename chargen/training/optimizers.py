@@ -1,8 +1,8 @@
-"""The optimizers, Muon and AdamW, with their parameter groups, and clipping of the gradient.
+"""The optimizers Muon and AdamW with their parameter groups, and gradient clipping.
 
-torch has a `torch.optim.Muon`, for whole matrices. It is not used here because it multiplies in
-bfloat16 always, which takes 30 times as long on a processor that can only imitate it, and because a
-recurrent layer stacks the matrices of its gates: each has singular values of its own.
+`torch.optim.Muon` is not used for two reasons. It always multiplies in bfloat16, which takes 30
+times as long on a processor that only emulates it. And it takes whole matrices, but a recurrent
+layer stacks the matrices of its gates, each of which has its own singular values.
 """
 
 from __future__ import annotations
@@ -18,24 +18,25 @@ from chargen.lm.config import MUON_ITERATIONS, TrainConfig, required
 from chargen.lm.recurrent import RecurrentLayers
 
 BETAS = (0.9, 0.99)
-"""Of AdamW."""
+"""Decay rates of AdamW's moment estimates."""
 
 MOMENTUM = 0.95
 SCALE = 0.4
-"""Root mean square of a step's numbers, in learning rates, times the square root of H or more."""
+"""Root mean square of the entries of an update, in units of the learning rate."""
 
-# The quintic a x + b x^3 + c x^5 that Jordan chose: it lifts small singular values fastest and
-# brings all of them to 0.7 to 1.2, which serves as well as 1.
+# The quintic a x + b x^3 + c x^5 that Jordan chose: it raises small singular values fastest and
+# brings all of them to between 0.7 and 1.2, which works as well as exactly 1.
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 
 
 def make_optimizers(
     model: nn.Module, config: TrainConfig, precision: str
 ) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of the recurrent layers, AdamW (Loshchilov & Hutter 2019) for the rest.
+    """Return AdamW (Loshchilov & Hutter 2019), and Muon for the matrices of the recurrent layers.
 
-    Or AdamW for all, as `config.optimizer` says. Biases and embeddings do not decay, nor does a
-    tied output matrix, which is the embedding. All `RecurrentLayers` of the model are of one cell.
+    If `config.optimizer` is not "muon", AdamW trains all parameters. There is no weight decay on
+    biases and embeddings, including a tied output matrix. All `RecurrentLayers` of the model have
+    the same cell.
     """
     rate, decay = required(config.learning_rate), required(config.weight_decay)
     recurrent: list[nn.Parameter] = []
@@ -62,16 +63,16 @@ def make_optimizers(
 class Muon(torch.optim.Optimizer):
     """Momentum orthogonalised by Newton-Schulz iterations (Jordan et al. 2024).
 
-    A step is scaled so that its numbers are as large as AdamW's would be (Liu et al. 2025), so that
-    both go by one learning rate. Decay is decoupled: a step shrinks weights by rate times decay.
+    An update is scaled to the size of AdamW's (Liu et al. 2025), so that both can use one learning
+    rate. Weight decay is decoupled: a step shrinks the weights by learning rate times decay.
 
     Parameters
     ----------
     matrices : iterable of Parameter, (gates * H, ...)
     gates : int
-        Matrices that are stacked in each parameter; each is made orthogonal by itself.
+        Number of matrices stacked in each parameter; each is orthogonalised separately.
     precision : torch.dtype
-        Of the iterations' products.
+        Precision of the matrix products.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class Muon(torch.optim.Optimizer):
                 if not state:
                     state["momentum"] = torch.zeros_like(matrix)
                 momentum = state["momentum"].lerp_(matrix.grad, 1 - MOMENTUM)
-                ahead = matrix.grad.lerp(momentum, MOMENTUM)  # Nesterov's
+                ahead = matrix.grad.lerp(momentum, MOMENTUM)  # Nesterov momentum
                 stacked = ahead.view(self.gates, -1, ahead.shape[1])
                 update = orthogonalized(stacked.to(self.precision)).flatten(0, 1)
                 size = SCALE * math.sqrt(max(stacked.shape[1:]))
@@ -106,7 +107,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalized(matrices: Tensor) -> Tensor:
-    """The nearest (N, rows, columns) with orthonormal rows or columns, roughly."""
+    """Return approximately the nearest (N, rows, columns) with orthonormal rows or columns."""
     a, b, c = _QUINTIC
     x = matrices.mT if matrices.shape[-2] > matrices.shape[-1] else matrices
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
@@ -117,7 +118,7 @@ def orthogonalized(matrices: Tensor) -> Tensor:
 
 
 def optimizer_tensors(*optimizers: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """What optimizers remember of each parameter, by "index.name", for a checkpoint."""
+    """Return the optimizers' state of each parameter, by "index.name", for a checkpoint."""
     return {
         f"{first + index}.{name}": value if isinstance(value, Tensor) else torch.tensor(value)
         for first, optimizer in _numbered(optimizers)
@@ -127,7 +128,7 @@ def optimizer_tensors(*optimizers: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def load_optimizer_tensors(tensors: dict[str, Tensor], *optimizers: torch.optim.Optimizer) -> None:
-    """Put back what `optimizer_tensors` gave; what is not of these parameters is a ValueError."""
+    """Restore the state from `optimizer_tensors`; raises ValueError if it does not fit."""
     entries: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, name = key.split(".", 1)
@@ -138,21 +139,21 @@ def load_optimizer_tensors(tensors: dict[str, Tensor], *optimizers: torch.optim.
         state = {index - first: entries[index] for index in own if index in entries}
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         names = {"momentum"} if isinstance(optimizer, Muon) else {"step", "exp_avg", "exp_avg_sq"}
-        for place, values in state.items():
+        for number, values in state.items():
             if values.keys() != names:
                 raise ValueError(f"the optimizer remembers {sorted(values)} of a parameter")
             for name, value in values.items():
-                # torch's fused kernels believe these: another shape writes where it must not.
-                shape = torch.Size([]) if name == "step" else parameters[place].shape
+                # torch's fused kernels do not check shapes: a wrong one writes outside the tensor.
+                shape = torch.Size([]) if name == "step" else parameters[number].shape
                 if value.shape != shape or value.dtype != torch.float32:
-                    raise ValueError(f"{first + place}.{name} of the optimizer is another's")
+                    raise ValueError(f"{first + number}.{name} of the optimizer is another's")
         optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 def _numbered(
     optimizers: Sequence[torch.optim.Optimizer],
 ) -> Iterator[tuple[int, torch.optim.Optimizer]]:
-    """Each optimizer with the number of parameters before its own."""
+    """Yield each optimizer with the number of parameters in the optimizers before it."""
     first = 0
     for optimizer in optimizers:
         yield first, optimizer
@@ -160,8 +161,8 @@ def _numbered(
 
 
 def clip_gradient(parameters: Iterable[nn.Parameter], limit: float) -> Tensor:
-    """Scale the gradient down to norm `limit` where it is longer (Pascanu et al. 2013).
+    """Scale a gradient that is longer than `limit` down to that norm (Pascanu et al. 2013).
 
-    The norm before clipping, (), is returned; a limit of 0 only measures.
+    Returns the norm before clipping, (). With a limit of 0 the gradient is only measured.
     """
     return nn.utils.clip_grad_norm_(parameters, limit if limit > 0 else math.inf)

@@ -1,4 +1,4 @@
-"""Log and progress of a run: the library calls these methods, the command line shows them."""
+"""Log and progress of a run: the library calls these methods, and the command line shows them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import Any
 from chargen.errors import ConfigError, MissingExtraError
 
 MAX_ROWS = 20_000
-"""Rows that a run's log keeps, however long the run."""
+"""Maximum number of rows in a run's log, whatever the length of the run."""
 
 
 class Log:
     """Rows about a run, for people and plots, as lines of JSON.
 
-    Where there are too many, every second of the rows with a loss goes, and of the others if that
-    is not enough: what is long ago is told in larger steps. What goes depends on the rows alone, so
-    that a run that was interrupted keeps the same.
+    If there are too many rows, every second row with a loss is dropped, and every second of the
+    others if that is not enough: the log becomes coarser. What is dropped depends on the rows
+    alone, so a run that was interrupted keeps the same rows as one that was not.
     """
 
     def __init__(self, lines: Iterable[str] = ()) -> None:
@@ -28,17 +28,17 @@ class Log:
         self._followers: list[Callable[[Mapping[str, Any]], None]] = []
 
     def follow(self, hear: Callable[[Mapping[str, Any]], None]) -> None:
-        """Let `hear` have each row that is added from now on."""
+        """Call `hear` with each row that is added from now on."""
         self._followers.append(hear)
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Append a row. JSON has no NaN: a value that is not finite is null."""
+        """Append a row; a value that is not finite becomes null, because JSON has no NaN."""
         plain = {
             k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()
         }
         self.lines.append(json.dumps(plain))
-        for hear in self._followers:
-            hear(plain)
+        for follower in self._followers:
+            follower(plain)
         if len(self.lines) > MAX_ROWS:
             self._thin("loss")
         if len(self.lines) > MAX_ROWS:
@@ -60,9 +60,9 @@ _PLACE = ("step", "epoch", "characters", "seconds", "valid_characters", "final_c
 
 @contextlib.contextmanager
 def followed(log: Log, folder: str | Path | None, name: str, first_step: int = 0) -> Iterator[None]:
-    """Write the rows that come as event files of TensorBoard too, in a folder NAME of `folder`.
+    """Write each new row of the log to TensorBoard event files too, in `folder`/`name`.
 
-    Of a run that goes on, what an earlier try wrote from `first_step` on counts no more.
+    When a run is continued, what an earlier attempt wrote from `first_step` on is discarded.
     """
     if folder is None:
         yield
@@ -78,7 +78,7 @@ def followed(log: Log, folder: str | Path | None, name: str, first_step: int = 0
         raise ConfigError(f"--tensorboard: {directory}: {error.strerror}") from error
 
     def write(row: Mapping[str, Any]) -> None:
-        """Write each figure of a row as a scalar at its step."""
+        """Write each figure of a row as a scalar at the row's step."""
         for key, value in row.items():
             if key in _PLACE or isinstance(value, bool) or not isinstance(value, int | float):
                 continue
@@ -92,7 +92,7 @@ def followed(log: Log, folder: str | Path | None, name: str, first_step: int = 0
 
 
 class Reporter:
-    """Receives the progress of a run and shows nothing; subclasses show it."""
+    """Receives the progress of a run and ignores it; subclasses show it."""
 
     def note(self, text: str) -> None:
         """Receive a sentence for the user."""
@@ -104,7 +104,7 @@ class Reporter:
         """Receive the end of a step; `progress` is the used share of the budget, 0 to 1."""
 
     def evaluated(self, metrics: Mapping[str, Any], sample: str | None) -> None:
-        """Receive the result of an evaluation; `sample` is text that was drawn after it."""
+        """Receive the result of an evaluation; `sample` is a text that the model then wrote."""
 
     def close(self) -> None:
         """Receive the end of the run: no other call follows."""

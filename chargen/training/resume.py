@@ -111,7 +111,7 @@ def resume(
 def _as_it_was(
     saved: SavedRun, target: Path, ranks: Ranks, reporter: Reporter
 ) -> tuple[Session, Loop[LanguageModelling]]:
-    """The loop where it was saved, and the rest of the run."""
+    """Return the run's parts and its loop, restored to the saved state."""
     text = saved.text(ranks, reporter)
     device = device_of(saved.config, ranks)
     step = saved.state["progress"]["step"]
@@ -126,7 +126,7 @@ def _as_it_was(
 
 
 def _announce(saved: SavedRun, loop: Loop[LanguageModelling], reporter: Reporter) -> None:
-    """Say from where the run goes on, and what is not as it was."""
+    """Report the step at which the run continues, and a change in the number of processes."""
     reporter.note(f"continuing from step {loop.progress.step}")
     before, now = saved.state.get("ranks", 1), loop.task.ranks.size
     if before != now:
@@ -144,7 +144,7 @@ def _processes(count: int) -> str:
 
 
 def _lengthen(loop: Loop[LanguageModelling], config: TrainConfig, reporter: Reporter) -> None:
-    """Give the run the budget of `config`, and tell where its rate rises again."""
+    """Give the run the budget of `config`; report it if the learning rate rises again."""
     before = _rate_factor(loop)
     loop.take_budget(config)
     now = _rate_factor(loop)
@@ -156,15 +156,15 @@ def _lengthen(loop: Loop[LanguageModelling], config: TrainConfig, reporter: Repo
 
 
 def _rate_factor(loop: Loop[LanguageModelling]) -> float:
-    """Share of the highest learning rate that the schedule gives now, warm-up aside."""
+    """Share of the highest learning rate that the schedule now gives, without warm-up."""
     config = loop.task.config
     return schedule_factor(loop.share_done, config.schedule, config.cooldown)
 
 
 def cooling(loop: Loop[LanguageModelling], minutes: float) -> TrainConfig:
-    """The settings with which a run falls from the rate that it has to zero in some minutes.
+    """Return the settings with which the learning rate falls to zero within some minutes.
 
-    Raises `ConfigError` where the rate is zero already, or for minutes that are none.
+    Raises `ConfigError` if the rate is already zero or the number of minutes is not positive.
     """
     if not 0 < minutes < math.inf:
         raise ConfigError(f"--cool-down must be minutes above 0, got {minutes}")
@@ -199,7 +199,7 @@ class SavedRun:
 
     @property
     def documents(self) -> dict[str, Any]:
-        """What a later checkpoint repeats: "corpus", "plan" and "precision"."""
+        """What later checkpoints repeat: "corpus", "plan" and "precision"."""
         config = self.stored.document("config")
         return {name: config[name] for name in ("corpus", "plan", "precision")}
 
@@ -215,10 +215,10 @@ class SavedRun:
         )
 
     def text(self, ranks: Ranks, reporter: Reporter) -> Corpus:
-        """The corpus of the run, on each rank.
+        """Return the corpus of the run, on every rank.
 
-        Raises `CorpusError` where it cannot be read any more, or has changed; `CheckpointError`
-        where it cannot be that of the run.
+        Raises `CorpusError` if the corpus cannot be read any more or has changed; `CheckpointError`
+        if it cannot be the corpus of this run.
         """
         where, saved = str(self.directory), self.documents["corpus"]
         reverse = self.model.config.direction == "backward"
@@ -229,7 +229,7 @@ class SavedRun:
             if (replay := saved.get("replay")) is None:
                 return text
             config, known = saved_config(where, saved), text.vocabulary
-            if (key := saved.get("replay_key")) is None:  # runs of earlier versions
+            if (key := saved.get("replay_key")) is None:  # runs of earlier versions lack it
                 old = old_text(replay, config, known, reverse)
             else:
                 document = {"arguments": [replay], "config": asdict(whole(config)), "key": key}
@@ -254,10 +254,7 @@ def read_run(directory: Path) -> SavedRun:
 
 
 def saved_run(stored: checkpoint.Checkpoint) -> SavedRun:
-    """The run that a checkpoint holds.
-
-    Raises `CheckpointError` where there is no run to go on with.
-    """
+    """Return the run in a checkpoint; raises `CheckpointError` if there is no run to continue."""
     assert stored.path is not None
     directory = stored.path
     settings = stored.document("config").get("train")
@@ -265,14 +262,14 @@ def saved_run(stored: checkpoint.Checkpoint) -> SavedRun:
         raise CheckpointError(f"{directory} has no training state: it cannot be resumed")
     with storage.fitting(directory):
         _check(stored.document("config"), stored.document("training/state"))
-    if isinstance(settings, dict):  # runs of earlier versions, which knew less
+    if isinstance(settings, dict):  # runs of earlier versions lack these
         settings = {"optimizer": "adamw", "shuffle_documents": False, **settings}
     config = storage.config_from_json(TrainConfig, settings, f"{directory}: config.json")
     return SavedRun(directory, stored, config, *storage.unpack(stored))
 
 
 def _check(config: dict[str, Any], state: dict[str, Any]) -> None:
-    """Raise where what a run needs to go on is missing or of another type."""
+    """Raise an error if an entry that a resumed run needs is missing or has the wrong type."""
     corpus, plan = config["corpus"], config["plan"]
     fields: dict[str, tuple[Any, Any]] = {
         "corpus.arguments": (corpus["arguments"], list),

@@ -140,7 +140,7 @@ def train(
 def _named(
     corpus: str | Path | Sequence[str | Path] | None, texts: Iterable[str] | None
 ) -> tuple[tuple[str, ...], list[str] | None]:
-    """The corpora by name, or the texts in their place."""
+    """Return the names of the corpora, or the texts given instead."""
     if (corpus is None) == (texts is None):
         raise ConfigError("give either a corpus (a file, a folder, a name) or texts=[...]")
     names = [corpus] if isinstance(corpus, str | Path) else list(corpus or ())
@@ -158,7 +158,7 @@ def _read(
     reporter: Reporter,
     start: Start | None,
 ) -> tuple[Corpus, dict[str, Any]]:
-    """The corpus of a new run, and what its checkpoint says of it."""
+    """Return the corpus of a new run, and what its checkpoint records of the corpus."""
     if config.valid is None and (part := valid_part(arguments)):
         config = replace(config, valid=part)
         reporter.note(f"validation text: {part}")
@@ -186,8 +186,8 @@ def _plan(
     reporter: Reporter,
     start: Start | None,
 ) -> tuple[recipes.Plan, str]:
-    """Every choice that was left open, and the precision, made on rank 0 for all."""
-    # Sizes go by the speed where the budget is in minutes, as it is by default.
+    """Return a plan without open choices, and the precision; rank 0 decides for all ranks."""
+    # A budget in minutes, the default, makes the sizes depend on the speed.
     timed = not (train_config.steps or train_config.epochs)
     precision = ranks.shared(lambda: precision_of(train_config, device, timed=timed))
     speed = ranks.size * REFERENCE_FLOPS / precision.seconds_per_step
@@ -196,7 +196,7 @@ def _plan(
         train = start.train_config(train_config, len(text.train)) if start else train_config
         plan = recipes.plan(model_config, train, len(text.train), speed)
         plan = start.plan(plan, train) if start else plan
-        ranks.columns(required(plan.train.batch_size))  # refuses too few
+        ranks.columns(required(plan.train.batch_size))  # raises an error for too few streams
         return plan
 
     plan = ranks.shared(choose)

@@ -48,7 +48,7 @@ class Run:
     finished : bool
         False if the run was interrupted; `resume` continues it.
     sample : str
-        Text that the best weights wrote.
+        Text written with the best weights.
     """
 
     directory: Path
@@ -62,9 +62,9 @@ class Run:
 
     @property
     def worse_than_uniform(self) -> bool:
-        """Whether the model is worse than a model for which all symbols are equally likely.
+        """Whether the model is worse than one for which all symbols are equally likely.
 
-        An untrained model is about as good as that one.
+        An untrained model is about as good as that.
         """
         return self.valid_bits is not None and self.valid_bits > self.uniform_bits + 0.1
 
@@ -73,17 +73,17 @@ class Run:
 class Session:
     """The parts of a run that do not depend on its sizes."""
 
-    directory: Path  # where the checkpoint goes
+    directory: Path  # the checkpoint
     text: Corpus
     device: torch.device
     ranks: Ranks
     reporter: Reporter
-    log: Log  # of what was done before, and then of all
-    documents: dict[str, Any]  # what the checkpoint says of "corpus", "plan" and "precision"
-    weights: dict[str, Tensor] | None = None  # what a new run begins with, else random ones
+    log: Log  # starts with the rows of earlier parts of the run
+    documents: dict[str, Any]  # the entries "corpus", "plan" and "precision" of the checkpoint
+    weights: dict[str, Tensor] | None = None  # initial weights of a new run; random if None
 
     def loop(self, plan: recipes.Plan) -> Loop[LanguageModelling]:
-        """A loop over a new model, whose checkpoints go to `directory`."""
+        """Return a loop that trains a new model and writes its checkpoints to `directory`."""
         model = network(plan.model)
         if self.weights is not None:
             model.load_state_dict(self.weights)
@@ -102,9 +102,9 @@ class Session:
         return Loop(task, self._save, self.reporter, self.log)
 
     def run(self, loop: Loop[LanguageModelling]) -> Run:
-        """Train, and return the result.
+        """Train and return the result.
 
-        Raises `TrainingError` if the loss stays not finite, or a rank stops answering.
+        Raises `TrainingError` if the loss stays non-finite, or if a rank stops responding.
         """
         try:
             with stopping_softly(loop), self.ranks.watching(lambda: self._kept(loop)):
@@ -117,7 +117,7 @@ class Session:
         step = loop.saved_step
         if not step:
             return "no checkpoint had been written"
-        # Rank 0 may have written one more before the others heard of it.
+        # Rank 0 may have written a newer checkpoint than the last one that this rank recorded.
         with contextlib.suppress(CheckpointError):
             stored = checkpoint.load(self.directory, storage.KIND, training=True)
             step = stored.document("training/state")["progress"]["step"]
@@ -127,7 +127,7 @@ class Session:
         )
 
     def outcome(self, loop: Loop[LanguageModelling]) -> Run:
-        """The result of the run; rank 0 draws the sample."""
+        """Return the result of the run; rank 0 draws the sample."""
         return self.ranks.shared(lambda: self._outcome(loop))
 
     def _outcome(self, loop: Loop[LanguageModelling]) -> Run:
@@ -151,7 +151,7 @@ class Session:
         return vocabulary.count_predicted(valid) / vocabulary.count_characters(valid)
 
     def _per_character(self, nats: float | None) -> float | None:
-        """Nats per symbol as nats per character: a character may be several bytes."""
+        """Convert nats per symbol to nats per character, which may be several bytes."""
         if nats is None or not len(self.text.valid):
             return None
         return nats * self._symbols_a_character
@@ -164,7 +164,7 @@ class Session:
         return lm.generate(max_chars=SAMPLE_CHARACTERS, seed=seed, label=label)
 
     def _save(self, loop: Loop[LanguageModelling]) -> None:
-        document, tensors = loop.state()  # every rank has a part of it
+        document, tensors = loop.state()  # each rank contributes a part
         self.ranks.shared(lambda: self._write(loop, document, tensors))
         release_memory(self.text.train)
         release_memory(self.text.valid)

@@ -1,4 +1,4 @@
-"""What a training loop is given: what a step is, what an evaluation is, and what has a state."""
+"""The interface between the loop and what it trains: steps, evaluations, and state to be saved."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from chargen.errors import brief
 from chargen.runtime.distributed import Ranks
 
 Tensors = dict[str, dict[str, Tensor]]
-"""Groups of tensors, each a file of a checkpoint."""
+"""Groups of tensors; each group is one file of a checkpoint."""
 
 
 LARGEST = 2.0**63
-"""No count, and no number of seconds or nats, is as large."""
+"""Upper limit of every count, and of every number of seconds or nats."""
 
 
 @dataclass
 class Progress:
-    """Where a run stands; all of it goes into the checkpoint. A `Task` may count more.
+    """How far a run has got; all fields go into the checkpoint. A `Task` may add fields.
 
-    It may come from a file: what is no number that it could be is a ValueError.
+    A checkpoint is an untrusted file, so impossible values raise ValueError.
     """
 
-    step: int = 0  # of the optimizer
-    characters: int = 0  # symbols learnt from, repeats included
-    seconds: float = 0.0  # time spent in the loop, over all resumptions
-    best_step: int = 0  # of the evaluation whose weights are kept; 0 before there is any
+    step: int = 0  # optimizer steps
+    characters: int = 0  # symbols trained on, repeats included
+    seconds: float = 0.0  # time spent in the loop, including earlier parts of a resumed run
+    best_step: int = 0  # step of the evaluation whose weights are kept; 0 before there is one
     stale: int = 0  # evaluations since the best one
     clipped: int = 0  # steps whose gradient was clipped
     skipped: int = 0  # steps without a finite loss or gradient
@@ -55,27 +55,27 @@ class Settings:
     budget: tuple[str, float]  # a count of `Progress` and its end: ("step", 60), ("seconds", 300.0)
     # (used share of the budget, steps done) -> share of the highest learning rate
     schedule: Callable[[float, int], float]
-    learning_rate: float  # the highest, for the advice to those whose loss is not finite
+    learning_rate: float  # the highest; named in the message about a loss that is not finite
     clip: float  # largest norm of the gradient; 0 turns clipping off
-    ema: float | None  # decay of the average of the weights that is evaluated; 0 or None is off
-    patience: int | None  # evaluations without a better one that end the run
+    ema: float | None  # decay of the weight average that is evaluated; 0 or None turns it off
+    patience: int | None  # evaluations without an improvement that end the run
     eval_every: int | None  # steps between evaluations; None spreads `evaluations` over the budget
     evaluations: int
-    checkpoint_every: int | None  # steps between checkpoints; None is every minute
+    checkpoint_every: int | None  # steps between checkpoints; None means every minute
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found."""
+    """The result of an evaluation."""
 
     row: dict[str, Any]  # figures for the log
-    better: bool  # than all before: patience begins anew
-    keep: bool  # whether these weights are the ones of the run until others are
-    text: str | None = None  # A sample, for people
+    better: bool  # better than all before: resets patience
+    keep: bool  # whether the run keeps these weights as its best so far
+    text: str | None = None  # a sample, for people to read
 
 
 class Task(ABC):
-    """What a `Loop` trains: a model on its device, in place, with the ranks that share it."""
+    """What a `Loop` trains: a model, updated in place on its device, with its ranks."""
 
     model: nn.Module
     optimizers: Sequence[torch.optim.Optimizer]
@@ -85,57 +85,57 @@ class Task(ABC):
 
     @abstractmethod
     def settings(self) -> Settings:
-        """What the loop has to know of `config`."""
+        """Return the part of `config` that the loop needs."""
 
     @abstractmethod
     def next_batch(self) -> Any:
-        """What the next step learns from."""
+        """Return the batch of the next step."""
 
     @abstractmethod
     def loss(self, batch: Any, share_done: float, factor: float) -> tuple[Tensor, dict[str, Any]]:
-        """Read a batch, with the rates of `optimizers` set and what was read counted.
+        """Return the loss of a batch; set the optimizers' learning rates and count what was read.
 
         Parameters
         ----------
         share_done : float
             Used share of the budget, 0 to 1.
         factor : float
-            Share of the highest learning rate that is due.
+            Share of the highest learning rate for this step.
 
         Returns
         -------
         loss : (), nats
-            Its gradient is the step's.
+            The step follows its gradient.
         row : dict
-            What the log tells of the step besides; () tensors are read once the step is done.
+            Further entries of the step's row in the log; () tensors are read after the step.
         """
 
     @abstractmethod
     def skipped(self) -> None:
-        """Forget what the last batch left: its loss or gradient was not finite."""
+        """Discard any state left by the last batch, whose loss or gradient was not finite."""
 
     @abstractmethod
     def evaluate(self) -> Evaluation:
-        """Measure the model, which is in evaluation mode. On rank 0 only.
+        """Measure the model, which is in evaluation mode; called on rank 0 only.
 
-        The loop puts the model's buffers back, and has the average of the weights in their place.
+        The loop supplies the averaged weights and restores the model's buffers afterwards.
         """
 
     @abstractmethod
     def conclude(self, best: dict[str, Tensor]) -> dict[str, Any]:
-        """Say what the run came to; a row for the log, or an empty one. On rank 0 only.
+        """Return a row for the log about the whole run, or an empty one; called on rank 0 only.
 
-        `best` are the weights of the run, which `model` has too, in evaluation mode; changes to
-        them are kept.
+        `best` are the best weights of the run. They are loaded in `model`, which is in evaluation
+        mode; changes to `best` are kept.
         """
 
     @abstractmethod
     def state(self) -> tuple[dict[str, Any], Tensors]:
-        """What going on exactly needs besides model, optimizers and progress, as JSON and tensors.
+        """Return what an exact continuation needs besides model, optimizers and progress.
 
-        It is asked on every rank.
+        The result is JSON and tensors; called on every rank.
         """
 
     @abstractmethod
     def restore(self, document: dict[str, Any], tensors: Tensors) -> None:
-        """Go on where `state` was taken."""
+        """Continue from what `state` returned."""

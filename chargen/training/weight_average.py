@@ -1,4 +1,4 @@
-"""A running average of the weights, which is evaluated and kept in place of the last ones."""
+"""A moving average of the weights, which is evaluated and kept instead of the last weights."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor, nn
 class WeightAverage:
     """Exponential moving average of a model's weights (Polyak & Juditsky 1992).
 
-    A share `decay` of the old average is kept at each step; early on the average is over what there
-    was: at step t it keeps at most (1 + t) / (10 + t).
+    Each step keeps a share `decay` of the old average. At step t the share is at most
+    (1 + t) / (10 + t), so that early on the initial weights do not dominate.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -29,9 +29,9 @@ class WeightAverage:
             value.copy_(average[name])
 
     def swap(self) -> None:
-        """Exchange the model's weights and the average; called twice, nothing has changed."""
+        """Exchange the model's weights and the average; a second call undoes the first."""
         with torch.no_grad():
             for name, parameter in self.parameters.items():
-                held = parameter.detach().clone()
+                copy = parameter.detach().clone()
                 parameter.copy_(self.average[name])
-                self.average[name].copy_(held)
+                self.average[name].copy_(copy)

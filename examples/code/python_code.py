@@ -1,8 +1,8 @@
-"""A model that writes Python, and a parser that says how much of it is Python.
+"""A model that writes Python, and a parser that counts how much of it is valid.
 
-The model learns from the standard library of the Python that runs this, one file held back, or from
-code of your own. Snippets are drawn at three temperatures and given to `ast.parse`; snippets of the
-held-back file, cut in the same way, show what the parser says of real code. Run it:
+The model learns from the standard library of the Python that runs this script, with one file held
+back, or from your own code. Snippets are sampled at three temperatures and passed to `ast.parse`.
+Snippets of the held-back file, cut in the same way, show the result for real code. Run it:
 
     python examples/code/python_code.py
     python examples/code/python_code.py src/ --held-back main.py --prompt "class "
@@ -33,7 +33,7 @@ TEMPERATURES = (0.4, 0.7, 1.0)
 
 
 def check(args: argparse.Namespace) -> None:
-    """Refuse, before anything is read, what cannot be asked.
+    """Refuse invalid options before anything is read.
 
     Raises
     ------
@@ -45,14 +45,14 @@ def check(args: argparse.Namespace) -> None:
 
 
 def files_of(args: argparse.Namespace) -> tuple[list[Path], Path]:
-    """The files to learn from, in an order drawn by the seed, and the one that is held back.
+    """Return the files to learn from, in an order drawn from the seed, and the held-back file.
 
     Raises
     ------
     chargen.CorpusError
-        Where there are fewer than two.
+        If there are fewer than two.
     chargen.ConfigError
-        Where the file to hold back is not among them.
+        If the file to hold back is not among them.
     """
     sources = resolve(args.code, chargen.CorpusConfig(glob="*.py"))
     paths = [source.path for source in sources if source.path and source.size]
@@ -60,29 +60,29 @@ def files_of(args: argparse.Namespace) -> tuple[list[Path], Path]:
         paths = [path for path in paths if path.parent.name not in NO_CODE]
     if len(paths) < 2:
         raise chargen.CorpusError("at least two files with code are needed: one is held back")
-    # Files of one package stand together; the last 2 % of the text, on which training is watched,
-    # shall be from everywhere.
+    # Files of one package are neighbours; the last 2 % of the text, on which training is validated,
+    # should come from all of them.
     random.Random(args.seed).shuffle(paths)
     name = args.held_back or (HELD_BACK if args.code == LIBRARY else str(paths[0]))
-    found = [path for path in paths if name in (path.name, str(path))]
-    if not found:
+    matches = [path for path in paths if name in (path.name, str(path))]
+    if not matches:
         raise chargen.ConfigError(f"--held-back {name} is none of the {len(paths)} files")
-    return [path for path in paths if path != found[0]], found[0]
+    return [path for path in paths if path != matches[0]], matches[0]
 
 
 def whole_lines(snippet: str) -> str:
-    """The snippet without its last line, which was cut."""
+    """Return the snippet without its last line, which was cut."""
     return snippet[: snippet.rfind("\n") + 1]
 
 
 def whole_statements(snippet: str) -> str:
-    """The snippet up to where its last line without indentation begins."""
+    """Return the snippet up to the start of its last line without indentation."""
     starts = [match.start() for match in re.finditer(r"^[\w@]", snippet, re.M)]
     return snippet[: starts[-1]] if starts else ""
 
 
 def parses(code: str) -> bool:
-    """Whether there are statements in it and nothing else."""
+    """Whether the code parses and has at least one statement."""
     try:
         return bool(ast.parse(code).body)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -90,16 +90,16 @@ def parses(code: str) -> bool:
 
 
 def real_snippets(code: str, prompt: str, length: int) -> list[str]:
-    """What follows the prompt wherever a line begins with it, its indentation taken away."""
-    found = re.finditer(rf"^([ \t]*)(?={re.escape(prompt)})", code, re.M)
-    # Three times the length is enough before the indentation goes.
-    pieces = [(match[1], code[match.end() :][: 3 * length + len(prompt)]) for match in found]
+    """Return the code from each line that begins with the prompt, without its indentation."""
+    matches = re.finditer(rf"^([ \t]*)(?={re.escape(prompt)})", code, re.M)
+    # Three times the length leaves enough after the indentation is removed.
+    pieces = [(match[1], code[match.end() :][: 3 * length + len(prompt)]) for match in matches]
     cut = [re.sub(rf"^{indent}", "", piece, flags=re.M) for indent, piece in pieces]
     return [piece[: len(prompt) + length] for piece in cut]
 
 
 def row(name: str, snippets: list[str]) -> str:
-    """A line of the table: how many parse."""
+    """Return a line of the table: how many snippets parse."""
     lines = [parses(whole_lines(snippet)) for snippet in snippets]
     either = [
         good or parses(whole_statements(snippet))
@@ -109,7 +109,7 @@ def row(name: str, snippets: list[str]) -> str:
 
 
 def arguments() -> argparse.Namespace:
-    """What was asked on the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description="Write Python, and parse what was written.")
     parser.add_argument("code", nargs="*", default=LIBRARY, help="files or folders [python-stdlib]")
     parser.add_argument("--held-back", metavar="FILE", help=f"[{HELD_BACK}, or one by the seed]")
@@ -121,7 +121,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Read, train, measure, draw, parse."""
+    """Read, train, measure, sample and parse."""
     args = arguments()
     check(args)
     learnt, held_back = files_of(args)

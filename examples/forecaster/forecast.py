@@ -1,17 +1,17 @@
-"""Forecasts of a daily temperature, one and several days ahead, by a GRU and by what it must beat.
+"""Forecasts of a daily temperature, one and several days ahead, by a GRU and by baselines.
 
-The series is a table with the columns Date and Temp; without one, ten years are made up from the
-seed: a season and AR(1) noise. The last years are held back, the year before them chooses the
-weights, and the rest is for training. The GRU reads the distance from what is usual on the day, and
-the season, and forecasts the distances of the next K days at once. Beside it stand
+The series is a table with the columns Date and Temp. Without one, ten years are generated from the
+seed: a season and AR(1) noise. The last years are held back, the year before them selects the
+weights, and the rest is for training. The GRU reads the season and the distance from the usual
+value of the day, and forecasts the distances of the next K days at once. The baselines are
 
 - persistence: the next days are like today,
 - climatology: each day is as usual (two harmonics of the year, fitted to the training years),
-- damped persistence: today's distance from the usual fades at one rate. For the series that is made
-  up nothing can be better, if its rate and its season are known.
+- damped persistence: today's distance from the usual value decays at one rate. For the generated
+  series nothing can be better, if its rate and its season are known.
 
-The tables have mean absolute error and root mean squared error on the held-back years, by days
-ahead. `--plot` draws the first 90 held-back days and the errors. Run it:
+The tables show the mean absolute error and the root mean squared error on the held-back years, by
+days ahead. `--plot` draws the first 90 held-back days and the errors. Run it:
 
     python examples/forecaster/forecast.py temperatures.csv --plot forecast.png
 """
@@ -38,24 +38,24 @@ LEAST_TRAINING_DAYS = 730
 
 
 def root_mean_square(errors: Array) -> Array:
-    """Of errors (N, K), by days ahead: (K,)."""
-    found: Array = np.sqrt(np.nanmean(errors**2, axis=0))
-    return found
+    """Return the root mean square of errors (N, K) by days ahead: (K,)."""
+    by_day: Array = np.sqrt(np.nanmean(errors**2, axis=0))
+    return by_day
 
 
 def mean_absolute(errors: Array) -> Array:
-    """Of errors (N, K), by days ahead: (K,)."""
-    found: Array = np.nanmean(np.abs(errors), axis=0)
-    return found
+    """Return the mean absolute value of errors (N, K) by days ahead: (K,)."""
+    by_day: Array = np.nanmean(np.abs(errors), axis=0)
+    return by_day
 
 
 def split(series: Series, held_back: int) -> tuple[int, int]:
-    """Where validation and the held-back years begin.
+    """Return where the validation year and the held-back years begin.
 
     Raises
     ------
     CorpusError
-        Where too little is left to train on.
+        If too little is left to train on.
     """
     train, test = series.last(held_back + VALIDATION_YEARS), series.last(held_back)
     if train < LEAST_TRAINING_DAYS:
@@ -67,12 +67,14 @@ def split(series: Series, held_back: int) -> tuple[int, int]:
 
 
 def learnt(series: Series, usual: Array, train: int, test: int, args: argparse.Namespace) -> Array:
-    """The GRU's forecasts, (N, K): trained on the first `train` days, chosen on those to `test`.
+    """Train a GRU on the first `train` days and return its forecasts, (N, K).
+
+    The days from `train` to `test` select the weights.
 
     Raises
     ------
     ConfigError
-        Where there are more streams than the days are enough for.
+        If there are too few days for the number of streams.
     """
     horizon = args.horizon
     distance = series.values - usual
@@ -109,24 +111,24 @@ def table(errors: dict[str, Array], measure: Callable[[Array], Array], name: str
     days = sorted({1, 2, 3, 5, 7, 14, horizon} & set(range(1, horizon + 1)))
     print(f"\n{name + ', days ahead':22}" + "".join(f"{day:8}" for day in days))
     for system, error in errors.items():
-        found = measure(error)
-        print(f"{system:22}" + "".join(f"{found[day - 1]:8.2f}" for day in days))
+        by_day = measure(error)
+        print(f"{system:22}" + "".join(f"{by_day[day - 1]:8.2f}" for day in days))
 
 
 def draw(
     series: Series, first: int, forecasts: dict[str, Array], errors: dict[str, Array], path: str
 ) -> None:
-    """The first held-back days beside forecasts of the day before, and the errors of all."""
+    """Draw the first held-back days with forecasts of the day before, and the errors of all."""
     with drawing("--plot", LINES) as figures:
         figure = figures(figsize=(12, 4.2), layout="constrained")
         days, growth = figure.subplots(1, 2, width_ratios=[2, 1])
         shown = slice(first, first + SHOWN_DAYS)
         days.plot(series.days[shown], series.values[shown], "k.-", linewidth=0.6, label="truth")
         before = slice(first - 1, first - 1 + len(series.days[shown]))
-        for index, (system, found) in enumerate(forecasts.items()):
+        for index, (system, values) in enumerate(forecasts.items()):
             line = {"color": COLOURS[index], "linestyle": DASHES[index], "label": system}
             if system in ("GRU", "climatology"):
-                days.plot(series.days[shown], found[before, 0], **line)
+                days.plot(series.days[shown], values[before, 0], **line)
             by_day = root_mean_square(errors[system])
             growth.plot(range(1, len(by_day) + 1), by_day, marker=".", **line)
         days.set_title("one day ahead", fontsize=10, loc="left")
@@ -141,7 +143,7 @@ def draw(
 
 
 def main() -> None:
-    """Train, forecast, compare."""
+    """Train, forecast and compare."""
     parser = argparse.ArgumentParser(description="A GRU forecasts a daily temperature.")
     parser.add_argument("table", nargs="?", help="a table with the columns Date and Temp")
     parser.add_argument("--horizon", type=at_least(1), default=7, help="days ahead K")
@@ -166,9 +168,9 @@ def main() -> None:
         "climatology": ahead(usual, args.horizon),
         "damped persistence": damped(series, usual, train, args.horizon),
     }
-    # From the last day that is not held back on, so that every forecast is of a held-back day.
+    # From the day before the held-back years on, so that every forecast is of a held-back day.
     truth = ahead(series.values, args.horizon)[test - 1 :]
-    errors = {system: found[test - 1 :] - truth for system, found in forecasts.items()}
+    errors = {system: values[test - 1 :] - truth for system, values in forecasts.items()}
     print(
         f"{train} days to train on, {test - train} to choose by, {len(series.days) - test} to test"
     )

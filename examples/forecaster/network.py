@@ -1,7 +1,7 @@
-"""A GRU that reads a series day by day and forecasts the next K days, from chargen's parts.
+"""A GRU from chargen's parts that reads a series day by day and forecasts the next K days.
 
 Batches of streams, recurrent layers, optimizer, schedule and clipping are those of the character
-model; in place of an embedding there are numbers, in place of logits K forecasts.
+model. Numbers take the place of the embedding, and K forecasts that of the logits.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from chargen.lm.recurrent import Dropout, RecurrentLayers, State, detach
 from chargen.training.optimizers import clip_gradient, make_optimizers
 from chargen.training.schedule import learning_rate_factor
 
-INPUTS = 3  # cosine and sine of the season, distance from what is usual
+INPUTS = 3  # cosine and sine of the season, distance from the usual value
 
 
 class Forecaster(nn.Module):
@@ -31,7 +31,7 @@ class Forecaster(nn.Module):
     Parameters
     ----------
     hidden : int
-        H.
+        H, hidden units.
     horizon : int
         K, days ahead.
     """
@@ -43,27 +43,27 @@ class Forecaster(nn.Module):
         self.output = nn.Linear(hidden, horizon)
 
     def forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
-        """(T, B, 3) and a state to forecasts (T, B, K) and the state after them."""
+        """Map inputs (T, B, 3) and a state to forecasts (T, B, K) and the state after them."""
         outputs, state = self.layers(inputs, state)
         return self.output(self.dropout(outputs)), state
 
 
 def rows(series: Series, distance: Array, horizon: int) -> NDArray[np.float32]:
-    """What the network reads of each day, and behind it what it forecasts on the day before.
+    """Return what the network reads on each day, then what it should have forecast the day before.
 
     Parameters
     ----------
     series : Series
     distance : (N,)
-        From what is usual, in standard deviations.
+        From the usual values, in standard deviations.
     horizon : int
-        K.
+        K, days ahead.
 
     Returns
     -------
     (N, 2 + K) float32
         Row t: cosine and sine of the season, and `distance` of the days t to t + K - 1, NaN beyond
-        the end. So row t + 1 holds the targets of row t, as `Streams` gives them.
+        the end. So row t + 1 holds the targets of row t, as `Streams` returns them.
     """
     season = [np.cos(series.phases), np.sin(series.phases), distance]
     later = ahead(distance, horizon)[:, : horizon - 1]
@@ -76,7 +76,7 @@ def fit(
     config: TrainConfig,
     error: Callable[[], float],
 ) -> None:
-    """Train by truncated BPTT on squared error; keep the weights for which `error` is least.
+    """Train by truncated BPTT on squared error; keep the weights with the smallest `error`.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def fit(
     config : TrainConfig
         With steps, batch_size, window, learning_rate, warmup_steps, weight_decay and eval_every.
     error : callable
-        Of the model as it is, on other days.
+        Returns the error of the current model on other days.
     """
     total, batch = required(config.steps), required(config.batch_size)
     streams = Streams(data, batch, required(config.window), config.seed)
@@ -100,25 +100,25 @@ def fit(
         factor = learning_rate_factor(step / total, step, required(config.warmup_steps))
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = required(config.learning_rate) * factor
-        found, state = model(window.inputs[..., :INPUTS], detach(state))
+        outputs, state = model(window.inputs[..., :INPUTS], detach(state))
         model.zero_grad()
-        torch.autograd.backward(nn.functional.mse_loss(found, window.targets[..., INPUTS - 1 :]))
+        torch.autograd.backward(nn.functional.mse_loss(outputs, window.targets[..., INPUTS - 1 :]))
         clip_gradient(model.parameters(), config.clip)
         for optimizer in optimizers:
             optimizer.step()
         if (step + 1) % required(config.eval_every) == 0 or step + 1 == total:
-            now = error()
-            if now < best:
-                best, kept = now, {k: v.clone() for k, v in model.state_dict().items()}
+            current = error()
+            if current < best:
+                best, kept = current, {k: v.clone() for k, v in model.state_dict().items()}
     model.load_state_dict(kept)
 
 
 @torch.no_grad()
 def forecast(model: Forecaster, data: NDArray[np.float32]) -> Array:
-    """Forecasts (N, K) from each day, in standard deviations; the state is carried through all."""
+    """Return forecasts (N, K) from each day, in standard deviations; the state is carried."""
     model.eval()
     inputs = torch.from_numpy(data[:, None, :INPUTS].copy())  # (N, 1, 3)
-    found, _ = model(inputs, model.layers.initial_state(1))
+    outputs, _ = model(inputs, model.layers.initial_state(1))
     model.train()
-    forecasts: Array = found[:, 0].double().numpy()
+    forecasts: Array = outputs[:, 0].double().numpy()
     return forecasts

@@ -1,4 +1,4 @@
-"""A daily series: read from a table, or made up from a seed."""
+"""A daily series: read from a table, or generated from a seed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Series:
     ----------
     days : (N,) datetime64[D]
     values : (N,) float64
-        In the unit of the table; degrees Celsius where it was made up.
+        In the unit of the table; degrees Celsius if generated.
     """
 
     days: NDArray[np.datetime64]
@@ -38,7 +38,7 @@ class Series:
         return angles
 
     def last(self, years: int) -> int:
-        """The place where the last `years` years begin; 0 where there are not more."""
+        """Return the index where the last `years` years begin; 0 if the series has no more."""
         before = self.days[-1] - np.timedelta64(round(YEAR * years), "D")
         return int(np.searchsorted(self.days, before, side="right"))
 
@@ -49,8 +49,8 @@ def read_series(path: str) -> Series:
     Raises
     ------
     CorpusError
-        For a table that has other columns, a row that cannot be read or is not later than the one
-        before it (the message names the line), and values that are all the same.
+        If the columns are missing, a row cannot be read or is not later than the row before it (the
+        message names the line), or all values are equal.
     """
     days: list[date] = []
     values: list[float] = []
@@ -75,7 +75,7 @@ def read_series(path: str) -> Series:
 
 
 def synthetic(seed: int, years: int = 10) -> Series:
-    """A season of 6 degrees around 11, and weather: AR(1) with coefficient 0.7 and noise of 2."""
+    """Generate a season of 6 degrees around 11, and AR(1) weather: coefficient 0.7, noise of 2."""
     generator = np.random.default_rng(seed)
     days = np.arange(np.datetime64("2001-01-01"), np.datetime64(f"{2001 + years}-01-01"))
     weather = np.zeros(len(days))

@@ -1,10 +1,10 @@
-"""One model of several languages, which is told by a tag which of them to write.
+"""One model of several languages, in which a tag selects the language to write.
 
 Each paragraph of each text becomes a document that begins with a tag of its language: a character
-of its own, from Unicode's area for private use (U+E000 on). The tag also stands in place of every
-space, because a tag that was given once is forgotten after some words (see ``--tag-once``). So a
-prompt of the tag alone asks for a language, and the likelihood of a paragraph under each tag says
-in which language it is. Run it:
+of its own, from Unicode's private use area (U+E000 on). The tag also replaces every space, because
+a tag that is given only once loses its effect after some words (see ``--tag-once``). So a prompt of
+the tag alone selects a language, and the likelihood of a paragraph under each tag shows which
+language it is in. Run it:
 
     python examples/multilingual/languages.py
     python examples/multilingual/languages.py eng.txt deu.txt fra.txt nld.txt
@@ -29,12 +29,12 @@ from chargen.text.sources import read_all, resolve
 TEXTS = Path(__file__).with_name("texts")
 FIRST_TAG = 0xE000
 FEWEST = 10
-"""Paragraphs that a language must have: one is for watching, one for the test."""
+"""Minimum number of paragraphs of a language: one is for validation, one for the test."""
 
 
 @dataclass(frozen=True)
 class Language:
-    """A tag and paragraphs: to learn from, to watch the training on, to test."""
+    """A tag, and paragraphs for training, validation and the test."""
 
     tag: str
     learnt: list[str]
@@ -43,7 +43,7 @@ class Language:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Refuse, before anything is read, what cannot be asked.
+    """Refuse invalid options before anything is read.
 
     Raises
     ------
@@ -57,17 +57,17 @@ def check(args: argparse.Namespace) -> None:
 
 
 def languages_of(args: argparse.Namespace) -> dict[str, Language]:
-    """Read the texts and keep two tenths of each language back.
+    """Read the texts and hold back two tenths of each language.
 
     Raises
     ------
     chargen.CorpusError
-        Where there is one language only, or two files of one name, or too short a text.
+        If there is only one language, two files have one name, or a text is too short.
     """
-    found: dict[str, Language] = {}
+    languages: dict[str, Language] = {}
     for source in resolve(args.texts, chargen.CorpusConfig()):
         name = "" if source.path is None else source.path.name.split(".")[0]
-        if source.path is None or name in found:
+        if source.path is None or name in languages:
             raise chargen.CorpusError(
                 f"{source.name}: each language is a file, and its name is that of the language"
             )
@@ -82,20 +82,20 @@ def languages_of(args: argparse.Namespace) -> dict[str, Language]:
         random.Random(f"{args.seed} {name}").shuffle(paragraphs)
         tenth = len(paragraphs) // 10
         tested = paragraphs[tenth : 2 * tenth][: args.tests]
-        tag = chr(FIRST_TAG + len(found))
-        found[name] = Language(tag, paragraphs[2 * tenth :], paragraphs[:tenth], tested)
-    if len(found) < 2:
+        tag = chr(FIRST_TAG + len(languages))
+        languages[name] = Language(tag, paragraphs[2 * tenth :], paragraphs[:tenth], tested)
+    if len(languages) < 2:
         raise chargen.CorpusError("at least two languages are needed, each in a file of its own")
-    return found
+    return languages
 
 
 def tagged(tag: str, text: str, once: bool) -> str:
-    """A text as the model reads it; as long as the text and one character more."""
+    """Return a text as the model reads it, which is one character longer than the text."""
     return tag + (text if once else text.replace(" ", tag))
 
 
 def train(args: argparse.Namespace, languages: dict[str, Language]) -> chargen.Run:
-    """Train one model on all languages, their paragraphs in an order drawn by the seed."""
+    """Train one model on all languages, with paragraphs in an order drawn from the seed."""
     folder = Path(args.scratch)
     characters = 0
     for name in ("learnt", "watched"):
@@ -114,7 +114,7 @@ def train(args: argparse.Namespace, languages: dict[str, Language]) -> chargen.R
         documents="lines",
         valid=str(folder / "watched.txt"),
         **training_options(args),
-        # About once in a pass: short texts are soon learnt by heart, and the best weights count.
+        # About once per pass: short texts are soon memorized, and the best weights are kept.
         eval_every=min(200, max(10, characters // 2048)),
         patience=6,
         reporter=TerminalReporter(),
@@ -122,7 +122,7 @@ def train(args: argparse.Namespace, languages: dict[str, Language]) -> chargen.R
 
 
 class Trigrams:
-    """The yardstick: counts of three characters in a row, with one added to each."""
+    """The baseline: counts of three characters in a row, with one added to each."""
 
     def __init__(self, languages: dict[str, Language]) -> None:
         self.counts = {
@@ -133,31 +133,31 @@ class Trigrams:
 
     @staticmethod
     def grams(text: str) -> list[str]:
-        """Of a text with a space on either side."""
+        """Return the trigrams of a text with a space on either side."""
         padded = f" {text} "
         return [padded[i : i + 3] for i in range(len(padded) - 2)]
 
     def log_likelihood(self, name: str, text: str) -> float:
-        """Log-probability of the trigrams of a text in a language, as if each came by itself."""
+        """Return the log-probability of a text's trigrams in a language, as if independent."""
         counts = self.counts[name]
         total = counts.total() + self.different
         return sum(math.log((counts[gram] + 1) / total) for gram in self.grams(text))
 
 
 def log_likelihood(lm: chargen.LanguageModel, text: str) -> float:
-    """Log-probability of a tagged text behind its first tag, which may go on."""
+    """Return the log-probability of a tagged text after its first tag, without its end."""
     return float(lm.score(text, as_is=True).log_probs[1:].sum())
 
 
 def likeliest(scores: dict[str, float]) -> str:
-    """The name with the highest score."""
+    """Return the name with the highest score."""
     return max(scores, key=lambda name: scores[name])
 
 
 def write(
     lm: chargen.LanguageModel, args: argparse.Namespace, languages: dict[str, Language]
 ) -> None:
-    """Print lines in each language."""
+    """Print sample lines in each language."""
     spaces = dict.fromkeys((ord(language.tag) for language in languages.values()), " ")
     for name, language in languages.items():
         samples = lm.sample(
@@ -175,15 +175,15 @@ def write(
 def identify(
     lm: chargen.LanguageModel, args: argparse.Namespace, languages: dict[str, Language]
 ) -> None:
-    """Print how well the language of the test paragraphs is found, and by what."""
+    """Print how often the model and the trigrams find the language of test paragraphs."""
     trigrams = Trigrams(languages)
-    right: Counter[str] = Counter()
+    totals: Counter[str] = Counter()
     confused: Counter[tuple[str, str]] = Counter()
     print(f"\n{'language':14}learnt  tested  bits/char  by the model  by trigrams")
     for name, language in languages.items():
         pieces = [text[: args.length] for text in language.tested]
         nats = 0.0
-        found: Counter[str] = Counter()
+        correct: Counter[str] = Counter()
         for piece in pieces:
             by_model = {
                 n: log_likelihood(lm, tagged(other.tag, piece, args.tag_once))
@@ -193,18 +193,18 @@ def identify(
             nats -= by_model[name]
             best = likeliest(by_model)
             confused[name, best] += best != name
-            found.update(model=best == name, trigrams=likeliest(by_trigrams) == name)
+            correct.update(model=best == name, trigrams=likeliest(by_trigrams) == name)
         bits = nats / math.log(2) / sum(map(len, pieces))
         print(
             f"{name:14}{len(language.learnt):6}{len(pieces):8}{bits:11.2f}"
-            f"{found['model']:14}{found['trigrams']:13}"
+            f"{correct['model']:14}{correct['trigrams']:13}"
         )
-        right.update(found, tested=len(pieces))
+        totals.update(correct, tested=len(pieces))
     frequent = max(languages, key=lambda name: len(languages[name].learnt))
-    tested = right["tested"]
+    tested = totals["tested"]
     print(
         f"\naccuracy on {tested} paragraphs of at most {args.length} characters: "
-        f"model {right['model'] / tested:.3f}, trigrams {right['trigrams'] / tested:.3f}, "
+        f"model {totals['model'] / tested:.3f}, trigrams {totals['trigrams'] / tested:.3f}, "
         f"always {frequent} {len(languages[frequent].tested) / tested:.3f}"
     )
     for (name, taken), times in confused.most_common(5):
@@ -213,7 +213,7 @@ def identify(
 
 
 def arguments() -> argparse.Namespace:
-    """What was asked on the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description="One model of several languages.")
     parser.add_argument(
         "texts",
@@ -238,7 +238,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Read, train, write, identify."""
+    """Read, train, write and identify."""
     args = arguments()
     check(args)
     languages = languages_of(args)

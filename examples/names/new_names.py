@@ -1,7 +1,7 @@
-"""New names after the manner of any list of names, one a line.
+"""New names in the style of any list of names, one per line.
 
-A model learns from nine tenths of the list, each name a document of its own. Then it writes names
-that do not stand in the list, and says of given names how surprising they are. Run it:
+A model learns from nine tenths of the list, with each name as a document of its own. Then it writes
+names that are not in the list, and measures how surprising given names are. Run it:
 
     python examples/names/new_names.py
     python examples/names/new_names.py mylist.txt --start Ka --rate Karolin Xkcd
@@ -23,20 +23,20 @@ from chargen.text.sources import read_all
 
 VILLAGES = Path(__file__).with_name("villages.txt")
 FEWEST = 75
-"""Names that a list must have."""
+"""Minimum number of names in a list."""
 RATED = 500
-"""Held-back names that are rated, at most: it takes about a millisecond each."""
+"""Maximum number of held-back names that are rated; each takes about a millisecond."""
 DRAWS_A_NAME = 50
-"""Names to draw for each that is asked for, at most."""
+"""Maximum number of names drawn for each name that is asked for."""
 
 
 def names_of(path: str) -> list[str]:
-    """The different names of a list, in the order of the alphabet.
+    """Return the distinct names of a list, in alphabetical order.
 
     Raises
     ------
     chargen.CorpusError
-        Where it cannot be read or is too short.
+        If the list cannot be read or is too short.
     """
     text = read_all([path], chargen.CorpusConfig())
     names = sorted({line.strip() for line in text.split("\n")} - {""})
@@ -48,7 +48,7 @@ def names_of(path: str) -> list[str]:
 
 
 def check(args: argparse.Namespace, names: list[str]) -> None:
-    """Refuse, before training, what cannot be asked of the model.
+    """Refuse, before training, options that the model cannot satisfy.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def check(args: argparse.Namespace, names: list[str]) -> None:
 
 
 def train(args: argparse.Namespace, learnt: list[str], held_back: list[str]) -> chargen.Run:
-    """Train on one list and watch another, so that a short list is not learnt by heart."""
+    """Train on one list and validate on another, so that a short list is not memorized."""
     folder = Path(args.scratch)
     for name, part in (("train", learnt), ("valid", held_back)):
         (folder / f"{name}.txt").write_text("\n".join(part) + "\n", encoding="utf-8")
@@ -83,15 +83,15 @@ def train(args: argparse.Namespace, learnt: list[str], held_back: list[str]) -> 
 
 
 def bits_per_char(lm: chargen.LanguageModel, name: str) -> float:
-    """Of a name and its end, which counts as a character: else Ann is as good a guess as Anna."""
+    """Return bits per character with the end, without which Ann is as good a guess as Anna."""
     return lm.score(name).bits_per_char
 
 
 def draw(lm: chargen.LanguageModel, args: argparse.Namespace, names: list[str]) -> None:
-    """Print names that are not in the list, and what became of the others that were drawn."""
+    """Print new names, and how many of those drawn were listed, repeated or unfinished."""
     known = {name.casefold() for name in names}
     new: dict[str, str] = {}
-    drawn = listed = again = unfinished = 0
+    drawn = listed = repeated = unfinished = 0
     while len(new) < args.count and drawn < DRAWS_A_NAME * args.count:
         samples = lm.sample(
             args.start,
@@ -108,19 +108,19 @@ def draw(lm: chargen.LanguageModel, args: argparse.Namespace, names: list[str]) 
             key = name.casefold()
             unfinished += sample.ended != "end"
             listed += key in known
-            again += key in new
+            repeated += key in new
             if name and sample.ended == "end" and key not in known and key not in new:
                 new[key] = name
     print(
         f"\n{len(new)} new names; of {drawn} drawn, {listed} stand in the list, "
-        f"{again} came again, {unfinished} came to no end"
+        f"{repeated} came again, {unfinished} came to no end"
     )
     for name in new.values():
         print(f"  {visible(name)}")
 
 
 def rate(lm: chargen.LanguageModel, rated: list[str], names: list[str]) -> None:
-    """Print the given names with their bits per character, the likeliest first."""
+    """Print the given names with their bits per character, the most likely first."""
     known = {name.casefold() for name in names}
     print("\nbits per character, the end of the name included")
     for bits, name in sorted((bits_per_char(lm, name), name) for name in rated):
@@ -128,7 +128,7 @@ def rate(lm: chargen.LanguageModel, rated: list[str], names: list[str]) -> None:
 
 
 def arguments() -> argparse.Namespace:
-    """What was asked on the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description="New names after the manner of a list.")
     parser.add_argument("list", nargs="?", default=str(VILLAGES), help="a text, one name a line")
     parser.add_argument("--count", type=int, default=15, help="new names to write [15]")
@@ -140,7 +140,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Read, train, write, rate."""
+    """Read, train, write and rate."""
     args = arguments()
     names = names_of(args.list)
     check(args, names)

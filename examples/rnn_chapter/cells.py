@@ -1,11 +1,11 @@
 """RNN, LSTM and GRU as language models of one text: quality and speed at equal size.
 
 Each cell is trained by `chargen.train` with the same steps, streams, window and optimizer (AdamW).
-The LSTM has the hidden size that is asked for; the others have the one whose number of parameters
-comes closest to its. Quality is bits per character of the validation text, by the weights of the
-best evaluation, for the better of the learning rates, which are tried for each cell alike. Speed is
-characters per second of processor time in training steps, as a ratio to the LSTM's of the same run:
-other programs slow down the clock on the wall more than that. Run it:
+The LSTM has the hidden size that is asked for; each other cell has the one whose number of
+parameters is closest to the LSTM's. Quality is bits per character of the validation text, with the
+weights of the best evaluation, for the better of the learning rates, which are the same for each
+cell. Speed is characters per second of processor time in training steps, as a ratio to the LSTM's
+in the same run: wall-clock time would depend more on other programs. Run it:
 
     python examples/rnn_chapter/cells.py essays --steps 300 --hidden 96
 """
@@ -31,9 +31,9 @@ DROPOUTS: dict[str, Any] = {"dropout": 0.1, "embedding_dropout": 0.0, "weight_dr
 
 
 class Stopwatch(Reporter):
-    """Hears of the steps of runs: how many characters they read in how much processor time.
+    """Counts the characters that runs read in their steps, and the processor time for them.
 
-    Without a run's first step, which also pays for set-up.
+    The first step of a run is left out, because it includes set-up.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class Stopwatch(Reporter):
         self.before, self.began = characters, now
 
     def evaluated(self, metrics: Mapping[str, Any], sample: str | None) -> None:
-        self.began = time.process_time()  # an evaluation is no part of the next step
+        self.began = time.process_time()  # an evaluation is not part of the next step
 
     @property
     def speed(self) -> float:
@@ -57,7 +57,7 @@ class Stopwatch(Reporter):
 
 
 def parameters(cell: str, vocabulary: int, embedding: int, hidden: int) -> int:
-    """How many numbers such a model has."""
+    """Return the number of parameters of such a model."""
     config = ModelConfig(
         vocabulary_size=vocabulary,
         cell=cell,
@@ -71,7 +71,7 @@ def parameters(cell: str, vocabulary: int, embedding: int, hidden: int) -> int:
 
 
 def hidden_size(cell: str, vocabulary: int, embedding: int, wanted: int) -> int:
-    """The hidden size whose number of parameters is nearest to `wanted`."""
+    """Return the hidden size whose number of parameters is nearest to `wanted`."""
     high = 1
     while parameters(cell, vocabulary, embedding, high) < wanted:
         high += 1
@@ -82,7 +82,7 @@ def hidden_size(cell: str, vocabulary: int, embedding: int, wanted: int) -> int:
 
 
 def main() -> None:
-    """Train, compare, print."""
+    """Train, compare and print."""
     parser = argparse.ArgumentParser(description="RNN, LSTM and GRU at equal size.")
     parser.add_argument("corpus", nargs="?", default="essays", help="as of chargen train")
     parser.add_argument("--steps", type=at_least(2), default=300, help="of the optimizer")
@@ -98,7 +98,7 @@ def main() -> None:
     rows: dict[str, tuple[int, float, float, float]] = {}
     for cell in CELLS:
         hidden = hidden_size(cell, vocabulary, args.embedding, wanted)
-        found, watch = [], Stopwatch()
+        results, watch = [], Stopwatch()
         for rate in args.learning_rates:
             with tempfile.TemporaryDirectory() as folder:
                 run = train(
@@ -119,9 +119,9 @@ def main() -> None:
                     precision="float32",
                     samples=False,
                 )
-            assert run.valid_bits is not None  # every corpus keeps text to validate on
-            found.append((run.valid_bits, rate))
-        rows[cell] = (hidden, *min(found), watch.speed)
+            assert run.valid_bits is not None  # every corpus has validation text
+            results.append((run.valid_bits, rate))
+        rows[cell] = (hidden, *min(results), watch.speed)
     print(f"{'cell':5}{'H':>5}{'parameters':>12}{'bits/char':>11}{'at rate':>9}{'speed':>7}")
     for cell, (hidden, bits, rate, speed) in rows.items():
         size = parameters(cell, vocabulary, args.embedding, hidden)

@@ -1,10 +1,11 @@
-"""Vanishing and exploding gradients, measured, and what clipping does about them.
+"""Vanishing and exploding gradients, measured, and the effect of clipping.
 
-For each cell and each spread of the recurrent weights, the norm of dL_T/dh_t is taken for a loss
+For each cell and each scale of the recurrent weights, the norm of dL_T/dh_t is measured for a loss
 L_T = <g, h_T> at the last time step only, with a random g of norm 1. The inputs are random. The
-table gives the norm, averaged over trials, at several distances T - t. An LSTM's rows show only
-what flows through h_t: its cell state c_t is a second way, which dL_T/dh_t does not contain.
-`clipped` is the norm of dL_T/dU after clipping: it bounds a step and cannot mend what vanished.
+table shows the norm, averaged over trials, at several distances T - t. An LSTM's rows show only
+what flows through h_t: its cell state c_t is a second path, which dL_T/dh_t does not contain.
+`clipped` is the norm of dL_T/dU after clipping, which limits a step but cannot restore a gradient
+that vanished.
 
 `--plot` draws the norm at every distance. Run it:
 
@@ -33,11 +34,11 @@ SCALES = (0.5, 1.0, 2.0)
 def norms(
     cell: str, scale: float, steps: int, hidden: int, trials: int, clip: float
 ) -> tuple[Tensor, float, float]:
-    """Norm of dL_T/dh_t by distance T - t, (T,), of dL_T/dU, and of the latter clipped; means.
+    """Return mean norms of dL_T/dh_t by distance T - t, (T,), of dL_T/dU, and of dL_T/dU clipped.
 
     The recurrent weights are normal with standard deviation scale / sqrt(H).
     """
-    found, weights, clipped = [], [], []
+    by_distance, weights, clipped = [], [], []
     for _ in range(trials):
         unit = CELLS[cell](hidden, hidden).double()
         nn.init.normal_(unit.weight_hh, std=scale / hidden**0.5)
@@ -53,14 +54,14 @@ def norms(
         g = torch.randn_like(h)
         torch.autograd.backward((h * g / g.norm()).sum())
         gradients = [state.grad for state in reversed(states)]
-        found.append(torch.stack([grad.norm() for grad in gradients if grad is not None]))
+        by_distance.append(torch.stack([grad.norm() for grad in gradients if grad is not None]))
         weights.append(float(clip_gradient([unit.weight_hh], clip)))
         clipped.append(float(unit.weight_hh.grad.norm()))  # type: ignore[union-attr]
-    return torch.stack(found).mean(0), sum(weights) / trials, sum(clipped) / trials
+    return torch.stack(by_distance).mean(0), sum(weights) / trials, sum(clipped) / trials
 
 
 def draw(found: dict[tuple[str, float], Tensor], path: str) -> None:
-    """The norms (T,) of each cell and scale against the distance, one panel a scale."""
+    """Draw the norms (T,) of each cell and scale against the distance, one panel per scale."""
     with drawing("--plot", {**LINES, "text.parse_math": True}) as figures:
         figure = figures(figsize=(11, 4), layout="constrained")
         panels = figure.subplots(1, len(SCALES), sharey=True)
@@ -92,15 +93,15 @@ def main() -> None:
     print("cell  scale " + "".join(f"{'T-t=' + str(d):>10}" for d in distances), end="")
     print(f"{'|dL/dU|':>10}{'clipped':>10}")
     sizes = (args.steps, args.hidden, args.trials, args.clip)
-    found = {}
+    curves = {}
     for cell in CELLS:
         for scale in SCALES:
             norm, weight, clipped = norms(cell, scale, *sizes)
             row = "".join(f"{float(norm[d]):10.1e}" for d in distances)
             print(f"{cell:5} {scale:5.1f} {row}{weight:10.1e}{clipped:10.1e}")
-            found[cell, scale] = norm
+            curves[cell, scale] = norm
     if args.plot:
-        draw(found, args.plot)
+        draw(curves, args.plot)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
-"""What padding costs, what packing saves, and what goes wrong where padding is not masked.
+"""What padding costs, what packing saves, and what goes wrong if padding is not masked.
 
-Texts of a batch have different lengths, so the shorter ones are padded. The same network reads the
-same texts in three ways: padded in the order of the file, padded after sorting by length, and
-packed (`torch.nn.utils.rnn.pack_padded_sequence`) in the order of the file. Of each text it gives
-the mean of the states over its true steps and the state after its last one, and the gradient of
-one loss is taken. The first table has the share of time steps that are padding, the largest
-difference of features and gradient from the first way, relative to the largest value, and the
-processor time of reading and learning as ratios: the fastest of several rounds.
+The texts of a batch have different lengths, so the shorter ones are padded. The same network reads
+the same texts in three ways: padded in file order, padded after sorting by length, and packed
+(`torch.nn.utils.rnn.pack_padded_sequence`) in file order. The features of a text are the mean of
+the states over its true steps and its last true state; the gradient is that of one loss. The first
+table shows the share of time steps that are padding, the largest difference of features and
+gradient from the first way, relative to the largest value, and the processor time of reading and
+learning as ratios: the fastest of several rounds.
 
-The second table is of the sentiment model that ships with chargen. Once it knows the texts'
-lengths, once it takes padding for text; its probabilities are set beside those of each text alone.
-Run it:
+The second table is of the sentiment model that ships with chargen. It reads each batch once with
+the true lengths and once as if padding were text; its probabilities are compared with those of each
+text alone. Run it:
 
     python examples/rnn_chapter/padding_packing.py opinions --cell gru
 """
@@ -40,12 +40,12 @@ Outputs = Callable[[CharLM, EncoderInput], Tensor]
 
 
 def padded(model: CharLM, given: EncoderInput) -> Tensor:
-    """Outputs (T, B, H) of a network that reads padding too."""
+    """Return the outputs (T, B, H) of a network that reads padding too."""
     return model.features(given.ids, model.initial_state(len(given.lengths)))[0]
 
 
 def packed(model: CharLM, given: EncoderInput) -> Tensor:
-    """The same, zero where a text has ended: its padding is never read."""
+    """Return the outputs (T, B, H), zero after the end of each text: padding is never read."""
     embedded = model.embedding(given.ids)  # (T, B, E)
     pack = pack_padded_sequence(embedded, given.lengths, enforce_sorted=False)
     outputs, _ = pad_packed_sequence(model.layers[0](pack)[0])
@@ -53,7 +53,7 @@ def packed(model: CharLM, given: EncoderInput) -> Tensor:
 
 
 def pooled(outputs: Tensor, given: EncoderInput) -> Tensor:
-    """Mean over the true steps and last true state of each text, (B, 2 H)."""
+    """Return the mean over the true steps and the last true state of each text, (B, 2 H)."""
     mean, last = Pooling(given.lengths), LastState(given.lengths)
     mean.add(outputs, 0)
     last.add(outputs, 0)
@@ -61,33 +61,33 @@ def pooled(outputs: Tensor, given: EncoderInput) -> Tensor:
 
 
 def batches(order: Order, size: int) -> list[Order]:
-    """The texts of each batch."""
+    """Split the texts into batches, in order."""
     return [order[first : first + size] for first in range(0, len(order), size)]
 
 
 def learn(
     model: CharLM, encoded: EncodedTexts, order: Order, size: int, outputs: Outputs, goal: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Features (N, 2 H) of the texts in their own order, and the gradient of <features, goal>."""
+    """Return the features (N, 2 H) by text, and the gradient of <features, goal>."""
     model.zero_grad()
     features = torch.empty_like(goal)
     for batch in batches(order, size):
-        [given] = encoded.inputs(batch, "cpu")
-        found = pooled(outputs(model, given), given)
-        torch.autograd.backward((found * goal[batch]).sum())
-        features[batch] = found.detach()
+        [inputs] = encoded.inputs(batch, "cpu")
+        batch_features = pooled(outputs(model, inputs), inputs)
+        torch.autograd.backward((batch_features * goal[batch]).sum())
+        features[batch] = batch_features.detach()
     gradients = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
     return features, torch.cat(gradients)
 
 
 def wasted(encoded: EncodedTexts, order: Order, size: int) -> float:
-    """Share of time steps that are padding."""
+    """Return the share of time steps that are padding."""
     read = sum(len(batch) * encoded.lengths[batch].max() for batch in batches(order, size))
     return float(1 - encoded.lengths.sum() / read)
 
 
 def apart(values: Tensor, reference: Tensor) -> float:
-    """The largest difference, relative to the largest value."""
+    """Return the largest difference, relative to the largest value."""
     return float((values - reference).abs().max() / reference.abs().max())
 
 
@@ -95,14 +95,14 @@ def apart(values: Tensor, reference: Tensor) -> float:
 def verdicts(
     mood: Classifier, encoded: EncodedTexts, order: Order, size: int, masked: bool
 ) -> Tensor:
-    """Probabilities (N, C) of the network of a classifier."""
-    found = torch.empty(len(encoded), len(mood.labels))
+    """Return the probabilities (N, C) that the network of a classifier gives."""
+    probabilities = torch.empty(len(encoded), len(mood.labels))
     for batch in batches(order, size):
         inputs = encoded.inputs(batch, "cpu")
         if not masked:
             inputs = [replace(r, lengths=torch.full_like(r.lengths, len(r.ids))) for r in inputs]
-        found[batch] = mood.require_network().network.logits(inputs).softmax(-1)
-    return found
+        probabilities[batch] = mood.require_network().network.logits(inputs).softmax(-1)
+    return probabilities
 
 
 def compare_ways(
@@ -128,16 +128,16 @@ def compare_ways(
         "packed, file order": (in_file, packed, 0.0),
     }
     seconds: dict[str, list[float]] = {way: [] for way in ways}
-    found = {}
-    for _ in range(args.repeats):  # one after the other: what slows the machine slows them all
+    results = {}
+    for _ in range(args.repeats):  # alternating, so that a slow moment of the machine affects all
         for way, (order, outputs, _) in ways.items():
             began = time.process_time()
-            found[way] = learn(model, encoded, order, args.batch, outputs, goal)
+            results[way] = learn(model, encoded, order, args.batch, outputs, goal)
             seconds[way].append(time.process_time() - began)
     first = next(iter(ways))
     print(f"{'':20}{'padding':>9}{'features differ':>17}{'gradient differs':>18}{'time':>9}")
     for way, (_, _, share) in ways.items():
-        differences = [apart(a, b) for a, b in zip(found[way], found[first], strict=True)]
+        differences = [apart(a, b) for a, b in zip(results[way], results[first], strict=True)]
         ratio = min(seconds[way]) / min(seconds[first])
         print(f"{way:20}{share:9.1%}{differences[0]:17.1e}{differences[1]:18.1e}{ratio:9.2f}")
 
@@ -151,14 +151,14 @@ def show_mistake(
     print(f"\n{'':24}{'largest change':>16}{'other verdicts':>16}")
     for masked in (True, False):
         for name, order in orders.items():
-            found = verdicts(mood, encoded, order, size, masked)
-            other = float((found.argmax(-1) != alone.argmax(-1)).float().mean())
+            probabilities = verdicts(mood, encoded, order, size, masked)
+            other = float((probabilities.argmax(-1) != alone.argmax(-1)).float().mean())
             way = f"{'masked' if masked else 'unmasked'}, {name}"
-            print(f"{way:24}{float((found - alone).abs().max()):16.1e}{other:16.1%}")
+            print(f"{way:24}{float((probabilities - alone).abs().max()):16.1e}{other:16.1%}")
 
 
 def main() -> None:
-    """Read, learn, compare, print."""
+    """Read, learn, compare and print."""
     parser = argparse.ArgumentParser(description="Padding, sorting, packing, masking.")
     parser.add_argument("texts", nargs="?", default="opinions", help="a table or folder of texts")
     parser.add_argument("--cell", choices=CELLS, default="gru")

@@ -1,12 +1,12 @@
-"""Short posts sorted by a bidirectional LSTM on word vectors that others have trained.
+"""Short posts classified by a bidirectional LSTM over pretrained word vectors.
 
     words -> vectors of a file -> dropout -> LSTM forwards | LSTM backwards -> both last states
           -> dropout -> linear -> logits of the classes
 
-A few hundred posts teach a network little about words. A file of GloVe or word2vec (or one that
-`word_vectors.py` makes) knows from much more text which words are alike, also those of the test
-posts that no training post has; so its vectors stay as they are. Without --vectors they begin at
-random and are learnt, for comparison. Both directions: Schuster & Paliwal 1997. Run it:
+A few hundred posts are too few to learn much about words. A file of GloVe or word2vec (or one that
+`word_vectors.py` makes) shows from much more text which words are alike, including words that occur
+only in test posts; so its vectors are not trained. Without --vectors, the vectors start at random
+and are trained, for comparison. Both directions: Schuster & Paliwal 1997. Run it:
 
     python examples/rnn_chapter/post_bilstm.py posts.csv --test others.csv \\
         --vectors glove.6B.100d.txt
@@ -29,12 +29,12 @@ from chargen.cli.scripts import run_script
 
 
 class BiLSTMClassifier(nn.Module):
-    """Classes from the last states of both directions.
+    """Classifies a text by the last states of both directions.
 
     Parameters
     ----------
     vectors : (V, E)
-        Of the words, by number.
+        Word vectors, by word number.
     learn_vectors : bool
     hidden_size, num_classes : int
         H of each direction, C
@@ -52,21 +52,22 @@ class BiLSTMClassifier(nn.Module):
         self.output = nn.Linear(2 * hidden_size, num_classes)
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        """Logits (B, C) from ids (T, B) and lengths (B,)."""
+        """Return logits (B, C) from ids (T, B) and lengths (B,)."""
         embedded = self.dropout(self.embedding(ids))  # (T, B, E)
-        # Packed, the backward direction begins at each text's own last word, not in its padding.
+        # Packed, the backward direction starts at the last word of each text, not in its padding.
         packed = pack_padded_sequence(embedded, lengths, enforce_sorted=False)
         _, (hidden, _) = self.recurrent(packed)  # (2, B, H)
         return self.output(self.dropout(torch.cat([hidden[0], hidden[1]], dim=-1)))
 
 
 def read_vectors(path: str, wanted: Collection[str]) -> tuple[Vocabulary, Tensor]:
-    """The wanted words that a text file of GloVe or word2vec has, and their vectors (V, E).
+    """Return the wanted words in a text file of GloVe or word2vec, and their vectors (V, E).
 
-    Each line is a word and its numbers; word2vec's first line says how many words and numbers
-    there are. What stands for no word is zero, and the vectors have a root mean square of 1.
+    Each line is a word and its numbers; the first line of word2vec gives the number of words and
+    the size of a vector. The rows of `PAD` and `UNKNOWN` are zero, and the vectors have a root mean
+    square of 1.
     """
-    found: dict[str, list[float]] = {}
+    vectors: dict[str, list[float]] = {}
     size = 0
     with Path(path).open(encoding="utf-8", errors="replace", newline="\n") as lines:
         for number, line in enumerate(lines, 1):
@@ -80,17 +81,17 @@ def read_vectors(path: str, wanted: Collection[str]) -> tuple[Vocabulary, Tensor
                 raise CorpusError(f"{path}, line {number}: this is no word with its numbers")
             # From the right: some of GloVe's words, such as ". . .", have spaces.
             word = " ".join(fields[:-size])
-            if word in wanted and word not in found:
-                found[word] = [finite(field, path, number) for field in fields[-size:]]
-    if not found:
+            if word in wanted and word not in vectors:
+                vectors[word] = [finite(field, path, number) for field in fields[-size:]]
+    if not vectors:
         raise CorpusError(f"{path} has a vector for none of the {len(wanted):,} words of the posts")
-    matrix = torch.tensor([[0.0] * size] * 2 + list(found.values()))
+    matrix = torch.tensor([[0.0] * size] * 2 + list(vectors.values()))
     scale = matrix[2:].square().mean().sqrt().clamp(min=1e-6)
-    return Vocabulary(found), matrix / scale
+    return Vocabulary(vectors), matrix / scale
 
 
 def finite(text: str, path: str, line: int) -> float:
-    """The number that is written here."""
+    """Return the number in a field; raises `CorpusError` if it is not finite."""
     try:
         value = float(text)
     except ValueError:
@@ -101,7 +102,7 @@ def finite(text: str, path: str, line: int) -> float:
 
 
 def main() -> None:
-    """Read, learn, print."""
+    """Read, learn and print."""
     parser = parser_for("Short posts sorted by a bidirectional LSTM.", epochs=10)
     parser.add_argument("--vectors", metavar="FILE", help="text file of GloVe or word2vec")
     args = parser.parse_args()
@@ -115,8 +116,8 @@ def main() -> None:
         vocabulary = Vocabulary.from_texts(train.texts)
         vectors = torch.randn(len(vocabulary), 100)
     model = BiLSTMClassifier(vectors, not args.vectors, args.hidden, len(train.classes))
-    learnt, asked = (encode(part, vocabulary, train.classes) for part in (train, test))
-    fit(model, learnt, asked, args.epochs, rate=2e-3)
+    learnt, tested = (encode(part, vocabulary, train.classes) for part in (train, test))
+    fit(model, learnt, tested, args.epochs, rate=2e-3)
 
 
 if __name__ == "__main__":

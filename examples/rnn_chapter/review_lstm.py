@@ -1,9 +1,9 @@
-"""Reviews sorted by a two-layer LSTM, with the whole training loop, and asked about new texts.
+"""Reviews classified by a two-layer LSTM, with the whole training loop and predictions.
 
-A part of the training texts is held back for validation: after each epoch the network is measured
-on it, and the weights of the best epoch are those that stay. The test texts are read once, at the
-end. LSTM: Hochreiter & Schmidhuber 1997; a forget gate that begins open: Jozefowicz et al. 2015;
-dropout between layers: Zaremba et al. 2014. Run it:
+Part of the training texts is held back for validation: the network is evaluated on it after each
+epoch, and the weights of the best epoch are kept. The test texts are read once, at the end. LSTM:
+Hochreiter & Schmidhuber 1997; a forget gate that starts open: Jozefowicz et al. 2015; dropout
+between layers: Zaremba et al. 2014. Run it:
 
     python examples/rnn_chapter/review_lstm.py reviews.csv --test others.csv \\
         --ask "A quiet, wonderful film." --ask "Two hours I will never get back."
@@ -23,7 +23,7 @@ ASKED = ("A quiet, wonderful film.", "Two hours I will never get back.")
 
 
 class ReviewLSTM(nn.Module):
-    """Two LSTM layers over words, and classes from the upper one's last state.
+    """Two LSTM layers over words; the last state of the upper layer gives the class.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class ReviewLSTM(nn.Module):
             bias.data[hidden_size : 2 * hidden_size] = 1
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        """Logits (B, C) from ids (T, B) and lengths (B,)."""
+        """Return logits (B, C) from ids (T, B) and lengths (B,)."""
         states, _ = self.recurrent(self.dropout(self.embedding(ids)))  # (T, B, H)
         last = states[lengths - 1, torch.arange(len(lengths))]  # (B, H)
         return self.output(self.dropout(last))
@@ -52,21 +52,21 @@ class ReviewLSTM(nn.Module):
 
 @torch.no_grad()
 def evaluate(model: nn.Module, texts: Encoded) -> tuple[float, float]:
-    """Mean loss in nats, and accuracy."""
+    """Return the mean loss in nats, and the accuracy."""
     model.eval()
-    loss, right = 0.0, 0
+    loss, correct = 0.0, 0
     for ids, lengths, targets in texts.batches(256, shuffled=False):
         logits = model(ids, lengths)
         loss += float(nn.functional.cross_entropy(logits, targets, reduction="sum"))
-        right += int((logits.argmax(-1) == targets).sum())
-    return loss / len(texts.texts), right / len(texts.texts)
+        correct += int((logits.argmax(-1) == targets).sum())
+    return loss / len(texts.texts), correct / len(texts.texts)
 
 
 @torch.no_grad()
 def predict_sentiment(
     model: nn.Module, vocabulary: Vocabulary, classes: tuple[str, ...], text: str
 ) -> tuple[str, float]:
-    """The most probable class of a text, and its probability."""
+    """Return the most probable class of a text, and its probability."""
     model.eval()
     ids, lengths = pad([vocabulary.encode(text)])
     probabilities = model(ids, lengths).softmax(-1)[0]  # (C,)
@@ -75,17 +75,17 @@ def predict_sentiment(
 
 
 def main() -> None:
-    """Read, learn, print."""
+    """Read, learn and print."""
     parser = parser_for("Reviews sorted by a two-layer LSTM.", epochs=10)
     parser.add_argument("--ask", action="append", metavar="TEXT", help="a text to be judged")
     args = parser.parse_args()
     torch.manual_seed(args.seed)
     train, test = read(args)
     vocabulary = Vocabulary.from_texts(train.texts)
-    every = encode(train, vocabulary, train.classes)
+    encoded = encode(train, vocabulary, train.classes)
     order = torch.randperm(len(train)).tolist()
     held_back = max(1, len(order) // 10)
-    valid, learnt = every.select(order[:held_back]), every.select(order[held_back:])
+    valid, learnt = encoded.select(order[:held_back]), encoded.select(order[held_back:])
     model = ReviewLSTM(len(vocabulary), 50, args.hidden, len(train.classes))
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
 
@@ -102,14 +102,14 @@ def main() -> None:
             nn.utils.clip_grad_norm_(model.parameters(), max_norm=1.0)
             optimizer.step()
             total += float(loss.detach()) * len(targets)
-        loss, right = evaluate(model, valid)
-        print(f"{epoch:5}{total / len(learnt.texts):16.3f}{loss:18.3f}{right:11.3f}")
+        loss, accuracy = evaluate(model, valid)
+        print(f"{epoch:5}{total / len(learnt.texts):16.3f}{loss:18.3f}{accuracy:11.3f}")
         if loss < best:
             best, best_weights = loss, copy.deepcopy(model.state_dict())
     model.load_state_dict(best_weights)
 
-    loss, right = evaluate(model, encode(test, vocabulary, train.classes))
-    print(f"test: loss {loss:.3f}, accuracy {right:.3f}")
+    loss, accuracy = evaluate(model, encode(test, vocabulary, train.classes))
+    print(f"test: loss {loss:.3f}, accuracy {accuracy:.3f}")
     for text in args.ask or ASKED:
         label, probability = predict_sentiment(model, vocabulary, train.classes, text)
         print(f"{label} {probability:.2f}  {text}")

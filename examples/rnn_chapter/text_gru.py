@@ -2,8 +2,8 @@
 
     words -> embedding -> dropout -> GRU -> last state -> batch normalisation -> dropout -> linear
 
-Beside `text_rnn.py`, of which it takes the training: gates (Cho et al. 2014) let gradients through
-many words, dropout (Srivastava et al. 2014) keeps single words from deciding, and batch
+Compared with `text_rnn.py`, whose training it uses: gates (Cho et al. 2014) let gradients pass
+through many words, dropout (Srivastava et al. 2014) keeps single words from deciding, and batch
 normalisation (Ioffe & Szegedy 2015) gives the last layer inputs of one scale. Run it:
 
     python examples/rnn_chapter/text_gru.py reviews.csv --test others.csv
@@ -20,7 +20,7 @@ from chargen.cli.scripts import run_script
 
 
 class GRUClassifier(nn.Module):
-    """Classes from the state after the last word.
+    """Classifies a text by the state after its last word.
 
     Parameters
     ----------
@@ -35,11 +35,11 @@ class GRUClassifier(nn.Module):
         self.embedding = nn.Embedding(vocabulary_size, embedding_size, padding_idx=PAD)
         self.recurrent = nn.GRU(embedding_size, hidden_size)
         self.norm = nn.BatchNorm1d(hidden_size)
-        self.dropout = nn.Dropout(0.3)  # of embeddings and of last states
+        self.dropout = nn.Dropout(0.3)  # for embeddings and last states
         self.output = nn.Linear(hidden_size, num_classes)
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        """Logits (B, C) from ids (T, B) and lengths (B,)."""
+        """Return logits (B, C) from ids (T, B) and lengths (B,)."""
         embedded = self.dropout(self.embedding(ids))  # (T, B, E)
         states, _ = self.recurrent(embedded)  # (T, B, H)
         last = states[lengths - 1, torch.arange(len(lengths))]  # (B, H)
@@ -47,15 +47,15 @@ class GRUClassifier(nn.Module):
 
 
 def main() -> None:
-    """Read, learn, print."""
+    """Read, learn and print."""
     args = parser_for("A text classifier with GRU, dropout and batch norm.", epochs=10).parse_args()
     torch.manual_seed(args.seed)
     train, test = read(args)
     vocabulary = Vocabulary.from_texts(train.texts)
     model = GRUClassifier(len(vocabulary), 50, args.hidden, len(train.classes))
-    learnt, asked = (encode(part, vocabulary, train.classes) for part in (train, test))
+    learnt, tested = (encode(part, vocabulary, train.classes) for part in (train, test))
     print(f"{len(train):,} texts to learn from, {len(vocabulary):,} words")
-    fit(model, learnt, asked, args.epochs, rate=2e-3)
+    fit(model, learnt, tested, args.epochs, rate=2e-3)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     words -> embedding -> RNN -> state after the last word -> linear -> logits of the classes
 
-The network is Elman's (1990). Its loop of training, `fit`, serves the next scripts too. Run it:
+The network is Elman's (1990). The next scripts also use its training loop, `fit`. Run it:
 
     python examples/rnn_chapter/text_rnn.py reviews.csv --test others.csv --epochs 10
 """
@@ -17,7 +17,7 @@ from chargen.cli.scripts import run_script
 
 
 class RNNClassifier(nn.Module):
-    """Classes from the state after the last word.
+    """Classifies a text by the state after its last word.
 
     Parameters
     ----------
@@ -34,15 +34,15 @@ class RNNClassifier(nn.Module):
         self.output = nn.Linear(hidden_size, num_classes)
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        """Logits (B, C) from ids (T, B) and lengths (B,)."""
+        """Return logits (B, C) from ids (T, B) and lengths (B,)."""
         states, _ = self.recurrent(self.embedding(ids))  # (T, B, H)
-        # The last state of the batch has read padding, the one after a text's last word has not.
+        # The last state of the batch has read padding; the state after a text's last word has not.
         last = states[lengths - 1, torch.arange(len(lengths))]  # (B, H)
         return self.output(last)
 
 
 def fit(model: nn.Module, train: Encoded, test: Encoded, epochs: int, rate: float) -> None:
-    """Learn with Adam, and print after each epoch how much is right."""
+    """Train with Adam, and print the accuracies after each epoch."""
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], rate)
     print("epoch   loss   training texts   test texts")
     for epoch in range(1, epochs + 1):
@@ -61,24 +61,24 @@ def fit(model: nn.Module, train: Encoded, test: Encoded, epochs: int, rate: floa
 
 @torch.no_grad()
 def accuracy(model: nn.Module, texts: Encoded) -> float:
-    """Share of the texts that are given their own class."""
+    """Return the share of the texts that are given their own class."""
     model.eval()
-    right = 0
+    correct = 0
     for ids, lengths, targets in texts.batches(256, shuffled=False):
-        right += int((model(ids, lengths).argmax(-1) == targets).sum())
-    return right / len(texts.texts)
+        correct += int((model(ids, lengths).argmax(-1) == targets).sum())
+    return correct / len(texts.texts)
 
 
 def main() -> None:
-    """Read, learn, print."""
+    """Read, learn and print."""
     args = parser_for("A text classifier with a plain RNN.", epochs=10).parse_args()
     torch.manual_seed(args.seed)
     train, test = read(args)
     vocabulary = Vocabulary.from_texts(train.texts)
     model = RNNClassifier(len(vocabulary), 50, args.hidden, len(train.classes))
-    learnt, asked = (encode(part, vocabulary, train.classes) for part in (train, test))
+    learnt, tested = (encode(part, vocabulary, train.classes) for part in (train, test))
     print(f"{len(train):,} texts to learn from, {len(vocabulary):,} words")
-    fit(model, learnt, asked, args.epochs, rate=2e-3)
+    fit(model, learnt, tested, args.epochs, rate=2e-3)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 """Truncated backpropagation through time: what it leaves out, and what the carried state keeps.
 
-A small network is trained on a text by `chargen.train`. Then, on validation text that is read in
-parallel streams of L time steps from a zero state:
+A small network is trained on a text by `chargen.train`, and measured on validation text:
 
-- The gradient of the loss over all L steps is taken in full, and truncated: the state is detached
-  after every T steps (Williams & Peng 1990). The table has the cosine between the two and the ratio
-  of their norms, for the weights before and after training. With T = L they are one.
-- Bits per character over the whole validation text, read in windows of T: with the state carried
-  from window to window, as in truncated BPTT, and with a zero state at the start of each.
+- The gradient of the loss over parallel streams of L time steps from a zero state is computed in
+  full, and truncated: the state is detached after every T steps (Williams & Peng 1990). The table
+  shows the cosine between the two and the ratio of their norms, for the weights before and after
+  training. With T = L the two are equal.
+- Bits per character of the whole validation text, read in windows of T: with the state carried
+  from window to window, as in truncated BPTT, and with a zero state at the start of each window.
 
 Run it:
 
@@ -39,7 +39,7 @@ Ids = NDArray[np.integer]
 
 
 def gradient(model: CharLM, text: Window, window: int) -> Tensor:
-    """The gradient of the mean loss over (L, B) characters, truncated after each `window` steps."""
+    """Return the gradient of the mean loss over (L, B) characters, cut off every `window` steps."""
     model.zero_grad()
     state = model.initial_state(text.inputs.shape[1])
     pieces = zip(text.inputs.split(window), text.targets.split(window), strict=True)
@@ -52,7 +52,7 @@ def gradient(model: CharLM, text: Window, window: int) -> Tensor:
 
 @torch.no_grad()
 def mean_bits(model: CharLM, ids: Ids, window: int, carried: bool) -> float:
-    """Bits per character of all but the first one, read as one stream in windows."""
+    """Return bits per character of all but the first one, read as one stream in windows."""
     text = torch.from_numpy(ids.astype(np.int64))[:, None]  # (N, 1)
     state = model.initial_state(1)
     total = 0.0
@@ -65,7 +65,7 @@ def mean_bits(model: CharLM, ids: Ids, window: int, carried: bool) -> float:
 
 
 def trained(args: argparse.Namespace) -> LanguageModel:
-    """A model of the text."""
+    """Train and return a model of the text."""
     with tempfile.TemporaryDirectory() as folder:
         run = train(
             args.corpus,
@@ -84,7 +84,7 @@ def trained(args: argparse.Namespace) -> LanguageModel:
 
 
 def main() -> None:
-    """Train, compare, print."""
+    """Train, compare and print."""
     parser = argparse.ArgumentParser(description="Truncated BPTT beside the full one.")
     parser.add_argument("corpus", nargs="?", default="essays", help="as of chargen train")
     parser.add_argument("--cell", choices=CELLS, default="lstm")
@@ -108,9 +108,9 @@ def main() -> None:
     for window in windows:
         row = ""
         for name, model in models.items():
-            found = gradient(model, text, window)
-            cosine = nn.functional.cosine_similarity(found, full[name], dim=0)
-            row += f"{float(cosine):19.4f}{float(found.norm() / full[name].norm()):7.3f}"
+            truncated = gradient(model, text, window)
+            cosine = nn.functional.cosine_similarity(truncated, full[name], dim=0)
+            row += f"{float(cosine):19.4f}{float(truncated.norm() / full[name].norm()):7.3f}"
         print(f"T={window:<4}{row}")
     print(f"\nbits per character of {len(ids):,} validation characters, read in windows of T")
     print(f"{'':5}{'carried state':>19}{'zero state':>12}")

@@ -1,7 +1,7 @@
 """The unrolled recurrent network, step by step and by hand.
 
-Three computations of one network must agree: NumPy with a loop over time steps,
-``torch.nn.RNN``, and the recurrent layer of chargen's own model:
+Three computations of one network must agree: NumPy with a loop over time steps, ``torch.nn.RNN``,
+and the recurrent layer of chargen's own model:
 
     h_t = tanh(W x_t + U h_{t-1} + b)
 
@@ -10,7 +10,7 @@ Then backpropagation through time by hand, with the loss L = sum over t of <g_t,
     dL/dh_t = g_t + U^T d_{t+1}        d_t = dL/dh_t * (1 - h_t^2)
     dL/dW = sum d_t x_t^T     dL/dU = sum d_t h_{t-1}^T     dL/db = sum d_t
 
-is compared with what autograd finds. Everything is in float64. Run it:
+is compared with autograd. Everything is in float64. Run it:
 
     python examples/rnn_chapter/unrolled_rnn.py --steps 12 --hidden 8
 """
@@ -33,7 +33,7 @@ VOCABULARY = 11
 
 
 def forward(x: Array, w: Array, u: Array, b: Array) -> Array:
-    """All states, (T + 1, H), from inputs (T, E); the first row is h_0 = 0."""
+    """Return all states, (T + 1, H), from inputs (T, E); the first row is h_0 = 0."""
     states = np.zeros((len(x) + 1, len(b)))
     for t in range(len(x)):
         states[t + 1] = np.tanh(w @ x[t] + u @ states[t] + b)
@@ -41,10 +41,10 @@ def forward(x: Array, w: Array, u: Array, b: Array) -> Array:
 
 
 def backward(x: Array, states: Array, u: Array, g: Array) -> tuple[Array, Array, Array]:
-    """Gradients of W, U and b by backpropagation through time; g is (T, H)."""
+    """Return the gradients of W, U and b by backpropagation through time; g is (T, H)."""
     hidden = states.shape[1]
     dw, du, db = np.zeros((hidden, x.shape[1])), np.zeros((hidden, hidden)), np.zeros(hidden)
-    from_later = np.zeros(hidden)  # what the steps after t say about h_t
+    from_later = np.zeros(hidden)  # gradient with respect to h_t through the steps after t
     for t in reversed(range(len(x))):
         d = (g[t] + from_later) * (1 - states[t + 1] ** 2)
         dw += np.outer(d, x[t])
@@ -55,12 +55,12 @@ def backward(x: Array, states: Array, u: Array, g: Array) -> tuple[Array, Array,
 
 
 def largest(a: Array, b: Array) -> float:
-    """The largest absolute difference."""
+    """Return the largest absolute difference."""
     return float(np.abs(a - b).max())
 
 
 def main() -> None:
-    """Compute, compare, print."""
+    """Compute, compare and print."""
     parser = argparse.ArgumentParser(description="The unrolled RNN by hand.")
     parser.add_argument("--steps", type=at_least(1), default=12, help="time steps T")
     parser.add_argument("--hidden", type=at_least(1), default=8, help="units H")
@@ -100,9 +100,9 @@ def main() -> None:
 
     g = torch.randn(by_torch.shape, dtype=torch.float64)
     torch.autograd.backward((by_torch * g).sum())
-    found = dict(zip("WUb", backward(x, states, u, g[:, 0].numpy()), strict=True))
+    gradients = dict(zip("WUb", backward(x, states, u, g[:, 0].numpy()), strict=True))
     print("\nlargest difference of the gradients by hand from autograd's")
-    for (letter, by_hand), name in zip(found.items(), names, strict=False):
+    for (letter, by_hand), name in zip(gradients.items(), names, strict=False):
         gradient = reference.get_parameter(name).grad
         assert gradient is not None
         print(f"  dL/d{letter}  {largest(by_hand, gradient.numpy()):.1e}")

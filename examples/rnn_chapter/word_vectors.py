@@ -1,13 +1,13 @@
-"""Word vectors from texts without labels, by counting, as a text file in word2vec's layout.
+"""Word vectors from unlabelled texts, by counting, as a text file in word2vec's format.
 
-Words are alike that stand beside like words. For each pair it is counted how often they stand
-within a few words of each other; the positive pointwise mutual information of the pairs,
+Words are similar if they occur near similar words. For each pair, the script counts how often they
+occur within a few words of each other. The positive pointwise mutual information of the pairs,
 
     ln p(word, neighbour) / (p(word) p(neighbour)), or 0 where that is negative,
 
-makes a matrix, and its largest singular vectors, weighed by the square roots of their singular
-values, are the word vectors (Levy & Goldberg 2014 show that word2vec factorises nearly this matrix;
-weights and the power 0.75 of the neighbours' counts as in Levy, Goldberg & Dagan 2015). Run it:
+forms a matrix. Its largest singular vectors, weighted by the square roots of their singular values,
+are the word vectors (Levy & Goldberg 2014 show that word2vec factorises nearly this matrix; weights
+and the power 0.75 of the neighbours' counts as in Levy, Goldberg & Dagan 2015). Run it:
 
     python examples/rnn_chapter/word_vectors.py reviews.txt vectors.txt --size 100
 """
@@ -27,8 +27,8 @@ from chargen.storage.whole_files import write_file
 
 
 def neighbours(texts: list[list[int]], size: int, window: int) -> Tensor:
-    """How often words stand at most `window` words apart, sparse (V, V)."""
-    ids = torch.tensor([i for text in texts for i in [*text, *[-1] * window]])  # -1: between texts
+    """Count how often words occur at most `window` words apart, sparse (V, V)."""
+    ids = torch.tensor([i for text in texts for i in [*text, *[-1] * window]])  # -1 separates texts
     counts = torch.sparse_coo_tensor(size=(size, size))
     for distance in range(1, window + 1):
         pairs = torch.stack([ids[:-distance], ids[distance:]])
@@ -39,7 +39,7 @@ def neighbours(texts: list[list[int]], size: int, window: int) -> Tensor:
 
 
 def information(counts: Tensor) -> Tensor:
-    """Positive pointwise mutual information, in nats, of counts; both sparse (V, V)."""
+    """Return the positive pointwise mutual information of counts, in nats; both sparse (V, V)."""
     (first, second), joint = counts.indices(), counts.values()
     words = torch.zeros(len(counts)).index_add(0, first, joint)
     others = words**0.75
@@ -48,7 +48,7 @@ def information(counts: Tensor) -> Tensor:
 
 
 def main() -> None:
-    """Read, count, factorise, write."""
+    """Read, count, factorise and write."""
     parser = argparse.ArgumentParser(description="Word vectors by counting.")
     parser.add_argument("texts", help="a table, a folder, or a file with a text in each line")
     parser.add_argument("out", help="the file of vectors")
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--seed", type=at_least(0), default=0)
     args = parser.parse_args()
     torch.manual_seed(args.seed)
-    torch.sparse.check_sparse_tensor_invariants.enable()  # torch warns where nothing is chosen
+    torch.sparse.check_sparse_tensor_invariants.enable()  # torch warns if neither is chosen
     texts = read_texts(args.texts, ExamplesConfig(clean="html"))[: args.limit]
     numbers = Vocabulary.from_texts(texts, args.min_count).numbers
     if len(numbers) < args.size:

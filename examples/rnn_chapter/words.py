@@ -2,7 +2,7 @@
 
     "Don't go!"  ->  don't | go | !  ->  5 8 2  ->  ids (T, B) and lengths (B,)
 
-A table has a column of texts and one of labels; reading it is chargen's part.
+A table has a column of texts and one of labels; chargen reads it.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from chargen.sentiment.examples import Examples, read_examples
 from chargen.sentiment.splitting import subset
 
 PAD, UNKNOWN = 0, 1
-"""Numbers of no word: what fills a batch, and a word that the vocabulary does not have."""
+"""Numbers without a word: for padding, and for words that the vocabulary does not have."""
 
 
 def tokenise(text: str) -> list[str]:
-    """Words and punctuation marks in lower case; an apostrophe inside a word belongs to it."""
+    """Return words and punctuation marks in lower case; apostrophes inside words belong to them."""
     return re.findall(r"\w+(?:'\w+)*|[^\w\s]", text.lower().replace("\u2019", "'"))
 
 
@@ -38,7 +38,7 @@ class Vocabulary:
 
     @classmethod
     def from_texts(cls, texts: Iterable[str], min_count: int = 2) -> Vocabulary:
-        """Words that are frequent enough; rarer ones teach the network what an unknown word is."""
+        """Return a vocabulary of the frequent words; rarer words are examples of unknown words."""
         counts = Counter(word for text in texts for word in tokenise(text))
         return cls(word for word, count in counts.most_common() if count >= min_count)
 
@@ -46,13 +46,13 @@ class Vocabulary:
         return len(self.numbers) + 2
 
     def encode(self, text: str, max_words: int = 250) -> list[int]:
-        """Numbers of the last `max_words` words: the verdict of a review is mostly at its end."""
+        """Return the numbers of the last `max_words` words: most verdicts are at a review's end."""
         words = tokenise(text)[-max_words:]
         return [self.numbers.get(word, UNKNOWN) for word in words] or [UNKNOWN]
 
 
 def pad(texts: list[list[int]]) -> tuple[Tensor, Tensor]:
-    """Texts beside each other, ids (T, B), filled up with `PAD`; and their lengths (B,)."""
+    """Return texts as columns of ids (T, B), padded with `PAD`, and their lengths (B,)."""
     lengths = torch.tensor([len(text) for text in texts])
     columns = [torch.tensor(text) for text in texts]
     return torch.nn.utils.rnn.pad_sequence(columns, padding_value=PAD), lengths
@@ -60,17 +60,17 @@ def pad(texts: list[list[int]]) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Texts as word numbers, and the number of each one's class, targets (N,)."""
+    """Texts as word numbers, and the class numbers of the texts, targets (N,)."""
 
     texts: list[list[int]]
     targets: Tensor
 
     def select(self, indices: list[int]) -> Encoded:
-        """The texts at these indices."""
+        """Return the texts at these indices."""
         return Encoded([self.texts[i] for i in indices], self.targets[indices])
 
     def batches(self, size: int, shuffled: bool) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """ids (T, B), lengths (B,) and targets (B,) until each text has been read once."""
+        """Yield ids (T, B), lengths (B,) and targets (B,) until each text has been read once."""
         count = len(self.texts)
         order = torch.randperm(count) if shuffled else torch.arange(count)
         # No batch is smaller than `size`: batch normalisation cannot learn from a single text.
@@ -80,13 +80,13 @@ class Encoded:
 
 
 def encode(examples: Examples, vocabulary: Vocabulary, classes: tuple[str, ...]) -> Encoded:
-    """Texts and labels as numbers."""
+    """Convert texts and labels to numbers."""
     targets = torch.tensor([classes.index(label) for label in examples.labels])
     return Encoded([vocabulary.encode(text) for text in examples.texts], targets)
 
 
 def read(args: argparse.Namespace) -> tuple[Examples, Examples]:
-    """The tables to learn from and to test on, as `parser_for` lets them be given."""
+    """Read the tables for training and test that the options of `parser_for` name."""
     train = read_examples(args.train, ExamplesConfig(clean="html"))
     if args.labels:
         train = subset(train, args.labels, args.seed)
@@ -94,7 +94,7 @@ def read(args: argparse.Namespace) -> tuple[Examples, Examples]:
 
 
 def parser_for(purpose: str, epochs: int) -> argparse.ArgumentParser:
-    """The options that the classifiers have in common."""
+    """Return a parser of the options that the classifiers have in common."""
     parser = argparse.ArgumentParser(description=purpose)
     parser.add_argument("train", nargs="?", default="opinions", help="labelled texts [opinions]")
     parser.add_argument("--test", default="opinions:test", help="others, to test on")
