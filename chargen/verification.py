@@ -15,7 +15,14 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor, nn
 
-from chargen.errors import ChargenError, CheckpointError, ConfigError, TrainingError, named, shown
+from chargen.errors import (
+    ChargenError,
+    CheckpointError,
+    ConfigError,
+    TrainingError,
+    enumerated,
+    printable,
+)
 from chargen.lm import storage as lm_storage
 from chargen.lm.config import required
 from chargen.runtime.distributed import one_process_only
@@ -152,9 +159,9 @@ def _tell_others(path: Path, sizes: Mapping[str, int], tell: Tell) -> None:
     files = (file for file in path.rglob("*") if not file.is_dir() or file.is_symlink())
     verified = {*sizes, MANIFEST}
     names = (file.relative_to(path).as_posix() for file in files)
-    others = sorted(islice((shown(name) for name in names if name not in verified), 1000))
+    others = sorted(islice((printable(name) for name in names if name not in verified), 1000))
     if others:
-        tell(f"no part of the checkpoint, so not verified: {named(others, 'file')}")
+        tell(f"no part of the checkpoint, so not verified: {enumerated(others, 'file')}")
 
 
 # ---------------------------------------------------------------- models
@@ -234,7 +241,7 @@ def _check_training(
         for key, value in _floats(group).items():
             if not value.isfinite().all():
                 raise CheckpointError(
-                    f"{where}{name}.safetensors: {shown(key)} has values that are not finite "
+                    f"{where}{name}.safetensors: {printable(key)} has values that are not finite "
                     "numbers"
                 )
 
@@ -277,8 +284,8 @@ def _replay(directory: Path, stored: Checkpoint, steps: int, tell: Tell) -> int:
         for key in sorted(left.keys() | right.keys()):
             if key not in left or key not in right or _bits(left[key]) != _bits(right[key]):
                 raise TrainingError(
-                    f"{directory} does not go on the same twice: {steps} steps on, {shown(key)} of "
-                    f"{name}.safetensors is another; see --deterministic"
+                    f"{directory} does not go on the same twice: {steps} steps on, "
+                    f"{printable(key)} of {name}.safetensors is another; see --deterministic"
                 )
     replayed = int(last - progress["step"])
     tell(f"replay: {replayed} steps from step {progress['step']}, twice, end in the same bits")

@@ -13,7 +13,7 @@ import click
 from chargen.cli.groups import Group
 from chargen.cli.options import json_option, option, options_of, quiet_option
 from chargen.cli.terminal import echo_json, say, say_notes, visible
-from chargen.errors import ConfigError, did_you_mean, shown
+from chargen.errors import ConfigError, did_you_mean, printable
 from chargen.options import flag
 from chargen.text.config import MINIMUM_CHARACTERS, CorpusConfig
 
@@ -123,7 +123,7 @@ def _unknown(name: str) -> click.UsageError:
 
     hint = did_you_mean(name.partition(":")[0], datasets.CATALOGUE)
     hint = hint or "; see: chargen corpus list"
-    return click.UsageError(f"there is no data set {shown(name)!r}{hint}")
+    return click.UsageError(f"there is no data set {printable(name)!r}{hint}")
 
 
 @corpus.command()
@@ -153,7 +153,7 @@ def info(corpora: tuple[str, ...], as_json: bool, **options: Any) -> None:
     encoding = "" if config.raw_bytes else config.encoding
     sources.refuse_table_options(resolved, config)
     pieces = sources.read(resolved, config, notes, None, seen, lambda _: "")
-    figures = statistics(pieces, encoding, ", ".join(map(shown, corpora)))
+    figures = statistics(pieces, encoding, ", ".join(map(printable, corpora)))
     sources.check_marked(resolved, config, seen)
     minutes, hidden = suggestion(figures.characters)
     command = _command(corpora, config, figures, minutes)
@@ -185,13 +185,13 @@ def _command(
         return None
     names = [f"./{name}" if name.startswith("-") and name != "-" else name for name in corpora]
     words = ["chargen", "train", *names, "--minutes", f"{minutes:g}"]
-    for field, kind in CorpusConfig.kinds():
+    for field, kind in CorpusConfig.typed_fields():
         value = getattr(config, field.name)
         if not field.metadata["help"] or value == field.default:
             continue
-        if kind.plain is bool:
+        if kind.value_type is bool:
             words.append(flag(field) if value else f"--no-{field.name}")
-        for item in () if kind.plain is bool else value if kind.several else (value,):
+        for item in () if kind.value_type is bool else value if kind.multiple else (value,):
             words += [flag(field), "tab" if item == "\t" else str(item)]
     if config.documents is not None and figures.documents < 2:
         words += ["--valid-fraction", "0"]  # a single document cannot be split

@@ -30,7 +30,7 @@ from chargen.cli.terminal import leave_closed_pipe, prepare_streams, say, senten
 from chargen.cli.train import train
 from chargen.cli.verify import verify
 from chargen.cli.web import web
-from chargen.errors import ChargenError, FollowerError, enough_memory
+from chargen.errors import ChargenError, FollowerError, convert_memory_errors
 from chargen.runtime import distributed
 
 
@@ -111,7 +111,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 def _run(arguments: list[str] | None) -> int:
     try:
-        with enough_memory():
+        with convert_memory_errors():
             result: Any = cli(args=arguments, prog_name="chargen", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except PipeClosed:

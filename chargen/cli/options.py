@@ -14,7 +14,17 @@ from click.core import ParameterSource
 from chargen.cli.groups import Option
 from chargen.cli.terminal import say_notes, visible
 from chargen.errors import ConfigError, MissingExtraError
-from chargen.options import BUDGETS, DEVICE, PRECISION, SEED, THREADS, Kind, Options, flag, like
+from chargen.options import (
+    BUDGETS,
+    DEVICE,
+    PRECISION,
+    SEED,
+    THREADS,
+    FieldType,
+    Options,
+    flag,
+    like,
+)
 from chargen.storage.directories import real_path
 from chargen.text.config import CorpusConfig
 
@@ -29,7 +39,7 @@ def options_of(config: type[Options], *, leave_out: tuple[str, ...] = ()) -> Dec
     """
 
     def decorate(command: Command) -> Command:
-        for field, kind in reversed(config.kinds()):
+        for field, kind in reversed(config.typed_fields()):
             if field.metadata["help"] and field.name not in leave_out:
                 heading = field.metadata.get("heading", config.heading)
                 command = _option(field, kind, heading)(command)
@@ -43,18 +53,20 @@ def option(*names: str, heading: str | None = None, **attributes: Any) -> Decora
     return click.option(*names, cls=Option, heading=heading, **attributes)
 
 
-def _option(field: Field[Any], kind: Kind, heading: str) -> Decorator:
+def _option(field: Field[Any], kind: FieldType, heading: str) -> Decorator:
     name, facts = flag(field), field.metadata
     attributes: dict[str, Any] = {
-        "type": click.Choice(facts["choices"]) if "choices" in facts else _type(kind.plain, facts),
+        "type": click.Choice(facts["choices"])
+        if "choices" in facts
+        else _type(kind.value_type, facts),
         "metavar": facts.get("metavar"),
-        "multiple": kind.several,
+        "multiple": kind.multiple,
     }
-    if kind.plain is bool:
+    if kind.value_type is bool:
         # A flag that is on by default also has a form that turns it off: --no-samples.
         name = f"{name}/--no-{name[2:]}" if field.default else name
         attributes = {"is_flag": True}
-    default = None if kind.several else field.default
+    default = None if kind.multiple else field.default
     return option(
         name, field.name, heading=heading, default=default, help=facts["help"], **attributes
     )

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from chargen.cli.options import check_files
 from chargen.cli.terminal import leave_closed_pipe, prepare_streams, say, sentence
-from chargen.errors import ChargenError, ConfigError, enough_memory
+from chargen.errors import ChargenError, ConfigError, convert_memory_errors
 from chargen.lm.config import TrainConfig
 from chargen.options import SEED
 
@@ -24,7 +24,7 @@ def run_script(main: Callable[[], None]) -> NoReturn:
 
 def _run(main: Callable[[], None]) -> int:
     try:
-        with enough_memory():
+        with convert_memory_errors():
             main()
         sys.stdout.flush()
     except BrokenPipeError:

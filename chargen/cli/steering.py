@@ -59,7 +59,7 @@ def steered(lm: Any, config: SteeringConfig, reading: ExamplesConfig, quiet: boo
     if config.steer_data is None and reading != ExamplesConfig():
         flag_name = next(
             "--no-header" if field.name == "header" else flag(field)
-            for field, _ in reading.kinds()
+            for field, _ in reading.typed_fields()
             if getattr(reading, field.name) != getattr(ExamplesConfig(), field.name)
         )
         raise ConfigError(f"{flag_name} needs labelled texts: give --steer-data FILE")

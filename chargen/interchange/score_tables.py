@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.errors import ConfigError, shown
+from chargen.errors import ConfigError, printable
 from chargen.lm.evaluation import Score
 from chargen.storage.whole_files import whole_file
 from chargen.text.files import endings
@@ -89,7 +89,7 @@ def delimiter_of(output: str, option: str, *others: str) -> str:
     if delimiter is None:
         *first, last = *others, ".csv", ".tsv"
         words = f"{', '.join(first)} or {last}"
-        raise ConfigError(f"{option} must end in {words}, got {shown(output)}")
+        raise ConfigError(f"{option} must end in {words}, got {printable(output)}")
     return delimiter
 
 

@@ -19,8 +19,8 @@ from chargen.errors import (
     ConfigError,
     VocabularyError,
     brief,
+    convert_memory_errors,
     did_you_mean,
-    enough_memory,
     is_out_of_memory,
 )
 from chargen.lm.config import CountsConfig, ModelConfig
@@ -197,7 +197,7 @@ def check_weights(where: str, expected: dict[str, Tensor], weights: dict[str, Te
             raise CheckpointError(f"{where}: {name} has values that are not finite numbers")
 
 
-@enough_memory()
+@convert_memory_errors()
 def load(directory: str | os.PathLike[str]) -> tuple[Network, Vocabulary, Checkpoint]:
     """Read a language model; see `chargen.storage.checkpoint.load` and `unpack` for the errors."""
     stored = checkpoint.load(directory, KIND)

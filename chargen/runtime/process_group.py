@@ -19,7 +19,13 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 
-from chargen.errors import ChargenError, ConfigError, FollowerError, TrainingError, enough_memory
+from chargen.errors import (
+    ChargenError,
+    ConfigError,
+    FollowerError,
+    TrainingError,
+    convert_memory_errors,
+)
 from chargen.runtime.distributed import Ranks, Value, rank, world_size
 
 dist: Any = torch.distributed  # much of it has no types
@@ -152,7 +158,7 @@ class JoinedRanks(Ranks):
 
     def together(self, make: Callable[[], Value]) -> Value:
         try:
-            with enough_memory():
+            with convert_memory_errors():
                 value, failure = make(), None
         except (ChargenError, OSError) as error:
             failure = error

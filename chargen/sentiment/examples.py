@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from chargen.errors import ConfigError, CorpusError, brief, named, shown
+from chargen.errors import ConfigError, CorpusError, brief, enumerated, printable
 from chargen.sentiment.config import SKIP, ExamplesConfig
 from chargen.text.decoding import clean, decoded
 from chargen.text.fetching import asked, labelled_path, paths
@@ -157,7 +157,7 @@ def read_texts(path: str, config: ExamplesConfig, notes: list[str] | None = None
         raw_texts = (table.text(row) for row in table.whole_rows())
     texts = [text for raw in raw_texts if (text := _cleaned(raw, config)).strip()]
     if not texts:
-        raise CorpusError(f"{shown(path)} holds no text")
+        raise CorpusError(f"{printable(path)} holds no text")
     return texts
 
 
@@ -181,12 +181,12 @@ class _Rows:
     def named(self, numbers: Sequence[int]) -> str:
         """Return the names of rows for a message, shortened if there are many."""
         if self.files:
-            return named([self.files[number - 1] for number in numbers], "file")
-        return named(numbers, self.word)
+            return enumerated([self.files[number - 1] for number in numbers], "file")
+        return enumerated(numbers, self.word)
 
 
 def _table_rows(path: str, config: ExamplesConfig) -> _Rows:
-    raw = _Rows(shown(path))
+    raw = _Rows(printable(path))
     table = open_table(from_path(Path(path)), config, raw.notes)
     if table.dialect.form == "plain":
         raise CorpusError(
@@ -208,13 +208,13 @@ def _table_rows(path: str, config: ExamplesConfig) -> _Rows:
 
 
 def _folder_rows(path: str, config: ExamplesConfig) -> _Rows:
-    raw = _Rows(shown(path))
+    raw = _Rows(printable(path))
     root = Path(path)
     files = class_files(root, raw.notes)
     if config.table_options:
         options = ", ".join(config.table_options)
         raw.notes.append(f"{options} is for tables; {raw.source} is a folder")
-    raw.files = [shown(file.relative_to(root).as_posix()) for _, file in files]
+    raw.files = [printable(file.relative_to(root).as_posix()) for _, file in files]
     for number, (folder, file) in enumerate(files, 1):
         label = label_of(folder, raw.files[number - 1])
         raw.rows.append((number, _cleaned(_file_text(file, config), config), label))
@@ -272,7 +272,7 @@ def _is_folder(path: str) -> bool:
     try:
         return Path(path).is_dir()
     except (OSError, ValueError) as error:
-        raise unreadable(shown(path), error) from error
+        raise unreadable(printable(path), error) from error
 
 
 def _file_text(file: Path, config: ExamplesConfig) -> str:
@@ -294,7 +294,7 @@ def _renamed(found: _Rows, config: ExamplesConfig) -> _Rows:
     if unknown := [row for row in found.rows if row[2] is not None and row[2] not in names]:
         labels = list(dict.fromkeys(repr(label) for _, _, label in unknown))
         raise CorpusError(
-            f"{found.source}: --label-map has no name for {named(labels, 'label')} in "
+            f"{found.source}: --label-map has no name for {enumerated(labels, 'label')} in "
             f"{found.named([number for number, _, _ in unknown])}: add {unknown[0][2]}=NAME, or "
             f"{unknown[0][2]}={SKIP} to leave such rows out"
         )
@@ -341,7 +341,7 @@ def _refuse_unknown(examples: Examples, found: _Rows, classes: Sequence[str]) ->
     if unknown:
         labels = list(dict.fromkeys(repr(label) for _, label in unknown))
         raise CorpusError(
-            f"{examples.source}: unknown {named(labels, 'label')} in "
+            f"{examples.source}: unknown {enumerated(labels, 'label')} in "
             f"{found.named([row for row, _ in unknown])}; the labels of training are "
             f"{', '.join(map(repr, classes))}"
         )

@@ -18,7 +18,7 @@ from chargen.errors import CheckpointError, ConfigError, CorpusError, brief, spe
 from chargen.lm import storage as lm_storage
 from chargen.lm.config import TrainConfig
 from chargen.lm.model import CharLM
-from chargen.options import extended, split_options
+from chargen.options import split_options, with_new_budget
 from chargen.runtime.device import device_of
 from chargen.runtime.distributed import one_process_only
 from chargen.runtime.precision import REFERENCE_FLOPS, PrecisionChoice, precision_of
@@ -102,7 +102,9 @@ def finetune(
     """
     one_process_only("chargen sentiment train")
     owners = (FinetuneConfig, NetworkConfig, ExamplesConfig)
-    config, sizes, reading = split_options(options, *owners, given=(config, network, reading))
+    config, sizes, reading = split_options(
+        options, *owners, given_configs=(config, network, reading)
+    )
     metrics.require("fine-tuning")
     encoders = [encoder] if isinstance(encoder, str | Path) else encoder
     _check_encoders(encoders, out)
@@ -279,7 +281,7 @@ def resume_finetune(
     with writing_lock(directory):
         stored = checkpoint.load(directory, storage.KIND, training=True)
         setup, network = _as_it_was(directory, stored, data, reporter)
-        longer = extended(setup.config, budget)
+        longer = with_new_budget(setup.config, budget)
         best = storage.weights_of(network)
         network.to(device_of(setup.config))
         seed_everything(setup.config.seed, setup.config.deterministic)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.errors import ConfigError, CorpusError, named
+from chargen.errors import ConfigError, CorpusError, enumerated
 from chargen.sentiment.config import ExamplesConfig, FinetuneConfig
 from chargen.sentiment.examples import Examples, read_examples, read_texts
 from chargen.training.reporting import Reporter
@@ -223,7 +223,7 @@ def warn_shared(train: Examples, other: Examples) -> str | None:
     shared = [row for text, row in zip(other.texts, other.rows, strict=True) if text in known]
     if not shared:
         return None
-    rows = named(shared, "row")
+    rows = enumerated(shared, "row")
     return (
         f"{len(shared):,} of {len(other):,} texts of {other.source} also stand in {train.source} "
         f"({rows}): figures on them are too good"
@@ -250,6 +250,7 @@ def _about(groups: list[list[int]], target: int) -> list[int]:
 def _too_few(examples: Examples, label: str) -> str:
     rows = [r for r, each in zip(examples.rows, examples.labels, strict=True) if each == label]
     return (
-        f"{examples.source}: label {label!r} has only one text of its own ({named(rows, 'row')}); "
-        "to hold some back for validation each label needs two: add some, or give --valid FILE"
+        f"{examples.source}: label {label!r} has only one text of its own "
+        f"({enumerated(rows, 'row')}); to hold some back for validation each label needs two: add "
+        "some, or give --valid FILE"
     )

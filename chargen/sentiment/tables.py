@@ -10,7 +10,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.errors import NAMED, ConfigError, CorpusError
+from chargen.errors import MAX_LISTED, ConfigError, CorpusError
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.config import PredictConfig
 from chargen.storage.whole_files import whole_file
@@ -116,7 +116,7 @@ class Predictor:
 
     def _failed(self, verdict: Verdict, problem: str) -> Verdict:
         self.failures += 1
-        if len(self.problems) < NAMED:
+        if len(self.problems) < MAX_LISTED:
             self.problems.append(problem)
         return verdict._replace(problem=problem)
 

@@ -25,7 +25,7 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from chargen.errors import CheckpointError, brief, enough_memory
+from chargen.errors import CheckpointError, brief, convert_memory_errors
 from chargen.storage import shipped
 from chargen.storage.directories import (
     make_directory,
@@ -89,7 +89,7 @@ class Checkpoint:
 # ---------------------------------------------------------------- writing
 
 
-@enough_memory()
+@convert_memory_errors()
 def save(directory: Path, checkpoint: Checkpoint, *, metrics: Sequence[str] = ()) -> None:
     """Write a checkpoint and the lines of its log atomically.
 
@@ -201,7 +201,7 @@ def _place(directory: Path) -> Path:
 # ---------------------------------------------------------------- reading
 
 
-@enough_memory()
+@convert_memory_errors()
 def load(
     directory: str | os.PathLike[str], kind: str | None = None, *, training: bool = False
 ) -> Checkpoint:

@@ -7,7 +7,7 @@ import os
 from itertools import islice
 from pathlib import Path
 
-from chargen.errors import nearest
+from chargen.errors import nearest_name
 
 MANIFEST = "manifest.json"
 """The file that marks a folder as a checkpoint."""
@@ -57,5 +57,5 @@ def nearest_checkpoint(directory: Path) -> str:
     if directory.parent in (Path(), default):
         for name in names():
             candidates.setdefault(name, directory.parent / name)
-    match = nearest(directory.name, sorted(candidates))
+    match = nearest_name(directory.name, sorted(candidates))
     return f"; did you mean {candidates[match]}?" if match is not None else ""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
-from chargen.errors import ConfigError, CorpusError, shown
+from chargen.errors import ConfigError, CorpusError, printable
 from chargen.storage.directories import real_path, sync_file, sync_path
 
 
@@ -34,7 +34,7 @@ def whole_file(output: str, *, as_is: bool = False) -> Iterator[IO[bytes]]:
         sync_path(path.parent)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise CorpusError(f"{shown(output)} cannot be written: {reason}") from error
+        raise CorpusError(f"{printable(output)} cannot be written: {reason}") from error
     finally:
         hidden.unlink(missing_ok=True)
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from chargen.errors import CorpusError, enough_memory, is_out_of_memory
+from chargen.errors import CorpusError, convert_memory_errors, is_out_of_memory
 
 IDS, META = "ids.bin", "meta.json"
 """Names of the files of an encoded corpus."""
@@ -50,7 +50,7 @@ def workspace(folder: Path, what: str = "the encoded corpus") -> Iterator[Path]:
     Raises `CorpusError` if the folder cannot be written, at first or in the body of the ``with``,
     and `OutOfMemoryError` if memory runs out.
     """
-    with enough_memory(), _workspace(folder, what) as path:
+    with convert_memory_errors(), _workspace(folder, what) as path:
         yield path
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from chargen.errors import ConfigError, CorpusError, VocabularyError, shown
+from chargen.errors import ConfigError, CorpusError, VocabularyError, printable
 from chargen.storage.directories import cache_folder, cache_limit
 from chargen.text.building import FORMAT, Builder, Progress
 from chargen.text.cache import IDS, META, held, hold, note_use, publish, trim, workspace
@@ -89,7 +89,7 @@ def load_corpus(
     notes: list[str] = []
     sources, valid = _sources(corpora, texts, config, notes)
     folder = cache_folder() / "corpora"
-    labels = ("standard input" if each == "-" else shown(each) for each in corpora or _GIVEN)
+    labels = ("standard input" if each == "-" else printable(each) for each in corpora or _GIVEN)
     with _spooled(folder, sources, valid, config.max_bytes) as (sources, valid):
         name, label = corpus_name(corpora), ", ".join(labels)
         builder = Builder(

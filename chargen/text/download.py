@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urljoin, urlsplit
 
-from chargen.errors import CorpusError, shown
+from chargen.errors import CorpusError, printable
 
 TRIES = 5
 MOST_REDIRECTS = 5
@@ -69,9 +69,11 @@ class Downloader:
                     if not reason:
                         return
                 except requests.exceptions.SSLError as error:
-                    raise CorpusError(f"{shown(url)} has no valid certificate: {error}") from error
+                    raise CorpusError(
+                        f"{printable(url)} has no valid certificate: {error}"
+                    ) from error
                 except requests.exceptions.InvalidURL as error:
-                    raise CorpusError(f"{shown(url)} is no address: {error}") from error
+                    raise CorpusError(f"{printable(url)} is no address: {error}") from error
                 except requests.exceptions.RequestException as error:
                     reason = _reason(error)
                 failed = 0 if self._size() > before else failed + 1
@@ -79,7 +81,7 @@ class Downloader:
                     time.sleep(min(30.0, self.pause * 2 ** max(0, failed - 1)))
         kept = self._size()
         rest = f"; {kept:,} bytes are kept, and the next try goes on from there" if kept else ""
-        raise CorpusError(f"{shown(url)} cannot be fetched: {reason}{rest}")
+        raise CorpusError(f"{printable(url)} cannot be fetched: {reason}{rest}")
 
     def _ask(self, session: Any, url: str) -> str:
         """Make one request; return why the file is still incomplete, "" if it is complete."""
@@ -96,7 +98,7 @@ class Downloader:
                 self._discard()  # the bytes are no part of the current file
                 return _CUT_OFF
             if status not in (200, 206):
-                raise CorpusError(f"{shown(url)} cannot be fetched: {_status(response)}")
+                raise CorpusError(f"{printable(url)} cannot be fetched: {_status(response)}")
             if status == 200:
                 begin = 0
             length = response.headers.get("Content-Length", "")
@@ -122,12 +124,14 @@ class Downloader:
             url = urljoin(url, response.headers["Location"])
             target = urlsplit(url)
             if target.scheme not in ("http", "https"):
-                raise CorpusError(f"{start.geturl()} leads to {shown(url)}, which is not fetched")
+                raise CorpusError(
+                    f"{start.geturl()} leads to {printable(url)}, which is not fetched"
+                )
             downgraded = start.scheme == "https" and target.scheme == "http"
             if not self.trusted and (target.netloc != start.netloc or downgraded):
                 raise CorpusError(
-                    f"{start.geturl()} leads to another place, {shown(url)}: ask for that address, "
-                    "or say with --sha256 what the file must be"
+                    f"{start.geturl()} leads to another place, {printable(url)}: ask for that "
+                    "address, or say with --sha256 what the file must be"
                 )
         raise CorpusError(f"{start.geturl()} redirects more than {MOST_REDIRECTS} times")
 
@@ -141,7 +145,7 @@ class Downloader:
             initial=begin,
             unit="B",
             unit_scale=True,
-            desc=shown(urlsplit(url).path.rpartition("/")[2])[:40],
+            desc=printable(urlsplit(url).path.rpartition("/")[2])[:40],
             disable=None if self.progress else True,  # None: only on a terminal
             leave=False,
         ) as bar:
@@ -167,14 +171,14 @@ def _copy(url: str, output: Path) -> None:
     parts = urlsplit(url)
     if parts.netloc not in ("", "localhost"):
         raise CorpusError(
-            f"{shown(url)} names another machine: write a file address with three slashes"
+            f"{printable(url)} names another machine: write a file address with three slashes"
         )
     path = Path(url2pathname(parts.path))
     try:
         shutil.copyfile(path, output)
     except OSError as error:
         if error.filename and os.fspath(error.filename) == os.fspath(path):
-            raise CorpusError(f"{shown(path)} cannot be read: {error.strerror}") from error
+            raise CorpusError(f"{printable(path)} cannot be read: {error.strerror}") from error
         raise
 
 
@@ -183,7 +187,7 @@ def _goes_on(response: Any, begin: int) -> bool:
 
 
 def _status(response: Any) -> str:
-    return f"{response.status_code} {shown(response.reason or '')}".strip()
+    return f"{response.status_code} {printable(response.reason or '')}".strip()
 
 
 def _reason(error: Exception) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from chargen.errors import CorpusError, MissingExtraError, shown
+from chargen.errors import CorpusError, MissingExtraError, printable
 from chargen.storage.directories import cache_folder, replace_directory, sync_file
 from chargen.text import datasets
 from chargen.text.cache import not_writable, workspace
@@ -157,7 +157,7 @@ def _make(
         for number, file in enumerate(dataset.files):
             if say:
                 size = f" ({dataset.size / 1e6:.1f} MB)" if dataset.size and not number else ""
-                say(f"fetching {shown(file.url)}{size}")
+                say(f"fetching {printable(file.url)}{size}")
             part = home / f"{reference.key}-{number}.part"
             path, sha256 = _download(file, part, work, f"fetched-{number}", downloader)
             hashes.append(sha256)
@@ -187,15 +187,15 @@ def _download(
     try:
         import pooch
     except ImportError as error:
-        raise MissingExtraError(f"fetching {shown(file.url)}", "data") from error
+        raise MissingExtraError(f"fetching {printable(file.url)}", "data") from error
     pooch.get_logger().setLevel(logging.ERROR)  # pooch would tell the user to set known_hash
     fetcher = downloader(part, trusted=file.known_hash is not None)
     try:
         path = pooch.retrieve(file.url, file.known_hash, name, work, downloader=fetcher)
     except ValueError as error:  # pooch raises it for a wrong hash
         raise CorpusError(
-            f"{shown(file.url)} is not the expected file: its hash is not {file.known_hash}; it "
-            "was not kept"
+            f"{printable(file.url)} is not the expected file: its hash is not {file.known_hash}; "
+            "it was not kept"
         ) from error
     return Path(path), pooch.file_hash(path)
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
-from chargen.errors import CorpusError, shown
+from chargen.errors import CorpusError, printable
 from chargen.text.formats import TABLES
 
 BLOCK = 1 << 20  # bytes read at a time
@@ -60,14 +60,14 @@ def refuse_text(name: str) -> None:
     if (words or long or "\n" in name) and not in_a_folder and not os.path.lexists(name):
         cut = f"{name[:30]}..." if len(name) > 255 else name
         raise CorpusError(
-            f"'{shown(cut)}' looks like a text, not like the name of a file: write it to one, or "
-            "in Python give chargen.train(texts=[...]), chargen.finetune((texts, labels), ...)"
+            f"'{printable(cut)}' looks like a text, not like the name of a file: write it to one, "
+            "or in Python give chargen.train(texts=[...]), chargen.finetune((texts, labels), ...)"
         )
 
 
 def from_path(path: Path, name: str | None = None) -> Source:
     """Describe the file or pipe at `path`; raise `CorpusError` for anything else."""
-    name = shown(path) if name is None else name
+    name = printable(path) if name is None else name
     try:
         info = path.stat()
     except (OSError, ValueError) as error:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
-from chargen.errors import shown
+from chargen.errors import printable
 
 TABLES = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json"}
 """Formats of tables by file extension; all other files are plain text."""
@@ -296,7 +296,7 @@ def _quote_problem(error: str) -> str:
         )
     if "unexpected end" in error:
         return f"has a quote that is never closed ({_AS_TEXT})"
-    return f"is broken: {shown(error)}"
+    return f"is broken: {printable(error)}"
 
 
 def _swallowed(row: Sequence[str], first: Sequence[str], delimiter: str) -> bool:

@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from chargen.errors import ConfigError, CorpusError, brief, did_you_mean, nearest, shown
+from chargen.errors import ConfigError, CorpusError, brief, did_you_mean, nearest_name, printable
 from chargen.text import builtin, datasets, fetching
 from chargen.text.config import WAYS, CorpusConfig
 from chargen.text.decoding import clean, decoded, normalized
@@ -136,7 +136,7 @@ def _from_path(path: Path, argument: str, config: CorpusConfig, notes: list[str]
         if not os.path.lexists(path):
             raise _missing(argument)
     except (OSError, ValueError) as error:
-        raise unreadable(shown(argument), error) from error
+        raise unreadable(printable(argument), error) from error
     source = from_path(path)
     if source.size == 0 and not source.stream:
         raise CorpusError(f"{source.name} is empty")
@@ -149,11 +149,13 @@ def _missing(argument: str) -> CorpusError:
     folder = Path(argument).parent
     with contextlib.suppress(OSError, ValueError):
         candidates += [entry.name for entry in os.scandir(folder)][:10_000]
-    near = nearest(Path(argument).name, candidates)
+    near = nearest_name(Path(argument).name, candidates)
     if near is None:
-        return CorpusError(f"{shown(argument)} does not exist")
+        return CorpusError(f"{printable(argument)} does not exist")
     suggestion = near if near in names else folder / near
-    return CorpusError(f"{shown(argument)} does not exist; did you mean {shown(suggestion)}?")
+    return CorpusError(
+        f"{printable(argument)} does not exist; did you mean {printable(suggestion)}?"
+    )
 
 
 def corpus_name(corpora: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from chargen.errors import ConfigError, shown
+from chargen.errors import ConfigError, printable
 from chargen.text.decoding import newlines
 from chargen.text.files import COMPRESSIONS, endings
 from chargen.text.formats import DELIMITERS, TABLES, Dialect, Row
@@ -25,7 +25,7 @@ def form_of(output: str) -> str:
     if ending not in TABLES:
         raise ConfigError(
             "--output must end in .csv, .tsv, .jsonl or .json, and may go on with "
-            f"{', '.join(COMPRESSIONS)}; got {shown(output)}"
+            f"{', '.join(COMPRESSIONS)}; got {printable(output)}"
         )
     return TABLES[ending]
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from chargen.errors import CorpusError, shown
+from chargen.errors import CorpusError, printable
 from chargen.text.datasets import Dataset
 from chargen.text.files import BLOCK
 
@@ -141,9 +141,9 @@ def _archive(path: Path, folder: Path) -> None:
         target = folder / relative
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():
-            raise CorpusError(f"the archive holds {shown(name)} twice")
+            raise CorpusError(f"the archive holds {printable(name)} twice")
         with target.open("wb") as file:
-            for block in _blocks(source, shown(name), limit):
+            for block in _blocks(source, printable(name), limit):
                 limit -= len(block)
                 file.write(block)
     if not count:

@@ -15,7 +15,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 import torch
 from torch import Tensor, nn
 
-from chargen.errors import TrainingError, enough_memory
+from chargen.errors import TrainingError, convert_memory_errors
 from chargen.training.optimizers import (
     clip_gradient,
     load_optimizer_tensors,
@@ -78,7 +78,7 @@ class Loop(Generic[AnyTask]):
         no evaluation had finite figures, and `OutOfMemoryError` if memory runs out. The last
         checkpoint is kept.
         """
-        with enough_memory(self._kept):
+        with convert_memory_errors(self._kept):
             self._run()
 
     def _run(self) -> None:

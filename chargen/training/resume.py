@@ -12,7 +12,7 @@ from chargen.errors import CheckpointError, ConfigError, brief
 from chargen.lm import recipes, storage
 from chargen.lm.config import REPLAY_SHARE, TrainConfig
 from chargen.lm.model import Network
-from chargen.options import extended
+from chargen.options import with_new_budget
 from chargen.runtime.device import device_of
 from chargen.runtime.distributed import Ranks
 from chargen.runtime.process_group import joined
@@ -89,7 +89,7 @@ def resume(
         def claim_and_read() -> tuple[SavedRun, TrainConfig]:
             stack.enter_context(writing_lock(target) if out is None else claimed(target))
             saved = read_run(directory)
-            return saved, extended(saved.config, budget)
+            return saved, with_new_budget(saved.config, budget)
 
         saved, longer = ranks.shared(claim_and_read)
         session, loop = _as_it_was(saved, target, ranks, reporter)

@@ -106,7 +106,7 @@ def train(
 
         def claim() -> tuple[TrainConfig, ModelConfig, CorpusConfig]:
             owners = (TrainConfig, ModelConfig, CorpusConfig)
-            configs = split_options(options, *owners, given=(config, model, reading))
+            configs = split_options(options, *owners, given_configs=(config, model, reading))
             refuse_backward_labels(configs[1].direction == "backward", configs[2])
             stack.enter_context(claimed(directory, force))
             return configs

@@ -23,7 +23,7 @@ from chargen.cli.options import (
 )
 from chargen.cli.sentiment.verdicts import RowProgress, refuse_file, show, tell
 from chargen.cli.terminal import say_notes
-from chargen.errors import ConfigError, shown
+from chargen.errors import ConfigError, printable
 from chargen.options import split_options
 from chargen.sentiment.config import ExamplesConfig, PredictConfig
 
@@ -44,7 +44,7 @@ class _Predict(Command):
                 raise
             raise click.UsageError(
                 f"{error.format_message()} (write -- before a text that begins with -: "
-                f"chargen sentiment predict DIR -- {shown(text)!r})",
+                f"chargen sentiment predict DIR -- {printable(text)!r})",
                 ctx,
             ) from error
 
@@ -123,7 +123,7 @@ def _check_options(
     if texts and source is not None:
         raise ConfigError("texts and --input exclude each other: give one of them")
     for text in texts:
-        refuse_file(text, f"read it with --input {shown(text)}")
+        refuse_file(text, f"read it with --input {printable(text)}")
     if source is None:
         for flag in ["--output"] * (output is not None) + config.table_options:
             raise ConfigError(f"{flag} is for the table of --input: give --input FILE")

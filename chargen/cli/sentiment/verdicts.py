@@ -12,7 +12,7 @@ import click
 
 from chargen.cli.progress import LINE_SECONDS
 from chargen.cli.terminal import say, visible, visible_json
-from chargen.errors import ConfigError, shown, spelled
+from chargen.errors import ConfigError, printable, spelled
 
 
 def show(predictor: Any, verdict: Any, as_json: bool) -> None:
@@ -58,9 +58,9 @@ def refuse_file(text: str, advice: str) -> None:
     except (OSError, ValueError):  # too long or otherwise invalid as a name
         return
     if is_file:
-        raise ConfigError(f"{shown(text)} is a file, not a text: {advice}")
+        raise ConfigError(f"{printable(text)} is a file, not a text: {advice}")
     if len(text.split()) == 1 and endings(Path(text))[0] in (*TABLES, ".txt"):
-        raise ConfigError(f"{shown(text)} looks like the name of a file, but there is none")
+        raise ConfigError(f"{printable(text)} looks like the name of a file, but there is none")
 
 
 def tell(predictor: Any, what: str, quiet: bool) -> int:
