@@ -120,7 +120,7 @@ def verify(
     directory = Path(directory)
     stored = checkpoint.load(directory, training=True)
     assert stored.path is not None
-    sizes = checkpoint.listed_files(stored.path)
+    sizes = checkpoint.file_sizes(stored.path)
     tell(
         f"{len(sizes)} files, {sum(sizes.values()):,} bytes: sizes and SHA-256 are those of "
         f"{MANIFEST}"
@@ -227,7 +227,7 @@ def _check_training(
     stored: Checkpoint, model: nn.Module, optimizers: list[torch.optim.Optimizer]
 ) -> None:
     """Raise `CheckpointError` if the training state is not finite or does not fit the model."""
-    groups = stored.folder("training")
+    groups = stored.tensors_in("training")
     where = f"{stored.path}: training/"
     with lm_storage.fitting(stored.path or Path()):
         optimizer = groups.pop("optimizer")
@@ -255,7 +255,7 @@ def _tell_training(stored: Checkpoint, resumable: bool, tell: Tell) -> None:
     if not resumable:
         tell("no training state: nothing to resume")
         return
-    count = sum(map(len, stored.folder("training").values()))
+    count = sum(map(len, stored.tensors_in("training").values()))
     step = stored.document("training/state")["progress"]["step"]
     tell(f"training state of step {step}: {count} tensors that fit, all finite")
 

@@ -65,7 +65,7 @@ def encode(
     import numpy as np
 
     from chargen.interchange.score_tables import delimiter_of, write_rows
-    from chargen.storage.whole_files import whole_file
+    from chargen.storage.whole_files import atomic_write
 
     plain = output.lower().endswith(".npy")
     delimiter = "" if plain else delimiter_of(output, "--output", ".npy")
@@ -74,7 +74,7 @@ def encode(
     sources, texts = zip(*documents(lm, files, reading, notes, labels=labels), strict=True)
     vectors = lm.encode(texts, as_is=True)  # (N, 3 H)
     if plain:
-        with whole_file(output) as file:
+        with atomic_write(output) as file:
             np.save(file, vectors)
     else:
         units = range(vectors.shape[1] // 3)

@@ -19,7 +19,7 @@ from typing import Any
 from chargen.errors import ChargenError, CheckpointError, ConfigError, MissingExtraError
 from chargen.storage import checkpoint
 from chargen.storage.checkpoint import MANIFEST, Checkpoint
-from chargen.storage.outputs import claimed
+from chargen.storage.outputs import locked_for_run
 from chargen.storage.whole_files import write_file
 
 CARD = "README.md"
@@ -79,7 +79,7 @@ def push(
         Without huggingface_hub.
     """
     stored = checkpoint.load(directory, training=training)
-    contents = checkpoint.packed(stored if training else _without_folders(stored))
+    contents = checkpoint.file_contents(stored if training else _without_folders(stored))
     asked = {"license": license, "language": language}
     with _hub(repo) as api:
         contents[CARD] = _card(stored, {name: value for name, value in asked.items() if value})
@@ -135,7 +135,7 @@ def pull(
     _check_name(repo)
     directory = Path(out) if out is not None else Path("checkpoints") / repo.rpartition("/")[2]
     with (
-        claimed(directory, force),
+        locked_for_run(directory, force),
         _hub(repo) as api,
         tempfile.TemporaryDirectory(prefix="chargen-") as folder,
     ):
@@ -298,7 +298,7 @@ def _fetch_checkpoint(
         raise CheckpointError(f"{repo} has no checkpoint of chargen: it has no {MANIFEST}")
     refuse_unless(MANIFEST, (sizes[MANIFEST] or _MOST_MANIFEST + 1) <= _MOST_MANIFEST)
     fetch(MANIFEST)
-    for name, size in checkpoint.listed_files(folder).items():
+    for name, size in checkpoint.file_sizes(folder).items():
         if training or "/" not in name:
             if name not in sizes:
                 raise CheckpointError(f"{repo} is incomplete: {name} is missing")

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from chargen.errors import ConfigError, printable
 from chargen.lm.evaluation import Score
-from chargen.storage.whole_files import whole_file
+from chargen.storage.whole_files import atomic_write
 from chargen.text.files import endings
 from chargen.text.formats import DELIMITERS, TABLES
 
@@ -97,7 +97,7 @@ def write_rows(output: str, delimiter: str, rows: Iterable[Row]) -> None:
     """Write a UTF-8 table whose header is the keys of the first row, or raise `CorpusError`."""
     rows = iter(rows)
     first = next(rows, {})
-    with whole_file(output) as file:
+    with atomic_write(output) as file:
         text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
         # csv quotes a field with "\r" or "\n" if rows end in "\r\n"; the file's rows end in "\n".
         sink: Any = SimpleNamespace(write=lambda row: text.write(row.removesuffix("\r\n") + "\n"))

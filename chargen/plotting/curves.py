@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.errors import CheckpointError
-from chargen.storage.shipped import METRICS, nearest_checkpoint, resolve
+from chargen.storage.shipped import METRICS, checkpoint_suggestion, resolve
 
 Array = NDArray[np.float64]
 
@@ -63,7 +63,7 @@ def read(directory: str | os.PathLike[str]) -> Curves:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError as error:
         if not path.parent.exists():
-            hint = nearest_checkpoint(path.parent)
+            hint = checkpoint_suggestion(path.parent)
             raise CheckpointError(f"there is no run {directory}{hint}") from error
         raise CheckpointError(
             f"{directory} has no {METRICS}: name the folder of a run (--out of chargen train)"

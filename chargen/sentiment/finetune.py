@@ -32,7 +32,7 @@ from chargen.sentiment.network import ClassifierNetwork
 from chargen.sentiment.splitting import TrainingTexts, read_training_texts
 from chargen.storage import checkpoint
 from chargen.storage.directories import real_path
-from chargen.storage.outputs import claimed, writing_lock
+from chargen.storage.outputs import locked_for_run, writing_lock
 from chargen.text.vocabulary import Vocabulary, readable
 from chargen.training.continuing import adapt
 from chargen.training.reporting import Log, Reporter, followed
@@ -145,7 +145,7 @@ def _claimed(out: str | Path | None, force: bool) -> Iterator[Path]:
             yield Path(folder) / "classifier"
         return
     directory = Path(out)
-    with claimed(directory, force):
+    with locked_for_run(directory, force):
         yield directory
 
 
@@ -288,7 +288,7 @@ def resume_finetune(
         with lm_storage.fitting(directory):
             training = NetworkTraining(setup, network)
             loop = training.loop
-            loop.restore(_state(stored), stored.folder("training"), best)
+            loop.restore(_state(stored), stored.tensors_in("training"), best)
         if longer is not setup.config:
             loop.take_budget(longer)
         if loop.finished:

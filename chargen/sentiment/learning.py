@@ -369,5 +369,5 @@ class NetworkTraining:
         weights = loop.best or storage.weights_of(task.model)
         name = storage.WEIGHTS if self._network_votes else storage.UNUSED
         storage.keep_network(stored, task.model, weights, setup.vocabularies, name)
-        stored.keep_training(*loop.state())
+        stored.add_training_state(*loop.state())
         checkpoint.save(setup.directory, stored, metrics=setup.log.lines)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from chargen.errors import MAX_LISTED, ConfigError, CorpusError
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.config import PredictConfig
-from chargen.storage.whole_files import whole_file
+from chargen.storage.whole_files import atomic_write
 from chargen.text.formats import Row
 from chargen.text.table_writer import TableWriter, free_names
 from chargen.text.tables import Table
@@ -152,7 +152,7 @@ def predict_table(
     added = free_names([PREDICTED, *(f"p_{label}" for label in labels)], table.columns)
     writer = TableWriter(table.columns, table.dialect, form, added, table.text_columns[0])
     opened: AbstractContextManager[IO[bytes]] = (
-        whole_file(output) if isinstance(output, str) else nullcontext(output)
+        atomic_write(output) if isinstance(output, str) else nullcontext(output)
     )
     with opened as file:
         for number, verdict in enumerate(predictor.table(table, progress), 1):

@@ -18,7 +18,7 @@ from chargen.runtime.distributed import Ranks
 from chargen.runtime.process_group import joined
 from chargen.runtime.seeds import seed_everything
 from chargen.storage import checkpoint
-from chargen.storage.outputs import claimed, writing_lock
+from chargen.storage.outputs import locked_for_run, writing_lock
 from chargen.text.corpus import Corpus
 from chargen.text.vocabulary import Vocabulary
 from chargen.training.continuing import mixed, old_text, whole
@@ -87,7 +87,7 @@ def resume(
         reporter = reporter if reporter and ranks.is_main else Reporter()
 
         def claim_and_read() -> tuple[SavedRun, TrainConfig]:
-            stack.enter_context(writing_lock(target) if out is None else claimed(target))
+            stack.enter_context(writing_lock(target) if out is None else locked_for_run(target))
             saved = read_run(directory)
             return saved, with_new_budget(saved.config, budget)
 
@@ -121,7 +121,7 @@ def _as_it_was(
     loop = session.loop(saved.plan)
     best = {name: value.clone() for name, value in saved.model.state_dict().items()}
     with storage.fitting(saved.directory):
-        loop.restore(saved.state, saved.stored.folder("training"), best)
+        loop.restore(saved.state, saved.stored.tensors_in("training"), best)
     return session, loop
 
 

@@ -19,7 +19,7 @@ from chargen.runtime.distributed import Ranks, one_process_only
 from chargen.runtime.precision import REFERENCE_FLOPS, precision_of
 from chargen.runtime.process_group import joined
 from chargen.runtime.seeds import seed_everything
-from chargen.storage.outputs import claimed
+from chargen.storage.outputs import locked_for_run
 from chargen.text.config import CorpusConfig
 from chargen.text.corpus import Corpus, load_corpus
 from chargen.text.fetching import valid_part
@@ -108,7 +108,7 @@ def train(
             owners = (TrainConfig, ModelConfig, CorpusConfig)
             configs = split_options(options, *owners, given_configs=(config, model, reading))
             refuse_backward_labels(configs[1].direction == "backward", configs[2])
-            stack.enter_context(claimed(directory, force))
+            stack.enter_context(locked_for_run(directory, force))
             return configs
 
         train_config, model_config, corpus_config = ranks.shared(claim)

@@ -190,5 +190,5 @@ class Session:
             },
             "versions": versions(),
         }
-        stored.keep_training(document, tensors)
+        stored.add_training_state(document, tensors)
         checkpoint.save(self.directory, stored, metrics=self.log.lines)

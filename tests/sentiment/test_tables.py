@@ -23,7 +23,7 @@ from chargen.sentiment import tables
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.config import ExamplesConfig, PredictConfig
 from chargen.sentiment.tables import Predictor, predict_table
-from chargen.storage.whole_files import whole_file
+from chargen.storage.whole_files import atomic_write
 from chargen.text import files
 from chargen.text.table_writer import form_of, free_names
 from chargen.text.tables import Table, open_table
@@ -370,7 +370,7 @@ class TestFiles:
     def test_links_stay(self, tmp_path: Path) -> None:
         (tmp_path / "real.csv").write_text("x")
         (tmp_path / "link.csv").symlink_to("real.csv")
-        with whole_file(str(tmp_path / "link.csv")) as file:
+        with atomic_write(str(tmp_path / "link.csv")) as file:
             file.write(b"new")
         assert (tmp_path / "link.csv").is_symlink()
         assert (tmp_path / "real.csv").read_text() == "new"
