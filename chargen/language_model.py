@@ -22,7 +22,7 @@ from chargen.lm.model import Network
 from chargen.lm.pooling import pooled_outputs
 from chargen.options import split_options
 from chargen.runtime.device import choose_device
-from chargen.runtime.precision import autocast, reading_precision
+from chargen.runtime.precision import autocast, inference_precision
 from chargen.sampling.config import SamplingConfig
 from chargen.sampling.decoder import Decoder
 from chargen.sampling.generate import Sample, encode_prompt, generate, stream, watch
@@ -99,7 +99,7 @@ class LanguageModel:
         lm = cls(
             model.to(torch_device), vocabulary, stored, storage.unpack_counts(stored, vocabulary)
         )
-        lm.precision = reading_precision(precision, torch_device)
+        lm.precision = inference_precision(precision, torch_device)
         return lm
 
     @property

@@ -25,7 +25,7 @@ from chargen.errors import (
 )
 from chargen.lm import storage as lm_storage
 from chargen.lm.config import required
-from chargen.runtime.distributed import one_process_only
+from chargen.runtime.distributed import refuse_torchrun
 from chargen.sentiment import storage as classifier_storage
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.config import FinetuneConfig
@@ -113,7 +113,7 @@ def verify(
     >>> chargen.verify("checkpoints/mybook", replay=10).replayed  # doctest: +SKIP
     10
     """
-    one_process_only("verifying")
+    refuse_torchrun("verifying")
     if replay < 0:
         raise ConfigError(f"--replay must be at least 0, got {replay}")
     tell = (reporter or Reporter()).note

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from chargen.errors import ChargenError, ConfigError, CorpusError
 from chargen.runtime.device import choose_device
-from chargen.runtime.precision import reading_precision
+from chargen.runtime.precision import inference_precision
 from chargen.sentiment import storage
 from chargen.sentiment.config import ExamplesConfig
 from chargen.sentiment.examples import read_examples
@@ -95,7 +95,7 @@ class Classifier:
         for member in contents.members:
             if isinstance(member, NetworkMember):
                 member.network.to(torch_device)
-                member.precision = reading_precision(precision, torch_device)
+                member.precision = inference_precision(precision, torch_device)
         return cls(contents.members, contents.labels, contents.clean, contents.prior, stored)
 
     def save(self, directory: str | os.PathLike[str], *, force: bool = False) -> None:

@@ -19,9 +19,9 @@ from chargen.lm import storage as lm_storage
 from chargen.lm.config import TrainConfig
 from chargen.lm.model import CharLM
 from chargen.options import split_options, with_new_budget
-from chargen.runtime.device import device_of
-from chargen.runtime.distributed import one_process_only
-from chargen.runtime.precision import REFERENCE_FLOPS, PrecisionChoice, precision_of
+from chargen.runtime.device import set_up_device
+from chargen.runtime.distributed import refuse_torchrun
+from chargen.runtime.precision import REFERENCE_FLOPS, PrecisionChoice, run_precision
 from chargen.runtime.seeds import seed_everything
 from chargen.sentiment import metrics, storage
 from chargen.sentiment.classifier import Classifier
@@ -100,7 +100,7 @@ def finetune(
     ['pos']
     >>> run = chargen.finetune((frame["body"], frame["stars"]), "reviews")  # doctest: +SKIP
     """
-    one_process_only("chargen sentiment train")
+    refuse_torchrun("chargen sentiment train")
     owners = (FinetuneConfig, NetworkConfig, ExamplesConfig)
     config, sizes, reading = split_options(
         options, *owners, given_configs=(config, network, reading)
@@ -121,8 +121,8 @@ def finetune(
             )
         texts = read_training_texts(examples, config, reading, reporter)
         config = _with_budget(config, len(texts.train), reporter)
-        device = device_of(config)
-        precision = precision_of(config, device, timed=config.adapt is not None)
+        device = set_up_device(config)
+        precision = run_precision(config, device, timed=config.adapt is not None)
         documents = {
             "encoder": [str(path) for path in encoders],
             "data": [str(data)] if isinstance(data, str | Path) else [],
@@ -276,14 +276,14 @@ def resume_finetune(
     CorpusError
         If the labelled texts cannot be read any more, or have changed.
     """
-    one_process_only("chargen sentiment train")
+    refuse_torchrun("chargen sentiment train")
     directory, reporter = Path(directory), reporter or Reporter()
     with writing_lock(directory):
         stored = checkpoint.load(directory, storage.KIND, training=True)
         setup, network = _as_it_was(directory, stored, data, reporter)
         longer = with_new_budget(setup.config, budget)
         best = storage.weights_of(network)
-        network.to(device_of(setup.config))
+        network.to(set_up_device(setup.config))
         seed_everything(setup.config.seed, setup.config.deterministic)
         with lm_storage.fitting(directory):
             training = NetworkTraining(setup, network)
@@ -293,7 +293,7 @@ def resume_finetune(
             loop.take_budget(longer)
         if loop.finished:
             reporter.note(f"{directory} has used its budget: nothing is left to do")
-            made = Classifier.load(directory, str(device_of(setup.config)))
+            made = Classifier.load(directory, str(set_up_device(setup.config)))
             return setup.outcome(made, loop.task.progress, finished=True)
         if loop.best:  # the run is calibrated again when it ends
             loop.best["temperature"] = torch.ones(())

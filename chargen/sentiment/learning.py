@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from chargen.runtime.device import versions
-from chargen.runtime.signals import stopping_softly
+from chargen.runtime.signals import stop_after_step
 from chargen.sentiment import metrics, storage
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.config import ExamplesConfig, FinetuneConfig
@@ -314,7 +314,7 @@ class NetworkTraining:
         """
         loop = self.loop
         try:
-            with stopping_softly(loop):
+            with stop_after_step(loop):
                 loop.run()
         finally:
             self.setup.reporter.close()

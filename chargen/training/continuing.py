@@ -24,7 +24,7 @@ from chargen.lm.config import REPLAY_SHARE, ModelConfig, TrainConfig
 from chargen.lm.model import Network
 from chargen.lm.recipes import Plan
 from chargen.options import flag
-from chargen.runtime.signals import stopping_softly
+from chargen.runtime.signals import stop_after_step
 from chargen.text.config import CorpusConfig
 from chargen.text.corpus import Corpus, load_corpus
 from chargen.text.symbols import SEPARATOR
@@ -225,7 +225,7 @@ def adapt(
     loop = Loop(task, lambda _: None, reporter)
     torch.manual_seed(config.seed)
     try:
-        with stopping_softly(loop):
+        with stop_after_step(loop):
             loop.run()
     finally:
         reporter.close()

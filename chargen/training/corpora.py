@@ -30,8 +30,8 @@ def corpus_on_all_ranks(
         loaded.append(load())
         return loaded[0].key
 
-    document = {**saved, "key": ranks.shared(first)}
-    return ranks.in_turn(
+    document = {**saved, "key": ranks.broadcast(first)}
+    return ranks.local_main_first(
         lambda: loaded[0] if loaded else corpus_again("rank 0", document, reverse, Reporter())
     )
 

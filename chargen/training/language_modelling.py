@@ -97,7 +97,7 @@ class LanguageModelling(Task):
             required(config.window),
             config.seed,
             config.window_jitter,
-            self.ranks.columns(required(config.batch_size)),
+            self.ranks.own_streams(required(config.batch_size)),
             separator_id if config.shuffle_documents else None,
         )
         self.optimizers = make_optimizers(model, config, precision)
@@ -105,8 +105,8 @@ class LanguageModelling(Task):
         # Each network of an ensemble learns from its own errors.
         self._apart = (True,) if model.config.num_networks > 1 else ()
         example = torch.zeros((2, len(self.streams.columns)), dtype=torch.int64).to(self.device)
-        self.learner = self.ranks.wrapped(model, example, self.hidden)
-        self.ranks.seed_own(config.seed)
+        self.learner = self.ranks.data_parallel(model, example, self.hidden)
+        self.ranks.seed_rank(config.seed)
 
     def settings(self) -> Settings:
         config = self.config
@@ -244,7 +244,7 @@ def gather_states(
     "rankN.name", those of rank 0 "name".
     """
     own = tuple(part.cpu() for part in state), generator_states(device)
-    states, generators = zip(*ranks.gathered(own), strict=True)
+    states, generators = zip(*ranks.gather(own), strict=True)
     kept = dict(generators[0])
     for number, tensors in enumerate(generators[1:], start=1):
         kept |= {f"rank{number}.{name}": value for name, value in tensors.items()}
@@ -269,4 +269,4 @@ def restore_generators_of(
     if own:
         restore_generators(own, device)
     else:
-        ranks.seed_own(seed)
+        ranks.seed_rank(seed)

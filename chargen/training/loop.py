@@ -98,12 +98,12 @@ class Loop(Generic[AnyTask]):
         if self.finished:
             if self._evaluated_at != self.progress.step:
                 self.evaluate()
-            self.task.ranks.shared(self._conclude)
+            self.task.ranks.broadcast(self._conclude)
         self.save_now()
 
     def _goes_on(self, began: float) -> bool:
         # Signals and clocks differ between ranks: without agreement, some would wait forever.
-        self.progress.seconds, stop = self.task.ranks.agree(
+        self.progress.seconds, stop = self.task.ranks.agree_on_time_and_stop(
             time.perf_counter() - began, self.stop_requested
         )
         return not stop and not self.finished
@@ -146,7 +146,7 @@ class Loop(Generic[AnyTask]):
         self.progress.skipped_in_row += 1
         self.task.skipped()
         if self.progress.skipped_in_row >= GIVE_UP_AFTER:
-            self.task.ranks.shared(lambda: self._give_up(f"for {GIVE_UP_AFTER} steps in a row"))
+            self.task.ranks.broadcast(lambda: self._give_up(f"for {GIVE_UP_AFTER} steps in a row"))
 
     def _give_up(self, when: str) -> NoReturn:
         raise TrainingError(
@@ -195,7 +195,7 @@ class Loop(Generic[AnyTask]):
         The other ranks take over the progress of rank 0.
         """
         self._evaluated_at = self.progress.step
-        self.task.progress = self.task.ranks.shared(self._evaluated)
+        self.task.progress = self.task.ranks.broadcast(self._evaluated)
 
     def _evaluated(self) -> Progress:
         progress = self.progress

@@ -13,9 +13,9 @@ from chargen.lm import recipes, storage
 from chargen.lm.config import REPLAY_SHARE, TrainConfig
 from chargen.lm.model import Network
 from chargen.options import with_new_budget
-from chargen.runtime.device import device_of
+from chargen.runtime.device import set_up_device
 from chargen.runtime.distributed import Ranks
-from chargen.runtime.process_group import joined
+from chargen.runtime.process_group import joined_ranks
 from chargen.runtime.seeds import seed_everything
 from chargen.storage import checkpoint
 from chargen.storage.outputs import locked_for_run, writing_lock
@@ -83,7 +83,7 @@ def resume(
     if cool_down is not None and lengthened:
         raise ConfigError("--cool-down is the budget of the copy: leave other budgets out")
     target = directory if out is None else Path(out)
-    with joined() as ranks, ExitStack() as stack:
+    with joined_ranks() as ranks, ExitStack() as stack:
         reporter = reporter if reporter and ranks.is_main else Reporter()
 
         def claim_and_read() -> tuple[SavedRun, TrainConfig]:
@@ -91,7 +91,7 @@ def resume(
             saved = read_run(directory)
             return saved, with_new_budget(saved.config, budget)
 
-        saved, longer = ranks.shared(claim_and_read)
+        saved, longer = ranks.broadcast(claim_and_read)
         session, loop = _as_it_was(saved, target, ranks, reporter)
         if lengthened:
             _lengthen(loop, longer, reporter)
@@ -113,7 +113,7 @@ def _as_it_was(
 ) -> tuple[Session, Loop[LanguageModelling]]:
     """Return the run's parts and its loop, restored to the saved state."""
     text = saved.text(ranks, reporter)
-    device = device_of(saved.config, ranks)
+    device = set_up_device(saved.config, ranks)
     step = saved.state["progress"]["step"]
     log = Log(checkpoint.read_metrics(saved.directory, step) if ranks.is_main else ())
     session = Session(target, text, device, ranks, reporter, log, saved.documents)

@@ -14,10 +14,10 @@ from chargen.errors import ConfigError
 from chargen.lm import recipes
 from chargen.lm.config import REPLAY_SHARE, ModelConfig, TrainConfig, required
 from chargen.options import split_options
-from chargen.runtime.device import device_of
-from chargen.runtime.distributed import Ranks, one_process_only
-from chargen.runtime.precision import REFERENCE_FLOPS, precision_of
-from chargen.runtime.process_group import joined
+from chargen.runtime.device import set_up_device
+from chargen.runtime.distributed import Ranks, refuse_torchrun
+from chargen.runtime.precision import REFERENCE_FLOPS, run_precision
+from chargen.runtime.process_group import joined_ranks
 from chargen.runtime.seeds import seed_everything
 from chargen.storage.outputs import locked_for_run
 from chargen.text.config import CorpusConfig
@@ -101,7 +101,7 @@ def train(
     if texts is not None and len(texts) > 1 and getattr(reading, "documents", None) is None:
         options.setdefault("documents", "rows")
     directory = Path(out) if out is not None else Path("checkpoints") / corpus_name(arguments)
-    with joined() as ranks, ExitStack() as stack:
+    with joined_ranks() as ranks, ExitStack() as stack:
         reporter = reporter if reporter and ranks.is_main else Reporter()
 
         def claim() -> tuple[TrainConfig, ModelConfig, CorpusConfig]:
@@ -111,10 +111,10 @@ def train(
             stack.enter_context(locked_for_run(directory, force))
             return configs
 
-        train_config, model_config, corpus_config = ranks.shared(claim)
+        train_config, model_config, corpus_config = ranks.broadcast(claim)
         start = None
         if start_from is not None:
-            one_process_only("training on from a model")
+            refuse_torchrun("training on from a model")
             start = read_start(start_from, replay, replay_share)
             model_config = start.model_config(model_config, options)
             corpus_config = start.reading(corpus_config, arguments, options)
@@ -124,7 +124,7 @@ def train(
         reverse = model_config.direction == "backward"
         text, corpus_saved = _read(arguments, texts, corpus_config, reverse, ranks, reporter, start)
         model_config = replace(model_config, vocabulary_size=text.vocabulary.size)
-        device = device_of(train_config, ranks)
+        device = set_up_device(train_config, ranks)
         plan, precision = _plan(model_config, train_config, text, device, ranks, reporter, start)
         seed_everything(plan.train.seed, plan.train.deterministic)
         documents = {
@@ -189,17 +189,17 @@ def _plan(
     """Return a plan without open choices, and the precision; rank 0 decides for all ranks."""
     # A budget in minutes, the default, makes the sizes depend on the speed.
     timed = not (train_config.steps or train_config.epochs)
-    precision = ranks.shared(lambda: precision_of(train_config, device, timed=timed))
+    precision = ranks.broadcast(lambda: run_precision(train_config, device, timed=timed))
     speed = ranks.size * REFERENCE_FLOPS / precision.seconds_per_step
 
     def choose() -> recipes.Plan:
         train = start.train_config(train_config, len(text.train)) if start else train_config
         plan = recipes.plan(model_config, train, len(text.train), speed)
         plan = start.plan(plan, train) if start else plan
-        ranks.columns(required(plan.train.batch_size))  # raises an error for too few streams
+        ranks.own_streams(required(plan.train.batch_size))  # raises an error for too few streams
         return plan
 
-    plan = ranks.shared(choose)
+    plan = ranks.broadcast(choose)
     for reason in (*plan.reasons, f"{precision.name}: {precision.reason}"):
         reporter.note(reason)
     return plan, precision.name

@@ -19,7 +19,7 @@ from chargen.lm.evaluation import bits
 from chargen.lm.model import Network, network
 from chargen.runtime.device import versions
 from chargen.runtime.distributed import Ranks
-from chargen.runtime.signals import stopping_softly
+from chargen.runtime.signals import stop_after_step
 from chargen.storage import checkpoint
 from chargen.text.corpus import Corpus, release_memory
 from chargen.training.language_modelling import LanguageModelling
@@ -107,7 +107,7 @@ class Session:
         Raises `TrainingError` if the loss stays non-finite, or if a rank stops responding.
         """
         try:
-            with stopping_softly(loop), self.ranks.watching(lambda: self._kept(loop)):
+            with stop_after_step(loop), self.ranks.name_lost_ranks(lambda: self._kept(loop)):
                 loop.run()
         finally:
             self.reporter.close()
@@ -128,7 +128,7 @@ class Session:
 
     def outcome(self, loop: Loop[LanguageModelling]) -> Run:
         """Return the result of the run; rank 0 draws the sample."""
-        return self.ranks.shared(lambda: self._outcome(loop))
+        return self.ranks.broadcast(lambda: self._outcome(loop))
 
     def _outcome(self, loop: Loop[LanguageModelling]) -> Run:
         if loop.best:
@@ -165,7 +165,7 @@ class Session:
 
     def _save(self, loop: Loop[LanguageModelling]) -> None:
         document, tensors = loop.state()  # each rank contributes a part
-        self.ranks.shared(lambda: self._write(loop, document, tensors))
+        self.ranks.broadcast(lambda: self._write(loop, document, tensors))
         release_memory(self.text.train)
         release_memory(self.text.valid)
 
