@@ -96,7 +96,7 @@ def fetch(name: str, sha256: str | None, again: bool, as_json: bool, quiet: bool
     reference = datasets.parse(name, sha256)
     if reference is None:
         raise _unknown(name)
-    fetched = fetching.fetch(reference, again=again, say=None if quiet else say)
+    fetched = fetching.fetch(reference, again=again, report=None if quiet else say)
     parts = [reference.part] if reference.part else list(fetched.dataset.parts)
     if as_json:
         facts = {
@@ -154,7 +154,7 @@ def info(corpora: tuple[str, ...], as_json: bool, **options: Any) -> None:
     sources.refuse_table_options(resolved, config)
     pieces = sources.read(resolved, config, notes, None, seen, lambda _: "")
     figures = statistics(pieces, encoding, ", ".join(map(printable, corpora)))
-    sources.check_marked(resolved, config, seen)
+    sources.require_marker(resolved, config, seen)
     minutes, hidden = suggestion(figures.characters)
     command = _command(corpora, config, figures, minutes)
     if as_json:

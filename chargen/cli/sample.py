@@ -182,7 +182,7 @@ def _as_text(data: str | bytes, prompt_file: str | None, raw: bool) -> str:
         return data.decode("latin-1")
     if isinstance(data, str):
         return data
-    from chargen.text.decoding import newlines
+    from chargen.text.decoding import normalize_newlines
 
     try:
         text = data.decode("utf-8-sig")
@@ -190,7 +190,7 @@ def _as_text(data: str | bytes, prompt_file: str | None, raw: bool) -> str:
         where = prompt_file or "stdin"
         raise CorpusError(f"{where} is not UTF-8 at byte {error.start}") from error
     # The last newline of a file ends its last line and is not part of the prompt.
-    return newlines(text).removesuffix("\n")
+    return normalize_newlines(text).removesuffix("\n")
 
 
 # ---------------------------------------------------------------- --interactive

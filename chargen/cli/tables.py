@@ -121,7 +121,7 @@ def read_pairs(pairs: str, config: CorpusConfig) -> tuple[list[str], list[tuple[
         )
     sides = [open_table(source, replace(config, text_column=(name,)), []) for name in header]
     rows = []
-    for row in table.whole_rows():
+    for row in table.unbroken_rows():
         first, second = (side.text(row) for side in sides)
         if not first or not second:
             raise CorpusError(f"{source.name}, line {row.line}: a text of the pair is empty")

@@ -105,7 +105,7 @@ class Ranks:
         return make()
 
     def local_main_first(self, make: Callable[[], Value]) -> Value:
-        """Like `on_all_ranks`, but the first rank of each machine calls `make` before the others."""
+        """Like `on_all_ranks`, but the first rank of each machine calls `make` before the rest."""
         return make()
 
     def gather(self, value: Value) -> list[Value]:

@@ -30,7 +30,7 @@ from chargen.storage import checkpoint
 from chargen.storage.checkpoint import Checkpoint
 from chargen.storage.outputs import writing_lock
 from chargen.text.given import given_texts
-from chargen.text.vocabulary import readable
+from chargen.text.vocabulary import replace_surrogates
 
 if TYPE_CHECKING:
     from chargen.language_model import LanguageModel
@@ -140,7 +140,7 @@ def fit_steering(
     each. Raises `CorpusError` if there is only one class, a class has only one text, or a text or a
     label is not a `str`.
     """
-    texts, labels = [readable(text) for text in given_texts(texts)], list(labels)
+    texts, labels = [replace_surrogates(text) for text in given_texts(texts)], list(labels)
     if len(texts) != len(labels) or not all(isinstance(label, str) for label in labels):
         raise CorpusError(f"{source}: each text needs a label, which is a text (str)")
     classes = tuple(sorted(set(labels)))

@@ -10,14 +10,14 @@ from typing import Any
 
 from chargen.errors import ConfigError, CorpusError, brief, enumerated, printable
 from chargen.sentiment.config import SKIP, ExamplesConfig
-from chargen.text.decoding import clean, decoded
-from chargen.text.fetching import asked, labelled_path, paths
+from chargen.text.decoding import decode_source, replace_invalid
+from chargen.text.fetching import dataset_reference, fetch_paths, labelled_path
 from chargen.text.files import from_path, refuse_text, unreadable
 from chargen.text.folders import class_files, txt_files
 from chargen.text.formats import DELIMITERS
 from chargen.text.given import given_list, given_texts, is_table
 from chargen.text.html import clean_html
-from chargen.text.labels import label_of, odd_labels, same_column
+from chargen.text.labels import label_notes, label_of, same_column_error
 from chargen.text.tables import TEXT_COLUMNS, find_column, open_table
 
 LABEL_COLUMNS = (
@@ -141,8 +141,8 @@ def read_texts(path: str, config: ExamplesConfig, notes: list[str] | None = None
     """
     path = str(path)
     notes = [] if notes is None else notes
-    if reference := asked(path):
-        path = str(paths(reference)[0])
+    if reference := dataset_reference(path):
+        path = str(fetch_paths(reference)[0])
     if _is_folder(path):
         files, _ = txt_files(Path(path))
         raw_texts: Iterator[str] = (_file_text(file, config) for file in files)
@@ -154,7 +154,7 @@ def read_texts(path: str, config: ExamplesConfig, notes: list[str] | None = None
         if source.form == "plain":
             config = replace(config, text_column=())
         table = open_table(source, config, notes)
-        raw_texts = (table.text(row) for row in table.whole_rows())
+        raw_texts = (table.text(row) for row in table.unbroken_rows())
     texts = [text for raw in raw_texts if (text := _cleaned(raw, config)).strip()]
     if not texts:
         raise CorpusError(f"{printable(path)} holds no text")
@@ -197,7 +197,7 @@ def _table_rows(path: str, config: ExamplesConfig) -> _Rows:
     label_column = _label_column(
         table.columns, table.name, table.text_columns, config, table.advice
     )
-    for row in table.whole_rows():
+    for row in table.unbroken_rows():
         label = label_of(
             row.cell(label_column),
             f"{table.name}, line {row.line}: {label_column!r}",
@@ -246,7 +246,7 @@ def _given_rows(data: Any, config: ExamplesConfig) -> _Rows:
         )
     raw = _Rows("the given data", word="position")
     for position, (text, value) in enumerate(zip(texts, labels, strict=True)):
-        valid_text = clean(text, config.errors, lambda _: f"texts[{position}]")  # noqa: B023
+        valid_text = replace_invalid(text, config.errors, lambda _: f"texts[{position}]")  # noqa: B023
         label = label_of(value, f"labels[{position}]", config.errors)
         raw.rows.append((position, _cleaned(valid_text, config), label))
     return raw
@@ -261,7 +261,7 @@ def _label_column(
 ) -> str:
     label = find_column(columns, name, config.label_column, LABEL_COLUMNS, "label", advice)
     if label in texts:
-        raise same_column(name, label)
+        raise same_column_error(name, label)
     return label
 
 
@@ -276,7 +276,7 @@ def _is_folder(path: str) -> bool:
 
 
 def _file_text(file: Path, config: ExamplesConfig) -> str:
-    return "".join(decoded(from_path(file), config, [])).removesuffix("\n")
+    return "".join(decode_source(from_path(file), config, [])).removesuffix("\n")
 
 
 def _cleaned(text: str, config: ExamplesConfig) -> str:
@@ -330,7 +330,7 @@ def _checked(found: _Rows, config: ExamplesConfig) -> Examples:
     numbers, texts, labels = zip(*kept, strict=True)
     examples = Examples(texts, labels, numbers, found.source, tuple(notes))
     hint = " (--label-map gives them one name)"
-    notes += odd_labels(found.source, examples.classes, len(examples), hint)
+    notes += label_notes(found.source, examples.classes, len(examples), hint)
     return replace(examples, notes=tuple(notes))
 
 

@@ -33,7 +33,7 @@ from chargen.sentiment.splitting import TrainingTexts, read_training_texts
 from chargen.storage import checkpoint
 from chargen.storage.directories import real_path
 from chargen.storage.outputs import locked_for_run, writing_lock
-from chargen.text.vocabulary import Vocabulary, readable
+from chargen.text.vocabulary import Vocabulary, replace_surrogates
 from chargen.training.continuing import adapt
 from chargen.training.reporting import Log, Reporter, followed
 
@@ -219,7 +219,7 @@ def _new_network(
         f"{len(texts.classes)} classes; {precision.name}: {precision.reason}"
     )
     if config.adapt is not None:
-        read = [readable(text) for text in (*texts.train.texts, *texts.unlabelled)]
+        read = [replace_surrogates(text) for text in (*texts.train.texts, *texts.unlabelled)]
         budget = TrainConfig(minutes=config.adapt / len(models), seed=config.seed)
         speed = REFERENCE_FLOPS / precision.seconds_per_step
         for model, vocabulary in zip(models, setup.vocabularies, strict=True):

@@ -21,7 +21,7 @@ from chargen.lm.pooling import LastState, Pooling, running
 from chargen.lm.recurrent import detach
 from chargen.runtime.precision import autocast
 from chargen.sentiment.config import NetworkConfig
-from chargen.text.vocabulary import Vocabulary, readable
+from chargen.text.vocabulary import Vocabulary, replace_surrogates
 
 WINDOW = 256
 """Time steps read at once without gradients: bounds the memory, changes no result."""
@@ -58,7 +58,7 @@ class TextEncoding:
 
     def encode(self, text: str) -> NDArray[Any]:
         """Return the ids of the start symbol and the text, in the order of reading."""
-        ids = self.vocabulary.encode(readable(text))
+        ids = self.vocabulary.encode(replace_surrogates(text))
         start = np.array([self.vocabulary.start_id], ids.dtype)
         return np.concatenate([start, ids[::-1] if self.backward else ids])
 

@@ -160,9 +160,9 @@ def predict_table(
             values = [None] * len(labels) if chances is None else map(rounded, chances)
             writer.add(verdict.row, [verdict.label, *values])
             if number % WRITTEN_ROWS == 0:
-                file.write(writer.take())
+                file.write(writer.take_bytes())
         writer.finish()
-        file.write(writer.take())
+        file.write(writer.take_bytes())
         file.flush()
 
 
@@ -176,7 +176,7 @@ def _unclassified(table: Table, advance: Callable[[int], None]) -> Iterator[Verd
         text = problem = ""
         try:
             if row.problem:
-                raise table.broken(row)
+                raise table.broken_row_error(row)
             text = table.text(row)
         except CorpusError as error:
             problem = str(error)

@@ -20,7 +20,7 @@ from chargen.errors import CorpusError, printable
 
 TRIES = 5
 MOST_REDIRECTS = 5
-READ = 1 << 14
+BLOCK_BYTES = 1 << 14
 """Bytes read at a time; fewer than these are lost when a connection is cut off."""
 _CUT_OFF = "the connection was cut off"
 _RETRIED = {408, 425, 429, 500, 502, 503, 504}
@@ -32,10 +32,10 @@ class Downloader:
 
     # file for the received bytes; it is kept when the network fails, and the next attempt requests
     # the rest (RFC 9110, sections 13.1.5 and 14.2)
-    part: Path
+    partial_file: Path
     # whether the file will be checked against a hash. Only then may a redirect lead to another
     # host, or from https to http
-    trusted: bool
+    hash_checked: bool
     timeout: float = 30.0  # seconds without data after which the server counts as dead
     pause: float = 1.0  # seconds before the second attempt; doubled after each that brings no data
     progress: bool = True  # show a progress bar if stderr is a terminal
@@ -46,16 +46,16 @@ class Downloader:
             _copy(url, Path(output_file))
             return
         self._fetch(url)
-        self.part.replace(output_file)
+        self.partial_file.replace(output_file)
         self._discard()
 
     def _discard(self) -> None:
-        self.part.unlink(missing_ok=True)
-        self._note.unlink(missing_ok=True)
+        self.partial_file.unlink(missing_ok=True)
+        self._validator_file.unlink(missing_ok=True)
 
     @property
-    def _note(self) -> Path:
-        return self.part.with_name(f"{self.part.name}.json")
+    def _validator_file(self) -> Path:
+        return self.partial_file.with_name(f"{self.partial_file.name}.json")
 
     def _fetch(self, url: str) -> None:
         import requests
@@ -65,7 +65,7 @@ class Downloader:
             while failed < TRIES:
                 before = self._size()
                 try:
-                    reason = self._ask(session, url)
+                    reason = self._request(session, url)
                     if not reason:
                         return
                 except requests.exceptions.SSLError as error:
@@ -75,7 +75,7 @@ class Downloader:
                 except requests.exceptions.InvalidURL as error:
                     raise CorpusError(f"{printable(url)} is no address: {error}") from error
                 except requests.exceptions.RequestException as error:
-                    reason = _reason(error)
+                    reason = _innermost_reason(error)
                 failed = 0 if self._size() > before else failed + 1
                 if failed < TRIES:
                     time.sleep(min(30.0, self.pause * 2 ** max(0, failed - 1)))
@@ -83,7 +83,7 @@ class Downloader:
         rest = f"; {kept:,} bytes are kept, and the next try goes on from there" if kept else ""
         raise CorpusError(f"{printable(url)} cannot be fetched: {reason}{rest}")
 
-    def _ask(self, session: Any, url: str) -> str:
+    def _request(self, session: Any, url: str) -> str:
         """Make one request; return why the file is still incomplete, "" if it is complete."""
         begin = self._size()
         headers = {"Accept-Encoding": "identity"}
@@ -94,7 +94,7 @@ class Downloader:
             status = response.status_code
             if status in _RETRIED:
                 return f"the server answers {_status(response)}"
-            if status == 416 or (status == 206 and not _goes_on(response, begin)):
+            if status == 416 or (status == 206 and not _continues_at(response, begin)):
                 self._discard()  # the bytes are no part of the current file
                 return _CUT_OFF
             if status not in (200, 206):
@@ -106,8 +106,8 @@ class Downloader:
             tag = response.headers.get("ETag", "")
             strong = tag.startswith('"')
             validator = tag if strong else response.headers.get("Last-Modified")
-            self._note.write_text(json.dumps({"validator": validator}), "utf-8")
-            with self.part.open("ab" if begin else "wb") as file:
+            self._validator_file.write_text(json.dumps({"validator": validator}), "utf-8")
+            with self.partial_file.open("ab" if begin else "wb") as file:
                 self._write(response, file, url, begin, total)
         return "" if total is None or self._size() == total else _CUT_OFF
 
@@ -128,7 +128,7 @@ class Downloader:
                     f"{start.geturl()} leads to {printable(url)}, which is not fetched"
                 )
             downgraded = start.scheme == "https" and target.scheme == "http"
-            if not self.trusted and (target.netloc != start.netloc or downgraded):
+            if not self.hash_checked and (target.netloc != start.netloc or downgraded):
                 raise CorpusError(
                     f"{start.geturl()} leads to another place, {printable(url)}: ask for that "
                     "address, or say with --sha256 what the file must be"
@@ -149,18 +149,18 @@ class Downloader:
             disable=None if self.progress else True,  # None: only on a terminal
             leave=False,
         ) as bar:
-            for block in response.iter_content(READ):
+            for block in response.iter_content(BLOCK_BYTES):
                 file.write(block)
                 bar.update(len(block))
 
     def _size(self) -> int:
         with contextlib.suppress(OSError):
-            return self.part.stat().st_size
+            return self.partial_file.stat().st_size
         return 0
 
     def _validator(self) -> str | None:
         with contextlib.suppress(OSError, ValueError, AttributeError):
-            validator = json.loads(self._note.read_text("utf-8")).get("validator")
+            validator = json.loads(self._validator_file.read_text("utf-8")).get("validator")
             return validator if isinstance(validator, str) else None
         return None
 
@@ -182,7 +182,7 @@ def _copy(url: str, output: Path) -> None:
         raise
 
 
-def _goes_on(response: Any, begin: int) -> bool:
+def _continues_at(response: Any, begin: int) -> bool:
     return str(response.headers.get("Content-Range", "")).startswith(f"bytes {begin}-")
 
 
@@ -190,7 +190,7 @@ def _status(response: Any) -> str:
     return f"{response.status_code} {printable(response.reason or '')}".strip()
 
 
-def _reason(error: Exception) -> str:
+def _innermost_reason(error: Exception) -> str:
     """Return the innermost cause of an error of requests, which wraps other exceptions."""
     while isinstance(inner := error.__cause__ or error.__context__, Exception):
         error = inner

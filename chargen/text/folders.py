@@ -18,7 +18,7 @@ from chargen.text.detecting import is_wide, marked_encoding, wide_encoding
 from chargen.text.files import Source, byte_blocks, from_path, unreadable
 
 _UNLABELLED = "unsup"  # aclImdb's folder of texts without labels
-_SNIFFED = 8192  # bytes at the start of a file that are searched for a NUL
+_INSPECTED_BYTES = 8192  # bytes at the start of a file that are searched for a NUL
 
 
 def text_files(root: Path, config: CorpusConfig, notes: list[str]) -> list[Source]:
@@ -66,13 +66,13 @@ def _matches(relative: str, pattern: str | None) -> bool:
     return fnmatch.fnmatch(relative if "/" in pattern else PurePosixPath(relative).name, pattern)
 
 
-def _looks_binary(source: Source, unmarked: bool) -> bool:
+def _looks_binary(source: Source, allow_unmarked: bool) -> bool:
     """Return whether the start of a file contains a NUL, but is not UTF-16 or UTF-32.
 
-    These encodings without a byte order mark are considered only if `unmarked` is true.
+    These encodings without a byte order mark are considered only if `allow_unmarked` is true.
     """
-    head = next(byte_blocks(source), b"")[:_SNIFFED]
-    wide = marked_encoding(head) or (wide_encoding(head) if unmarked else None)
+    head = next(byte_blocks(source), b"")[:_INSPECTED_BYTES]
+    wide = marked_encoding(head) or (wide_encoding(head) if allow_unmarked else None)
     return b"\0" in head and (wide is None or not is_wide(wide))
 
 
@@ -93,7 +93,7 @@ def class_files(root: Path, notes: list[str]) -> list[tuple[str, Path]]:
             f"{printable(root)} holds no folders with .txt files: it should have one folder per "
             "class (as aclImdb/train has pos and neg)"
         )
-    _refuse_parts(root, [parts for parts, _ in inside])
+    _refuse_nested_classes(root, [parts for parts, _ in inside])
     others = sorted([*others, *(file for file in texts if file.parent == root)])
     if others:
         names = [printable(file.relative_to(root).as_posix()) for file in others]
@@ -120,7 +120,7 @@ def txt_files(root: Path) -> tuple[list[Path], list[Path]]:
     return texts, [file for file in files if file.suffix.lower() != ".txt"]
 
 
-def _refuse_parts(root: Path, files: Sequence[Sequence[str]]) -> None:
+def _refuse_nested_classes(root: Path, files: Sequence[Sequence[str]]) -> None:
     """Raise `CorpusError` for folders of class folders, as aclImdb has train/pos and test/pos."""
     parents: dict[str, str] = {}
     for label, *rest in files:

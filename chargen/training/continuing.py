@@ -125,7 +125,7 @@ class Start:
             arguments,
             config,
             texts=texts,
-            grow=partial(grown, self.lm.vocabulary),
+            extend_vocabulary=partial(grown, self.lm.vocabulary),
             reverse=reverse,
             progress=reporter.stage,
         )
@@ -255,7 +255,9 @@ def whole(config: CorpusConfig) -> CorpusConfig:
 
 def old_text(replay: str, config: CorpusConfig, vocabulary: Vocabulary, reverse: bool) -> Corpus:
     """Load the old text `replay` that is mixed into a text read with `config`."""
-    return load_corpus([replay], whole(config), vocabulary=vocabulary, reverse=reverse, minimum=1)
+    return load_corpus(
+        [replay], whole(config), vocabulary=vocabulary, reverse=reverse, min_characters=1
+    )
 
 
 def mixed(text: Corpus, old: Corpus, share: float) -> Corpus:

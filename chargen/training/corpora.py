@@ -10,7 +10,7 @@ from chargen.lm import storage
 from chargen.runtime.distributed import Ranks
 from chargen.text.config import CorpusConfig
 from chargen.text.corpus import Corpus, cached_corpus, current_key, load_corpus
-from chargen.text.sources import is_there
+from chargen.text.sources import is_local
 from chargen.text.vocabulary import Vocabulary
 from chargen.training.reporting import Reporter
 
@@ -49,7 +49,7 @@ def corpus_resumed(
     """
     names, config = saved["arguments"], saved_config(directory, saved)
     gone = [] if names else ["the given text"]
-    gone += [name for name in (*names, config.valid) if name is not None and not is_there(name)]
+    gone += [name for name in (*names, config.valid) if name is not None and not is_local(name)]
     if gone and (text := cached_corpus(saved["key"])):
         shown = ", ".join("standard input" if name == "-" else name for name in gone)
         reporter.note(f"{shown} cannot be read again: its encoding in the cache is used")
@@ -84,7 +84,7 @@ def corpus_again(
         saved_config(where, saved),
         vocabulary=vocabulary,
         reverse=reverse,
-        minimum=1,  # it was long enough when the run began
+        min_characters=1,  # it was long enough when the run began
         progress=reporter.stage,
     )
     if text.key != saved["key"]:

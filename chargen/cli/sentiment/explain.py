@@ -144,10 +144,10 @@ def explain(
 
 def _read(text: str) -> str:
     """Return TEXT, with bytes that are not UTF-8 replaced, or the text on stdin if it is -."""
-    from chargen.text.decoding import clean, decode
+    from chargen.text.decoding import decode, replace_invalid
 
     if text != "-":
-        return clean(text, "replace", str)
+        return replace_invalid(text, "replace", str)
     pieces = decode([sys.stdin.buffer.read()], "standard input", "utf-8", "strict", [])
     return "".join(pieces).removesuffix("\n")
 

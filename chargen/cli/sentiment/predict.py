@@ -147,13 +147,13 @@ def _table(
     asked: PredictConfig,
 ) -> int:
     from chargen.text.files import from_path
-    from chargen.text.table_writer import form_of
+    from chargen.text.table_writer import output_format
     from chargen.text.tables import open_table
 
     form = ""
     to_file = output is not None and output != "-"
     if output is not None and to_file:
-        form = form_of(output)
+        form = output_format(output)
         check_files({"--output": output}, force)
     notes: list[str] = []
     table = open_table(from_path(Path(source)), config, notes)
@@ -182,9 +182,9 @@ def _table(
 
 def _sound(texts: Iterable[str]) -> list[str]:
     """Return the arguments with bytes that are not UTF-8 (surrogates in Python) replaced."""
-    from chargen.text.decoding import clean
+    from chargen.text.decoding import replace_invalid
 
-    return [clean(text, "replace", str) for text in texts]
+    return [replace_invalid(text, "replace", str) for text in texts]
 
 
 def _lines(config: ExamplesConfig) -> Iterator[list[str]]:
