@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from chargen.errors import ChargenError, ConfigError, CorpusError
 from chargen.lm import storage
 from chargen.lm.config import CountsConfig
-from chargen.lm.counts import HELD_OUT, LONGEST, Counts, Gain, best_weight
+from chargen.lm.counts import HELD_OUT_SYMBOLS, MAX_COUNTED_SYMBOLS, Counts, Gain, best_weight
 from chargen.lm.evaluation import Score, dynamic_log_probs, log_probs
 from chargen.lm.model import Network
 from chargen.lm.pooling import pooled_outputs
@@ -321,7 +321,7 @@ class LanguageModel:
             else:
                 scores = log_probs(self.model, ids, start, streams)
         if self.counts is not None:
-            scores = self.counts.mix_of(scores, ids, start).astype(np.float32)
+            scores = self.counts.mix_log_probs(scores, ids, start).astype(np.float32)
         if np.isnan(scores).any():
             raise ChargenError(
                 "the model's predictions are not numbers (NaN): its weights overflow"
@@ -417,7 +417,7 @@ class LanguageModel:
     ) -> tuple[LanguageModel, Gain]:
         """Return the model of `with_counts` for ids in its reading order, and the counts' gain."""
         config = CountsConfig(order)
-        ids, valid = np.array(ids[-LONGEST:]), np.array(valid[:HELD_OUT])
+        ids, valid = np.array(ids[-MAX_COUNTED_SYMBOLS:]), np.array(valid[:HELD_OUT_SYMBOLS])
         scored = valid < self.vocabulary.first_label_id
         if not len(ids) or not scored.any():
             raise CorpusError("counts need a text, and other text for their weight")
@@ -426,7 +426,7 @@ class LanguageModel:
         network_log_probs = lm._log_probs(valid)
         start = self.vocabulary.start_id
         counts = Counts(ids, self.vocabulary.size, config.order)
-        counted = counts.probabilities_of(valid, start)
+        counted = counts.id_probabilities(valid, start)
         network, counted = np.exp(network_log_probs[scored].astype(np.float64)), counted[scored]
         lm.counts = counts
         counts.weight = weight = best_weight(network, counted)

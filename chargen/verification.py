@@ -229,7 +229,7 @@ def _check_training(
     """Raise `CheckpointError` if the training state is not finite or does not fit the model."""
     groups = stored.tensors_in("training")
     where = f"{stored.path}: training/"
-    with lm_storage.fitting(stored.path or Path()):
+    with lm_storage.convert_restore_errors(stored.path or Path()):
         optimizer = groups.pop("optimizer")
         expected = {"model": model.state_dict(), "average": dict(model.named_parameters())}
         for name in ("model", *({"average"} & groups.keys())):

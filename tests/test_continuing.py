@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import chargen
 from chargen.errors import ConfigError, CorpusError
 from chargen.lm.config import ModelConfig
-from chargen.lm.model import network
+from chargen.lm.model import create_network
 from chargen.text.vocabulary import ByteVocabulary, CharVocabulary, RawVocabulary
 from chargen.training.continuing import Start, interleaved, read_start
 
@@ -87,8 +87,8 @@ def test_a_grown_model_predicts_what_it_did(level: str, tied: bool, ensemble: in
     kind = {"tied": tied, "ensemble": ensemble}
     rates = {"dropout": 0.0, "embedding_dropout": 0.0, "weight_dropout": 0.0}
     torch.manual_seed(1)
-    model = network(ModelConfig(vocabulary_size=small.size, **sizes, **rates, **kind))
-    larger = network(ModelConfig(vocabulary_size=large.size, **sizes, **rates, **kind))
+    model = create_network(ModelConfig(vocabulary_size=small.size, **sizes, **rates, **kind))
+    larger = create_network(ModelConfig(vocabulary_size=large.size, **sizes, **rates, **kind))
     start = Start("model", chargen.LanguageModel(model, small))
     larger.load_state_dict(start.weights(large))
     ids = torch.tensor([[1], [3], [2], [0], [1]])

@@ -142,7 +142,7 @@ def info(corpora: tuple[str, ...], as_json: bool, **options: Any) -> None:
     chargen corpus info drafts/ --glob '*.md'
     chargen corpus info shakespeare --json
     """
-    from chargen.lm.recipes import suggestion
+    from chargen.lm.recipes import suggest_first_run
     from chargen.text import sources
     from chargen.text.statistics import statistics
 
@@ -155,7 +155,7 @@ def info(corpora: tuple[str, ...], as_json: bool, **options: Any) -> None:
     pieces = sources.read(resolved, config, notes, None, seen, lambda _: "")
     figures = statistics(pieces, encoding, ", ".join(map(printable, corpora)))
     sources.require_marker(resolved, config, seen)
-    minutes, hidden = suggestion(figures.characters)
+    minutes, hidden = suggest_first_run(figures.characters)
     command = _command(corpora, config, figures, minutes)
     if as_json:
         facts = dataclasses.asdict(figures) | {

@@ -63,12 +63,12 @@ def count(
 
     refuse_to_overwrite(Path(out), force)
     lm = load_model(directory, machine)
-    from chargen.lm.counts import LONGEST
+    from chargen.lm.counts import MAX_COUNTED_SYMBOLS
     from chargen.lm.evaluation import bits
 
     text = corpus_of(lm, corpora, reading)
-    if len(text.train) > LONGEST:
-        say(f"only the last {LONGEST:,} characters are counted")
+    if len(text.train) > MAX_COUNTED_SYMBOLS:
+        say(f"only the last {MAX_COUNTED_SYMBOLS:,} characters are counted")
     counted, gain = lm.count(text.train, text.valid, sizes.order)
     counted.save(out, force=force)
     figures = {

@@ -232,9 +232,9 @@ def _learn_along(
     lm: LanguageModel, count: int, code: Callable[[int, NDArray[np.int64]], int]
 ) -> None:
     adapting = DynamicModel(lm.model, lm.vocabulary.start_id)
-    contexts = None if lm.counts is None else lm.counts.roots(1)
+    contexts = None if lm.counts is None else lm.counts.initial_contexts(1)
     for first in range(0, count, DYNAMIC_WINDOW):
-        state, ids = adapting.state, [adapting.before]
+        state, ids = adapting.state, [adapting.last_id]
         for position in range(first, min(count, first + DYNAMIC_WINDOW)):
             with torch.no_grad():
                 inputs = torch.tensor([[ids[-1]]], device=lm.decoder.device)

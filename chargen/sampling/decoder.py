@@ -54,7 +54,7 @@ class Decoder:
         self.weights = [prepare(member, getattr(torch, precision)) for member in model.members]
         self._buffers = [StepBuffers(weights, 1) for weights in self.weights]
         self._move: Move | None = None
-        self._contexts = None if counts is None else counts.roots(1)
+        self._contexts = None if counts is None else counts.initial_contexts(1)
 
     @property
     def batch_size(self) -> int:
@@ -101,7 +101,9 @@ class Decoder:
         states = zip(*(torch.split(part, widths, -1) for part in state), strict=True)
         for buffers, parts in zip(self._buffers, states, strict=True):
             buffers.load(parts)
-        self._contexts = None if self.counts is None else self.counts.roots(self.batch_size)
+        self._contexts = (
+            None if self.counts is None else self.counts.initial_contexts(self.batch_size)
+        )
 
     def select(self, rows: Sequence[int]) -> None:
         """Keep these streams, in this order; ``select([0] * n)`` makes n copies of the first."""
@@ -134,7 +136,7 @@ class Decoder:
             model.train(training)
         self.state = state
         if self.counts is not None:
-            self._contexts = self.counts.after(ids.cpu().numpy())
+            self._contexts = self.counts.contexts_after(ids.cpu().numpy())
         return self._mixed(logits)
 
     def _read(self, ids: Tensor, state: State) -> tuple[Tensor, State]:

@@ -285,7 +285,7 @@ def resume_finetune(
         best = storage.weights_of(network)
         network.to(set_up_device(setup.config))
         seed_everything(setup.config.seed, setup.config.deterministic)
-        with lm_storage.fitting(directory):
+        with lm_storage.convert_restore_errors(directory):
             training = NetworkTraining(setup, network)
             loop = training.loop
             loop.restore(_state(stored), stored.tensors_in("training"), best)
@@ -317,7 +317,7 @@ def _as_it_was(
         raise CheckpointError(f"{directory} has no training state: it cannot be resumed")
     config = lm_storage.config_from_json(FinetuneConfig, document.get("finetune"), where)
     reading = lm_storage.config_from_json(ExamplesConfig, document.get("examples"), where)
-    with lm_storage.fitting(directory):
+    with lm_storage.convert_restore_errors(directory):
         log = Log(checkpoint.read_metrics(directory, _state(stored)["progress"]["step"]))
         documents = {name: document[name] for name in ("encoder", "data")}
         saved = [str(name) for name in document["data"]]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from chargen.lm.model import CharLM
-from chargen.lm.pooling import LastState, Pooling, running
+from chargen.lm.pooling import LastState, Pooling, running_mean_and_max
 from chargen.lm.recurrent import detach
 from chargen.runtime.precision import autocast
 from chargen.sentiment.config import NetworkConfig
@@ -341,9 +341,9 @@ class ClassifierNetwork(nn.Module):
         parts = []
         for index, text in enumerate(ids):
             outputs = self.outputs(index, text)  # (T, H)
-            parts += [outputs.float(), *running(outputs)]
+            parts += [outputs.float(), *running_mean_and_max(outputs)]
             if self.detectors:
-                parts += running(self.detectors[index](outputs).relu())
+                parts += running_mean_and_max(self.detectors[index](outputs).relu())
         logits: Tensor = self.head(torch.cat(parts, -1))
         return logits / self.temperature
 

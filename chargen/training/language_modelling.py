@@ -104,7 +104,7 @@ class LanguageModelling(Task):
         self.hidden = self._fresh_state()  # of the streams, carried from window to window
         # Each network of an ensemble learns from its own errors.
         self._apart = (True,) if model.config.num_networks > 1 else ()
-        example = torch.zeros((2, len(self.streams.columns)), dtype=torch.int64).to(self.device)
+        example = torch.zeros((2, len(self.streams.own_streams)), dtype=torch.int64).to(self.device)
         self.learner = self.ranks.data_parallel(model, example, self.hidden)
         self.ranks.seed_rank(config.seed)
 
@@ -162,7 +162,7 @@ class LanguageModelling(Task):
         self.hidden = detach(hidden)
         self.progress.characters += len(targets) * self.streams.batch_size
         # With this factor the mean over ranks is the mean over streams, however they are split.
-        loss = loss * (len(self.streams.columns) * self.ranks.size / self.streams.batch_size)
+        loss = loss * (len(self.streams.own_streams) * self.ranks.size / self.streams.batch_size)
         return loss, {"epoch": self.streams.epoch}
 
     def skipped(self) -> None:
@@ -170,7 +170,7 @@ class LanguageModelling(Task):
         self.hidden = self._fresh_state()
 
     def _fresh_state(self) -> State:
-        return self.model.initial_state(len(self.streams.columns))
+        return self.model.initial_state(len(self.streams.own_streams))
 
     # ---------------------------------------------------------------- evaluation
 
@@ -225,7 +225,7 @@ class LanguageModelling(Task):
         random numbers.
         """
         fresh_state = self._fresh_state()
-        self.hidden = scatter_states(tensors["state"], self.streams.columns, self.device)
+        self.hidden = scatter_states(tensors["state"], self.streams.own_streams, self.device)
         if [(p.shape, p.dtype) for p in self.hidden] != [(p.shape, p.dtype) for p in fresh_state]:
             raise ValueError("the states of the streams have another shape or type")
         self.streams.restore(document["streams"], tensors["generators"]["streams"])
@@ -252,10 +252,10 @@ def gather_states(
     return {str(index): torch.cat(part, dim=1) for index, part in enumerate(parts)}, kept
 
 
-def scatter_states(states: dict[str, Tensor], columns: range, device: torch.device) -> State:
+def scatter_states(states: dict[str, Tensor], own_streams: range, device: torch.device) -> State:
     """Return the part of the states from `gather_states` that belongs to a rank's streams."""
     return tuple(
-        states[str(index)][:, columns.start : columns.stop].contiguous().to(device)
+        states[str(index)][:, own_streams.start : own_streams.stop].contiguous().to(device)
         for index in range(len(states))
     )
 

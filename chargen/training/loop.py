@@ -269,7 +269,7 @@ class Loop(Generic[AnyTask]):
         """Continue from what `state` returned, with the best weights so far.
 
         Errors caused by the state of a different run become a `CheckpointError` in
-        `chargen.lm.storage.fitting`.
+        `chargen.lm.storage.convert_restore_errors`.
         """
         task = self.task
         task.progress = type(task.progress)(**document["progress"])

@@ -120,7 +120,7 @@ def _as_it_was(
     seed_everything(saved.config.seed, saved.config.deterministic)
     loop = session.loop(saved.plan)
     best = {name: value.clone() for name, value in saved.model.state_dict().items()}
-    with storage.fitting(saved.directory):
+    with storage.convert_restore_errors(saved.directory):
         loop.restore(saved.state, saved.stored.tensors_in("training"), best)
     return session, loop
 
@@ -260,7 +260,7 @@ def saved_run(stored: checkpoint.Checkpoint) -> SavedRun:
     settings = stored.document("config").get("train")
     if "training/state" not in stored.documents:
         raise CheckpointError(f"{directory} has no training state: it cannot be resumed")
-    with storage.fitting(directory):
+    with storage.convert_restore_errors(directory):
         _check(stored.document("config"), stored.document("training/state"))
     if isinstance(settings, dict):  # runs of earlier versions lack these
         settings = {"optimizer": "adamw", "shuffle_documents": False, **settings}

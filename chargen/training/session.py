@@ -16,7 +16,7 @@ from chargen.errors import CheckpointError
 from chargen.language_model import LanguageModel
 from chargen.lm import recipes, storage
 from chargen.lm.evaluation import bits
-from chargen.lm.model import Network, network
+from chargen.lm.model import Network, create_network
 from chargen.runtime.device import versions
 from chargen.runtime.distributed import Ranks
 from chargen.runtime.signals import stop_after_step
@@ -84,7 +84,7 @@ class Session:
 
     def loop(self, plan: recipes.Plan) -> Loop[LanguageModelling]:
         """Return a loop that trains a new model and writes its checkpoints to `directory`."""
-        model = network(plan.model)
+        model = create_network(plan.model)
         if self.weights is not None:
             model.load_state_dict(self.weights)
         task = LanguageModelling(

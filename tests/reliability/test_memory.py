@@ -11,7 +11,7 @@ import torch
 from chargen.cli.main import main
 from chargen.errors import ChargenError, OutOfMemoryError, convert_memory_errors, is_out_of_memory
 from chargen.language_model import LanguageModel
-from chargen.lm.storage import fitting
+from chargen.lm.storage import convert_restore_errors
 from chargen.storage import checkpoint
 from chargen.storage.checkpoint import Checkpoint
 from chargen.training.loop import Loop
@@ -50,7 +50,7 @@ def test_what_is_something_else_stays_what_it_is() -> None:
 
 
 def test_it_is_not_told_as_a_training_state_that_does_not_fit(tmp_path: Path) -> None:
-    with pytest.raises(OutOfMemoryError), convert_memory_errors(), fitting(tmp_path):
+    with pytest.raises(OutOfMemoryError), convert_memory_errors(), convert_restore_errors(tmp_path):
         torch.empty(TOO_MUCH)
 
 
