@@ -88,7 +88,7 @@ def _find(
         reading = replace(reading, clean=as_trained.clean)
         examples = read_examples(config.steer_data, reading)
         say_notes(() if quiet else examples.notes)
-        vectors.check_arguments(label, strength, examples.classes)
+        vectors.check_class_and_strength(label, strength, examples.classes)
         texts: Sequence[str] = examples.texts
         if form := as_trained.normalize:
             texts = ["".join(normalized([text], form)) for text in texts]
@@ -96,7 +96,7 @@ def _find(
     if config.steer_with is not None:
         machine = MachineConfig(device=str(lm.decoder.device))
         classifier = load_classifier(config.steer_with, machine)
-        vectors.check_arguments(label, strength, classifier.labels)
+        vectors.check_class_and_strength(label, strength, classifier.labels)
         return vectors.fit_with_classifier(lm, classifier.predict, classifier.labels)
     steering = vectors.stored_steering(lm.checkpoint)
     if steering is None:

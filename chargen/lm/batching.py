@@ -26,7 +26,7 @@ _BLOCK = 1 << 24  # ids that are searched at a time
 class Window:
     """Inputs and targets of one training step."""
 
-    inputs: Tensor  # (T, B) int64, or (T, B, ...) float32 for numbers; B is the number of columns
+    inputs: Tensor  # (T, B) int64, or (T, B, ...) float32 for numbers; B counts the own streams
     targets: Tensor  # the successor of each input, in the same shape
     starts_epoch: bool  # the streams start anew, so the carried state no longer applies
 
