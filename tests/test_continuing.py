@@ -19,7 +19,7 @@ from chargen.errors import ConfigError, CorpusError
 from chargen.lm.config import ModelConfig
 from chargen.lm.model import create_network
 from chargen.text.vocabulary import ByteVocabulary, CharVocabulary, RawVocabulary
-from chargen.training.continuing import Start, interleaved, read_start
+from chargen.training.continuing import Start, interleave, read_start
 
 SMALL: dict[str, Any] = {"batch_size": 8, "window": 32, "precision": "float32", "threads": 1}
 KNOWN = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "and", "some", "hens"]
@@ -267,7 +267,7 @@ def test_all_of_the_new_text_stays_in_its_order(
     old_text = np.arange(old_length) * 2 + 3
     if separator is not None:
         new[every - 1 :: every] = old_text[every - 1 :: every] = separator
-    found = interleaved(new, old_text, share, separator)
+    found = interleave(new, old_text, share, separator)
     from_new = found[(found % 2 == 0)]
     np.testing.assert_array_equal(from_new, new[new % 2 == 0])
     if separator is None:

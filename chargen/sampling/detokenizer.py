@@ -100,7 +100,7 @@ class Detokenizer:
 
     @property
     def log_probs(self) -> list[float]:
-        """Log-probability of each drawn character in nats, once `add_log_probs` has received all ids.
+        """Log-probability of each drawn character in nats, after `add_log_probs` received all ids.
 
         The first ``len(text)`` belong to `text`. For a character of several bytes, it is the sum.
         """

@@ -35,7 +35,7 @@ from chargen.storage.directories import real_path
 from chargen.storage.outputs import locked_for_run, writing_lock
 from chargen.text.vocabulary import Vocabulary, replace_surrogates
 from chargen.training.continuing import adapt
-from chargen.training.reporting import Log, Reporter, followed
+from chargen.training.reporting import Log, Reporter, log_to_tensorboard
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -109,7 +109,7 @@ def finetune(
     encoders = [encoder] if isinstance(encoder, str | Path) else encoder
     _check_encoders(encoders, out)
     reporter, log = reporter or Reporter(), Log()
-    with _claimed(out, force) as directory, followed(log, tensorboard, directory.name):
+    with _claimed(out, force) as directory, log_to_tensorboard(log, tensorboard, directory.name):
         loaded = [_encoder(path, reporter) for path in encoders]
         examples = data if isinstance(data, Examples) else read_examples(data, reading)
         config = _with_method(config, len(examples), reporter)
@@ -290,7 +290,7 @@ def resume_finetune(
             loop = training.loop
             loop.restore(_state(stored), stored.tensors_in("training"), best)
         if longer is not setup.config:
-            loop.take_budget(longer)
+            loop.set_budget(longer)
         if loop.finished:
             reporter.note(f"{directory} has used its budget: nothing is left to do")
             made = Classifier.load(directory, str(set_up_device(setup.config)))
@@ -299,7 +299,7 @@ def resume_finetune(
             loop.best["temperature"] = torch.ones(())
         step = loop.progress.step
         reporter.note(f"continuing from step {step}")
-        with followed(loop.log, tensorboard, directory.name, step + 1):
+        with log_to_tensorboard(loop.log, tensorboard, directory.name, step + 1):
             return training.run()
 
 

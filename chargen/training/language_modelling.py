@@ -40,7 +40,7 @@ class ReadingProgress(Progress):
     final_nats: float | None = None  # of the best weights, over more text, once the run has ended
 
     @property
-    def figure(self) -> float | None:
+    def reported_nats(self) -> float | None:
         """Nats per symbol of the best weights: the final figure if there is one."""
         return self.best_nats if self.final_nats is None else self.final_nats
 
@@ -103,7 +103,7 @@ class LanguageModelling(Task):
         self.optimizers = make_optimizers(model, config, precision)
         self.hidden = self._fresh_state()  # of the streams, carried from window to window
         # Each network of an ensemble learns from its own errors.
-        self._apart = (True,) if model.config.num_networks > 1 else ()
+        self._extra_args = (True,) if model.config.num_networks > 1 else ()
         example = torch.zeros((2, len(self.streams.own_streams)), dtype=torch.int64).to(self.device)
         self.learner = self.ranks.data_parallel(model, example, self.hidden)
         self.ranks.seed_rank(config.seed)
@@ -156,7 +156,7 @@ class LanguageModelling(Task):
             for group in optimizer.param_groups:
                 group["lr"] = rate
         with autocast(self.device, self.precision):
-            logits, hidden = self.learner(inputs, self.hidden, *self._apart)  # (T, N B, V)
+            logits, hidden = self.learner(inputs, self.hidden, *self._extra_args)  # (T, N B, V)
         targets = targets.repeat(1, self.model.config.num_networks)
         loss = language_model_loss(logits, targets, self.first_label_id)
         self.hidden = detach(hidden)
@@ -178,7 +178,7 @@ class LanguageModelling(Task):
         """Score the first `plan.evaluation_characters` of the validation text and draw a sample."""
         progress, ids = self.progress, self.valid_ids[: self.plan.evaluation_characters]
         if not len(ids):
-            return Evaluation({}, True, True, self._sampled())
+            return Evaluation({}, True, True, self._draw_sample())
         # Float32 took twice as long for figures that differed by 2e-4 nats. The figure of the run
         # (`conclude`) is computed in float32.
         with autocast(self.device, self.precision):
@@ -189,13 +189,13 @@ class LanguageModelling(Task):
         better = progress.best_nats is None or nats < progress.best_nats
         if better:
             progress.best_nats = nats
-        return Evaluation(row, better, better, self._sampled())
+        return Evaluation(row, better, better, self._draw_sample())
 
     def _nats(self, ids: NDArray[np.integer]) -> float:
         start, first_label = self.start_id, self.first_label_id
         return mean_nats(self.model, ids, start, EVALUATION_STREAMS, first_label)
 
-    def _sampled(self) -> str | None:
+    def _draw_sample(self) -> str | None:
         return self.sample(self.model) if self.sample else None
 
     def conclude(self, best: dict[str, Tensor]) -> dict[str, Any]:
@@ -231,7 +231,7 @@ class LanguageModelling(Task):
         self.streams.restore(document["streams"], tensors["generators"]["streams"])
         # A new rank must not repeat the random numbers that the run began with.
         fresh = self.config.seed + self.progress.step
-        restore_generators_of(self.ranks, tensors["generators"], self.device, fresh)
+        restore_rank_generators(self.ranks, tensors["generators"], self.device, fresh)
 
 
 def gather_states(
@@ -260,7 +260,7 @@ def scatter_states(states: dict[str, Tensor], own_streams: range, device: torch.
     )
 
 
-def restore_generators_of(
+def restore_rank_generators(
     ranks: Ranks, generators: dict[str, Tensor], device: torch.device, seed: int
 ) -> None:
     """Restore a rank's generators; a rank without saved ones starts from `seed` and its number."""

@@ -28,7 +28,7 @@ from chargen.text.given import given_texts
 from chargen.text.sources import corpus_name
 from chargen.training.continuing import Start, read_start, refuse_backward_labels
 from chargen.training.corpora import corpus_on_all_ranks
-from chargen.training.reporting import Log, Reporter, followed
+from chargen.training.reporting import Log, Reporter, log_to_tensorboard
 from chargen.training.session import Run, Session
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def train(
         raise ConfigError("--replay needs --from: give --from DIR too")
     if replay is None and replay_share != REPLAY_SHARE:
         raise ConfigError("--replay-share needs --replay: give --replay CORPUS")
-    arguments, texts = _named(corpus, texts)
+    arguments, texts = _names_and_texts(corpus, texts)
     if texts is not None and len(texts) > 1 and getattr(reading, "documents", None) is None:
         options.setdefault("documents", "rows")
     directory = Path(out) if out is not None else Path("checkpoints") / corpus_name(arguments)
@@ -119,13 +119,17 @@ def train(
             model_config = start.model_config(model_config, options)
             corpus_config = start.reading(corpus_config, arguments, options)
         log = Log()
-        events = followed(log, tensorboard if ranks.is_main else None, directory.name)
+        events = log_to_tensorboard(log, tensorboard if ranks.is_main else None, directory.name)
         stack.enter_context(events)
         reverse = model_config.direction == "backward"
-        text, corpus_saved = _read(arguments, texts, corpus_config, reverse, ranks, reporter, start)
+        text, corpus_saved = _load_run_corpus(
+            arguments, texts, corpus_config, reverse, ranks, reporter, start
+        )
         model_config = replace(model_config, vocabulary_size=text.vocabulary.size)
         device = set_up_device(train_config, ranks)
-        plan, precision = _plan(model_config, train_config, text, device, ranks, reporter, start)
+        plan, precision = _choose_plan(
+            model_config, train_config, text, device, ranks, reporter, start
+        )
         seed_everything(plan.train.seed, plan.train.deterministic)
         documents = {
             "corpus": corpus_saved,
@@ -137,7 +141,7 @@ def train(
         return session.run(session.loop(plan))
 
 
-def _named(
+def _names_and_texts(
     corpus: str | Path | Sequence[str | Path] | None, texts: Iterable[str] | None
 ) -> tuple[tuple[str, ...], list[str] | None]:
     """Return the names of the corpora, or the texts given instead."""
@@ -149,7 +153,7 @@ def _named(
     return tuple(map(str, names)), None if texts is None else list(given_texts(texts))
 
 
-def _read(
+def _load_run_corpus(
     arguments: Sequence[str],
     texts: Iterable[str] | None,
     config: CorpusConfig,
@@ -170,14 +174,14 @@ def _read(
         return load_corpus(arguments, config, texts=texts, reverse=reverse, progress=reporter.stage)
 
     text = corpus_on_all_ranks(ranks, load, saved, reverse)
-    saved |= start.saved() if start else {}
+    saved |= start.to_document() if start else {}
     for note in text.notes:
         reporter.note(note)
     replayed = {} if text.replay_key is None else {"replay_key": text.replay_key}
     return text, {**saved, **replayed, "key": text.key}
 
 
-def _plan(
+def _choose_plan(
     model_config: ModelConfig,
     train_config: TrainConfig,
     text: Corpus,

@@ -33,7 +33,7 @@ from chargen.lm.model import CharLM
 from chargen.runtime.distributed import Ranks
 from chargen.runtime.process_group import joined_ranks
 from chargen.training.language_modelling import LanguageModelling
-from chargen.training.loop import GIVE_UP_AFTER, Loop
+from chargen.training.loop import MAX_SKIPPED_STEPS, Loop
 
 from .test_trainer import RANDOM, Ears, Trainer, planned, same
 
@@ -301,7 +301,7 @@ def test_too_many_of_them_are_told_once() -> None:
 
     first, second = on_ranks(2, work)
     assert isinstance(first, TrainingError)
-    assert f"for {GIVE_UP_AFTER} steps in a row" in str(first)
+    assert f"for {MAX_SKIPPED_STEPS} steps in a row" in str(first)
     assert isinstance(second, FollowerError)
 
 

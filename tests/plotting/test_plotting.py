@@ -12,7 +12,7 @@ import pytest
 from chargen.errors import CheckpointError, ConfigError
 from chargen.plotting import heatmap, painting
 from chargen.plotting.curves import loss_unit, read, smoothed
-from chargen.training.reporting import Log, followed
+from chargen.training.reporting import Log, log_to_tensorboard
 
 ROWS = [
     {
@@ -120,7 +120,7 @@ def test_event_files_have_the_rows(tmp_path: Path) -> None:
 
     for first, rows in ((0, ROWS), (201, [{**row, "loss": 9.0} for row in ROWS[20:]])):
         log = Log()
-        with followed(log, tmp_path, "events", first):
+        with log_to_tensorboard(log, tmp_path, "events", first):
             for row in rows:
                 log.add(row)
     found = EventAccumulator(str(tmp_path / "events")).Reload()
