@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from chargen.plotting.painting import harmless
 from chargen.plotting.style import COLOURS, LINES, drawing, png
-from chargen.sentiment.metrics import BINS, bin_of
+from chargen.sentiment.metrics import CALIBRATION_BINS, confidence_bin
 
 _MOST_NUMBERS = 15
 """Most classes for which numbers fit into the squares of a confusion matrix."""
@@ -49,11 +49,11 @@ def reliability_diagram(
     """
     confidence, classes = probabilities.max(-1), measured["labels"]
     correct = np.array(labels) == np.array(classes)[probabilities.argmax(-1)]
-    bins = bin_of(confidence)
-    counts = np.bincount(bins, minlength=BINS)
+    bins = confidence_bin(confidence)
+    counts = np.bincount(bins, minlength=CALIBRATION_BINS)
     filled = counts > 0
-    mean = np.bincount(bins, confidence, BINS)[filled] / counts[filled]
-    accuracy = np.bincount(bins, correct, BINS)[filled] / counts[filled]
+    mean = np.bincount(bins, confidence, CALIBRATION_BINS)[filled] / counts[filled]
+    accuracy = np.bincount(bins, correct, CALIBRATION_BINS)[filled] / counts[filled]
     margin = 1.96 * np.sqrt(accuracy * (1 - accuracy) / counts[filled])
     marks = {"color": COLOURS[0], "marker": "o", "capsize": 3, "label": "this classifier, 95 %"}
     with drawing("--reliability", LINES) as figures:
@@ -64,6 +64,11 @@ def reliability_diagram(
         top.set(xlim=(1 / len(classes) - 0.02, 1.02), ylim=(0, 1.02), ylabel="accuracy")
         top.set_title(f"expected calibration error {measured['ece']:.3f}")
         top.legend(loc="upper left")
-        below.bar((np.arange(BINS) + 0.5) / BINS, counts, width=0.9 / BINS, color=COLOURS[0])
+        below.bar(
+            (np.arange(CALIBRATION_BINS) + 0.5) / CALIBRATION_BINS,
+            counts,
+            width=0.9 / CALIBRATION_BINS,
+            color=COLOURS[0],
+        )
         below.set(xlabel="confidence: probability of the predicted label", ylabel="texts")
         return png(figure)

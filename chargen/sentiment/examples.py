@@ -114,7 +114,7 @@ def read_examples(
     else:
         path = labelled_path(str(data))
         raw = _folder_rows(path, config) if _is_folder(path) else _table_rows(path, config)
-    examples = _checked(raw, config)
+    examples = _to_examples(raw, config)
     if classes is not None:
         _refuse_unknown(examples, raw, classes)
     elif len(examples.classes) < 2:
@@ -169,20 +169,20 @@ class _Rows:
     """Texts and labels as read, before any row is left out or refused.
 
     `rows` holds the number, the text and the label (or None) of each row. Messages name a row by
-    `word` and its number, or by its file if there are `files`.
+    `row_word` and its number, or by its file if there are `files`.
     """
 
     source: str
     rows: list[tuple[int, str, str | None]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    word: str = "line"
+    row_word: str = "line"
     files: Sequence[str] = ()
 
-    def named(self, numbers: Sequence[int]) -> str:
+    def row_names(self, numbers: Sequence[int]) -> str:
         """Return the names of rows for a message, shortened if there are many."""
         if self.files:
             return enumerated([self.files[number - 1] for number in numbers], "file")
-        return enumerated(numbers, self.word)
+        return enumerated(numbers, self.row_word)
 
 
 def _table_rows(path: str, config: ExamplesConfig) -> _Rows:
@@ -244,7 +244,7 @@ def _given_rows(data: Any, config: ExamplesConfig) -> _Rows:
         raise CorpusError(
             f"{len(texts):,} texts and {len(labels):,} labels: each text needs one label"
         )
-    raw = _Rows("the given data", word="position")
+    raw = _Rows("the given data", row_word="position")
     for position, (text, value) in enumerate(zip(texts, labels, strict=True)):
         valid_text = replace_invalid(text, config.errors, lambda _: f"texts[{position}]")  # noqa: B023
         label = label_of(value, f"labels[{position}]", config.errors)
@@ -255,12 +255,12 @@ def _given_rows(data: Any, config: ExamplesConfig) -> _Rows:
 def _label_column(
     columns: Sequence[str],
     name: str,
-    texts: Sequence[str],
+    text_columns: Sequence[str],
     config: ExamplesConfig,
     advice: str = "",
 ) -> str:
     label = find_column(columns, name, config.label_column, LABEL_COLUMNS, "label", advice)
-    if label in texts:
+    if label in text_columns:
         raise same_column_error(name, label)
     return label
 
@@ -286,55 +286,55 @@ def _cleaned(text: str, config: ExamplesConfig) -> str:
 # ---------------------------------------------------------------- what is left out and refused
 
 
-def _renamed(found: _Rows, config: ExamplesConfig) -> _Rows:
+def _with_new_labels(raw: _Rows, config: ExamplesConfig) -> _Rows:
     """Rename the labels by `label_map`, and leave out the rows that it skips."""
     names = config.labels_by_old
     if not names:
-        return found
-    if unknown := [row for row in found.rows if row[2] is not None and row[2] not in names]:
+        return raw
+    if unknown := [row for row in raw.rows if row[2] is not None and row[2] not in names]:
         labels = list(dict.fromkeys(repr(label) for _, _, label in unknown))
         raise CorpusError(
-            f"{found.source}: --label-map has no name for {enumerated(labels, 'label')} in "
-            f"{found.named([number for number, _, _ in unknown])}: add {unknown[0][2]}=NAME, or "
+            f"{raw.source}: --label-map has no name for {enumerated(labels, 'label')} in "
+            f"{raw.row_names([number for number, _, _ in unknown])}: add {unknown[0][2]}=NAME, or "
             f"{unknown[0][2]}={SKIP} to leave such rows out"
         )
-    rows = [(number, text, names.get(label or "")) for number, text, label in found.rows]
+    rows = [(number, text, names.get(label or "")) for number, text, label in raw.rows]
     kept = [row for row in rows if row[2] != SKIP]
-    notes = list(found.notes)
+    notes = list(raw.notes)
     if len(kept) < len(rows):
         count = len(rows) - len(kept)
         skipped = f"{count:,} row{'s' * (count != 1)}"
-        notes.append(f"{found.source}: --label-map leaves out {skipped}")
-    return replace(found, rows=kept, notes=notes)
+        notes.append(f"{raw.source}: --label-map leaves out {skipped}")
+    return replace(raw, rows=kept, notes=notes)
 
 
-def _checked(found: _Rows, config: ExamplesConfig) -> Examples:
+def _to_examples(raw: _Rows, config: ExamplesConfig) -> Examples:
     """Leave out rows without text; refuse rows with text but no label."""
-    found = _renamed(found, config)
-    kept = [row for row in found.rows if row[1].strip()]
+    raw = _with_new_labels(raw, config)
+    kept = [row for row in raw.rows if row[1].strip()]
     if not kept:
-        raise CorpusError(f"{found.source} holds no text")
+        raise CorpusError(f"{raw.source} holds no text")
     if unlabelled := [number for number, _, label in kept if label is None]:
         raise CorpusError(
-            f"{found.source}: the label is missing in {found.named(unlabelled)}: give each "
+            f"{raw.source}: the label is missing in {raw.row_names(unlabelled)}: give each "
             "text one, or take the texts without one out"
         )
-    notes = list(found.notes)
-    if empty := [number for number, text, _ in found.rows if not text.strip()]:
-        notes.append(f"{found.source}: left out for want of text: {found.named(empty)}")
+    notes = list(raw.notes)
+    if empty := [number for number, text, _ in raw.rows if not text.strip()]:
+        notes.append(f"{raw.source}: left out for want of text: {raw.row_names(empty)}")
     first_labels: dict[str, str | None] = {}
     odd_texts = {text for _, text, label in kept if first_labels.setdefault(text, label) != label}
     if odd_texts:
-        rows = found.named([number for number, text, _ in kept if text in odd_texts])
-        notes.append(f"{found.source}: one text has two different labels in {rows}")
+        rows = raw.row_names([number for number, text, _ in kept if text in odd_texts])
+        notes.append(f"{raw.source}: one text has two different labels in {rows}")
     numbers, texts, labels = zip(*kept, strict=True)
-    examples = Examples(texts, labels, numbers, found.source, tuple(notes))
+    examples = Examples(texts, labels, numbers, raw.source, tuple(notes))
     hint = " (--label-map gives them one name)"
-    notes += label_notes(found.source, examples.classes, len(examples), hint)
+    notes += label_notes(raw.source, examples.classes, len(examples), hint)
     return replace(examples, notes=tuple(notes))
 
 
-def _refuse_unknown(examples: Examples, found: _Rows, classes: Sequence[str]) -> None:
+def _refuse_unknown(examples: Examples, raw: _Rows, classes: Sequence[str]) -> None:
     pairs = zip(examples.rows, examples.labels, strict=True)
     known = set(classes)
     unknown = [(row, label) for row, label in pairs if label not in known]
@@ -342,6 +342,6 @@ def _refuse_unknown(examples: Examples, found: _Rows, classes: Sequence[str]) ->
         labels = list(dict.fromkeys(repr(label) for _, label in unknown))
         raise CorpusError(
             f"{examples.source}: unknown {enumerated(labels, 'label')} in "
-            f"{found.named([row for row, _ in unknown])}; the labels of training are "
+            f"{raw.row_names([row for row, _ in unknown])}; the labels of training are "
             f"{', '.join(map(repr, classes))}"
         )

@@ -105,7 +105,7 @@ def finetune(
     config, sizes, reading = split_options(
         options, *owners, given_configs=(config, network, reading)
     )
-    metrics.require("fine-tuning")
+    metrics.require_sklearn("fine-tuning")
     encoders = [encoder] if isinstance(encoder, str | Path) else encoder
     _check_encoders(encoders, out)
     reporter, log = reporter or Reporter(), Log()

@@ -215,7 +215,7 @@ def learn_probe(setup: Setup, network: ClassifierNetwork) -> FinetuneRun:
         network.temperature.fill_(1 / factors[NETWORK])
         members.append(NetworkMember(network, setup.vocabularies, offset))
     if ngrams:
-        weighed = {name: each.weighed(factors[name], prior) for name, each in fitted.items()}
+        weighed = {name: each.weighted(factors[name], prior) for name, each in fitted.items()}
         members += ngrams.models(weighed)
     made = setup.classifier(members, offset)
     if texts.valid.texts:
@@ -346,7 +346,7 @@ class NetworkTraining:
             factors, figures = setup.alike(names, "there are no validation texts"), {}
         rows = slice(None) if setup.config.valid is None else learnt
         weighed = {
-            name: each.fit(targets, each.strengths[0], rows).weighed(factors[name], prior)
+            name: each.fit(targets, each.strengths[0], rows).weighted(factors[name], prior)
             for name, each in regressions.items()
             if factors[name]
         }

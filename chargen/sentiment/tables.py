@@ -22,12 +22,12 @@ CHUNK_ROWS = 1024
 CHUNK_CHARACTERS = 1 << 23
 """Most rows that are classified together, and the number of characters that ends a chunk."""
 
-WRITTEN_ROWS = 64
+ROWS_PER_WRITE = 64
 """Number of rows that are written to the file together."""
 
 PREDICTED = "predicted"
 
-MOST_UNKNOWN = 20
+MAX_UNKNOWN_CHARACTERS = 20
 """Maximum number of unknown characters that are kept for the report."""
 
 Progress = Callable[[int, float], None]
@@ -37,7 +37,7 @@ Progress = Callable[[int, float], None]
 class Verdict(NamedTuple):
     """A row and its prediction, or the reason why it has none."""
 
-    place: str  # location of the row, with which a message about it begins
+    location: str  # location of the row, with which a message about it begins
     row: Row
     text: str  # "" if the row has no text
     # the likeliest label, or `PredictConfig.word` if that label is not likely enough
@@ -101,9 +101,9 @@ class Predictor:
             self.rows += 1
             chances = probabilities.get(i)
             if chances is None:
-                yield self._failed(verdict, verdict.problem or f"{verdict.place} has no text")
+                yield self._failed(verdict, verdict.problem or f"{verdict.location} has no text")
             elif not np.isfinite(chances).all():
-                yield self._failed(verdict, f"{verdict.place} gets no finite probabilities")
+                yield self._failed(verdict, f"{verdict.location} gets no finite probabilities")
             else:
                 yield verdict._replace(label=self._label(chances), probabilities=chances)
 
@@ -123,10 +123,10 @@ class Predictor:
     def _look_for_unknown(self, text: str) -> None:
         """Collect the characters of a cleaned text that an encoder has never seen."""
         new = [c for c in dict.fromkeys(text) if c not in self._seen and c not in "<&"]
-        if new and len(self.unknown) < MOST_UNKNOWN:
+        if new and len(self.unknown) < MAX_UNKNOWN_CHARACTERS:
             self._seen.update(new)
             unknown = self.classifier.unknown_characters("".join(new))
-            self.unknown = (self.unknown + unknown)[:MOST_UNKNOWN]
+            self.unknown = (self.unknown + unknown)[:MAX_UNKNOWN_CHARACTERS]
 
 
 def predict_table(
@@ -159,7 +159,7 @@ def predict_table(
             chances = verdict.probabilities
             values = [None] * len(labels) if chances is None else map(rounded, chances)
             writer.add(verdict.row, [verdict.label, *values])
-            if number % WRITTEN_ROWS == 0:
+            if number % ROWS_PER_WRITE == 0:
                 file.write(writer.take_bytes())
         writer.finish()
         file.write(writer.take_bytes())
@@ -183,10 +183,10 @@ def _unclassified(table: Table, advance: Callable[[int], None]) -> Iterator[Verd
         yield Verdict(f"{table.name}, line {row.line}", row, text, problem=problem)
 
 
-def _chunks(found: Iterable[Verdict]) -> Iterator[list[Verdict]]:
+def _chunks(verdicts: Iterable[Verdict]) -> Iterator[list[Verdict]]:
     chunk: list[Verdict] = []
     characters = 0
-    for verdict in found:
+    for verdict in verdicts:
         chunk.append(verdict)
         characters += len(verdict.text)
         if len(chunk) == CHUNK_ROWS or characters >= CHUNK_CHARACTERS:

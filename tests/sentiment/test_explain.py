@@ -139,8 +139,8 @@ def test_nothing_can_be_explained_too() -> None:
 
 
 def test_what_would_take_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(explaining, "LONGEST", 30)
-    monkeypatch.setattr(explaining, "LONGEST_BACKWARD", 20)
+    monkeypatch.setattr(explaining, "MAX_CHARACTERS", 30)
+    monkeypatch.setattr(explaining, "MAX_CHARACTERS_BACKWARD", 20)
     monkeypatch.setattr(explaining, "MOST_WORDS", 2)
     with pytest.raises(ConfigError, match="40 characters; at most 30"):
         explain(classifier(), "x" * 40)

@@ -115,7 +115,7 @@ class TestEveryRowAndColumnStays:
     ) -> None:
         monkeypatch.setattr(tables, "CHUNK_ROWS", 4)
         monkeypatch.setattr(tables, "CHUNK_CHARACTERS", 60)
-        monkeypatch.setattr(tables, "WRITTEN_ROWS", 2)
+        monkeypatch.setattr(tables, "ROWS_PER_WRITE", 2)
         texts = ["x" * (1 + 7 * i % 23) for i in range(1, 24)]
         heard: list[tuple[int, float]] = []
         out = io.BytesIO()

@@ -72,10 +72,10 @@ def tell(predictor: Any, what: str, quiet: bool) -> int:
         The exit code: 1 if a row has no prediction, otherwise 0.
     """
     if predictor.unknown and not quiet:
-        from chargen.sentiment.tables import MOST_UNKNOWN
+        from chargen.sentiment.tables import MAX_UNKNOWN_CHARACTERS
 
         listed = spelled(predictor.unknown)
-        more = " ..." if len(predictor.unknown) >= MOST_UNKNOWN else ""
+        more = " ..." if len(predictor.unknown) >= MAX_UNKNOWN_CHARACTERS else ""
         say(f"note: the encoder has never seen these characters (read as unknown): {listed}{more}")
     if predictor.config.threshold is not None and not quiet:
         say(
