@@ -73,9 +73,9 @@ def plot(
     """
     if terminal and as_json:
         raise ConfigError("--terminal and --json exclude each other: leave one of them out")
-    from chargen.plotting.style import form_of
+    from chargen.plotting.style import image_format
 
-    form = form_of(out)
+    form = image_format(out)
     if not terminal:
         if not form:
             raise click.BadParameter("name a .png, .svg or .pdf file", param_hint="--out")
@@ -84,10 +84,10 @@ def plot(
 
     run_curves = [curves.read(run) for run in runs]
     if terminal:
-        from chargen.plotting.terminal import drawn
+        from chargen.plotting.terminal import terminal_plot
 
         width = shutil.get_terminal_size((80, 24)).columns
-        click.echo(drawn(run_curves, width=width, colour=colourful(), **options))
+        click.echo(terminal_plot(run_curves, width=width, colour=colourful(), **options))
         return
     from chargen.plotting.figure import picture
     from chargen.storage.whole_files import write_file

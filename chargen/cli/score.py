@@ -174,10 +174,10 @@ def _write(files: dict[str, str | None], text: str, surprise: list[float], title
 
 
 def _paint(character: str, surprise: float) -> str:
-    from chargen.plotting.heatmap import step_of
+    from chargen.plotting.heatmap import surprise_step
 
     shown = visible(character)
-    background = _BACKGROUNDS[step_of(surprise)]
+    background = _BACKGROUNDS[surprise_step(surprise)]
     if background is None or character.isspace():
         return shown
     return click.style(shown, fg=16, bg=background)

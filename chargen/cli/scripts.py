@@ -98,17 +98,17 @@ def check_plot(path: str | None) -> None:
     """
     if path is None:
         return
-    from chargen.plotting.style import form_of
+    from chargen.plotting.style import image_format
 
-    if not form_of(path):
+    if not image_format(path):
         raise ConfigError(f"--plot {path}: name a .png, .svg or .pdf file")
     check_files({"--plot": path}, force=True, drawn=("--plot",))
 
 
 def write_plot(path: str, figure: Any) -> None:
     """Write a matplotlib figure in the format that the file name says, and report the file."""
-    from chargen.plotting.style import form_of, image
+    from chargen.plotting.style import image, image_format
     from chargen.storage.whole_files import write_file
 
-    write_file(path, image(figure, form_of(path)))
+    write_file(path, image(figure, image_format(path)))
     say(f"wrote {path}")

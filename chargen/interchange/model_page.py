@@ -18,7 +18,7 @@ from chargen.language_model import LanguageModel
 from chargen.lm import storage
 from chargen.lm.config import ModelConfig
 from chargen.plotting import heatmap
-from chargen.plotting.painting import harmless
+from chargen.plotting.painting import escape_controls
 from chargen.sampling.detokenizer import TRANSITIONS
 from chargen.text.config import CorpusConfig
 
@@ -46,7 +46,7 @@ def model_page(lm: LanguageModel, title: str) -> str:
     tensors = storage.pack(model.config, model.state_dict(), lm.vocabulary).tensors["model"]
     weights = {name: _smallest(tensor.float().cpu().numpy()) for name, tensor in tensors.items()}
     parts = {
-        "title": html.escape(harmless(title, "")),
+        "title": html.escape(escape_controls(title, "")),
         "facts": f"{_sizes(model.config)}, "
         f"{model.num_parameters() / 1e6:.2g} million weights, made with chargen.",
         "style": heatmap.style(),

@@ -207,14 +207,14 @@ def _paint(text: str, step: int) -> str:
 
 def _painted(explanation: Any) -> str:
     """Return the coloured text in lines that fit; a terminal would break them within words."""
-    from chargen.plotting.explanation import steps_of
-    from chargen.plotting.painting import lines_of, runs
+    from chargen.plotting.explanation import curve_steps
+    from chargen.plotting.painting import pieces_by_step, wrapped_lines
 
     text, columns = explanation.text, max(20, shutil.get_terminal_size().columns)
-    steps = steps_of(explanation)
+    steps = curve_steps(explanation)
     return "\n".join(
-        "".join(_paint(*run) for run in runs(text[start:end], steps[start:end]))
-        for start, end in lines_of(text, columns)
+        "".join(_paint(*run) for run in pieces_by_step(text[start:end], steps[start:end]))
+        for start, end in wrapped_lines(text, columns)
     )
 
 
