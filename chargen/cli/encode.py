@@ -64,11 +64,11 @@ def encode(
     lm = load_model(directory, machine)
     import numpy as np
 
-    from chargen.interchange.score_tables import delimiter_of, write_rows
+    from chargen.interchange.score_tables import table_delimiter, write_rows
     from chargen.storage.whole_files import atomic_write
 
     plain = output.lower().endswith(".npy")
-    delimiter = "" if plain else delimiter_of(output, "--output", ".npy")
+    delimiter = "" if plain else table_delimiter(output, "--output", ".npy")
     notes: list[str] = []
     labels = reading.label_column is not None
     sources, texts = zip(*documents(lm, files, reading, notes, labels=labels), strict=True)

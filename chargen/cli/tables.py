@@ -58,7 +58,7 @@ def score_documents(
     from chargen.interchange import score_tables
     from chargen.text.symbols import SEPARATOR
 
-    delimiter = score_tables.delimiter_of(table, "--table")
+    delimiter = score_tables.table_delimiter(table, "--table")
     end = "" if lm.vocabulary.separator_id is None else SEPARATOR
     total = {"documents": 0, "characters": 0, "bits": 0.0}
     notes: list[str] = []
@@ -84,7 +84,7 @@ def score_pairs(
     """Return how often the first text of a pair is likelier; write scores to `table` if given."""
     from chargen.interchange import score_tables
 
-    delimiter = score_tables.delimiter_of(table, "--table") if table else ""
+    delimiter = score_tables.table_delimiter(table, "--table") if table else ""
     header, texts = read_pairs(pairs, asked)
     rows = []
     for number, pair in enumerate(texts, 1):

@@ -27,14 +27,14 @@ from chargen.text.formats import DELIMITERS, TABLES
 
 Row = Mapping[str, Any]
 
-_FINEST = 2.0**24
+_STEPS_PER_BIT = 2.0**24
 _WORD = re.compile(r"(\S*)(\s?)(\s*)")
 
 
 def surprise(score: Score) -> NDArray[np.float64]:
     """Return the bits of each character: (N,)."""
-    bits: NDArray[np.float64] = score.log_probs.astype(np.float64) * (-_FINEST / math.log(2))
-    return np.rint(bits) / _FINEST + 0.0  # no -0.0
+    bits: NDArray[np.float64] = score.log_probs.astype(np.float64) * (-_STEPS_PER_BIT / math.log(2))
+    return np.rint(bits) / _STEPS_PER_BIT + 0.0  # no -0.0
 
 
 def document_row(score: Score) -> dict[str, Any]:
@@ -78,7 +78,7 @@ ROWS: dict[str, Callable[[Score], Iterable[dict[str, Any]]]] = {
 """The kinds of rows, each with the function that makes the rows of a document."""
 
 
-def delimiter_of(output: str, option: str, *others: str) -> str:
+def table_delimiter(output: str, option: str, *others: str) -> str:
     """Return the delimiter for a table's file name, or raise `ConfigError` for a wrong suffix.
 
     A compression suffix may follow. `others` are further suffixes that the option accepts and

@@ -131,7 +131,8 @@ def verdict(probabilities: Mapping[str, float]) -> str:
     """Return the likeliest label and a bar per label as HTML, for a page that has `style`."""
     label = max(probabilities, key=lambda name: probabilities[name])
     rows = [
-        f'<span>{to_html(name)}</span><i><b style="width:{share:.2%}"></b></i><span>{share:.1%}</span>'
+        f'<span>{to_html(name)}</span><i><b style="width:{share:.2%}"></b></i>'
+        f"<span>{share:.1%}</span>"
         for name, share in probabilities.items()
     ]
     heading = f"<h1>{to_html(label)}, {probabilities[label]:.1%}</h1>"

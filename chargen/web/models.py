@@ -63,7 +63,7 @@ class Models:
     def _paths(self) -> dict[str, Path]:
         own = []
         with contextlib.suppress(OSError):  # the first training creates the folder
-            own = sorted(path for path in self.folder.iterdir() if _is_there(path))
+            own = sorted(path for path in self.folder.iterdir() if _is_checkpoint(path))
         # The browser needs text, but the name of a folder may be any bytes.
         paths = {
             replace_surrogates(path.name): path for path in own if not path.name.startswith(".")
@@ -89,7 +89,7 @@ class Models:
             ) from error
 
 
-def _is_there(path: Path) -> bool:
+def _is_checkpoint(path: Path) -> bool:
     with contextlib.suppress(OSError):
         return checkpoint.exists(path)
     return False

@@ -13,10 +13,10 @@ from chargen.sentiment import explain
 from chargen.sentiment.classifier import Classifier
 from chargen.web.jobs import Job
 
-SHOWN_PROMPT = 2000
+SHOWN_PROMPT_CHARACTERS = 2000
 """Most characters of a prompt that are shown: those next to the written text."""
 
-MOST_JUDGED = 100_000
+MAX_CLASSIFIED_CHARACTERS = 100_000
 """Most characters of a text that are read for a verdict, which takes a few seconds."""
 
 STYLE = (
@@ -48,7 +48,7 @@ def problem(error: Exception | str) -> str:
     return f'<p class="problem" role="alert">{to_html(words)}</p>'
 
 
-def said(text: str) -> str:
+def paragraph(text: str) -> str:
     return f"<p>{to_html(text)}</p>" if text else ""
 
 
@@ -56,7 +56,7 @@ def written(
     prompt: str, text: str, log_probs: Sequence[float], painted: bool, backward: bool = False
 ) -> str:
     """Render a text beside its prompt, with characters coloured by surprise if `painted`."""
-    cut = prompt[:SHOWN_PROMPT] if backward else prompt[-SHOWN_PROMPT:]
+    cut = prompt[:SHOWN_PROMPT_CHARACTERS] if backward else prompt[-SHOWN_PROMPT_CHARACTERS:]
     gap = "…" if len(cut) < len(prompt) else ""
     before = to_html(cut + gap if backward else gap + cut)
     bits = [-value / math.log(2) for value in log_probs]
@@ -72,19 +72,19 @@ def written(
 def verdict(classifier: Classifier, text: str) -> str:
     """Render a verdict, its probabilities, and how it changed along the text.
 
-    Of a text longer than `MOST_JUDGED` characters, only the beginning is judged, and a note says
-    so. Raises `ConfigError` if there is no text.
+    Of a text longer than `MAX_CLASSIFIED_CHARACTERS` characters, only the beginning is judged, and
+    a note says so. Raises `ConfigError` if there is no text.
     """
     if not classifier.cleaned(text).strip():
         raise ConfigError("there is no text: paste one")
     try:
         explanation = explain.explain(classifier, text)
     except ConfigError as error:  # the text is too long to be explained
-        shares = classifier.predict_proba([text[:MOST_JUDGED]])[0].tolist()
+        shares = classifier.predict_proba([text[:MAX_CLASSIFIED_CHARACTERS]])[0].tolist()
         rows = dict(zip(classifier.labels, shares, strict=True))
         words = f"No trace: {error}."
-        if len(text) > MOST_JUDGED:
-            words += f" The verdict is that on the first {MOST_JUDGED:,} characters."
+        if len(text) > MAX_CLASSIFIED_CHARACTERS:
+            words += f" The verdict is that on the first {MAX_CLASSIFIED_CHARACTERS:,} characters."
         note = f'<p class="note">{to_html(words)}</p>'
         return f'<div class="verdict">{drawn.verdict(rows)}{note}</div>'
     if explain.is_quick(explanation):
