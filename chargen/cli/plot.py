@@ -10,7 +10,7 @@ import click
 
 from chargen.cli.groups import Command
 from chargen.cli.options import check_files, json_option, option, quiet_option
-from chargen.cli.terminal import colourful, echo_json, say, visible
+from chargen.cli.terminal import colour_by_default, echo_json, say, visible
 from chargen.errors import ConfigError
 
 AXES = ("characters", "seconds", "steps", "epochs")
@@ -79,7 +79,7 @@ def plot(
     if not terminal:
         if not form:
             raise click.BadParameter("name a .png, .svg or .pdf file", param_hint="--out")
-        check_files({"--out": out}, force, drawn=("--out",))
+        check_files({"--out": out}, force, picture_options=("--out",))
     from chargen.plotting import curves
 
     run_curves = [curves.read(run) for run in runs]
@@ -87,7 +87,7 @@ def plot(
         from chargen.plotting.terminal import terminal_plot
 
         width = shutil.get_terminal_size((80, 24)).columns
-        click.echo(terminal_plot(run_curves, width=width, colour=colourful(), **options))
+        click.echo(terminal_plot(run_curves, width=width, colour=colour_by_default(), **options))
         return
     from chargen.plotting.figure import picture
     from chargen.storage.whole_files import write_file

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from chargen.cli.options import check_files
-from chargen.cli.terminal import leave_closed_pipe, prepare_streams, say, sentence
+from chargen.cli.terminal import error_message, leave_closed_pipe, prepare_streams, say
 from chargen.errors import ChargenError, ConfigError, convert_memory_errors
 from chargen.lm.config import TrainConfig
 from chargen.options import SEED
@@ -32,7 +32,7 @@ def _run(main: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except (ChargenError, OSError) as error:
-        say(f"{Path(sys.argv[0]).name}: {sentence(error)}")
+        say(f"{Path(sys.argv[0]).name}: {error_message(error)}")
         return error.exit_code if isinstance(error, ChargenError) else 1
     return 0
 
@@ -102,7 +102,7 @@ def check_plot(path: str | None) -> None:
 
     if not image_format(path):
         raise ConfigError(f"--plot {path}: name a .png, .svg or .pdf file")
-    check_files({"--plot": path}, force=True, drawn=("--plot",))
+    check_files({"--plot": path}, force=True, picture_options=("--plot",))
 
 
 def write_plot(path: str, figure: Any) -> None:

@@ -51,7 +51,9 @@ class SteeringConfig(Options):
             raise ConfigError("--steer-data and --steer-with exclude each other: give one of them")
 
 
-def steered(lm: Any, config: SteeringConfig, reading: ExamplesConfig, quiet: bool = False) -> Any:
+def steered_model(
+    lm: Any, config: SteeringConfig, reading: ExamplesConfig, quiet: bool = False
+) -> Any:
     """Return the model steered as `config` says; `reading` says how labelled texts are read.
 
     Raises `ConfigError` if options do not fit each other or the model.
@@ -68,13 +70,13 @@ def steered(lm: Any, config: SteeringConfig, reading: ExamplesConfig, quiet: boo
     if lm.raw:
         raise ConfigError("--steer needs a model of text, and this one learnt raw bytes")
     strength = STRENGTH if config.strength is None else config.strength
-    steering = _find(lm, strength, config, reading, quiet)
+    steering = _find_steering(lm, strength, config, reading, quiet)
     if not quiet:
         say(f"note: steered by {steering.source}")
     return lm.steered(steering, config.steer, strength)
 
 
-def _find(
+def _find_steering(
     lm: Any, strength: float, config: SteeringConfig, reading: ExamplesConfig, quiet: bool
 ) -> Any:
     from chargen.sampling import steering as vectors

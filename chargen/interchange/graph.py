@@ -22,7 +22,7 @@ IR_VERSION = 8
 """From 2022: every onnxruntime since 1.12 reads it."""
 
 # in ONNX's order
-_ONNX_GATE_ORDER = {
+_GATE_ORDER = {
     "lstm": ("input", "output", "forget", "candidate"),
     "gru": ("update", "reset", "candidate"),
     "rnn": ("candidate",),
@@ -172,7 +172,5 @@ def _array(tensor: Tensor) -> NDArray[np.float32]:
 
 def _onnx_gates(tensor: Tensor, cell: str) -> NDArray[np.float32]:
     """Return weights with their gates in ONNX's order and a leading axis for one direction."""
-    gates = np.split(_array(tensor), len(_ONNX_GATE_ORDER[cell]))
-    return np.concatenate([gates[index] for index in gate_order(cell, _ONNX_GATE_ORDER[cell])])[
-        None
-    ]
+    gates = np.split(_array(tensor), len(_GATE_ORDER[cell]))
+    return np.concatenate([gates[index] for index in gate_order(cell, _GATE_ORDER[cell])])[None]

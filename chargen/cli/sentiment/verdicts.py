@@ -15,7 +15,7 @@ from chargen.cli.terminal import say, visible, visible_json
 from chargen.errors import ConfigError, printable, spelled
 
 
-def show(predictor: Any, verdict: Any, as_json: bool) -> None:
+def print_verdict(predictor: Any, verdict: Any, as_json: bool) -> None:
     """Print one verdict of a `Predictor` on stdout."""
     from chargen.sentiment.tables import rounded
     from chargen.text.table_writer import json_line
@@ -63,7 +63,7 @@ def refuse_file(text: str, advice: str) -> None:
         raise ConfigError(f"{printable(text)} looks like the name of a file, but there is none")
 
 
-def tell(predictor: Any, what: str, quiet: bool) -> int:
+def report_problems(predictor: Any, noun: str, quiet: bool) -> int:
     """Report on stderr unknown characters, unlikely labels and rows without a prediction.
 
     Returns
@@ -79,12 +79,12 @@ def tell(predictor: Any, what: str, quiet: bool) -> int:
         say(f"note: the encoder has never seen these characters (read as unknown): {listed}{more}")
     if predictor.config.threshold is not None and not quiet:
         say(
-            f"note: {predictor.unlikely:,} of {predictor.rows:,} {what} are "
+            f"note: {predictor.unlikely:,} of {predictor.rows:,} {noun} are "
             f"{visible(predictor.config.word)!r}: no label reaches {predictor.config.threshold:g}"
         )
     if not predictor.failures:
         return 0
-    say(f"chargen: no prediction for {predictor.failures:,} of {predictor.rows:,} {what}:")
+    say(f"chargen: no prediction for {predictor.failures:,} of {predictor.rows:,} {noun}:")
     for problem in predictor.problems:
         say(f"  {problem}")
     if predictor.failures > len(predictor.problems):
@@ -101,15 +101,15 @@ class RowProgress:
         Noun for the rows, in the plural.
     """
 
-    def __init__(self, what: str = "rows") -> None:
-        self._what = what
-        self._began = self._said_at = time.monotonic()
+    def __init__(self, noun: str = "rows") -> None:
+        self._noun = noun
+        self._start_time = self._reported_at = time.monotonic()
         self._bar: Any = None
 
     def __call__(self, rows: int, share: float) -> None:
         """Show that `rows` are done, which are `share` of all (0 if that is unknown)."""
         now = time.monotonic()
-        words = f"{rows:,} {self._what}, {rows / max(now - self._began, 1e-9):,.0f}/s"
+        words = f"{rows:,} {self._noun}, {rows / max(now - self._start_time, 1e-9):,.0f}/s"
         if sys.stderr.isatty():
             if self._bar is None:
                 from tqdm import tqdm
@@ -119,8 +119,8 @@ class RowProgress:
                 )
             self._bar.n = share
             self._bar.set_postfix_str(words, refresh=True)
-        elif now - self._said_at >= LINE_SECONDS:
-            self._said_at = now
+        elif now - self._reported_at >= LINE_SECONDS:
+            self._reported_at = now
             say(f"{share:.0%}: {words}" if share else words)
 
     def close(self) -> None:
