@@ -72,7 +72,7 @@ def test_bytes_are_as_few_as_lead_into_the_interval() -> None:
     third = Encoder()
     third.encode(5, 3)
     assert third.finish() == b"\0\0\x05"
-    assert Decoder(b"\0\0\x05\xff").find() == 5
+    assert Decoder(b"\0\0\x05\xff").target() == 5
 
 
 def test_a_number_that_no_encoder_gives_is_within_the_whole() -> None:
