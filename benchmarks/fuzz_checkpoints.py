@@ -63,7 +63,7 @@ MOST_SECONDS, MOST_MEGABYTES = 1.0, 100.0
 """Limits for one case."""
 
 SMALL_NGRAMS = 6
-"""Replaces `ngrams.BITS`, with which each case would read megabytes."""
+"""Replaces `ngrams.BUCKET_BITS`, with which each case would read megabytes."""
 
 VALUES: list[Any] = [
     *(None, True, False, 0, 1, -1, 2, 7, 1.5, -0.0, 1e308, 10**9, 10**18, 10**40, -(10**400)),
@@ -116,9 +116,9 @@ def classifier() -> checkpoint.Checkpoint:
     generator = np.random.default_rng(0)
     counts = [
         kind(
-            generator.random((2, 1 << ngrams.BITS), np.float32),
+            generator.random((2, 1 << ngrams.BUCKET_BITS), np.float32),
             generator.random(2, np.float32),
-            generator.random(1 << ngrams.BITS, np.float32) if kind.has_idf else None,
+            generator.random(1 << ngrams.BUCKET_BITS, np.float32) if kind.has_idf else None,
         )
         for kind in ngrams.MODELS
     ]
@@ -521,7 +521,7 @@ RIGHT = ("refused", "refused later", "works")
 
 def run(cases: int, seed: int, folder: Path) -> dict[str, Any]:
     """Damage and load checkpoints, and count how the cases end."""
-    ngrams.BITS = SMALL_NGRAMS
+    ngrams.BUCKET_BITS = SMALL_NGRAMS
     ends: dict[str, Counter[str]] = {kind: Counter() for kind in [*KINDS, "unfolding"]}
     failures: list[str] = []
     slowest, largest = (0.0, ""), (0.0, "")

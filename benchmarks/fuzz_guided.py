@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    ngrams.BITS = fuzz.SMALL_NGRAMS
+    ngrams.BUCKET_BITS = fuzz.SMALL_NGRAMS
     folder = Path(tempfile.mkdtemp(prefix="chargen-guided-"))
     sound = fuzz.sound_checkpoints(folder)[:-1]  # without resuming a run, which takes too long
     seeds = folder / "seeds"

@@ -34,9 +34,8 @@ from typing import Any
 
 from long_form import run_and_report
 
-from chargen.errors import ChargenError
+from chargen.errors import ChargenError, printable
 from chargen.text.config import CorpusConfig, is_text_encoding
-from chargen.text.files import shown
 from chargen.text.sources import read, resolve
 from chargen.text.symbols import SEPARATOR
 from chargen.text.vocabulary import ByteVocabulary, CharVocabulary
@@ -239,7 +238,7 @@ def attempt(path: Path, config: CorpusConfig, known: str | None) -> str:
         line = str(error)
         if not line.isprintable():
             return f"not one printable line: {line!r}"
-        return "refused" if shown(path.name)[:20] in line else f"does not name the file: {line}"
+        return "refused" if printable(path.name)[:20] in line else f"does not name the file: {line}"
     except Exception as error:
         return "".join(traceback.format_exception(error)[-3:])
     plain = text.replace(SEPARATOR, "")

@@ -448,7 +448,7 @@ def found_version(directory: Path, disk: Disk, state: State) -> Any:
         return None
     stored = checkpoint.load(directory, training=True)
     for version, rows in filter(None, (last, following)):
-        if checkpoint.packed(stored) == version:
+        if checkpoint.file_contents(stored) == version:
             assert checkpoint.read_metrics(directory, 10**9) == rows, "rows of the log"
             return stored
     raise AssertionError("another checkpoint")
@@ -462,9 +462,9 @@ def check_checkpoint(directory: Path, disk: Disk, state: State, notes: bytes | N
         assert (stored.path / NOTES).read_bytes() == notes, "the notes"
     checkpoint.check_writable(directory)
     checkpoint.save(directory, small(99), metrics=log(99))
-    assert checkpoint.packed(checkpoint.load(directory, training=True)) == checkpoint.packed(
-        small(99)
-    ), "next save"
+    assert checkpoint.file_contents(
+        checkpoint.load(directory, training=True)
+    ) == checkpoint.file_contents(small(99)), "next save"
     if notes is not None:
         assert (directory / NOTES).read_bytes() == notes, "the notes after the next save"
     left = {path.name for path in directory.parent.iterdir()} - {directory.name}
@@ -489,11 +489,11 @@ def saving(
     prepare(root)
     record = Recorder(root, exchange=exchange)
     if checkpoint.exists(root / target):
-        record.returned((checkpoint.packed(small(0)), log(0)))
+        record.returned((checkpoint.file_contents(small(0)), log(0)))
     with record.recording():
         for number in versions:
             checkpoint.save(root / target, small(number), metrics=log(number))
-            record.returned((checkpoint.packed(small(number)), log(number)))
+            record.returned((checkpoint.file_contents(small(number)), log(number)))
     disk = Disk(record)
 
     def check(place: Path, state: State) -> None:
@@ -575,7 +575,8 @@ def training(folder: Path) -> Case:
 
     def told(directory: Path, stored: Checkpoint, *, metrics: list[str]) -> None:
         save(directory, stored, metrics=metrics)
-        record.returned((checkpoint.packed(stored), list(metrics)))  # a copy, because the log grows
+        # The metrics are copied, because the log grows.
+        record.returned((checkpoint.file_contents(stored), list(metrics)))
 
     checkpoint.save = told  # type: ignore[assignment]
     try:

@@ -33,7 +33,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from chargen.cli.terminal import visible, write_flowing
+from chargen.cli.terminal import visible, write_incrementally
 from chargen.lm import storage
 from chargen.lm.config import ModelConfig
 from chargen.lm.model import CharLM
@@ -210,7 +210,7 @@ class Terminal:
 
     def show(self, pieces: Any) -> None:
         """Write pieces of text as `chargen sample` does."""
-        write_flowing(pieces, self._file, visible)
+        write_incrementally(pieces, self._file, visible)
 
     def close(self) -> None:
         """Close both sides."""

@@ -41,7 +41,7 @@ from chargen.lm.config import TrainConfig
 from chargen.lm.evaluation import bits
 from chargen.lm.recurrent import RecurrentLayers, State, detach
 from chargen.runtime.device import set_threads
-from chargen.runtime.precision import autocast, reading_precision
+from chargen.runtime.precision import autocast, inference_precision
 from chargen.sentiment.config import ExamplesConfig
 from chargen.sentiment.examples import read_texts
 from chargen.sentiment.network import EncodedTexts, EncoderInput, TextEncoding, read_all
@@ -266,7 +266,7 @@ def main() -> None:
     arguments = parser.parse_args()
     set_threads(arguments.threads)
     torch.manual_seed(arguments.seed)
-    precision = reading_precision(arguments.precision, CPU)
+    precision = inference_precision(arguments.precision, CPU)
     task, texts = make_task(arguments), read_texts(arguments.reviews, ExamplesConfig())
     held = max(1, round(arguments.valid_fraction * len(texts)))
     words = Words(texts[:-held])

@@ -12,7 +12,7 @@ _BRIEF = reprlib.Repr()
 _BRIEF.maxlevel = 2
 _BRIEF.maxstring = _BRIEF.maxother = 80
 
-NAMED = 10
+MAX_LISTED = 10
 """Maximum number of rows or files that a message lists; the rest are only counted."""
 
 
@@ -21,15 +21,16 @@ def brief(value: object) -> str:
     return _BRIEF.repr(value)
 
 
-def shown(name: str | os.PathLike[str]) -> str:
+def printable(name: str | os.PathLike[str]) -> str:
     """Return the name with unprintable characters escaped, so that it fits on one line."""
     return escaped(os.fspath(name), lambda character: not character.isprintable())
 
 
-def escaped(text: str, which: Callable[[str], bool]) -> str:
-    """Return the text with Python escapes in place of the characters that `which` selects."""
+def escaped(text: str, must_escape: Callable[[str], bool]) -> str:
+    """Return the text with Python escapes in place of the characters that `must_escape` selects."""
     return "".join(
-        c.encode("unicode_escape", "surrogatepass").decode("ascii") if which(c) else c for c in text
+        c.encode("unicode_escape", "surrogatepass").decode("ascii") if must_escape(c) else c
+        for c in text
     )
 
 
@@ -38,17 +39,17 @@ def spelled(characters: str) -> str:
     return " ".join(c if c.isprintable() else ascii(c)[1:-1] for c in characters)
 
 
-def named(rows: Sequence[object], word: str = "line") -> str:
+def enumerated(rows: Sequence[object], word: str = "line") -> str:
     """Return ``line 4``, ``lines 4, 5 and 7``, or the first ten and the number of the others."""
-    first = [str(row) for row in rows[:NAMED]]
-    if len(rows) > NAMED:
-        first.append(f"{len(rows) - NAMED:,} more")
+    first = [str(row) for row in rows[:MAX_LISTED]]
+    if len(rows) > MAX_LISTED:
+        first.append(f"{len(rows) - MAX_LISTED:,} more")
     *before, last = first
     words = f"{', '.join(before)} and {last}" if before else last
     return f"{word}{'s' if len(rows) > 1 else ''} {words}"
 
 
-def nearest(name: str, names: Iterable[str]) -> str | None:
+def nearest_name(name: str, names: Iterable[str]) -> str | None:
     """Return the most similar of `names`, or None if none is similar to `name`."""
     import difflib  # only error messages need it
 
@@ -58,7 +59,7 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """Return the end of a message about an unknown name: a suggestion, or an empty string."""
-    near = nearest(name, names)
+    near = nearest_name(name, names)
     return f"; did you mean {near}?" if near is not None else ""
 
 
@@ -115,7 +116,7 @@ class OutOfMemoryError(ChargenError, MemoryError):
     """The machine or a GPU ran out of memory."""
 
 
-_NO_MEMORY = (
+_OUT_OF_MEMORY_WORDS = (
     *("can't allocate memory", "cannot allocate memory", "out of memory", "bad_alloc"),
     *("failed to map segment", "a primitive", "pyobject pointer is null"),
 )
@@ -133,15 +134,15 @@ def is_out_of_memory(error: BaseException) -> bool:
         "PanicException"  # from Rust; its class cannot be imported
     )
     return isinstance(error, MemoryError) or (
-        judged_by_message and any(words in str(error).lower() for words in _NO_MEMORY)
+        judged_by_message and any(words in str(error).lower() for words in _OUT_OF_MEMORY_WORDS)
     )
 
 
 @contextmanager
-def enough_memory(kept: Callable[[], str] = str) -> Iterator[None]:
+def convert_memory_errors(saved_clause: Callable[[], str] = str) -> Iterator[None]:
     """Convert any error that reports a lack of memory into `OutOfMemoryError`; also a decorator.
 
-    `kept` returns a clause for the message about what has been saved, or an empty string.
+    `saved_clause` returns a clause for the message about what has been saved, or an empty string.
     """
     try:
         yield
@@ -150,7 +151,7 @@ def enough_memory(kept: Callable[[], str] = str) -> Iterator[None]:
             raise
         # oneDNN reports unsupported operations in the same words, so its message is included.
         reason = f" ({error})" if "a primitive" in str(error) else ""
-        clause = kept()
+        clause = saved_clause()
         raise OutOfMemoryError(
             f"there is not enough memory{reason}: free some, or ask for less at once (in training "
             "a smaller --hidden-size, --batch-size or --window)" + (f"; {clause}" if clause else "")

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from chargen.errors import ChargenError, ConfigError, CorpusError
 from chargen.lm import storage
 from chargen.lm.config import CountsConfig
-from chargen.lm.counts import HELD_OUT, LONGEST, Counts, Gain, best_weight
+from chargen.lm.counts import HELD_OUT_SYMBOLS, MAX_COUNTED_SYMBOLS, Counts, Gain, best_weight
 from chargen.lm.evaluation import Score, dynamic_log_probs, log_probs
 from chargen.lm.model import Network
 from chargen.lm.pooling import pooled_outputs
 from chargen.options import split_options
 from chargen.runtime.device import choose_device
-from chargen.runtime.precision import autocast, reading_precision
+from chargen.runtime.precision import autocast, inference_precision
 from chargen.sampling.config import SamplingConfig
 from chargen.sampling.decoder import Decoder
 from chargen.sampling.generate import Sample, encode_prompt, generate, stream, watch
@@ -99,7 +99,7 @@ class LanguageModel:
         lm = cls(
             model.to(torch_device), vocabulary, stored, storage.unpack_counts(stored, vocabulary)
         )
-        lm.precision = reading_precision(precision, torch_device)
+        lm.precision = inference_precision(precision, torch_device)
         return lm
 
     @property
@@ -112,7 +112,7 @@ class LanguageModel:
         """Whether the model's texts stand for arbitrary bytes, ``text.encode("latin-1")``."""
         return self.vocabulary.level == "raw"
 
-    def _given(self, text: Any, name: str) -> str:
+    def _checked_text(self, text: Any, name: str) -> str:
         checked = given_text(text, name)
         return str(text) if self.raw else checked
 
@@ -172,7 +172,7 @@ class LanguageModel:
         list of Sample
             Each with the log-probabilities of its characters and the seed that reproduces it.
         """
-        ids, config = self._asked(prompt, config, options)
+        ids, config = self._prompt_and_config(prompt, config, options)
         if self.backward:
             config = replace(config, stop=tuple(stop[::-1] for stop in config.stop))
         samples = generate(self.decoder, self.vocabulary, ids, config, num_samples)
@@ -191,7 +191,7 @@ class LanguageModel:
 
         Invalid options and prompts raise an error at the call, not at the first piece.
         """
-        ids, config = self._asked(prompt, config, options)
+        ids, config = self._prompt_and_config(prompt, config, options)
         if self.backward:  # a single piece, drawn when it is requested
             return (self.generate(prompt, config=config) for _ in range(1))
         return stream(self.decoder, self.vocabulary, ids, config)
@@ -214,7 +214,7 @@ class LanguageModel:
         config, **options
             As for `generate`.
         """
-        ids, config = self._asked(prompt, config, options)
+        ids, config = self._prompt_and_config(prompt, config, options)
         if self.backward:
             return (self.sample(prompt, config=config)[0] for _ in range(1))
         return watch(self.decoder, self.vocabulary, ids, config, seconds)
@@ -228,17 +228,17 @@ class LanguageModel:
         other.decoder = steering.steered(self.decoder, label, strength)
         return other
 
-    def _asked(
+    def _prompt_and_config(
         self, prompt: str, config: SamplingConfig | None, options: Mapping[str, Any]
     ) -> tuple[NDArray[Any], SamplingConfig]:
-        (config,) = split_options(options, SamplingConfig, given=[config])
+        (config,) = split_options(options, SamplingConfig, given_configs=[config])
         return self.encode_prompt(prompt, config)[0], config
 
     def encode_prompt(self, prompt: str, config: SamplingConfig) -> tuple[NDArray[Any], str]:
         """Return the ids of a prompt in the model's reading order, and its unknown characters."""
         if not self.can_write:
             raise ConfigError("a backward model of bytes scores text but cannot write it")
-        text = self._given(prompt, "prompt")
+        text = self._checked_text(prompt, "prompt")
         if form := self.reading(CorpusConfig()).normalize:
             text = "".join(normalized([text], form))
         ids, unknown = encode_prompt(self.vocabulary, text, config)
@@ -281,7 +281,7 @@ class LanguageModel:
         ChargenError
             If the model's predictions are not numbers.
         """
-        text = self._given(text, "text") if as_is else self._read(text)
+        text = self._checked_text(text, "text") if as_is else self._read_like_file(text)
         if not text:
             raise CorpusError("there is no text to score")
         if label is not None:
@@ -298,14 +298,14 @@ class LanguageModel:
         count = 0 if unknown is None else int((ids == unknown).sum())
         return Score(plain_text(text, len(self.vocabulary.labels)), scores, count)
 
-    def _read(self, text: str, name: str = "text", *, ends: bool = True) -> str:
-        """Read a text like a file of the corpus, with or without the `ends` of documents."""
-        text = self._given(text, name)
+    def _read_like_file(self, text: str, name: str = "text", *, document_ends: bool = True) -> str:
+        """Read a text like a file of the corpus, with or without `document_ends`."""
+        text = self._checked_text(text, name)
         if self.raw:
-            separated = ends and self.vocabulary.separator_id is not None
+            separated = document_ends and self.vocabulary.separator_id is not None
             return text + (SEPARATOR if separated else "")
         config = self.reading(CorpusConfig(errors="replace"))
-        if not ends:
+        if not document_ends:
             config = replace(config, documents=None)
         return "".join(read([from_texts([text])], config))
 
@@ -321,7 +321,7 @@ class LanguageModel:
             else:
                 scores = log_probs(self.model, ids, start, streams)
         if self.counts is not None:
-            scores = self.counts.mix_of(scores, ids, start).astype(np.float32)
+            scores = self.counts.mix_log_probs(scores, ids, start).astype(np.float32)
         if np.isnan(scores).any():
             raise ChargenError(
                 "the model's predictions are not numbers (NaN): its weights overflow"
@@ -404,11 +404,11 @@ class LanguageModel:
         ConfigError
             If `order` is out of range.
         """
-        ids = self.vocabulary.encode(self._read(text))
+        ids = self.vocabulary.encode(self._read_like_file(text))
         if valid is None:
             ids, held_out = np.split(ids, [round(0.9 * len(ids))])
         else:
-            held_out = self.vocabulary.encode(self._read(valid, "valid"))
+            held_out = self.vocabulary.encode(self._read_like_file(valid, "valid"))
         step = -1 if self.backward else 1
         return self.count(ids[::step], held_out[::step], order)[0]
 
@@ -417,7 +417,7 @@ class LanguageModel:
     ) -> tuple[LanguageModel, Gain]:
         """Return the model of `with_counts` for ids in its reading order, and the counts' gain."""
         config = CountsConfig(order)
-        ids, valid = np.array(ids[-LONGEST:]), np.array(valid[:HELD_OUT])
+        ids, valid = np.array(ids[-MAX_COUNTED_SYMBOLS:]), np.array(valid[:HELD_OUT_SYMBOLS])
         scored = valid < self.vocabulary.first_label_id
         if not len(ids) or not scored.any():
             raise CorpusError("counts need a text, and other text for their weight")
@@ -426,7 +426,7 @@ class LanguageModel:
         network_log_probs = lm._log_probs(valid)
         start = self.vocabulary.start_id
         counts = Counts(ids, self.vocabulary.size, config.order)
-        counted = counts.probabilities_of(valid, start)
+        counted = counts.id_probabilities(valid, start)
         network, counted = np.exp(network_log_probs[scored].astype(np.float64)), counted[scored]
         lm.counts = counts
         counts.weight = weight = best_weight(network, counted)
@@ -451,11 +451,14 @@ class LanguageModel:
             Last, mean and maximum output over the text (concat pooling; Howard & Ruder 2018).
         """
         named = ((text, f"texts[{index}]") for index, text in enumerate(given_list(texts, "texts")))
-        read = (self._given(*item) if as_is else self._read(*item, ends=False) for item in named)
-        rows = [self._pooled(text) for text in read]
+        read = (
+            self._checked_text(*item) if as_is else self._read_like_file(*item, document_ends=False)
+            for item in named
+        )
+        rows = [self._pooled_outputs(text) for text in read]
         return np.stack(rows) if rows else np.empty((0, 3 * self.model.hidden_size), np.float32)
 
-    def _pooled(self, text: str) -> NDArray[np.float32]:
+    def _pooled_outputs(self, text: str) -> NDArray[np.float32]:
         ids = self.vocabulary.encode(text)
         return pooled_outputs(
             self.model, ids[::-1] if self.backward else ids, self.vocabulary.start_id

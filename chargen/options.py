@@ -82,25 +82,27 @@ DETERMINISTIC = option(
 )
 
 
-class Kind(NamedTuple):
+class FieldType(NamedTuple):
     """Type of a field, read from its annotation: ``tuple[str, ...]`` means several texts."""
 
-    plain: type[Any]
+    value_type: type[Any]
     optional: bool
-    several: bool
+    multiple: bool
 
 
-def _kind(hint: Any) -> Kind:
+def _field_type(hint: Any) -> FieldType:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         (plain,) = (argument for argument in arguments if argument is not type(None))
-        return Kind(plain, True, False)
-    return Kind(arguments[0], False, True) if origin is tuple else Kind(hint, False, False)
+        return FieldType(plain, True, False)
+    return (
+        FieldType(arguments[0], False, True) if origin is tuple else FieldType(hint, False, False)
+    )
 
 
-def flag(of: Field[Any]) -> str:
+def flag(option_field: Field[Any]) -> str:
     """Return the name of a field on the command line."""
-    name: str = of.metadata.get("option", "--" + of.name.replace("_", "-"))
+    name: str = option_field.metadata.get("option", "--" + option_field.name.replace("_", "-"))
     return name
 
 
@@ -115,25 +117,25 @@ class Options:
 
     @classmethod
     @cache
-    def kinds(cls) -> tuple[tuple[Field[Any], Kind], ...]:
+    def typed_fields(cls) -> tuple[tuple[Field[Any], FieldType], ...]:
         """Return the fields in order, each with the type that its annotation gives."""
         hints = typing.get_type_hints(cls)
-        return tuple((each, _kind(hints[each.name])) for each in fields(cls))
+        return tuple((each, _field_type(hints[each.name])) for each in fields(cls))
 
     def __post_init__(self) -> None:
-        for option_field, kind in self.kinds():
+        for option_field, kind in self.typed_fields():
             value = getattr(self, option_field.name)
             if getattr(value, "ndim", None) == 0:  # a numpy scalar
                 value = value.item()
                 object.__setattr__(self, option_field.name, value)
             if value is None and kind.optional:
                 continue
-            if kind.several:  # a single value or a list is accepted too
+            if kind.multiple:  # a single value or a list is accepted too
                 is_single = isinstance(value, str) or not isinstance(value, Iterable)
                 value = (value,) if is_single else tuple(value)
                 object.__setattr__(self, option_field.name, value)
-            for item in value if kind.several else (value,):
-                if fault := _fault(item, kind.plain, option_field.metadata):
+            for item in value if kind.multiple else (value,):
+                if fault := _unmet_requirement(item, kind.value_type, option_field.metadata):
                     raise ConfigError(f"{flag(option_field)} must {fault}")
 
     def check_budget(self) -> None:
@@ -143,22 +145,24 @@ class Options:
             raise ConfigError(f"{' and '.join(flags)} exclude each other: give one budget")
 
 
-def _fault(value: Any, plain: type[Any], facts: Mapping[str, Any]) -> str | None:
+def _unmet_requirement(value: Any, value_type: type[Any], facts: Mapping[str, Any]) -> str | None:
     """Return how the sentence "--option must" ends, or None if the value is valid."""
-    if plain in (int, float):
-        return _fault_of_number(value, plain, facts)
+    if value_type in (int, float):
+        return _unmet_number_requirement(value, value_type, facts)
     if choices := facts.get("choices"):
         wanted = f"one of {', '.join(choices)};" if len(choices) > 1 else f"{choices[0]!r},"
         return None if value in choices else f"be {wanted} got {brief(value)}"
-    if not isinstance(value, plain):
-        return f"be {'a text' if plain is str else 'true or false'}, got {brief(value)}"
+    if not isinstance(value, value_type):
+        return f"be {'a text' if value_type is str else 'true or false'}, got {brief(value)}"
     return "not be empty, got ''" if value == "" and not facts.get("empty") else None
 
 
-def _fault_of_number(value: Any, plain: type[Any], facts: Mapping[str, Any]) -> str | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not _finite(value):
+def _unmet_number_requirement(
+    value: Any, value_type: type[Any], facts: Mapping[str, Any]
+) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):
         return f"be a number, got {brief(value)}"
-    if plain is int and not isinstance(value, int):
+    if value_type is int and not isinstance(value, int):
         return f"be a whole number, got {value}"
     for name, words, holds in _BOUNDS:
         if name in facts and not holds(value, facts[name]):
@@ -166,7 +170,7 @@ def _fault_of_number(value: Any, plain: type[Any], facts: Mapping[str, Any]) -> 
     return None
 
 
-def _finite(value: float) -> bool:
+def _is_finite(value: float) -> bool:
     try:
         return math.isfinite(value)
     except OverflowError:  # an integer too large for a float
@@ -174,22 +178,29 @@ def _finite(value: float) -> bool:
 
 
 def split_options(
-    options: Mapping[str, Any], *owners: type[Options], given: Sequence[Options | None] = ()
+    options: Mapping[str, Any],
+    *config_classes: type[Options],
+    given_configs: Sequence[Options | None] = (),
 ) -> tuple[Any, ...]:
-    """Sort keyword options into configurations, and return one per class in `owners`.
+    """Sort keyword options into configurations, and return one per class in `config_classes`.
 
-    `given`, if not empty, has one entry per owner: a configuration whose values replace the
+    `given_configs`, if not empty, has one entry per owner: a configuration whose values replace the
     defaults, or None. Raises `ConfigError` if no owner has such an option (the message suggests
-    the nearest name), or if an entry of `given` is not of its owner's class.
+    the nearest name), or if an entry of `given_configs` is not of its owner's class.
     """
     names = {
-        each.name: owner for owner in owners for each, _ in owner.kinds() if each.metadata["help"]
+        each.name: owner
+        for owner in config_classes
+        for each, _ in owner.typed_fields()
+        if each.metadata["help"]
     }
     for name in options:
         if name not in names:
             raise ConfigError(f"there is no option {name!r}{did_you_mean(name, names)}")
     configs = []
-    for owner, config in zip(owners, given or [None] * len(owners), strict=True):
+    for owner, config in zip(
+        config_classes, given_configs or [None] * len(config_classes), strict=True
+    ):
         if not isinstance(config, owner | None):
             raise ConfigError(f"a {owner.__name__} is needed, got {brief(config)}")
         own = {name: value for name, value in options.items() if names[name] is owner}
@@ -197,7 +208,7 @@ def split_options(
     return tuple(configs)
 
 
-def extended(config: Any, budget: Mapping[str, float | None]) -> Any:
+def with_new_budget(config: Any, budget: Mapping[str, float | None]) -> Any:
     """Return the configuration of a run with a new budget, or unchanged if none is given.
 
     Raises `ConfigError` if the run has no budget of that kind, or if the value is invalid.

@@ -15,10 +15,17 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor, nn
 
-from chargen.errors import ChargenError, CheckpointError, ConfigError, TrainingError, named, shown
+from chargen.errors import (
+    ChargenError,
+    CheckpointError,
+    ConfigError,
+    TrainingError,
+    enumerated,
+    printable,
+)
 from chargen.lm import storage as lm_storage
 from chargen.lm.config import required
-from chargen.runtime.distributed import one_process_only
+from chargen.runtime.distributed import refuse_torchrun
 from chargen.sentiment import storage as classifier_storage
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.config import FinetuneConfig
@@ -30,15 +37,15 @@ from chargen.training.optimizers import load_optimizer_tensors, make_optimizers
 from chargen.training.reporting import Reporter
 from chargen.training.resume import resume, saved_run
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
-CLOSE_TO_ONE = 1e-5
+SUM_TOLERANCE = 1e-5
 """Largest difference from 1 that the sum of a distribution may have."""
 
-SYMBOLS = 64
+MAX_SYMBOLS = 64
 """Number of symbols that a language model reads in its check, if its vocabulary has as many."""
 
-TEXT = "A quiet, wonderful film."
+CHECKED_TEXT = "A quiet, wonderful film."
 """The text that a classifier reads in its check."""
 
 
@@ -106,29 +113,29 @@ def verify(
     >>> chargen.verify("checkpoints/mybook", replay=10).replayed  # doctest: +SKIP
     10
     """
-    one_process_only("verifying")
+    refuse_torchrun("verifying")
     if replay < 0:
         raise ConfigError(f"--replay must be at least 0, got {replay}")
-    tell = (reporter or Reporter()).note
+    report = (reporter or Reporter()).note
     directory = Path(directory)
     stored = checkpoint.load(directory, training=True)
     assert stored.path is not None
-    sizes = checkpoint.listed_files(stored.path)
-    tell(
+    sizes = checkpoint.file_sizes(stored.path)
+    report(
         f"{len(sizes)} files, {sum(sizes.values()):,} bytes: sizes and SHA-256 are those of "
         f"{MANIFEST}"
     )
-    _tell_others(stored.path, sizes, tell)
+    _report_unverified_files(stored.path, sizes, report)
     resumable = "training/state" in stored.documents
     if stored.kind == lm_storage.KIND:
-        error = _check_language_model(stored, resumable, tell)
+        error = _check_language_model(stored, resumable, report)
     elif stored.kind == classifier_storage.KIND:
-        error = _check_classifier(stored, resumable, tell)
+        error = _check_classifier(stored, resumable, report)
     else:
         raise CheckpointError(f"{stored.path} is of a kind that chargen does not know")
-    _tell_training(stored, resumable, tell)
-    replayed = _replay(directory, stored, replay, tell) if replay else 0
-    own = [value for name, group in _own(stored) for value in group.values()]
+    _report_training_state(stored, resumable, report)
+    replayed = _replay(directory, stored, replay, report) if replay else 0
+    own = [value for name, group in _model_tensors(stored) for value in group.values()]
     return Verification(
         stored.path,
         stored.kind,
@@ -142,25 +149,25 @@ def verify(
     )
 
 
-def _own(stored: Checkpoint) -> list[tuple[str, dict[str, Tensor]]]:
+def _model_tensors(stored: Checkpoint) -> list[tuple[str, dict[str, Tensor]]]:
     """Return the groups of tensors that belong to the model itself."""
     return [(name, group) for name, group in stored.tensors.items() if "/" not in name]
 
 
-def _tell_others(path: Path, sizes: Mapping[str, int], tell: Tell) -> None:
+def _report_unverified_files(path: Path, sizes: Mapping[str, int], report: Report) -> None:
     """Report the other files in the folder, such as the log, which have no hash to check."""
     files = (file for file in path.rglob("*") if not file.is_dir() or file.is_symlink())
     verified = {*sizes, MANIFEST}
     names = (file.relative_to(path).as_posix() for file in files)
-    others = sorted(islice((shown(name) for name in names if name not in verified), 1000))
+    others = sorted(islice((printable(name) for name in names if name not in verified), 1000))
     if others:
-        tell(f"no part of the checkpoint, so not verified: {named(others, 'file')}")
+        report(f"no part of the checkpoint, so not verified: {enumerated(others, 'file')}")
 
 
 # ---------------------------------------------------------------- models
 
 
-def _check_language_model(stored: Checkpoint, resumable: bool, tell: Tell) -> float:
+def _check_language_model(stored: Checkpoint, resumable: bool, report: Report) -> float:
     if resumable:
         run = saved_run(stored)
         model = run.model
@@ -169,16 +176,16 @@ def _check_language_model(stored: Checkpoint, resumable: bool, tell: Tell) -> fl
     else:
         model, vocabulary = lm_storage.unpack(stored)
         lm_storage.unpack_counts(stored, vocabulary)
-    _tell_weights(stored, tell)
-    ids = torch.arange(min(SYMBOLS, required(model.config.vocabulary_size)))[:, None]  # (T, 1)
+    _report_weights(stored, report)
+    ids = torch.arange(min(MAX_SYMBOLS, required(model.config.vocabulary_size)))[:, None]  # (T, 1)
     with torch.no_grad():
         logits, _ = model(ids, model.initial_state(1))
-    error = _largest_error(stored, logits.float().softmax(-1))
-    tell(f"a forward pass: {len(ids)} distributions, their sums within {error:.1e} of 1")
+    error = _largest_sum_error(stored, logits.float().softmax(-1))
+    report(f"a forward pass: {len(ids)} distributions, their sums within {error:.1e} of 1")
     return error
 
 
-def _check_classifier(stored: Checkpoint, resumable: bool, tell: Tell) -> float:
+def _check_classifier(stored: Checkpoint, resumable: bool, report: Report) -> float:
     parts = classifier_storage.unpack(stored)
     if resumable:
         network, _ = classifier_storage.unpack_network(stored)
@@ -186,26 +193,26 @@ def _check_classifier(stored: Checkpoint, resumable: bool, tell: Tell) -> float:
         finetune = lm_storage.config_from_json(FinetuneConfig, config.get("finetune"), where)
         groups = layer_groups(network, finetune)
         _check_training(stored, network, [make_optimizer(groups, finetune.weight_decay)])
-    _tell_weights(stored, tell)
+    _report_weights(stored, report)
     classifier = Classifier(parts.members, parts.labels, parts.clean, parts.prior, stored)
-    error = _largest_error(stored, torch.from_numpy(classifier.predict_proba([TEXT])))
-    tell(f"a forward pass: {len(parts.labels)} probabilities, their sum within {error:.1e} of 1")
+    error = _largest_sum_error(stored, torch.from_numpy(classifier.predict_proba([CHECKED_TEXT])))
+    report(f"a forward pass: {len(parts.labels)} probabilities, their sum within {error:.1e} of 1")
     return error
 
 
-def _tell_weights(stored: Checkpoint, tell: Tell) -> None:
-    for name, group in _own(stored):
+def _report_weights(stored: Checkpoint, report: Report) -> None:
+    for name, group in _model_tensors(stored):
         values = sum(value.numel() for value in group.values())
-        tell(
+        report(
             f"{name}.safetensors: {len(group)} tensors of the shapes that config.json asks for, "
             f"{values:,} finite values"
         )
 
 
-def _largest_error(stored: Checkpoint, probabilities: Tensor) -> float:
+def _largest_sum_error(stored: Checkpoint, probabilities: Tensor) -> float:
     """Return how far sums over the last axis are from 1, or raise `CheckpointError` if too far."""
     error = float((probabilities.double().sum(-1) - 1).abs().max())
-    if not error <= CLOSE_TO_ONE:  # true for NaN too
+    if not error <= SUM_TOLERANCE:  # true for NaN too
         raise CheckpointError(
             f"{stored.path}: a predicted distribution does not sum to 1 but is off by {error:.1e}: "
             "its weights overflow"
@@ -220,40 +227,42 @@ def _check_training(
     stored: Checkpoint, model: nn.Module, optimizers: list[torch.optim.Optimizer]
 ) -> None:
     """Raise `CheckpointError` if the training state is not finite or does not fit the model."""
-    groups = stored.folder("training")
+    groups = stored.tensors_in("training")
     where = f"{stored.path}: training/"
-    with lm_storage.fitting(stored.path or Path()):
+    with lm_storage.convert_restore_errors(stored.path or Path()):
         optimizer = groups.pop("optimizer")
         expected = {"model": model.state_dict(), "average": dict(model.named_parameters())}
         for name in ("model", *({"average"} & groups.keys())):
             lm_storage.check_weights(
-                f"{where}{name}.safetensors", _floats(expected[name]), _floats(groups.pop(name))
+                f"{where}{name}.safetensors",
+                _float_tensors(expected[name]),
+                _float_tensors(groups.pop(name)),
             )
         load_optimizer_tensors(optimizer, *optimizers)
     for name, group in {**groups, "optimizer": optimizer}.items():
-        for key, value in _floats(group).items():
+        for key, value in _float_tensors(group).items():
             if not value.isfinite().all():
                 raise CheckpointError(
-                    f"{where}{name}.safetensors: {shown(key)} has values that are not finite "
+                    f"{where}{name}.safetensors: {printable(key)} has values that are not finite "
                     "numbers"
                 )
 
 
-def _floats(group: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _float_tensors(group: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Select the floats: batch renormalisation keeps integer counts, and generators keep bytes."""
     return {name: value for name, value in group.items() if value.is_floating_point()}
 
 
-def _tell_training(stored: Checkpoint, resumable: bool, tell: Tell) -> None:
+def _report_training_state(stored: Checkpoint, resumable: bool, report: Report) -> None:
     if not resumable:
-        tell("no training state: nothing to resume")
+        report("no training state: nothing to resume")
         return
-    count = sum(map(len, stored.folder("training").values()))
+    count = sum(map(len, stored.tensors_in("training").values()))
     step = stored.document("training/state")["progress"]["step"]
-    tell(f"training state of step {step}: {count} tensors that fit, all finite")
+    report(f"training state of step {step}: {count} tensors that fit, all finite")
 
 
-def _replay(directory: Path, stored: Checkpoint, steps: int, tell: Tell) -> int:
+def _replay(directory: Path, stored: Checkpoint, steps: int, report: Report) -> int:
     """Continue two copies of a run, compare their bits, and return the number of steps taken."""
     if "training/state" not in stored.documents:
         raise CheckpointError(f"{directory} has no training state: it cannot be replayed")
@@ -277,11 +286,11 @@ def _replay(directory: Path, stored: Checkpoint, steps: int, tell: Tell) -> int:
         for key in sorted(left.keys() | right.keys()):
             if key not in left or key not in right or _bits(left[key]) != _bits(right[key]):
                 raise TrainingError(
-                    f"{directory} does not go on the same twice: {steps} steps on, {shown(key)} of "
-                    f"{name}.safetensors is another; see --deterministic"
+                    f"{directory} does not go on the same twice: {steps} steps on, "
+                    f"{printable(key)} of {name}.safetensors is another; see --deterministic"
                 )
     replayed = int(last - progress["step"])
-    tell(f"replay: {replayed} steps from step {progress['step']}, twice, end in the same bits")
+    report(f"replay: {replayed} steps from step {progress['step']}, twice, end in the same bits")
     return replayed
 
 

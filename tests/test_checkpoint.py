@@ -111,7 +111,7 @@ def test_the_manifest_states_size_and_hash_of_every_file(saved: Path) -> None:
         assert manifest["files"][name] == entry
     assert (saved / METRICS).read_text() == '{"step": 1}\n'
     sizes = {name: entry["bytes"] for name, entry in manifest["files"].items()}
-    assert checkpoint.listed_files(saved) == sizes
+    assert checkpoint.file_sizes(saved) == sizes
     assert list(sizes) == sorted(sizes)
     assert (saved / "config.json").read_text() == '{\n "number": 1\n}\n'
 
@@ -119,13 +119,13 @@ def test_the_manifest_states_size_and_hash_of_every_file(saved: Path) -> None:
 def test_what_is_kept_for_resuming_lies_in_a_folder_of_its_own(saved: Path) -> None:
     stored = load(saved)
     stored.documents["vocabulary"] = {"size": 3}
-    stored.keep_training({"step": 7}, {"optimizer": {"mean": torch.ones(2)}, "average": {}})
+    stored.add_training_state({"step": 7}, {"optimizer": {"mean": torch.ones(2)}, "average": {}})
     save(saved, stored)
     assert load(saved).documents == {"config": {"number": 1}, "vocabulary": {"size": 3}}
     again = load(saved, training=True)
     assert again.document("training/state") == {"step": 7}
-    assert again.folder("training").keys() == {"optimizer", "average"}
-    assert again.folder("training")["optimizer"]["mean"].tolist() == [1, 1]
+    assert again.tensors_in("training").keys() == {"optimizer", "average"}
+    assert again.tensors_in("training")["optimizer"]["mean"].tolist() == [1, 1]
     assert again.tensors.keys() == {"model", "training/optimizer", "training/average"}
 
 
@@ -330,7 +330,7 @@ def test_no_files(saved: Path, files: Any) -> None:
     edit_manifest(saved, files=files)
     message = refuse(saved, f"{MANIFEST}: files is missing")
     with pytest.raises(CheckpointError) as caught:
-        checkpoint.listed_files(saved)
+        checkpoint.file_sizes(saved)
     assert str(caught.value) == message
 
 
@@ -359,7 +359,7 @@ def test_an_entry_without_a_size_is_named(saved: Path) -> None:
     message = f"{saved / MANIFEST}: the entry of config.json has no size"
     assert refuse(saved) == message
     with pytest.raises(CheckpointError) as caught:
-        checkpoint.listed_files(saved)
+        checkpoint.file_sizes(saved)
     assert str(caught.value) == message
 
 

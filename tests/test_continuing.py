@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 import chargen
 from chargen.errors import ConfigError, CorpusError
 from chargen.lm.config import ModelConfig
-from chargen.lm.model import network
+from chargen.lm.model import create_network
 from chargen.text.vocabulary import ByteVocabulary, CharVocabulary, RawVocabulary
-from chargen.training.continuing import Start, interleaved, read_start
+from chargen.training.continuing import Start, interleave, read_start
 
 SMALL: dict[str, Any] = {"batch_size": 8, "window": 32, "precision": "float32", "threads": 1}
 KNOWN = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "and", "some", "hens"]
@@ -87,8 +87,8 @@ def test_a_grown_model_predicts_what_it_did(level: str, tied: bool, ensemble: in
     kind = {"tied": tied, "ensemble": ensemble}
     rates = {"dropout": 0.0, "embedding_dropout": 0.0, "weight_dropout": 0.0}
     torch.manual_seed(1)
-    model = network(ModelConfig(vocabulary_size=small.size, **sizes, **rates, **kind))
-    larger = network(ModelConfig(vocabulary_size=large.size, **sizes, **rates, **kind))
+    model = create_network(ModelConfig(vocabulary_size=small.size, **sizes, **rates, **kind))
+    larger = create_network(ModelConfig(vocabulary_size=large.size, **sizes, **rates, **kind))
     start = Start("model", chargen.LanguageModel(model, small))
     larger.load_state_dict(start.weights(large))
     ids = torch.tensor([[1], [3], [2], [0], [1]])
@@ -267,7 +267,7 @@ def test_all_of_the_new_text_stays_in_its_order(
     old_text = np.arange(old_length) * 2 + 3
     if separator is not None:
         new[every - 1 :: every] = old_text[every - 1 :: every] = separator
-    found = interleaved(new, old_text, share, separator)
+    found = interleave(new, old_text, share, separator)
     from_new = found[(found % 2 == 0)]
     np.testing.assert_array_equal(from_new, new[new % 2 == 0])
     if separator is None:

@@ -21,7 +21,7 @@ from chargen.cli.main import cli  # all commands, and with them all configuratio
 from chargen.cli.options import MachineConfig
 from chargen.errors import ConfigError
 from chargen.lm.config import ModelConfig, TrainConfig
-from chargen.options import Kind, Options, flag, split_options
+from chargen.options import FieldType, Options, flag, split_options
 from chargen.sampling.config import SamplingConfig
 from chargen.sentiment.config import ExamplesConfig, FinetuneConfig
 from chargen.text.config import CorpusConfig, is_text_encoding
@@ -33,14 +33,14 @@ def below(config: type[Options]) -> set[type[Options]]:
 
 
 CONFIGS = sorted(below(Options), key=lambda config: config.__name__)
-OPTIONS = [(config, *each) for config in CONFIGS for each in config.kinds()]
+OPTIONS = [(config, *each) for config in CONFIGS for each in config.typed_fields()]
 SHARED = ("device", "precision", "threads", "seed", "deterministic")
 BESIDE: dict[str, dict[str, Any]] = {"CompareConfig": {"encoder": ("reviews",)}}
 """Other fields without which some of these cannot be."""
 Owner = type[Options]
 
 
-Test = Callable[[Owner, Field[Any], Kind], None]
+Test = Callable[[Owner, Field[Any], FieldType], None]
 
 
 def every(which: Any) -> Callable[[Test], Any]:
@@ -51,7 +51,7 @@ def every(which: Any) -> Callable[[Test], Any]:
 
         @pytest.mark.parametrize("config", sorted(owners, key=lambda owner: owner.__name__))
         def of_each(config: Owner) -> None:
-            for field, kind in config.kinds():
+            for field, kind in config.typed_fields():
                 if which(field.metadata, kind):
                     test(config, field, kind)
 
@@ -60,12 +60,12 @@ def every(which: Any) -> Callable[[Test], Any]:
     return decorate
 
 
-def number(_facts: Any, kind: Kind) -> bool:
-    return kind.plain in (int, float)
+def number(_facts: Any, kind: FieldType) -> bool:
+    return kind.value_type in (int, float)
 
 
-def text(facts: Any, kind: Kind) -> bool:
-    return kind.plain is str and "choices" not in facts
+def text(facts: Any, kind: FieldType) -> bool:
+    return kind.value_type is str and "choices" not in facts
 
 
 def made(config: Owner, field: Field[Any], value: Any) -> Options:
@@ -88,9 +88,9 @@ def accepted(config: Owner, field: Field[Any], value: Any) -> None:
     assert getattr(made(config, field, value), field.name) == value
 
 
-def beside(bound: float, kind: Kind, up: bool) -> float:
+def beside(bound: float, kind: FieldType, up: bool) -> float:
     """The nearest value above or below."""
-    if kind.plain is int:
+    if kind.value_type is int:
         return bound + (1 if up else -1)
     return math.nextafter(bound, math.inf if up else -math.inf)
 
@@ -104,15 +104,15 @@ def test_all_configurations_are_looked_at() -> None:
 
 
 @every(number)
-def test_what_is_no_number(config: Owner, field: Field[Any], kind: Kind) -> None:
+def test_what_is_no_number(config: Owner, field: Field[Any], kind: FieldType) -> None:
     for value in (math.nan, math.inf, -math.inf, 10**400, "3", True, [1], 1j):
         assert "must be a number, got " in refused(config, field, value)
-    if kind.plain is int:
+    if kind.value_type is int:
         refused(config, field, field.metadata["low"] + 0.5)
 
 
-@every(lambda _, kind: kind.plain in (int, float, bool))
-def test_numbers_of_numpy_are_numbers(config: Owner, field: Field[Any], kind: Kind) -> None:
+@every(lambda _, kind: kind.value_type in (int, float, bool))
+def test_numbers_of_numpy_are_numbers(config: Owner, field: Field[Any], kind: FieldType) -> None:
     if field.default not in (None, MISSING):
         value = np.array(field.default)[()]
         found = getattr(made(config, field, value), field.name)
@@ -120,7 +120,7 @@ def test_numbers_of_numpy_are_numbers(config: Owner, field: Field[Any], kind: Ki
 
 
 @every(number)
-def test_bounds(config: Owner, field: Field[Any], kind: Kind) -> None:
+def test_bounds(config: Owner, field: Field[Any], kind: FieldType) -> None:
     facts = field.metadata
     unbounded = field.name == "strength"  # steering goes both ways
     assert ("low" in facts) + ("above" in facts) == (not unbounded)
@@ -139,8 +139,8 @@ def test_bounds(config: Owner, field: Field[Any], kind: Kind) -> None:
             (accepted if inside else refused)(config, field, bound)
 
 
-@every(lambda _facts, kind: kind.plain is bool)
-def test_flags(config: Owner, field: Field[Any], kind: Kind) -> None:
+@every(lambda _facts, kind: kind.value_type is bool)
+def test_flags(config: Owner, field: Field[Any], kind: FieldType) -> None:
     for value in (0, 1, "true", "", None, [True]):
         assert "must be true or false, got " in refused(config, field, value)
     for value in (True, False):
@@ -148,7 +148,7 @@ def test_flags(config: Owner, field: Field[Any], kind: Kind) -> None:
 
 
 @every(lambda facts, _kind: "choices" in facts)
-def test_choices(config: Owner, field: Field[Any], kind: Kind) -> None:
+def test_choices(config: Owner, field: Field[Any], kind: FieldType) -> None:
     choices = field.metadata["choices"]
     for value in ("", "nonsense", choices[0].swapcase(), 3, [choices[0]], True):
         message = refused(config, field, value)
@@ -158,29 +158,29 @@ def test_choices(config: Owner, field: Field[Any], kind: Kind) -> None:
 
 
 @every(text)
-def test_texts(config: Owner, field: Field[Any], kind: Kind) -> None:
+def test_texts(config: Owner, field: Field[Any], kind: FieldType) -> None:
     for value in (3, b"x", True, ["x", 3]):
         refused(config, field, value)
     if not field.metadata.get("empty"):
         refused(config, field, "")
-        refused(config, field, "" if not kind.several else ["x", ""])
+        refused(config, field, "" if not kind.multiple else ["x", ""])
 
 
-@every(lambda _facts, kind: kind.several)
-def test_several_are_a_tuple(config: Owner, field: Field[Any], kind: Kind) -> None:
+@every(lambda _facts, kind: kind.multiple)
+def test_several_are_a_tuple(config: Owner, field: Field[Any], kind: FieldType) -> None:
     for given in ("ab", ["ab"], ("ab",)):
         assert getattr(config(**{field.name: given}), field.name) == ("ab",)
 
 
 @every(lambda _facts, _kind: True)
 def test_nothing_is_only_what_may_be_left_open(
-    config: Owner, field: Field[Any], kind: Kind
+    config: Owner, field: Field[Any], kind: FieldType
 ) -> None:
     assert field.default is not MISSING
     assert (field.default is not None) or kind.optional
     if kind.optional:
         accepted(config, field, None)
-    elif not kind.several:
+    elif not kind.multiple:
         refused(config, field, None)
 
 
@@ -282,11 +282,11 @@ def test_each_option_goes_to_its_owner() -> None:
 
 def test_options_go_before_the_values_of_a_configuration() -> None:
     given = (TrainConfig(steps=5, seed=3), None)
-    train, model = split_options({"seed": 4}, TrainConfig, ModelConfig, given=given)
+    train, model = split_options({"seed": 4}, TrainConfig, ModelConfig, given_configs=given)
     assert train == TrainConfig(steps=5, seed=4)
     assert model == ModelConfig()
     with pytest.raises(ConfigError, match="--minutes and --steps"):
-        split_options({"minutes": 1}, TrainConfig, ModelConfig, given=given)
+        split_options({"minutes": 1}, TrainConfig, ModelConfig, given_configs=given)
 
 
 @pytest.mark.parametrize(
@@ -301,7 +301,7 @@ def test_options_go_before_the_values_of_a_configuration() -> None:
 )
 def test_mistakes(options: dict[str, Any], given: Any, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        split_options(options, TrainConfig, ModelConfig, given=given)
+        split_options(options, TrainConfig, ModelConfig, given_configs=given)
 
 
 def test_the_types_of_keywords_are_what_the_tool_makes() -> None:

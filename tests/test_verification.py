@@ -93,7 +93,7 @@ def test_every_line_is_told(chargen: Command, run: Path, tmp_path: Path) -> None
 
 
 def test_every_byte_counts(chargen: Command, run: Path, tmp_path: Path) -> None:  # noqa: F811
-    for name in [*checkpoint.listed_files(run), checkpoint.MANIFEST]:
+    for name in [*checkpoint.file_sizes(run), checkpoint.MANIFEST]:
         copy = changed(run, tmp_path / "copy", lambda _: None)
         data = bytearray((copy / name).read_bytes())
         data[len(data) // 2] ^= 1

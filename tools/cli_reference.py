@@ -87,7 +87,7 @@ def _row(option: click.Option, ctx: click.Context) -> str:
 
 def _variable(option: click.Option, ctx: click.Context) -> str | None:
     if isinstance(option, Option):
-        return option.variable(ctx)
+        return option.environment_variable(ctx)
     automatic = option.allow_from_autoenv and option.expose_value
     return f"{ctx.auto_envvar_prefix}_{str(option.name).upper()}" if automatic else None
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from chargen.lm.config import ModelConfig, TrainConfig
-from chargen.options import Kind, Options
+from chargen.options import FieldType, Options
 from chargen.sampling.config import SamplingConfig
 from chargen.sentiment.config import ExamplesConfig, FinetuneConfig, NetworkConfig
 from chargen.text.config import CorpusConfig
@@ -47,17 +47,17 @@ def _typed_dict(name: str, configs: tuple[type[Options], ...]) -> str:
     owners = ", ".join(f"`{config.__name__}`" for config in configs)
     lines += [f'    """Of {owners}."""', ""]
     for config in configs:
-        for field, kind in config.kinds():
+        for field, kind in config.typed_fields():
             if field.metadata["help"]:
                 lines.append(f"    {field.name}: {_hint(field.metadata, kind)}")
     return "\n\n" + "\n".join(lines) + "\n"
 
 
-def _hint(facts: Mapping[str, Any], kind: Kind) -> str:
-    hint = kind.plain.__name__
+def _hint(facts: Mapping[str, Any], kind: FieldType) -> str:
+    hint = kind.value_type.__name__
     if "choices" in facts:
         hint = f"Literal[{', '.join(json.dumps(choice) for choice in facts['choices'])}]"
-    if kind.several:
+    if kind.multiple:
         hint = f"Sequence[{hint}]"
     return f"{hint} | None" if kind.optional else hint
 

@@ -113,4 +113,4 @@ def _write(output: str, data: bytes) -> None:
         return
     from chargen.storage.whole_files import write_file
 
-    write_file(output, data, as_is=True)
+    write_file(output, data, uncompressed=True)

@@ -13,7 +13,7 @@ import click
 from chargen.cli.groups import Group
 from chargen.cli.options import json_option, option, options_of, quiet_option
 from chargen.cli.terminal import echo_json, say, say_notes, visible
-from chargen.errors import ConfigError, did_you_mean, shown
+from chargen.errors import ConfigError, did_you_mean, printable
 from chargen.options import flag
 from chargen.text.config import MINIMUM_CHARACTERS, CorpusConfig
 
@@ -39,7 +39,7 @@ def list_command(as_json: bool) -> None:
     chargen corpus list
     chargen train shakespeare --minutes 10
     """
-    rows = _rows()
+    rows = _dataset_rows()
     if as_json:
         echo_json(rows)
         return
@@ -55,7 +55,7 @@ def list_command(as_json: bool) -> None:
             click.echo(f"{'':{width}}  {', '.join(row['parts'])}")
 
 
-def _rows() -> list[dict[str, Any]]:
+def _dataset_rows() -> list[dict[str, Any]]:
     from chargen.text import builtin, datasets, fetching
 
     keys = ("name", "bytes", "here", "language", "licence", "about", "parts")
@@ -95,8 +95,8 @@ def fetch(name: str, sha256: str | None, again: bool, as_json: bool, quiet: bool
 
     reference = datasets.parse(name, sha256)
     if reference is None:
-        raise _unknown(name)
-    fetched = fetching.fetch(reference, again=again, say=None if quiet else say)
+        raise _unknown_dataset_error(name)
+    fetched = fetching.fetch(reference, again=again, report=None if quiet else say)
     parts = [reference.part] if reference.part else list(fetched.dataset.parts)
     if as_json:
         facts = {
@@ -118,12 +118,12 @@ def fetch(name: str, sha256: str | None, again: bool, as_json: bool, quiet: bool
         )
 
 
-def _unknown(name: str) -> click.UsageError:
+def _unknown_dataset_error(name: str) -> click.UsageError:
     from chargen.text import datasets
 
     hint = did_you_mean(name.partition(":")[0], datasets.CATALOGUE)
     hint = hint or "; see: chargen corpus list"
-    return click.UsageError(f"there is no data set {shown(name)!r}{hint}")
+    return click.UsageError(f"there is no data set {printable(name)!r}{hint}")
 
 
 @corpus.command()
@@ -142,7 +142,7 @@ def info(corpora: tuple[str, ...], as_json: bool, **options: Any) -> None:
     chargen corpus info drafts/ --glob '*.md'
     chargen corpus info shakespeare --json
     """
-    from chargen.lm.recipes import suggestion
+    from chargen.lm.recipes import suggest_first_run
     from chargen.text import sources
     from chargen.text.statistics import statistics
 
@@ -153,10 +153,10 @@ def info(corpora: tuple[str, ...], as_json: bool, **options: Any) -> None:
     encoding = "" if config.raw_bytes else config.encoding
     sources.refuse_table_options(resolved, config)
     pieces = sources.read(resolved, config, notes, None, seen, lambda _: "")
-    figures = statistics(pieces, encoding, ", ".join(map(shown, corpora)))
-    sources.check_marked(resolved, config, seen)
-    minutes, hidden = suggestion(figures.characters)
-    command = _command(corpora, config, figures, minutes)
+    figures = statistics(pieces, encoding, ", ".join(map(printable, corpora)))
+    sources.require_marker(resolved, config, seen)
+    minutes, hidden = suggest_first_run(figures.characters)
+    command = _training_command(corpora, config, figures, minutes)
     if as_json:
         facts = dataclasses.asdict(figures) | {
             "sources": len(resolved),
@@ -168,7 +168,7 @@ def info(corpora: tuple[str, ...], as_json: bool, **options: Any) -> None:
         echo_json(facts)
         return
     say_notes(notes)
-    _print(figures)
+    _print_statistics(figures)
     if command is None:
         few = f"fewer than the {MINIMUM_CHARACTERS} characters that training needs"
         click.echo(f"{'to begin with':24} more text: these are {few}")
@@ -177,7 +177,7 @@ def info(corpora: tuple[str, ...], as_json: bool, **options: Any) -> None:
     click.echo(f"{'':24} (about {hidden} hidden units on a machine with two fast cores)")
 
 
-def _command(
+def _training_command(
     corpora: tuple[str, ...], config: CorpusConfig, figures: Any, minutes: float
 ) -> str | None:
     """Return a command that trains on this text, read as `config` says; None if it is too short."""
@@ -185,13 +185,13 @@ def _command(
         return None
     names = [f"./{name}" if name.startswith("-") and name != "-" else name for name in corpora]
     words = ["chargen", "train", *names, "--minutes", f"{minutes:g}"]
-    for field, kind in CorpusConfig.kinds():
+    for field, kind in CorpusConfig.typed_fields():
         value = getattr(config, field.name)
         if not field.metadata["help"] or value == field.default:
             continue
-        if kind.plain is bool:
+        if kind.value_type is bool:
             words.append(flag(field) if value else f"--no-{field.name}")
-        for item in () if kind.plain is bool else value if kind.several else (value,):
+        for item in () if kind.value_type is bool else value if kind.multiple else (value,):
             words += [flag(field), "tab" if item == "\t" else str(item)]
     if config.documents is not None and figures.documents < 2:
         words += ["--valid-fraction", "0"]  # a single document cannot be split
@@ -255,10 +255,10 @@ def clean(everything: bool, older_than: float | None, as_json: bool) -> None:
     if as_json:
         echo_json(facts)
     else:
-        _print_cache(facts, told=everything or older_than is not None)
+        _print_cache(facts, removal_requested=everything or older_than is not None)
 
 
-def _print_cache(facts: dict[str, Any], told: bool) -> None:
+def _print_cache(facts: dict[str, Any], removal_requested: bool) -> None:
     def size(count: int) -> str:
         return f"{count / 1e6:,.1f} MB"
 
@@ -267,20 +267,20 @@ def _print_cache(facts: dict[str, Any], told: bool) -> None:
         line = f"{size(row['bytes']):>14}  used {row['used'][:10]}  {state:7}  {row['name'] or '?'}"
         click.echo(visible(line))
     click.echo(visible(f"{size(facts['bytes']):>14}  in {facts['folder']}"))
-    if told:
+    if removal_requested:
         click.echo(f"{size(facts['freed_bytes']):>14}  freed")
     else:
         click.echo(f"{size(facts['removable_bytes']):>14}  would be freed by --all")
 
 
-def _print(figures: Any) -> None:
+def _print_statistics(figures: Any) -> None:
     is_part = figures.looked_at < figures.characters
     scope = f" (of the first {figures.looked_at:,} characters)" if is_part else ""
     rows = [
         ("characters", f"{figures.characters:,}"),
         ("lines", f"{figures.lines:,}"),
         ("distinct characters", f"{figures.distinct:,}, {figures.once:,} of them seen once"),
-        ("the rarest", "  ".join(f"{_named(c)} {n:,}" for c, n in figures.rarest)),
+        ("the rarest", "  ".join(f"{_visible_character(c)} {n:,}" for c, n in figures.rarest)),
         *(
             (f"entropy of order {order}", f"{bits:.3f} bits per character{scope}")
             for order, bits in enumerate(figures.entropy)
@@ -292,6 +292,6 @@ def _print(figures: Any) -> None:
         click.echo(visible(f"{name:24} {value}"))
 
 
-def _named(character: str) -> str:
+def _visible_character(character: str) -> str:
     """Return the character, or its repr if it would be invisible in a list."""
     return character if character.isprintable() and character != " " else repr(character)

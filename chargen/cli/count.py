@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from chargen.cli.evaluate import READING
+from chargen.cli.evaluate import TRAINING_ONLY_FIELDS
 from chargen.cli.groups import Command
 from chargen.cli.options import (
     MachineConfig,
-    corpus_of,
     json_option,
+    load_corpus_for,
     load_model,
     model_argument,
     option,
@@ -23,7 +23,7 @@ from chargen.lm.config import CountsConfig
 from chargen.options import split_options
 from chargen.text.config import CorpusConfig
 
-LITTLE = 0.005
+MIN_GAIN_BITS = 0.005
 """Gain in bits per character below which the counts are not worth a larger model."""
 
 
@@ -39,7 +39,7 @@ LITTLE = 0.005
 )
 @option("--force", heading="Output", is_flag=True, help="Replace a checkpoint that exists.")
 @options_of(CountsConfig)
-@options_of(CorpusConfig, leave_out=READING)
+@options_of(CorpusConfig, leave_out=TRAINING_ONLY_FIELDS)
 @options_of(MachineConfig, leave_out=("precision",))
 @json_option
 def count(
@@ -63,12 +63,12 @@ def count(
 
     refuse_to_overwrite(Path(out), force)
     lm = load_model(directory, machine)
-    from chargen.lm.counts import LONGEST
+    from chargen.lm.counts import MAX_COUNTED_SYMBOLS
     from chargen.lm.evaluation import bits
 
-    text = corpus_of(lm, corpora, reading)
-    if len(text.train) > LONGEST:
-        say(f"only the last {LONGEST:,} characters are counted")
+    text = load_corpus_for(lm, corpora, reading)
+    if len(text.train) > MAX_COUNTED_SYMBOLS:
+        say(f"only the last {MAX_COUNTED_SYMBOLS:,} characters are counted")
     counted, gain = lm.count(text.train, text.valid, sizes.order)
     counted.save(out, force=force)
     figures = {
@@ -87,5 +87,5 @@ def count(
     for name, key in (("network", "network_"), ("counts", "counts_"), ("together", "")):
         click.echo(f"{name:10}{figures[key + 'bits_per_char']:.4f} bits per character")
     say(f"the counts have a weight of {figures['weight']:.2f}; {visible(out)} has them")
-    if bits(gain.network_nats - gain.nats) < LITTLE:
+    if bits(gain.network_nats - gain.nats) < MIN_GAIN_BITS:
         say("they gain nothing worth mentioning: use the model without them")

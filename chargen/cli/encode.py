@@ -17,7 +17,7 @@ from chargen.cli.options import (
     options_of,
     quiet_option,
 )
-from chargen.cli.tables import READING_APART, counted, documents
+from chargen.cli.tables import TRAINING_ONLY_EXCEPT_DOCUMENTS, read_documents, with_noun
 from chargen.cli.terminal import echo_json, say, say_notes
 from chargen.options import split_options
 from chargen.text.config import CorpusConfig
@@ -34,7 +34,7 @@ from chargen.text.config import CorpusConfig
     help="File to write: .npy, or .csv or .tsv with named columns.",
 )
 @option("--force", heading="Output", is_flag=True, help="Replace a file that exists.")
-@options_of(CorpusConfig, leave_out=READING_APART)
+@options_of(CorpusConfig, leave_out=TRAINING_ONLY_EXCEPT_DOCUMENTS)
 @options_of(MachineConfig)
 @json_option
 @quiet_option
@@ -64,17 +64,17 @@ def encode(
     lm = load_model(directory, machine)
     import numpy as np
 
-    from chargen.interchange.score_tables import delimiter_of, write_rows
-    from chargen.storage.whole_files import whole_file
+    from chargen.interchange.score_tables import table_delimiter, write_rows
+    from chargen.storage.whole_files import atomic_write
 
     plain = output.lower().endswith(".npy")
-    delimiter = "" if plain else delimiter_of(output, "--output", ".npy")
+    delimiter = "" if plain else table_delimiter(output, "--output", ".npy")
     notes: list[str] = []
     labels = reading.label_column is not None
-    sources, texts = zip(*documents(lm, files, reading, notes, labels=labels), strict=True)
+    sources, texts = zip(*read_documents(lm, files, reading, notes, labels=labels), strict=True)
     vectors = lm.encode(texts, as_is=True)  # (N, 3 H)
     if plain:
-        with whole_file(output) as file:
+        with atomic_write(output) as file:
             np.save(file, vectors)
     else:
         units = range(vectors.shape[1] // 3)
@@ -90,4 +90,4 @@ def encode(
         return
     say_notes(notes)
     if not as_json:
-        say(f"{counted(len(vectors), 'document')} of {vectors.shape[1]:,} numbers each")
+        say(f"{with_noun(len(vectors), 'document')} of {vectors.shape[1]:,} numbers each")

@@ -22,7 +22,7 @@ from chargen.options import split_options
 from chargen.text.config import CorpusConfig
 
 # Fields of `CorpusConfig` that are not options of a command on a trained model.
-READING = ("level", "min_count", "valid", "valid_fraction", "documents", "raw_bytes")
+TRAINING_ONLY_FIELDS = ("level", "min_count", "valid", "valid_fraction", "documents", "raw_bytes")
 
 
 @click.command(cls=Command, heading="Measure")
@@ -35,7 +35,7 @@ READING = ("level", "min_count", "valid", "valid_fraction", "documents", "raw_by
     help="Evaluate also with parameters that adapt to the text.",
 )
 @streams_option
-@options_of(CorpusConfig, leave_out=READING)
+@options_of(CorpusConfig, leave_out=TRAINING_ONLY_FIELDS)
 @options_of(MachineConfig)
 @json_option
 def evaluate(

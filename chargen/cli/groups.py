@@ -21,7 +21,7 @@ HEADINGS = (
 )
 """Headings of options, in the order of the help."""
 
-FEW = 8
+MIN_OPTIONS_FOR_HEADINGS = 8
 """Commands with fewer options than this list them without headings, which would only add lines."""
 
 _FIRST_COLUMN = 30
@@ -42,7 +42,7 @@ class Option(click.Option):
             # click would write INTEGER RANGE, although the range itself follows the help.
             self.metavar = "INTEGER" if isinstance(self.type, click.IntRange) else "FLOAT"
 
-    def variable(self, ctx: click.Context) -> str | None:
+    def environment_variable(self, ctx: click.Context) -> str | None:
         """Return the name of the option's environment variable, such as CHARGEN_TRAIN_RESUME.
 
         It is formed from the option's name; click would use the name of the function's parameter.
@@ -52,7 +52,7 @@ class Option(click.Option):
         return f"{ctx.auto_envvar_prefix}_{self.opts[-1].lstrip('-').replace('-', '_').upper()}"
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
-        name = self.variable(ctx)
+        name = self.environment_variable(ctx)
         return os.environ.get(name) or None if name else None
 
 
@@ -72,7 +72,7 @@ class Command(Headed):
             heading: [record for option in options if (record := option.get_help_record(ctx))]
             for heading, options in options_by_heading(self, ctx).items()
         }
-        _write(formatter, sections)
+        _write_sections(formatter, sections)
 
 
 class Group(Headed, click.Group):
@@ -103,7 +103,7 @@ class Group(Headed, click.Group):
         for name, command in self.commands.items():
             heading = getattr(command, "heading", "Commands")
             sections.setdefault(heading, []).append((name, command.get_short_help_str(width)))
-        _write(formatter, sections)
+        _write_sections(formatter, sections)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -138,7 +138,7 @@ def options_by_heading(command: click.Command, ctx: click.Context) -> dict[str, 
         for parameter in command.get_params(ctx)
         if isinstance(parameter, click.Option) and not parameter.hidden
     ]
-    if len(options) < FEW:
+    if len(options) < MIN_OPTIONS_FOR_HEADINGS:
         return {"Options": options}
     sections: dict[str, list[click.Option]] = {heading: [] for heading in (*HEADINGS, "Options")}
     for option in options:
@@ -148,7 +148,9 @@ def options_by_heading(command: click.Command, ctx: click.Context) -> dict[str, 
     return {heading: listed for heading, listed in sections.items() if listed}
 
 
-def _write(formatter: click.HelpFormatter, sections: dict[str, list[tuple[str, str]]]) -> None:
+def _write_sections(
+    formatter: click.HelpFormatter, sections: dict[str, list[tuple[str, str]]]
+) -> None:
     """Write sections with their second columns aligned."""
     widest = max(len(first) for rows in sections.values() for first, _ in rows)
     width = min(widest, _FIRST_COLUMN)

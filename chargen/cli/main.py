@@ -26,11 +26,11 @@ from chargen.cli.plot import plot
 from chargen.cli.sample import sample
 from chargen.cli.score import score
 from chargen.cli.sentiment import sentiment
-from chargen.cli.terminal import leave_closed_pipe, prepare_streams, say, sentence
+from chargen.cli.terminal import error_message, leave_closed_pipe, prepare_streams, say
 from chargen.cli.train import train
 from chargen.cli.verify import verify
 from chargen.cli.web import web
-from chargen.errors import ChargenError, FollowerError, enough_memory
+from chargen.errors import ChargenError, FollowerError, convert_memory_errors
 from chargen.runtime import distributed
 
 
@@ -93,7 +93,7 @@ for command in (
     cli.add_command(command)
 
 
-SPINS = "20000"
+SPIN_COUNT = "20000"
 """Number of times a thread of GNU OpenMP checks for the other threads before it sleeps.
 
 By default it checks for milliseconds, and keeps the processor from threads that have work to do
@@ -104,14 +104,14 @@ By default it checks for milliseconds, and keeps the processor from threads that
 def main(arguments: list[str] | None = None) -> NoReturn:
     prepare_streams()
     if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is imported
+        os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)  # read when torch is imported
     logging.basicConfig(format="chargen: %(message)s", level=logging.WARNING)
     sys.exit(_run(arguments))
 
 
 def _run(arguments: list[str] | None) -> int:
     try:
-        with enough_memory():
+        with convert_memory_errors():
             result: Any = cli(args=arguments, prog_name="chargen", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except PipeClosed:
@@ -126,5 +126,5 @@ def _run(arguments: list[str] | None) -> int:
     except (ChargenError, OSError) as error:
         if not isinstance(error, FollowerError):
             prefix = "" if distributed.is_main() else f"rank {distributed.rank()}: "
-            say(f"chargen: {prefix}{sentence(error)}")
+            say(f"chargen: {prefix}{error_message(error)}")
         return error.exit_code if isinstance(error, ChargenError) else 1

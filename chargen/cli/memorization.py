@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
-from chargen.cli.evaluate import READING
+from chargen.cli.evaluate import TRAINING_ONLY_FIELDS
 from chargen.cli.groups import Command
 from chargen.cli.options import (
     MachineConfig,
-    corpus_of,
     json_option,
+    load_corpus_for,
     load_model,
     model_argument,
     option,
@@ -37,7 +37,7 @@ from chargen.text.config import CorpusConfig
     default=0,
     help="Number of passages to print, longest repetitions first.",
 )
-@options_of(CorpusConfig, leave_out=READING)
+@options_of(CorpusConfig, leave_out=TRAINING_ONLY_FIELDS)
 @options_of(MachineConfig, leave_out=("precision",))
 @json_option
 def memorization(
@@ -60,7 +60,7 @@ def memorization(
     lm = load_model(directory, machine)
     from chargen.sampling.memorization import memorization as measure
 
-    text = corpus_of(lm, corpora, reading)
+    text = load_corpus_for(lm, corpora, reading)
     special_ids = {
         "separator_id": lm.vocabulary.separator_id,
         "first_label_id": lm.vocabulary.first_label_id,
@@ -87,12 +87,12 @@ def memorization(
     say(_advice(result.share))
 
 
-def _figures(found: Any) -> dict[str, Any]:
+def _figures(result: Any) -> dict[str, Any]:
     return {
-        "passages": len(found.starts),
-        "reproduced": int((found.agreeing == found.length).sum()),
-        "share": found.share,
-        "mean_characters": found.mean_agreeing,
+        "passages": len(result.starts),
+        "reproduced": int((result.agreeing == result.length).sum()),
+        "share": result.share,
+        "mean_characters": result.mean_agreeing,
     }
 
 

@@ -14,7 +14,17 @@ from click.core import ParameterSource
 from chargen.cli.groups import Option
 from chargen.cli.terminal import say_notes, visible
 from chargen.errors import ConfigError, MissingExtraError
-from chargen.options import BUDGETS, DEVICE, PRECISION, SEED, THREADS, Kind, Options, flag, like
+from chargen.options import (
+    BUDGETS,
+    DEVICE,
+    PRECISION,
+    SEED,
+    THREADS,
+    FieldType,
+    Options,
+    flag,
+    like,
+)
 from chargen.storage.directories import real_path
 from chargen.text.config import CorpusConfig
 
@@ -29,7 +39,7 @@ def options_of(config: type[Options], *, leave_out: tuple[str, ...] = ()) -> Dec
     """
 
     def decorate(command: Command) -> Command:
-        for field, kind in reversed(config.kinds()):
+        for field, kind in reversed(config.typed_fields()):
             if field.metadata["help"] and field.name not in leave_out:
                 heading = field.metadata.get("heading", config.heading)
                 command = _option(field, kind, heading)(command)
@@ -43,30 +53,32 @@ def option(*names: str, heading: str | None = None, **attributes: Any) -> Decora
     return click.option(*names, cls=Option, heading=heading, **attributes)
 
 
-def _option(field: Field[Any], kind: Kind, heading: str) -> Decorator:
+def _option(field: Field[Any], kind: FieldType, heading: str) -> Decorator:
     name, facts = flag(field), field.metadata
     attributes: dict[str, Any] = {
-        "type": click.Choice(facts["choices"]) if "choices" in facts else _type(kind.plain, facts),
+        "type": click.Choice(facts["choices"])
+        if "choices" in facts
+        else _type(kind.value_type, facts),
         "metavar": facts.get("metavar"),
-        "multiple": kind.several,
+        "multiple": kind.multiple,
     }
-    if kind.plain is bool:
+    if kind.value_type is bool:
         # A flag that is on by default also has a form that turns it off: --no-samples.
         name = f"{name}/--no-{name[2:]}" if field.default else name
         attributes = {"is_flag": True}
-    default = None if kind.several else field.default
+    default = None if kind.multiple else field.default
     return option(
         name, field.name, heading=heading, default=default, help=facts["help"], **attributes
     )
 
 
-def _type(plain: type[Any], facts: Mapping[str, Any]) -> Any:
+def _type(value_type: type[Any], facts: Mapping[str, Any]) -> Any:
     if not {"low", "above", "below", "most"} & facts.keys():
-        return plain
+        return value_type
     most = facts.get("below", facts.get("most"))
     if most == SEED.metadata["below"]:
         most = None  # too large to be typed, so the help does not show it
-    return (_Whole if plain is int else _Real)(
+    return (_IntRange if value_type is int else _FloatRange)(
         min=facts.get("low", facts.get("above")),
         max=most,
         min_open="above" in facts,
@@ -74,13 +86,13 @@ def _type(plain: type[Any], facts: Mapping[str, Any]) -> Any:
     )
 
 
-class _Whole(click.IntRange):
+class _IntRange(click.IntRange):
     """Integer type whose range is shown in the help, but checked by the configuration."""
 
     convert = staticmethod(click.INT.convert)
 
 
-class _Real(click.FloatRange):
+class _FloatRange(click.FloatRange):
     convert = staticmethod(click.FLOAT.convert)
 
 
@@ -122,16 +134,16 @@ quiet_option = option(
 )
 
 
-def corpus_of(lm: Any, corpora: tuple[str, ...], asked: CorpusConfig) -> Any:
+def load_corpus_for(lm: Any, corpora: tuple[str, ...], requested: CorpusConfig) -> Any:
     """Return a `Corpus` in a model's ids and reading order, split as its training text was.
 
     See `chargen.LanguageModel.reading`. Notes on how the text was read go to stderr.
     """
     from chargen.text.corpus import load_corpus
 
-    config: CorpusConfig = lm.reading(asked, corpora)
+    config: CorpusConfig = lm.reading(requested, corpora)
     trained = lm.trained_reading
-    fraction = trained.get("valid_fraction", asked.valid_fraction)
+    fraction = trained.get("valid_fraction", requested.valid_fraction)
     of_each = trained.get("valid_of_each", False)  # missing in runs of earlier versions
     # With files as documents there may be only one document, which cannot be split.
     by_file = trained.get("documents") == "rows" and config.documents == "files"
@@ -161,13 +173,13 @@ def _load(kind: str, directory: str, machine: MachineConfig) -> Any:
 
 
 def check_files(
-    files: Mapping[str, str | None], force: bool, *, drawn: Collection[str] = ()
+    files: Mapping[str, str | None], force: bool, *, picture_options: Collection[str] = ()
 ) -> None:
     """Check, before any work starts, that files may and can be written.
 
     `files` maps each option to its file name, or to None if it was not given; the files of the
-    options `drawn` need matplotlib. Raises `ConfigError` if a file must not or cannot be written,
-    and `MissingExtraError` if matplotlib is missing.
+    options `picture_options` need matplotlib. Raises `ConfigError` if a file must not or cannot be
+    written, and `MissingExtraError` if matplotlib is missing.
     """
     targets = [(name, Path(file)) for name, file in files.items() if file is not None]
     for name, path in targets:
@@ -186,17 +198,17 @@ def check_files(
     if len(set(real_paths)) < len(real_paths):
         raise ConfigError(f"{' and '.join(name for name, _ in targets)} need a file each")
     for name, _ in targets:
-        if name in drawn and find_spec("matplotlib") is None:
+        if name in picture_options and find_spec("matplotlib") is None:
             raise MissingExtraError(name, "plot")
 
 
-def resume_budget(context: click.Context, also: Collection[str] = ()) -> dict[str, Any]:
+def resume_budget(context: click.Context, also_allowed: Collection[str] = ()) -> dict[str, Any]:
     """Return the new budget of `--resume`, empty if none is given.
 
     Raises `ConfigError` if any other option is given on the command line, except output
-    options and those named in `also`.
+    options and those named in `also_allowed`.
     """
-    allowed = {"resumed", "as_json", "quiet", "tensorboard", *also, *BUDGETS}
+    allowed = {"resumed", "as_json", "quiet", "tensorboard", *also_allowed, *BUDGETS}
     for parameter in context.command.params:
         name = parameter.name or ""
         source = context.get_parameter_source(name)

@@ -10,7 +10,7 @@ import click
 
 from chargen.cli.groups import Command
 from chargen.cli.options import check_files, json_option, option, quiet_option
-from chargen.cli.terminal import colourful, echo_json, say, visible
+from chargen.cli.terminal import colour_by_default, echo_json, say, visible
 from chargen.errors import ConfigError
 
 AXES = ("characters", "seconds", "steps", "epochs")
@@ -73,21 +73,21 @@ def plot(
     """
     if terminal and as_json:
         raise ConfigError("--terminal and --json exclude each other: leave one of them out")
-    from chargen.plotting.style import form_of
+    from chargen.plotting.style import image_format
 
-    form = form_of(out)
+    form = image_format(out)
     if not terminal:
         if not form:
             raise click.BadParameter("name a .png, .svg or .pdf file", param_hint="--out")
-        check_files({"--out": out}, force, drawn=("--out",))
+        check_files({"--out": out}, force, picture_options=("--out",))
     from chargen.plotting import curves
 
     run_curves = [curves.read(run) for run in runs]
     if terminal:
-        from chargen.plotting.terminal import drawn
+        from chargen.plotting.terminal import terminal_plot
 
         width = shutil.get_terminal_size((80, 24)).columns
-        click.echo(drawn(run_curves, width=width, colour=colourful(), **options))
+        click.echo(terminal_plot(run_curves, width=width, colour=colour_by_default(), **options))
         return
     from chargen.plotting.figure import picture
     from chargen.storage.whole_files import write_file

@@ -24,7 +24,7 @@ class TerminalReporter(Reporter):
     def __init__(self) -> None:
         self.on_terminal = sys.stderr.isatty()
         self._bar: Any = None
-        self._said_at = time.monotonic()
+        self._reported_at = time.monotonic()
         self._started: tuple[float, float, int] | None = None
         self._loss = 0.0
         self._accuracy = 0.0
@@ -34,9 +34,9 @@ class TerminalReporter(Reporter):
 
     def stage(self, name: str, done: int, total: int) -> None:
         now = time.monotonic()
-        if now - self._said_at < STAGE_SECONDS or not total:
+        if now - self._reported_at < STAGE_SECONDS or not total:
             return
-        self._said_at = now
+        self._reported_at = now
         share = f"{done / total:.0%}"
         if self.on_terminal:
             sys.stderr.write(f"\r{name}: {share}  ")
@@ -65,9 +65,9 @@ class TerminalReporter(Reporter):
         if "train_accuracy" in metrics:
             self._accuracy += 0.05 * (metrics["train_accuracy"] - self._accuracy)
         wait = 0.2 if self.on_terminal else LINE_SECONDS
-        if now - self._said_at < wait or now <= began or progress <= first_progress:
+        if now - self._reported_at < wait or now <= began or progress <= first_progress:
             return
-        self._said_at = now
+        self._reported_at = now
         rate = (characters - first_characters) / (now - began)
         left = (now - began) * (1 - progress) / (progress - first_progress)
         words = f"{self._figures(metrics)}, {rate:,.0f} characters/s, {_clock(left)} left"

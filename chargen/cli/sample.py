@@ -21,8 +21,8 @@ from chargen.cli.options import (
     options_of,
     quiet_option,
 )
-from chargen.cli.steering import SteeringConfig, steered
-from chargen.cli.terminal import echo_json, say, visible, write_flowing
+from chargen.cli.steering import SteeringConfig, steered_model
+from chargen.cli.terminal import echo_json, say, visible, write_incrementally
 from chargen.errors import ConfigError, CorpusError, spelled
 from chargen.options import split_options
 from chargen.sampling.config import SamplingConfig
@@ -98,7 +98,7 @@ def sample(
     # A single text is always drawn in float32, so "auto" need not measure anything.
     machine = machine if num_samples > 1 else replace(machine, precision="float32")
     lm = load_model(directory, machine)
-    text = _as_text(data, prompt_file, lm.raw)
+    text = _prompt_text(data, prompt_file, lm.raw)
     if lm.raw and interactive:
         raise ConfigError(
             f"--interactive shows text, and {directory} writes raw bytes: leave it out"
@@ -107,12 +107,12 @@ def sample(
     if into_pipe and num_samples > 1:
         raise ConfigError(f"{directory} writes raw bytes, one text at a time: give --json for more")
     _, unknown = lm.encode_prompt(text, config)
-    lm = steered(lm, steering, reading, quiet)
-    config = _noted(config, unknown, quiet)
+    lm = steered_model(lm, steering, reading, quiet)
+    config = _with_seed_and_notes(config, unknown, quiet)
     # Control characters are escaped on a terminal and kept in a pipe.
     show = visible if sys.stdout.isatty() and not raw else str
     if interactive:
-        click.echo(show(_write_together(lm, text, config)))
+        click.echo(show(_interactive_session(lm, text, config)))
     elif as_json:
         for drawn in lm.sample(text, num_samples, config=config):
             facts = {"log_probs": list(drawn.log_probs), "seed": drawn.seed, "ended": drawn.ended}
@@ -120,10 +120,10 @@ def sample(
     elif into_pipe:
         sys.stdout.buffer.write(_whole_texts(lm, text, 1, config)[0].encode("latin-1"))
     else:
-        write_flowing(_pieces(lm, text, num_samples, config), sys.stdout, show)
+        write_incrementally(_output_pieces(lm, text, num_samples, config), sys.stdout, show)
 
 
-def _noted(config: SamplingConfig, unknown: str, quiet: bool) -> SamplingConfig:
+def _with_seed_and_notes(config: SamplingConfig, unknown: str, quiet: bool) -> SamplingConfig:
     """Return `config`, with a new seed if it has none; print notes on it and on `unknown`."""
     notes = []
     if unknown:
@@ -141,7 +141,7 @@ def _noted(config: SamplingConfig, unknown: str, quiet: bool) -> SamplingConfig:
     return config
 
 
-def _pieces(lm: Any, prompt: str, count: int, config: SamplingConfig) -> Iterable[str]:
+def _output_pieces(lm: Any, prompt: str, count: int, config: SamplingConfig) -> Iterable[str]:
     """Return the output in pieces: a text as it is drawn, or whole texts on lines of their own."""
     if count == 1 and not lm.backward:
         return itertools.chain([prompt], lm.stream(prompt, config=config), ["\n"])
@@ -152,10 +152,10 @@ def _pieces(lm: Any, prompt: str, count: int, config: SamplingConfig) -> Iterabl
 
 def _whole_texts(lm: Any, prompt: str, count: int, config: SamplingConfig) -> list[str]:
     samples = lm.sample(prompt, count, config=config)
-    return [_joined(lm, prompt, s.text) for s in samples]
+    return [_with_addition(lm, prompt, s.text) for s in samples]
 
 
-def _joined(lm: Any, text: str, addition: str) -> str:
+def _with_addition(lm: Any, text: str, addition: str) -> str:
     """Append a model's addition to a text, or prepend it if the model is backward."""
     return addition + text if lm.backward else text + addition
 
@@ -175,14 +175,14 @@ def _read_prompt(prompt: str | None, prompt_file: str | None) -> str | bytes:
     return prompt or ""
 
 
-def _as_text(data: str | bytes, prompt_file: str | None, raw: bool) -> str:
+def _prompt_text(data: str | bytes, prompt_file: str | None, raw: bool) -> str:
     """Return a prompt, typed or read from a file, as the text that the model reads."""
     if raw:
         data = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
         return data.decode("latin-1")
     if isinstance(data, str):
         return data
-    from chargen.text.decoding import newlines
+    from chargen.text.decoding import normalize_newlines
 
     try:
         text = data.decode("utf-8-sig")
@@ -190,15 +190,15 @@ def _as_text(data: str | bytes, prompt_file: str | None, raw: bool) -> str:
         where = prompt_file or "stdin"
         raise CorpusError(f"{where} is not UTF-8 at byte {error.start}") from error
     # The last newline of a file ends its last line and is not part of the prompt.
-    return newlines(text).removesuffix("\n")
+    return normalize_newlines(text).removesuffix("\n")
 
 
 # ---------------------------------------------------------------- --interactive
 
-_KEYS = "[Enter] accept   r draw again   e edit   t type   u undo   w FILE save   q end"
+_KEY_HELP = "[Enter] accept   r draw again   e edit   t type   u undo   w FILE save   q end"
 
 
-def _write_together(lm: Any, prompt: str, config: SamplingConfig) -> str:
+def _interactive_session(lm: Any, prompt: str, config: SamplingConfig) -> str:
     """Let user and model write in turns, and return the whole text when the user ends.
 
     Each new proposal takes the next seed.
@@ -206,10 +206,10 @@ def _write_together(lm: Any, prompt: str, config: SamplingConfig) -> str:
     text = prompt
     earlier: list[str] = []
     seed = config.seed or 0
-    click.echo(_KEYS, err=True)
+    click.echo(_KEY_HELP, err=True)
     proposal = lm.generate(text, config=config, seed=seed)
     while True:
-        _show(lm, text, proposal)
+        _show_proposal(lm, text, proposal)
         try:
             answer = click.prompt(
                 ">", default="", show_default=False, prompt_suffix=" ", err=True
@@ -223,13 +223,13 @@ def _write_together(lm: Any, prompt: str, config: SamplingConfig) -> str:
             _save(argument, text)
             continue
         if command not in ("", "r", "e", "t", "u"):
-            click.echo(_KEYS, err=True)
+            click.echo(_KEY_HELP, err=True)
             continue
         if command == "u":
             text = earlier.pop() if earlier else text
         elif command != "r":
             earlier.append(text)
-            text = _joined(lm, text, _addition(command, proposal))
+            text = _with_addition(lm, text, _addition(command, proposal))
         seed += 1
         proposal = lm.generate(text, config=config, seed=seed)
     return text
@@ -260,6 +260,6 @@ def _save(path: str, text: str) -> None:
         click.echo(f"saved to {path}", err=True)
 
 
-def _show(lm: Any, text: str, proposal: str) -> None:
+def _show_proposal(lm: Any, text: str, proposal: str) -> None:
     excerpt = visible(text[:400] if lm.backward else text[-400:])
-    click.echo(_joined(lm, excerpt, click.style(visible(proposal), fg="cyan")), err=True)
+    click.echo(_with_addition(lm, excerpt, click.style(visible(proposal), fg="cyan")), err=True)

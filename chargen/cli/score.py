@@ -20,8 +20,13 @@ from chargen.cli.options import (
     options_of,
     streams_option,
 )
-from chargen.cli.tables import READING_APART, score_documents, score_pairs, tell
-from chargen.cli.terminal import colourful, echo_json, visible, visible_json
+from chargen.cli.tables import (
+    TRAINING_ONLY_EXCEPT_DOCUMENTS,
+    print_figures,
+    score_documents,
+    score_pairs,
+)
+from chargen.cli.terminal import colour_by_default, echo_json, visible, visible_json
 from chargen.errors import ConfigError
 from chargen.options import split_options
 from chargen.text.config import CorpusConfig
@@ -71,7 +76,7 @@ _BACKGROUNDS = (None, 230, 222, 215, 209, 203)
 )
 @option("--force", heading="Output", is_flag=True, help="Replace files that exist.")
 @streams_option
-@options_of(CorpusConfig, leave_out=READING_APART)
+@options_of(CorpusConfig, leave_out=TRAINING_ONLY_EXCEPT_DOCUMENTS)
 @options_of(MachineConfig)
 @json_option
 def score(
@@ -100,21 +105,21 @@ def score(
     echo 'It was' | chargen score checkpoints/mybook - --json
     """
     machine, reading = split_options(options, MachineConfig, CorpusConfig)
-    _check(files, reading, table, words, characters, pairs, html_file or png_file)
+    _check_options(files, reading, table, words, characters, pairs, html_file or png_file)
     written = {"--html": html_file, "--png": png_file}
-    check_files({**written, "--table": table}, force, drawn=("--png",))
+    check_files({**written, "--table": table}, force, picture_options=("--png",))
     lm = load_model(directory, machine)
     if pairs is not None:
-        tell(score_pairs(lm, pairs, reading, table, streams), as_json)
+        print_figures(score_pairs(lm, pairs, reading, table, streams), as_json)
         return
     if table is not None:
         unit = "words" if words else "characters" if characters else "documents"
-        tell(score_documents(lm, files, reading, table, unit, streams), as_json)
+        print_figures(score_documents(lm, files, reading, table, unit, streams), as_json)
         return
     text = read_text(files, lm.reading(reading, files), lm)
     result = lm.score(text, streams=streams, as_is=True)
     surprise = [-value / math.log(2) for value in result.log_probs.tolist()]
-    _write(written, result.text, surprise, f"{', '.join(files)} under {directory}")
+    _write_pictures(written, result.text, surprise, f"{', '.join(files)} under {directory}")
     if as_json:
         figures = {
             "text": result.text,
@@ -127,7 +132,7 @@ def score(
     mean = f"{result.bits_per_char:.3f} bits per character"
     if color is None and (html_file or png_file):
         click.echo(mean)
-    elif colourful() if color is None else color:
+    elif colour_by_default() if color is None else color:
         click.echo("".join(map(_paint, result.text, surprise)), color=True)
         click.echo(mean)
     else:
@@ -135,19 +140,19 @@ def score(
             click.echo(f"{value:.3f}\t{visible_json(json.dumps(character, ensure_ascii=False))}")
 
 
-def _check(
+def _check_options(
     files: tuple[str, ...],
     reading: CorpusConfig,
     table: str | None,
     words: bool,
     characters: bool,
     pairs: str | None,
-    painted: str | None,
+    picture_file: str | None,
 ) -> None:
     """Raise `ConfigError` or `click.UsageError` if options do not go together."""
     if (not files) == (pairs is None):
         raise click.UsageError("give either FILE or --pairs")
-    if (table or pairs) and painted:
+    if (table or pairs) and picture_file:
         raise ConfigError("--html and --png show a single text: leave --table and --pairs out")
     if pairs is not None and (words or characters):
         raise ConfigError("--words and --characters are for the text of FILE: leave --pairs out")
@@ -163,7 +168,9 @@ def _check(
         raise ConfigError("--documents is for the rows of a text's table: give --table")
 
 
-def _write(files: dict[str, str | None], text: str, surprise: list[float], title: str) -> None:
+def _write_pictures(
+    files: dict[str, str | None], text: str, surprise: list[float], title: str
+) -> None:
     from chargen.plotting import heatmap
     from chargen.storage.whole_files import write_file
 
@@ -174,10 +181,10 @@ def _write(files: dict[str, str | None], text: str, surprise: list[float], title
 
 
 def _paint(character: str, surprise: float) -> str:
-    from chargen.plotting.heatmap import step_of
+    from chargen.plotting.heatmap import surprise_step
 
     shown = visible(character)
-    background = _BACKGROUNDS[step_of(surprise)]
+    background = _BACKGROUNDS[surprise_step(surprise)]
     if background is None or character.isspace():
         return shown
     return click.style(shown, fg=16, bg=background)

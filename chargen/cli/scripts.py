@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from chargen.cli.options import check_files
-from chargen.cli.terminal import leave_closed_pipe, prepare_streams, say, sentence
-from chargen.errors import ChargenError, ConfigError, enough_memory
+from chargen.cli.terminal import error_message, leave_closed_pipe, prepare_streams, say
+from chargen.errors import ChargenError, ConfigError, convert_memory_errors
 from chargen.lm.config import TrainConfig
 from chargen.options import SEED
 
@@ -24,7 +24,7 @@ def run_script(main: Callable[[], None]) -> NoReturn:
 
 def _run(main: Callable[[], None]) -> int:
     try:
-        with enough_memory():
+        with convert_memory_errors():
             main()
         sys.stdout.flush()
     except BrokenPipeError:
@@ -32,7 +32,7 @@ def _run(main: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except (ChargenError, OSError) as error:
-        say(f"{Path(sys.argv[0]).name}: {sentence(error)}")
+        say(f"{Path(sys.argv[0]).name}: {error_message(error)}")
         return error.exit_code if isinstance(error, ChargenError) else 1
     return 0
 
@@ -98,17 +98,17 @@ def check_plot(path: str | None) -> None:
     """
     if path is None:
         return
-    from chargen.plotting.style import form_of
+    from chargen.plotting.style import image_format
 
-    if not form_of(path):
+    if not image_format(path):
         raise ConfigError(f"--plot {path}: name a .png, .svg or .pdf file")
-    check_files({"--plot": path}, force=True, drawn=("--plot",))
+    check_files({"--plot": path}, force=True, picture_options=("--plot",))
 
 
 def write_plot(path: str, figure: Any) -> None:
     """Write a matplotlib figure in the format that the file name says, and report the file."""
-    from chargen.plotting.style import form_of, image
+    from chargen.plotting.style import image, image_format
     from chargen.storage.whole_files import write_file
 
-    write_file(path, image(figure, form_of(path)))
+    write_file(path, image(figure, image_format(path)))
     say(f"wrote {path}")

@@ -32,30 +32,30 @@ def read_settings(path: Path, root: click.Group) -> dict[str, Any]:
         raise ConfigError(f"--config {path} cannot be read: {reason}") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"--config {path} is not TOML: {error}") from error
-    return _of_group(tables, root, str(path), ())
+    return _group_settings(tables, root, str(path), ())
 
 
-def _of_group(
-    table: dict[str, Any], group: click.Group, path: str, above: tuple[str, ...]
+def _group_settings(
+    table: dict[str, Any], group: click.Group, path: str, parent_names: tuple[str, ...]
 ) -> dict[str, Any]:
     settings = {}
     for name, inner in table.items():
         command = group.commands.get(name)
-        where = ".".join((*above, name))
+        where = ".".join((*parent_names, name))
         if command is None:
             hint = did_you_mean(name, group.commands)
             raise ConfigError(f"{path}: there is no command {where!r}{hint}")
         if not isinstance(inner, dict):
             raise ConfigError(f"{path}: {where} must be a table: [{where}]")
         if isinstance(command, click.Group):
-            settings[name] = _of_group(inner, command, path, (*above, name))
+            settings[name] = _group_settings(inner, command, path, (*parent_names, name))
         else:
-            settings[name] = _of_command(inner, command, path, where)
+            settings[name] = _command_settings(inner, command, path, where)
     return settings
 
 
-def _of_command(
-    table: dict[str, Any], command: click.Command, path: str, where: str
+def _command_settings(
+    table: dict[str, Any], command: click.Command, path: str, command_name: str
 ) -> dict[str, Any]:
     names = {
         option.removeprefix("--").replace("-", "_"): parameter
@@ -69,12 +69,12 @@ def _of_command(
         parameter = names.get(key.replace("-", "_"))
         if parameter is None:
             hint = did_you_mean(key.replace("-", "_"), names)
-            raise ConfigError(f"{path}, [{where}]: there is no option {key!r}{hint}")
+            raise ConfigError(f"{path}, [{command_name}]: there is no option {key!r}{hint}")
         if isinstance(value, list) != parameter.multiple or isinstance(value, dict):
             kind = "a list" if parameter.multiple else "a single value"
-            raise ConfigError(f"{path}, [{where}]: {key} must be {kind}")
+            raise ConfigError(f"{path}, [{command_name}]: {key} must be {kind}")
         if parameter.is_flag and not isinstance(value, bool):
-            raise ConfigError(f"{path}, [{where}]: {key} must be true or false")
+            raise ConfigError(f"{path}, [{command_name}]: {key} must be true or false")
         # As text, which click checks in the same way as on the command line.
         plain = value if isinstance(value, bool | list) else str(value)
         settings[str(parameter.name)] = plain

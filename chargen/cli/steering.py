@@ -51,7 +51,9 @@ class SteeringConfig(Options):
             raise ConfigError("--steer-data and --steer-with exclude each other: give one of them")
 
 
-def steered(lm: Any, config: SteeringConfig, reading: ExamplesConfig, quiet: bool = False) -> Any:
+def steered_model(
+    lm: Any, config: SteeringConfig, reading: ExamplesConfig, quiet: bool = False
+) -> Any:
     """Return the model steered as `config` says; `reading` says how labelled texts are read.
 
     Raises `ConfigError` if options do not fit each other or the model.
@@ -59,7 +61,7 @@ def steered(lm: Any, config: SteeringConfig, reading: ExamplesConfig, quiet: boo
     if config.steer_data is None and reading != ExamplesConfig():
         flag_name = next(
             "--no-header" if field.name == "header" else flag(field)
-            for field, _ in reading.kinds()
+            for field, _ in reading.typed_fields()
             if getattr(reading, field.name) != getattr(ExamplesConfig(), field.name)
         )
         raise ConfigError(f"{flag_name} needs labelled texts: give --steer-data FILE")
@@ -68,13 +70,13 @@ def steered(lm: Any, config: SteeringConfig, reading: ExamplesConfig, quiet: boo
     if lm.raw:
         raise ConfigError("--steer needs a model of text, and this one learnt raw bytes")
     strength = STRENGTH if config.strength is None else config.strength
-    steering = _find(lm, strength, config, reading, quiet)
+    steering = _find_steering(lm, strength, config, reading, quiet)
     if not quiet:
         say(f"note: steered by {steering.source}")
     return lm.steered(steering, config.steer, strength)
 
 
-def _find(
+def _find_steering(
     lm: Any, strength: float, config: SteeringConfig, reading: ExamplesConfig, quiet: bool
 ) -> Any:
     from chargen.sampling import steering as vectors
@@ -88,7 +90,7 @@ def _find(
         reading = replace(reading, clean=as_trained.clean)
         examples = read_examples(config.steer_data, reading)
         say_notes(() if quiet else examples.notes)
-        vectors.check_arguments(label, strength, examples.classes)
+        vectors.check_class_and_strength(label, strength, examples.classes)
         texts: Sequence[str] = examples.texts
         if form := as_trained.normalize:
             texts = ["".join(normalized([text], form)) for text in texts]
@@ -96,7 +98,7 @@ def _find(
     if config.steer_with is not None:
         machine = MachineConfig(device=str(lm.decoder.device))
         classifier = load_classifier(config.steer_with, machine)
-        vectors.check_arguments(label, strength, classifier.labels)
+        vectors.check_class_and_strength(label, strength, classifier.labels)
         return vectors.fit_with_classifier(lm, classifier.predict, classifier.labels)
     steering = vectors.stored_steering(lm.checkpoint)
     if steering is None:

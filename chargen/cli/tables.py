@@ -8,21 +8,27 @@ from typing import Any
 
 import click
 
-from chargen.cli.evaluate import READING
+from chargen.cli.evaluate import TRAINING_ONLY_FIELDS
 from chargen.cli.terminal import echo_json, say_notes, visible
 from chargen.errors import ConfigError, CorpusError
 from chargen.text.config import CorpusConfig
 
-# `READING` for commands that read documents one by one and therefore offer --documents.
-READING_APART = tuple(name for name in READING if name != "documents")
+# `TRAINING_ONLY_FIELDS` for commands that read documents one by one and therefore offer
+# --documents.
+TRAINING_ONLY_EXCEPT_DOCUMENTS = tuple(name for name in TRAINING_ONLY_FIELDS if name != "documents")
 
 
-def documents(
-    lm: Any, files: tuple[str, ...], asked: CorpusConfig, notes: list[str], *, labels: bool = True
+def read_documents(
+    lm: Any,
+    files: tuple[str, ...],
+    requested: CorpusConfig,
+    notes: list[str],
+    *,
+    labels: bool = True,
 ) -> Iterator[tuple[str, str]]:
     """Yield the source and the text of each document.
 
-    Documents are delimited as `asked` says, otherwise as in training, otherwise by file. A text
+    Documents are delimited as `requested` says, otherwise as in training, otherwise by file. A text
     begins with the symbol of its label if both the model and the table have labels, unless `labels`
     is False. `notes` receives a sentence about anything read in an unexpected way. Raises
     `CorpusError` if a document cannot be read, or if there is none.
@@ -31,13 +37,17 @@ def documents(
     from chargen.text.sources import read, refuse_table_options, resolve
     from chargen.text.symbols import SEPARATOR
 
-    reading = lm.reading(asked, files)
-    reading = replace(reading, documents=asked.documents or reading.documents or "files")
+    reading = lm.reading(requested, files)
+    reading = replace(reading, documents=requested.documents or reading.documents or "files")
     any_text = False
     sources = resolve(files, reading, notes)
     refuse_table_options(sources, reading)
     for source in sources:
-        if reading.documents == "files" and source.form in TABLES.values() and not asked.documents:
+        if (
+            reading.documents == "files"
+            and source.form in TABLES.values()
+            and not requested.documents
+        ):
             notes.append(f"{source.name} is one document (--documents rows: each of its rows is)")
         symbol_of = lm.vocabulary.label_symbol if labels else None
         pieces = read([source], reading, notes, symbol_of=symbol_of)
@@ -49,7 +59,7 @@ def documents(
 
 
 def score_documents(
-    lm: Any, files: tuple[str, ...], asked: CorpusConfig, table: str, unit: str, streams: int
+    lm: Any, files: tuple[str, ...], requested: CorpusConfig, table: str, unit: str, streams: int
 ) -> dict[str, Any]:
     """Write the table of `chargen score --table`; return the figures of all documents together.
 
@@ -58,13 +68,13 @@ def score_documents(
     from chargen.interchange import score_tables
     from chargen.text.symbols import SEPARATOR
 
-    delimiter = score_tables.delimiter_of(table, "--table")
+    delimiter = score_tables.table_delimiter(table, "--table")
     end = "" if lm.vocabulary.separator_id is None else SEPARATOR
     total = {"documents": 0, "characters": 0, "bits": 0.0}
     notes: list[str] = []
 
     def rows() -> Iterator[dict[str, Any]]:
-        for number, (source, text) in enumerate(documents(lm, files, asked, notes), 1):
+        for number, (source, text) in enumerate(read_documents(lm, files, requested, notes), 1):
             score = lm.score(text + end, streams=streams, as_is=True)
             figures = score_tables.document_row(score)
             total["documents"] = number
@@ -79,13 +89,13 @@ def score_documents(
 
 
 def score_pairs(
-    lm: Any, pairs: str, asked: CorpusConfig, table: str | None, streams: int
+    lm: Any, pairs: str, requested: CorpusConfig, table: str | None, streams: int
 ) -> dict[str, Any]:
     """Return how often the first text of a pair is likelier; write scores to `table` if given."""
     from chargen.interchange import score_tables
 
-    delimiter = score_tables.delimiter_of(table, "--table") if table else ""
-    header, texts = read_pairs(pairs, asked)
+    delimiter = score_tables.table_delimiter(table, "--table") if table else ""
+    header, texts = read_pairs(pairs, requested)
     rows = []
     for number, pair in enumerate(texts, 1):
         scores = (lm.score(text, streams=streams) for text in pair)
@@ -121,7 +131,7 @@ def read_pairs(pairs: str, config: CorpusConfig) -> tuple[list[str], list[tuple[
         )
     sides = [open_table(source, replace(config, text_column=(name,)), []) for name in header]
     rows = []
-    for row in table.whole_rows():
+    for row in table.unbroken_rows():
         first, second = (side.text(row) for side in sides)
         if not first or not second:
             raise CorpusError(f"{source.name}, line {row.line}: a text of the pair is empty")
@@ -132,12 +142,12 @@ def read_pairs(pairs: str, config: CorpusConfig) -> tuple[list[str], list[tuple[
     return header, rows
 
 
-def counted(number: int, what: str) -> str:
+def with_noun(number: int, noun: str) -> str:
     """Return a number with its noun: ``1 document``, ``2 documents``."""
-    return f"{number:,} {what}{'s' * (number != 1)}"
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
-def tell(figures: dict[str, Any], as_json: bool) -> None:
+def print_figures(figures: dict[str, Any], as_json: bool) -> None:
     """Print the figures of `score_documents` or `score_pairs` on stdout."""
     if as_json:
         echo_json(figures)
@@ -149,6 +159,6 @@ def tell(figures: dict[str, Any], as_json: bool) -> None:
         )
     else:
         click.echo(
-            f"{counted(figures['documents'], 'document')}, {figures['characters']:,} characters, "
-            f"{figures['bits_per_char']:.3f} bits per character"
+            f"{with_noun(figures['documents'], 'document')}, {figures['characters']:,} "
+            f"characters, {figures['bits_per_char']:.3f} bits per character"
         )

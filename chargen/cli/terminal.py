@@ -17,7 +17,7 @@ import click
 
 from chargen.errors import escaped
 
-_PLAIN = {"\n", "\t"}
+_KEPT_CHARACTERS = {"\n", "\t"}
 # Format characters that join or shape letters; others can reverse the direction of the text.
 _SHAPING = {"\u200c", "\u200d", "\u00ad"}
 
@@ -29,14 +29,16 @@ def visible(text: str) -> str:
     """
     if text.isprintable():
         return text
-    return escaped(text, lambda character: character not in _PLAIN and _drives(character))
+    return escaped(
+        text, lambda character: character not in _KEPT_CHARACTERS and _controls_terminal(character)
+    )
 
 
 def visible_json(text: str) -> str:
     """Return equivalent JSON with characters that would control a terminal as JSON escapes."""
     if text.isprintable():
         return text
-    return "".join(json.dumps(c)[1:-1] if _drives(c) and c != "\n" else c for c in text)
+    return "".join(json.dumps(c)[1:-1] if _controls_terminal(c) and c != "\n" else c for c in text)
 
 
 def echo_json(value: Any) -> None:
@@ -44,7 +46,7 @@ def echo_json(value: Any) -> None:
     click.echo(visible_json(json.dumps(value, ensure_ascii=False)))
 
 
-def _drives(character: str) -> bool:
+def _controls_terminal(character: str) -> bool:
     category = unicodedata.category(character)
     return category in ("Cc", "Cs") or (category == "Cf" and character not in _SHAPING)
 
@@ -53,7 +55,9 @@ REFRESH_SECONDS = 1 / 60
 """Seconds between two updates of text that is being written; the eye does not see more."""
 
 
-def write_flowing(pieces: Iterable[str], file: TextIO, show: Callable[[str], str] = str) -> None:
+def write_incrementally(
+    pieces: Iterable[str], file: TextIO, show: Callable[[str], str] = str
+) -> None:
     """Write pieces of text, converted by `show`, while they are being generated.
 
     Pieces are collected between updates, because writing each takes longer than generating it.
@@ -65,19 +69,19 @@ def write_flowing(pieces: Iterable[str], file: TextIO, show: Callable[[str], str
             waiting.append(piece)
             now = time.perf_counter()
             if now - shown_at >= REFRESH_SECONDS:
-                _show(waiting, file, show)
+                _flush_pieces(waiting, file, show)
                 shown_at = now
     finally:  # also shows what was generated before an interruption
-        _show(waiting, file, show)
+        _flush_pieces(waiting, file, show)
 
 
-def _show(waiting: list[str], file: TextIO, show: Callable[[str], str]) -> None:
+def _flush_pieces(waiting: list[str], file: TextIO, show: Callable[[str], str]) -> None:
     file.write(show("".join(waiting)))
     file.flush()
     waiting.clear()
 
 
-def colourful() -> bool:
+def colour_by_default() -> bool:
     """Return whether stdout may be coloured by default: it is a terminal, and NO_COLOR is unset."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
@@ -138,7 +142,7 @@ def say_notes(notes: Iterable[str]) -> None:
         say(f"note: {note}")
 
 
-def sentence(error: Exception) -> str:
+def error_message(error: Exception) -> str:
     """Return the message for an error that ends the program."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror

@@ -123,7 +123,7 @@ def train(
         result = chargen.train(corpora, out, force=force, **reporting, **chosen)
     if not distributed.is_main():
         return 0  # torchrun would end the other ranks at the first nonzero code
-    _tell(result, as_json, quiet)
+    _report_result(result, as_json, quiet)
     if result.finished and result.worse_than_uniform:
         say(
             f"chargen: {result.directory} is worse than a guess of all symbols alike, "
@@ -134,7 +134,7 @@ def train(
     return 0 if result.finished else 128 + signal.SIGINT
 
 
-def _tell(result: Any, as_json: bool, quiet: bool) -> None:
+def _report_result(result: Any, as_json: bool, quiet: bool) -> None:
     if as_json:
         values = {k: str(v) if isinstance(v, Path) else v for k, v in vars(result).items()}
         echo_json(values)

@@ -11,11 +11,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-BITS = 24
-"""Frequencies add up to ``2 ** BITS``."""
+TOTAL_BITS = 24
+"""Frequencies add up to ``2 ** TOTAL_BITS``."""
 
 _TOP = 1 << 64
-_SMALLEST = 1 << 48
+_MIN_RANGE = 1 << 48
 """Minimum width of the interval, so that a frequency of 1 spans some 2 ** 24 numbers."""
 
 
@@ -23,13 +23,14 @@ def frequencies(logits: NDArray[np.floating]) -> NDArray[np.int64]:
     """Return integers (B, V) proportional to the probabilities, each at least 1.
 
     With the probabilities p, the softmax of the logits (B, V) in float64, each symbol gets
-    ``1 + floor(p (2 ** BITS - V))``; the likeliest symbol also gets the rest up to ``2 ** BITS``.
+    ``1 + floor(p (2 ** TOTAL_BITS - V))``; the likeliest symbol also gets the rest up to
+    ``2 ** TOTAL_BITS``.
     """
     shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
     p = np.exp(shifted)
     p /= p.sum(-1, keepdims=True)
-    counts: NDArray[np.int64] = 1 + (p * ((1 << BITS) - logits.shape[-1])).astype(np.int64)
-    counts[np.arange(len(counts)), logits.argmax(-1)] += (1 << BITS) - counts.sum(-1)
+    counts: NDArray[np.int64] = 1 + (p * ((1 << TOTAL_BITS) - logits.shape[-1])).astype(np.int64)
+    counts[np.arange(len(counts)), logits.argmax(-1)] += (1 << TOTAL_BITS) - counts.sum(-1)
     return counts
 
 
@@ -48,7 +49,7 @@ class Encoder:
         self._low, self._range = 0, _TOP
         self._out = bytearray()
 
-    def encode(self, start: int, frequency: int, bits: int = BITS) -> None:
+    def encode(self, start: int, frequency: int, bits: int = TOTAL_BITS) -> None:
         """Encode a symbol by its frequency, at least 1; all frequencies sum to ``2 ** bits``.
 
         `start` is the sum of the frequencies of the symbols with smaller ids.
@@ -57,7 +58,7 @@ class Encoder:
         self._low += step * start
         self._range = step * frequency
         self._carry()
-        while self._range < _SMALLEST:
+        while self._range < _MIN_RANGE:
             self._out.append(self._low >> 56)
             self._low = self._low << 8 & _TOP - 1
             self._range <<= 8
@@ -87,21 +88,21 @@ class Decoder:
     """An arithmetic decoder of the bytes from `Encoder.finish`, given the same frequencies."""
 
     def __init__(self, data: bytes) -> None:
-        self._data, self._read = data, 8
+        self._data, self._next_index = data, 8
         self._code = int.from_bytes(data[:8].ljust(8, b"\0"), "big")  # minus the interval's start
         self._range = _TOP
 
-    def find(self, bits: int = BITS) -> int:
+    def target(self, bits: int = TOTAL_BITS) -> int:
         """Return a number in ``[start, start + frequency)`` of the next symbol."""
         return min(self._code // (self._range >> bits), (1 << bits) - 1)
 
-    def take(self, start: int, frequency: int, bits: int = BITS) -> None:
+    def advance(self, start: int, frequency: int, bits: int = TOTAL_BITS) -> None:
         """Advance past the symbol that was found; for the arguments see `Encoder.encode`."""
         step = self._range >> bits
         self._code -= step * start
         self._range = step * frequency
-        while self._range < _SMALLEST:
-            following = self._data[self._read] if self._read < len(self._data) else 0
+        while self._range < _MIN_RANGE:
+            following = self._data[self._next_index] if self._next_index < len(self._data) else 0
             self._code = self._code << 8 | following
             self._range <<= 8
-            self._read += 1
+            self._next_index += 1

@@ -5,8 +5,8 @@
 
 The file is cut into `streams` parts, which the model reads in parallel. Each symbol is coded with
 the model's distribution given the symbols before it in its part. A character outside the vocabulary
-is coded as the unknown symbol, followed by its code point in `POINT_BITS` bits. A byte that is not
-valid UTF-8 is coded likewise.
+is coded as the unknown symbol, followed by its code point in `CODE_POINT_BITS` bits. A byte that is
+not valid UTF-8 is coded likewise.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 MAGIC, VERSION = b"CGAC", 1
 _HEADER = struct.Struct("<4sBBH16s16sQ")
 
-POINT_BITS = 21
+CODE_POINT_BITS = 21
 """A code point is less than 2 ** 21."""
 
 _CARRIAGE_RETURNS, _DYNAMIC = 1, 2
 """Flags: lines end in CR LF; the model adapts to the text that was coded."""
 
-STREAM_SYMBOLS, MOST_STREAMS = 65_536, 64
+SYMBOLS_PER_STREAM, MOST_STREAMS = 65_536, 64
 """Symbols per part, and the most parts, if the number of parts is not given.
 
 A part begins without context, which costs some 12 bytes: less than 0.1 %.
@@ -60,18 +60,18 @@ def compress(
         Any bytes; only text that resembles the model's training text becomes small.
     streams : int, optional
         Parts that are read in parallel: more are faster, but each costs some bytes. By default
-        one per `STREAM_SYMBOLS`. Raises `ConfigError` if the number is out of range.
+        one per `SYMBOLS_PER_STREAM`. Raises `ConfigError` if the number is out of range.
     dynamic : bool
         Adapt the parameters to the text that was coded (`chargen.lm.evaluation.DynamicModel`), in
         one stream.
     """
-    ids, points, flags = _symbols(lm, data)
+    ids, points, flags = _file_ids(lm, data)
     if dynamic:
         if streams not in (None, 1):
             raise ConfigError("--dynamic reads in one stream: leave --streams out")
         streams, flags = 1, flags | _DYNAMIC
     if streams is None:
-        streams = min(MOST_STREAMS, max(1, len(ids) // STREAM_SYMBOLS))
+        streams = min(MOST_STREAMS, max(1, len(ids) // SYMBOLS_PER_STREAM))
     if not 1 <= streams <= 0xFFFF:
         raise ConfigError(f"--streams must lie between 1 and {0xFFFF}; got {streams}")
     encoder = Encoder()
@@ -80,10 +80,10 @@ def compress(
         symbol = int(ids[position])
         encoder.encode(int(table[:symbol].sum()), int(table[symbol]))
         if symbol == lm.vocabulary.unknown_id:
-            encoder.encode(int(points[position]), 1, POINT_BITS)
+            encoder.encode(int(points[position]), 1, CODE_POINT_BITS)
         return symbol
 
-    _walk(lm, len(ids), streams, dynamic, code)
+    _code_symbols(lm, len(ids), streams, dynamic, code)
     body = encoder.finish()
     header = _HEADER.pack(MAGIC, VERSION, flags, streams, _model_hash(lm), _hash(data), len(ids))
     return header + _checksum(header + body) + body
@@ -113,16 +113,16 @@ def decompress(lm: LanguageModel, packed: bytes) -> bytes:
 
     def code(position: int, table: NDArray[np.int64]) -> int:
         ends = table.cumsum()
-        symbol = int(ends.searchsorted(decoder.find(), "right"))
-        decoder.take(int(ends[symbol] - table[symbol]), int(table[symbol]))
+        symbol = int(ends.searchsorted(decoder.target(), "right"))
+        decoder.advance(int(ends[symbol] - table[symbol]), int(table[symbol]))
         ids[position] = symbol
         if symbol == unknown:
-            points[position] = decoder.find(POINT_BITS)
-            decoder.take(points[position], 1, POINT_BITS)
+            points[position] = decoder.target(CODE_POINT_BITS)
+            decoder.advance(points[position], 1, CODE_POINT_BITS)
         return symbol
 
-    _walk(lm, count, streams, bool(flags & _DYNAMIC), code)
-    data = _file(lm, ids, points, flags)
+    _code_symbols(lm, count, streams, bool(flags & _DYNAMIC), code)
+    data = _decoded_file(lm, ids, points, flags)
     if data is None or _hash(data) != digest:
         raise CompressionError(
             "it does not become what was coded: another version of torch or another processor "
@@ -134,14 +134,14 @@ def decompress(lm: LanguageModel, packed: bytes) -> bytes:
 # ---------------------------------------------------------------- files and symbols
 
 
-def _symbols(lm: LanguageModel, data: bytes) -> tuple[NDArray[Any], NDArray[Any], int]:
+def _file_ids(lm: LanguageModel, data: bytes) -> tuple[NDArray[Any], NDArray[Any], int]:
     """Return the ids in reading order, their code points (for models of characters), and flags."""
     vocabulary, flags = lm.vocabulary, 0
     carriage_returns = data.count(b"\r")
     if carriage_returns and carriage_returns == data.count(b"\n") == data.count(b"\r\n"):
         data, flags = data.replace(b"\r\n", b"\n"), _CARRIAGE_RETURNS
-    text = data.decode(*_coding(lm))
-    if end := _end(lm):
+    text = data.decode(*_codec(lm))
+    if end := _document_end(lm):
         text = text.replace(end, SEPARATOR)
     points = code_points(text).astype(np.int64)
     if vocabulary.level == "char":
@@ -152,7 +152,7 @@ def _symbols(lm: LanguageModel, data: bytes) -> tuple[NDArray[Any], NDArray[Any]
     return ids[::step], points[::step], flags
 
 
-def _file(
+def _decoded_file(
     lm: LanguageModel, ids: NDArray[np.int64], points: dict[int, int], flags: int
 ) -> bytes | None:
     """Return the file that the ids encode; None if there is no such file."""
@@ -167,19 +167,19 @@ def _file(
     codes = codes[::-1] if lm.backward else codes
     try:
         text = codes.tobytes().decode("utf-32-le", "surrogatepass")
-        data = text.replace(SEPARATOR, _end(lm)).encode(*_coding(lm))
+        data = text.replace(SEPARATOR, _document_end(lm)).encode(*_codec(lm))
     except UnicodeError:
         return None
     return data.replace(b"\n", b"\r\n") if flags & _CARRIAGE_RETURNS else data
 
 
-def _coding(lm: LanguageModel) -> tuple[str, str]:
+def _codec(lm: LanguageModel) -> tuple[str, str]:
     """Return the codec and error mode to decode files: UTF-8, or one character per byte."""
     return ("utf-8", "surrogateescape") if lm.vocabulary.level == "char" else ("latin-1", "strict")
 
 
-def _end(lm: LanguageModel) -> str:
-    """Return the text that ends a document of the model, decoded as by `_coding`; "" for none.
+def _document_end(lm: LanguageModel) -> str:
+    """Return the text that ends a document of the model, decoded as by `_codec`; "" for none.
 
     A model whose documents are lines has learnt the separator in place of the newline.
     """
@@ -187,13 +187,13 @@ def _end(lm: LanguageModel) -> str:
     if documents in (None, "files", "rows"):
         return ""
     end = {"lines": "\n", "blank-lines": "\n\n"}.get(documents, f"\n{documents}\n")
-    return end.encode().decode(*_coding(lm))
+    return end.encode().decode(*_codec(lm))
 
 
 # ---------------------------------------------------------------- stepping the model
 
 
-def _walk(
+def _code_symbols(
     lm: LanguageModel,
     count: int,
     streams: int,
@@ -207,12 +207,12 @@ def _walk(
     """
     with _one_thread():
         if dynamic:
-            _learn_along(lm, count, code)
+            _code_adaptively(lm, count, code)
         elif count:
-            _step_along(lm, count, streams, code)
+            _code_in_streams(lm, count, streams, code)
 
 
-def _step_along(
+def _code_in_streams(
     lm: LanguageModel, count: int, streams: int, code: Callable[[int, NDArray[np.int64]], int]
 ) -> None:
     length = -(-count // streams)
@@ -228,13 +228,13 @@ def _step_along(
                 inputs[row] = code(start + step, tables[row])
 
 
-def _learn_along(
+def _code_adaptively(
     lm: LanguageModel, count: int, code: Callable[[int, NDArray[np.int64]], int]
 ) -> None:
     adapting = DynamicModel(lm.model, lm.vocabulary.start_id)
-    contexts = None if lm.counts is None else lm.counts.roots(1)
+    contexts = None if lm.counts is None else lm.counts.initial_contexts(1)
     for first in range(0, count, DYNAMIC_WINDOW):
-        state, ids = adapting.state, [adapting.before]
+        state, ids = adapting.state, [adapting.last_id]
         for position in range(first, min(count, first + DYNAMIC_WINDOW)):
             with torch.no_grad():
                 inputs = torch.tensor([[ids[-1]]], device=lm.decoder.device)
@@ -275,7 +275,7 @@ def _model_hash(lm: LanguageModel) -> bytes:
     if lm.counts is not None:
         hasher.update(f"counts {lm.counts.order} {lm.counts.weight}".encode())
         hasher.update(lm.counts.ids.astype("<i4").tobytes())
-    end = _end(lm)
+    end = _document_end(lm)
     hasher.update(bytes([end == "\n"]) + (end.encode() if len(end) > 1 else b""))
     return hasher.digest()[:16]
 

@@ -22,7 +22,7 @@ IR_VERSION = 8
 """From 2022: every onnxruntime since 1.12 reads it."""
 
 # in ONNX's order
-_GATES = {
+_GATE_ORDER = {
     "lstm": ("input", "output", "forget", "candidate"),
     "gru": ("update", "reset", "candidate"),
     "rnn": ("candidate",),
@@ -92,11 +92,11 @@ class _Graph:
             self.add("Concat", *(final[index] for _, final in pairs), output=f"{name}_out", axis=2)
         return self.add("Mean", *(logits for logits, _ in pairs))
 
-    def _member(self, place: int, model: CharLM, ids: str) -> tuple[str, list[str]]:
+    def _member(self, member_index: int, model: CharLM, ids: str) -> tuple[str, list[str]]:
         """Return the logits (T, B, V) of one network and its final states (layers, B, H)."""
-        name = f"network_{place}"
-        begin = self.constant(f"{name}_begin", [place * model.hidden_size])
-        end = self.constant(f"{name}_end", [(place + 1) * model.hidden_size])
+        name = f"network_{member_index}"
+        begin = self.constant(f"{name}_begin", [member_index * model.hidden_size])
+        end = self.constant(f"{name}_end", [(member_index + 1) * model.hidden_size])
         own = [self.add("Slice", state, begin, end, "axis_units") for state in self.states]
         embedding = self.weight(f"{name}_embedding", _array(model.embedding.weight))
         outputs = self.add("Gather", embedding, ids)
@@ -114,10 +114,14 @@ class _Graph:
     ) -> tuple[str, list[str]]:
         cell, layer = model.config.cell, model.layers[index]
         weights = [
-            self.weight(f"{name}_{kind}", _gates(layer.get_parameter(f"weight_{part}_l0"), cell))
+            self.weight(
+                f"{name}_{kind}", _onnx_gates(layer.get_parameter(f"weight_{part}_l0"), cell)
+            )
             for kind, part in (("W", "ih"), ("R", "hh"))
         ]
-        biases = [_gates(layer.get_parameter(f"bias_{part}_l0"), cell) for part in ("ih", "hh")]
+        biases = [
+            _onnx_gates(layer.get_parameter(f"bias_{part}_l0"), cell) for part in ("ih", "hh")
+        ]
         weights.append(self.weight(f"{name}_B", np.concatenate(biases, axis=-1)))
         begin = self.constant(f"{name}_begin", [index])
         end = self.constant(f"{name}_end", [index + 1])
@@ -166,7 +170,7 @@ def _array(tensor: Tensor) -> NDArray[np.float32]:
     return array
 
 
-def _gates(tensor: Tensor, cell: str) -> NDArray[np.float32]:
+def _onnx_gates(tensor: Tensor, cell: str) -> NDArray[np.float32]:
     """Return weights with their gates in ONNX's order and a leading axis for one direction."""
-    gates = np.split(_array(tensor), len(_GATES[cell]))
-    return np.concatenate([gates[index] for index in gate_order(cell, _GATES[cell])])[None]
+    gates = np.split(_array(tensor), len(_GATE_ORDER[cell]))
+    return np.concatenate([gates[index] for index in gate_order(cell, _GATE_ORDER[cell])])[None]

@@ -19,15 +19,15 @@ from typing import Any
 from chargen.errors import ChargenError, CheckpointError, ConfigError, MissingExtraError
 from chargen.storage import checkpoint
 from chargen.storage.checkpoint import MANIFEST, Checkpoint
-from chargen.storage.outputs import claimed
+from chargen.storage.outputs import locked_for_run
 from chargen.storage.whole_files import write_file
 
 CARD = "README.md"
 """The file that the hub shows as the description of a model."""
 
-_CARDS = (CARD, "MODEL_CARD.md")
-_MOST_CARD = 1 << 20
-_MOST_MANIFEST = 1 << 20
+_CARD_NAMES = (CARD, "MODEL_CARD.md")
+_MAX_CARD_BYTES = 1 << 20
+_MAX_MANIFEST_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def push(
         Without huggingface_hub.
     """
     stored = checkpoint.load(directory, training=training)
-    contents = checkpoint.packed(stored if training else _without_folders(stored))
+    contents = checkpoint.file_contents(stored if training else _without_folders(stored))
     asked = {"license": license, "language": language}
     with _hub(repo) as api:
         contents[CARD] = _card(stored, {name: value for name, value in asked.items() if value})
@@ -87,7 +87,7 @@ def push(
 
         url = api.create_repo(repo, private=not public, exist_ok=True)
         present = {sibling.rfilename for sibling in api.model_info(url.repo_id).siblings or ()}
-        stale = {name for name in present - set(contents) if _is_ours(name)}
+        stale = {name for name in present - set(contents) if _is_checkpoint_file(name)}
         commit = api.create_commit(
             url.repo_id,
             [
@@ -135,7 +135,7 @@ def pull(
     _check_name(repo)
     directory = Path(out) if out is not None else Path("checkpoints") / repo.rpartition("/")[2]
     with (
-        claimed(directory, force),
+        locked_for_run(directory, force),
         _hub(repo) as api,
         tempfile.TemporaryDirectory(prefix="chargen-") as folder,
     ):
@@ -150,15 +150,15 @@ def pull(
         stored = checkpoint.load(folder, training=training)
         _check_model(stored)
         checkpoint.save(directory, replace(stored, path=None))
-        if (sizes.get(CARD) or _MOST_CARD + 1) <= _MOST_CARD:
-            write_file(str(directory / CARD), fetch(CARD).read_bytes()[:_MOST_CARD])
+        if (sizes.get(CARD) or _MAX_CARD_BYTES + 1) <= _MAX_CARD_BYTES:
+            write_file(str(directory / CARD), fetch(CARD).read_bytes()[:_MAX_CARD_BYTES])
     return directory
 
 
 # ---------------------------------------------------------------- sending
 
 
-_NAMES_OF_TEXTS = (
+_PATH_FIELDS = (
     ("corpus", "arguments"),
     ("corpus", "start_from"),
     ("corpus", "replay"),
@@ -174,18 +174,18 @@ _NAMES_OF_TEXTS = (
 def _without_folders(stored: Checkpoint) -> Checkpoint:
     """Remove the folders from the names of the texts in a model's configuration."""
     documents: Any = stored.documents
-    for keys in _NAMES_OF_TEXTS:
-        documents = _shortened(documents, ("config", *keys))
+    for keys in _PATH_FIELDS:
+        documents = _with_last_parts(documents, ("config", *keys))
     return replace(stored, documents=documents)
 
 
-def _shortened(value: Any, place: tuple[str, ...]) -> Any:
-    """Reduce the paths at a place in a JSON value, if there are any, to their last parts."""
-    if place:
-        first, *rest = place
+def _with_last_parts(value: Any, keys: tuple[str, ...]) -> Any:
+    """Reduce the paths at `keys` in a JSON value, if there are any, to their last parts."""
+    if keys:
+        first, *rest = keys
         if not isinstance(value, dict) or first not in value:
             return value
-        return value | {first: _shortened(value[first], tuple(rest))}
+        return value | {first: _with_last_parts(value[first], tuple(rest))}
     if isinstance(value, list):
         return [_last_part(name) for name in value]
     return _last_part(value) if isinstance(value, str) else value
@@ -196,16 +196,16 @@ def _last_part(name: Any) -> str:
     return PureWindowsPath(str(name)).name or str(name)
 
 
-def _card(stored: Checkpoint, asked: dict[str, str]) -> bytes:
+def _card(stored: Checkpoint, requested_metadata: dict[str, str]) -> bytes:
     """Return the folder's card, or a short one, with the header that the hub expects.
 
-    The card's own header takes precedence over the metadata, and `asked` over both.
+    The card's own header takes precedence over the metadata, and `requested_metadata` over both.
     """
     from huggingface_hub.repocard import RepoCard
     from huggingface_hub.repocard_data import CardData
 
     assert stored.path is not None
-    cards = [stored.path / name for name in _CARDS if (stored.path / name).is_file()]
+    cards = [stored.path / name for name in _CARD_NAMES if (stored.path / name).is_file()]
     text = (
         f"# A {stored.kind} of chargen\n\nA character-level model. To use it:\n\n"
         "    chargen pull USER/NAME --out checkpoints/name\n"
@@ -216,7 +216,7 @@ def _card(stored: Checkpoint, asked: dict[str, str]) -> bytes:
         card: Any = RepoCard(text)
     except Exception as error:  # of YAML, which is no dependency, or ValueError
         raise ConfigError(f"{cards[0]}: its header between --- and --- is not YAML") from error
-    header: Any = CardData(**{**_metadata(stored), **card.data.to_dict(), **asked})
+    header: Any = CardData(**{**_metadata(stored), **card.data.to_dict(), **requested_metadata})
     return f"---\n{header.to_yaml()}\n---\n\n{card.text.lstrip()}".encode()
 
 
@@ -270,7 +270,7 @@ _DATASETS = {
 """The hub's names of our data sets, where it has them."""
 
 
-def _is_ours(name: str) -> bool:
+def _is_checkpoint_file(name: str) -> bool:
     """Return whether a file of the repository belongs to a checkpoint."""
     return name == MANIFEST or (
         name.endswith((".json", ".safetensors"))
@@ -296,9 +296,9 @@ def _fetch_checkpoint(
 
     if MANIFEST not in sizes:
         raise CheckpointError(f"{repo} has no checkpoint of chargen: it has no {MANIFEST}")
-    refuse_unless(MANIFEST, (sizes[MANIFEST] or _MOST_MANIFEST + 1) <= _MOST_MANIFEST)
+    refuse_unless(MANIFEST, (sizes[MANIFEST] or _MAX_MANIFEST_BYTES + 1) <= _MAX_MANIFEST_BYTES)
     fetch(MANIFEST)
-    for name, size in checkpoint.listed_files(folder).items():
+    for name, size in checkpoint.file_sizes(folder).items():
         if training or "/" not in name:
             if name not in sizes:
                 raise CheckpointError(f"{repo} is incomplete: {name} is missing")
@@ -349,18 +349,18 @@ def _hub(repo: str) -> Iterator[Any]:
         reason = " ".join(str(error).split())
         raise ConfigError(f"the hub refuses the card of {repo}: {reason[:300]}") from error
     except hub.LocalTokenNotFoundError as error:
-        raise CheckpointError(f"{repo}: {_LOG_IN}") from error
+        raise CheckpointError(f"{repo}: {_LOG_IN_ADVICE}") from error
     except hub.RevisionNotFoundError as error:
         raise CheckpointError(f"{repo} has no such revision") from error
     except hub.GatedRepoError as error:
         raise CheckpointError(f"{repo} needs permission: ask its owner for access") from error
     except hub.RepositoryNotFoundError as error:
         raise CheckpointError(
-            f"there is no repository {repo}, or it is private: {_LOG_IN}"
+            f"there is no repository {repo}, or it is private: {_LOG_IN_ADVICE}"
         ) from error
     except hub.HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else "no status"
-        hint = f": {_LOG_IN}" if status in (401, 403) else ""
+        hint = f": {_LOG_IN_ADVICE}" if status in (401, 403) else ""
         raise CheckpointError(f"the hub refused {repo} ({status}){hint}") from error
     except (
         unreached,
@@ -381,14 +381,14 @@ def _check_token(get_token: Callable[[], str | None]) -> None:
     try:
         token = get_token()
     except UnicodeDecodeError as error:  # in the file that hf auth login wrote
-        raise ConfigError(_NO_TOKEN) from error
+        raise ConfigError(_INVALID_TOKEN) from error
     if token is not None and not re.fullmatch("[!-~]*", token):
-        raise ConfigError(_NO_TOKEN)
+        raise ConfigError(_INVALID_TOKEN)
 
 
 _NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
-_NO_TOKEN = (
+_INVALID_TOKEN = (
     "the token for the hub has characters that no token has: set HF_TOKEN to one of your "
     "account's, or log in anew with `hf auth login`"
 )
-_LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
+_LOG_IN_ADVICE = "log in with `hf auth login`, or set HF_TOKEN"

@@ -18,7 +18,7 @@ from chargen.language_model import LanguageModel
 from chargen.lm import storage
 from chargen.lm.config import ModelConfig
 from chargen.plotting import heatmap
-from chargen.plotting.painting import harmless
+from chargen.plotting.painting import escape_controls
 from chargen.sampling.detokenizer import TRANSITIONS
 from chargen.text.config import CorpusConfig
 
@@ -44,9 +44,11 @@ def model_page(lm: LanguageModel, title: str) -> str:
     refuse_counts(lm)
     model = lm.model
     tensors = storage.pack(model.config, model.state_dict(), lm.vocabulary).tensors["model"]
-    weights = {name: _smallest(tensor.float().cpu().numpy()) for name, tensor in tensors.items()}
+    weights = {
+        name: _float16_if_exact(tensor.float().cpu().numpy()) for name, tensor in tensors.items()
+    }
     parts = {
-        "title": html.escape(harmless(title, "")),
+        "title": html.escape(escape_controls(title, "")),
         "facts": f"{_sizes(model.config)}, "
         f"{model.num_parameters() / 1e6:.2g} million weights, made with chargen.",
         "style": heatmap.style(),
@@ -85,7 +87,7 @@ def _sizes(config: ModelConfig) -> str:
     return size if config.num_networks == 1 else f"{config.num_networks} networks, {size} each"
 
 
-def _smallest(array: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
+def _float16_if_exact(array: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
     with np.errstate(over="ignore"):
         half = array.astype("<f2")
     return half if np.array_equal(half, array) else array.astype("<f4")

@@ -19,22 +19,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.errors import ConfigError, shown
+from chargen.errors import ConfigError, printable
 from chargen.lm.evaluation import Score
-from chargen.storage.whole_files import whole_file
+from chargen.storage.whole_files import atomic_write
 from chargen.text.files import endings
 from chargen.text.formats import DELIMITERS, TABLES
 
 Row = Mapping[str, Any]
 
-_FINEST = 2.0**24
+_STEPS_PER_BIT = 2.0**24
 _WORD = re.compile(r"(\S*)(\s?)(\s*)")
 
 
 def surprise(score: Score) -> NDArray[np.float64]:
     """Return the bits of each character: (N,)."""
-    bits: NDArray[np.float64] = score.log_probs.astype(np.float64) * (-_FINEST / math.log(2))
-    return np.rint(bits) / _FINEST + 0.0  # no -0.0
+    bits: NDArray[np.float64] = score.log_probs.astype(np.float64) * (-_STEPS_PER_BIT / math.log(2))
+    return np.rint(bits) / _STEPS_PER_BIT + 0.0  # no -0.0
 
 
 def document_row(score: Score) -> dict[str, Any]:
@@ -78,7 +78,7 @@ ROWS: dict[str, Callable[[Score], Iterable[dict[str, Any]]]] = {
 """The kinds of rows, each with the function that makes the rows of a document."""
 
 
-def delimiter_of(output: str, option: str, *others: str) -> str:
+def table_delimiter(output: str, option: str, *others: str) -> str:
     """Return the delimiter for a table's file name, or raise `ConfigError` for a wrong suffix.
 
     A compression suffix may follow. `others` are further suffixes that the option accepts and
@@ -89,7 +89,7 @@ def delimiter_of(output: str, option: str, *others: str) -> str:
     if delimiter is None:
         *first, last = *others, ".csv", ".tsv"
         words = f"{', '.join(first)} or {last}"
-        raise ConfigError(f"{option} must end in {words}, got {shown(output)}")
+        raise ConfigError(f"{option} must end in {words}, got {printable(output)}")
     return delimiter
 
 
@@ -97,7 +97,7 @@ def write_rows(output: str, delimiter: str, rows: Iterable[Row]) -> None:
     """Write a UTF-8 table whose header is the keys of the first row, or raise `CorpusError`."""
     rows = iter(rows)
     first = next(rows, {})
-    with whole_file(output) as file:
+    with atomic_write(output) as file:
         text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
         # csv quotes a field with "\r" or "\n" if rows end in "\r\n"; the file's rows end in "\n".
         sink: Any = SimpleNamespace(write=lambda row: text.write(row.removesuffix("\r\n") + "\n"))

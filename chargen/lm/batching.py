@@ -26,7 +26,7 @@ _BLOCK = 1 << 24  # ids that are searched at a time
 class Window:
     """Inputs and targets of one training step."""
 
-    inputs: Tensor  # (T, B) int64, or (T, B, ...) float32 for numbers; B is the number of columns
+    inputs: Tensor  # (T, B) int64, or (T, B, ...) float32 for numbers; B counts the own streams
     targets: Tensor  # the successor of each input, in the same shape
     starts_epoch: bool  # the streams start anew, so the carried state no longer applies
 
@@ -49,9 +49,9 @@ class Streams:
     jitter : bool
         Draw each window's length around T (or, one time in twenty, T / 2), as AWD-LSTM does
         (Merity et al. 2018, https://arxiv.org/abs/1708.02182).
-    columns : range, optional
+    own_streams : range, optional
         The streams to return, of all B; other processes read the rest. Positions and random numbers
-        do not depend on `columns`.
+        do not depend on `own_streams`.
     separator : int, optional
         Id of the symbol that ends a document; each epoch then reads the documents in a new order.
     """
@@ -63,7 +63,7 @@ class Streams:
         window: int,
         seed: int,
         jitter: bool = False,
-        columns: range | None = None,
+        own_streams: range | None = None,
         separator: int | None = None,
     ) -> None:
         if len(ids) < 2 * batch_size:
@@ -74,7 +74,7 @@ class Streams:
         self.batch_size = batch_size
         self.window = min(window, (len(ids) - 1) // batch_size)
         self.jitter = jitter
-        self.columns = range(batch_size) if columns is None else columns
+        self.own_streams = range(batch_size) if own_streams is None else own_streams
         self.generator = torch.Generator().manual_seed(seed)
         self.epoch = -1
         self._start_epoch()
@@ -117,7 +117,7 @@ class Streams:
             self._start_epoch()
             length = min(length, self._stream_length)
         steps = self.offset + self.position + np.arange(length + 1)[:, None]
-        starts = np.array(self.columns)[None, :] * self._stream_length
+        starts = np.array(self.own_streams)[None, :] * self._stream_length
         source = self.ids if self.documents is None else self.documents
         block = torch.from_numpy(source[steps + starts].astype(self.dtype))  # (T + 1, B)
         window = Window(block[:-1], block[1:], starts_epoch=self.position == 0)
@@ -180,8 +180,8 @@ class ShuffledDocuments:
         # For each document: its position in the text minus its position in the new order.
         self._shifts = self._starts[order] - (self._ends - lengths)
 
-    def __getitem__(self, places: NDArray[np.integer]) -> NDArray[Any]:
-        """Return the ids at positions `places` of the new order, in the shape of `places`."""
-        documents = np.searchsorted(self._ends, places, side="right")
-        ids: NDArray[Any] = self.ids[places + self._shifts[documents]]
+    def __getitem__(self, positions: NDArray[np.integer]) -> NDArray[Any]:
+        """Return the ids at `positions` of the new order, in the shape of `positions`."""
+        documents = np.searchsorted(self._ends, positions, side="right")
+        ids: NDArray[Any] = self.ids[positions + self._shifts[documents]]
         return ids

@@ -21,6 +21,6 @@ CELLS = {
 }
 
 
-def gate_order(cell: str, wanted: tuple[str, ...]) -> list[int]:
-    """Return the position of each of the `wanted` gates in torch's order."""
-    return [CELLS[cell].gates.index(gate) for gate in wanted]
+def gate_order(cell: str, gates: tuple[str, ...]) -> list[int]:
+    """Return the position of each of `gates` in torch's order."""
+    return [CELLS[cell].gates.index(gate) for gate in gates]

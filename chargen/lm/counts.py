@@ -14,17 +14,17 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-LONGEST = 10_000_000
+MAX_COUNTED_SYMBOLS = 10_000_000
 """Largest number of symbols that are counted; the trie of 10 million takes some 500 MB."""
 
-HELD_OUT = 200_000
+HELD_OUT_SYMBOLS = 200_000
 """Number of held-out symbols that is enough to fit the weight."""
 
 LEAST_DISCOUNT = 0.1
 """Smallest discount. In a short text the formula may give zero or less, and symbols that do not
 occur in the text would then be impossible."""
 
-_STEPS = 100
+_EM_ITERATIONS = 100
 """Iterations of expectation maximization for the weight, which converges in ten or twenty."""
 
 Nodes = NDArray[np.int64]
@@ -59,9 +59,9 @@ class Counts:
 
     @cached_property
     def _trie(self) -> _Trie:
-        return _count(self.ids, self.vocabulary_size, self.order)
+        return _build_trie(self.ids, self.vocabulary_size, self.order)
 
-    def roots(self, batch_size: int) -> Nodes:
+    def initial_contexts(self, batch_size: int) -> Nodes:
         """Return the contexts (B, K + 1) of streams that have read nothing; see `advance`."""
         nodes = np.full((batch_size, self.order + 1), -1)
         nodes[:, 0] = 0
@@ -72,13 +72,13 @@ class Counts:
 
         Column k is the node of the last k symbols, or -1 if they do not occur in the text.
         """
-        after = self.roots(len(nodes))
+        after = self.initial_contexts(len(nodes))
         after[:, 1:] = self._trie.children(nodes[:, :-1], ids[:, None])
         return after
 
-    def after(self, ids: NDArray[np.integer]) -> Nodes:
+    def contexts_after(self, ids: NDArray[np.integer]) -> Nodes:
         """Return the contexts (B, K + 1) after reading ids (T, B)."""
-        nodes = self.roots(ids.shape[1])
+        nodes = self.initial_contexts(ids.shape[1])
         for row in ids[-self.order :]:
             nodes = self.advance(nodes, row)
         return nodes
@@ -90,18 +90,21 @@ class Counts:
         contexts = np.where(known, nodes, 0)
         # The probability that a context and all longer ones leave to shorter contexts.
         backoff = np.where(known, trie.backoff[contexts], 1.0)[:, ::-1].cumprod(1)[:, ::-1]
-        share = np.pad(backoff[:, 1:], [(0, 0), (0, 1)], constant_values=1.0) / trie.total[contexts]
-        firsts = trie.first[contexts[known]]
-        counts = trie.first[contexts[known] + 1] - firsts  # number of children
+        share = (
+            np.pad(backoff[:, 1:], [(0, 0), (0, 1)], constant_values=1.0)
+            / trie.total_counts[contexts]
+        )
+        firsts = trie.first_child[contexts[known]]
+        counts = trie.first_child[contexts[known] + 1] - firsts  # number of children
         starts = np.cumsum(counts) - counts
         children = np.arange(counts.sum()) + np.repeat(firsts - starts, counts)
         rows = np.repeat(np.nonzero(known)[0], counts)
         probabilities = np.zeros((len(nodes), size))
-        values = trie.kept[children] * np.repeat(share[known], counts)
+        values = trie.discounted_counts[children] * np.repeat(share[known], counts)
         np.add.at(probabilities, (rows, trie.keys[children] % size), values)
         return probabilities + backoff[:, :1] / size
 
-    def probabilities_of(self, ids: NDArray[np.integer], start_id: int) -> Floats:
+    def id_probabilities(self, ids: NDArray[np.integer], start_id: int) -> Floats:
         """Return the probability (N,) of each id, given the start symbol and the ids before it."""
         trie = self._trie
         previous = np.concatenate([[start_id], ids[:-1]])
@@ -111,9 +114,9 @@ class Counts:
             known = nodes >= 0
             contexts = np.where(known, nodes, 0)
             child = trie.children(nodes, ids)
-            kept = np.where(child > 0, trie.kept[child - 1], 0.0)
+            kept = np.where(child > 0, trie.discounted_counts[child - 1], 0.0)
             result = np.where(
-                known, kept / trie.total[contexts] + trie.backoff[contexts] * result, result
+                known, kept / trie.total_counts[contexts] + trie.backoff[contexts] * result, result
             )
             # Only the empty context precedes the start symbol.
             earlier = np.concatenate([[0 if nodes[0] == 0 else -1], nodes[:-1]])
@@ -126,11 +129,11 @@ class Counts:
         network -= np.logaddexp.reduce(network, -1, keepdims=True)
         return self._mixed(network, self.probabilities(nodes))
 
-    def mix_of(
+    def mix_log_probs(
         self, log_probs: NDArray[np.floating], ids: NDArray[np.integer], start_id: int
     ) -> Floats:
         """Return log-probabilities (N,) of ids in the mixture, given the network's (N,)."""
-        return self._mixed(log_probs.astype(np.float64), self.probabilities_of(ids, start_id))
+        return self._mixed(log_probs.astype(np.float64), self.id_probabilities(ids, start_id))
 
     def _mixed(self, network: Floats, counted: Floats) -> Floats:
         mixed: Floats = np.logaddexp(
@@ -155,7 +158,7 @@ def best_weight(network: Floats, counted: Floats) -> float:
     maximization (Jelinek & Mercer 1980) converges to the only maximum.
     """
     weight = 0.5
-    for _ in range(_STEPS):
+    for _ in range(_EM_ITERATIONS):
         mixed = weight * counted
         weight = float((mixed / (mixed + (1 - weight) * network)).mean())
     return min(max(weight, 1e-6), 1 - 1e-6)
@@ -172,21 +175,21 @@ class _Trie:
     are not contexts, come last.
     """
 
-    size: int  # V
+    vocabulary_size: int  # V
     keys: Nodes  # (M,) for nodes 1 to M: parent * V + symbol, ascending
-    kept: Floats  # (M,) count of the symbol after the parent, less the discount
-    first: Nodes  # (contexts + 1,) index in `keys` of each context's first child
-    total: Floats  # (contexts,) count of all symbols after the context
+    discounted_counts: Floats  # (M,) count of the symbol after the parent, less the discount
+    first_child: Nodes  # (contexts + 1,) index in `keys` of each context's first child
+    total_counts: Floats  # (contexts,) count of all symbols after the context
     backoff: Floats  # (contexts,) share of the discounts in the total
 
     def children(self, nodes: Nodes, ids: NDArray[np.integer]) -> Nodes:
         """Return the child of each node for each id, or -1 if there is none."""
-        keys = nodes * self.size + ids
+        keys = nodes * self.vocabulary_size + ids
         indices = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
         return np.where((nodes >= 0) & (self.keys[indices] == keys), indices + 1, -1)
 
 
-def _count(ids: NDArray[np.integer], size: int, order: int) -> _Trie:
+def _build_trie(ids: NDArray[np.integer], size: int, order: int) -> _Trie:
     count = len(ids)
     dtype = np.uint16 if size <= 1 << 16 else np.uint32  # 16-bit numbers sort much faster
     circular = np.resize(ids.astype(dtype), count + order)

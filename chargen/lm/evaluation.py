@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from chargen.lm.config import required
-from chargen.lm.model import Network, network
+from chargen.lm.model import Network, create_network
 from chargen.lm.recurrent import detach
 
 WINDOW = 8192
@@ -25,7 +25,7 @@ WINDOW = 8192
 WINDOW_LOGITS = 2**22
 """Logits per call of the model: with a large vocabulary, windows are shorter."""
 
-WARM_UP = 256
+WARM_UP_SYMBOLS = 256
 """Symbols that each parallel stream reads before its part, to warm up its state."""
 
 
@@ -77,14 +77,14 @@ def log_probs(
 
     `start_id` is read before the first symbol. With one stream, the state is carried through the
     whole text and the result is exact. With several, the text is read in that many parts in
-    parallel, each after the `WARM_UP` symbols before it. This is many times faster and gives the
-    same result to about three decimals of a nat.
+    parallel, each after the `WARM_UP_SYMBOLS` symbols before it. This is many times faster and
+    gives the same result to about three decimals of a nat.
     """
     was_training = model.training
     model.eval()
     try:
         scores = np.empty(len(ids), dtype=np.float32)
-        streams = max(1, min(streams, len(ids) // WARM_UP))
+        streams = max(1, min(streams, len(ids) // WARM_UP_SYMBOLS))
         for positions, chosen in _read_in_parts(model, ids, start_id, streams):
             inside = positions < len(ids)
             scores[positions[inside]] = chosen[inside]
@@ -126,7 +126,7 @@ def _read_in_parts(
 
     state = model.initial_state(streams)
     if streams > 1:
-        _, state = model(at(np.arange(-WARM_UP, 0)[:, None] + starts - 1), state)
+        _, state = model(at(np.arange(-WARM_UP_SYMBOLS, 0)[:, None] + starts - 1), state)
         for part in state:
             part[:, 0] = 0  # no text precedes the first part
     symbols = min(WINDOW, WINDOW_LOGITS // required(model.config.vocabulary_size))
@@ -159,22 +159,22 @@ class DynamicModel:
         first_label_id: int | None = None,
     ) -> None:
         without = replace(model.config, dropout=0.0, embedding_dropout=0.0, weight_dropout=0.0)
-        self.model = network(without).to(model.device)
+        self.model = create_network(without).to(model.device)
         self.model.load_state_dict(model.state_dict())
         self.model.train()  # without dropout, only makes cuDNN keep what the backward pass needs
         self.state = self.model.initial_state(1)  # after the windows learnt from so far
-        self.before = start_id  # the id before the next window
+        self.last_id = start_id  # the id before the next window
         self._decay = decay
         self._first_label_id = (
             required(model.config.vocabulary_size) if first_label_id is None else first_label_id
         )
-        self._trained = [p.detach().clone() for p in self.model.parameters()]
+        self._trained_parameters = [p.detach().clone() for p in self.model.parameters()]
         self._optimizer = torch.optim.RMSprop(self.model.parameters(), lr=learning_rate, alpha=0.99)
 
     def learn(self, ids: NDArray[np.integer]) -> Tensor:
         """Predict ids (T,), then adapt to them; return the predicted log-probabilities (T,)."""
-        targets = torch.from_numpy(np.asarray(ids, np.int64)).to(self._trained[0].device)
-        inputs = torch.cat([targets.new_tensor([self.before]), targets[:-1]])[:, None]  # (T, 1)
+        targets = torch.from_numpy(np.asarray(ids, np.int64)).to(self._trained_parameters[0].device)
+        inputs = torch.cat([targets.new_tensor([self.last_id]), targets[:-1]])[:, None]  # (T, 1)
         logits, state = self.model(inputs, self.state)
         losses = nn.functional.cross_entropy(logits[:, 0], targets, reduction="none")
         self._optimizer.zero_grad()
@@ -184,8 +184,8 @@ class DynamicModel:
         self._optimizer.step()
         with torch.no_grad():
             current = [p.detach() for p in self.model.parameters()]
-            torch._foreach_lerp_(current, self._trained, self._decay)
-        self.state, self.before = detach(state), int(targets[-1])
+            torch._foreach_lerp_(current, self._trained_parameters, self._decay)
+        self.state, self.last_id = detach(state), int(targets[-1])
         return -losses.detach().cpu()
 
 

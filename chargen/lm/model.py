@@ -133,13 +133,13 @@ class Ensemble(nn.Module):
         return self.members[0].device
 
     def initial_state(self, batch_size: int) -> State:
-        return _side_by_side([member.initial_state(batch_size) for member in self.members])
+        return _concatenated([member.initial_state(batch_size) for member in self.members])
 
     def features(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
         """Map ids (T, B) to the last layers' outputs (T, B, H), before dropout, and a new state."""
         states = zip(*(torch.split(part, self._width, -1) for part in state), strict=True)
         results = [m.features(ids, before) for m, before in zip(self.members, states, strict=True)]
-        return torch.cat([outputs for outputs, _ in results], -1), _side_by_side(
+        return torch.cat([outputs for outputs, _ in results], -1), _concatenated(
             [after for _, after in results]
         )
 
@@ -152,14 +152,16 @@ class Ensemble(nn.Module):
         """Return the logits (..., V) of the next character, given `features` (..., H)."""
         return torch.stack(self.member_logits(features)).mean(0)
 
-    def forward(self, ids: Tensor, state: State, apart: bool = False) -> tuple[Tensor, State]:
+    def forward(
+        self, ids: Tensor, state: State, separate_members: bool = False
+    ) -> tuple[Tensor, State]:
         """Read a window of ids (T, B), starting from `state`; see `CharLM.forward`.
 
-        With `apart`, the members' logits are not averaged but concatenated, (T, N B, V), so that
-        each member learns from its own errors.
+        With `separate_members`, the members' logits are not averaged but concatenated, (T, N B, V),
+        so that each member learns from its own errors.
         """
         outputs, state = self.features(ids, state)
-        if apart:
+        if separate_members:
             return torch.cat(self.member_logits(outputs), 1), state
         return self.logits(outputs), state
 
@@ -172,7 +174,7 @@ class Ensemble(nn.Module):
         return required(self.config.hidden_size)
 
 
-def _side_by_side(states: list[State]) -> State:
+def _concatenated(states: list[State]) -> State:
     return tuple(torch.cat(parts, -1) for parts in zip(*states, strict=True))
 
 
@@ -180,6 +182,6 @@ Network = CharLM | Ensemble
 """Type of the network in a language model's checkpoint."""
 
 
-def network(config: ModelConfig) -> Network:
+def create_network(config: ModelConfig) -> Network:
     """Create a network of these sizes with random weights."""
     return CharLM(config) if config.num_networks == 1 else Ensemble(config)

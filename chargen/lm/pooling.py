@@ -90,7 +90,7 @@ def pooled_outputs(model: Network, ids: NDArray[np.integer], start_id: int) -> N
     return pooled
 
 
-def running(values: Tensor) -> tuple[Tensor, Tensor]:
+def running_mean_and_max(values: Tensor) -> tuple[Tensor, Tensor]:
     """Return the running mean and maximum over time of values (T, K), each (T, K) float32."""
     values = values.float()
     counts = torch.arange(1, len(values) + 1, device=values.device)[:, None]

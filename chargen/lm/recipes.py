@@ -34,29 +34,30 @@ REGULARISATION = (
     (18.0, 0.5, 0.1, 0.2),
 )
 
-DECAY, REPEATED = 0.1, 1.5
-"""Weight decay if the text is read `REPEATED` times or more; otherwise it is 0.01."""
+REPEATED_WEIGHT_DECAY, REPEATED_PASSES = 0.1, 1.5
+"""Weight decay if the text is read `REPEATED_PASSES` times or more; otherwise it is 0.01."""
 
-OFTEN = 10.0
+MANY_PASSES = 10.0
 """Passes over the text beyond which, with a budget in minutes, a larger size learns more.
 
-The larger size must have at most `MOST_WEIGHTS` weights per character of the text, and the smaller
-one fewer than `FEW_WEIGHTS`. Beyond that, several networks learn more than a larger one.
+The larger size must have at most `MAX_WEIGHTS_PER_CHARACTER` weights per character of the text, and
+the smaller one fewer than `FEW_WEIGHTS_PER_CHARACTER`. Beyond that, several networks learn more
+than a larger one.
 """
 
-FEW_WEIGHTS, MOST_WEIGHTS = 1.2, 4.0
+FEW_WEIGHTS_PER_CHARACTER, MAX_WEIGHTS_PER_CHARACTER = 1.2, 4.0
 
 LARGEST_ENSEMBLE = 8
 """Largest number of networks that the recipe chooses."""
 
-ENOUGH = 3.0
+SATURATING_PASSES = 3.0
 """Passes over the text after which more width helps more than more passes (docs/recipes.md)."""
 
 # (characters that must be read, streams): few streams, so that a short run has enough steps
-BATCHES = ((0, 16), (20_000_000, 32), (100_000_000, 64))
+STREAMS_BY_CHARACTERS = ((0, 16), (20_000_000, 32), (100_000_000, 64))
 
 # (hidden size, fewest streams): with fewer, Muon's fixed work per step takes too much of the time
-FEWEST = ((0, 16), (513, 32), (1025, 64))
+MIN_STREAMS_BY_SIZE = ((0, 16), (513, 32), (1025, 64))
 
 WINDOW = 128
 """Time steps of truncated BPTT if the text is long enough."""
@@ -86,10 +87,10 @@ class Plan:
 
 def flops_per_character(model: ModelConfig) -> float:
     """Return the FLOPs for learning from one character: 6 per weight of a matrix product."""
-    return 6.0 * _weights(model) * model.num_networks
+    return 6.0 * _num_weights(model) * model.num_networks
 
 
-def _weights(model: ModelConfig) -> int:
+def _num_weights(model: ModelConfig) -> int:
     """Return the number of weights in the matrix products of one network."""
     gates = len(CELLS[model.cell].gates)
     hidden, embedding = model.hidden_size or 0, model.embedding_size or 0
@@ -100,7 +101,7 @@ def _weights(model: ModelConfig) -> int:
     return recurrent + output
 
 
-def flops_of_muon(model: ModelConfig) -> float:
+def muon_flops(model: ModelConfig) -> float:
     """Return the FLOPs of one step of `chargen.training.optimizers.Muon`."""
     hidden, embedding = model.hidden_size or 0, model.embedding_size or 0
     layers = model.num_layers or 1
@@ -133,10 +134,10 @@ def plan(
     batch = required(train.batch_size) * required(train.window)
     steps = train.steps or max(1, int(reading / batch))
     interval = max(1, steps // EVALUATIONS)
-    train = _fill(
+    train = _with_defaults(
         train,
         learning_rate=rate,
-        weight_decay=DECAY if passes >= REPEATED else 0.01,
+        weight_decay=REPEATED_WEIGHT_DECAY if passes >= REPEATED_PASSES else 0.01,
         ema=0.0,
         eval_every=interval,
         warmup_steps=min(50, max(1, steps // 10)),
@@ -144,7 +145,7 @@ def plan(
     return Plan(model, train, reading, tuple(reasons))
 
 
-def suggestion(characters: int) -> tuple[float, int]:
+def suggest_first_run(characters: int) -> tuple[float, int]:
     """Return the minutes of a first run on a corpus, and the hidden size of that run.
 
     The assumed speed is that of a training step on two cores of an ordinary processor.
@@ -155,12 +156,12 @@ def suggestion(characters: int) -> tuple[float, int]:
         model = ModelConfig(vocabulary_size=100)
         planned = plan(model, TrainConfig(minutes=minutes), training, 2.5e11)
         chosen = float(minutes), planned.model.hidden_size or 0
-        if planned.characters_read >= ENOUGH * training:
+        if planned.characters_read >= SATURATING_PASSES * training:
             break
     return chosen
 
 
-def _fill(config: Any, **defaults: Any) -> Any:
+def _with_defaults(config: Any, **defaults: Any) -> Any:
     return replace(config, **{k: v for k, v in defaults.items() if getattr(config, k) is None})
 
 
@@ -172,7 +173,7 @@ def _choose_sizes(
     reasons: list[str],
 ) -> tuple[ModelConfig, float]:
     candidates = [
-        _fill(
+        _with_defaults(
             model,
             hidden_size=hidden,
             num_layers=1,
@@ -186,9 +187,9 @@ def _choose_sizes(
         return chosen, reading
     for (needed, _, _), candidate in zip(SIZES, candidates, strict=True):
         would_read = _characters_read(train, characters, candidate, flops_per_second)
-        too_often = train.minutes is not None and reading > OFTEN * characters
-        few = _weights(chosen) < FEW_WEIGHTS * characters
-        fits = _weights(candidate) <= MOST_WEIGHTS * characters
+        too_often = train.minutes is not None and reading > MANY_PASSES * characters
+        few = _num_weights(chosen) < FEW_WEIGHTS_PER_CHARACTER * characters
+        fits = _num_weights(candidate) <= MAX_WEIGHTS_PER_CHARACTER * characters
         pays = would_read >= needed or too_often
         if pays and (train.minutes is None or (few and fits)):
             chosen, reading = candidate, would_read
@@ -203,7 +204,7 @@ def _choose_networks(
     model: ModelConfig,
     train: TrainConfig,
     characters: int,
-    reading: float,
+    characters_read: float,
     reasons: list[str],
 ) -> tuple[ModelConfig, float]:
     """Choose several networks if one would, in the given minutes, read the text too often.
@@ -211,19 +212,19 @@ def _choose_networks(
     Also returns the number of characters that each network reads.
     """
     if model.ensemble is not None:
-        return model, reading
-    passes = reading / characters
+        return model, characters_read
+    passes = characters_read / characters
     count = 1
-    if train.minutes is not None and _weights(model) >= FEW_WEIGHTS * characters:
-        count = min(LARGEST_ENSEMBLE, max(1, round(passes / enough_passes(characters))))
+    if train.minutes is not None and _num_weights(model) >= FEW_WEIGHTS_PER_CHARACTER * characters:
+        count = min(LARGEST_ENSEMBLE, max(1, round(passes / passes_before_ensemble(characters))))
     if count > 1:
         reasons.append(
             f"an ensemble of {count}: one network would read the text {passes:.0f} times"
         )
-    return replace(model, ensemble=count), reading / count
+    return replace(model, ensemble=count), characters_read / count
 
 
-def enough_passes(characters: int) -> float:
+def passes_before_ensemble(characters: int) -> float:
     """Return after how many passes another network gains more: 5 at 1 MB, 25 at 100 kB."""
     return float(min(60.0, max(3.0, 5.0 * (1e6 / characters) ** 0.68)))
 
@@ -234,22 +235,24 @@ def _characters_read(
     if train.epochs is not None:
         return train.epochs * characters
     if train.steps is not None:
-        return float(train.steps * _characters_a_step(train, model))
+        return float(train.steps * _characters_per_step(train, model))
     flops = flops_per_character(model)
     if train.optimizer == "muon":
         # Muon is all matrix products: an operation takes two thirds as long as in training.
-        flops += flops_of_muon(model) / 1.5 / _characters_a_step(train, model)
+        flops += muon_flops(model) / 1.5 / _characters_per_step(train, model)
     # Small layers do not reach the speed of the reference step: add a fixed cost per character.
     seconds = flops / (flops_per_second or 1e11) + 4e-6 * model.num_networks
     return required(train.minutes) * 60 / seconds
 
 
-def _characters_a_step(train: TrainConfig, model: ModelConfig) -> int:
+def _characters_per_step(train: TrainConfig, model: ModelConfig) -> int:
     """Estimate the characters per step before the number of characters read is known."""
-    return (train.batch_size or _row(FEWEST, model.hidden_size or 0)) * (train.window or WINDOW)
+    return (train.batch_size or _table_entry(MIN_STREAMS_BY_SIZE, model.hidden_size or 0)) * (
+        train.window or WINDOW
+    )
 
 
-def _row(table: tuple[tuple[int, int], ...], value: float) -> int:
+def _table_entry(table: tuple[tuple[int, int], ...], value: float) -> int:
     """Return the entry of `table` beside the largest threshold that `value` reaches."""
     return next(entry for threshold, entry in reversed(table) if value >= threshold)
 
@@ -261,20 +264,25 @@ def _choose_regularisation(model: ModelConfig, passes: float, reasons: list[str]
     if model.dropout is None:
         often = f"{passes:.1f} times" if passes < 10 else f"{passes:.0f} times"
         reasons.append(f"dropout {dropout:g}: the text is read {often}")
-    filled: ModelConfig = _fill(
+    filled: ModelConfig = _with_defaults(
         model, dropout=dropout, embedding_dropout=on_embedding, weight_dropout=on_weights
     )
     return filled
 
 
 def _choose_batch(
-    train: TrainConfig, characters: int, reading: float, hidden: int, reasons: list[str]
+    train: TrainConfig, characters: int, characters_read: float, hidden: int, reasons: list[str]
 ) -> TrainConfig:
     # A stream should contain several windows, and a run should have some hundred steps.
     window = train.window or min(WINDOW, max(16, characters // 64))
-    wanted = max(_row(BATCHES, reading), _row(FEWEST, hidden))
+    wanted = max(
+        _table_entry(STREAMS_BY_CHARACTERS, characters_read),
+        _table_entry(MIN_STREAMS_BY_SIZE, hidden),
+    )
     most = max(1, characters // (2 * window))
-    batch = train.batch_size or max(1, min(wanted, most, int(max(4, reading / 300 / window))))
+    batch = train.batch_size or max(
+        1, min(wanted, most, int(max(4, characters_read / 300 / window)))
+    )
     if batch > max(1, characters // 4):
         reasons.append(f"batch size {max(1, characters // 4)}: the text is too short for {batch}")
         batch = max(1, characters // 4)

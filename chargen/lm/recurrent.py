@@ -29,10 +29,10 @@ class Dropout(nn.Module):
         self.variational = variational
 
     def forward(self, values: Tensor) -> Tensor:
-        return dropped(values, self.rate, self.variational) if self.training else values
+        return apply_dropout(values, self.rate, self.variational) if self.training else values
 
 
-def dropped(values: Tensor, rate: float, variational: bool) -> Tensor:
+def apply_dropout(values: Tensor, rate: float, variational: bool) -> Tensor:
     """Apply dropout to values (T, B, features) as `Dropout` does in training."""
     if rate == 0:
         return values
@@ -114,7 +114,7 @@ class RecurrentLayers(nn.ModuleList):
         new_states = []
         for index, layer in enumerate(self):
             if index > 0 and self.training:
-                outputs = dropped(outputs, self.dropout, self.variational)
+                outputs = apply_dropout(outputs, self.dropout, self.variational)
             before = tuple(part[index : index + 1] for part in state)
             outputs, after = self._run_layer(layer, outputs, before)
             new_states.append(after)

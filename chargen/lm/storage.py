@@ -19,13 +19,13 @@ from chargen.errors import (
     ConfigError,
     VocabularyError,
     brief,
+    convert_memory_errors,
     did_you_mean,
-    enough_memory,
     is_out_of_memory,
 )
 from chargen.lm.config import CountsConfig, ModelConfig
 from chargen.lm.counts import Counts
-from chargen.lm.model import Network, network
+from chargen.lm.model import Network, create_network
 from chargen.runtime.device import shapes_only
 from chargen.storage import checkpoint
 from chargen.storage.checkpoint import Checkpoint
@@ -35,32 +35,32 @@ KIND = "language-model"
 
 ConfigT = TypeVar("ConfigT")
 
-FLOATS = {
+FLOAT_TYPES = {
     *(torch.float64, torch.float32, torch.bfloat16, torch.float16),
     *(torch.float8_e4m3fn, torch.float8_e5m2),
 }
 """Types that are converted to float32; torch has further ones, some of which it cannot convert."""
 
 
-def config_from_json(cls: type[ConfigT], value: Any, where: str) -> ConfigT:
+def config_from_json(cls: type[ConfigT], value: Any, message_prefix: str) -> ConfigT:
     """Read a configuration from its JSON object; wrong fields or values raise `CheckpointError`."""
     if not isinstance(value, dict):
-        raise CheckpointError(f"{where} is not an object")
+        raise CheckpointError(f"{message_prefix} is not an object")
     names = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for name in value:
         if name not in names:
             raise CheckpointError(
-                f"{where} has the unknown field {brief(name)}, which a newer chargen may have "
-                f"written: update chargen{did_you_mean(name, names)}"
+                f"{message_prefix} has the unknown field {brief(name)}, which a newer chargen may "
+                f"have written: update chargen{did_you_mean(name, names)}"
             )
     try:
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in value.items()})
     except (ConfigError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{where}: {error}") from error
+        raise CheckpointError(f"{message_prefix}: {error}") from error
 
 
 @contextlib.contextmanager
-def fitting(directory: Path) -> Iterator[None]:
+def convert_restore_errors(directory: Path) -> Iterator[None]:
     """Turn an error in restoring a training state into a `CheckpointError`."""
     try:
         yield
@@ -79,7 +79,7 @@ def pack(
 ) -> Checkpoint:
     """Return a checkpoint sufficient to sample and score; callers add documents and tensors."""
     weights = dict(weights)
-    for output, _ in _tied(model_config):
+    for output, _ in _tied_names(model_config):
         weights.pop(output, None)
     config: dict[str, Any] = {"model": asdict(model_config), "counts": None}
     tensors = {"model": weights}
@@ -108,7 +108,7 @@ def unpack(stored: Checkpoint) -> tuple[Network, Vocabulary]:
     weights = stored.tensors.get("model")
     if weights is None:
         raise CheckpointError(f"{path}: model.safetensors is missing")
-    weights = complete_weights(config, weights)
+    weights = with_tied_weights(config, weights)
     # Shapes are compared before anything of the stated size is allocated.
     if (config.num_layers or 0) * config.num_networks > len(weights):
         raise CheckpointError(
@@ -117,7 +117,7 @@ def unpack(stored: Checkpoint) -> tuple[Network, Vocabulary]:
         )
     with shapes_only():
         try:
-            model = network(config)
+            model = create_network(config)
         except (RuntimeError, OverflowError, TypeError, ConfigError) as error:
             raise CheckpointError(f"{path}: config.json states impossible sizes") from error
     check_weights(f"{path}: model.safetensors", model.state_dict(), weights)
@@ -164,40 +164,44 @@ def read_vocabulary(stored: Checkpoint, name: str, config: ModelConfig) -> Vocab
     return vocabulary
 
 
-def complete_weights(config: ModelConfig, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+def with_tied_weights(config: ModelConfig, weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights including the tied ones, which `pack` stores under one name only."""
     complete = dict(weights)
-    for output, embedding in _tied(config):
+    for output, embedding in _tied_names(config):
         if embedding in weights:
             complete[output] = weights[embedding]
     return complete
 
 
-def _tied(config: ModelConfig) -> list[tuple[str, str]]:
+def _tied_names(config: ModelConfig) -> list[tuple[str, str]]:
     """Return the names of tied weights: of each output and of the embedding that it shares."""
     count = config.num_networks
     prefixes = [f"networks.{i}." for i in range(count)] if count > 1 else [""]
     return [(f"{p}output.weight", f"{p}embedding.weight") for p in prefixes if config.tied]
 
 
-def check_weights(where: str, expected: dict[str, Tensor], weights: dict[str, Tensor]) -> None:
+def check_weights(
+    message_prefix: str, expected: dict[str, Tensor], weights: dict[str, Tensor]
+) -> None:
     """Refuse weights with unexpected names or shapes, types other than floats, NaN or infinity."""
     for name in sorted(expected.keys() ^ weights.keys()):
         state = "lacks" if name in expected else "has the unknown"
-        raise CheckpointError(f"{where} {state} tensor {brief(name)}")
+        raise CheckpointError(f"{message_prefix} {state} tensor {brief(name)}")
     for name, tensor in weights.items():
         if tensor.shape != expected[name].shape:
             raise CheckpointError(
-                f"{where}: {name} has shape {brief(list(tensor.shape))}, config.json asks for "
-                f"{list(expected[name].shape)}"
+                f"{message_prefix}: {name} has shape {brief(list(tensor.shape))}, config.json asks "
+                f"for {list(expected[name].shape)}"
             )
-        if tensor.dtype not in FLOATS:
-            raise CheckpointError(f"{where}: {name} has type {tensor.dtype}, not a float")
+        if tensor.dtype not in FLOAT_TYPES:
+            raise CheckpointError(f"{message_prefix}: {name} has type {tensor.dtype}, not a float")
         if not torch.isfinite(tensor.float()).all():  # in the precision of use
-            raise CheckpointError(f"{where}: {name} has values that are not finite numbers")
+            raise CheckpointError(
+                f"{message_prefix}: {name} has values that are not finite numbers"
+            )
 
 
-@enough_memory()
+@convert_memory_errors()
 def load(directory: str | os.PathLike[str]) -> tuple[Network, Vocabulary, Checkpoint]:
     """Read a language model; see `chargen.storage.checkpoint.load` and `unpack` for the errors."""
     stored = checkpoint.load(directory, KIND)

@@ -8,19 +8,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.plotting.painting import harmless
+from chargen.plotting.painting import escape_controls
 from chargen.plotting.style import COLOURS, LINES, drawing, png
-from chargen.sentiment.metrics import BINS, bin_of
+from chargen.sentiment.metrics import CALIBRATION_BINS, confidence_bin
 
-_MOST_NUMBERS = 15
+_MAX_NUMBERED_CLASSES = 15
 """Most classes for which numbers fit into the squares of a confusion matrix."""
 
 
-def confusion_matrix(measured: dict[str, Any]) -> bytes:
+def confusion_matrix(metrics: dict[str, Any]) -> bytes:
     """Draw the confusion matrix of `chargen.sentiment.metrics.evaluate`, with shares per row."""
-    counts = np.array(measured["confusion"], np.float64)  # (C, C)
+    counts = np.array(metrics["confusion"], np.float64)  # (C, C)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    labels = [harmless(label, "")[:24] for label in measured["labels"]]
+    labels = [escape_controls(label, "")[:24] for label in metrics["labels"]]
     size = min(12.0, 3.2 + 0.55 * len(labels))
     with drawing("--confusion") as figures:
         figure = figures(figsize=(size + 0.8, size))
@@ -29,8 +29,8 @@ def confusion_matrix(measured: dict[str, Any]) -> bytes:
         axes.set_xticks(range(len(labels)), labels, rotation=0 if len(labels) < 5 else 60)
         axes.set_yticks(range(len(labels)), labels)
         axes.set(xlabel="predicted label", ylabel="true label")
-        axes.set_title(f"{measured['texts']:,} texts, accuracy {measured['accuracy']:.3f}")
-        if len(labels) <= _MOST_NUMBERS:
+        axes.set_title(f"{metrics['texts']:,} texts, accuracy {metrics['accuracy']:.3f}")
+        if len(labels) <= _MAX_NUMBERED_CLASSES:
             for (row, column), share in np.ndenumerate(shares):
                 axes.text(
                     column, row, f"{int(counts[row, column]):,}\n{share:.0%}",
@@ -41,19 +41,19 @@ def confusion_matrix(measured: dict[str, Any]) -> bytes:
 
 
 def reliability_diagram(
-    measured: dict[str, Any], labels: Sequence[str], probabilities: NDArray[Any]
+    metrics: dict[str, Any], labels: Sequence[str], probabilities: NDArray[Any]
 ) -> bytes:
     """Draw accuracy by confidence (Niculescu-Mizil & Caruana 2005) and a histogram of confidence.
 
-    `measured` is the result of `evaluate` for the true labels (N) and probabilities (N, C).
+    `metrics` is the result of `evaluate` for the true labels (N) and probabilities (N, C).
     """
-    confidence, classes = probabilities.max(-1), measured["labels"]
+    confidence, classes = probabilities.max(-1), metrics["labels"]
     correct = np.array(labels) == np.array(classes)[probabilities.argmax(-1)]
-    bins = bin_of(confidence)
-    counts = np.bincount(bins, minlength=BINS)
+    bins = confidence_bin(confidence)
+    counts = np.bincount(bins, minlength=CALIBRATION_BINS)
     filled = counts > 0
-    mean = np.bincount(bins, confidence, BINS)[filled] / counts[filled]
-    accuracy = np.bincount(bins, correct, BINS)[filled] / counts[filled]
+    mean = np.bincount(bins, confidence, CALIBRATION_BINS)[filled] / counts[filled]
+    accuracy = np.bincount(bins, correct, CALIBRATION_BINS)[filled] / counts[filled]
     margin = 1.96 * np.sqrt(accuracy * (1 - accuracy) / counts[filled])
     marks = {"color": COLOURS[0], "marker": "o", "capsize": 3, "label": "this classifier, 95 %"}
     with drawing("--reliability", LINES) as figures:
@@ -62,8 +62,13 @@ def reliability_diagram(
         top.plot([0, 1], [0, 1], color="0.6", linestyle="--", label="as it should be")
         top.errorbar(mean, accuracy, margin, **marks)
         top.set(xlim=(1 / len(classes) - 0.02, 1.02), ylim=(0, 1.02), ylabel="accuracy")
-        top.set_title(f"expected calibration error {measured['ece']:.3f}")
+        top.set_title(f"expected calibration error {metrics['ece']:.3f}")
         top.legend(loc="upper left")
-        below.bar((np.arange(BINS) + 0.5) / BINS, counts, width=0.9 / BINS, color=COLOURS[0])
+        below.bar(
+            (np.arange(CALIBRATION_BINS) + 0.5) / CALIBRATION_BINS,
+            counts,
+            width=0.9 / CALIBRATION_BINS,
+            color=COLOURS[0],
+        )
         below.set(xlabel="confidence: probability of the predicted label", ylabel="texts")
         return png(figure)

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.errors import CheckpointError
-from chargen.storage.shipped import METRICS, nearest_checkpoint, resolve
+from chargen.storage.shipped import METRICS, checkpoint_suggestion, resolve
 
 Array = NDArray[np.float64]
 
-_KEYS = {"characters": "characters", "seconds": "seconds", "steps": "step", "epochs": "epoch"}
+_AXIS_KEYS = {"characters": "characters", "seconds": "seconds", "steps": "step", "epochs": "epoch"}
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class Curves:
     valid_steps: Array = field(repr=False)  # (M,)
     valid: Array = field(repr=False)  # (M,), nats
     clip: float | None = None  # norm at which gradients are clipped
-    of_text: bool = True  # whether the loss is per character
+    per_character: bool = True  # whether the loss is per character
 
-    def along(self, axis: str, steps: Array) -> Array:
+    def axis_positions(self, axis: str, steps: Array) -> Array:
         """Convert steps to positions on an axis: characters, seconds, steps or epochs."""
         if axis == "steps" or not len(self.steps):
             return steps
-        values = self.rows[_KEYS[axis]]
+        values = self.rows[_AXIS_KEYS[axis]]
         mask = np.isfinite(values)
         if not mask.any():
             return np.full(len(steps), np.nan)
@@ -63,7 +63,7 @@ def read(directory: str | os.PathLike[str]) -> Curves:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError as error:
         if not path.parent.exists():
-            hint = nearest_checkpoint(path.parent)
+            hint = checkpoint_suggestion(path.parent)
             raise CheckpointError(f"there is no run {directory}{hint}") from error
         raise CheckpointError(
             f"{directory} has no {METRICS}: name the folder of a run (--out of chargen train)"
@@ -75,8 +75,8 @@ def read(directory: str | os.PathLike[str]) -> Curves:
     loss_rows = [row for row in rows if "loss" in row]
     if not loss_rows:
         raise CheckpointError(f"{path} has no step of training yet: nothing to draw")
-    keys = ("loss", "learning_rate", "gradient_norm", "clipped_share", *_KEYS.values())
-    evaluated = [(row, _validated(row)) for row in rows]
+    keys = ("loss", "learning_rate", "gradient_norm", "clipped_share", *_AXIS_KEYS.values())
+    evaluated = [(row, _validation_loss(row)) for row in rows]
     return Curves(
         name=_name(path),
         steps=_column(loss_rows, "step"),
@@ -84,13 +84,13 @@ def read(directory: str | os.PathLike[str]) -> Curves:
         valid_steps=np.array([row["step"] for row, value in evaluated if value is not None], float),
         valid=np.array([value for _, value in evaluated if value is not None], float),
         clip=_clip(path.parent),
-        of_text=not any("train_accuracy" in row or "valid_log_loss" in row for row in rows),
+        per_character=not any("train_accuracy" in row or "valid_log_loss" in row for row in rows),
     )
 
 
 def loss_unit(runs: Sequence[Curves], nats: bool = False) -> tuple[float, str]:
     """Return the size in nats and the name of the loss unit for runs that are drawn together."""
-    of_text = all(run.of_text for run in runs)
+    of_text = all(run.per_character for run in runs)
     return (math.log(2), "bits per character") if of_text and not nats else (1.0, "nats")
 
 
@@ -129,7 +129,7 @@ def _column(rows: list[dict[str, Any]], key: str) -> Array:
     )
 
 
-def _validated(row: dict[str, Any]) -> float | None:
+def _validation_loss(row: dict[str, Any]) -> float | None:
     values = (row.get(key) for key in ("valid_nats", "valid_log_loss"))
     return next((float(value) for value in values if isinstance(value, int | float)), None)
 

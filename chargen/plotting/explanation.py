@@ -18,20 +18,20 @@ from chargen.plotting.painting import (
     LINE_HEIGHT,
     STEPS,
     PaintedText,
-    harmless,
-    safe,
+    escape_controls,
     scale_end,
     scale_legend,
+    scale_steps,
     scale_style,
     shade,
     spans,
-    step_of,
+    to_html,
     whole_page,
 )
 from chargen.plotting.style import MONOSPACED, drawing, png
 from chargen.sentiment.explain import Explanation, SentimentUnit, Word
 
-STRONGEST = 12
+TABLE_WORDS = 12
 """Number of words in the table."""
 
 WIDTH, HEIGHT = 1000.0, 200.0
@@ -42,7 +42,7 @@ TEXT_LINES = 40
 
 _BELOW, _ABOVE = np.array([painting.BELOW, painting.ABOVE]) / 255
 
-_PAGE = """
+_PAGE_STYLE = """
 :root { color-scheme: light dark; --ink: #1b1d20; --paper: #fdfdfb; --faint: #6a6f76;
   --line: #d9dadd; --card: #ffffff; }
 @media (prefers-color-scheme: dark) {
@@ -53,7 +53,7 @@ body { margin: 0 auto; padding: 1.5rem 1rem 3rem; max-width: 46rem; background: 
   color: var(--ink); font: 1rem/1.6 system-ui, sans-serif; overflow-wrap: anywhere; }
 """
 
-_PARTS = """
+_SECTION_STYLE = """
 h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 .75rem; }
 h2 { font-size: 1.05rem; margin: 2.25rem 0 .25rem; }
 p { margin: .25rem 0 .75rem; }
@@ -107,42 +107,47 @@ def page(
     """
     body = sections(explanation)
     if unit is not None:
-        body += "\n" + _unit(explanation.text, unit, unit_values)
-    title = f"{safe(explanation.verdict)}, {explanation.probability:.1%}"
-    return whole_page(title, _PAGE + style(), f"<main>\n{body}\n</main>")
+        body += "\n" + _unit_section(explanation.text, unit, unit_values)
+    title = f"{to_html(explanation.verdict)}, {explanation.probability:.1%}"
+    return whole_page(title, _PAGE_STYLE + style(), f"<main>\n{body}\n</main>")
 
 
 def sections(explanation: Explanation) -> str:
     """Return the sections of an explanation as HTML, for a page that has `style`."""
-    parts = (verdict(explanation.probabilities), _so_far(explanation), _word_by_word(explanation))
+    parts = (
+        verdict(explanation.probabilities),
+        _curve_section(explanation),
+        _words_section(explanation),
+    )
     return "\n".join(parts)
 
 
 def style() -> str:
     """Return the CSS for `sections`, which uses the colours --ink, --faint, --line and --card."""
-    return _PARTS + scale_style()
+    return _SECTION_STYLE + scale_style()
 
 
 def verdict(probabilities: Mapping[str, float]) -> str:
     """Return the likeliest label and a bar per label as HTML, for a page that has `style`."""
     label = max(probabilities, key=lambda name: probabilities[name])
     rows = [
-        f'<span>{safe(name)}</span><i><b style="width:{share:.2%}"></b></i><span>{share:.1%}</span>'
+        f'<span>{to_html(name)}</span><i><b style="width:{share:.2%}"></b></i>'
+        f"<span>{share:.1%}</span>"
         for name, share in probabilities.items()
     ]
-    heading = f"<h1>{safe(label)}, {probabilities[label]:.1%}</h1>"
+    heading = f"<h1>{to_html(label)}, {probabilities[label]:.1%}</h1>"
     return f'{heading}\n<div class="bars">{"".join(rows)}</div>'
 
 
-def _so_far(explanation: Explanation) -> str:
-    label = safe(explanation.label)
+def _curve_section(explanation: Explanation) -> str:
+    label = to_html(explanation.label)
     return (
         "<h2>The verdict so far</h2>\n"
         '<p class="note">Each character is painted with the verdict that the text would get if it '
         "ended there. Over the first few characters it swings whatever they say. The strong line "
         "below joins the ends of words.</p>\n"
-        + scale_legend(f"{safe(explanation.others)} 100%", f"{label} 100%")
-        + _text(explanation.text, steps_of(explanation), "text fine") + "\n"
+        + scale_legend(f"{to_html(explanation.others)} 100%", f"{label} 100%")
+        + _text(explanation.text, curve_steps(explanation), "text fine") + "\n"
         + _chart(
             "curve", f"probability of {label} along the text", _curve(explanation),
             (f"{label}<br>100%", "0%"), ("start", f"{len(explanation.text):,} characters"),
@@ -150,8 +155,8 @@ def _so_far(explanation: Explanation) -> str:
     )  # fmt: skip
 
 
-def _word_by_word(explanation: Explanation) -> str:
-    label, (steps, top) = safe(explanation.label), _word_steps(explanation)
+def _words_section(explanation: Explanation) -> str:
+    label, (steps, top) = to_html(explanation.label), _word_steps(explanation)
     limit = f"{top:.2f} or more"
     left_out = any(word.left_out is not None for word in explanation.words)
     meaning = (
@@ -164,14 +169,14 @@ def _word_by_word(explanation: Explanation) -> str:
         f'<h2>Word by word</h2>\n<p class="note">{meaning}</p>\n'
         + scale_legend(f"away from {label}: −{limit}", f"towards {label}: +{limit}")
         + _text(explanation.text, steps)
-        + _table(explanation.strongest(STRONGEST), left_out)
+        + _table(explanation.strongest(TABLE_WORDS), left_out)
     )
 
 
 def _table(words: Sequence[Word], left_out: bool) -> str:
     heads = ("move", "left out") if left_out else ("move",)
     rows = [
-        f"<td>{safe(word.text)}</td>"
+        f"<td>{to_html(word.text)}</td>"
         + "".join(
             f'<td class="n">{value:+.2f}</td>'.replace("-", "−")
             for value in (word.move, word.left_out)
@@ -186,8 +191,8 @@ def _table(words: Sequence[Word], left_out: bool) -> str:
     )
 
 
-def _unit(text: str, unit: SentimentUnit, values: NDArray[np.float32] | None) -> str:
-    label, others = safe(unit.label), safe(unit.others)
+def _unit_section(text: str, unit: SentimentUnit, values: NDArray[np.float32] | None) -> str:
+    label, others = to_html(unit.label), to_html(unit.others)
     painted = ""
     if values is not None and len(text):
         painted = scale_legend(f"the side of {others}", f"the side of {label}")
@@ -215,9 +220,9 @@ def _text(text: str, steps: Sequence[int], kind: str = "text") -> str:
 # ---------------------------------------------------------------- steps of the colour scale
 
 
-def steps_of(explanation: Explanation) -> list[int]:
+def curve_steps(explanation: Explanation) -> list[int]:
     """Return the steps of the N characters according to the curve."""
-    return step_of(explanation.curve[1:], explanation.middle, 0.0, 1.0)
+    return scale_steps(explanation.curve[1:], explanation.middle, 0.0, 1.0)
 
 
 def _word_steps(explanation: Explanation) -> tuple[list[int], float]:
@@ -225,7 +230,7 @@ def _word_steps(explanation: Explanation) -> tuple[list[int], float]:
     weights = np.array([word.weight for word in explanation.words])
     top = scale_end(weights)
     steps = [0] * len(explanation.text)
-    for word, step in zip(explanation.words, step_of(weights, 0.0, -top, top), strict=True):
+    for word, step in zip(explanation.words, scale_steps(weights, 0.0, -top, top), strict=True):
         begin = explanation.text.find(word.text, word.start)
         steps[begin : begin + len(word.text)] = [step] * len(word.text)
     return steps, top
@@ -235,19 +240,27 @@ def _unit_steps(unit: SentimentUnit, trace: NDArray[np.float32]) -> list[int]:
     """Return the steps (N) of a unit's values (N + 1,), above 0 on the side of its label."""
     offsets = (1 if unit.above else -1) * (trace[1:] - unit.threshold)
     top = scale_end(offsets)
-    return step_of(offsets, 0.0, -top, top)
+    return scale_steps(offsets, 0.0, -top, top)
 
 
 # ---------------------------------------------------------------- charts
 
 
-def _chart(kind: str, label: str, drawn: str, up: tuple[str, str], along: tuple[str, str]) -> str:
-    """Return a figure with labels for the ends of the vertical (`up`) and horizontal axis."""
+def _chart(
+    kind: str,
+    label: str,
+    svg_content: str,
+    vertical_ends: tuple[str, str],
+    horizontal_ends: tuple[str, str],
+) -> str:
+    """Return a figure with labels for the ends of the vertical and the horizontal axis."""
     return (
-        f'<figure><div class="up note"><span>{up[0]}</span><span>{up[1]}</span></div>'
+        f'<figure><div class="up note"><span>{vertical_ends[0]}</span>'
+        f"<span>{vertical_ends[1]}</span></div>"
         f'<svg class="{kind}" viewBox="0 0 {WIDTH:g} {HEIGHT:g}" preserveAspectRatio="none" '
-        f'role="img" aria-label="{label}">{drawn}</svg>'
-        f'<figcaption class="along"><span>{along[0]}</span><span>{along[1]}</span></figcaption>'
+        f'role="img" aria-label="{label}">{svg_content}</svg>'
+        f'<figcaption class="along"><span>{horizontal_ends[0]}</span>'
+        f"<span>{horizontal_ends[1]}</span></figcaption>"
         "</figure>"
     )
 
@@ -299,7 +312,7 @@ def _histogram(unit: SentimentUnit) -> tuple[tuple[float, float], str]:
 
 def explanation_figure(explanation: Explanation) -> bytes:
     """Draw the text coloured by the verdict so far, and the curve of that verdict."""
-    text = PaintedText(explanation.text, steps_of(explanation), 1, TEXT_LINES)
+    text = PaintedText(explanation.text, curve_steps(explanation), 1, TEXT_LINES)
     height = LINE_HEIGHT * text.lines
     with drawing("--png", fonts=MONOSPACED) as figures:
         figure = figures(figsize=(9.5, height + 3.4))
@@ -308,8 +321,8 @@ def explanation_figure(explanation: Explanation) -> bytes:
         )
         text.draw(top, {step: shade(step) for step in range(-STEPS, STEPS + 1)})
         top.set_title(
-            f"{harmless(explanation.verdict, '')}, {explanation.probability:.1%}: "
-            f"the verdict had the text ended there{text.cut}",
+            f"{escape_controls(explanation.verdict, '')}, {explanation.probability:.1%}: "
+            f"the verdict had the text ended there{text.cut_note}",
             fontsize=11,
         )
         _draw_curve(axes, explanation)
@@ -331,7 +344,7 @@ def _draw_curve(axes: Any, explanation: Explanation) -> None:
         ylim=(0, 1),
         xlim=(0, max(1, len(curve) - 1)),
         xlabel="characters read (the strong line joins the ends of words)",
-        ylabel=f"probability of {harmless(explanation.label, '')}",
+        ylabel=f"probability of {escape_controls(explanation.label, '')}",
     )
     axes.spines[["top", "right"]].set_visible(False)
     # The colour scale of the text, along the axis of the probability.
@@ -355,7 +368,7 @@ def unit_histogram(unit: SentimentUnit) -> bytes:
         ):
             axes.stairs(
                 shares, edges, fill=True, color=(*colour, 0.5), hatch=hatch,
-                edgecolor=(*colour, 1.0), label=harmless(name, "").lstrip("_"),
+                edgecolor=(*colour, 1.0), label=escape_controls(name, "").lstrip("_"),
             )  # fmt: skip
         axes.axvline(unit.threshold, color="0.3", linestyle="--", linewidth=1)
         axes.set_title(

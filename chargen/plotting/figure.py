@@ -59,12 +59,12 @@ def picture(
             _draw_loss(panels[0], run, axis, unit, smooth, line)
             _draw_loss(panels[1], run, second, unit, smooth, line)
             rates = run.rows["learning_rate"]
-            panels[2].plot(run.along(axis, run.steps), rates, linewidth=1.4, **line)
+            panels[2].plot(run.axis_positions(axis, run.steps), rates, linewidth=1.4, **line)
             _draw_gradient(panels[3], run, axis, smooth, line)
         for axes in panels[:2]:
             axes.set_ylabel(f"loss, {name}")
             axes.set_title("training (line) and validation (dots)", fontsize=10)
-            _limit(axes, runs, unit)
+            _limit_loss_axis(axes, runs, unit)
         _finish(figure, panels, axis, second, title)
         return image(figure, form)
 
@@ -72,13 +72,13 @@ def picture(
 def _draw_loss(
     axes: Any, run: Curves, axis: str, unit: float, smooth: float | None, line: dict[str, Any]
 ) -> None:
-    positions = run.along(axis, run.steps)
+    positions = run.axis_positions(axis, run.steps)
     loss = run.rows["loss"] / unit
     axes.plot(positions, loss, color=line["color"], alpha=0.2, linewidth=0.8)
     axes.plot(positions, smoothed(loss, smooth), linewidth=1.4, **line)
     if len(run.valid):
         axes.plot(
-            run.along(axis, run.valid_steps),
+            run.axis_positions(axis, run.valid_steps),
             run.valid / unit,
             color=line["color"],
             marker="o",
@@ -91,7 +91,7 @@ def _draw_loss(
 def _draw_gradient(
     axes: Any, run: Curves, axis: str, smooth: float | None, line: dict[str, Any]
 ) -> None:
-    positions, norms = run.along(axis, run.steps), run.rows["gradient_norm"]
+    positions, norms = run.axis_positions(axis, run.steps), run.rows["gradient_norm"]
     axes.plot(positions, norms, color=line["color"], alpha=0.25, linewidth=0.8)
     axes.plot(positions, smoothed(norms, smooth), linewidth=1.4, **line)
     share = run.rows["clipped_share"]
@@ -125,7 +125,7 @@ def _finish(figure: Any, panels: Any, axis: str, second: str, title: str | None)
         figure.suptitle(title)
 
 
-def _limit(axes: Any, runs: Sequence[Curves], unit: float) -> None:
+def _limit_loss_axis(axes: Any, runs: Sequence[Curves], unit: float) -> None:
     """Limit the axis to leave out the first steep fall, which would flatten all other values."""
     tops, lows = [], []
     for run in runs:

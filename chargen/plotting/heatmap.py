@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from chargen.plotting import painting
-from chargen.plotting.painting import LINE_HEIGHT, PaintedText, harmless, whole_page
+from chargen.plotting.painting import LINE_HEIGHT, PaintedText, escape_controls, whole_page
 from chargen.plotting.style import MONOSPACED, drawing, png
 
 # Upper end of each step in bits, and its colour: white to red, the same in all outputs.
@@ -24,13 +24,13 @@ FEWEST_LINES, MOST_LINES = 4, 60
 """Lines of a picture: heading and key would stretch a single line; longer texts are cut."""
 
 
-def step_of(bits: float) -> int:
+def surprise_step(bits: float) -> int:
     return next(step for step, (end, _) in enumerate(STEPS) if bits < end or end == math.inf)
 
 
 def spans(text: str, bits: Sequence[float]) -> str:
     """Return the text as escaped HTML, with steps above 0 in a ``<span>`` of class s1 to s5."""
-    return painting.spans(text, [step_of(value) for value in bits], "s{}".format)
+    return painting.spans(text, [surprise_step(value) for value in bits], "s{}".format)
 
 
 def style() -> str:
@@ -53,7 +53,7 @@ def legend() -> str:
 def page(text: str, bits: Sequence[float], title: str) -> str:
     """Return an HTML page that needs no other files: no scripts, fonts or pictures."""
     mean = sum(bits) / len(bits)
-    heading = html.escape(harmless(title, ""))
+    heading = html.escape(escape_controls(title, ""))
     rules = (
         ":root{color-scheme:light dark}body{font:1rem/1.6 system-ui,sans-serif;"
         "max-width:52rem;margin:0 auto;padding:1.5rem 1rem}pre{white-space:pre-wrap;"
@@ -70,7 +70,7 @@ def page(text: str, bits: Sequence[float], title: str) -> str:
 
 
 def picture(text: str, bits: Sequence[float], title: str) -> bytes:
-    painted = PaintedText(text, [step_of(value) for value in bits], FEWEST_LINES, MOST_LINES)
+    painted = PaintedText(text, [surprise_step(value) for value in bits], FEWEST_LINES, MOST_LINES)
     mean = sum(bits) / len(bits)
     with drawing("--png", fonts=MONOSPACED) as figures:
         from matplotlib.colors import to_rgb
@@ -79,7 +79,8 @@ def picture(text: str, bits: Sequence[float], title: str) -> bytes:
         axes = figure.subplots()
         painted.draw(axes, {i: to_rgb(colour or "white") for i, (_, colour) in enumerate(STEPS)})
         axes.set_title(
-            f"{harmless(title, '')}: {mean:.3f} bits per character{painted.cut}", fontsize=11
+            f"{escape_controls(title, '')}: {mean:.3f} bits per character{painted.cut_note}",
+            fontsize=11,
         )
         _draw_legend(axes)
         return png(figure)

@@ -38,7 +38,7 @@ _TOKEN = re.compile(r"([^\s]*)([^\S\n]*)(\n?)")
 """A word, the space after it, and a line break if it follows directly."""
 
 
-def step_of(values: NDArray[np.floating], middle: float, low: float, high: float) -> list[int]:
+def scale_steps(values: NDArray[np.floating], middle: float, low: float, high: float) -> list[int]:
     """Return the step of each value: -`STEPS` at `low`, 0 at `middle` and `STEPS` at `high`."""
     values = np.asarray(values, np.float64) - middle
     sides = np.where(values < 0, max(middle - low, 1e-9), max(high - middle, 1e-9))
@@ -78,7 +78,7 @@ def scale_style() -> str:
 def scale_legend(low: str, high: str) -> str:
     """Return the scale as HTML between labels for its ends, which the caller has escaped."""
     boxes = "".join(
-        f'<span class="{side_of(step)}"></span>' if step else "<span></span>"
+        f'<span class="{step_class(step)}"></span>' if step else "<span></span>"
         for step in range(-STEPS, STEPS + 1)
     )
     return (
@@ -87,16 +87,16 @@ def scale_legend(low: str, high: str) -> str:
     )
 
 
-def side_of(step: int) -> str:
+def step_class(step: int) -> str:
     """Return the HTML class of a step: b5 to b1 below, a1 to a5 above."""
     return f"{'a' if step > 0 else 'b'}{abs(step)}"
 
 
-def spans(text: str, steps: Sequence[int], kind: Callable[[int], str] = side_of) -> str:
-    """Return the text as escaped HTML, with nonzero steps in a ``<span>`` of class `kind(step)`."""
+def spans(text: str, steps: Sequence[int], class_of: Callable[[int], str] = step_class) -> str:
+    """Return the text as HTML, with nonzero steps in a ``<span>`` of class `class_of(step)`."""
     return "".join(
-        f'<span class="{kind(step)}">{safe(piece)}</span>' if step else safe(piece)
-        for piece, step in runs(text, steps)
+        f'<span class="{class_of(step)}">{to_html(piece)}</span>' if step else to_html(piece)
+        for piece, step in pieces_by_step(text, steps)
     )
 
 
@@ -115,16 +115,16 @@ def whole_page(title: str, style: str, body: str) -> str:
 class PaintedText:
     """The first lines of a text for a figure, at most `most_lines`, with the steps of its colours.
 
-    `cut` is a note for the title, which is empty unless the text was cut.
+    `cut_note` is a note for the title, which is empty unless the text was cut.
     """
 
     def __init__(self, text: str, steps: Sequence[int], fewest_lines: int, most_lines: int) -> None:
         self._text, self._steps = text, steps
-        line_spans = list(lines_of(text, COLUMNS))
+        line_spans = list(wrapped_lines(text, COLUMNS))
         filled = [index for index, (start, end) in enumerate(line_spans, 1) if end > start]
         self._spans = line_spans[:most_lines]
         self.lines = max([fewest_lines, *(index for index in filled if index <= most_lines)])
-        self.cut = " (its beginning)" if filled and filled[-1] > most_lines else ""
+        self.cut_note = " (its beginning)" if filled and filled[-1] > most_lines else ""
 
     def draw(self, axes: Any, colours: Mapping[int, Any]) -> None:
         """Draw the text on the axes, each step in its colour: red, green and blue up to 1."""
@@ -134,9 +134,9 @@ class PaintedText:
         for line, (start, end) in enumerate(self._spans):
             column = 0
             for character, step in zip(self._text[start:end], self._steps[start:end], strict=True):
-                shown = " " if character == "\t" else harmless(character, "")
+                shown = " " if character == "\t" else escape_controls(character, "")
                 shown = shown if len(shown) == 1 else "\ufffd"  # no room for an escape
-                width = width_of(character)
+                width = column_width(character)
                 paper[line, column : column + width] = colours[step]
                 if shown.strip():
                     position = (column + max(width, 1) / 2, line + 0.52)
@@ -146,7 +146,7 @@ class PaintedText:
         axes.imshow(paper, extent=extent, aspect="auto", interpolation="nearest")
 
 
-def runs(text: str, steps: Sequence[int]) -> Iterator[tuple[str, int]]:
+def pieces_by_step(text: str, steps: Sequence[int]) -> Iterator[tuple[str, int]]:
     """Yield a text in pieces of one step each.
 
     A combining mark or the second part of a joined character takes the step of the character before
@@ -168,7 +168,7 @@ def runs(text: str, steps: Sequence[int]) -> Iterator[tuple[str, int]]:
         yield text[begin:], current
 
 
-def lines_of(text: str, columns: int) -> Iterator[tuple[int, int]]:
+def wrapped_lines(text: str, columns: int) -> Iterator[tuple[int, int]]:
     """Yield the start and the end of each line of a text that is wrapped to `columns`.
 
     The space and the line break at the end of a line belong to no line.
@@ -176,12 +176,12 @@ def lines_of(text: str, columns: int) -> Iterator[tuple[int, int]]:
     begin = end = column = 0
     for token in _TOKEN.finditer(text):
         word = token[1]
-        if column and column + sum(map(width_of, word)) > columns:
+        if column and column + sum(map(column_width, word)) > columns:
             yield begin, end
             begin, column = token.start(), 0
         end = token.start()
         for character in word:
-            width = width_of(character)
+            width = column_width(character)
             if column + width > columns:  # a word longer than a line
                 yield begin, end
                 begin, column = end, 0
@@ -195,26 +195,26 @@ def lines_of(text: str, columns: int) -> Iterator[tuple[int, int]]:
     yield begin, max(begin, end)
 
 
-def width_of(character: str) -> int:
-    """Return the number of columns that a character takes when shown by `harmless`."""
+def column_width(character: str) -> int:
+    """Return the number of columns that a character takes when shown by `escape_controls`."""
     if unicodedata.category(character).startswith("M"):
         return 0
     if unicodedata.east_asian_width(character) in "WF":
         return 2
-    return 1 if character.isprintable() else len(harmless(character))
+    return 1 if character.isprintable() else len(escape_controls(character))
 
 
-def harmless(text: str, keep: str = "\n\t") -> str:
+def escape_controls(text: str, keep: str = "\n\t") -> str:
     """Escape characters that act instead of being drawn (control, direction, line), but `keep`."""
-    return escaped(text, lambda character: character not in keep + " " and _acts(character))
+    return escaped(text, lambda character: character not in keep + " " and _is_control(character))
 
 
-def safe(text: str) -> str:
-    """Return the text for an HTML page: `harmless`, with the special characters of HTML escaped."""
-    return html.escape(harmless(text))
+def to_html(text: str) -> str:
+    """Return the text as HTML: after `escape_controls`, with special characters escaped."""
+    return html.escape(escape_controls(text))
 
 
-def _acts(character: str) -> bool:
+def _is_control(character: str) -> bool:
     category = unicodedata.category(character)
     if category == "Cf":
         return character not in ("\u200c", _JOINER, "\u00ad")  # these shape and join letters

@@ -43,11 +43,11 @@ _OTHER_SCRIPTS = (
 
 @contextmanager
 def drawing(
-    what: str, style: Mapping[str, Any] | None = None, fonts: tuple[str, ...] = PROPORTIONAL
+    feature: str, style: Mapping[str, Any] | None = None, fonts: tuple[str, ...] = PROPORTIONAL
 ) -> Iterator[Any]:
     """Yield matplotlib's class of figures, set up with those of our fonts that are installed.
 
-    `what` is the option or command that draws, for a `MissingExtraError` without matplotlib;
+    `feature` is the option or command that draws, for a `MissingExtraError` without matplotlib;
     `style` holds settings of matplotlib, and `fonts` are the fonts to try first.
     """
     try:
@@ -55,7 +55,7 @@ def drawing(
         from matplotlib import font_manager
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingExtraError(what, "plot") from error
+        raise MissingExtraError(feature, "plot") from error
     installed = {font.name for font in font_manager.fontManager.ttflist}
     family = [name for name in (*fonts, *_OTHER_SCRIPTS) if name in installed]
     logger = logging.getLogger("matplotlib")
@@ -72,7 +72,7 @@ def drawing(
             logger.setLevel(level)
 
 
-def form_of(path: str | Path) -> str:
+def image_format(path: str | Path) -> str:
     """Return the one of `FORMATS` that a file name ends in, or an empty string."""
     form = Path(path).suffix.lower().removeprefix(".")
     return form if form in FORMATS else ""

@@ -11,13 +11,13 @@ from chargen.errors import MissingExtraError
 from chargen.plotting.curves import Curves, loss_unit, smoothed
 
 _COLOURS = ("blue", "yellow", "green", "magenta", "cyan", "red", "white")
-_SMALLEST = 20
+_MIN_WIDTH = 20
 _LINES = 20
-_BESIDE = 19
+_LABEL_COLUMNS = 19
 """Columns that plotille needs for numbers, arrow and brackets."""
 
 
-def drawn(
+def terminal_plot(
     runs: Sequence[Curves],
     *,
     width: int,
@@ -38,7 +38,7 @@ def drawn(
     texts = []
     for group in groups:
         figure = plotille.Figure()
-        figure.width = max(_SMALLEST, width - _BESIDE - len(axis))
+        figure.width = max(_MIN_WIDTH, width - _LABEL_COLUMNS - len(axis))
         figure.height = _LINES
         figure.color_mode = "names"
         figure.with_colors = colour
@@ -61,12 +61,12 @@ def _draw(
 ) -> None:
     # The first tenth is left out: its steep fall would flatten the rest.
     begin = len(run.steps) // 10 if len(run.steps) > 20 else 0
-    positions = run.along(axis, run.steps)[begin:]
+    positions = run.axis_positions(axis, run.steps)[begin:]
     loss = smoothed(run.rows["loss"] / unit, smooth)[begin:]
     finite = np.isfinite(loss) & np.isfinite(positions)
     figure.plot(positions[finite].tolist(), loss[finite].tolist(), lc=tone, label=run.name)
     if len(run.valid):
-        valid_at = run.along(axis, run.valid_steps)
+        valid_at = run.axis_positions(axis, run.valid_steps)
         visible = valid_at >= (positions[0] if len(positions) else 0)
         valid = (run.valid / unit)[visible]
         figure.scatter(valid_at[visible].tolist(), valid.tolist(), lc=tone, marker="o", label="")

@@ -56,11 +56,11 @@ def set_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-def device_of(config: Any, ranks: Ranks | None = None) -> torch.device:
+def set_up_device(config: Any, ranks: Ranks | None = None) -> torch.device:
     """Return the device of a run, or of one of its ranks, and set the number of threads."""
     set_threads(config.threads)
     ranks = ranks or Ranks()
-    return ranks.together(lambda: choose_device(ranks.device_name(config.device)))
+    return ranks.on_all_ranks(lambda: choose_device(ranks.device_name(config.device)))
 
 
 def versions() -> dict[str, str]:

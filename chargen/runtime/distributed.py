@@ -36,11 +36,11 @@ def is_main() -> bool:
     return rank() == 0
 
 
-def one_process_only(what: str) -> None:
+def refuse_torchrun(activity: str) -> None:
     """Raise an error under torchrun: `ConfigError` on rank 0, `FollowerError` on the others."""
     if world_size() > 1:
         if is_main():
-            raise ConfigError(f"{what} runs in one process: start it without torchrun")
+            raise ConfigError(f"{activity} runs in one process: start it without torchrun")
         raise FollowerError
 
 
@@ -55,7 +55,7 @@ class Ranks:
         """Whether this is rank 0, which alone writes, evaluates and prints."""
         return self.rank == 0
 
-    def columns(self, streams: int) -> range:
+    def own_streams(self, streams: int) -> range:
         """Return which of B streams this rank reads: a contiguous part, equal up to one stream.
 
         Raises `ConfigError` if there are fewer streams than ranks.
@@ -67,14 +67,14 @@ class Ranks:
             )
         return range(self.rank * streams // self.size, (self.rank + 1) * streams // self.size)
 
-    def device_name(self, asked: str) -> str:
+    def device_name(self, requested: str) -> str:
         """Return the name of this rank's device, given the one that the user asked for."""
-        return asked
+        return requested
 
-    def seed_own(self, seed: int) -> None:
+    def seed_rank(self, seed: int) -> None:
         """Seed each rank except rank 0 with a seed of its own, so that dropout masks differ."""
 
-    def wrapped(self, model: nn.Module, *example: Any) -> nn.Module:
+    def data_parallel(self, model: nn.Module, *example: Any) -> nn.Module:
         """Return the model to train, whose gradients are averaged over the ranks.
 
         `example` holds arguments with which the model returns a tensor and anything else.
@@ -85,18 +85,18 @@ class Ranks:
         """Return the mean of `values` (any shape) over the ranks, bit-identical on all of them."""
         return values
 
-    def agree(self, seconds: float, stop: bool) -> tuple[float, bool]:
+    def agree_on_time_and_stop(self, seconds: float, stop: bool) -> tuple[float, bool]:
         """Return the `seconds` of rank 0, and whether any rank was asked to stop."""
         return seconds, stop
 
-    def shared(self, make: Callable[[], Value]) -> Value:
+    def broadcast(self, make: Callable[[], Value]) -> Value:
         """Call `make` on rank 0 only, and return its result on all ranks.
 
         An error in `make` is raised on rank 0; the other ranks raise `FollowerError`.
         """
         return make()
 
-    def together(self, make: Callable[[], Value]) -> Value:
+    def on_all_ranks(self, make: Callable[[], Value]) -> Value:
         """Call `make` on every rank, and return this rank's result if all ranks succeed.
 
         If any rank fails, rank 0 raises its own error or a `TrainingError` that names a failed
@@ -104,18 +104,18 @@ class Ranks:
         """
         return make()
 
-    def in_turn(self, make: Callable[[], Value]) -> Value:
-        """Like `together`, but on each machine the first rank calls `make` before the others."""
+    def local_main_first(self, make: Callable[[], Value]) -> Value:
+        """Like `on_all_ranks`, but the first rank of each machine calls `make` before the rest."""
         return make()
 
-    def gathered(self, value: Value) -> list[Value]:
+    def gather(self, value: Value) -> list[Value]:
         """Return the values of all ranks in order on rank 0, and on other ranks only their own."""
         return [value]
 
     @contextlib.contextmanager
-    def watching(self, kept: Callable[[], str] = str) -> Iterator[None]:
+    def name_lost_ranks(self, saved_clause: Callable[[], str] = str) -> Iterator[None]:
         """Raise a `TrainingError` that names the lost rank if a connection breaks.
 
-        `kept` returns a clause for the message on what is left of the run.
+        `saved_clause` returns a clause for the message on what is left of the run.
         """
         yield

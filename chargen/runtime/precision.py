@@ -26,7 +26,7 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
     )
 
 
-REPEATS = 5
+TIMED_STEPS = 5
 """Number of timed steps per precision; the fastest counts."""
 
 
@@ -52,7 +52,7 @@ def choose_precision(
 
     def fastest(precision: str) -> float:
         best = float("inf")
-        for _ in range(1 + REPEATS):  # the first call includes set-up
+        for _ in range(1 + TIMED_STEPS):  # the first call includes set-up
             started = clock()
             with autocast(device, precision):
                 trial_step()
@@ -79,7 +79,7 @@ def choose_precision(
     return PrecisionChoice("bfloat16", f"{fp32 / bf16:.1f} times as fast as float32 here", bf16)
 
 
-def precision_of(config: Any, device: torch.device, *, timed: bool) -> PrecisionChoice:
+def run_precision(config: Any, device: torch.device, *, timed: bool) -> PrecisionChoice:
     """Choose the precision of a run from its configuration, or by timing.
 
     Timing takes a second, so float32 is timed only if the speed is used afterwards (`timed`).
@@ -93,7 +93,7 @@ def precision_of(config: Any, device: torch.device, *, timed: bool) -> Precision
     return choose_precision(requested, device, reference_step(device))
 
 
-def reading_precision(requested: str, device: torch.device) -> str:
+def inference_precision(requested: str, device: torch.device) -> str:
     """Return the precision for inference as `choose_precision` does, without timing float32."""
     if requested == "float32":
         return requested

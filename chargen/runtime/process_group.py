@@ -19,7 +19,13 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 
-from chargen.errors import ChargenError, ConfigError, FollowerError, TrainingError, enough_memory
+from chargen.errors import (
+    ChargenError,
+    ConfigError,
+    FollowerError,
+    TrainingError,
+    convert_memory_errors,
+)
 from chargen.runtime.distributed import Ranks, Value, rank, world_size
 
 dist: Any = torch.distributed  # much of it has no types
@@ -33,20 +39,20 @@ LEADER_TIMEOUT = timedelta(hours=2)
 ROLL_CALL_SECONDS = 3.0
 """Time for the remaining ranks to answer a roll call after a connection broke."""
 
-BEAT_SECONDS = 0.3
+HEARTBEAT_SECONDS = 0.3
 """Interval between heartbeats of a rank, sent by a thread even while the main thread waits."""
 
 SILENT_SECONDS = 20.0
 """Time without a heartbeat after which a rank counts as hanging."""
 
-_LEFT = b"left"
+_LEFT_GROUP = b"left"
 
 _log = logging.getLogger(__name__)
-_numbers = itertools.count()
+_run_numbers = itertools.count()
 
 
 @contextlib.contextmanager
-def joined() -> Iterator[Ranks]:
+def joined_ranks() -> Iterator[Ranks]:
     """Yield the ranks of this run: those that torchrun started, or this process alone.
 
     Raises `TrainingError` if the ranks do not find each other or one of them stops answering.
@@ -58,16 +64,16 @@ def joined() -> Iterator[Ranks]:
         raise ConfigError("this build of torch has no torch.distributed: start without torchrun")
     ranks = JoinedRanks()
     try:
-        with ranks.watching():
+        with ranks.name_lost_ranks():
             yield ranks
             # Not after an error: closing the group would wait for a dead rank.
             ranks.close()
     finally:
-        ranks.silence()
+        ranks.stop_heartbeats()
 
 
 class JoinedRanks(Ranks):
-    """One of the ranks that torchrun started; see `joined`."""
+    """One of the ranks that torchrun started; see `joined_ranks`."""
 
     def __init__(self) -> None:
         from torch.distributed.rendezvous import rendezvous  # not in every build of torch
@@ -77,7 +83,7 @@ class JoinedRanks(Ranks):
         try:
             store, self.rank, self.size = next(rendezvous("env://", timeout=STEP_TIMEOUT))
             # A second run in the same processes must not read the entries of the first.
-            self._store: Any = dist.PrefixStore(f"chargen/{next(_numbers)}", store)
+            self._store: Any = dist.PrefixStore(f"chargen/{next(_run_numbers)}", store)
             self._store.set(f"beat/{self.rank}", "0")
             dist.init_process_group(
                 "cpu:gloo,cuda:nccl" if nccl else "gloo",
@@ -86,29 +92,30 @@ class JoinedRanks(Ranks):
                 rank=self.rank,
                 world_size=self.size,
             )
-            self._patient = dist.new_group(backend="gloo", timeout=LEADER_TIMEOUT)
+            self._long_timeout_group = dist.new_group(backend="gloo", timeout=LEADER_TIMEOUT)
         except (RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise TrainingError(f"the ranks did not find each other: {reason}") from error
-        self._left = threading.Event()
-        self._kept: Callable[[], str] = str
-        self._living = threading.Thread(target=self._live, daemon=True)
-        self._living.start()
+        self._leaving = threading.Event()
+        self._saved_clause: Callable[[], str] = str
+        self._heartbeat_thread = threading.Thread(target=self._send_heartbeats, daemon=True)
+        self._heartbeat_thread.start()
 
-    def device_name(self, asked: str) -> str:
-        if asked not in ("auto", "cpu", "cuda"):
+    def device_name(self, requested: str) -> str:
+        if requested not in ("auto", "cpu", "cuda"):
             raise ConfigError(
-                f"--device {asked}: under torchrun it is cpu, or cuda for a GPU of each rank's own"
+                f"--device {requested}: under torchrun it is cpu, or cuda for a GPU of each rank's "
+                "own"
             )
-        if asked == "cpu" or (asked == "auto" and not torch.cuda.is_available()):
+        if requested == "cpu" or (requested == "auto" and not torch.cuda.is_available()):
             return "cpu"
         return f"cuda:{self.local_rank}"
 
-    def seed_own(self, seed: int) -> None:
+    def seed_rank(self, seed: int) -> None:
         if self.rank:
             torch.manual_seed((seed + 0x9E3779B97F4A7C15 * self.rank) % 2**63)
 
-    def wrapped(self, model: nn.Module, *example: Any) -> nn.Module:
+    def data_parallel(self, model: nn.Module, *example: Any) -> nn.Module:
         from torch.nn.parallel import DistributedDataParallel
 
         device = next(model.parameters()).device
@@ -130,35 +137,35 @@ class JoinedRanks(Ranks):
         dist.all_reduce(values)
         return values / self.size
 
-    def agree(self, seconds: float, stop: bool) -> tuple[float, bool]:
+    def agree_on_time_and_stop(self, seconds: float, stop: bool) -> tuple[float, bool]:
         values = torch.tensor([seconds if self.is_main else 0.0, float(stop)], dtype=torch.float64)
         dist.all_reduce(values)
         return float(values[0]), bool(values[1])
 
-    def shared(self, make: Callable[[], Value]) -> Value:
+    def broadcast(self, make: Callable[[], Value]) -> Value:
         box: list[Any] = [None, False]
         if self.is_main:
             try:
                 box = [make(), True]
             except Exception:  # of any kind: the other ranks would wait for hours
-                dist.broadcast_object_list(box, group=self._patient)
+                dist.broadcast_object_list(box, group=self._long_timeout_group)
                 raise
         result = box[0]  # the broadcast may replace it by a copy
-        dist.broadcast_object_list(box, group=self._patient)
+        dist.broadcast_object_list(box, group=self._long_timeout_group)
         if not box[1]:
             raise FollowerError
         value: Value = result if self.is_main else box[0]
         return value
 
-    def together(self, make: Callable[[], Value]) -> Value:
+    def on_all_ranks(self, make: Callable[[], Value]) -> Value:
         try:
-            with enough_memory():
+            with convert_memory_errors():
                 value, failure = make(), None
         except (ChargenError, OSError) as error:
             failure = error
         reasons: list[Any] = [None] * self.size
         own = None if failure is None else str(failure)
-        dist.all_gather_object(reasons, own, group=self._patient)
+        dist.all_gather_object(reasons, own, group=self._long_timeout_group)
         failed = [number for number, reason in enumerate(reasons) if reason is not None]
         if not failed:
             return value
@@ -168,35 +175,37 @@ class JoinedRanks(Ranks):
             raise failure
         raise TrainingError(f"rank {failed[0]}: {reasons[failed[0]]}")
 
-    def in_turn(self, make: Callable[[], Value]) -> Value:
+    def local_main_first(self, make: Callable[[], Value]) -> Value:
         made: list[Value] = []
         for turn in (True, False):
             if turn == (self.local_rank == 0):
-                self.together(lambda: made.append(make()))
+                self.on_all_ranks(lambda: made.append(make()))
             else:
-                self.together(lambda: None)
+                self.on_all_ranks(lambda: None)
         return made[0]
 
-    def gathered(self, value: Value) -> list[Value]:
+    def gather(self, value: Value) -> list[Value]:
         values: list[Any] | None = [None] * self.size if self.is_main else None
-        dist.gather_object(value, values, group=self._patient)
+        dist.gather_object(value, values, group=self._long_timeout_group)
         return [value] if values is None else values
 
     @contextlib.contextmanager
-    def watching(self, kept: Callable[[], str] = str) -> Iterator[None]:
-        before, self._kept = self._kept, kept
+    def name_lost_ranks(self, saved_clause: Callable[[], str] = str) -> Iterator[None]:
+        before, self._saved_clause = self._saved_clause, saved_clause
         try:
             yield
         except RuntimeError as error:
             if not self._is_broken_connection(error):
                 raise
-            raise TrainingError(self._sentence(self._lost())) from error
+            raise TrainingError(self._lost_ranks_message(self._unresponsive_ranks())) from error
         finally:
-            self._kept = before
+            self._saved_clause = before
 
-    def _sentence(self, lost: list[int] | None) -> str:
-        clause = self._kept()
-        sentence = f"{_named(lost)} stopped answering" if lost else "the ranks lost each other"
+    def _lost_ranks_message(self, lost: list[int] | None) -> str:
+        clause = self._saved_clause()
+        sentence = (
+            f"{_ranks_in_words(lost)} stopped answering" if lost else "the ranks lost each other"
+        )
         return sentence + (f"; {clause}" if clause else "")
 
     def _is_broken_connection(self, error: RuntimeError) -> bool:
@@ -204,14 +213,14 @@ class JoinedRanks(Ranks):
         words = ("gloo", "nccl", "connection", "socket", "peer", "timed out")
         return isinstance(error, dist.DistError) or any(word in text for word in words)
 
-    def _live(self) -> None:
+    def _send_heartbeats(self) -> None:
         """Send heartbeats and answer a roll call; end this rank if another rank hangs."""
         names = [f"beat/{number}" for number in range(self.size)]
         beats, missed, answered = [b""] * self.size, [0] * self.size, False
         with contextlib.suppress(RuntimeError):
             for beat in itertools.count(1):
-                left = self._left.wait(BEAT_SECONDS)
-                self._store.set(names[self.rank], _LEFT.decode() if left else str(beat))
+                left = self._leaving.wait(HEARTBEAT_SECONDS)
+                self._store.set(names[self.rank], _LEFT_GROUP.decode() if left else str(beat))
                 if left:
                     return
                 if not answered and self._store.check(["roll call"]):
@@ -220,14 +229,16 @@ class JoinedRanks(Ranks):
                 # Counted in own heartbeats: time in which this rank was suspended must not count.
                 before, beats = beats, self._store.multi_get(names)
                 for number, (old, new) in enumerate(zip(before, beats, strict=True)):
-                    missed[number] = missed[number] + 1 if old == new != _LEFT else 0
+                    missed[number] = missed[number] + 1 if old == new != _LEFT_GROUP else 0
                 silent = [
-                    n for n, count in enumerate(missed) if count * BEAT_SECONDS > SILENT_SECONDS
+                    n
+                    for n, count in enumerate(missed)
+                    if count * HEARTBEAT_SECONDS > SILENT_SECONDS
                 ]
                 if silent:
-                    self._end(silent)
+                    self._end_process(silent)
 
-    def _end(self, silent: list[int]) -> None:
+    def _end_process(self, silent: list[int]) -> None:
         """End the process, since a main thread that waits in an all-reduce cannot be interrupted.
 
         The first live rank logs the reason. Files are written atomically, so none is left partial.
@@ -235,11 +246,11 @@ class JoinedRanks(Ranks):
         if self.rank != next(n for n in range(self.size) if n not in silent):
             os._exit(0)
         try:
-            _log.error("%s", self._sentence(silent))
+            _log.error("%s", self._lost_ranks_message(silent))
         finally:
             os._exit(1)
 
-    def _lost(self) -> list[int] | None:
+    def _unresponsive_ranks(self) -> list[int] | None:
         """Return the ranks that do not answer a roll call; None if no rank can be asked."""
         missing = list(range(self.size))
         try:
@@ -259,13 +270,13 @@ class JoinedRanks(Ranks):
         """Leave the process group at the end of the run."""
         dist.destroy_process_group()
 
-    def silence(self) -> None:
+    def stop_heartbeats(self) -> None:
         """Stop sending heartbeats and answering roll calls, because this rank ends."""
-        self._left.set()
-        self._living.join()
+        self._leaving.set()
+        self._heartbeat_thread.join()
 
 
-def _named(numbers: list[int]) -> str:
+def _ranks_in_words(numbers: list[int]) -> str:
     if len(numbers) == 1:
         return f"rank {numbers[0]}"
     return f"ranks {', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"

@@ -16,13 +16,13 @@ class Stoppable(Protocol):
 
 
 @contextlib.contextmanager
-def interrupts(handle: Callable[[], None]) -> Iterator[None]:
-    """Call `handle` on Ctrl-C and SIGTERM while the block runs; only in the main thread."""
+def handle_interrupts(on_interrupt: Callable[[], None]) -> Iterator[None]:
+    """Call `on_interrupt` on Ctrl-C and SIGTERM while the block runs; only in the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda *_: handle()) for number in numbers}
+    before = {number: signal.signal(number, lambda *_: on_interrupt()) for number in numbers}
     try:
         yield
     finally:
@@ -30,7 +30,7 @@ def interrupts(handle: Callable[[], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def stopping_softly(job: Stoppable) -> contextlib.AbstractContextManager[None]:
+def stop_after_step(job: Stoppable) -> contextlib.AbstractContextManager[None]:
     """Stop the job after its step on Ctrl-C or SIGTERM, and at once on a second signal."""
 
     def stop() -> None:
@@ -38,4 +38,4 @@ def stopping_softly(job: Stoppable) -> contextlib.AbstractContextManager[None]:
             raise KeyboardInterrupt
         job.stop_requested = True
 
-    return interrupts(stop)
+    return handle_interrupts(stop)

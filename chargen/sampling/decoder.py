@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from chargen.sampling.stepping import StepBuffers, prepare
+from chargen.sampling.stepping import StepBuffers, prepare_weights
 
 if TYPE_CHECKING:
     from chargen.lm.counts import Counts
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 PREFILL_WINDOW = 1024
 
-TAIL = 8192
-"""Number of ids at the end of a long prompt that are tried first (see `Decoder._settled_tail`)."""
+TAIL_IDS = 8192
+"""Number of ids at the end of a long prompt that are tried first; see `Decoder._converged_tail`."""
 
-_SETTLED = 1e-6
+_STATE_TOLERANCE = 1e-6
 """Tolerance with which two states count as equal: absolute up to 1, relative above 1."""
 
 Move = Callable[[Tensor], None]
@@ -51,10 +51,12 @@ class Decoder:
     ) -> None:
         self.model = model
         self.counts = counts
-        self.weights = [prepare(member, getattr(torch, precision)) for member in model.members]
+        self.weights = [
+            prepare_weights(member, getattr(torch, precision)) for member in model.members
+        ]
         self._buffers = [StepBuffers(weights, 1) for weights in self.weights]
         self._move: Move | None = None
-        self._contexts = None if counts is None else counts.roots(1)
+        self._contexts = None if counts is None else counts.initial_contexts(1)
 
     @property
     def batch_size(self) -> int:
@@ -101,7 +103,9 @@ class Decoder:
         states = zip(*(torch.split(part, widths, -1) for part in state), strict=True)
         for buffers, parts in zip(self._buffers, states, strict=True):
             buffers.load(parts)
-        self._contexts = None if self.counts is None else self.counts.roots(self.batch_size)
+        self._contexts = (
+            None if self.counts is None else self.counts.initial_contexts(self.batch_size)
+        )
 
     def select(self, rows: Sequence[int]) -> None:
         """Keep these streams, in this order; ``select([0] * n)`` makes n copies of the first."""
@@ -112,8 +116,8 @@ class Decoder:
     def prefill(self, ids: Tensor, state: tuple[Tensor, ...] | None = None) -> Tensor:
         """Read ids, (T,) or (T, B), with the fused kernel, from `state` or the initial state.
 
-        Returns the logits (B, V) float32 after the last id. Of a prompt much longer than `TAIL`,
-        only the end is read if that is enough to determine the state.
+        Returns the logits (B, V) float32 after the last id. Of a prompt much longer than
+        `TAIL_IDS`, only the end is read if that is enough to determine the state.
         """
         ids = ids if ids.dim() == 2 else ids.unsqueeze(1)
         if len(ids) == 0:
@@ -124,7 +128,7 @@ class Decoder:
             with torch.no_grad():
                 ids = ids.to(self.device, torch.int64)
                 state = model.initial_state(ids.shape[1]) if state is None else state
-                outputs, state = self._settled_tail(ids, state) or self._read(ids, state)
+                outputs, state = self._converged_tail(ids, state) or self._read(ids, state)
                 if self._move is not None:
                     hidden = state[0].clone()
                     self._move(hidden[-1])
@@ -134,8 +138,8 @@ class Decoder:
             model.train(training)
         self.state = state
         if self.counts is not None:
-            self._contexts = self.counts.after(ids.cpu().numpy())
-        return self._mixed(logits)
+            self._contexts = self.counts.contexts_after(ids.cpu().numpy())
+        return self._mix_counts(logits)
 
     def _read(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
         """Read ids (T, B); return the last outputs (B, H) and the state."""
@@ -143,19 +147,19 @@ class Decoder:
             features, state = self.model.features(window, state)
         return features[-1], state
 
-    def _settled_tail(self, ids: Tensor, state: State) -> tuple[Tensor, State] | None:
+    def _converged_tail(self, ids: Tensor, state: State) -> tuple[Tensor, State] | None:
         """Return the result of `_read` from the last ids alone, or None if these do not suffice.
 
         They suffice if reading them from two different states ends in the same state.
         """
-        length = TAIL
+        length = TAIL_IDS
         if ids.shape[1] != 1 or len(ids) < 4 * length:
             return None
         _, other = self._read(ids[:PREFILL_WINDOW], state)
         before = tuple(torch.cat(parts, 1) for parts in zip(state, other, strict=True))
         while 4 * length <= len(ids):
             outputs, after = self._read(ids[-length:].expand(-1, 2), before)
-            if all(_same(part[:, 0], part[:, 1]) for part in after):
+            if all(_states_agree(part[:, 0], part[:, 1]) for part in after):
                 return outputs[1:], tuple(part[:, 1:] for part in after)
             length *= 4
         return None
@@ -168,20 +172,20 @@ class Decoder:
         for buffers in self._buffers:
             buffers.advance(ids)
         if self._move is not None:
-            self._moved([buffers.hidden[-1] for buffers in self._buffers], self._move)
+            self._move_outputs([buffers.hidden[-1] for buffers in self._buffers], self._move)
         if self.counts is not None:
             assert self._contexts is not None
             self._contexts = self.counts.advance(self._contexts, ids.cpu().numpy())
         logits = [buffers.read_out() for buffers in self._buffers]
-        return self._mixed(logits[0] if len(logits) == 1 else torch.stack(logits).mean(0))
+        return self._mix_counts(logits[0] if len(logits) == 1 else torch.stack(logits).mean(0))
 
-    def _mixed(self, logits: Tensor) -> Tensor:
+    def _mix_counts(self, logits: Tensor) -> Tensor:
         if self.counts is None or self._contexts is None:
             return logits
         mixed = self.counts.mix(logits.cpu().numpy(), self._contexts)
         return torch.from_numpy(mixed).to(logits)
 
-    def _moved(self, hidden: list[Tensor], move: Move) -> None:
+    def _move_outputs(self, hidden: list[Tensor], move: Move) -> None:
         """Apply `move` to the concatenated outputs of all members."""
         if len(hidden) == 1:
             move(hidden[0])
@@ -193,5 +197,5 @@ class Decoder:
             part.copy_(values)
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
-    return bool(((one - other).abs() <= _SETTLED * other.abs().clamp(min=1)).all())
+def _states_agree(one: Tensor, other: Tensor) -> bool:
+    return bool(((one - other).abs() <= _STATE_TOLERANCE * other.abs().clamp(min=1)).all())

@@ -36,29 +36,29 @@ class StopMatcher:
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stops)
-        self._held = ""
+        self._pending = ""
         self.stopped = False
 
     def feed(self, text: str) -> str:
         """Add text; return the part that is now certain to precede any stop text."""
         if not self._stops:
             return text
-        held = self._held + text
+        held = self._pending + text
         starts = [start for start in (held.find(stop) for stop in self._stops) if start >= 0]
         if starts:
             self.stopped = True
-            self._held = ""
+            self._pending = ""
             return held[: min(starts)]
-        keep = self._possible_beginning(held)
-        self._held = held[len(held) - keep :]
+        keep = self._stop_prefix_length(held)
+        self._pending = held[len(held) - keep :]
         return held[: len(held) - keep]
 
     def flush(self) -> str:
         """Return the text that was held back, if no more text will be added."""
-        held, self._held = self._held, ""
+        held, self._pending = self._pending, ""
         return held
 
-    def _possible_beginning(self, text: str) -> int:
+    def _stop_prefix_length(self, text: str) -> int:
         """Return the length of the longest suffix of `text` that is a prefix of a stop text."""
         longest = max(map(len, self._stops)) - 1
         for length in range(min(longest, len(text)), 0, -1):
@@ -86,9 +86,9 @@ class Detokenizer:
         self._bytes: bytearray | None = bytearray() if vocabulary.level == "byte" else None
         self._max_chars = config.max_chars
         self._matcher = StopMatcher(config.stop)
-        self._given: list[str] = []
-        self._fed = 0
-        self._ends: list[int] = []  # number of ids fed when each character was complete
+        self._emitted: list[str] = []
+        self._num_ids = 0
+        self._character_ends: list[int] = []  # number of ids fed when each character was complete
         self._id_log_probs: list[float] = []
         self.utf8_state = BOUNDARY  # byte level: the position in a UTF-8 character
         # why the text has ended; None until it ends
@@ -96,19 +96,19 @@ class Detokenizer:
 
     @property
     def text(self) -> str:
-        return "".join(self._given)
+        return "".join(self._emitted)
 
     @property
     def log_probs(self) -> list[float]:
-        """Log-probability of each drawn character, in nats; `credit` must have received all ids.
+        """Log-probability of each drawn character in nats, after `add_log_probs` received all ids.
 
         The first ``len(text)`` belong to `text`. For a character of several bytes, it is the sum.
         """
         sums = np.cumsum([0.0, *self._id_log_probs])
-        log_probs: list[float] = np.diff(sums[[0, *self._ends]]).tolist()
+        log_probs: list[float] = np.diff(sums[[0, *self._character_ends]]).tolist()
         return log_probs
 
-    def credit(self, log_probs: Sequence[float]) -> None:
+    def add_log_probs(self, log_probs: Sequence[float]) -> None:
         """Record the log-probabilities of the next ids that were fed."""
         self._id_log_probs.extend(log_probs)
 
@@ -117,10 +117,10 @@ class Detokenizer:
 
         Text that may be the prefix of a stop text is held back until it turns out not to be.
         """
-        self._fed += 1
+        self._num_ids += 1
         if drawn == self._end_id:
             self.ended = ENDED_DOCUMENT
-            return self._give(self._matcher.flush())
+            return self._emit(self._matcher.flush())
         if self._bytes is not None and drawn < 256:
             self.utf8_state = TRANSITIONS[self.utf8_state][drawn]
             self._bytes.append(drawn)
@@ -130,18 +130,18 @@ class Detokenizer:
             self._bytes.clear()
         else:
             character = self._character(drawn)
-        self._ends.append(self._fed)
+        self._character_ends.append(self._num_ids)
         certain = self._matcher.feed(character)
         if self._matcher.stopped:
             self.ended = ENDED_STOP
-        elif len(self._ends) >= self._max_chars:
+        elif len(self._character_ends) >= self._max_chars:
             self.ended = ENDED_LENGTH
             certain += self._matcher.flush()
-        return self._give(certain)
+        return self._emit(certain)
 
-    def _give(self, text: str) -> str:
+    def _emit(self, text: str) -> str:
         if text:
-            self._given.append(text)
+            self._emitted.append(text)
         return text
 
 
@@ -155,7 +155,7 @@ INVALID = -1
 # States 1, 2, 3: that many continuation bytes (80..BF) are still due. The other four states follow
 # a first byte after which the second byte has a narrower range.
 _AFTER_E0, _AFTER_ED, _AFTER_F0, _AFTER_F4 = 4, 5, 6, 7
-_ROWS = [
+_TRANSITION_ROWS = [
     # state, first byte, last byte, next state
     (BOUNDARY, 0x00, 0x7F, BOUNDARY),
     (BOUNDARY, 0xC2, 0xDF, 1),
@@ -178,7 +178,7 @@ _ROWS = [
 
 def _transitions() -> NDArray[np.int8]:
     table = np.full((8, 256), INVALID, dtype=np.int8)
-    for state, first, last, following in _ROWS:
+    for state, first, last, following in _TRANSITION_ROWS:
         table[state, first : last + 1] = following
     return table
 
@@ -187,7 +187,7 @@ TRANSITIONS: list[list[int]] = _transitions().tolist()
 """``TRANSITIONS[state][byte]`` is the next state, or `INVALID`."""
 
 
-def forbidden(size: int) -> NDArray[np.bool_]:
+def forbidden_ids(size: int) -> NDArray[np.bool_]:
     """Return a mask (states, size) of the ids that may not come next in each state.
 
     Symbols that are not bytes are forbidden inside a character.
@@ -198,7 +198,7 @@ def forbidden(size: int) -> NDArray[np.bool_]:
     return mask
 
 
-def state_after(ids: Iterable[int]) -> int:
+def utf8_state_after(ids: Iterable[int]) -> int:
     """Return the state after `ids`; an invalid byte or a symbol that is not a byte resets it."""
     state = BOUNDARY
     for i in ids:

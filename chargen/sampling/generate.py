@@ -22,7 +22,7 @@ from chargen.errors import ConfigError, VocabularyError
 from chargen.runtime.seeds import new_seed
 from chargen.sampling.config import SamplingConfig
 from chargen.sampling.decoder import Decoder
-from chargen.sampling.detokenizer import Detokenizer, forbidden, state_after
+from chargen.sampling.detokenizer import Detokenizer, forbidden_ids, utf8_state_after
 from chargen.sampling.filters import (
     REPETITION_WINDOW,
     Ids,
@@ -35,7 +35,7 @@ from chargen.sampling.filters import (
 )
 from chargen.text.vocabulary import Vocabulary
 
-_UNCREDITED = 2**14
+_MAX_PENDING_LOGITS = 2**14
 """Number of logits that are kept before the log-probabilities of the drawn ids are computed."""
 
 
@@ -107,7 +107,7 @@ def generate(
     outputs = _detokenizers(vocabulary, config, num_samples)
     for _ in _write(decoder, vocabulary, prompt, config, outputs):
         pass
-    return [_sample(output) for output in outputs]
+    return [_to_sample(output) for output in outputs]
 
 
 def stream(
@@ -136,11 +136,11 @@ def watch(
     """
     (output,) = outputs = _detokenizers(vocabulary, config, 1)
     shown_at = time.monotonic()
-    for _ in _write(decoder, vocabulary, prompt, config, outputs, uncredited_logits=0):
+    for _ in _write(decoder, vocabulary, prompt, config, outputs, max_pending_logits=0):
         if time.monotonic() - shown_at >= seconds and not output.ended:
-            yield _sample(output)
+            yield _to_sample(output)
             shown_at = time.monotonic()
-    yield _sample(output)
+    yield _to_sample(output)
 
 
 def _detokenizers(vocabulary: Vocabulary, config: SamplingConfig, count: int) -> list[Detokenizer]:
@@ -152,7 +152,7 @@ def _detokenizers(vocabulary: Vocabulary, config: SamplingConfig, count: int) ->
     return [Detokenizer(vocabulary, config, seed + i, character) for i in range(count)]
 
 
-def _sample(output: Detokenizer) -> Sample:
+def _to_sample(output: Detokenizer) -> Sample:
     text = output.text
     # Characters of a stop text were drawn and have log-probabilities, but are not in the text.
     return Sample(text, tuple(output.log_probs[: len(text)]), output.seed, output.ended or "")
@@ -164,7 +164,7 @@ def _write(
     prompt: ArrayLike,
     config: SamplingConfig,
     outputs: Sequence[Detokenizer],
-    uncredited_logits: int = _UNCREDITED,
+    max_pending_logits: int = _MAX_PENDING_LOGITS,
 ) -> Iterator[str]:
     """Draw until every stream has ended; at each step, yield the new text of the first stream."""
     context = np.concatenate([[vocabulary.start_id], np.asarray(prompt, dtype=np.int64)])
@@ -179,18 +179,18 @@ def _write(
         logits = logits.repeat(len(live), axis=0)
     apply = build_filter(config)
     exclusion = _Exclusion(vocabulary, context, live)
-    recent = _Recent(context, len(live)) if config.repetition_penalty != 1 else None
+    recent = _RecentIds(context, len(live)) if config.repetition_penalty != 1 else None
     uniforms = Uniforms([output.seed for output in live])
-    uncredited: list[tuple[Logits, Ids]] = []
+    pending: list[tuple[Logits, Ids]] = []
     while True:
         logits = logits.astype(np.float64)
         filtered = apply(logits, exclusion.mask(live), None if recent is None else recent.ids)
         ids = draw(filtered, next(uniforms))
-        uncredited.append((logits, ids))
+        pending.append((logits, ids))
         pieces = [output.feed(i) for output, i in zip(live, ids.tolist(), strict=True)]
         ended = any(output.ended for output in live)
-        if ended or len(uncredited) * logits.size >= uncredited_logits:
-            _credit(live, uncredited)
+        if ended or len(pending) * logits.size >= max_pending_logits:
+            _add_log_probs(live, pending)
         if live[0] is outputs[0]:
             yield pieces[0]
         if ended:
@@ -208,13 +208,13 @@ def _write(
         logits = decoder.step(torch.from_numpy(ids)).cpu().numpy()
 
 
-def _credit(outputs: Sequence[Detokenizer], steps: list[tuple[Logits, Ids]]) -> None:
+def _add_log_probs(outputs: Sequence[Detokenizer], steps: list[tuple[Logits, Ids]]) -> None:
     """Pass the log-probabilities of the ids in `steps` to their streams, and clear `steps`."""
     logits = np.concatenate([logits for logits, _ in steps])
     ids = np.concatenate([ids for _, ids in steps])
     log_probs = log_probability(logits, ids).reshape(len(steps), len(outputs))
     for output, column in zip(outputs, log_probs.T.tolist(), strict=True):
-        output.credit(column)
+        output.add_log_probs(column)
     steps.clear()
 
 
@@ -229,8 +229,8 @@ class _Exclusion:
         self._fixed: Mask | None = never if never.any() else None
         self._by_state: Mask | None = None
         if vocabulary.level == "byte":
-            self._by_state = forbidden(vocabulary.size) | never
-            state = state_after(context[-4:].tolist())
+            self._by_state = forbidden_ids(vocabulary.size) | never
+            state = utf8_state_after(context[-4:].tolist())
             for output in outputs:
                 output.utf8_state = state
 
@@ -242,7 +242,7 @@ class _Exclusion:
         return mask
 
 
-class _Recent:
+class _RecentIds:
     """The last ids of each stream, for the repetition penalty."""
 
     def __init__(self, context: Ids, batch_size: int) -> None:

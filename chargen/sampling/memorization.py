@@ -66,7 +66,7 @@ def memorization(
         raise CorpusError(
             f"the text has {len(ids)} characters; a context and a passage need {context + length}"
         )
-    begins, counts = _places(ids, length, context, separator_id, first_label_id)
+    begins, counts = _possible_starts(ids, length, context, separator_id, first_label_id)
     num_starts = int(counts.sum())
     if not num_starts:
         raise CorpusError(
@@ -80,7 +80,7 @@ def memorization(
     starts = begins[documents] + chosen - (ends - counts)[documents]
     agreeing = np.concatenate(
         [
-            _agreeing(
+            _count_agreeing(
                 decoder, ids, starts[first : first + STREAMS], length, context, first_label_id
             )
             for first in range(0, len(starts), STREAMS)
@@ -89,7 +89,7 @@ def memorization(
     return Memorization(starts, agreeing, length)
 
 
-def _places(
+def _possible_starts(
     ids: NDArray[np.integer],
     length: int,
     context: int,
@@ -112,7 +112,7 @@ def _places(
     return begins, np.maximum(0, ends - length - begins + 1)
 
 
-def _agreeing(
+def _count_agreeing(
     decoder: Decoder,
     ids: NDArray[np.integer],
     starts: NDArray[np.int64],

@@ -30,7 +30,7 @@ from chargen.storage import checkpoint
 from chargen.storage.checkpoint import Checkpoint
 from chargen.storage.outputs import writing_lock
 from chargen.text.given import given_texts
-from chargen.text.vocabulary import readable
+from chargen.text.vocabulary import replace_surrogates
 
 if TYPE_CHECKING:
     from chargen.language_model import LanguageModel
@@ -41,7 +41,7 @@ DOCUMENT = "steering"
 MOST_TEXTS, MOST_CHARACTERS = 2_000, 500
 """Largest number of labelled texts, and of characters at the beginning of each, that are read."""
 
-OWN_TEXTS, OWN_CHARACTERS = 400, 400
+GENERATED_TEXTS, GENERATED_CHARACTERS = 400, 400
 """Number of texts that a model writes for a classifier to label, and their length in characters."""
 
 _COVARIANCE_TEXTS = 64
@@ -70,7 +70,7 @@ class Steering:
         other side of the mean. Earlier steering is replaced. Raises `ConfigError` if there is no
         such class, the strength is not a number, or the vectors belong to a model of another size.
         """
-        check_arguments(label, strength, self.classes)
+        check_class_and_strength(label, strength, self.classes)
         size = self.vectors.shape[1]
         if size != decoder.model.hidden_size:
             raise ConfigError(
@@ -104,29 +104,34 @@ class Steering:
         }
 
     @classmethod
-    def from_document(cls, document: Any, where: str) -> Steering:
+    def from_document(cls, document: Any, message_prefix: str) -> Steering:
         """Read the result of `to_document`; anything else raises a `CheckpointError`."""
         fields = {"labels", "source", "values", "neutral", "directions"}
         if not isinstance(document, dict) or document.keys() != fields:
-            raise CheckpointError(f"{where} must be an object with {', '.join(sorted(fields))}")
+            raise CheckpointError(
+                f"{message_prefix} must be an object with {', '.join(sorted(fields))}"
+            )
         labels, rows = document["labels"], document["directions"]
         if (
             not isinstance(labels, list)
             or not all(isinstance(label, str) for label in labels)
             or not 2 <= len(set(labels)) == len(labels)
         ):
-            raise CheckpointError(f"{where}: labels must be two distinct texts or more")
+            raise CheckpointError(f"{message_prefix}: labels must be two distinct texts or more")
         if not isinstance(document["source"], str):
-            raise CheckpointError(f"{where}: source must be text")
+            raise CheckpointError(f"{message_prefix}: source must be text")
         count = len(labels)
         if not isinstance(rows, list) or len(rows) != count or not rows[0]:
-            raise CheckpointError(f"{where}: directions must be {count} lists, one a label")
+            raise CheckpointError(
+                f"{message_prefix}: directions must be {count} lists, one a label"
+            )
         size = len(rows[0]) if isinstance(rows[0], list) else 0
-        vectors = np.stack([_numbers(row, size, f"{where}: directions") for row in rows])
+        vectors = np.stack([_numbers(row, size, f"{message_prefix}: directions") for row in rows])
         if not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3):
-            raise CheckpointError(f"{where}: directions must each have length 1")
+            raise CheckpointError(f"{message_prefix}: directions must each have length 1")
         targets, means = (
-            _numbers(document[key], count, f"{where}: {key}") for key in ("values", "neutral")
+            _numbers(document[key], count, f"{message_prefix}: {key}")
+            for key in ("values", "neutral")
         )
         return cls(tuple(labels), vectors, targets, means, document["source"])
 
@@ -140,7 +145,7 @@ def fit_steering(
     each. Raises `CorpusError` if there is only one class, a class has only one text, or a text or a
     label is not a `str`.
     """
-    texts, labels = [readable(text) for text in given_texts(texts)], list(labels)
+    texts, labels = [replace_surrogates(text) for text in given_texts(texts)], list(labels)
     if len(texts) != len(labels) or not all(isinstance(label, str) for label in labels):
         raise CorpusError(f"{source}: each text needs a label, which is a text (str)")
     classes = tuple(sorted(set(labels)))
@@ -155,7 +160,7 @@ def fit_steering(
         count = min(len(positions), max(2, MOST_TEXTS * len(positions) // len(labels)))
         chosen += [positions[i] for i in np.linspace(0, len(positions) - 1, count).astype(int)]
     chosen.sort()
-    outputs = list(_outputs(lm, [texts[i][:MOST_CHARACTERS] for i in chosen]))
+    outputs = list(_text_outputs(lm, [texts[i][:MOST_CHARACTERS] for i in chosen]))
     return fit_vectors(
         classes,
         np.stack([mean for mean, _ in outputs]),
@@ -176,7 +181,9 @@ def fit_with_classifier(
     `predict`, such as ``Classifier.predict``, returns the labels of texts, each one of `classes`.
     Raises `CorpusError` if it gives one of the classes to fewer than two texts.
     """
-    samples = lm.sample("", OWN_TEXTS, max_chars=OWN_CHARACTERS, temperature=1.0, seed=seed)
+    samples = lm.sample(
+        "", GENERATED_TEXTS, max_chars=GENERATED_CHARACTERS, temperature=1.0, seed=seed
+    )
     texts = [sample.text for sample in samples if sample.text.strip()]
     labels = predict(texts)
     for label in classes:
@@ -189,7 +196,7 @@ def fit_with_classifier(
 
 
 @torch.no_grad()
-def _outputs(
+def _text_outputs(
     lm: LanguageModel, texts: Sequence[str]
 ) -> Iterable[tuple[NDArray[np.float32], Tensor | None]]:
     """Return each text's mean output (H,) of the last layer, and all outputs (T, H) or None.
@@ -268,7 +275,7 @@ def store_steering(directory: str | Path, steering: Steering) -> None:
         checkpoint.save(path, replace(stored, path=None), metrics=rows)
 
 
-def check_arguments(label: str, strength: float, classes: Sequence[str]) -> None:
+def check_class_and_strength(label: str, strength: float, classes: Sequence[str]) -> None:
     """Raise `ConfigError` for an unknown class or a strength that is not a finite number."""
     if label not in classes:
         known = ", ".join(map(repr, classes)) + did_you_mean(str(label), classes)
@@ -294,7 +301,7 @@ def _covariance(outputs: Iterable[Tensor]) -> NDArray[np.float64]:
     return covariance
 
 
-def _numbers(values: Any, count: int, where: str) -> NDArray[np.float32]:
+def _numbers(values: Any, count: int, message_prefix: str) -> NDArray[np.float32]:
     """Return a list of `count` numbers as (count,) float32; refuse other values."""
     if (
         not isinstance(values, list)
@@ -302,5 +309,5 @@ def _numbers(values: Any, count: int, where: str) -> NDArray[np.float32]:
         or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
         or not all(abs(v) < 1e6 for v in values)
     ):
-        raise CheckpointError(f"{where} must be a list of {count} numbers")
+        raise CheckpointError(f"{message_prefix} must be a list of {count} numbers")
     return np.array(values, np.float32)

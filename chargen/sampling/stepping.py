@@ -31,7 +31,7 @@ MAX_TABLE_BYTES = 256 * 2**20
 MIN_ROWS = 8
 """Smallest number of rows in a matrix product for several streams (see `StepBuffers`)."""
 
-LARGE = 2**16
+MIN_THREADED_WEIGHTS = 2**16
 """Number of weights from which threads share a matrix-vector product; fewer are read before they
 have woken up."""
 
@@ -85,12 +85,12 @@ class StepWeights:
 _STEP_ORDER = {"lstm": ("input", "forget", "output", "candidate"), "rnn": ("candidate",)}
 
 
-def _blocks(matrix: Tensor, order: list[int], size: int) -> Tensor:
+def _reorder_blocks(matrix: Tensor, order: list[int], size: int) -> Tensor:
     parts = torch.split(matrix, size)
     return torch.cat([parts[i] for i in order])
 
 
-def _gates(cell: str, layer: torch.nn.RNNBase, size: int) -> tuple[Tensor, Tensor, Tensor]:
+def _gate_weights(cell: str, layer: torch.nn.RNNBase, size: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return ``W_ih, W_hh, bias`` (G,) of a layer with the rows in this module's order."""
     w_ih, w_hh, b_ih, b_hh = (
         getattr(layer, name).detach().double()
@@ -99,16 +99,16 @@ def _gates(cell: str, layer: torch.nn.RNNBase, size: int) -> tuple[Tensor, Tenso
     if cell == "gru":
         summed = b_ih + b_hh
         bias = torch.cat([b_ih[2 * size :], summed[: 2 * size], b_hh[2 * size :]])
-        return _blocks(w_ih, [2, 0, 1], size), w_hh, bias  # W_ih [n, r, z], W_hh [r, z, n]
+        return _reorder_blocks(w_ih, [2, 0, 1], size), w_hh, bias  # W_ih [n, r, z], W_hh [r, z, n]
     order = gate_order(cell, _STEP_ORDER[cell])
     return (
-        _blocks(w_ih, order, size),
-        _blocks(w_hh, order, size),
-        _blocks(b_ih + b_hh, order, size),
+        _reorder_blocks(w_ih, order, size),
+        _reorder_blocks(w_hh, order, size),
+        _reorder_blocks(b_ih + b_hh, order, size),
     )
 
 
-def prepare(model: CharLM, precision: torch.dtype = torch.float32) -> StepWeights:
+def prepare_weights(model: CharLM, precision: torch.dtype = torch.float32) -> StepWeights:
     """Return the weights of `model` in the layout for stepping, as they are now.
 
     Products of weights are computed in float64 and stored in float32; `precision` is the precision
@@ -118,7 +118,7 @@ def prepare(model: CharLM, precision: torch.dtype = torch.float32) -> StepWeight
     cell, size = config.cell, config.hidden_size
     assert size is not None
     embedding = model.embedding.weight.detach().double()
-    gates = [_gates(cell, layer, size) for layer in model.layers]  # type: ignore[arg-type]
+    gates = [_gate_weights(cell, layer, size) for layer in model.layers]  # type: ignore[arg-type]
     w_ih, _, bias = gates[0]
     table = None
     if len(embedding) * len(bias) * 4 <= MAX_TABLE_BYTES:
@@ -183,7 +183,7 @@ class StepBuffers:
             return torch.zeros(*lead, width, device=device)
 
         self._ids = torch.zeros(self.rows, dtype=torch.int64, device=device)
-        self._given = self._ids[:batch_size]
+        self._stream_ids = self._ids[:batch_size]
         self._outputs = zeros(inputs + num_layers * size)  # [e; h_0; h_1; ...]
         self._inputs = self._outputs[..., :inputs]
         self.hidden = [
@@ -194,18 +194,20 @@ class StepBuffers:
             [zeros(size) for _ in range(num_layers)] if "c" in CELLS[weights.cell].states else []
         )
         self._gates = zeros(len(weights.layers[0].bias))
-        self._read = [zeros(len(weight)) for weight, _ in weights.readout]
-        self.logits = self._read[-1].view(self.rows, -1)[:batch_size]
+        self._readout_buffers = [zeros(len(weight)) for weight, _ in weights.readout]
+        self.logits = self._readout_buffers[-1].view(self.rows, -1)[:batch_size]
         self._parts = torch.split(self._gates, size, dim=-1)
         self._sigmoids = self._gates[..., : 3 * size]
         # view (rows, G), which looking up rows of the table needs
         self._gates_rows = self._gates.view(self.rows, -1)
         self._layers = weights.layers if self.rows == 1 else weights.layers_for_rows
         self._products = [self._products_of(i, inputs) for i in range(num_layers)]
-        reads = [self.hidden[-1], *self._read[:-1]]
+        reads = [self.hidden[-1], *self._readout_buffers[:-1]]
         self._readouts = [
             (partial(out.copy_, bias), _product(out, weight, read))
-            for (weight, bias), out, read in zip(weights.readout, self._read, reads, strict=True)
+            for (weight, bias), out, read in zip(
+                weights.readout, self._readout_buffers, reads, strict=True
+            )
         ]
 
     def _products_of(self, i: int, inputs: int) -> list[Callable[[], object]]:
@@ -241,7 +243,7 @@ class StepBuffers:
 
     def advance(self, ids: Tensor) -> None:
         """Read the next id of each stream, (B,), and update state and outputs."""
-        self._given.copy_(ids)
+        self._stream_ids.copy_(ids)
         weights = self.weights
         advance = getattr(self, weights.cell)
         for i, layer in enumerate(self._layers):
@@ -298,7 +300,7 @@ def _product(out: Tensor, matrix: Tensor, source: Tensor) -> Callable[[], object
         # the sum stays in float32
         return lambda: out.add_(torch.nn.functional.linear(source.to(matrix.dtype), matrix))
     count = math.gcd(torch.get_num_threads(), len(matrix))
-    if out.device.type != "cpu" or matrix.numel() < LARGE or count == 1:
+    if out.device.type != "cpu" or matrix.numel() < MIN_THREADED_WEIGHTS or count == 1:
         return partial(out.addmv_, matrix, source)
     blocks = matrix.view(count, -1, matrix.shape[1]).mT  # (blocks, K, N / blocks)
     return partial(out.view(count, 1, -1).baddbmm_, source.expand(count, 1, -1), blocks)

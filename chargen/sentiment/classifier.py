@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from chargen.errors import ChargenError, ConfigError, CorpusError
 from chargen.runtime.device import choose_device
-from chargen.runtime.precision import reading_precision
+from chargen.runtime.precision import inference_precision
 from chargen.sentiment import storage
 from chargen.sentiment.config import ExamplesConfig
 from chargen.sentiment.examples import read_examples
@@ -27,7 +27,7 @@ from chargen.storage.outputs import save_model
 from chargen.text.given import given_text, given_texts
 from chargen.text.html import clean_html
 
-CHUNK = 2048
+CHUNK_TEXTS = 2048
 """Number of texts that are read, sorted by length and classified together."""
 
 
@@ -95,7 +95,7 @@ class Classifier:
         for member in contents.members:
             if isinstance(member, NetworkMember):
                 member.network.to(torch_device)
-                member.precision = reading_precision(precision, torch_device)
+                member.precision = inference_precision(precision, torch_device)
         return cls(contents.members, contents.labels, contents.clean, contents.prior, stored)
 
     def save(self, directory: str | os.PathLike[str], *, force: bool = False) -> None:
@@ -183,7 +183,7 @@ class Classifier:
         return float(np.mean(np.array(predicted) == np.array(examples.labels)))
 
     def predict_batches(
-        self, texts: Iterable[str], chunk: int = CHUNK, *, cleaned: bool = False
+        self, texts: Iterable[str], chunk: int = CHUNK_TEXTS, *, cleaned: bool = False
     ) -> Iterator[NDArray[np.float32]]:
         """Yield the probabilities of `chunk` texts at a time, in the order of the texts.
 
@@ -197,13 +197,13 @@ class Classifier:
             text; the message names its position.
         """
         checked = given_texts(texts)
-        ready = checked if cleaned else self._each_cleaned(checked)
+        ready = checked if cleaned else self._cleaned_texts(checked)
         chunks = iter(lambda: list(islice(ready, chunk)), [])
         return (
             self._softmax([member.logits(batch) for member in self.members]) for batch in chunks
         )
 
-    def _each_cleaned(self, texts: Iterable[str]) -> Iterator[str]:
+    def _cleaned_texts(self, texts: Iterable[str]) -> Iterator[str]:
         for index, text in enumerate(texts):
             clean = self.cleaned(text)
             if not clean.strip():
@@ -232,7 +232,7 @@ class Classifier:
         traces = []
         for member in self.members:
             if (logits := member.trace(text)) is None:
-                return self._prefixes(text)
+                return self._prefix_probabilities(text)
             traces.append(logits)
         return self._softmax(traces)
 
@@ -240,7 +240,7 @@ class Classifier:
         """Explain how the verdict changes along a text; see `chargen.sentiment.explain.explain`."""
         return explain(self, text, label)
 
-    def _prefixes(self, text: str) -> NDArray[np.float32]:
+    def _prefix_probabilities(self, text: str) -> NDArray[np.float32]:
         size = max(1, BATCH_SYMBOLS // (len(text) + 1))
         texts = (text[:end] for end in range(len(text) + 1))
         return np.concatenate(list(self.predict_batches(texts, size, cleaned=True)))

@@ -84,7 +84,7 @@ def compare(
     CheckpointError, ConfigError, CorpusError, TrainingError, MissingExtraError
     """
     reporter, reading = reporter or Reporter(), reading or ExamplesConfig()
-    metrics.require("a comparison")
+    metrics.require_sklearn("a comparison")
     trained = [Classifier.load(path, config.device) for path in config.classifier]
     for path, classifier in zip(config.classifier, trained, strict=True):
         _check_labels(path, classifier, test)
@@ -104,7 +104,7 @@ def compare(
     for name in config.systems:
         reporter.note(f"{name}: {len(train):,} labelled texts")
         if name in OURS:
-            add(_ours_row(name, train, test, config, reading, reporter))
+            add(_chargen_row(name, train, test, config, reading, reporter))
         else:
             add(_tfidf_row(name, train, test, config.seed))
     for path, classifier in zip(config.classifier, trained, strict=True):
@@ -123,7 +123,7 @@ def tfidf(texts: Sequence[str], labels: Sequence[str], *, characters: bool, seed
     MissingExtraError
         If scikit-learn is not installed.
     """
-    metrics.require("TF-IDF with logistic regression")
+    metrics.require_sklearn("TF-IDF with logistic regression")
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GridSearchCV, StratifiedKFold
@@ -149,7 +149,7 @@ def tfidf(texts: Sequence[str], labels: Sequence[str], *, characters: bool, seed
 # ---------------------------------------------------------------- rows
 
 
-def _row(
+def _evaluated_row(
     name: str,
     predict: Callable[[Sequence[str]], NDArray[Any]],
     classes: Sequence[str],
@@ -181,10 +181,10 @@ def _tfidf_row(name: str, train: Examples, test: Examples, seed: int) -> Row:
     regression = getattr(model[-1], "best_estimator_", model[-1])
     parameters = regression.coef_.size + regression.intercept_.size
     classes = [str(label) for label in model.classes_]
-    return _row(name, model.predict_proba, classes, test, len(train), parameters, seconds)
+    return _evaluated_row(name, model.predict_proba, classes, test, len(train), parameters, seconds)
 
 
-def _ours_row(
+def _chargen_row(
     name: str,
     train: Examples,
     test: Examples,
@@ -214,7 +214,9 @@ def _ours_row(
     classifier = run.classifier
     predict = partial(classifier.predict_proba, cleaned=True)  # cleaned when they were read
     size = classifier.parameters
-    return _row(f"ours, {name}", predict, classifier.labels, test, len(train), size, run.seconds)
+    return _evaluated_row(
+        f"ours, {name}", predict, classifier.labels, test, len(train), size, run.seconds
+    )
 
 
 def _trained_row(path: str, classifier: Classifier, test: Examples, reading: ExamplesConfig) -> Row:
@@ -228,7 +230,9 @@ def _trained_row(path: str, classifier: Classifier, test: Examples, reading: Exa
     labels, seconds = results.get("labels_used"), results.get("seconds")
     count = labels if isinstance(labels, int) else None
     spent = float(seconds) if isinstance(seconds, int | float) else None
-    return _row(path, predict, classifier.labels, test, count, classifier.parameters, spent)
+    return _evaluated_row(
+        path, predict, classifier.labels, test, count, classifier.parameters, spent
+    )
 
 
 def _check_labels(path: str, classifier: Classifier, test: Examples) -> None:

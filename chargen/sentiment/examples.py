@@ -8,16 +8,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from chargen.errors import ConfigError, CorpusError, brief, named, shown
+from chargen.errors import ConfigError, CorpusError, brief, enumerated, printable
 from chargen.sentiment.config import SKIP, ExamplesConfig
-from chargen.text.decoding import clean, decoded
-from chargen.text.fetching import asked, labelled_path, paths
+from chargen.text.decoding import decode_source, replace_invalid
+from chargen.text.fetching import dataset_reference, fetch_paths, labelled_path
 from chargen.text.files import from_path, refuse_text, unreadable
 from chargen.text.folders import class_files, txt_files
 from chargen.text.formats import DELIMITERS
 from chargen.text.given import given_list, given_texts, is_table
 from chargen.text.html import clean_html
-from chargen.text.labels import label_of, odd_labels, same_column
+from chargen.text.labels import label_notes, label_of, same_column_error
 from chargen.text.tables import TEXT_COLUMNS, find_column, open_table
 
 LABEL_COLUMNS = (
@@ -114,7 +114,7 @@ def read_examples(
     else:
         path = labelled_path(str(data))
         raw = _folder_rows(path, config) if _is_folder(path) else _table_rows(path, config)
-    examples = _checked(raw, config)
+    examples = _to_examples(raw, config)
     if classes is not None:
         _refuse_unknown(examples, raw, classes)
     elif len(examples.classes) < 2:
@@ -141,8 +141,8 @@ def read_texts(path: str, config: ExamplesConfig, notes: list[str] | None = None
     """
     path = str(path)
     notes = [] if notes is None else notes
-    if reference := asked(path):
-        path = str(paths(reference)[0])
+    if reference := dataset_reference(path):
+        path = str(fetch_paths(reference)[0])
     if _is_folder(path):
         files, _ = txt_files(Path(path))
         raw_texts: Iterator[str] = (_file_text(file, config) for file in files)
@@ -154,10 +154,10 @@ def read_texts(path: str, config: ExamplesConfig, notes: list[str] | None = None
         if source.form == "plain":
             config = replace(config, text_column=())
         table = open_table(source, config, notes)
-        raw_texts = (table.text(row) for row in table.whole_rows())
+        raw_texts = (table.text(row) for row in table.unbroken_rows())
     texts = [text for raw in raw_texts if (text := _cleaned(raw, config)).strip()]
     if not texts:
-        raise CorpusError(f"{shown(path)} holds no text")
+        raise CorpusError(f"{printable(path)} holds no text")
     return texts
 
 
@@ -169,24 +169,24 @@ class _Rows:
     """Texts and labels as read, before any row is left out or refused.
 
     `rows` holds the number, the text and the label (or None) of each row. Messages name a row by
-    `word` and its number, or by its file if there are `files`.
+    `row_word` and its number, or by its file if there are `files`.
     """
 
     source: str
     rows: list[tuple[int, str, str | None]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    word: str = "line"
+    row_word: str = "line"
     files: Sequence[str] = ()
 
-    def named(self, numbers: Sequence[int]) -> str:
+    def row_names(self, numbers: Sequence[int]) -> str:
         """Return the names of rows for a message, shortened if there are many."""
         if self.files:
-            return named([self.files[number - 1] for number in numbers], "file")
-        return named(numbers, self.word)
+            return enumerated([self.files[number - 1] for number in numbers], "file")
+        return enumerated(numbers, self.row_word)
 
 
 def _table_rows(path: str, config: ExamplesConfig) -> _Rows:
-    raw = _Rows(shown(path))
+    raw = _Rows(printable(path))
     table = open_table(from_path(Path(path)), config, raw.notes)
     if table.dialect.form == "plain":
         raise CorpusError(
@@ -197,7 +197,7 @@ def _table_rows(path: str, config: ExamplesConfig) -> _Rows:
     label_column = _label_column(
         table.columns, table.name, table.text_columns, config, table.advice
     )
-    for row in table.whole_rows():
+    for row in table.unbroken_rows():
         label = label_of(
             row.cell(label_column),
             f"{table.name}, line {row.line}: {label_column!r}",
@@ -208,13 +208,13 @@ def _table_rows(path: str, config: ExamplesConfig) -> _Rows:
 
 
 def _folder_rows(path: str, config: ExamplesConfig) -> _Rows:
-    raw = _Rows(shown(path))
+    raw = _Rows(printable(path))
     root = Path(path)
     files = class_files(root, raw.notes)
     if config.table_options:
         options = ", ".join(config.table_options)
         raw.notes.append(f"{options} is for tables; {raw.source} is a folder")
-    raw.files = [shown(file.relative_to(root).as_posix()) for _, file in files]
+    raw.files = [printable(file.relative_to(root).as_posix()) for _, file in files]
     for number, (folder, file) in enumerate(files, 1):
         label = label_of(folder, raw.files[number - 1])
         raw.rows.append((number, _cleaned(_file_text(file, config), config), label))
@@ -244,9 +244,9 @@ def _given_rows(data: Any, config: ExamplesConfig) -> _Rows:
         raise CorpusError(
             f"{len(texts):,} texts and {len(labels):,} labels: each text needs one label"
         )
-    raw = _Rows("the given data", word="position")
+    raw = _Rows("the given data", row_word="position")
     for position, (text, value) in enumerate(zip(texts, labels, strict=True)):
-        valid_text = clean(text, config.errors, lambda _: f"texts[{position}]")  # noqa: B023
+        valid_text = replace_invalid(text, config.errors, lambda _: f"texts[{position}]")  # noqa: B023
         label = label_of(value, f"labels[{position}]", config.errors)
         raw.rows.append((position, _cleaned(valid_text, config), label))
     return raw
@@ -255,13 +255,13 @@ def _given_rows(data: Any, config: ExamplesConfig) -> _Rows:
 def _label_column(
     columns: Sequence[str],
     name: str,
-    texts: Sequence[str],
+    text_columns: Sequence[str],
     config: ExamplesConfig,
     advice: str = "",
 ) -> str:
     label = find_column(columns, name, config.label_column, LABEL_COLUMNS, "label", advice)
-    if label in texts:
-        raise same_column(name, label)
+    if label in text_columns:
+        raise same_column_error(name, label)
     return label
 
 
@@ -272,11 +272,11 @@ def _is_folder(path: str) -> bool:
     try:
         return Path(path).is_dir()
     except (OSError, ValueError) as error:
-        raise unreadable(shown(path), error) from error
+        raise unreadable(printable(path), error) from error
 
 
 def _file_text(file: Path, config: ExamplesConfig) -> str:
-    return "".join(decoded(from_path(file), config, [])).removesuffix("\n")
+    return "".join(decode_source(from_path(file), config, [])).removesuffix("\n")
 
 
 def _cleaned(text: str, config: ExamplesConfig) -> str:
@@ -286,62 +286,62 @@ def _cleaned(text: str, config: ExamplesConfig) -> str:
 # ---------------------------------------------------------------- what is left out and refused
 
 
-def _renamed(found: _Rows, config: ExamplesConfig) -> _Rows:
+def _with_new_labels(raw: _Rows, config: ExamplesConfig) -> _Rows:
     """Rename the labels by `label_map`, and leave out the rows that it skips."""
     names = config.labels_by_old
     if not names:
-        return found
-    if unknown := [row for row in found.rows if row[2] is not None and row[2] not in names]:
+        return raw
+    if unknown := [row for row in raw.rows if row[2] is not None and row[2] not in names]:
         labels = list(dict.fromkeys(repr(label) for _, _, label in unknown))
         raise CorpusError(
-            f"{found.source}: --label-map has no name for {named(labels, 'label')} in "
-            f"{found.named([number for number, _, _ in unknown])}: add {unknown[0][2]}=NAME, or "
+            f"{raw.source}: --label-map has no name for {enumerated(labels, 'label')} in "
+            f"{raw.row_names([number for number, _, _ in unknown])}: add {unknown[0][2]}=NAME, or "
             f"{unknown[0][2]}={SKIP} to leave such rows out"
         )
-    rows = [(number, text, names.get(label or "")) for number, text, label in found.rows]
+    rows = [(number, text, names.get(label or "")) for number, text, label in raw.rows]
     kept = [row for row in rows if row[2] != SKIP]
-    notes = list(found.notes)
+    notes = list(raw.notes)
     if len(kept) < len(rows):
         count = len(rows) - len(kept)
         skipped = f"{count:,} row{'s' * (count != 1)}"
-        notes.append(f"{found.source}: --label-map leaves out {skipped}")
-    return replace(found, rows=kept, notes=notes)
+        notes.append(f"{raw.source}: --label-map leaves out {skipped}")
+    return replace(raw, rows=kept, notes=notes)
 
 
-def _checked(found: _Rows, config: ExamplesConfig) -> Examples:
+def _to_examples(raw: _Rows, config: ExamplesConfig) -> Examples:
     """Leave out rows without text; refuse rows with text but no label."""
-    found = _renamed(found, config)
-    kept = [row for row in found.rows if row[1].strip()]
+    raw = _with_new_labels(raw, config)
+    kept = [row for row in raw.rows if row[1].strip()]
     if not kept:
-        raise CorpusError(f"{found.source} holds no text")
+        raise CorpusError(f"{raw.source} holds no text")
     if unlabelled := [number for number, _, label in kept if label is None]:
         raise CorpusError(
-            f"{found.source}: the label is missing in {found.named(unlabelled)}: give each "
+            f"{raw.source}: the label is missing in {raw.row_names(unlabelled)}: give each "
             "text one, or take the texts without one out"
         )
-    notes = list(found.notes)
-    if empty := [number for number, text, _ in found.rows if not text.strip()]:
-        notes.append(f"{found.source}: left out for want of text: {found.named(empty)}")
+    notes = list(raw.notes)
+    if empty := [number for number, text, _ in raw.rows if not text.strip()]:
+        notes.append(f"{raw.source}: left out for want of text: {raw.row_names(empty)}")
     first_labels: dict[str, str | None] = {}
     odd_texts = {text for _, text, label in kept if first_labels.setdefault(text, label) != label}
     if odd_texts:
-        rows = found.named([number for number, text, _ in kept if text in odd_texts])
-        notes.append(f"{found.source}: one text has two different labels in {rows}")
+        rows = raw.row_names([number for number, text, _ in kept if text in odd_texts])
+        notes.append(f"{raw.source}: one text has two different labels in {rows}")
     numbers, texts, labels = zip(*kept, strict=True)
-    examples = Examples(texts, labels, numbers, found.source, tuple(notes))
+    examples = Examples(texts, labels, numbers, raw.source, tuple(notes))
     hint = " (--label-map gives them one name)"
-    notes += odd_labels(found.source, examples.classes, len(examples), hint)
+    notes += label_notes(raw.source, examples.classes, len(examples), hint)
     return replace(examples, notes=tuple(notes))
 
 
-def _refuse_unknown(examples: Examples, found: _Rows, classes: Sequence[str]) -> None:
+def _refuse_unknown(examples: Examples, raw: _Rows, classes: Sequence[str]) -> None:
     pairs = zip(examples.rows, examples.labels, strict=True)
     known = set(classes)
     unknown = [(row, label) for row, label in pairs if label not in known]
     if unknown:
         labels = list(dict.fromkeys(repr(label) for _, label in unknown))
         raise CorpusError(
-            f"{examples.source}: unknown {named(labels, 'label')} in "
-            f"{found.named([row for row, _ in unknown])}; the labels of training are "
+            f"{examples.source}: unknown {enumerated(labels, 'label')} in "
+            f"{raw.row_names([row for row, _ in unknown])}; the labels of training are "
             f"{', '.join(map(repr, classes))}"
         )

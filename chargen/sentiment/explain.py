@@ -29,19 +29,19 @@ from chargen.sentiment.network import EncodedTexts, pooled_features
 if TYPE_CHECKING:
     from chargen.sentiment.classifier import Classifier
 
-LONGEST = 20_000
+MAX_CHARACTERS = 20_000
 """Maximum length of an explained text in characters: the verdict after each of them is kept."""
 
-LONGEST_BACKWARD = 5_000
+MAX_CHARACTERS_BACKWARD = 5_000
 """The maximum with an encoder that reads from the end: for each word it reads a prefix anew."""
 
-QUICK = 200_000
+MAX_QUICK_COST = 200_000
 """Words times characters of a text up to which `leave_out` takes a few seconds."""
 
 MOST_WORDS = 1_000
 """Maximum number of words to leave out one by one: each requires one more classification."""
 
-SURE = 1e-6
+PROBABILITY_MARGIN = 1e-6
 """Minimum distance of a probability from 0 and from 1 when log-odds are computed."""
 
 POOLINGS = ("last", "mean")
@@ -108,7 +108,7 @@ class Explanation:
     @property
     def others(self) -> str:
         """The other of two labels, or "not LABEL" if there are more."""
-        return _against(self.label, self.labels)
+        return _name_of_others(self.label, self.labels)
 
     @property
     def curve(self) -> NDArray[np.float32]:
@@ -169,8 +169,8 @@ def explain(classifier: Classifier, text: str, label: str | None = None) -> Expl
     Raises
     ------
     ConfigError
-        If there is no such label, or the text is longer than `LONGEST` characters
-        (`LONGEST_BACKWARD` with an encoder that reads from the end).
+        If there is no such label, or the text is longer than `MAX_CHARACTERS` characters
+        (`MAX_CHARACTERS_BACKWARD` with an encoder that reads from the end).
     """
     if label is not None and label not in classifier.labels:
         known = ", ".join(map(repr, classifier.labels))
@@ -179,7 +179,7 @@ def explain(classifier: Classifier, text: str, label: str | None = None) -> Expl
     text = classifier.cleaned(text)
     encodings = classifier.network.encodings if classifier.network else ()
     backward = any(encoding.backward for encoding in encodings)
-    limit = LONGEST_BACKWARD if backward else LONGEST
+    limit = MAX_CHARACTERS_BACKWARD if backward else MAX_CHARACTERS
     if len(text) > limit:
         raise ConfigError(
             f"the text has {len(text):,} characters; at most {limit:,} can be explained at once: "
@@ -230,10 +230,10 @@ def leave_out(classifier: Classifier, explanation: Explanation) -> Explanation:
 
 def is_quick(explanation: Explanation) -> bool:
     """Return whether leaving out each word takes seconds rather than minutes."""
-    return len(explanation.words) * len(explanation.text) <= QUICK
+    return len(explanation.words) * len(explanation.text) <= MAX_QUICK_COST
 
 
-def _against(label: str, labels: Sequence[str]) -> str:
+def _name_of_others(label: str, labels: Sequence[str]) -> str:
     others = [name for name in labels if name != label]
     return others[0] if len(others) == 1 else f"not {label}"
 
@@ -245,7 +245,7 @@ def word_spans(text: str) -> list[tuple[int, int]]:
 
 
 def _log_odds(probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
-    clipped = np.clip(probabilities.astype(np.float64), SURE, 1 - SURE)
+    clipped = np.clip(probabilities.astype(np.float64), PROBABILITY_MARGIN, 1 - PROBABILITY_MARGIN)
     odds: NDArray[np.float64] = np.log(clipped) - np.log1p(-clipped)
     return odds
 
@@ -334,8 +334,8 @@ def find_unit(
     right = (values[rest] > threshold) == (truth[rest] == above)
     accuracy = (right[truth[rest]].mean() + right[~truth[rest]].mean()) / 2
     return SentimentUnit(
-        best % units, POOLINGS[best // units], label, _against(label, classes), above, threshold,
-        float(accuracy), values, truth,
+        best % units, POOLINGS[best // units], label, _name_of_others(label, classes), above,
+        threshold, float(accuracy), values, truth,
     )  # fmt: skip
 
 

@@ -18,10 +18,10 @@ from chargen.errors import CheckpointError, ConfigError, CorpusError, brief, spe
 from chargen.lm import storage as lm_storage
 from chargen.lm.config import TrainConfig
 from chargen.lm.model import CharLM
-from chargen.options import extended, split_options
-from chargen.runtime.device import device_of
-from chargen.runtime.distributed import one_process_only
-from chargen.runtime.precision import REFERENCE_FLOPS, PrecisionChoice, precision_of
+from chargen.options import split_options, with_new_budget
+from chargen.runtime.device import set_up_device
+from chargen.runtime.distributed import refuse_torchrun
+from chargen.runtime.precision import REFERENCE_FLOPS, PrecisionChoice, run_precision
 from chargen.runtime.seeds import seed_everything
 from chargen.sentiment import metrics, storage
 from chargen.sentiment.classifier import Classifier
@@ -32,10 +32,10 @@ from chargen.sentiment.network import ClassifierNetwork
 from chargen.sentiment.splitting import TrainingTexts, read_training_texts
 from chargen.storage import checkpoint
 from chargen.storage.directories import real_path
-from chargen.storage.outputs import claimed, writing_lock
-from chargen.text.vocabulary import Vocabulary, readable
+from chargen.storage.outputs import locked_for_run, writing_lock
+from chargen.text.vocabulary import Vocabulary, replace_surrogates
 from chargen.training.continuing import adapt
-from chargen.training.reporting import Log, Reporter, followed
+from chargen.training.reporting import Log, Reporter, log_to_tensorboard
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -100,14 +100,16 @@ def finetune(
     ['pos']
     >>> run = chargen.finetune((frame["body"], frame["stars"]), "reviews")  # doctest: +SKIP
     """
-    one_process_only("chargen sentiment train")
+    refuse_torchrun("chargen sentiment train")
     owners = (FinetuneConfig, NetworkConfig, ExamplesConfig)
-    config, sizes, reading = split_options(options, *owners, given=(config, network, reading))
-    metrics.require("fine-tuning")
+    config, sizes, reading = split_options(
+        options, *owners, given_configs=(config, network, reading)
+    )
+    metrics.require_sklearn("fine-tuning")
     encoders = [encoder] if isinstance(encoder, str | Path) else encoder
     _check_encoders(encoders, out)
     reporter, log = reporter or Reporter(), Log()
-    with _claimed(out, force) as directory, followed(log, tensorboard, directory.name):
+    with _claimed(out, force) as directory, log_to_tensorboard(log, tensorboard, directory.name):
         loaded = [_encoder(path, reporter) for path in encoders]
         examples = data if isinstance(data, Examples) else read_examples(data, reading)
         config = _with_method(config, len(examples), reporter)
@@ -119,8 +121,8 @@ def finetune(
             )
         texts = read_training_texts(examples, config, reading, reporter)
         config = _with_budget(config, len(texts.train), reporter)
-        device = device_of(config)
-        precision = precision_of(config, device, timed=config.adapt is not None)
+        device = set_up_device(config)
+        precision = run_precision(config, device, timed=config.adapt is not None)
         documents = {
             "encoder": [str(path) for path in encoders],
             "data": [str(data)] if isinstance(data, str | Path) else [],
@@ -143,7 +145,7 @@ def _claimed(out: str | Path | None, force: bool) -> Iterator[Path]:
             yield Path(folder) / "classifier"
         return
     directory = Path(out)
-    with claimed(directory, force):
+    with locked_for_run(directory, force):
         yield directory
 
 
@@ -217,7 +219,7 @@ def _new_network(
         f"{len(texts.classes)} classes; {precision.name}: {precision.reason}"
     )
     if config.adapt is not None:
-        read = [readable(text) for text in (*texts.train.texts, *texts.unlabelled)]
+        read = [replace_surrogates(text) for text in (*texts.train.texts, *texts.unlabelled)]
         budget = TrainConfig(minutes=config.adapt / len(models), seed=config.seed)
         speed = REFERENCE_FLOPS / precision.seconds_per_step
         for model, vocabulary in zip(models, setup.vocabularies, strict=True):
@@ -274,30 +276,30 @@ def resume_finetune(
     CorpusError
         If the labelled texts cannot be read any more, or have changed.
     """
-    one_process_only("chargen sentiment train")
+    refuse_torchrun("chargen sentiment train")
     directory, reporter = Path(directory), reporter or Reporter()
     with writing_lock(directory):
         stored = checkpoint.load(directory, storage.KIND, training=True)
         setup, network = _as_it_was(directory, stored, data, reporter)
-        longer = extended(setup.config, budget)
+        longer = with_new_budget(setup.config, budget)
         best = storage.weights_of(network)
-        network.to(device_of(setup.config))
+        network.to(set_up_device(setup.config))
         seed_everything(setup.config.seed, setup.config.deterministic)
-        with lm_storage.fitting(directory):
+        with lm_storage.convert_restore_errors(directory):
             training = NetworkTraining(setup, network)
             loop = training.loop
-            loop.restore(_state(stored), stored.folder("training"), best)
+            loop.restore(_state(stored), stored.tensors_in("training"), best)
         if longer is not setup.config:
-            loop.take_budget(longer)
+            loop.set_budget(longer)
         if loop.finished:
             reporter.note(f"{directory} has used its budget: nothing is left to do")
-            made = Classifier.load(directory, str(device_of(setup.config)))
+            made = Classifier.load(directory, str(set_up_device(setup.config)))
             return setup.outcome(made, loop.task.progress, finished=True)
         if loop.best:  # the run is calibrated again when it ends
             loop.best["temperature"] = torch.ones(())
         step = loop.progress.step
         reporter.note(f"continuing from step {step}")
-        with followed(loop.log, tensorboard, directory.name, step + 1):
+        with log_to_tensorboard(loop.log, tensorboard, directory.name, step + 1):
             return training.run()
 
 
@@ -315,7 +317,7 @@ def _as_it_was(
         raise CheckpointError(f"{directory} has no training state: it cannot be resumed")
     config = lm_storage.config_from_json(FinetuneConfig, document.get("finetune"), where)
     reading = lm_storage.config_from_json(ExamplesConfig, document.get("examples"), where)
-    with lm_storage.fitting(directory):
+    with lm_storage.convert_restore_errors(directory):
         log = Log(checkpoint.read_metrics(directory, _state(stored)["progress"]["step"]))
         documents = {name: document[name] for name in ("encoder", "data")}
         saved = [str(name) for name in document["data"]]

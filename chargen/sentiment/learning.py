@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from chargen.runtime.device import versions
-from chargen.runtime.signals import stopping_softly
+from chargen.runtime.signals import stop_after_step
 from chargen.sentiment import metrics, storage
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.config import ExamplesConfig, FinetuneConfig
@@ -215,7 +215,7 @@ def learn_probe(setup: Setup, network: ClassifierNetwork) -> FinetuneRun:
         network.temperature.fill_(1 / factors[NETWORK])
         members.append(NetworkMember(network, setup.vocabularies, offset))
     if ngrams:
-        weighed = {name: each.weighed(factors[name], prior) for name, each in fitted.items()}
+        weighed = {name: each.weighted(factors[name], prior) for name, each in fitted.items()}
         members += ngrams.models(weighed)
     made = setup.classifier(members, offset)
     if texts.valid.texts:
@@ -314,7 +314,7 @@ class NetworkTraining:
         """
         loop = self.loop
         try:
-            with stopping_softly(loop):
+            with stop_after_step(loop):
                 loop.run()
         finally:
             self.setup.reporter.close()
@@ -346,7 +346,7 @@ class NetworkTraining:
             factors, figures = setup.alike(names, "there are no validation texts"), {}
         rows = slice(None) if setup.config.valid is None else learnt
         weighed = {
-            name: each.fit(targets, each.strengths[0], rows).weighed(factors[name], prior)
+            name: each.fit(targets, each.strengths[0], rows).weighted(factors[name], prior)
             for name, each in regressions.items()
             if factors[name]
         }
@@ -369,5 +369,5 @@ class NetworkTraining:
         weights = loop.best or storage.weights_of(task.model)
         name = storage.WEIGHTS if self._network_votes else storage.UNUSED
         storage.keep_network(stored, task.model, weights, setup.vocabularies, name)
-        stored.keep_training(*loop.state())
+        stored.add_training_state(*loop.state())
         checkpoint.save(setup.directory, stored, metrics=setup.log.lines)

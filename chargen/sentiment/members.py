@@ -25,13 +25,13 @@ from chargen.sentiment.network import ClassifierNetwork, EncodedTexts, read_all,
 from chargen.sentiment.regression import Linear, NaiveBayesRegression, Regression, SelfTraining
 from chargen.text.vocabulary import Vocabulary, code_points
 
-CHARACTERS = (3, 6)
+CHARACTER_ORDERS = (3, 6)
 """Shortest and longest n-gram of characters; n-grams include the spaces between words."""
 
-WORDS = (1, 3)
+WORD_ORDERS = (1, 3)
 """Shortest and longest n-gram of words and punctuation marks."""
 
-BITS = 20
+BUCKET_BITS = 20
 """Binary logarithm of the number of buckets (F)."""
 
 STRENGTH = 30.0
@@ -40,13 +40,13 @@ STRENGTH = 30.0
 WORD_STRENGTH = 1.0
 """Inverse regularisation strength for n-grams of words, whose features are log count ratios."""
 
-LATENT = 50
+LATENT_COMPONENTS = 50
 """Number of components of latent semantic analysis (K)."""
 
 LATENT_STRENGTH = 1.0
 """Inverse regularisation strength for components; the largest standard deviation is 1."""
 
-TRACED = 2000
+MAX_TRACED_PREFIXES = 2000
 """Maximum number of prefixes in a trace, each of which is counted from its start."""
 
 _WORD = re.compile(r"\w+(?:['\u2019]\w+)*|[^\w\s]")
@@ -92,14 +92,14 @@ class NetworkMember:
         logits = read_all(encoded, self.network.logits, width, self.network.device, self.precision)
         if self.prior is None:
             return logits
-        known = torch.tensor([self._knows(text) for text in texts], dtype=torch.bool)
-        return self._beyond(self.prior, logits, known)
+        known = torch.tensor([self._has_known_letters(text) for text in texts], dtype=torch.bool)
+        return self._minus_prior(self.prior, logits, known)
 
-    def _beyond(self, prior: Tensor, logits: Tensor, known: Tensor) -> Tensor:
+    def _minus_prior(self, prior: Tensor, logits: Tensor, known: Tensor) -> Tensor:
         """Subtract the calibrated prior from logits (N, C); return zeros where not `known` (N,)."""
         return torch.where(known[:, None], logits - prior / self.network.temperature.cpu(), 0.0)
 
-    def _knows(self, text: str) -> bool:
+    def _has_known_letters(self, text: str) -> bool:
         """Return whether a letter of the text is in a vocabulary, or the text has no letters."""
         letters = "".join(dict.fromkeys(filter(str.isalpha, text)))
         return not letters or any(
@@ -118,10 +118,12 @@ class NetworkMember:
         logits = self.network.trace(steps)[self.encodings[0].whole(ids[0])].cpu()
         if self.prior is None:
             return logits
-        first = next((i for i, c in enumerate(text) if c.isalpha() and self._knows(c)), len(text))
+        first = next(
+            (i for i, c in enumerate(text) if c.isalpha() and self._has_known_letters(c)), len(text)
+        )
         letters = np.cumsum([0, *(c.isalpha() for c in text)])
         known = torch.from_numpy((np.arange(len(text) + 1) > first) | (letters == 0))
-        return self._beyond(self.prior, logits, known)
+        return self._minus_prior(self.prior, logits, known)
 
 
 class NgramModel(ABC):
@@ -157,7 +159,7 @@ class NgramModel(ABC):
 
     def trace(self, text: str) -> Tensor:  # in a long text, only at every k-th character
         ends = np.arange(len(text) + 1)
-        stride = 1 + len(text) // TRACED
+        stride = 1 + len(text) // MAX_TRACED_PREFIXES
         counted = np.append(ends[:-1:stride], len(text))
         logits = self.logits([text[:end] for end in counted.tolist()])
         return logits[torch.from_numpy(np.searchsorted(counted, ends, "right") - 1)]
@@ -180,9 +182,9 @@ class NgramModel(ABC):
             If a name, shape or type is wrong, or a value is not a finite number.
         """
         shapes: dict[str, tuple[int, ...]]
-        shapes = {"weights": (num_classes, 1 << BITS), "biases": (num_classes,)}
+        shapes = {"weights": (num_classes, 1 << BUCKET_BITS), "biases": (num_classes,)}
         if cls.has_idf:
-            shapes["idf"] = (1 << BITS,)
+            shapes["idf"] = (1 << BUCKET_BITS,)
         if tensors.keys() != shapes.keys():
             raise ValueError(f"it has the tensors {brief(sorted(tensors))}, not {sorted(shapes)}")
         for name, shape in shapes.items():
@@ -219,7 +221,7 @@ class WordNgrams(NgramModel):
 
 MODELS: tuple[type[NgramModel], ...] = (CharacterNgrams, WordNgrams)
 
-MODEL_OF: dict[str, type[NgramModel]] = {
+MODEL_BY_REGRESSION: dict[str, type[NgramModel]] = {
     "character n-grams": CharacterNgrams,
     "latent features": CharacterNgrams,  # linear in n-grams of characters
     "word n-grams": WordNgrams,
@@ -241,11 +243,11 @@ def members_cost(names: Sequence[str]) -> int:
 class Ngrams:
     """N-grams of labelled texts, counted once for regressions on any part of these texts.
 
-    Latent semantic analysis (Deerwester et al. 1990) finds the `LATENT` components along which all
-    texts differ most. They cover words that occur in no labelled text but together with words of
-    labelled texts, and few components need only few labels. Words are weighted by their log count
-    ratios (Wang & Manning 2012, https://aclanthology.org/P12-2018). A second regression on words
-    also learns from unlabelled texts, which the components label (see `SelfTraining`).
+    Latent semantic analysis (Deerwester et al. 1990) finds the `LATENT_COMPONENTS` components along
+    which all texts differ most. They cover words that occur in no labelled text but together with
+    words of labelled texts, and few components need only few labels. Words are weighted by their
+    log count ratios (Wang & Manning 2012, https://aclanthology.org/P12-2018). A second regression
+    on words also learns from unlabelled texts, which the components label (see `SelfTraining`).
 
     Parameters
     ----------
@@ -274,7 +276,7 @@ class Ngrams:
             raise MissingExtraError("learning n-grams", "sentiment") from error
 
         counted = [_character_counts(text) for text in (*texts, *unlabelled)]
-        frequency = np.zeros(1 << BITS)
+        frequency = np.zeros(1 << BUCKET_BITS)
         for indices, _ in counted:
             frequency[indices] += 1
         # Squared, so that rare n-grams (whole words) weigh more than endings and spaces.
@@ -288,7 +290,7 @@ class Ngrams:
         if unlabelled:
             matrix, self._buckets[latent] = _sparse(rows)
             _, _, components = randomized_svd(  # (K, F')
-                matrix, min(LATENT, count), n_iter=2, random_state=seed
+                matrix, min(LATENT_COMPONENTS, count), n_iter=2, random_state=seed
             )
             self._components = components / (matrix @ components.T).std(0).max()
             projections = (matrix @ self._components.T).astype(np.float32)
@@ -308,12 +310,12 @@ class Ngrams:
         tables: dict[type[NgramModel], Floats] = {}
         biases: dict[type[NgramModel], Floats] = {}
         for name, linear in fitted.items():
-            model, weights = MODEL_OF.get(name), linear.weights
+            model, weights = MODEL_BY_REGRESSION.get(name), linear.weights
             if model is None:
                 continue
             if name == "latent features":
                 weights = weights @ self._components
-            table = tables.setdefault(model, np.zeros((len(weights), 1 << BITS), np.float32))
+            table = tables.setdefault(model, np.zeros((len(weights), 1 << BUCKET_BITS), np.float32))
             table[:, self._buckets[name]] += weights
             biases[model] = biases.get(model, np.float32(0)) + linear.biases.astype(np.float32)
         return [
@@ -340,7 +342,7 @@ def _sparse(rows: Sequence[tuple[NDArray[np.int32], Floats]]) -> tuple[Any, NDAr
 
 def _character_counts(text: str) -> tuple[NDArray[np.int32], Floats]:
     """Return buckets and counts of the n-grams of a text, in lower case with single spaces."""
-    buckets = _buckets(code_points(f" {' '.join(text.lower().split())} "), *CHARACTERS)
+    buckets = _buckets(code_points(f" {' '.join(text.lower().split())} "), *CHARACTER_ORDERS)
     distinct, counts = np.unique(buckets, return_counts=True)
     return distinct, counts.astype(np.float32)
 
@@ -354,7 +356,7 @@ def _tf_idf(indices: NDArray[np.int32], counts: Floats, idf: Floats) -> Floats:
 
 def _word_buckets(text: str) -> NDArray[np.int32]:
     words = [word.encode("utf-8", "surrogatepass") for word in _WORD.findall(text.lower())]
-    return _buckets(np.array([zlib.crc32(word) for word in words], np.uint64), *WORDS)
+    return _buckets(np.array([zlib.crc32(word) for word in words], np.uint64), *WORD_ORDERS)
 
 
 def _buckets(codes: NDArray[Any], shortest: int, longest: int) -> NDArray[np.int32]:
@@ -371,5 +373,5 @@ def _buckets(codes: NDArray[Any], shortest: int, longest: int) -> NDArray[np.int
         if order >= shortest:
             mixed = hashes * _MIXER
             mixed = (mixed ^ (mixed >> np.uint64(29))) * _MULTIPLIER
-            parts.append((mixed >> np.uint64(64 - BITS)).astype(np.int32))
+            parts.append((mixed >> np.uint64(64 - BUCKET_BITS)).astype(np.int32))
     return np.concatenate(parts) if parts else np.empty(0, np.int32)

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from chargen.errors import CorpusError, MissingExtraError
 
-BINS = 15
+CALIBRATION_BINS = 15
 """Number of bins of the expected calibration error."""
 
 
-def require(what: str) -> None:
-    """Check before long work that scikit-learn, which `what` needs, is installed.
+def require_sklearn(feature: str) -> None:
+    """Check before long work that scikit-learn, which `feature` needs, is installed.
 
     Raises
     ------
@@ -24,7 +24,7 @@ def require(what: str) -> None:
         If scikit-learn is not installed.
     """
     if find_spec("sklearn") is None:
-        raise MissingExtraError(what, "sentiment")
+        raise MissingExtraError(feature, "sentiment")
 
 
 def evaluate(
@@ -64,7 +64,7 @@ def evaluate(
 
     index_of = {label: i for i, label in enumerate(classes)}
     chances = np.asarray(probabilities, dtype=np.float64)
-    _check(labels, chances, index_of)
+    _check_probabilities(labels, chances, index_of)
     true = np.array([index_of[label] for label in labels])
     predicted = chances.argmax(-1)
     indices = np.arange(len(classes))
@@ -94,10 +94,10 @@ def evaluate(
     }
 
 
-def bin_of(confidence: NDArray[Any]) -> NDArray[np.int64]:
+def confidence_bin(confidence: NDArray[Any]) -> NDArray[np.int64]:
     """Return the bin of each confidence, (N,); bins have equal width and include the upper end."""
-    bins: NDArray[np.int64] = np.ceil(confidence * BINS).astype(np.int64) - 1
-    return bins.clip(0, BINS - 1)
+    bins: NDArray[np.int64] = np.ceil(confidence * CALIBRATION_BINS).astype(np.int64) - 1
+    return bins.clip(0, CALIBRATION_BINS - 1)
 
 
 def calibration_error(confidence: NDArray[Any], correct: NDArray[np.bool_]) -> float:
@@ -105,24 +105,33 @@ def calibration_error(confidence: NDArray[Any], correct: NDArray[np.bool_]) -> f
 
     It is the mean gap between accuracy and confidence over the bins, weighted by the bins' sizes.
     """
-    gaps = np.bincount(bin_of(confidence), weights=correct - confidence, minlength=BINS)
+    gaps = np.bincount(
+        confidence_bin(confidence), weights=correct - confidence, minlength=CALIBRATION_BINS
+    )
     return float(np.abs(gaps).sum() / len(confidence))
 
 
-def _check(labels: Sequence[str], chances: NDArray[Any], place: dict[str, int]) -> None:
+def _check_probabilities(
+    labels: Sequence[str], probabilities: NDArray[Any], class_indices: dict[str, int]
+) -> None:
     if not len(labels):
         raise CorpusError("there are no labelled texts to evaluate on")
-    if chances.shape != (len(labels), len(place)):
+    if probabilities.shape != (len(labels), len(class_indices)):
         raise CorpusError(
-            f"{len(labels)} labels of {len(place)} classes do not fit probabilities of shape "
-            f"{list(chances.shape)}"
+            f"{len(labels)} labels of {len(class_indices)} classes do not fit probabilities of "
+            f"shape {list(probabilities.shape)}"
         )
     for label in labels:
-        if label not in place:
+        if label not in class_indices:
             raise CorpusError(
-                f"label {label!r} is not one of those of training: {', '.join(map(repr, place))}"
+                f"label {label!r} is not one of those of training: "
+                f"{', '.join(map(repr, class_indices))}"
             )
-    sound = np.isfinite(chances).all(-1) & (chances >= 0).all(-1) & (chances.sum(-1) > 0)
+    sound = (
+        np.isfinite(probabilities).all(-1)
+        & (probabilities >= 0).all(-1)
+        & (probabilities.sum(-1) > 0)
+    )
     if not sound.all():
         text = int(sound.argmin()) + 1
         raise CorpusError(f"the probabilities of text {text} are not numbers from 0 to 1")

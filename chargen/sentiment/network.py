@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from chargen.lm.model import CharLM
-from chargen.lm.pooling import LastState, Pooling, running
+from chargen.lm.pooling import LastState, Pooling, running_mean_and_max
 from chargen.lm.recurrent import detach
 from chargen.runtime.precision import autocast
 from chargen.sentiment.config import NetworkConfig
-from chargen.text.vocabulary import Vocabulary, readable
+from chargen.text.vocabulary import Vocabulary, replace_surrogates
 
 WINDOW = 256
 """Time steps read at once without gradients: bounds the memory, changes no result."""
@@ -58,7 +58,7 @@ class TextEncoding:
 
     def encode(self, text: str) -> NDArray[Any]:
         """Return the ids of the start symbol and the text, in the order of reading."""
-        ids = self.vocabulary.encode(readable(text))
+        ids = self.vocabulary.encode(replace_surrogates(text))
         start = np.array([self.vocabulary.start_id], ids.dtype)
         return np.concatenate([start, ids[::-1] if self.backward else ids])
 
@@ -341,9 +341,9 @@ class ClassifierNetwork(nn.Module):
         parts = []
         for index, text in enumerate(ids):
             outputs = self.outputs(index, text)  # (T, H)
-            parts += [outputs.float(), *running(outputs)]
+            parts += [outputs.float(), *running_mean_and_max(outputs)]
             if self.detectors:
-                parts += running(self.detectors[index](outputs).relu())
+                parts += running_mean_and_max(self.detectors[index](outputs).relu())
         logits: Tensor = self.head(torch.cat(parts, -1))
         return logits / self.temperature
 

@@ -18,15 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.errors import MissingExtraError
-from chargen.sentiment.splitting import ABSENT, Targets, fold_numbers
+from chargen.sentiment.splitting import ABSENT_CLASS_LOGIT, Targets, fold_numbers
 
 RIDGE = 1.0
 """Penalty, in texts, on the variance that each member adds; with few texts, factors are small."""
 
-WORTH = 0.01
+LOSS_TOLERANCE = 0.01
 """Increase of log loss that is accepted for a cheaper set of members, as a share of the prior's."""
 
-SAME = 1e-9
+ROUNDING_TOLERANCE = 1e-9
 """Differences that may be due to rounding."""
 
 Rows = NDArray[np.int64] | slice
@@ -49,7 +49,7 @@ class Linear:
         known = np.asarray((features != 0) @ self.weights.any(0).astype(np.float32)) > 0
         return np.where(known[:, None], logits, 0.0)
 
-    def weighed(self, factor: float, prior: NDArray[np.float64]) -> Linear:
+    def weighted(self, factor: float, prior: NDArray[np.float64]) -> Linear:
         """Return a regression whose logits are ``factor * (logits - prior)``; the prior is (C,)."""
         return Linear(self.weights * factor, (self.biases - prior) * factor)
 
@@ -100,7 +100,7 @@ class Regression:
             biases = np.r_[-biases, biases] / 2
         present = np.unique(classes)
         all_weights = np.zeros((targets.num_classes, weights.shape[1]), weights.dtype)
-        all_biases = np.full(targets.num_classes, ABSENT, weights.dtype)
+        all_biases = np.full(targets.num_classes, ABSENT_CLASS_LOGIT, weights.dtype)
         all_weights[present], all_biases[present] = weights, biases
         return Linear(all_weights, all_biases)
 
@@ -190,22 +190,22 @@ class SelfTraining(NaiveBayesRegression):
     strengths : sequence of float
     teacher : Regression
         Regression on other features of the labelled texts.
-    taught : (M, F')
+    teacher_features : (M, F')
         The teacher's features of the unlabelled texts.
     """
 
     def __init__(
-        self, features: Any, strengths: Sequence[float], teacher: Regression, taught: Any
+        self, features: Any, strengths: Sequence[float], teacher: Regression, teacher_features: Any
     ) -> None:
         super().__init__(features, strengths)
         self.teacher = teacher
-        self.taught = taught
+        self.teacher_features = teacher_features
 
     def fit(self, targets: Targets, strength: float, rows: Rows = slice(None)) -> Linear:
         from scipy.special import softmax
 
         linear = self.teacher.fit(targets, self.teacher.strengths[0], rows)
-        chances = softmax(self.taught @ linear.weights.T + linear.biases, -1)
+        chances = softmax(self.teacher_features @ linear.weights.T + linear.biases, -1)
         second, first = np.sort(chances, -1)[:, -2:].T
         labelled = np.arange(len(targets.classes))[rows]
         unlabelled = np.arange(self.features.shape[0] - len(chances), self.features.shape[0])
@@ -247,7 +247,7 @@ class Vote:
     logits: Floats
     accuracy: float  # of these logits
     log_loss: float
-    with_all: float  # log loss if no member is left out
+    log_loss_with_all: float  # log loss if no member is left out
 
     @property
     def factors(self) -> dict[str, float]:
@@ -277,7 +277,7 @@ class Vote:
             )
             lines.append(
                 f"left out, since the rest does as well: {', '.join(left_out)}; "
-                f"log loss {self.log_loss:.4f} without, {self.with_all:.4f} with"
+                f"log loss {self.log_loss:.4f} without, {self.log_loss_with_all:.4f} with"
             )
         return lines
 
@@ -294,10 +294,11 @@ def weigh(
 
     A set of members is allowed if its accuracy is not below that of the best single member by more
     than the standard error of the difference on the same texts. Of the allowed sets whose log loss
-    is hardly above the lowest (`WORTH`), the cheapest is taken, by default the smallest; of equally
-    cheap sets, that of lowest loss. A text is judged with the factors that minimise the log loss on
-    the other folds (stacked generalisation, Wolpert 1992; for one member, temperature scaling, Guo
-    et al. 2017, https://arxiv.org/abs/1706.04599), so that larger sets have no advantage.
+    is hardly above the lowest (`LOSS_TOLERANCE`), the cheapest is taken, by default the smallest;
+    of equally cheap sets, that of lowest loss. A text is judged with the factors that minimise the
+    log loss on the other folds (stacked generalisation, Wolpert 1992; for one member, temperature
+    scaling, Guo et al. 2017, https://arxiv.org/abs/1706.04599), so that larger sets have no
+    advantage.
 
     `evidence` holds the logits (N, C) of each member minus the prior (C,), on texts that it has not
     learnt from. The seed draws the folds. `cost` returns the cost of a set of members.
@@ -308,20 +309,20 @@ def weigh(
     judged: dict[tuple[int, ...], tuple[Floats, Floats, NDArray[np.bool_]]] = {}
     for size in range(1, len(names) + 1):
         for chosen in combinations(range(len(names)), size):
-            logits = _judged(stacked[list(chosen)], targets, prior, folds)
+            logits = _out_of_fold_logits(stacked[list(chosen)], targets, prior, folds)
             losses = weights * log_losses(logits, targets.classes)
             judged[chosen] = logits, losses, logits.argmax(-1) == targets.classes
     singles = [judged[(index,)] for index in range(len(names))]
     most_right = max(singles, key=lambda each: each[2].mean())[2]
-    allowed = [c for c in judged if not _above(most_right, judged[c][2])]
+    allowed = [c for c in judged if not _exceeds_standard_error(most_right, judged[c][2])]
     best = min(allowed, key=lambda c: judged[c][1].mean())
     prior_logits = np.tile(prior, (len(targets.classes), 1))
-    tolerance = WORTH * float((weights * log_losses(prior_logits, targets.classes)).mean())
+    tolerance = LOSS_TOLERANCE * float((weights * log_losses(prior_logits, targets.classes)).mean())
     close = [c for c in allowed if judged[c][1].mean() <= judged[best][1].mean() + tolerance]
     taken = min(close, key=lambda c: (cost([names[i] for i in c]), judged[c][1].mean()))
     factors = dict(zip(taken, fit_factors(stacked[list(taken)], targets, prior), strict=True))
     if not any(factors.values()):  # no member separates the classes, but one must remain
-        factors[taken[0]] = SAME
+        factors[taken[0]] = ROUNDING_TOLERANCE
     summed, losses, right = judged[taken]
     members = {
         name: MemberFigures(
@@ -350,7 +351,7 @@ def fit_factors(evidence: Floats, targets: Targets, prior: Floats) -> list[float
     wanted[np.arange(count), targets.classes] += count / (count + 1)
     weights = (targets.weights / targets.weights.sum())[:, None].astype(np.float64)
     spreads = evidence.std((1, 2))
-    varies = spreads > SAME  # otherwise any factor would fit
+    varies = spreads > ROUNDING_TOLERANCE  # otherwise any factor would fit
     scales = np.where(varies, spreads, 1.0)  # brings the factors near 1 for the optimizer
     scaled = evidence / scales[:, None, None]
 
@@ -368,7 +369,9 @@ def fit_factors(evidence: Floats, targets: Targets, prior: Floats) -> list[float
     return [float(factor) for factor in np.where(varies, result.x / scales, 0.0)]
 
 
-def _judged(evidence: Floats, targets: Targets, prior: Floats, folds: NDArray[np.int64]) -> Floats:
+def _out_of_fold_logits(
+    evidence: Floats, targets: Targets, prior: Floats, folds: NDArray[np.int64]
+) -> Floats:
     """Return the logits (N, C) of the sum, for each text with the factors of the other folds."""
     logits = np.empty(evidence.shape[1:])
     for fold in np.unique(folds):
@@ -380,8 +383,8 @@ def _judged(evidence: Floats, targets: Targets, prior: Floats, folds: NDArray[np
     return logits
 
 
-def _above(first: NDArray[np.generic], second: NDArray[np.generic]) -> bool:
+def _exceeds_standard_error(first: NDArray[np.generic], second: NDArray[np.generic]) -> bool:
     """Return whether the mean of ``first - second`` exceeds its standard error."""
     difference = first.astype(np.float64) - second.astype(np.float64)
     error = difference.std(ddof=1) / len(difference) ** 0.5 if len(difference) > 1 else np.inf
-    return bool(difference.mean() > error + SAME)
+    return bool(difference.mean() > error + ROUNDING_TOLERANCE)

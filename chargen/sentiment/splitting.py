@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.errors import ConfigError, CorpusError, named
+from chargen.errors import ConfigError, CorpusError, enumerated
 from chargen.sentiment.config import ExamplesConfig, FinetuneConfig
 from chargen.sentiment.examples import Examples, read_examples, read_texts
 from chargen.training.reporting import Reporter
@@ -24,7 +24,7 @@ FOLDS = 5
 """Number of folds of cross-validation: each is predicted by models that learn from the others."""
 
 
-ABSENT = -20.0
+ABSENT_CLASS_LOGIT = -20.0
 """Logit of a class without a single text."""
 
 
@@ -40,7 +40,7 @@ class Targets:
     def prior(self) -> NDArray[np.float64]:
         """Logarithm of the share of each class in the total weight: (C,)."""
         shares = np.bincount(self.classes, self.weights, self.num_classes) / self.weights.sum()
-        log_shares: NDArray[np.float64] = np.log(shares.clip(np.exp(ABSENT)))
+        log_shares: NDArray[np.float64] = np.log(shares.clip(np.exp(ABSENT_CLASS_LOGIT)))
         return log_shares
 
     def at(self, rows: NDArray[Any]) -> Targets:
@@ -113,7 +113,7 @@ def read_training_texts(
         examples = subset(examples, config.labels, config.seed)
     if config.valid is not None:
         train, valid = examples, read_examples(config.valid, reading, classes)
-        shared = warn_shared(train, valid)
+        shared = shared_texts_warning(train, valid)
         if shared:
             reporter.note(shared)
     elif config.valid_fraction:
@@ -150,10 +150,10 @@ def split(examples: Examples, fraction: float, seed: int) -> tuple[Examples, Exa
     for label in examples.classes:
         candidates = [group for group in groups if examples.labels[group[0]] == label]
         if len(candidates) < 2:
-            raise CorpusError(_too_few(examples, label))
+            raise CorpusError(_too_few_message(examples, label))
         random.Random(f"split {seed} {label}").shuffle(candidates)
         total = sum(map(len, candidates))
-        valid += _about(candidates, min(max(1, round(fraction * total)), total - 1))
+        valid += _groups_up_to(candidates, min(max(1, round(fraction * total)), total - 1))
     chosen = set(valid)
     train = examples.select([i for i in range(len(examples)) if i not in chosen])
     repeats = len(examples) - len(groups)
@@ -217,13 +217,13 @@ def subset(examples: Examples, count: int, seed: int) -> Examples:
     return examples.select(sorted(i for _, _, i in sorted(ranked)[:count]))
 
 
-def warn_shared(train: Examples, other: Examples) -> str | None:
+def shared_texts_warning(train: Examples, other: Examples) -> str | None:
     """Return a warning if texts of `other` also occur in `train`, otherwise None."""
     known = set(train.texts)
     shared = [row for text, row in zip(other.texts, other.rows, strict=True) if text in known]
     if not shared:
         return None
-    rows = named(shared, "row")
+    rows = enumerated(shared, "row")
     return (
         f"{len(shared):,} of {len(other):,} texts of {other.source} also stand in {train.source} "
         f"({rows}): figures on them are too good"
@@ -238,7 +238,7 @@ def _groups(texts: Iterable[str]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _about(groups: list[list[int]], target: int) -> list[int]:
+def _groups_up_to(groups: list[list[int]], target: int) -> list[int]:
     """Choose whole groups with at most `target` members in all, but at least one group."""
     chosen: list[int] = []
     for group in groups:
@@ -247,9 +247,10 @@ def _about(groups: list[list[int]], target: int) -> list[int]:
     return chosen or min(groups, key=len)
 
 
-def _too_few(examples: Examples, label: str) -> str:
+def _too_few_message(examples: Examples, label: str) -> str:
     rows = [r for r, each in zip(examples.rows, examples.labels, strict=True) if each == label]
     return (
-        f"{examples.source}: label {label!r} has only one text of its own ({named(rows, 'row')}); "
-        "to hold some back for validation each label needs two: add some, or give --valid FILE"
+        f"{examples.source}: label {label!r} has only one text of its own "
+        f"({enumerated(rows, 'row')}); to hold some back for validation each label needs two: add "
+        "some, or give --valid FILE"
     )

@@ -120,8 +120,8 @@ def unpack(stored: Checkpoint) -> Stored:
         raise CheckpointError(f"{path}: config.json does not name two labels or more")
     if clean not in (None, "html"):
         raise CheckpointError(f"{path}: config.json: clean is {brief(clean)}")
-    prior = _prior(stored, len(labels))
-    names = _names(stored)
+    prior = _read_prior(stored, len(labels))
+    names = _member_names(stored)
     members: list[Member] = []
     if NetworkMember.name in names:
         network, vocabularies = unpack_network(stored)
@@ -142,7 +142,7 @@ def unpack(stored: Checkpoint) -> Stored:
     return Stored(tuple(members), tuple(labels), clean, prior)
 
 
-def _names(stored: Checkpoint) -> list[str]:
+def _member_names(stored: Checkpoint) -> list[str]:
     """Return the names of the members; earlier versions did not store them."""
     usual = [NetworkMember.name, *(model.name for model in MODELS)]
     names = stored.document("config").get("members")
@@ -155,7 +155,7 @@ def _names(stored: Checkpoint) -> list[str]:
     return names
 
 
-def _prior(stored: Checkpoint, count: int) -> Tensor | None:
+def _read_prior(stored: Checkpoint, count: int) -> Tensor | None:
     prior = stored.document("config").get("prior")
     if prior is None:
         return None

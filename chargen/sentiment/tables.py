@@ -10,10 +10,10 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.errors import NAMED, ConfigError, CorpusError
+from chargen.errors import MAX_LISTED, ConfigError, CorpusError
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.config import PredictConfig
-from chargen.storage.whole_files import whole_file
+from chargen.storage.whole_files import atomic_write
 from chargen.text.formats import Row
 from chargen.text.table_writer import TableWriter, free_names
 from chargen.text.tables import Table
@@ -22,12 +22,12 @@ CHUNK_ROWS = 1024
 CHUNK_CHARACTERS = 1 << 23
 """Most rows that are classified together, and the number of characters that ends a chunk."""
 
-WRITTEN_ROWS = 64
+ROWS_PER_WRITE = 64
 """Number of rows that are written to the file together."""
 
 PREDICTED = "predicted"
 
-MOST_UNKNOWN = 20
+MAX_UNKNOWN_CHARACTERS = 20
 """Maximum number of unknown characters that are kept for the report."""
 
 Progress = Callable[[int, float], None]
@@ -37,7 +37,7 @@ Progress = Callable[[int, float], None]
 class Verdict(NamedTuple):
     """A row and its prediction, or the reason why it has none."""
 
-    place: str  # location of the row, with which a message about it begins
+    location: str  # location of the row, with which a message about it begins
     row: Row
     text: str  # "" if the row has no text
     # the likeliest label, or `PredictConfig.word` if that label is not likely enough
@@ -101,9 +101,9 @@ class Predictor:
             self.rows += 1
             chances = probabilities.get(i)
             if chances is None:
-                yield self._failed(verdict, verdict.problem or f"{verdict.place} has no text")
+                yield self._failed(verdict, verdict.problem or f"{verdict.location} has no text")
             elif not np.isfinite(chances).all():
-                yield self._failed(verdict, f"{verdict.place} gets no finite probabilities")
+                yield self._failed(verdict, f"{verdict.location} gets no finite probabilities")
             else:
                 yield verdict._replace(label=self._label(chances), probabilities=chances)
 
@@ -116,17 +116,17 @@ class Predictor:
 
     def _failed(self, verdict: Verdict, problem: str) -> Verdict:
         self.failures += 1
-        if len(self.problems) < NAMED:
+        if len(self.problems) < MAX_LISTED:
             self.problems.append(problem)
         return verdict._replace(problem=problem)
 
     def _look_for_unknown(self, text: str) -> None:
         """Collect the characters of a cleaned text that an encoder has never seen."""
         new = [c for c in dict.fromkeys(text) if c not in self._seen and c not in "<&"]
-        if new and len(self.unknown) < MOST_UNKNOWN:
+        if new and len(self.unknown) < MAX_UNKNOWN_CHARACTERS:
             self._seen.update(new)
             unknown = self.classifier.unknown_characters("".join(new))
-            self.unknown = (self.unknown + unknown)[:MOST_UNKNOWN]
+            self.unknown = (self.unknown + unknown)[:MAX_UNKNOWN_CHARACTERS]
 
 
 def predict_table(
@@ -152,17 +152,17 @@ def predict_table(
     added = free_names([PREDICTED, *(f"p_{label}" for label in labels)], table.columns)
     writer = TableWriter(table.columns, table.dialect, form, added, table.text_columns[0])
     opened: AbstractContextManager[IO[bytes]] = (
-        whole_file(output) if isinstance(output, str) else nullcontext(output)
+        atomic_write(output) if isinstance(output, str) else nullcontext(output)
     )
     with opened as file:
         for number, verdict in enumerate(predictor.table(table, progress), 1):
             chances = verdict.probabilities
             values = [None] * len(labels) if chances is None else map(rounded, chances)
             writer.add(verdict.row, [verdict.label, *values])
-            if number % WRITTEN_ROWS == 0:
-                file.write(writer.take())
+            if number % ROWS_PER_WRITE == 0:
+                file.write(writer.take_bytes())
         writer.finish()
-        file.write(writer.take())
+        file.write(writer.take_bytes())
         file.flush()
 
 
@@ -176,17 +176,17 @@ def _unclassified(table: Table, advance: Callable[[int], None]) -> Iterator[Verd
         text = problem = ""
         try:
             if row.problem:
-                raise table.broken(row)
+                raise table.broken_row_error(row)
             text = table.text(row)
         except CorpusError as error:
             problem = str(error)
         yield Verdict(f"{table.name}, line {row.line}", row, text, problem=problem)
 
 
-def _chunks(found: Iterable[Verdict]) -> Iterator[list[Verdict]]:
+def _chunks(verdicts: Iterable[Verdict]) -> Iterator[list[Verdict]]:
     chunk: list[Verdict] = []
     characters = 0
-    for verdict in found:
+    for verdict in verdicts:
         chunk.append(verdict)
         characters += len(verdict.text)
         if len(chunk) == CHUNK_ROWS or characters >= CHUNK_CHARACTERS:

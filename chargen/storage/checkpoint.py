@@ -25,7 +25,7 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from chargen.errors import CheckpointError, brief, enough_memory
+from chargen.errors import CheckpointError, brief, convert_memory_errors
 from chargen.storage import shipped
 from chargen.storage.directories import (
     make_directory,
@@ -37,7 +37,7 @@ from chargen.storage.directories import (
 from chargen.storage.verified import (
     SUFFIXES,
     check_memory,
-    listed_entries,
+    manifest_entries,
     parse_json,
     read_plain_file,
     read_tensors,
@@ -69,7 +69,7 @@ class Checkpoint:
             raise CheckpointError(f"{self.path}: {name}.json is missing or not an object")
         return value
 
-    def folder(self, name: str) -> dict[str, dict[str, Tensor]]:
+    def tensors_in(self, name: str) -> dict[str, dict[str, Tensor]]:
         """Return the groups of tensors in a subfolder, keyed by their paths within it."""
         start = name + "/"
         return {
@@ -78,7 +78,7 @@ class Checkpoint:
             if path.startswith(start)
         }
 
-    def keep_training(
+    def add_training_state(
         self, document: dict[str, Any], tensors: dict[str, dict[str, Tensor]]
     ) -> None:
         """Add the state that only resuming needs: a JSON document and named groups of tensors."""
@@ -89,7 +89,7 @@ class Checkpoint:
 # ---------------------------------------------------------------- writing
 
 
-@enough_memory()
+@convert_memory_errors()
 def save(directory: Path, checkpoint: Checkpoint, *, metrics: Sequence[str] = ()) -> None:
     """Write a checkpoint and the lines of its log atomically.
 
@@ -111,7 +111,7 @@ def save(directory: Path, checkpoint: Checkpoint, *, metrics: Sequence[str] = ()
                 with (writing / METRICS).open("w", encoding="utf-8") as file:
                     file.write(text)
                     sync_file(file)
-            _keep_other_files(_place(directory), writing)
+            _keep_other_files(_current_directory(directory), writing)
             sync_path(writing)
             replace_directory(writing, directory, _sibling(directory, "previous"))
         finally:
@@ -148,7 +148,7 @@ def check_writable(directory: Path) -> None:
         raise CheckpointError(f"cannot write to {directory.parent}: {reason}") from error
 
 
-def packed(checkpoint: Checkpoint) -> dict[str, bytes]:
+def file_contents(checkpoint: Checkpoint) -> dict[str, bytes]:
     """Return the contents of a checkpoint's files, including the manifest, by file name."""
     contents: dict[str, bytes] = {}
     for name, tensors in checkpoint.tensors.items():
@@ -167,7 +167,7 @@ def packed(checkpoint: Checkpoint) -> dict[str, bytes]:
 
 
 def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
-    contents = packed(checkpoint)
+    contents = file_contents(checkpoint)
     for name, data in contents.items():
         path = folder / name
         path.parent.mkdir(exist_ok=True)
@@ -188,7 +188,7 @@ def _sibling(directory: Path, role: str) -> Path:
     return directory.with_name(f".{directory.name}.{role}")
 
 
-def _place(directory: Path) -> Path:
+def _current_directory(directory: Path) -> Path:
     """Return the directory that holds a checkpoint now.
 
     On a system without an atomic exchange, that is a sibling of `directory` between the two renames
@@ -201,7 +201,7 @@ def _place(directory: Path) -> Path:
 # ---------------------------------------------------------------- reading
 
 
-@enough_memory()
+@convert_memory_errors()
 def load(
     directory: str | os.PathLike[str], kind: str | None = None, *, training: bool = False
 ) -> Checkpoint:
@@ -214,7 +214,7 @@ def load(
     path = shipped.resolve(Path(directory))
     last_failure = None
     for attempt in range(20):
-        source = _place(path)
+        source = _current_directory(path)
         manifest = None
         try:
             manifest = read_manifest(source)
@@ -231,7 +231,7 @@ def load(
 
 def read_manifest(path: Path) -> dict[str, Any]:
     if not path.exists():
-        raise CheckpointError(f"there is no checkpoint {path}{shipped.nearest_checkpoint(path)}")
+        raise CheckpointError(f"there is no checkpoint {path}{shipped.checkpoint_suggestion(path)}")
     if not path.is_dir():
         raise CheckpointError(f"{path} is not a checkpoint: a checkpoint is a directory")
     if not (path / MANIFEST).exists():
@@ -252,7 +252,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 def exists(directory: Path) -> bool:
     """Return whether `directory` looks like a checkpoint; its files may still be damaged."""
-    return (_place(directory) / MANIFEST).exists()
+    return (_current_directory(directory) / MANIFEST).exists()
 
 
 def kind_of(directory: Path) -> str | None:
@@ -273,7 +273,7 @@ def _read_files(
     if kind is not None and stated_kind != kind:
         raise CheckpointError(f"{path} is a {stated_kind} checkpoint; a {kind} one is needed here")
     checkpoint = Checkpoint(stated_kind, path=path)
-    for name, entry in listed_entries(path, manifest).items():
+    for name, entry in manifest_entries(path, manifest).items():
         pure = PurePosixPath(name)
         if len(pure.parts) == 2 and not training:
             continue
@@ -286,15 +286,15 @@ def _read_files(
     return checkpoint
 
 
-def listed_files(directory: Path) -> dict[str, int]:
+def file_sizes(directory: Path) -> dict[str, int]:
     """Return the size in bytes of each file that a checkpoint's manifest lists, by name."""
-    entries = listed_entries(directory, read_manifest(directory))
+    entries = manifest_entries(directory, read_manifest(directory))
     return {name: stated_size(directory, name, entry) for name, entry in entries.items()}
 
 
 def read_metrics(directory: Path, step: int) -> list[str]:
     """Read the rows of the log up to a step; a resumed run repeats the later steps."""
-    path = _place(directory) / METRICS
+    path = _current_directory(directory) / METRICS
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError:

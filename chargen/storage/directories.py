@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import IO, Any
 
-from chargen.errors import ConfigError, shown
+from chargen.errors import ConfigError, printable
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -41,7 +41,8 @@ def cache_limit() -> float:
         gigabytes = math.nan
     if not gigabytes >= 0:
         raise ConfigError(
-            f"CHARGEN_CACHE_GB must be a number from 0 on, or inf for no bound, got {shown(value)}"
+            "CHARGEN_CACHE_GB must be a number from 0 on, or inf for no bound, got "
+            f"{printable(value)}"
         )
     return gigabytes * 1e9
 

@@ -43,7 +43,7 @@ def save_model(directory: Path, model: Checkpoint, origin: Checkpoint | None, fo
 
 
 @contextmanager
-def claimed(directory: Path, force: bool = False) -> Iterator[None]:
+def locked_for_run(directory: Path, force: bool = False) -> Iterator[None]:
     """Lock `directory` for a run, after checking that it may write a new checkpoint there.
 
     Raises `ConfigError` if `directory` must not be replaced, and `CheckpointError` if another run

@@ -7,7 +7,7 @@ import os
 from itertools import islice
 from pathlib import Path
 
-from chargen.errors import nearest
+from chargen.errors import nearest_name
 
 MANIFEST = "manifest.json"
 """The file that marks a folder as a checkpoint."""
@@ -15,7 +15,7 @@ MANIFEST = "manifest.json"
 METRICS = "metrics.jsonl"
 """The file in a checkpoint that holds the log of its run."""
 
-_PLACES = (
+_MODEL_FOLDERS = (
     Path(__file__).parent.parent / "models",  # in a wheel
     Path(__file__).parent.parent.parent / "checkpoints",  # in a checkout
 )
@@ -23,7 +23,9 @@ _PLACES = (
 
 def names() -> list[str]:
     """Return the sorted names of the shipped models, such as "reviews" and "sentiment"."""
-    models = {path.parent.name for folder in _PLACES for path in folder.glob("*/MODEL_CARD.md")}
+    models = {
+        path.parent.name for folder in _MODEL_FOLDERS for path in folder.glob("*/MODEL_CARD.md")
+    }
     return sorted(models)
 
 
@@ -36,13 +38,13 @@ def resolve(directory: Path) -> Path:
         return directory
     parts = directory.parts
     if len(parts) == 1 or (len(parts) == 2 and parts[0] == "checkpoints"):
-        for folder in _PLACES:
+        for folder in _MODEL_FOLDERS:
             if (folder / parts[-1] / "MODEL_CARD.md").is_file():
                 return folder / parts[-1]
     return directory
 
 
-def nearest_checkpoint(directory: Path) -> str:
+def checkpoint_suggestion(directory: Path) -> str:
     """Return a clause that suggests a checkpoint with a similar name; "" if there is none.
 
     The candidates are the siblings of `directory`, ``checkpoints/`` and the shipped models.
@@ -57,5 +59,5 @@ def nearest_checkpoint(directory: Path) -> str:
     if directory.parent in (Path(), default):
         for name in names():
             candidates.setdefault(name, directory.parent / name)
-    match = nearest(directory.name, sorted(candidates))
+    match = nearest_name(directory.name, sorted(candidates))
     return f"; did you mean {candidates[match]}?" if match is not None else ""

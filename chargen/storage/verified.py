@@ -24,19 +24,19 @@ SUFFIXES = {".json", ".safetensors"}
 
 # Limits that keep an untrusted file from taking many times its size in memory. A vocabulary of all
 # characters has 5 MB, and the header of a thousand tensors 100 KB.
-MOST_JSON = 8 << 20
-MOST_BRACKETS = 100_000
-MOST_DEPTH = 32
-MOST_HEADER = 1 << 20
+MAX_JSON_BYTES = 8 << 20
+MAX_JSON_BRACKETS = 100_000
+MAX_JSON_DEPTH = 32
+MAX_HEADER_BYTES = 1 << 20
 
 # Errors that safetensors and torch raise for types and shapes that do not match.
-_UNREADABLE = (
+_READ_ERRORS = (
     *(SafetensorError, ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError),
     ValueError,
 )
 
 
-def listed_entries(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+def manifest_entries(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     """Return the manifest's entries by file name; an invalid name is a `CheckpointError`."""
     files = manifest.get("files")
     if not isinstance(files, dict):
@@ -94,17 +94,19 @@ def read_plain_file(path: Path, limit: int) -> bytes:
 
 def parse_json(path: Path, data: bytes) -> Any:
     """Parse a JSON file strictly, without repeated fields, within limits of size and depth."""
-    if len(data) > MOST_JSON or data.count(b"[") + data.count(b"{") > MOST_BRACKETS:
+    if len(data) > MAX_JSON_BYTES or data.count(b"[") + data.count(b"{") > MAX_JSON_BRACKETS:
         raise CheckpointError(f"{path} is larger than any such file of a checkpoint")
     try:
-        value = json.loads(data, object_pairs_hook=_object, parse_constant=_no_constant)
-        _check_depth(value, MOST_DEPTH)
+        value = json.loads(
+            data, object_pairs_hook=_refuse_repeated_fields, parse_constant=_refuse_constant
+        )
+        _check_depth(value, MAX_JSON_DEPTH)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not JSON: {error}") from error
     return value
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _refuse_repeated_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) < len(pairs):
         repeated = Counter(name for name, _ in pairs).most_common(1)[0][0]
@@ -112,18 +114,18 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-def _no_constant(name: str) -> Any:
+def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not a number")
 
 
-def _check_depth(value: Any, left: int) -> None:
+def _check_depth(value: Any, levels_left: int) -> None:
     if not isinstance(value, (dict, list)):
         return
-    if not left:
-        raise ValueError(f"it is nested more than {MOST_DEPTH} deep")
+    if not levels_left:
+        raise ValueError(f"it is nested more than {MAX_JSON_DEPTH} deep")
     for inner in value.values() if isinstance(value, dict) else value:
         if isinstance(inner, (dict, list)):
-            _check_depth(inner, left - 1)
+            _check_depth(inner, levels_left - 1)
 
 
 def check_memory(size: int) -> None:
@@ -132,12 +134,12 @@ def check_memory(size: int) -> None:
 
 
 def read_tensors(path: Path, data: bytes) -> dict[str, Tensor]:
-    if int.from_bytes(data[:8], "little") > MOST_HEADER:
-        raise CheckpointError(f"{path}: its header states more than {MOST_HEADER:,} bytes")
+    if int.from_bytes(data[:8], "little") > MAX_HEADER_BYTES:
+        raise CheckpointError(f"{path}: its header states more than {MAX_HEADER_BYTES:,} bytes")
     check_memory(len(data))
     try:
         return safetensors.torch.load(data)
-    except _UNREADABLE as e:
+    except _READ_ERRORS as e:
         if is_out_of_memory(e):
             raise
         reason = str(e).split("\n")[0][:200]

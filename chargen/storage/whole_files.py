@@ -12,52 +12,52 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
-from chargen.errors import ConfigError, CorpusError, shown
+from chargen.errors import ConfigError, CorpusError, printable
 from chargen.storage.directories import real_path, sync_file, sync_path
 
 
 @contextmanager
-def whole_file(output: str, *, as_is: bool = False) -> Iterator[IO[bytes]]:
+def atomic_write(output: str, *, uncompressed: bool = False) -> Iterator[IO[bytes]]:
     """Open a file for writing bytes; it appears at `output` only when the block ends.
 
-    Its suffix determines the compression, unless `as_is` turns it off. An `OSError` is raised as a
-    `CorpusError`; after any error, no partial file remains.
+    Its suffix determines the compression, unless `uncompressed` turns it off. An `OSError` is
+    raised as a `CorpusError`; after any error, no partial file remains.
     """
     path = real_path(output)  # a link is kept, and its target is replaced
     hidden = path.with_name(f".{path.name}.{os.getpid()}.writing")
     try:
         with hidden.open("wb") as file:
-            with _packed(file, "" if as_is else path.suffix.lower()) as packed:
+            with _compressed(file, "" if uncompressed else path.suffix.lower()) as packed:
                 yield packed
             sync_file(file)
         hidden.replace(path)
         sync_path(path.parent)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise CorpusError(f"{shown(output)} cannot be written: {reason}") from error
+        raise CorpusError(f"{printable(output)} cannot be written: {reason}") from error
     finally:
         hidden.unlink(missing_ok=True)
 
 
-def write_file(output: str, data: bytes, *, as_is: bool = False) -> None:
-    """Write a file atomically, or raise `CorpusError`; see `whole_file`."""
-    with whole_file(output, as_is=as_is) as file:
+def write_file(output: str, data: bytes, *, uncompressed: bool = False) -> None:
+    """Write a file atomically, or raise `CorpusError`; see `atomic_write`."""
+    with atomic_write(output, uncompressed=uncompressed) as file:
         file.write(data)
 
 
 @contextmanager
-def _packed(file: IO[bytes], compression: str) -> Iterator[IO[bytes]]:
+def _compressed(file: IO[bytes], compression: str) -> Iterator[IO[bytes]]:
     packers: dict[str, Callable[[], Any]] = {
         ".gz": lambda: gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0),
         ".bz2": lambda: bz2.BZ2File(file, "wb"),
         ".xz": lambda: lzma.LZMAFile(file, "wb"),  # noqa: SIM115
-        ".zst": lambda: _packed_zstd(file),
+        ".zst": lambda: _zstd_writer(file),
     }
     with packers.get(compression, lambda: contextlib.nullcontext(file))() as opened:
         yield opened
 
 
-def _packed_zstd(file: IO[bytes]) -> Any:
+def _zstd_writer(file: IO[bytes]) -> Any:
     if sys.version_info >= (3, 14):
         from compression import zstd
 

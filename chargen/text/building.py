@@ -24,8 +24,8 @@ from chargen.text.cache import IDS, META
 from chargen.text.config import CorpusConfig
 from chargen.text.files import Advance, Source, raw_blocks
 from chargen.text.formats import DELIMITERS, Dialect
-from chargen.text.labels import SymbolOf, odd_labels
-from chargen.text.sources import check_marked, read
+from chargen.text.labels import SymbolOf, label_notes
+from chargen.text.sources import read, require_marker
 from chargen.text.splitting import split_point
 from chargen.text.symbols import MOST_LABELS, SEPARATOR
 from chargen.text.tables import open_table
@@ -51,25 +51,25 @@ class Builder:
     """Encoder of one text, which `chargen.text.corpus.load_corpus` runs stage by stage."""
 
     name: str  # valid as the name of a folder
-    label: str  # name for messages
+    display_name: str  # name for messages
     sources: list[Source]  # without streams
     valid: list[Source]  # the validation text, if it is separate from `sources`
     config: CorpusConfig  # this and the fields below are parameters of `load_corpus`
     vocabulary: Vocabulary | None
     reverse: bool
-    minimum: int
+    min_characters: int
     progress: Progress | None
 
     def key(self) -> str:
         """Return the SHA-256 hash of the text and of everything that determines its ids."""
-        advance = self._advance("reading", self.sources + self.valid)
+        advance = self._progress_callback("reading", self.sources + self.valid)
         config = self.config
         parts = {
             "format": FORMAT,
             "text": fingerprint(self.sources, config, advance),
             "valid": fingerprint(self.valid, config, advance) if self.valid else None,
             "fraction": None if self.valid else config.valid_fraction,
-            **({"valid_of_each": True} if self._of_each else {}),
+            **({"valid_of_each": True} if self._splits_each_source else {}),
             "level": config.level,
             "min_count": config.min_count,
             "vocabulary": None if self.vocabulary is None else self.vocabulary.to_json(),
@@ -83,16 +83,16 @@ class Builder:
         Raises `CorpusError` if the text cannot be read, is too small or changes while it is read.
         """
         notes: list[str] = []
-        counted, vocabulary = self._vocabulary(notes)
+        counted, vocabulary = self._counted_vocabulary(notes)
         path = folder / IDS
         with path.open("wb") as file:
-            advance = self._advance("encoding", self.sources + self.valid)
+            advance = self._progress_callback("encoding", self.sources + self.valid)
             starts: list[int] = []
             symbol_of = vocabulary.label_symbol if vocabulary.labels else None
             texts = self._texts(file, starts, notes, advance, symbol_of)
-            characters, length = _encode(file, vocabulary, texts, self.label, notes)
+            characters, length = _encode(file, vocabulary, texts, self.display_name, notes)
             if counted not in (None, characters):
-                raise CorpusError(f"{self.label} changed while it was being read; try again")
+                raise CorpusError(f"{self.display_name} changed while it was being read; try again")
             self.check_size(characters)
             valid_characters = 0
             if self.valid:
@@ -105,13 +105,13 @@ class Builder:
         ids: npt.NDArray[Any] = np.memmap(path, dtype=vocabulary.dtype, mode="r")
         if self.valid:
             split = length
-        elif self._of_each:
+        elif self._splits_each_source:
             bounds = [start // vocabulary.dtype.itemsize for start in starts] + [length]
-            ids, split = _last_of_each(path, ids, bounds, vocabulary, self.config, notes)
+            ids, split = _split_each_source(path, ids, bounds, vocabulary, self.config, notes)
         else:
             split = split_point(ids, vocabulary, self.config)
         if self.reverse:
-            _write_again(path, [ids[:split][::-1], ids[split:][::-1]])
+            _replace_ids_file(path, [ids[:split][::-1], ids[split:][::-1]])
         meta = {
             "format": FORMAT,
             "name": self.name,
@@ -127,7 +127,7 @@ class Builder:
             sync_file(out)
 
     @property
-    def _of_each(self) -> bool:
+    def _splits_each_source(self) -> bool:
         """Whether the end of each source is kept for validation."""
         config = self.config
         several = len(self.sources) > 1 and not self.valid
@@ -146,25 +146,28 @@ class Builder:
         There is one offset per source if each source is split separately, otherwise a single one.
         """
         config, seen, last = self.config, set[str](), "\n"
-        for sources in [[source] for source in self.sources] if self._of_each else [self.sources]:
+        for sources in (
+            [[source] for source in self.sources] if self._splits_each_source else [self.sources]
+        ):
             if last != "\n" and config.documents is None and not config.raw_bytes:
                 yield (last := "\n")
             starts.append(file.tell())
             for text in read(sources, config, notes, advance, seen, symbol_of):
                 last = text[-1]
                 yield text
-        check_marked(self.sources, config, seen)
+        require_marker(self.sources, config, seen)
 
     def check_size(self, characters: int) -> None:
-        """Raise `CorpusError` if `characters` is 0 or less than `minimum`."""
+        """Raise `CorpusError` if `characters` is 0 or less than `min_characters`."""
         if not characters:
-            raise CorpusError(f"{self.label} is empty: there is no text in it")
-        if characters < self.minimum:
+            raise CorpusError(f"{self.display_name} is empty: there is no text in it")
+        if characters < self.min_characters:
             raise CorpusError(
-                f"{self.label} has {characters} characters; at least {self.minimum} are needed"
+                f"{self.display_name} has {characters} characters; at least {self.min_characters} "
+                "are needed"
             )
 
-    def _advance(self, stage: str, sources: list[Source]) -> Advance | None:
+    def _progress_callback(self, stage: str, sources: list[Source]) -> Advance | None:
         if self.progress is None:
             return None
         progress = self.progress
@@ -179,7 +182,7 @@ class Builder:
         progress(stage, 0, total)
         return advance
 
-    def _vocabulary(self, notes: list[str]) -> tuple[int | None, Vocabulary]:
+    def _counted_vocabulary(self, notes: list[str]) -> tuple[int | None, Vocabulary]:
         """Return the number of characters (None if they were not counted) and the vocabulary."""
         documents = self.config.documents is not None
         if self.vocabulary is not None:
@@ -204,20 +207,21 @@ class Builder:
         if byte and not self.config.label_column:
             return None, ByteVocabulary(documents)
         counts = np.zeros(CODE_POINTS, dtype=np.int64)
-        advance = self._advance("counting", self.sources)
+        advance = self._progress_callback("counting", self.sources)
         seen: set[str] = set()
         for text in read(self.sources, self.config, notes, advance, seen, collect):
             text_counts = np.bincount(code_points(text))
             counts[: text_counts.size] += text_counts
         if self.config.label_column and not labels:
             raise CorpusError(
-                f"{self.label}: no row has a label in its column {self.config.label_column!r}"
+                f"{self.display_name}: no row has a label in its column "
+                f"{self.config.label_column!r}"
             )
         names = sorted(labels)
-        notes += odd_labels(self.label, names, labelled)
+        notes += label_notes(self.display_name, names, labelled)
         if byte:
             return None, ByteVocabulary(documents, names)
-        check_marked(self.sources, self.config, seen)
+        require_marker(self.sources, self.config, seen)
         counts[ord(SEPARATOR)] = 0
         total = int(counts.sum())
         self.check_size(total)
@@ -260,7 +264,11 @@ def fingerprint(
 
 
 def _encode(
-    file: IO[bytes], vocabulary: Vocabulary, texts: Iterable[str], label: str, notes: list[str]
+    file: IO[bytes],
+    vocabulary: Vocabulary,
+    texts: Iterable[str],
+    display_name: str,
+    notes: list[str],
 ) -> tuple[int, int]:
     """Append the ids; return the numbers of characters (without separators and labels) and ids."""
     characters = length = unknown = 0
@@ -274,13 +282,13 @@ def _encode(
             unknown += int(np.count_nonzero(ids == vocabulary.unknown_id))
     if unknown:
         notes.append(
-            f"{unknown:,} of the {characters:,} characters of {label} are read as unknown"
+            f"{unknown:,} of the {characters:,} characters of {display_name} are read as unknown"
             f" ({unknown / characters:.2%})"
         )
     return characters, length
 
 
-def _last_of_each(
+def _split_each_source(
     path: Path,
     ids: npt.NDArray[Any],
     bounds: list[int],
@@ -312,11 +320,11 @@ def _last_of_each(
         training.append(ids[first:cut])
         if needs_newline and cut < end and ids[cut - 1] != newline[0]:
             training.append(newline)  # the next source starts on a new line
-    _write_again(path, [*training, *(ids[cut:end] for _, cut, end in parts)])
+    _replace_ids_file(path, [*training, *(ids[cut:end] for _, cut, end in parts)])
     return np.memmap(path, dtype=vocabulary.dtype, mode="r"), sum(map(len, training))
 
 
-def _write_again(path: Path, parts: Iterable[npt.NDArray[Any]]) -> None:
+def _replace_ids_file(path: Path, parts: Iterable[npt.NDArray[Any]]) -> None:
     """Replace the file of ids at `path` by the concatenation of `parts`."""
     written = path.with_name("written.bin")
     with written.open("wb") as file:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from chargen.errors import CorpusError
-from chargen.text.decoding import newlines
+from chargen.text.decoding import normalize_newlines
 from chargen.text.files import Source, from_path
 
 NAMES = ("python-docs", "python-stdlib")
@@ -19,7 +19,7 @@ DESCRIPTIONS = (
     ("python-docs", "English", "PSF-2.0", "the language reference that every Python carries"),
     ("python-stdlib", "Python", "PSF-2.0", "the source of Python's standard library"),
 )
-_LEFT_OUT = {"site-packages", "dist-packages", "__pycache__", "test", "tests", "idle_test"}
+_SKIPPED_FOLDERS = {"site-packages", "dist-packages", "__pycache__", "test", "tests", "idle_test"}
 
 
 def resolve_builtin(name: str) -> list[Source]:
@@ -35,7 +35,7 @@ def resolve_builtin(name: str) -> list[Source]:
 
 def _python_files(folder: Path) -> Iterator[Path]:
     for path in folder.iterdir():
-        if path.name.startswith(".") or path.name in _LEFT_OUT or path.is_symlink():
+        if path.name.startswith(".") or path.name in _SKIPPED_FOLDERS or path.is_symlink():
             continue
         if path.is_dir():
             yield from _python_files(path)
@@ -50,7 +50,7 @@ def topics() -> list[str]:
     except ImportError as error:
         raise CorpusError("python-docs: this Python does not include pydoc_data.topics") from error
     # In some versions of Python the markup of the topics has carriage returns as line breaks.
-    return [newlines(texts[name]) for name in sorted(texts)]
+    return [normalize_newlines(texts[name]) for name in sorted(texts)]
 
 
 def decode_python(blocks: Iterable[bytes], name: str, notes: list[str]) -> str:
@@ -65,4 +65,4 @@ def decode_python(blocks: Iterable[bytes], name: str, notes: list[str]) -> str:
     except (SyntaxError, ValueError, LookupError) as error:
         notes.append(f"{name} was skipped: {error}")
         return ""
-    return newlines(text)
+    return normalize_newlines(text)

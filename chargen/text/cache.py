@@ -21,16 +21,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from chargen.errors import CorpusError, enough_memory, is_out_of_memory
+from chargen.errors import CorpusError, convert_memory_errors, is_out_of_memory
 
 IDS, META = "ids.bin", "meta.json"
 """Names of the files of an encoded corpus."""
 
 _PREFIX = "building-"
-_ABANDONED_AFTER = 7 * 24 * 3600.0  # seconds; for builders whose process cannot be checked
+_ABANDONED_SECONDS = 7 * 24 * 3600.0  # seconds; for builders whose process cannot be checked
 
 
-def not_writable(what: str, folder: Path, error: OSError) -> CorpusError:
+def not_writable(content: str, folder: Path, error: OSError) -> CorpusError:
     """Return the error for a cache that cannot be written.
 
     If memory ran out, raise `error` itself, because another folder would not help.
@@ -39,23 +39,24 @@ def not_writable(what: str, folder: Path, error: OSError) -> CorpusError:
         raise error
     reason = error.strerror or str(error)
     return CorpusError(
-        f"{what} cannot be written to {folder}: {reason}; set CHARGEN_CACHE_DIR to another folder"
+        f"{content} cannot be written to {folder}: {reason}; set CHARGEN_CACHE_DIR to another "
+        "folder"
     )
 
 
 @contextmanager
-def workspace(folder: Path, what: str = "the encoded corpus") -> Iterator[Path]:
-    """Yield a new temporary folder inside `folder` for building `what`; remove it at the end.
+def workspace(folder: Path, content: str = "the encoded corpus") -> Iterator[Path]:
+    """Yield a new temporary folder inside `folder` for building `content`; remove it at the end.
 
     Raises `CorpusError` if the folder cannot be written, at first or in the body of the ``with``,
     and `OutOfMemoryError` if memory runs out.
     """
-    with enough_memory(), _workspace(folder, what) as path:
+    with convert_memory_errors(), _workspace(folder, content) as path:
         yield path
 
 
 @contextmanager
-def _workspace(folder: Path, what: str) -> Iterator[Path]:
+def _workspace(folder: Path, content: str) -> Iterator[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(folder)
@@ -63,21 +64,21 @@ def _workspace(folder: Path, what: str) -> Iterator[Path]:
         prefix = f"{_PREFIX}{socket.gethostname()}-{os.getpid()}-"
         path = Path(tempfile.mkdtemp(prefix=prefix, dir=folder))
     except OSError as error:
-        raise not_writable(what, folder, error) from error
+        raise not_writable(content, folder, error) from error
     try:
         yield path
     except OSError as error:
-        raise not_writable(what, folder, error) from error
+        raise not_writable(content, folder, error) from error
     finally:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def publish(built: Path, place: Path) -> None:
-    """Move a finished folder to `place`; keep a folder that another run put there first."""
+def publish(built: Path, target: Path) -> None:
+    """Move a finished folder to `target`; keep a folder that another run put there first."""
     try:
-        built.rename(place)
+        built.rename(target)
     except OSError:
-        if not place.is_dir():
+        if not target.is_dir():
             raise
 
 
@@ -85,7 +86,7 @@ def _remove_abandoned(folder: Path) -> None:
     for path in folder.glob(f"{_PREFIX}*"):
         host, _, pid = path.name.removeprefix(_PREFIX).rpartition("-")[0].rpartition("-")
         with contextlib.suppress(OSError):  # another run removed the folder first
-            old = time.time() - path.stat().st_mtime > _ABANDONED_AFTER
+            old = time.time() - path.stat().st_mtime > _ABANDONED_SECONDS
             if old or (host == socket.gethostname() and pid.isdigit() and not _is_alive(int(pid))):
                 shutil.rmtree(path, ignore_errors=True)
 
@@ -124,7 +125,7 @@ class Encoding:
     @property
     def in_use(self) -> bool:
         """Whether a process maps this corpus, as far as can be determined."""
-        with _unused(self.path) as unused:
+        with _locked_if_unused(self.path) as unused:
             return not unused
 
 
@@ -142,9 +143,9 @@ def encodings(folder: Path) -> list[Encoding]:
     return sorted(entries, key=lambda one: (one.used, one.path.name))
 
 
-def remove(some: Iterable[Encoding]) -> list[Encoding]:
+def remove(candidates: Iterable[Encoding]) -> list[Encoding]:
     """Remove the encodings that are not in use; return those that could be removed."""
-    return [encoding for encoding in some if _remove(encoding.path)]
+    return [encoding for encoding in candidates if _remove(encoding.path)]
 
 
 def trim(folder: Path, limit: float) -> list[Encoding]:
@@ -161,52 +162,56 @@ def trim(folder: Path, limit: float) -> list[Encoding]:
     return removed
 
 
-def older_than(some: Iterable[Encoding], days: float) -> list[Encoding]:
+def older_than(candidates: Iterable[Encoding], days: float) -> list[Encoding]:
     now = time.time()
-    return [encoding for encoding in some if now - encoding.used > days * 86400]
+    return [encoding for encoding in candidates if now - encoding.used > days * 86400]
 
 
-def note_use(place: Path) -> None:
+def record_use(encoding_folder: Path) -> None:
     with contextlib.suppress(OSError):  # a cache may be read-only
-        os.utime(place / META)
+        os.utime(encoding_folder / META)
 
 
-def hold(file: IO[bytes]) -> None:
+def lock_shared(file: IO[bytes]) -> None:
     """Protect an open file of ids from removal while the file or a mapping of it is open."""
     _lock(file, exclusive=False)
 
 
 @contextmanager
-def held(place: Path) -> Iterator[None]:
+def shared_lock(encoding_folder: Path) -> Iterator[None]:
     """Protect an encoding from removal while the block runs."""
     if sys.platform == "win32":  # Windows cannot move a folder with an open file
         yield
         return
-    with (place / IDS).open("rb") as file:
-        hold(file)
+    with (encoding_folder / IDS).open("rb") as file:
+        lock_shared(file)
         yield
 
 
-def _remove(place: Path) -> bool:
+def _remove(encoding_folder: Path) -> bool:
     try:
-        with _unused(place) as unused:
+        with _locked_if_unused(encoding_folder) as unused:
             if not unused:
                 return False
-            with workspace(place.parent) as trash:  # renamed first, so that it vanishes in one step
-                place.rename(trash / place.name)
+            with workspace(
+                encoding_folder.parent
+            ) as trash:  # renamed first, so that it vanishes in one step
+                encoding_folder.rename(trash / encoding_folder.name)
     except (OSError, CorpusError):
         return False
     return True
 
 
 @contextmanager
-def _unused(place: Path) -> Iterator[bool]:
+def _locked_if_unused(encoding_folder: Path) -> Iterator[bool]:
     """Yield whether no process uses an encoding; if so, none can start to while the block runs."""
     if sys.platform == "win32":  # Windows itself refuses to move a mapped file
         yield True
         return
     try:
-        file = (place / IDS).open("r+b")  # network file systems need write access for a lock
+        file = (encoding_folder / IDS).open(
+            "r+b"
+        )  # network file systems need write access for a lock
     except FileNotFoundError:  # damaged, so no process can use it
         yield True
         return

@@ -13,10 +13,10 @@ from chargen.options import Options, option
 AUTO_ENCODING = "auto"
 MINIMUM_CHARACTERS = 64
 """Smallest number of characters that training accepts."""
-WAYS = ("lines", "files", "rows", "blank-lines")
+DOCUMENT_MODES = ("lines", "files", "rows", "blank-lines")
 """Ways to separate documents; the alternative is a marker, a line that ends each document."""
 # Codecs for host names, and one that rejects everything.
-_NOT_OF_FILES = ("idna", "punycode", "undefined")
+_UNSUPPORTED_CODECS = ("idna", "punycode", "undefined")
 
 
 def is_text_encoding(name: str) -> bool:
@@ -25,7 +25,7 @@ def is_text_encoding(name: str) -> bool:
         info = codecs.lookup(name)
     except (LookupError, ValueError):  # ValueError: a NUL in the name
         return False
-    if info.name in _NOT_OF_FILES or info.incrementaldecoder is None:
+    if info.name in _UNSUPPORTED_CODECS or info.incrementaldecoder is None:
         return False
     # rot13, hex, zlib and the like are codecs too, but do not decode bytes to text.
     return bool(getattr(info, "_is_text_encoding", True))
@@ -222,4 +222,4 @@ class CorpusConfig(TableConfig):
     @property
     def marker(self) -> str | None:
         """The line that ends each document, or None if documents do not end at such a line."""
-        return None if self.documents in WAYS else self.documents
+        return None if self.documents in DOCUMENT_MODES else self.documents

@@ -16,16 +16,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from chargen.errors import ConfigError, CorpusError, VocabularyError, shown
+from chargen.errors import ConfigError, CorpusError, VocabularyError, printable
 from chargen.storage.directories import cache_folder, cache_limit
 from chargen.text.building import FORMAT, Builder, Progress
-from chargen.text.cache import IDS, META, held, hold, note_use, publish, trim, workspace
+from chargen.text.cache import (
+    IDS,
+    META,
+    lock_shared,
+    publish,
+    record_use,
+    shared_lock,
+    trim,
+    workspace,
+)
 from chargen.text.config import MINIMUM_CHARACTERS, CorpusConfig
 from chargen.text.files import Source, spool
 from chargen.text.sources import corpus_name, from_texts, refuse_table_options, resolve
 from chargen.text.vocabulary import Vocabulary, vocabulary_from_json
 
-_GIVEN = ("the given text",)
+_TEXTS_NAME = ("the given text",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,9 +59,9 @@ def load_corpus(
     *,
     texts: Any = None,
     vocabulary: Vocabulary | None = None,
-    grow: Callable[[Vocabulary], Vocabulary] | None = None,
+    extend_vocabulary: Callable[[Vocabulary], Vocabulary] | None = None,
     reverse: bool = False,
-    minimum: int = MINIMUM_CHARACTERS,
+    min_characters: int = MINIMUM_CHARACTERS,
     progress: Progress | None = None,
 ) -> Corpus:
     """Encode a text, or reuse the encoding of an earlier run over the same bytes.
@@ -72,11 +81,11 @@ def load_corpus(
         Texts to read instead of `corpora`, as for `chargen.text.sources.from_texts`.
     vocabulary : Vocabulary, optional
         Vocabulary to encode with; by default one is made from the corpus without ``config.valid``.
-    grow : callable, optional
+    extend_vocabulary : callable, optional
         Takes the vocabulary made from the corpus and returns the one to encode with.
     reverse : bool
         Reverse the ids of the training and of the validation text, for a model that reads backward.
-    minimum : int
+    min_characters : int
         Smallest number of characters that is accepted.
     progress : callable, optional
         Called with "reading", "counting" or "encoding", the bytes done and the bytes in all.
@@ -87,17 +96,22 @@ def load_corpus(
         raise ConfigError("--label-column: the vocabulary was made without labels")
     limit = cache_limit()
     notes: list[str] = []
-    sources, valid = _sources(corpora, texts, config, notes)
+    sources, valid = _resolve_sources(corpora, texts, config, notes)
     folder = cache_folder() / "corpora"
-    labels = ("standard input" if each == "-" else shown(each) for each in corpora or _GIVEN)
+    labels = (
+        "standard input" if each == "-" else printable(each) for each in corpora or _TEXTS_NAME
+    )
     with _spooled(folder, sources, valid, config.max_bytes) as (sources, valid):
         name, label = corpus_name(corpora), ", ".join(labels)
         builder = Builder(
-            name, label, sources, valid, config, vocabulary, reverse, minimum, progress
+            name, label, sources, valid, config, vocabulary, reverse, min_characters, progress
         )
-        corpus = _built(folder, builder)
-        if grow is not None and (grown := grow(corpus.vocabulary)) != corpus.vocabulary:
-            corpus = _built(folder, replace(builder, vocabulary=grown))
+        corpus = _cached_or_built(folder, builder)
+        if (
+            extend_vocabulary is not None
+            and (grown := extend_vocabulary(corpus.vocabulary)) != corpus.vocabulary
+        ):
+            corpus = _cached_or_built(folder, replace(builder, vocabulary=grown))
     if removed := trim(folder, limit):
         freed = sum(encoding.bytes for encoding in removed)
         notes.append(
@@ -109,7 +123,7 @@ def load_corpus(
     return replace(corpus, name=name, sources=names, notes=(*notes, *corpus.notes))
 
 
-def _sources(
+def _resolve_sources(
     corpora: Sequence[str], texts: Any, config: CorpusConfig, notes: list[str]
 ) -> tuple[list[Source], list[Source]]:
     """Return the sources to read, and those of a separate validation text (if there is one)."""
@@ -125,7 +139,7 @@ def _sources(
 
 @contextlib.contextmanager
 def _spooled(
-    folder: Path, sources: list[Source], valid: list[Source], most: int | None
+    folder: Path, sources: list[Source], valid: list[Source], max_bytes: int | None
 ) -> Iterator[tuple[list[Source], list[Source]]]:
     """Yield the sources with pipes replaced by copies, which are deleted when the block ends."""
     if not any(source.stream for source in sources + valid):
@@ -133,8 +147,8 @@ def _spooled(
         return
     with workspace(folder) as temporary:
         yield (
-            [spool(source, temporary, f"text-{i}", most) for i, source in enumerate(sources)],
-            [spool(source, temporary, f"valid-{i}", most) for i, source in enumerate(valid)],
+            [spool(source, temporary, f"text-{i}", max_bytes) for i, source in enumerate(sources)],
+            [spool(source, temporary, f"valid-{i}", max_bytes) for i, source in enumerate(valid)],
         )
 
 
@@ -149,9 +163,9 @@ def current_key(
     """Return the key of the text as it is now, without encoding it.
 
     Arguments and errors are those of `load_corpus`. Every source must be present: no pipes, and
-    nothing that must be fetched first (`chargen.text.sources.is_there`).
+    nothing that must be fetched first (`chargen.text.sources.is_local`).
     """
-    sources, valid = _sources(corpora, None, config, [])
+    sources, valid = _resolve_sources(corpora, None, config, [])
     return Builder("", "", sources, valid, config, vocabulary, reverse, 0, progress).key()
 
 
@@ -162,7 +176,7 @@ def cached_corpus(key: str) -> Corpus | None:
     """
     if not key.isalnum():  # the key must not lead out of the cache
         return None
-    return _open(cache_folder() / "corpora" / key)
+    return _open_encoding(cache_folder() / "corpora" / key)
 
 
 def release_memory(ids: npt.NDArray[Any]) -> None:
@@ -177,35 +191,35 @@ def release_memory(ids: npt.NDArray[Any]) -> None:
         base.madvise(mmap.MADV_DONTNEED)
 
 
-def _built(folder: Path, builder: Builder) -> Corpus:
+def _cached_or_built(folder: Path, builder: Builder) -> Corpus:
     """Return the corpus from the cache; build it there first if necessary."""
     key = builder.key()
     target = folder / key
-    corpus = _open(target)
+    corpus = _open_encoding(target)
     if corpus is None:
         with workspace(folder) as work:
             built = work / key
             built.mkdir()
             builder.build(built)
-            if target.exists() and _open(target) is None:  # damaged
+            if target.exists() and _open_encoding(target) is None:  # damaged
                 with contextlib.suppress(FileNotFoundError):  # another run moved it first
                     target.rename(work / "damaged")
-            with held(built):
+            with shared_lock(built):
                 publish(built, target)
-                corpus = _open(target)
+                corpus = _open_encoding(target)
     if corpus is None:
         raise CorpusError(f"the encoded corpus {target} cannot be read back; try again")
     builder.check_size(corpus.characters)
     return corpus
 
 
-def _open(place: Path) -> Corpus | None:
-    """Open the corpus at `place`; return None unless it is complete and of this format."""
+def _open_encoding(encoding_folder: Path) -> Corpus | None:
+    """Open an encoded corpus; return None unless it is complete and of this format."""
     try:
-        meta = json.loads((place / META).read_text("utf-8"))
+        meta = json.loads((encoding_folder / META).read_text("utf-8"))
         vocabulary = vocabulary_from_json(meta["vocabulary"])
         split, total = meta["split"], meta["total"]
-        path = place / IDS
+        path = encoding_folder / IDS
         if (
             meta["format"] != FORMAT
             or not 0 < split <= total
@@ -213,17 +227,17 @@ def _open(place: Path) -> Corpus | None:
         ):
             return None
         with path.open("rb") as file:
-            hold(file)
+            lock_shared(file)
             ids = np.memmap(file, dtype=vocabulary.dtype, mode="r")
             if not path.exists():  # removed before it was locked
                 return None
-        note_use(place)
+        record_use(encoding_folder)
         return Corpus(
             name=meta["name"],
             vocabulary=vocabulary,
             train=ids[:split],
             valid=ids[split:],
-            key=place.name,
+            key=encoding_folder.name,
             characters=meta["characters"],
             sources=tuple(meta["sources"]),
             notes=tuple(meta["notes"]),

@@ -46,7 +46,7 @@ class Dataset:
 
 
 _ALL = ("all",)
-_OURS = "CC0-1.0"
+_OWN_LICENCE = "CC0-1.0"
 _SPLITS = {"train": "train.txt", "valid": "valid.txt", "test": "test.txt"}
 _WIKIPEDIA = "text of Wikipedia: CC BY-SA 3.0 and GFDL"
 _GITHUB = "https://raw.githubusercontent.com"
@@ -57,7 +57,7 @@ _DATASETS = (
         "essays",
         "five familiar essays, written for this project",
         parts={"all": "essays.txt"},
-        licence=_OURS,
+        licence=_OWN_LICENCE,
         reading=_ALL,
     ),
     Dataset(
@@ -65,7 +65,7 @@ _DATASETS = (
         "those essays, tales with two plays and some verse, and a novella, 390 KB written for this "
         "project",
         parts={"essays": "essays.txt", "tales": "tales.txt", "novella": "novella.txt"},
-        licence=_OURS,
+        licence=_OWN_LICENCE,
         reading=("essays", "tales", "novella"),
     ),
     Dataset(
@@ -73,7 +73,7 @@ _DATASETS = (
         "240 and 60 labelled opinions about films, kettles, hotels and more, written for this "
         "project",
         parts={"train": "opinions.csv", "test": "opinions-heldback.csv"},
-        licence=_OURS,
+        licence=_OWN_LICENCE,
         labelled="train",
     ),
     Dataset(

@@ -16,7 +16,7 @@ from itertools import chain
 from chargen.errors import CorpusError
 from chargen.text.config import AUTO_ENCODING, TableConfig
 from chargen.text.detecting import (
-    SAMPLE,
+    SAMPLE_BYTES,
     detect,
     is_text,
     is_wide,
@@ -27,19 +27,19 @@ from chargen.text.files import Advance, Source, byte_blocks
 
 REPLACEMENT = "\ufffd"
 BLOCK = 1 << 20
-_FEWEST = 16  # fewest bytes from which an encoding is recognized
-_HELD = 1 << 24  # largest copy that is kept in memory, in bytes
+_MIN_DETECTION_BYTES = 16  # fewest bytes from which an encoding is recognized
+_MAX_BYTES_IN_MEMORY = 1 << 24  # largest copy that is kept in memory, in bytes
 _CONTROL = re.compile("[\x80-\x9f]")
-_LATIN = (
+_CP1252_NOTE = (
     "{} has bytes 0x80 to 0x9f, which are control codes in latin-1, but quotes and dashes in "
     "cp1252: it may well be in --encoding cp1252"
 )
 _NOT_TEXT = re.compile("[\0\ud800-\udfff]")
 # Decoders that never yield a lone surrogate; text of others (utf-7, unicode_escape) is checked.
-_SOUND = ("utf-8", "utf-16", "utf-32", "ascii", "iso8859", "cp")
+_SURROGATE_FREE_CODECS = ("utf-8", "utf-16", "utf-32", "ascii", "iso8859", "cp")
 
 
-def encoding_of(
+def source_encoding(
     source: Source, config: TableConfig, notes: list[str], max_bytes: int | None = None
 ) -> str:
     """Return the encoding with which to `decode` a source.
@@ -51,7 +51,7 @@ def encoding_of(
     return detect(byte_blocks(source, None, max_bytes), source.name, notes)
 
 
-def decoded(
+def decode_source(
     source: Source,
     config: TableConfig,
     notes: list[str],
@@ -59,8 +59,8 @@ def decoded(
     max_bytes: int | None = None,
     encoding: str = "",
 ) -> Iterator[str]:
-    """Decode a source (see `decode`); `encoding` is the result of `encoding_of`, if known."""
-    encoding = encoding or encoding_of(source, config, notes, max_bytes)
+    """Decode a source (see `decode`); `encoding` is the result of `source_encoding`, if known."""
+    encoding = encoding or source_encoding(source, config, notes, max_bytes)
     blocks = byte_blocks(source, advance, max_bytes)
     return decode(blocks, source.name, encoding, config.errors, notes, config.encoding)
 
@@ -71,45 +71,53 @@ def decode(
     encoding: str,
     errors: str,
     notes: list[str],
-    asked: str | None = None,
+    requested_encoding: str | None = None,
 ) -> Iterator[str]:
     """Decode a stream of bytes; newlines of any convention become ``"\\n"``.
 
-    With the encoding "auto" the whole stream is copied, to disk if it is long. `asked` is the
-    encoding that the user gave, if it differs from `encoding`. Raises `CorpusError`, with the
-    offset, for bytes that are not text in this encoding.
+    With the encoding "auto" the whole stream is copied, to disk if it is long. `requested_encoding`
+    is the encoding that the user gave, if it differs from `encoding`. Raises `CorpusError`, with
+    the offset, for bytes that are not text in this encoding.
     """
-    asked = asked or encoding
+    requested_encoding = requested_encoding or encoding
     if encoding == AUTO_ENCODING:
-        with tempfile.SpooledTemporaryFile(_HELD) as copy:
+        with tempfile.SpooledTemporaryFile(_MAX_BYTES_IN_MEMORY) as copy:
             found = detect((block for block in blocks if copy.write(block)), name, notes)
             copy.seek(0)
             copied_blocks = iter(lambda: copy.read(BLOCK), b"")
-            yield from decode(copied_blocks, name, found, errors, notes, asked)
+            yield from decode(copied_blocks, name, found, errors, notes, requested_encoding)
         return
-    head, blocks = _peek(filter(None, blocks), SAMPLE if is_wide(encoding) else 4)
-    encoding = _choose_encoding(head, name, encoding, asked, notes)
+    head, blocks = _peek(filter(None, blocks), SAMPLE_BYTES if is_wide(encoding) else 4)
+    encoding = _choose_encoding(head, name, encoding, requested_encoding, notes)
     codec = codecs.lookup(encoding).name
-    checked = not codec.startswith(_SOUND)
+    checked = not codec.startswith(_SURROGATE_FREE_CODECS)
     characters, first = 0, True
-    for block, offset, found in _decoded_blocks(blocks, name, encoding, errors, asked):
+    for block, offset, found in _decoded_blocks(blocks, name, encoding, errors, requested_encoding):
         text = found.removeprefix("\ufeff") if first else found
         first = first and not found
-        if codec == "iso8859-1" and _CONTROL.search(text) and _LATIN.format(name) not in notes:
-            notes.append(_LATIN.format(name))
+        if (
+            codec == "iso8859-1"
+            and _CONTROL.search(text)
+            and _CP1252_NOTE.format(name) not in notes
+        ):
+            notes.append(_CP1252_NOTE.format(name))
         if "\0" in text and errors == "strict" and not is_wide(codec):
             _refuse_wide(block, name)
         if "\0" in text or (checked and not text.isascii()):
             begin = None if is_wide(codec) else offset + block.find(b"\0")
             done = characters
-            text = clean(text, errors, lambda at: _place(name, begin, done + at))  # noqa: B023
+            text = replace_invalid(
+                text,
+                errors,
+                lambda at: _position_in_words(name, begin, done + at),  # noqa: B023
+            )
         characters += len(text)
         if text:
             yield text
 
 
 def _decoded_blocks(
-    blocks: Iterable[bytes], name: str, encoding: str, errors: str, asked: str
+    blocks: Iterable[bytes], name: str, encoding: str, errors: str, requested_encoding: str
 ) -> Iterator[tuple[bytes, int, str]]:
     """Yield each block with its offset in the stream, in bytes, and the text decoded from it."""
     inner = codecs.getincrementaldecoder(encoding)(errors)
@@ -121,8 +129,12 @@ def _decoded_blocks(
         except UnicodeDecodeError as error:
             if b"\0" in block and not is_wide(encoding):
                 _refuse_wide(block, name)
-                raise _binary(_place(name, offset + block.find(b"\0"), 0)) from error
-            raise _undecodable(error, offset + len(block), name, encoding, asked) from error
+                raise _binary_error(
+                    _position_in_words(name, offset + block.find(b"\0"), 0)
+                ) from error
+            raise _undecodable_error(
+                error, offset + len(block), name, encoding, requested_encoding
+            ) from error
         except (UnicodeError, ValueError, OverflowError) as error:
             end = offset + len(block)
             raise CorpusError(
@@ -132,15 +144,15 @@ def _decoded_blocks(
         offset += len(block)
 
 
-def newlines(text: str) -> str:
+def normalize_newlines(text: str) -> str:
     """Convert newlines of any convention to ``"\\n"``."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def clean(text: str, errors: str, place: Callable[[int], str]) -> str:
+def replace_invalid(text: str, errors: str, position_in_words: Callable[[int], str]) -> str:
     """Replace NULs and lone surrogates by U+FFFD, or raise `CorpusError` if `errors` is "strict".
 
-    `place` turns the index of a character into words for the message.
+    `position_in_words` turns the index of a character into words for the message.
     """
     if errors == "replace":
         return _NOT_TEXT.sub(REPLACEMENT, text)
@@ -148,10 +160,10 @@ def clean(text: str, errors: str, place: Callable[[int], str]) -> str:
     if match is None:
         return text
     if match[0] == "\0":
-        raise _binary(place(match.start()))
+        raise _binary_error(position_in_words(match.start()))
     raise CorpusError(
-        f"{place(match.start())} holds a lone surrogate, U+{ord(match[0]):04X}, which is not"
-        " text; --errors replace reads it as U+FFFD"
+        f"{position_in_words(match.start())} holds a lone surrogate, U+{ord(match[0]):04X}, which "
+        "is not text; --errors replace reads it as U+FFFD"
     )
 
 
@@ -161,21 +173,21 @@ def _refuse_wide(block: bytes, name: str) -> None:
     Almost any even number of bytes is valid UTF-16, but in text of one alphabet every second byte
     is small.
     """
-    head = block[:SAMPLE]
+    head = block[:SAMPLE_BYTES]
     small = sum(head.count(number) for number in range(9))
-    if 4 * small >= len(head) >= _FEWEST and (encoding := wide_encoding(head)):
+    if 4 * small >= len(head) >= _MIN_DETECTION_BYTES and (encoding := wide_encoding(head)):
         option = f"--encoding {encoding.replace('_', '-')}"
         raise CorpusError(f"{name} is UTF-16 or UTF-32 without a byte order mark: give {option}")
 
 
-def _binary(place: str) -> CorpusError:
+def _binary_error(position: str) -> CorpusError:
     return CorpusError(
-        f"{place} looks binary: it holds a NUL; --errors replace reads it as U+FFFD, and chargen "
-        "train --level byte --raw-bytes reads the bytes of any file as they are"
+        f"{position} looks binary: it holds a NUL; --errors replace reads it as U+FFFD, and "
+        "chargen train --level byte --raw-bytes reads the bytes of any file as they are"
     )
 
 
-def _place(name: str, byte: int | None, character: int) -> str:
+def _position_in_words(name: str, byte: int | None, character: int) -> str:
     where = f"character {character}" if byte is None or byte < 0 else f"byte offset {byte}"
     return f"{name}, {where},"
 
@@ -188,7 +200,9 @@ def _peek(blocks: Iterator[bytes], size: int) -> tuple[bytes, Iterator[bytes]]:
     return head[:size], chain([head], blocks)
 
 
-def _choose_encoding(head: bytes, name: str, encoding: str, asked: str, notes: list[str]) -> str:
+def _choose_encoding(
+    head: bytes, name: str, encoding: str, requested_encoding: str, notes: list[str]
+) -> str:
     """Return the encoding to read with: a byte order mark takes precedence over UTF-8.
 
     Raises `CorpusError` if the bytes show that the encoding that was asked for is wrong.
@@ -196,7 +210,7 @@ def _choose_encoding(head: bytes, name: str, encoding: str, asked: str, notes: l
     marked = marked_encoding(head)
     codec = codecs.lookup(encoding).name
     if codec not in ("utf-8", "utf-8-sig"):
-        if asked != AUTO_ENCODING:
+        if requested_encoding != AUTO_ENCODING:
             _refuse_contradicted(head, name, encoding, marked)
         return encoding
     if marked is not None and marked != "utf-8":
@@ -217,15 +231,17 @@ def _refuse_contradicted(head: bytes, name: str, encoding: str, marked: str | No
         )
 
 
-def _undecodable(
-    error: UnicodeDecodeError, fed: int, name: str, encoding: str, asked: str
+def _undecodable_error(
+    error: UnicodeDecodeError, bytes_read: int, name: str, encoding: str, requested_encoding: str
 ) -> CorpusError:
     # The decoder may have kept bytes of earlier blocks, so the offset is counted from the end.
-    offset = fed - len(error.object) + error.start
+    offset = bytes_read - len(error.object) + error.start
     value = error.object[error.start : error.start + 1]
     byte = f" (0x{value[0]:02x})" if value else ""
     others = [
-        f"--encoding {each}" for each in (AUTO_ENCODING, "cp1252") if each not in (asked, encoding)
+        f"--encoding {each}"
+        for each in (AUTO_ENCODING, "cp1252")
+        if each not in (requested_encoding, encoding)
     ]
     return CorpusError(
         f"{name} is not {encoding}: byte offset {offset}{byte}, {error.reason};"

@@ -9,12 +9,12 @@ from itertools import islice
 
 from chargen.text.formats import DELIMITERS, Dialect, json_row, lines, separated
 
-_CANDIDATES = (",", ";", "\t", "|")
+_CANDIDATE_DELIMITERS = (",", ";", "\t", "|")
 _FIRST_LINES = 50
 """Number of lines at the beginning of a file from which the delimiter is inferred."""
 
 _SEPARATOR_LINE = re.compile(r"sep=(.)\n?", re.IGNORECASE)  # written by Excel before the header
-_CLOSED = re.compile(r'"(?:[^"]|"")*"')
+_CLOSED_FIELD = re.compile(r'"(?:[^"]|"")*"')
 
 
 def find_dialect(
@@ -58,7 +58,7 @@ def find_dialect(
             return Dialect(form, delimiter, skipped=1, problem=problem)
     if quoting is not None or delimiter != "\t":
         return Dialect(form, delimiter, quoting != "none", header, skipped)
-    quoted, mixed = _tabs_and_quotes(lambda: islice(lines(read()), skipped, None))
+    quoted, mixed = _tab_separated_quoting(lambda: islice(lines(read()), skipped, None))
     problem = (
         "has a quoted field with tabs and line breaks in it, or quotes that are part of the text: "
         "--quoting csv reads the one, --quoting none the other"
@@ -82,8 +82,10 @@ def named_columns(first_lines: Iterable[str]) -> list[str]:
     return list(rows[0]) if len(rows) > 1 and 2 * alike >= len(rows) else []
 
 
-def _json_dialect(fed: Iterator[str], form: str) -> Dialect:
-    number, first = next(((n, line) for n, line in enumerate(fed, 1) if line.strip()), (0, ""))
+def _json_dialect(table_lines: Iterator[str], form: str) -> Dialect:
+    number, first = next(
+        ((n, line) for n, line in enumerate(table_lines, 1) if line.strip()), (0, "")
+    )
     if first.lstrip().startswith("["):
         return Dialect("json")
     row = json_row(number, first, json.loads)
@@ -101,11 +103,13 @@ def _delimiters(first_lines: Sequence[str], usual: str, quoting: str | None) -> 
     """
     shares = {}
     trusted = quoting == "csv"
-    for delimiter in sorted(_CANDIDATES, key=lambda each: each != usual):
+    for delimiter in sorted(_CANDIDATE_DELIMITERS, key=lambda each: each != usual):
         if quoting == "none" or (delimiter == "\t" and quoting is None):
             counts = [line.count(delimiter) + 1 for line in first_lines if line.strip()]
         else:
-            counts = [len(row.values) for row in separated(first_lines, delimiter, trusted=trusted)]
+            counts = [
+                len(row.values) for row in separated(first_lines, delimiter, trust_quotes=trusted)
+            ]
             if len(first_lines) == _FIRST_LINES:
                 counts.pop()  # the last row may be incomplete
         if counts and counts[0] > 1:
@@ -114,7 +118,7 @@ def _delimiters(first_lines: Sequence[str], usual: str, quoting: str | None) -> 
     return [delimiter for delimiter, share in shares.items() if share == best] or [usual]
 
 
-def _tabs_and_quotes(read: Callable[[], Iterable[str]]) -> tuple[bool, int]:
+def _tab_separated_quoting(read: Callable[[], Iterable[str]]) -> tuple[bool, int]:
     """Return whether the quotes of a tab-separated table hold fields together.
 
     They do if each field that begins with a quote ends with one. A field may end on a later line,
@@ -137,12 +141,12 @@ def _tabs_and_quotes(read: Callable[[], Iterable[str]]) -> tuple[bool, int]:
         lines_are_rows = lines_are_rows and len(fields) == width
         if '"' in line:
             quoted = (field for field in fields if field.startswith('"'))
-            closed = closed and all(_CLOSED.fullmatch(field) for field in quoted)
+            closed = closed and all(_CLOSED_FIELD.fullmatch(field) for field in quoted)
     if closed or lines_are_rows:
         return closed, 0
     mixed = 0
     width = 0
-    for row in separated(read(), "\t", trusted=True):
+    for row in separated(read(), "\t", trust_quotes=True):
         width = width or len(row.values)
         if row.problem or len(row.values) != width:
             return False, 0

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urljoin, urlsplit
 
-from chargen.errors import CorpusError, shown
+from chargen.errors import CorpusError, printable
 
 TRIES = 5
 MOST_REDIRECTS = 5
-READ = 1 << 14
+BLOCK_BYTES = 1 << 14
 """Bytes read at a time; fewer than these are lost when a connection is cut off."""
 _CUT_OFF = "the connection was cut off"
 _RETRIED = {408, 425, 429, 500, 502, 503, 504}
@@ -32,10 +32,10 @@ class Downloader:
 
     # file for the received bytes; it is kept when the network fails, and the next attempt requests
     # the rest (RFC 9110, sections 13.1.5 and 14.2)
-    part: Path
+    partial_file: Path
     # whether the file will be checked against a hash. Only then may a redirect lead to another
     # host, or from https to http
-    trusted: bool
+    hash_checked: bool
     timeout: float = 30.0  # seconds without data after which the server counts as dead
     pause: float = 1.0  # seconds before the second attempt; doubled after each that brings no data
     progress: bool = True  # show a progress bar if stderr is a terminal
@@ -46,16 +46,16 @@ class Downloader:
             _copy(url, Path(output_file))
             return
         self._fetch(url)
-        self.part.replace(output_file)
+        self.partial_file.replace(output_file)
         self._discard()
 
     def _discard(self) -> None:
-        self.part.unlink(missing_ok=True)
-        self._note.unlink(missing_ok=True)
+        self.partial_file.unlink(missing_ok=True)
+        self._validator_file.unlink(missing_ok=True)
 
     @property
-    def _note(self) -> Path:
-        return self.part.with_name(f"{self.part.name}.json")
+    def _validator_file(self) -> Path:
+        return self.partial_file.with_name(f"{self.partial_file.name}.json")
 
     def _fetch(self, url: str) -> None:
         import requests
@@ -65,23 +65,25 @@ class Downloader:
             while failed < TRIES:
                 before = self._size()
                 try:
-                    reason = self._ask(session, url)
+                    reason = self._request(session, url)
                     if not reason:
                         return
                 except requests.exceptions.SSLError as error:
-                    raise CorpusError(f"{shown(url)} has no valid certificate: {error}") from error
+                    raise CorpusError(
+                        f"{printable(url)} has no valid certificate: {error}"
+                    ) from error
                 except requests.exceptions.InvalidURL as error:
-                    raise CorpusError(f"{shown(url)} is no address: {error}") from error
+                    raise CorpusError(f"{printable(url)} is no address: {error}") from error
                 except requests.exceptions.RequestException as error:
-                    reason = _reason(error)
+                    reason = _innermost_reason(error)
                 failed = 0 if self._size() > before else failed + 1
                 if failed < TRIES:
                     time.sleep(min(30.0, self.pause * 2 ** max(0, failed - 1)))
         kept = self._size()
         rest = f"; {kept:,} bytes are kept, and the next try goes on from there" if kept else ""
-        raise CorpusError(f"{shown(url)} cannot be fetched: {reason}{rest}")
+        raise CorpusError(f"{printable(url)} cannot be fetched: {reason}{rest}")
 
-    def _ask(self, session: Any, url: str) -> str:
+    def _request(self, session: Any, url: str) -> str:
         """Make one request; return why the file is still incomplete, "" if it is complete."""
         begin = self._size()
         headers = {"Accept-Encoding": "identity"}
@@ -92,11 +94,11 @@ class Downloader:
             status = response.status_code
             if status in _RETRIED:
                 return f"the server answers {_status(response)}"
-            if status == 416 or (status == 206 and not _goes_on(response, begin)):
+            if status == 416 or (status == 206 and not _continues_at(response, begin)):
                 self._discard()  # the bytes are no part of the current file
                 return _CUT_OFF
             if status not in (200, 206):
-                raise CorpusError(f"{shown(url)} cannot be fetched: {_status(response)}")
+                raise CorpusError(f"{printable(url)} cannot be fetched: {_status(response)}")
             if status == 200:
                 begin = 0
             length = response.headers.get("Content-Length", "")
@@ -104,8 +106,8 @@ class Downloader:
             tag = response.headers.get("ETag", "")
             strong = tag.startswith('"')
             validator = tag if strong else response.headers.get("Last-Modified")
-            self._note.write_text(json.dumps({"validator": validator}), "utf-8")
-            with self.part.open("ab" if begin else "wb") as file:
+            self._validator_file.write_text(json.dumps({"validator": validator}), "utf-8")
+            with self.partial_file.open("ab" if begin else "wb") as file:
                 self._write(response, file, url, begin, total)
         return "" if total is None or self._size() == total else _CUT_OFF
 
@@ -122,12 +124,14 @@ class Downloader:
             url = urljoin(url, response.headers["Location"])
             target = urlsplit(url)
             if target.scheme not in ("http", "https"):
-                raise CorpusError(f"{start.geturl()} leads to {shown(url)}, which is not fetched")
-            downgraded = start.scheme == "https" and target.scheme == "http"
-            if not self.trusted and (target.netloc != start.netloc or downgraded):
                 raise CorpusError(
-                    f"{start.geturl()} leads to another place, {shown(url)}: ask for that address, "
-                    "or say with --sha256 what the file must be"
+                    f"{start.geturl()} leads to {printable(url)}, which is not fetched"
+                )
+            downgraded = start.scheme == "https" and target.scheme == "http"
+            if not self.hash_checked and (target.netloc != start.netloc or downgraded):
+                raise CorpusError(
+                    f"{start.geturl()} leads to another place, {printable(url)}: ask for that "
+                    "address, or say with --sha256 what the file must be"
                 )
         raise CorpusError(f"{start.geturl()} redirects more than {MOST_REDIRECTS} times")
 
@@ -141,22 +145,22 @@ class Downloader:
             initial=begin,
             unit="B",
             unit_scale=True,
-            desc=shown(urlsplit(url).path.rpartition("/")[2])[:40],
+            desc=printable(urlsplit(url).path.rpartition("/")[2])[:40],
             disable=None if self.progress else True,  # None: only on a terminal
             leave=False,
         ) as bar:
-            for block in response.iter_content(READ):
+            for block in response.iter_content(BLOCK_BYTES):
                 file.write(block)
                 bar.update(len(block))
 
     def _size(self) -> int:
         with contextlib.suppress(OSError):
-            return self.part.stat().st_size
+            return self.partial_file.stat().st_size
         return 0
 
     def _validator(self) -> str | None:
         with contextlib.suppress(OSError, ValueError, AttributeError):
-            validator = json.loads(self._note.read_text("utf-8")).get("validator")
+            validator = json.loads(self._validator_file.read_text("utf-8")).get("validator")
             return validator if isinstance(validator, str) else None
         return None
 
@@ -167,26 +171,26 @@ def _copy(url: str, output: Path) -> None:
     parts = urlsplit(url)
     if parts.netloc not in ("", "localhost"):
         raise CorpusError(
-            f"{shown(url)} names another machine: write a file address with three slashes"
+            f"{printable(url)} names another machine: write a file address with three slashes"
         )
     path = Path(url2pathname(parts.path))
     try:
         shutil.copyfile(path, output)
     except OSError as error:
         if error.filename and os.fspath(error.filename) == os.fspath(path):
-            raise CorpusError(f"{shown(path)} cannot be read: {error.strerror}") from error
+            raise CorpusError(f"{printable(path)} cannot be read: {error.strerror}") from error
         raise
 
 
-def _goes_on(response: Any, begin: int) -> bool:
+def _continues_at(response: Any, begin: int) -> bool:
     return str(response.headers.get("Content-Range", "")).startswith(f"bytes {begin}-")
 
 
 def _status(response: Any) -> str:
-    return f"{response.status_code} {shown(response.reason or '')}".strip()
+    return f"{response.status_code} {printable(response.reason or '')}".strip()
 
 
-def _reason(error: Exception) -> str:
+def _innermost_reason(error: Exception) -> str:
     """Return the innermost cause of an error of requests, which wraps other exceptions."""
     while isinstance(inner := error.__cause__ or error.__context__, Exception):
         error = inner

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from chargen.errors import CorpusError, MissingExtraError, shown
+from chargen.errors import CorpusError, MissingExtraError, printable
 from chargen.storage.directories import cache_folder, replace_directory, sync_file
 from chargen.text import datasets
 from chargen.text.cache import not_writable, workspace
@@ -18,14 +18,14 @@ from chargen.text.datasets import Dataset, Reference
 from chargen.text.download import Downloader
 from chargen.text.unpacking import unpack
 
-_SHIPPED = (
+_SHIPPED_FOLDERS = (
     Path(__file__).parent.parent / "texts",  # in a wheel
     Path(__file__).parent.parent.parent / "corpora",  # in a checkout
 )
 _RECORD = "dataset.json"
-_WAIT = 3600.0  # seconds to wait for a process that fetches the same data set
+_LOCK_TIMEOUT = 3600.0  # seconds to wait for a process that fetches the same data set
 
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Fetched:
         return self.folder / self.dataset.parts[part]
 
 
-def asked(argument: str) -> Reference | None:
+def dataset_reference(argument: str) -> Reference | None:
     """Return the data set that `argument` names, or None; an existing path takes precedence."""
     if "\0" in argument:
         return None
@@ -50,9 +50,9 @@ def asked(argument: str) -> Reference | None:
     return datasets.parse(argument) if named and not os.path.lexists(argument) else None
 
 
-def paths(reference: Reference, say: Say | None = None) -> list[Path]:
+def fetch_paths(reference: Reference, report: Report | None = None) -> list[Path]:
     """Return the files and folders that a language model reads, fetched if necessary by `fetch`."""
-    fetched = fetch(reference, say=say)
+    fetched = fetch(reference, report=report)
     parts = (reference.part,) if reference.part else reference.dataset.reading
     return [fetched.path(part) for part in parts]
 
@@ -62,7 +62,7 @@ def labelled_path(argument: str) -> str:
 
     Raises `CorpusError` if the data set has no labels, and the errors of `fetch`.
     """
-    reference = asked(argument)
+    reference = dataset_reference(argument)
     if reference is None:
         return argument
     part = reference.part or reference.dataset.labelled
@@ -73,7 +73,7 @@ def labelled_path(argument: str) -> str:
 
 def valid_part(corpora: Sequence[str]) -> str | None:
     """Return the validation part (``name:part``) of the one data set in `corpora`, or None."""
-    reference = asked(corpora[0]) if len(corpora) == 1 else None
+    reference = dataset_reference(corpora[0]) if len(corpora) == 1 else None
     if reference is None or reference.part or reference.dataset.valid is None:
         return None
     return f"{reference.dataset.name}:{reference.dataset.valid}"
@@ -107,12 +107,12 @@ def fetch(
     reference: Reference,
     *,
     again: bool = False,
-    say: Say | None = None,
+    report: Report | None = None,
     downloader: Callable[..., Downloader] = Downloader,
 ) -> Fetched:
     """Return a data set from the cache, after fetching it if it is missing or `again` is true.
 
-    `say` is called with a message for each file that is fetched; `downloader` makes the
+    `report` is called with a message for each file that is fetched; `downloader` makes the
     `Downloader`. Raises `CorpusError` if the data set cannot be reached, has a wrong hash or cannot
     be written; the cache is then unchanged. Without pooch, fetching raises `MissingExtraError`.
     """
@@ -126,10 +126,10 @@ def fetch(
     home, name = _home(), reference.dataset.name
     try:
         home.mkdir(parents=True, exist_ok=True)
-        with FileLock(home / f"{reference.key}.lock", timeout=_WAIT):
+        with FileLock(home / f"{reference.key}.lock", timeout=_LOCK_TIMEOUT):
             if not again and (existing := cached(reference)):  # fetched meanwhile
                 return existing
-            _make(reference, home, say, downloader)
+            _fetch_and_unpack(reference, home, report, downloader)
     except Timeout as error:
         raise CorpusError(f"another process is fetching {name}: wait for it") from error
     except OSError as error:
@@ -141,23 +141,23 @@ def fetch(
 
 
 def _shipped(dataset: Dataset) -> Fetched | None:
-    for folder in _SHIPPED:
+    for folder in _SHIPPED_FOLDERS:
         paths = [folder / name for name in dataset.parts.values()]
         if all(path.is_file() for path in paths):
             return Fetched(dataset, folder, (), sum(path.stat().st_size for path in paths))
     return None
 
 
-def _make(
-    reference: Reference, home: Path, say: Say | None, downloader: Callable[..., Downloader]
+def _fetch_and_unpack(
+    reference: Reference, home: Path, report: Report | None, downloader: Callable[..., Downloader]
 ) -> None:
     dataset = reference.dataset
     with workspace(home, dataset.name) as work:
         hashes, fetched = [], []
         for number, file in enumerate(dataset.files):
-            if say:
+            if report:
                 size = f" ({dataset.size / 1e6:.1f} MB)" if dataset.size and not number else ""
-                say(f"fetching {shown(file.url)}{size}")
+                report(f"fetching {printable(file.url)}{size}")
             part = home / f"{reference.key}-{number}.part"
             path, sha256 = _download(file, part, work, f"fetched-{number}", downloader)
             hashes.append(sha256)
@@ -181,21 +181,25 @@ def _make(
 
 
 def _download(
-    file: datasets.Remote, part: Path, work: Path, name: str, downloader: Callable[..., Downloader]
+    file: datasets.Remote,
+    partial_file: Path,
+    work: Path,
+    name: str,
+    downloader: Callable[..., Downloader],
 ) -> tuple[Path, str]:
     """Fetch a file; return its path and its SHA-256 hash."""
     try:
         import pooch
     except ImportError as error:
-        raise MissingExtraError(f"fetching {shown(file.url)}", "data") from error
+        raise MissingExtraError(f"fetching {printable(file.url)}", "data") from error
     pooch.get_logger().setLevel(logging.ERROR)  # pooch would tell the user to set known_hash
-    fetcher = downloader(part, trusted=file.known_hash is not None)
+    fetcher = downloader(partial_file, hash_checked=file.known_hash is not None)
     try:
         path = pooch.retrieve(file.url, file.known_hash, name, work, downloader=fetcher)
     except ValueError as error:  # pooch raises it for a wrong hash
         raise CorpusError(
-            f"{shown(file.url)} is not the expected file: its hash is not {file.known_hash}; it "
-            "was not kept"
+            f"{printable(file.url)} is not the expected file: its hash is not {file.known_hash}; "
+            "it was not kept"
         ) from error
     return Path(path), pooch.file_hash(path)
 

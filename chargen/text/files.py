@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
-from chargen.errors import CorpusError, shown
+from chargen.errors import CorpusError, printable
 from chargen.text.formats import TABLES
 
 BLOCK = 1 << 20  # bytes read at a time
@@ -26,9 +26,9 @@ COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 
 Advance = Callable[[int], None]
 
-UNPACKED_BYTES = 100_000_000
-MOST_TIMES = 1000
-"""A compressed source may unpack to `UNPACKED_BYTES` or this many times its size, if larger."""
+ALWAYS_ALLOWED_BYTES = 100_000_000
+MAX_EXPANSION_RATIO = 1000
+"""A compressed source may unpack to this many times its size, or to `ALWAYS_ALLOWED_BYTES`."""
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,14 @@ def refuse_text(name: str) -> None:
     if (words or long or "\n" in name) and not in_a_folder and not os.path.lexists(name):
         cut = f"{name[:30]}..." if len(name) > 255 else name
         raise CorpusError(
-            f"'{shown(cut)}' looks like a text, not like the name of a file: write it to one, or "
-            "in Python give chargen.train(texts=[...]), chargen.finetune((texts, labels), ...)"
+            f"'{printable(cut)}' looks like a text, not like the name of a file: write it to one, "
+            "or in Python give chargen.train(texts=[...]), chargen.finetune((texts, labels), ...)"
         )
 
 
 def from_path(path: Path, name: str | None = None) -> Source:
     """Describe the file or pipe at `path`; raise `CorpusError` for anything else."""
-    name = shown(path) if name is None else name
+    name = printable(path) if name is None else name
     try:
         info = path.stat()
     except (OSError, ValueError) as error:
@@ -143,12 +143,13 @@ def byte_blocks(
     """Yield the decompressed bytes in blocks of about `BLOCK` bytes, at any compression ratio.
 
     `advance` is called with the number of bytes on disk that each block takes. Raises `CorpusError`
-    if the source cannot be read, or exceeds `max_bytes` (by default: what `MOST_TIMES` allows).
+    if the source cannot be read, or exceeds `max_bytes` (by default: what `MAX_EXPANSION_RATIO`
+    allows).
     """
     done = 0
     # The size of a pipe is unknown.
     guarded = source.compression and source.size
-    likely = max(UNPACKED_BYTES, MOST_TIMES * source.size) if guarded else None
+    likely = max(ALWAYS_ALLOWED_BYTES, MAX_EXPANSION_RATIO * source.size) if guarded else None
     for block in unpacked_blocks(source, advance):
         done += len(block)
         if max_bytes is not None:
@@ -156,8 +157,8 @@ def byte_blocks(
                 raise CorpusError(f"{source.name} has more bytes of text than --max-bytes allows")
         elif likely is not None and done > likely:
             raise CorpusError(
-                f"{source.name} unpacks to more than {MOST_TIMES:,} times its {source.size:,} "
-                "bytes, as no ordinary text does: allow it with --max-bytes"
+                f"{source.name} unpacks to more than {MAX_EXPANSION_RATIO:,} times its "
+                f"{source.size:,} bytes, as no ordinary text does: allow it with --max-bytes"
             )
         yield block
 

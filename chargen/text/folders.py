@@ -12,13 +12,13 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path, PurePosixPath
 
-from chargen.errors import CorpusError, named, shown
+from chargen.errors import CorpusError, enumerated, printable
 from chargen.text.config import AUTO_ENCODING, CorpusConfig
 from chargen.text.detecting import is_wide, marked_encoding, wide_encoding
 from chargen.text.files import Source, byte_blocks, from_path, unreadable
 
 _UNLABELLED = "unsup"  # aclImdb's folder of texts without labels
-_SNIFFED = 8192  # bytes at the start of a file that are searched for a NUL
+_INSPECTED_BYTES = 8192  # bytes at the start of a file that are searched for a NUL
 
 
 def text_files(root: Path, config: CorpusConfig, notes: list[str]) -> list[Source]:
@@ -29,7 +29,7 @@ def text_files(root: Path, config: CorpusConfig, notes: list[str]) -> list[Sourc
     matches: list[tuple[str, Path]] = []
 
     def stop(error: OSError) -> None:
-        raise unreadable(shown(error.filename or root), error) from error
+        raise unreadable(printable(error.filename or root), error) from error
 
     for folder, folders, files in os.walk(root, onerror=stop, followlinks=False):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -42,7 +42,7 @@ def text_files(root: Path, config: CorpusConfig, notes: list[str]) -> list[Sourc
                 matches.append((relative, path))
     if not matches:
         among = f" that match {config.glob!r}" if config.glob else ""
-        raise CorpusError(f"{shown(root)} holds no files{among}")
+        raise CorpusError(f"{printable(root)} holds no files{among}")
     sources = [from_path(path) for _, path in sorted(matches)]
     # A JSON file in a folder is as often settings as a table, so it is read as plain text.
     sources = [replace(s, form="plain") if s.form == "json" else s for s in sources if s.size]
@@ -55,7 +55,7 @@ def text_files(root: Path, config: CorpusConfig, notes: list[str]) -> list[Sourc
         skipped = set(binary)
         sources = [source for source in sources if source not in skipped]
     if not sources:
-        raise CorpusError(f"{shown(root)} holds no text: its files are empty or binary")
+        raise CorpusError(f"{printable(root)} holds no text: its files are empty or binary")
     return sources
 
 
@@ -66,13 +66,13 @@ def _matches(relative: str, pattern: str | None) -> bool:
     return fnmatch.fnmatch(relative if "/" in pattern else PurePosixPath(relative).name, pattern)
 
 
-def _looks_binary(source: Source, unmarked: bool) -> bool:
+def _looks_binary(source: Source, allow_unmarked: bool) -> bool:
     """Return whether the start of a file contains a NUL, but is not UTF-16 or UTF-32.
 
-    These encodings without a byte order mark are considered only if `unmarked` is true.
+    These encodings without a byte order mark are considered only if `allow_unmarked` is true.
     """
-    head = next(byte_blocks(source), b"")[:_SNIFFED]
-    wide = marked_encoding(head) or (wide_encoding(head) if unmarked else None)
+    head = next(byte_blocks(source), b"")[:_INSPECTED_BYTES]
+    wide = marked_encoding(head) or (wide_encoding(head) if allow_unmarked else None)
     return b"\0" in head and (wide is None or not is_wide(wide))
 
 
@@ -90,17 +90,19 @@ def class_files(root: Path, notes: list[str]) -> list[tuple[str, Path]]:
     labelled = [(parts[0], file) for parts, file in inside if parts[0] != _UNLABELLED]
     if not labelled:
         raise CorpusError(
-            f"{shown(root)} holds no folders with .txt files: it should have one folder per class "
-            "(as aclImdb/train has pos and neg)"
+            f"{printable(root)} holds no folders with .txt files: it should have one folder per "
+            "class (as aclImdb/train has pos and neg)"
         )
-    _refuse_parts(root, [parts for parts, _ in inside])
+    _refuse_nested_classes(root, [parts for parts, _ in inside])
     others = sorted([*others, *(file for file in texts if file.parent == root)])
     if others:
-        names = [shown(file.relative_to(root).as_posix()) for file in others]
-        notes.append(f"{shown(root)}: not read as texts of a class: {named(names, 'file')}")
+        names = [printable(file.relative_to(root).as_posix()) for file in others]
+        notes.append(
+            f"{printable(root)}: not read as texts of a class: {enumerated(names, 'file')}"
+        )
     if unlabelled := len(inside) - len(labelled):
         notes.append(
-            f"{shown(root)}: {_UNLABELLED} holds texts without a label: left out {unlabelled:,}"
+            f"{printable(root)}: {_UNLABELLED} holds texts without a label: left out {unlabelled:,}"
         )
     return labelled
 
@@ -118,14 +120,14 @@ def txt_files(root: Path) -> tuple[list[Path], list[Path]]:
     return texts, [file for file in files if file.suffix.lower() != ".txt"]
 
 
-def _refuse_parts(root: Path, files: Sequence[Sequence[str]]) -> None:
+def _refuse_nested_classes(root: Path, files: Sequence[Sequence[str]]) -> None:
     """Raise `CorpusError` for folders of class folders, as aclImdb has train/pos and test/pos."""
     parents: dict[str, str] = {}
     for label, *rest in files:
         if len(rest) > 1 and parents.setdefault(rest[0], label) != label:
             first = parents[rest[0]]
             raise CorpusError(
-                f"{shown(root)}: {shown(first)} and {shown(label)} both hold a folder "
-                f"{shown(rest[0])}: name the folder that holds one folder per class, such as "
-                f"{shown(str(root / first))}"
+                f"{printable(root)}: {printable(first)} and {printable(label)} both hold a folder "
+                f"{printable(rest[0])}: name the folder that holds one folder per class, such as "
+                f"{printable(str(root / first))}"
             )

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
-from chargen.errors import shown
+from chargen.errors import printable
 
 TABLES = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json"}
 """Formats of tables by file extension; all other files are plain text."""
@@ -25,8 +25,8 @@ DELIMITERS = {"csv": ",", "tsv": "\t"}
 # Keeps an unclosed quote from reading the rest of the file into memory.
 _LARGEST_FIELD = 1 << 28
 # After this many fields with line breaks a table counts as CSV, whatever the next field looks like.
-_ENOUGH = 10
-_AS_TEXT = "--quoting none reads quotes as part of the text"
+_TRUSTED_AFTER_FIELDS = 10
+_QUOTING_NONE_ADVICE = "--quoting none reads quotes as part of the text"
 _QUOTES = "\"'\u2019\u201d\u00bb"  # may directly follow a comma in prose
 _BLANKS = re.compile(r"[ \t\n]*")
 
@@ -85,12 +85,12 @@ class Dialect(NamedTuple):
 
 
 def read_rows(
-    pieces: Iterable[str], dialect: Dialect, trusted: bool = False
+    pieces: Iterable[str], dialect: Dialect, trust_quotes: bool = False
 ) -> tuple[Row | None, Iterator[Row]]:
     """Return the header of a table and an iterator over its rows, including broken ones.
 
     The header is None for JSON, plain text and empty tables; otherwise its values are the column
-    names. For `trusted` see `separated`.
+    names. For `trust_quotes` see `separated`.
     """
     form = dialect.form
     if form == "json":
@@ -103,17 +103,17 @@ def read_rows(
     for _ in islice(all_lines, dialect.skipped):
         pass
     if dialect.quoted:
-        rows = separated(all_lines, dialect.delimiter, dialect.skipped, trusted)
+        rows = separated(all_lines, dialect.delimiter, dialect.skipped, trust_quotes)
     else:
         rows = _unquoted(all_lines, dialect.delimiter, dialect.skipped)
     first = next(rows, None)
     if first is None:
         return None, rows
     if dialect.header:
-        return first, _counted(rows, first.values, dialect, "the header")
+        return first, _with_names(rows, first.values, dialect, "the header")
     names = [str(number) for number in range(1, len(first.values) + 1)]
     header = Row(first.line, (), names, "", first.problem)
-    return header, _counted(chain([first], rows), names, dialect, "the first row")
+    return header, _with_names(chain([first], rows), names, dialect, "the first row")
 
 
 def lines(pieces: Iterable[str]) -> Iterator[str]:
@@ -131,15 +131,15 @@ def lines(pieces: Iterable[str]) -> Iterator[str]:
         yield "".join(line_parts)
 
 
-def _plain(fed: Iterable[str]) -> Iterator[Row]:
+def _plain(table_lines: Iterable[str]) -> Iterator[Row]:
     names = (DEFAULT_COLUMN,)
-    for number, line in enumerate(fed, 1):
+    for number, line in enumerate(table_lines, 1):
         text = line.removesuffix("\n")
         yield Row(number, names, (text,), text)
 
 
-def _jsonl(fed: Iterable[str]) -> Iterator[Row]:
-    for number, line in enumerate(fed, 1):
+def _jsonl(table_lines: Iterable[str]) -> Iterator[Row]:
+    for number, line in enumerate(table_lines, 1):
         if line.strip():
             yield json_row(number, line.removesuffix("\n"), json.loads)
 
@@ -178,8 +178,8 @@ def _json_array(text: str) -> Iterator[Row]:
         yield Row(line, (), (), text[at:], f"is not JSON: {words}")
 
 
-def _after_blanks(text: str, at: int) -> int:
-    blanks = _BLANKS.match(text, at)
+def _after_blanks(text: str, position: int) -> int:
+    blanks = _BLANKS.match(text, position)
     assert blanks is not None
     return blanks.end()
 
@@ -204,58 +204,59 @@ def json_row(line: int, raw: str, parse: Callable[[str], Any]) -> Row:
     return Row(line, names, values, raw, problem)
 
 
-class _Feed:
+class _CsvLines:
     """Iterator that feeds lines to `csv.reader` and keeps the lines of the current row."""
 
-    def __init__(self, fed: Iterable[str], done: int) -> None:
-        self._fed = iter(fed)
-        self._again: list[str] = []
-        self._done = done
-        self.row: list[str] = []
+    def __init__(self, table_lines: Iterable[str], lines_before: int) -> None:
+        self._lines = iter(table_lines)
+        self._pushed_back: list[str] = []
+        self._lines_before = lines_before
+        self.row_lines: list[str] = []
 
-    def __iter__(self) -> _Feed:
+    def __iter__(self) -> _CsvLines:
         return self
 
     def __next__(self) -> str:
-        line = self._again.pop() if self._again else next(self._fed)
-        self.row.append(line)
+        line = self._pushed_back.pop() if self._pushed_back else next(self._lines)
+        self.row_lines.append(line)
         return line
 
     @property
     def line(self) -> int:
         """Number of the line where the current row starts."""
-        return self._done + 1
+        return self._lines_before + 1
 
     def next_row(self) -> None:
         """End the current row after the line that was read last."""
-        self._done += len(self.row)
-        self.row = []
+        self._lines_before += len(self.row_lines)
+        self.row_lines = []
 
-    def retreat(self) -> None:
+    def keep_first_line(self) -> None:
         """Keep only the first line in the current row; the other lines are read again."""
-        self._again += self.row[:0:-1]
-        del self.row[1:]
+        self._pushed_back += self.row_lines[:0:-1]
+        del self.row_lines[1:]
 
 
-def _unquoted(fed: Iterable[str], delimiter: str, done: int) -> Iterator[Row]:
+def _unquoted(table_lines: Iterable[str], delimiter: str, lines_before: int) -> Iterator[Row]:
     """Yield all rows, the header first, of a table in which quotes are ordinary characters."""
-    for number, line in enumerate(fed, done + 1):
+    for number, line in enumerate(table_lines, lines_before + 1):
         if raw := line.removesuffix("\n"):
             yield Row(number, (), raw.split(delimiter), raw)
 
 
 def separated(
-    fed: Iterable[str], delimiter: str, done: int = 0, trusted: bool = False
+    table_lines: Iterable[str], delimiter: str, lines_before: int = 0, trust_quotes: bool = False
 ) -> Iterator[Row]:
-    """Yield all rows of a table, the header first; `done` lines before it are already skipped.
+    """Yield all rows of a table, the header first; `lines_before` it are already skipped.
 
     A misplaced quote breaks only the line where its row starts; otherwise an unclosed quote would
-    swallow the rest of the table. A quote that a later quote closes by chance (see `_swallowed`)
-    breaks its line too, unless quotes are `trusted` or enough earlier fields had line breaks.
+    swallow the rest of the table. A quote that a later quote closes by chance (see
+    `_swallows_rows`) breaks its line too, unless `trust_quotes` is set or enough earlier fields
+    had line breaks.
     """
     if csv.field_size_limit() < _LARGEST_FIELD:
         csv.field_size_limit(_LARGEST_FIELD)
-    feed = _Feed(fed, done)
+    feed = _CsvLines(table_lines, lines_before)
     reader = csv.reader(feed, delimiter=delimiter, strict=True)
     first: list[str] = []
     accepted = 0
@@ -269,18 +270,24 @@ def separated(
         except csv.Error as error:
             problem = _quote_problem(str(error))
         first = first or values
-        multiline = len(feed.row) > 1 and not problem and not trusted and accepted < _ENOUGH
-        if multiline and _swallowed(feed.row, first, delimiter):
+        multiline = (
+            len(feed.row_lines) > 1
+            and not problem
+            and not trust_quotes
+            and accepted < _TRUSTED_AFTER_FIELDS
+        )
+        if multiline and _swallows_rows(feed.row_lines, first, delimiter):
             problem = (
-                f"has a quoted field that ends in line {feed.line + len(feed.row) - 1}, but these "
-                f"lines are rows by themselves: {_AS_TEXT}, --quoting csv reads one field"
+                f"has a quoted field that ends in line {feed.line + len(feed.row_lines) - 1}, but "
+                f"these lines are rows by themselves: {_QUOTING_NONE_ADVICE}, --quoting csv reads "
+                "one field"
             )
         else:
             accepted += multiline
         if problem:
             values = []
-            feed.retreat()
-        raw = "".join(feed.row).removesuffix("\n")
+            feed.keep_first_line()
+        raw = "".join(feed.row_lines).removesuffix("\n")
         line = feed.line
         feed.next_row()
         if values or problem:
@@ -292,46 +299,46 @@ def _quote_problem(error: str) -> str:
     if "expected after" in error:
         return (
             "has a quoted field that goes on after its closing quote: write a quote inside a "
-            f'quoted field as "" ({_AS_TEXT})'
+            f'quoted field as "" ({_QUOTING_NONE_ADVICE})'
         )
     if "unexpected end" in error:
-        return f"has a quote that is never closed ({_AS_TEXT})"
-    return f"is broken: {shown(error)}"
+        return f"has a quote that is never closed ({_QUOTING_NONE_ADVICE})"
+    return f"is broken: {printable(error)}"
 
 
-def _swallowed(row: Sequence[str], first: Sequence[str], delimiter: str) -> bool:
+def _swallows_rows(row_lines: Sequence[str], first_row: Sequence[str], delimiter: str) -> bool:
     """Return whether the lines of a row look like separate rows that one quoted field swallowed.
 
     They do if the first line, the last line and half of the others are not prose and have as many
     fields as the first row of the table, with quotes read as text. In prose a comma precedes a
     quote, a blank or the end of the line; the last two do not count if the first row has them too.
     """
-    blank = "" if any(field.startswith(" ") for field in first[1:]) else " "
-    end = "|$" if first[-1] else ""
+    blank = "" if any(field.startswith(" ") for field in first_row[1:]) else " "
+    end = "|$" if first_row[-1] else ""
     comma = re.escape(delimiter)
     prose = re.compile(f"{comma}(?:[{_QUOTES}{blank}]{end})")
     # The field opens in the first line, perhaps after other quoted fields.
-    closed = re.sub(f'(^|{comma})"(?:[^"]|"")*"(?={comma})', r"\1x", row[0])
+    closed = re.sub(f'(^|{comma})"(?:[^"]|"")*"(?={comma})', r"\1x", row_lines[0])
     opened = re.sub(f'{comma}"+', lambda _: delimiter, closed, count=1)
 
     def alone(line: str) -> bool:
-        return line.count(delimiter) == len(first) - 1 and not prose.search(line)
+        return line.count(delimiter) == len(first_row) - 1 and not prose.search(line)
 
-    between = [line for line in row[1:-1] if line.strip()]
-    ends = len(first) > 1 and alone(opened) and alone(row[-1])
+    between = [line for line in row_lines[1:-1] if line.strip()]
+    ends = len(first_row) > 1 and alone(opened) and alone(row_lines[-1])
     return ends and 2 * sum(map(alone, between)) >= len(between)
 
 
-def _counted(
-    found: Iterable[Row], names: Sequence[str], dialect: Dialect, of: str
+def _with_names(
+    rows: Iterable[Row], names: Sequence[str], dialect: Dialect, names_source: str
 ) -> Iterator[Row]:
     """Yield rows with their column names; rows with too few or too many fields are broken."""
     late_quote = re.compile(re.escape(dialect.delimiter) + ' +"')
-    for row in found:
+    for row in rows:
         problem = row.problem
         if not problem and len(row.values) != len(names):
             count = len(row.values)
-            problem = f"has {count} field{'s' * (count != 1)}; {of} has {len(names)}"
+            problem = f"has {count} field{'s' * (count != 1)}; {names_source} has {len(names)}"
             if dialect.quoted and late_quote.search(row.raw):
                 problem += " (a quote after a blank does not begin a quoted field)"
         yield Row(row.line, names, row.values, row.raw, problem)

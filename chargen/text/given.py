@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from chargen.errors import CorpusError, brief
-from chargen.text.decoding import newlines
+from chargen.text.decoding import normalize_newlines
 
 
 def given_text(text: Any, name: str = "text") -> str:
     """Return a text with newlines converted as for a file; `CorpusError` if it is not a str."""
     if not isinstance(text, str):
         raise CorpusError(f"{name} must be a text (str), got {brief(text)}")
-    return newlines(text)
+    return normalize_newlines(text)
 
 
 def given_texts(texts: Any) -> Iterator[str]:

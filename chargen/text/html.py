@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import re
 
-from chargen.text.decoding import newlines
+from chargen.text.decoding import normalize_newlines
 
 _BREAKS = {
     *("address", "article", "blockquote", "br", "dd", "div", "dl", "dt", "footer", "header", "hr"),
@@ -32,7 +32,7 @@ def clean_html(text: str) -> str:
     """
     if not _MARKUP.search(text):
         return text
-    plain = newlines("".join(_pieces(text)))  # &#13; is a carriage return
+    plain = normalize_newlines("".join(_pieces(text)))  # &#13; is a carriage return
     return re.sub(r"\n{3,}", "\n\n", plain).strip()
 
 
@@ -42,7 +42,7 @@ def _pieces(text: str) -> list[str]:
     for tag in _TAG.finditer(text):
         if tag.start() < begin:  # inside a hidden element, such as a script
             continue
-        pieces.append(_characters(text[begin : tag.start()]))
+        pieces.append(_unescape(text[begin : tag.start()]))
         begin = tag.end()
         name = (tag["name"] or "").lower()
         if name in _BREAKS:
@@ -52,11 +52,11 @@ def _pieces(text: str) -> list[str]:
             # Without an end tag, nothing is hidden.
             end = re.compile(f"</{name}[^<>]*>", re.IGNORECASE).search(text, begin)
             begin = end.end() if end else begin
-    pieces.append(_characters(text[begin:]))
+    pieces.append(_unescape(text[begin:]))
     return pieces
 
 
-def _characters(text: str) -> str:
+def _unescape(text: str) -> str:
     try:
         return html.unescape(text)
     except ValueError:  # &# with thousands of digits, which Python refuses to convert

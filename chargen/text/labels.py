@@ -9,7 +9,7 @@ from typing import Any
 
 from chargen.errors import CorpusError, VocabularyError
 from chargen.text.config import normal_label
-from chargen.text.decoding import clean
+from chargen.text.decoding import replace_invalid
 from chargen.text.files import Advance
 from chargen.text.tables import NOT_A_NUMBER, Table, find_column
 
@@ -17,11 +17,11 @@ SymbolOf = Callable[[str], str]
 """Returns a label's symbol in the stream of text; raises `VocabularyError` for an unknown label."""
 
 
-def label_of(value: Any, where: str, errors: str = "strict") -> str | None:
+def label_of(value: Any, position: str, errors: str = "strict") -> str | None:
     """Return a value as a label, or None if it is empty or missing.
 
     Numbers and booleans are written as in JSON; text is normalized by `normal_label`. Any other
-    value raises `CorpusError`; `where` names its position in the message.
+    value raises `CorpusError`; `position` names its position in the message.
     """
     if callable(getattr(value, "item", None)):  # a NumPy scalar
         value = value.item()
@@ -29,10 +29,10 @@ def label_of(value: Any, where: str, errors: str = "strict") -> str | None:
         return None
     if isinstance(value, str):
         empty = not value.strip() or value in NOT_A_NUMBER
-        return None if empty else normal_label(clean(value, errors, lambda _: where))
+        return None if empty else normal_label(replace_invalid(value, errors, lambda _: position))
     if isinstance(value, bool | int | float):
         return json.dumps(value)
-    raise CorpusError(f"{where} is not a label, but {type(value).__name__}")
+    raise CorpusError(f"{position} is not a label, but {type(value).__name__}")
 
 
 def labelled_texts(
@@ -46,7 +46,7 @@ def labelled_texts(
     if table.dialect.form not in ("json", "jsonl"):
         find_column(table.columns, table.name, column, (), "label", table.advice)
         if column in table.text_columns:
-            raise same_column(table.name, column)
+            raise same_column_error(table.name, column)
     for row, text in table.rows_and_texts(advance):
         where = f"{table.name}, line {row.line}"
         label = label_of(row.cell(column), f"{where}: {column!r}", table.config.errors)
@@ -56,7 +56,7 @@ def labelled_texts(
             raise CorpusError(f"{where}: {error}") from error
 
 
-def _alike(labels: Iterable[str]) -> list[str]:
+def _similar_pairs(labels: Iterable[str]) -> list[str]:
     """Return a description of each pair of labels that differ only in case or blanks."""
     first: dict[str, str] = {}
     pairs = []
@@ -67,13 +67,13 @@ def _alike(labels: Iterable[str]) -> list[str]:
     return pairs
 
 
-def odd_labels(source: str, labels: Collection[str], texts: int, hint: str = "") -> list[str]:
+def label_notes(source: str, labels: Collection[str], texts: int, hint: str = "") -> list[str]:
     """Return notes on distinct labels that may be no labels, or one label in two spellings.
 
     `texts` is the number of labelled texts; `hint` says what to do about two spellings.
     """
     notes = []
-    if pairs := _alike(labels):
+    if pairs := _similar_pairs(labels):
         words = "; ".join(pairs)
         notes.append(f"{source}: labels that differ only in case or blanks: {words}{hint}")
     if len(labels) == texts > 2:
@@ -81,7 +81,7 @@ def odd_labels(source: str, labels: Collection[str], texts: int, hint: str = "")
     return notes
 
 
-def same_column(name: str, column: str) -> CorpusError:
+def same_column_error(name: str, column: str) -> CorpusError:
     """Return the error for a table whose text and label columns are the same."""
     return CorpusError(
         f"{name}: text and label would both be read from {column!r}: choose with --text-column and "

@@ -15,10 +15,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from chargen.errors import ConfigError, CorpusError, brief, did_you_mean, nearest, shown
+from chargen.errors import ConfigError, CorpusError, brief, did_you_mean, nearest_name, printable
 from chargen.text import builtin, datasets, fetching
-from chargen.text.config import WAYS, CorpusConfig
-from chargen.text.decoding import clean, decoded, normalized
+from chargen.text.config import DOCUMENT_MODES, CorpusConfig
+from chargen.text.decoding import decode_source, normalized, replace_invalid
 from chargen.text.files import (
     COMPRESSIONS,
     Advance,
@@ -36,8 +36,8 @@ from chargen.text.labels import SymbolOf, labelled_texts
 from chargen.text.symbols import SEPARATOR
 from chargen.text.tables import open_table
 
-_END_LINE = f"\n{SEPARATOR}\n"  # ends a row if documents end at blank lines or a marker
-CHUNK = 1 << 20  # most characters in a string of the stream
+_SEPARATOR_LINE = f"\n{SEPARATOR}\n"  # ends a row if documents end at blank lines or a marker
+CHUNK_CHARACTERS = 1 << 20  # most characters in a string of the stream
 
 
 def resolve(
@@ -83,11 +83,11 @@ def from_texts(texts: Any) -> Source:
     return Source("the given text", form=form, size=sum(map(len, checked)), texts=checked)
 
 
-def is_there(argument: str) -> bool:
+def is_local(argument: str) -> bool:
     """Return whether a corpus is on this machine and can be read again: no pipe, no download."""
     if argument == "-" or argument in builtin.NAMES:
         return argument != "-"
-    if reference := fetching.asked(argument):
+    if reference := fetching.dataset_reference(argument):
         return fetching.cached(reference) is not None
     with contextlib.suppress(OSError):
         return Path(argument).is_file() or Path(argument).is_dir()
@@ -119,8 +119,8 @@ def _resolve_one(argument: str, config: CorpusConfig, notes: list[str]) -> list[
     if not argument:
         raise CorpusError("the name of the corpus is empty")
     refuse_text(argument)
-    if reference := fetching.asked(argument):
-        paths = fetching.paths(reference, notes.append)
+    if reference := fetching.dataset_reference(argument):
+        paths = fetching.fetch_paths(reference, notes.append)
         return [source for path in paths for source in _from_path(path, path.name, config, notes)]
     return _from_path(Path(argument), argument, config, notes)
 
@@ -134,32 +134,34 @@ def _from_path(path: Path, argument: str, config: CorpusConfig, notes: list[str]
             )
             return text_files(path, any_bytes, notes)
         if not os.path.lexists(path):
-            raise _missing(argument)
+            raise _missing_error(argument)
     except (OSError, ValueError) as error:
-        raise unreadable(shown(argument), error) from error
+        raise unreadable(printable(argument), error) from error
     source = from_path(path)
     if source.size == 0 and not source.stream:
         raise CorpusError(f"{source.name} is empty")
     return [source]
 
 
-def _missing(argument: str) -> CorpusError:
+def _missing_error(argument: str) -> CorpusError:
     names = (*builtin.NAMES, *datasets.CATALOGUE)
     candidates = list(names)
     folder = Path(argument).parent
     with contextlib.suppress(OSError, ValueError):
         candidates += [entry.name for entry in os.scandir(folder)][:10_000]
-    near = nearest(Path(argument).name, candidates)
+    near = nearest_name(Path(argument).name, candidates)
     if near is None:
-        return CorpusError(f"{shown(argument)} does not exist")
+        return CorpusError(f"{printable(argument)} does not exist")
     suggestion = near if near in names else folder / near
-    return CorpusError(f"{shown(argument)} does not exist; did you mean {shown(suggestion)}?")
+    return CorpusError(
+        f"{printable(argument)} does not exist; did you mean {printable(suggestion)}?"
+    )
 
 
 def corpus_name(corpora: Sequence[str]) -> str:
     """Return a short name for the corpus that can serve as the name of a folder."""
     first = corpora[0] if corpora else "texts"
-    if reference := fetching.asked(first):
+    if reference := fetching.dataset_reference(first):
         first = reference.name
     name = "stdin" if first == "-" else Path(os.path.abspath(first)).name  # noqa: PTH100
     if first not in builtin.NAMES and not Path(first).is_dir():
@@ -175,7 +177,7 @@ def read(
     config: CorpusConfig,
     notes: list[str] | None = None,
     advance: Advance | None = None,
-    seen: set[str] | None = None,
+    seen_markers: set[str] | None = None,
     symbol_of: SymbolOf | None = None,
 ) -> Iterator[str]:
     """Read the sources that `resolve` found as one stream of text.
@@ -183,9 +185,9 @@ def read(
     If documents are kept apart, exactly one `SEPARATOR` follows each; otherwise a newline stands
     between sources. The symbol that `symbol_of` returns for the label of a row precedes the row's
     text. `notes` receives a sentence about anything read differently than asked, and `advance` the
-    number of bytes read from disk. If the marker that ends documents occurs, it is added to `seen`
-    (see `check_marked`). Raises `CorpusError` for bytes or rows that are not text, for damaged
-    archives, and for files that change during reading.
+    number of bytes read from disk. If the marker that ends documents occurs, it is added to
+    `seen_markers` (see `require_marker`). Raises `CorpusError` for bytes or rows that are not text,
+    for damaged archives, and for files that change during reading.
 
     Yields
     ------
@@ -193,8 +195,8 @@ def read(
         At most 1,048,576 characters.
     """
     notes = [] if notes is None else notes
-    seen = set() if seen is None else seen
-    return gathered(_Reader(config, notes, advance, seen, symbol_of).stream(sources))
+    seen_markers = set() if seen_markers is None else seen_markers
+    return rechunked(_Reader(config, notes, advance, seen_markers, symbol_of).stream(sources))
 
 
 def read_all(
@@ -218,7 +220,7 @@ class _Reader(NamedTuple):
     config: CorpusConfig
     notes: list[str]
     advance: Advance | None
-    seen: set[str]
+    seen_markers: set[str]
     symbol_of: SymbolOf | None
 
     def stream(self, sources: Iterable[Source]) -> Iterator[str]:
@@ -235,9 +237,9 @@ class _Reader(NamedTuple):
                 pieces = normalized(pieces, config.normalize)
             cleaned_by_line = config.clean == "html" and source.form == "plain"
             if config.documents == "lines" and not cleaned_by_line:
-                pieces = lines_apart(pieces)
+                pieces = separate_lines(pieces)
             elif config.marker or config.documents == "blank-lines":
-                pieces = _documents(lines(pieces), config.marker, self.seen)
+                pieces = _separate_documents(lines(pieces), config.marker, self.seen_markers)
             for piece in pieces:
                 last = piece[-1]
                 yield piece
@@ -254,7 +256,7 @@ class _Reader(NamedTuple):
             # Latin-1 maps each byte to the character with the same number.
             yield from (block.decode("latin-1") for block in blocks)
         elif source.form in TABLES.values():
-            yield from _rows(self._rows_of_table(source), config, "\n")
+            yield from _row_pieces(self._rows_of_table(source), config, "\n")
         elif source.form == "python":
             blocks = byte_blocks(source, self.advance, config.max_bytes)
             if text := builtin.decode_python(blocks, source.name, self.notes):
@@ -264,62 +266,64 @@ class _Reader(NamedTuple):
             if self.advance is not None:
                 self.advance(source.size)
         else:
-            pieces = decoded(source, config, self.notes, self.advance, config.max_bytes)
-            yield from _plain(pieces, config)
+            pieces = decode_source(source, config, self.notes, self.advance, config.max_bytes)
+            yield from _plain_pieces(pieces, config)
 
     def _rows_of_table(self, source: Source) -> Iterator[tuple[str, str]]:
         config = self.config
         table = open_table(source, config, self.notes, config.max_bytes)
         if config.label_column and self.symbol_of:
             return labelled_texts(table, config.label_column, self.symbol_of, self.advance)
-        return _unlabelled(table.texts(self.advance))
+        return _with_empty_symbols(table.texts(self.advance))
 
     def _texts(self, source: Source) -> Iterable[str]:
         """Return text that is in no file: the topics of Python's documentation, or given texts."""
         config = self.config
         if source.texts is not None:
-            texts = _sound(source.texts, config.errors)
+            texts = _valid_texts(source.texts, config.errors)
             if source.form == "plain":
-                return _plain(texts, config)
-            return _rows(_unlabelled(texts), config, SEPARATOR)
+                return _plain_pieces(texts, config)
+            return _row_pieces(_with_empty_symbols(texts), config, SEPARATOR)
         end = SEPARATOR if config.documents == "files" else "\n\n"
         *others, last = builtin.topics()
         return [*chain.from_iterable((text, end) for text in others if text), last]
 
 
-def check_marked(sources: Sequence[Source], config: CorpusConfig, seen: set[str]) -> None:
+def require_marker(sources: Sequence[Source], config: CorpusConfig, seen_markers: set[str]) -> None:
     """Raise `CorpusError` if documents end at a marker that was not seen in the sources."""
     marker = config.marker
-    if marker is None or seen:
+    if marker is None or seen_markers:
         return
     names = ", ".join(source.name for source in sources[:3])
     more = f" and {len(sources) - 3:,} more" if len(sources) > 3 else ""
     raise CorpusError(
         f"--documents {brief(marker)}: no line of {names}{more} is exactly that, so no document "
-        f"ends{did_you_mean(marker, WAYS)}"
+        f"ends{did_you_mean(marker, DOCUMENT_MODES)}"
     )
 
 
-def _unlabelled(texts: Iterable[str]) -> Iterator[tuple[str, str]]:
+def _with_empty_symbols(texts: Iterable[str]) -> Iterator[tuple[str, str]]:
     return (("", text) for text in texts)
 
 
-def _sound(texts: Iterable[str], errors: str) -> Iterator[str]:
-    """Yield the nonempty texts, with NUL and lone surrogates replaced or refused by `clean`."""
+def _valid_texts(texts: Iterable[str], errors: str) -> Iterator[str]:
+    """Yield the nonempty texts after `replace_invalid`."""
     for index, text in enumerate(texts):
         if text:
-            yield clean(text, errors, lambda at: f"texts[{index}], character {at},")  # noqa: B023
+            yield replace_invalid(text, errors, lambda at: f"texts[{index}], character {at},")  # noqa: B023
 
 
-def _plain(pieces: Iterable[str], config: CorpusConfig) -> Iterable[str]:
+def _plain_pieces(pieces: Iterable[str], config: CorpusConfig) -> Iterable[str]:
     return _cleaned_lines(pieces, config.documents) if config.clean == "html" else pieces
 
 
-def _rows(found: Iterable[tuple[str, str]], config: CorpusConfig, of_files: str) -> Iterator[str]:
-    """Yield the symbol and text of each row, then its end: `of_files` if files are documents."""
-    ends = {None: "\n", "lines": "\n", "files": of_files, "rows": SEPARATOR}
-    end = ends.get(config.documents, _END_LINE)
-    for symbol, row in found:
+def _row_pieces(
+    labelled_rows: Iterable[tuple[str, str]], config: CorpusConfig, file_end: str
+) -> Iterator[str]:
+    """Yield the symbol and text of each row, then its end: `file_end` if files are documents."""
+    ends = {None: "\n", "lines": "\n", "files": file_end, "rows": SEPARATOR}
+    end = ends.get(config.documents, _SEPARATOR_LINE)
+    for symbol, row in labelled_rows:
         if text := clean_html(row) if config.clean == "html" else row:
             yield symbol + text
             yield end
@@ -339,7 +343,7 @@ def _cleaned_lines(pieces: Iterable[str], documents: str | None) -> Iterator[str
             yield text + end
 
 
-def lines_apart(pieces: Iterable[str]) -> Iterator[str]:
+def separate_lines(pieces: Iterable[str]) -> Iterator[str]:
     """Yield the text with a `SEPARATOR` for each run of newlines: nonempty lines are documents."""
     inside = False
     for piece in pieces:
@@ -351,18 +355,20 @@ def lines_apart(pieces: Iterable[str]) -> Iterator[str]:
             yield text
 
 
-def _documents(fed: Iterable[str], marker: str | None, seen: set[str]) -> Iterator[str]:
+def _separate_documents(
+    text_lines: Iterable[str], marker: str | None, seen_markers: set[str]
+) -> Iterator[str]:
     """Yield documents that end at marker lines (blank lines without a marker) or ends of rows.
 
     These lines are left out, as are empty lines at the beginning and end of a document. If the
-    marker occurs, it is added to `seen`.
+    marker occurs, it is added to `seen_markers`.
     """
     inside = False
     newlines = ""
-    for line in fed:
+    for line in text_lines:
         text = line.removesuffix("\n")
         if text == marker:
-            seen.add(text)
+            seen_markers.add(text)
         if text in (marker, SEPARATOR) or (marker is None and not text.strip()):
             if inside:
                 yield SEPARATOR
@@ -375,14 +381,16 @@ def _documents(fed: Iterable[str], marker: str | None, seen: set[str]) -> Iterat
             newlines += "\n"
 
 
-def gathered(pieces: Iterable[str]) -> Iterator[str]:
+def rechunked(pieces: Iterable[str]) -> Iterator[str]:
     """Join small pieces, so that many small files are as fast as one, and cut large pieces."""
     parts: list[str] = []
     length = 0
     for piece in pieces:
-        for begin in range(0, len(piece), CHUNK):
-            part = piece if len(piece) <= CHUNK else piece[begin : begin + CHUNK]
-            if length + len(part) > CHUNK:
+        for begin in range(0, len(piece), CHUNK_CHARACTERS):
+            part = (
+                piece if len(piece) <= CHUNK_CHARACTERS else piece[begin : begin + CHUNK_CHARACTERS]
+            )
+            if length + len(part) > CHUNK_CHARACTERS:
                 yield "".join(parts)
                 parts, length = [], 0
             parts.append(part)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from chargen.errors import CorpusError
 from chargen.text.symbols import SEPARATOR, plain_text
 
-SAMPLE = 10_000_000
+SAMPLE_CHARACTERS = 10_000_000
 """Characters at the beginning used for entropies and compression; using more takes minutes."""
 
 ORDERS = 4
@@ -65,8 +65,8 @@ def statistics(
         distinct, times = np.unique(codes, return_counts=True)
         counts[distinct] += times
         mojibake += len(_MOJIBAKE.findall(text))
-        if sampled < SAMPLE:
-            head.append(piece[: SAMPLE - sampled])
+        if sampled < SAMPLE_CHARACTERS:
+            head.append(piece[: SAMPLE_CHARACTERS - sampled])
             sampled += len(head[-1])
     total = int(counts.sum())
     if not total:

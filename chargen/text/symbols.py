@@ -153,7 +153,7 @@ class Vocabulary(ABC):
         array = self._checked(ids)
         return array[array < self.first_label_id] if self.labels else array
 
-    def _take_labels(self, labels: Any, documents: bool) -> None:
+    def _set_labels(self, labels: Any, documents: bool) -> None:
         names = tuple(labels) if isinstance(labels, tuple | list) else (None,)
         valid = all(isinstance(name, str) and name for name in names)
         if not valid or len(set(names)) < len(names) or len(names) > MOST_LABELS:

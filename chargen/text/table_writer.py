@@ -10,8 +10,8 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from chargen.errors import ConfigError, shown
-from chargen.text.decoding import newlines
+from chargen.errors import ConfigError, printable
+from chargen.text.decoding import normalize_newlines
 from chargen.text.files import COMPRESSIONS, endings
 from chargen.text.formats import DELIMITERS, TABLES, Dialect, Row
 
@@ -19,13 +19,13 @@ Added = Sequence[str | float | None]
 """Values of the new columns; None for a missing value."""
 
 
-def form_of(output: str) -> str:
+def output_format(output: str) -> str:
     """Return the format in `TABLES` for the name of an output file, or raise `ConfigError`."""
     ending, _ = endings(Path(output))
     if ending not in TABLES:
         raise ConfigError(
             "--output must end in .csv, .tsv, .jsonl or .json, and may go on with "
-            f"{', '.join(COMPRESSIONS)}; got {shown(output)}"
+            f"{', '.join(COMPRESSIONS)}; got {printable(output)}"
         )
     return TABLES[ending]
 
@@ -74,35 +74,35 @@ class TableWriter:
     ) -> None:
         self._columns = list(columns)
         self._source = source
-        self._of_json = source.form in ("json", "jsonl")
+        self._source_is_json = source.form in ("json", "jsonl")
         self._form = form
         self._added = list(added)
         self._text_column = text_column
         self._names = free_names(columns, added)  # names in a JSON object must be unique
         self._buffer = io.StringIO()
-        self._between = "[\n"  # text before the next object of an array
+        self._object_prefix = "[\n"  # text before the next object of an array
         delimiter = source.delimiter if source.form == form else DELIMITERS.get(form)
         self._csv = csv.writer(self._buffer, delimiter=delimiter or ",", lineterminator="\n")
         if form in DELIMITERS:
-            self._csv.writerow(map(newlines, [*self._columns, *self._added]))
+            self._csv.writerow(map(normalize_newlines, [*self._columns, *self._added]))
 
     def add(self, row: Row, values: Added) -> None:
         """Append a row and its new values."""
         if self._form == "jsonl":
             self._buffer.write(self._object(row, values) + "\n")
         elif self._form == "json":
-            self._buffer.write(self._between + self._object(row, values))
-            self._between = ",\n"
+            self._buffer.write(self._object_prefix + self._object(row, values))
+            self._object_prefix = ",\n"
         else:
-            cells = [_as_text(value) for value in (*self._fields(row), *values)]
+            cells = [_cell_text(value) for value in (*self._fields(row), *values)]
             self._csv.writerow(cells)
 
     def finish(self) -> None:
         """Append the end of the table."""
         if self._form == "json":
-            self._buffer.write("\n]\n" if self._between == ",\n" else "[]\n")
+            self._buffer.write("\n]\n" if self._object_prefix == ",\n" else "[]\n")
 
-    def take(self) -> bytes:
+    def take_bytes(self) -> bytes:
         """Return the text written since the last call, as UTF-8."""
         text = self._buffer.getvalue()
         self._buffer.seek(0)
@@ -112,17 +112,17 @@ class TableWriter:
 
     def _object(self, row: Row, values: Added) -> str:
         new_fields = dict(zip(self._added, values, strict=True))
-        if self._of_json and not row.problem:
+        if self._source_is_json and not row.problem:
             # The raw text of the row keeps its numbers and escapes unchanged.
             inside = row.raw.strip()[1:-1].strip()
             comma = ", " if inside else ""
-            return one_line("{" + inside + comma + json_line(new_fields)[1:])
-        if self._of_json:
+            return escape_line_breaks("{" + inside + comma + json_line(new_fields)[1:])
+        if self._source_is_json:
             return json_line({self._text_column: row.raw, **new_fields})
         return json_line({**dict(zip(self._names, self._fields(row), strict=True)), **new_fields})
 
     def _fields(self, row: Row) -> list[Any]:
-        if self._of_json and not row.problem:
+        if self._source_is_json and not row.problem:
             cells = dict(zip(row.names, row.values, strict=True))
             return [cells.get(column) for column in self._columns]
         width = len(self._columns)
@@ -137,19 +137,19 @@ class TableWriter:
 
 def json_line(value: Any) -> str:
     """Return a value as JSON on one line."""
-    return one_line(json.dumps(value, ensure_ascii=False))
+    return escape_line_breaks(json.dumps(value, ensure_ascii=False))
 
 
-def one_line(text: str) -> str:
+def escape_line_breaks(text: str) -> str:
     """Return JSON with those characters escaped that some programs read as the end of a line."""
     if text.isascii():
         return text
     return text.replace("\x85", "\\u0085").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
-def _as_text(value: Any) -> str:
+def _cell_text(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, str):
-        return newlines(value)
+        return normalize_newlines(value)
     return json.dumps(value, ensure_ascii=False)

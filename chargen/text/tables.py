@@ -7,7 +7,12 @@ from functools import cached_property
 
 from chargen.errors import ConfigError, CorpusError
 from chargen.text.config import TableConfig
-from chargen.text.decoding import clean, decoded, encoding_of, newlines
+from chargen.text.decoding import (
+    decode_source,
+    normalize_newlines,
+    replace_invalid,
+    source_encoding,
+)
 from chargen.text.dialects import find_dialect, named_columns
 from chargen.text.files import Advance, Source
 from chargen.text.formats import DEFAULT_COLUMN, DELIMITERS, Dialect, Row, lines, read_rows
@@ -74,7 +79,7 @@ class Table:
             config.quoting,
         )
         if dialect.problem:
-            raise self.broken(Row(dialect.skipped, (), (), "", dialect.problem))
+            raise self.broken_row_error(Row(dialect.skipped, (), (), "", dialect.problem))
         if dialect.form == "plain" and self.size:  # a pipe, of size 0, cannot be read twice
             names = named_columns(lines(self._pieces(None)))
             if any(name.strip().casefold() in TEXT_COLUMNS for name in names):
@@ -115,21 +120,21 @@ class Table:
             names |= dict.fromkeys(row.names)
             problem = problem or (row if row.problem else None)
         if problem and not names:
-            raise self.broken(problem)
+            raise self.broken_row_error(problem)
         return list(names)
 
     def rows(self, advance: Advance | None = None) -> Iterator[Row]:
         """Return an iterator over all rows, including broken ones."""
         return self._open(advance)[1]
 
-    def whole_rows(self) -> Iterator[Row]:
+    def unbroken_rows(self) -> Iterator[Row]:
         """Yield all rows; raise `CorpusError` at the first broken row."""
         for row in self.rows():
             if row.problem:
-                raise self.broken(row)
+                raise self.broken_row_error(row)
             yield row
 
-    def broken(self, row: Row) -> CorpusError:
+    def broken_row_error(self, row: Row) -> CorpusError:
         """Return the error for a broken row."""
         return CorpusError(f"{self.name}, line {row.line} {row.problem}")
 
@@ -165,7 +170,7 @@ class Table:
             columns = self._text_columns(header)
         for row in rows:
             if row.problem:
-                raise self.broken(row)
+                raise self.broken_row_error(row)
             columns = columns or self._text_columns(row.names, row)
             if text := self._joined(row, columns):
                 yield row, text
@@ -187,14 +192,14 @@ class Table:
         if not isinstance(value, str):
             raise CorpusError(f"{where}: {column!r} is not text, but {type(value).__name__}")
         # JSON escapes can spell NUL and lone surrogates, which no decoder yields.
-        return newlines(clean(value, self.config.errors, lambda _: where))
+        return normalize_newlines(replace_invalid(value, self.config.errors, lambda _: where))
 
     def _open(self, advance: Advance | None = None) -> tuple[list[str], Iterator[Row]]:
         """Return the column names in the header (none for JSON and plain text) and the rows."""
         dialect = self.dialect
         header, rows = read_rows(self._pieces(advance), dialect, self.config.quoting == "csv")
         if header is not None and header.problem:
-            raise self.broken(header)
+            raise self.broken_row_error(header)
         return [] if header is None else list(header.values), rows
 
 
@@ -212,8 +217,10 @@ def open_table(
         nonlocal held, encoding
         new_notes: list[str] = []
         if held is None:
-            encoding = encoding or encoding_of(source, config, new_notes, max_bytes)
-            text: Iterable[str] = decoded(source, config, new_notes, advance, max_bytes, encoding)
+            encoding = encoding or source_encoding(source, config, new_notes, max_bytes)
+            text: Iterable[str] = decode_source(
+                source, config, new_notes, advance, max_bytes, encoding
+            )
             if source.stream and source.form != "plain":
                 text = held = list(text)
         else:
@@ -228,30 +235,30 @@ def open_table(
 def find_column(
     columns: Sequence[str],
     name: str,
-    wanted: str | None,
-    usual: Sequence[str],
-    what: str,
+    requested: str | None,
+    usual_names: Sequence[str],
+    column_role: str,
     advice: str = "",
 ) -> str:
-    """Return the column `wanted`, or if that is None, the first column with a usual name.
+    """Return the column `requested`, or if that is None, the first column with a usual name.
 
     Raises `CorpusError` if there is no such column, or if several columns have its name.
     """
-    if not columns and not wanted:
+    if not columns and not requested:
         raise CorpusError(f"{name} is empty: it has no columns")
-    hint = f"its columns are {_listed(columns)}: choose one with --{what}-column{advice}"
-    if wanted is not None:
-        if wanted not in columns:
-            raise CorpusError(f"{name} has no column {wanted!r}; {hint}")
-        return _only(wanted, columns, name)
-    for usual_name in usual:
+    hint = f"its columns are {_listed(columns)}: choose one with --{column_role}-column{advice}"
+    if requested is not None:
+        if requested not in columns:
+            raise CorpusError(f"{name} has no column {requested!r}; {hint}")
+        return _unique_column(requested, columns, name)
+    for usual_name in usual_names:
         for column in columns:
             if column.strip().casefold() == usual_name:
-                return _only(column, columns, name)
-    raise CorpusError(f"{name} has no {what} column with a usual name; {hint}")
+                return _unique_column(column, columns, name)
+    raise CorpusError(f"{name} has no {column_role} column with a usual name; {hint}")
 
 
-def _only(column: str, columns: Sequence[str], name: str) -> str:
+def _unique_column(column: str, columns: Sequence[str], name: str) -> str:
     if list(columns).count(column) > 1:
         raise CorpusError(f"{name} has several columns {column!r}: give each a name of its own")
     return column

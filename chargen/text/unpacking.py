@@ -17,16 +17,16 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from chargen.errors import CorpusError, shown
+from chargen.errors import CorpusError, printable
 from chargen.text.datasets import Dataset
 from chargen.text.files import BLOCK
 
-CUTS = (0.9, 0.95)
+SPLIT_SHARES = (0.9, 0.95)
 """Shares at which text8 and enwik8 are cut, into 90, 5 and 5 % (Mikolov et al. 2012)."""
 
 MOST_BYTES = 20_000_000_000
-"""Largest total size unpacked from an archive, which is also limited to `MOST_TIMES` its size."""
-MOST_TIMES = 200
+"""Largest unpacked size of an archive, also limited to `MAX_EXPANSION_RATIO` times its size."""
+MAX_EXPANSION_RATIO = 200
 MOST_FILES = 1_000_000
 
 
@@ -37,50 +37,50 @@ def unpack(dataset: Dataset, fetched: list[Path], folder: Path) -> None:
     """
     try:
         if dataset.unpack == "splits":
-            _splits(dataset, fetched[0], folder)
+            _write_splits(dataset, fetched[0], folder)
         elif dataset.unpack == "reviews":
-            _reviews(dataset, fetched[0], folder)
+            _write_reviews(dataset, fetched[0], folder)
         elif dataset.unpack == "gutenberg":
-            _gutenberg(dataset, fetched[0], folder / dataset.parts["all"])
+            _write_book(dataset, fetched[0], folder / dataset.parts["all"])
         elif dataset.unpack == "archive":
-            _archive(fetched[0], folder / dataset.parts["all"])
+            _write_archive(fetched[0], folder / dataset.parts["all"])
         elif dataset.unpack == "tables":
             for path, name in zip(fetched, dataset.parts.values(), strict=True):
-                _table(path, folder / name)
+                _write_table(path, folder / name)
         else:
             shutil.move(fetched[0], folder / dataset.parts["all"])
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, UnicodeError) as error:
         raise CorpusError(f"{dataset.name}: the downloaded file is damaged: {error}") from error
 
 
-def _splits(dataset: Dataset, path: Path, folder: Path) -> None:
+def _write_splits(dataset: Dataset, path: Path, folder: Path) -> None:
     """Write the only file of a zip archive, cut into training, validation and test text."""
     with zipfile.ZipFile(path) as archive:
         member = next((info for info in archive.infolist() if info.filename == dataset.name), None)
         if member is None:
             raise CorpusError(f"{dataset.name}: the archive holds no file of that name")
         with archive.open(member) as source:
-            data = b"".join(_blocks(source, dataset.name, _limit(path)))
+            data = b"".join(_blocks(source, dataset.name, _unpacked_limit(path)))
     algorithm, _, published = (dataset.files[0].member_hash or "sha256:").partition(":")
     if published and hashlib.new(algorithm, data).hexdigest() != published:
         raise CorpusError(f"{dataset.name}: the text in the archive is not the published one")
-    ends = [_character_begin(data, int(len(data) * share)) for share in CUTS]
+    ends = [_character_begin(data, int(len(data) * share)) for share in SPLIT_SHARES]
     for name, begin, end in zip(dataset.parts.values(), [0, *ends], [*ends, None], strict=True):
         (folder / name).write_bytes(data[begin:end])
 
 
-def _character_begin(data: bytes, place: int) -> int:
-    """Return the last index up to `place` (at most 3 less) where a UTF-8 character begins."""
-    while 0 < place < len(data) and 0x80 <= data[place] < 0xC0:
-        place -= 1
-    return place
+def _character_begin(data: bytes, index: int) -> int:
+    """Return the last index up to `index` (at most 3 less) where a UTF-8 character begins."""
+    while 0 < index < len(data) and 0x80 <= data[index] < 0xC0:
+        index -= 1
+    return index
 
 
-def _reviews(dataset: Dataset, path: Path, folder: Path) -> None:
+def _write_reviews(dataset: Dataset, path: Path, folder: Path) -> None:
     """Write the reviews of aclImdb as tables, in the order of their numbers."""
     pattern = re.compile(r"aclImdb/(train|test)/(pos|neg|unsup)/(\d{1,6})_(\d{1,2})\.txt")
     reviews: dict[str, list[tuple[str, int, str, str]]] = {name: [] for name in dataset.parts}
-    limit = _limit(path)
+    limit = _unpacked_limit(path)
     with tarfile.open(path, "r:gz") as archive:
         for member in archive:
             match = pattern.fullmatch(member.name)
@@ -105,14 +105,14 @@ def _reviews(dataset: Dataset, path: Path, folder: Path) -> None:
                 writer.writerow((label, rating, text) if labelled else (text,))
 
 
-def _table(path: Path, target: Path) -> None:
+def _write_table(path: Path, target: Path) -> None:
     """Copy a table, with its column "sentence" renamed to "text" as in the other data sets."""
     with path.open("rb") as source, target.open("wb") as file:
         file.write(source.readline().replace(b"sentence", b"text"))
         shutil.copyfileobj(source, file, BLOCK)
 
 
-def _gutenberg(dataset: Dataset, path: Path, target: Path) -> None:
+def _write_book(dataset: Dataset, path: Path, target: Path) -> None:
     """Write the book itself: the text between the marks that Project Gutenberg adds."""
     text = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
     mark = r"^\*\*\* ?{} OF TH(?:E|IS) PROJECT GUTENBERG EBOOK.*?\*\*\*[^\n]*$"
@@ -126,13 +126,13 @@ def _gutenberg(dataset: Dataset, path: Path, target: Path) -> None:
     target.write_text(text[start.end() : end.start()].strip() + "\n", "utf-8", newline="\n")
 
 
-def _archive(path: Path, folder: Path) -> None:
+def _write_archive(path: Path, folder: Path) -> None:
     """Write the regular files of an archive below `folder`; skip links, devices, unsafe paths."""
     folder.mkdir()
-    limit = _limit(path)
+    limit = _unpacked_limit(path)
     count = 0
     for name, source in _members(path):
-        relative = _safe(name)
+        relative = _safe_path(name)
         if relative is None:
             continue
         count += 1
@@ -141,9 +141,9 @@ def _archive(path: Path, folder: Path) -> None:
         target = folder / relative
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():
-            raise CorpusError(f"the archive holds {shown(name)} twice")
+            raise CorpusError(f"the archive holds {printable(name)} twice")
         with target.open("wb") as file:
-            for block in _blocks(source, shown(name), limit):
+            for block in _blocks(source, printable(name), limit):
                 limit -= len(block)
                 file.write(block)
     if not count:
@@ -167,7 +167,7 @@ def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
                     yield member.name, inner
 
 
-def _safe(name: str) -> Path | None:
+def _safe_path(name: str) -> Path | None:
     """Return a member's name as a path that stays below a folder, or None if it could leave it."""
     pure = PurePosixPath(name.replace("\\", "/"))
     parts = [part for part in pure.parts if part != "."]
@@ -177,8 +177,8 @@ def _safe(name: str) -> Path | None:
     return Path(*parts)
 
 
-def _limit(path: Path) -> int:
-    return min(MOST_BYTES, max(10_000_000, MOST_TIMES * path.stat().st_size))
+def _unpacked_limit(path: Path) -> int:
+    return min(MOST_BYTES, max(10_000_000, MAX_EXPANSION_RATIO * path.stat().st_size))
 
 
 def _blocks(source: IO[bytes], name: str, limit: int) -> Iterator[bytes]:

@@ -23,7 +23,7 @@ __all__ = [
     "RawVocabulary",
     "Vocabulary",
     "code_points",
-    "readable",
+    "replace_surrogates",
     "vocabulary_from_json",
 ]
 
@@ -33,7 +33,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _REPLACEMENT = "\ufffd"
 
 
-def readable(text: str) -> str:
+def replace_surrogates(text: str) -> str:
     """Replace lone surrogates by U+FFFD: they cannot be encoded, or stand for other symbols."""
     return text if text.isascii() else _SURROGATE.sub(_REPLACEMENT, text)
 
@@ -91,7 +91,7 @@ class CharVocabulary(Vocabulary):
         self.unknown_id = 0
         self.separator_id = 1 if documents else None
         first_id = 2 if documents else 1
-        self._take_labels(labels, documents)
+        self._set_labels(labels, documents)
         self.size = first_id + len(characters) + len(self.labels)
         self._start = start
         self._to_id = np.zeros(CODE_POINTS, dtype=self.dtype)  # code point -> id
@@ -171,7 +171,7 @@ class ByteVocabulary(Vocabulary):
         self.level = "byte"
         self.unknown_id = None
         self.separator_id = 256 if documents else None
-        self._take_labels(labels, documents)
+        self._set_labels(labels, documents)
         self.size = (257 if documents else 256) + len(self.labels)
         self.start_id = 256 if documents else ord("\n")
 

@@ -24,7 +24,7 @@ from chargen.lm.config import REPLAY_SHARE, ModelConfig, TrainConfig
 from chargen.lm.model import Network
 from chargen.lm.recipes import Plan
 from chargen.options import flag
-from chargen.runtime.signals import stopping_softly
+from chargen.runtime.signals import stop_after_step
 from chargen.text.config import CorpusConfig
 from chargen.text.corpus import Corpus, load_corpus
 from chargen.text.symbols import SEPARATOR
@@ -33,22 +33,28 @@ from chargen.training.language_modelling import LanguageModelling
 from chargen.training.loop import Loop
 from chargen.training.reporting import Reporter
 
-FEWEST_PASSES, MOST_PASSES, ENOUGH = 3.0, 20.0, 300_000
+FEWEST_PASSES, MOST_PASSES, DEFAULT_CHARACTERS = 3.0, 20.0, 300_000
 """Fewest and most passes over the new text, and the characters to read, if no budget is given."""
 
-SLOWER = 1 / 3
+CONTINUED_RATE_FACTOR = 1 / 3
 """Learning rate relative to that of a new model."""
 
-GENTLE = 0.5
+ADAPTATION_RATE_FACTOR = 0.5
 """Learning rate relative to that of a new model if AdamW trains all weights, as in `adapt`."""
 
-MOST_VALIDATION = 200_000
+MAX_VALIDATION_SYMBOLS = 200_000
 """Most symbols that `adapt` sets aside to measure its progress."""
 
-BLOCK = 4096
+BLOCK_SYMBOLS = 4096
 """Approximate number of symbols of new text between two pieces of old text."""
 
-_RATES = ("vocabulary_size", "dropout", "embedding_dropout", "weight_dropout", "variational")
+_CHANGEABLE_FIELDS = (
+    "vocabulary_size",
+    "dropout",
+    "embedding_dropout",
+    "weight_dropout",
+    "variational",
+)
 
 
 @dataclass(frozen=True)
@@ -68,46 +74,48 @@ class Start:
         if self.replay == "-":
             raise ConfigError("--replay must be a file, a folder or a name, got '-'")
 
-    def model_config(self, asked: ModelConfig, named: Collection[str] = ()) -> ModelConfig:
-        """Return the model's sizes with the dropout rates of `asked`.
+    def model_config(
+        self, requested: ModelConfig, given_options: Collection[str] = ()
+    ) -> ModelConfig:
+        """Return the model's sizes with the dropout rates of `requested`.
 
-        Raises `ConfigError` if `asked` has other sizes. A default counts as asked for only if its
-        option is in `named`.
+        Raises `ConfigError` if `requested` has other sizes. A default counts as asked for only if
+        its option is in `given_options`.
         """
         own = self.lm.model.config
         for field in fields(ModelConfig):
-            value, known = getattr(asked, field.name), getattr(own, field.name)
-            meant = field.name in named or value != field.default
-            if field.name not in _RATES and meant and value not in (None, known):
+            value, known = getattr(requested, field.name), getattr(own, field.name)
+            meant = field.name in given_options or value != field.default
+            if field.name not in _CHANGEABLE_FIELDS and meant and value not in (None, known):
                 raise ConfigError(
                     f"{flag(field)} is fixed by the model ({known}): leave it out with --from"
                 )
-        return replace(own, **{name: getattr(asked, name) for name in _RATES})
+        return replace(own, **{name: getattr(requested, name) for name in _CHANGEABLE_FIELDS})
 
     def reading(
-        self, asked: CorpusConfig, arguments: Sequence[str], named: Collection[str] = ()
+        self, requested: CorpusConfig, arguments: Sequence[str], given_options: Collection[str] = ()
     ) -> CorpusConfig:
-        """Return how to read the text: `asked`, completed with how the model's text was read.
+        """Return how to read the text: `requested`, completed with how the model's text was read.
 
-        Raises `ConfigError` if `asked` contradicts the model.
+        Raises `ConfigError` if `requested` contradicts the model.
         """
         trained, level = self.lm.trained_reading, self.lm.vocabulary.level
-        if asked.raw_bytes and not self.lm.raw:
+        if requested.raw_bytes and not self.lm.raw:
             raise ConfigError("--raw-bytes: the model learnt text; leave it out with --from")
         own = "byte" if self.lm.raw else level
-        if asked.level != own and ("level" in named or asked.level != "char"):
+        if requested.level != own and ("level" in given_options or requested.level != "char"):
             raise ConfigError(f"--level is fixed by the model ({own}): leave it out with --from")
-        documents, label_column = self.lm.documents_of(asked, arguments)
-        if asked.documents not in (None, "rows"):
-            label_column = asked.label_column
+        documents, label_column = self.lm.documents_of(requested, arguments)
+        if requested.documents not in (None, "rows"):
+            label_column = requested.label_column
         reading = replace(
-            asked,
+            requested,
             level=own,
             raw_bytes=self.lm.raw,
-            documents=asked.documents or documents,
+            documents=requested.documents or documents,
             label_column=label_column,
-            clean=asked.clean or trained.get("clean"),
-            normalize=asked.normalize or trained.get("normalize"),
+            clean=requested.clean or trained.get("clean"),
+            normalize=requested.normalize or trained.get("normalize"),
         )
         refuse_backward_labels(self.lm.backward, reading)
         return reading
@@ -125,7 +133,7 @@ class Start:
             arguments,
             config,
             texts=texts,
-            grow=partial(grown, self.lm.vocabulary),
+            extend_vocabulary=partial(merged_vocabulary, self.lm.vocabulary),
             reverse=reverse,
             progress=reporter.stage,
         )
@@ -133,23 +141,26 @@ class Start:
             reporter.note(f"{new} symbols are new to the model")
         if self.replay is None:
             return text
-        old = old_text(self.replay, config, text.vocabulary, reverse)
-        return mixed(text, old, self.replay_share)
+        old = load_old_text(self.replay, config, text.vocabulary, reverse)
+        return with_replay(text, old, self.replay_share)
 
-    def train_config(self, asked: TrainConfig, characters: int) -> TrainConfig:
-        """Return `asked`; if it has no budget, with fewer passes than a new model would get."""
-        if (asked.minutes, asked.epochs, asked.steps) != (None, None, None):
-            return asked
-        passes = min(MOST_PASSES, max(FEWEST_PASSES, ENOUGH / characters))
-        return replace(asked, epochs=round(passes, 1))
+    def train_config(self, requested: TrainConfig, characters: int) -> TrainConfig:
+        """Return `requested`; if it has no budget, with fewer passes than a new model would get."""
+        if (requested.minutes, requested.epochs, requested.steps) != (None, None, None):
+            return requested
+        passes = min(MOST_PASSES, max(FEWEST_PASSES, DEFAULT_CHARACTERS / characters))
+        return replace(requested, epochs=round(passes, 1))
 
-    def plan(self, made: Plan, asked: TrainConfig) -> Plan:
-        """Return the recipe's plan `made` with the learning rate of a trained model."""
+    def plan(self, recipe_plan: Plan, requested: TrainConfig) -> Plan:
+        """Return the recipe's plan with the learning rate of a trained model."""
         left_out = "; its counts are left out" if self.lm.counts else ""
-        reasons = (f"sizes and weights are those of {self.directory}{left_out}", *made.reasons)
-        if asked.learning_rate is not None:
-            return replace(made, reasons=reasons)
-        slow = slowed(made, SLOWER)
+        reasons = (
+            f"sizes and weights are those of {self.directory}{left_out}",
+            *recipe_plan.reasons,
+        )
+        if requested.learning_rate is not None:
+            return replace(recipe_plan, reasons=reasons)
+        slow = with_scaled_rate(recipe_plan, CONTINUED_RATE_FACTOR)
         reasons += (f"learning rate {slow.train.learning_rate:.2g}: a third of a new model's",)
         return replace(slow, reasons=reasons)
 
@@ -170,7 +181,7 @@ class Start:
             weights[name] = torch.where(known, rows[origins.clamp(min=0)], new)
         return weights
 
-    def saved(self) -> dict[str, Any]:
+    def to_document(self) -> dict[str, Any]:
         """Return what the checkpoint records of the start, besides the corpus."""
         replay = {"replay": self.replay, "replay_share": self.replay_share} if self.replay else {}
         return {"start_from": self.directory, **replay}
@@ -190,9 +201,9 @@ def read_start(
     return Start(str(directory), LanguageModel.load(directory), old, replay_share)
 
 
-def slowed(plan: Plan, share: float) -> Plan:
-    """Return the plan with its learning rate multiplied by `share`."""
-    rate = (plan.train.learning_rate or 0.0) * share
+def with_scaled_rate(plan: Plan, factor: float) -> Plan:
+    """Return the plan with its learning rate multiplied by `factor`."""
+    rate = (plan.train.learning_rate or 0.0) * factor
     return replace(plan, train=replace(plan.train, learning_rate=rate))
 
 
@@ -217,15 +228,17 @@ def adapt(
     ids = vocabulary.encode(between.join(texts[i] for i in order))
     if model.config.direction == "backward":
         ids = np.ascontiguousarray(ids[::-1])
-    first = len(ids) - min(MOST_VALIDATION, len(ids) // 20)
+    first = len(ids) - min(MAX_VALIDATION_SYMBOLS, len(ids) // 20)
     config = replace(config, optimizer="adamw")
-    plan = slowed(recipes.plan(model.config, config, first, flops_per_second), GENTLE)
+    plan = with_scaled_rate(
+        recipes.plan(model.config, config, first, flops_per_second), ADAPTATION_RATE_FACTOR
+    )
     start = vocabulary.start_id
     task = LanguageModelling(model, plan, ids[:first], ids[first:], start, precision)
     loop = Loop(task, lambda _: None, reporter)
     torch.manual_seed(config.seed)
     try:
-        with stopping_softly(loop):
+        with stop_after_step(loop):
             loop.run()
     finally:
         reporter.close()
@@ -236,7 +249,7 @@ def adapt(
         model.load_state_dict(loop.best)
 
 
-def grown(old: Vocabulary, new: Vocabulary) -> Vocabulary:
+def merged_vocabulary(old: Vocabulary, new: Vocabulary) -> Vocabulary:
     """Return the union of two vocabularies of the same level; ids of the old one may change."""
     documents = old.separator_id is not None or new.separator_id is not None
     if isinstance(old, RawVocabulary):
@@ -248,23 +261,31 @@ def grown(old: Vocabulary, new: Vocabulary) -> Vocabulary:
     return ByteVocabulary(documents, labels)
 
 
-def whole(config: CorpusConfig) -> CorpusConfig:
+def without_validation(config: CorpusConfig) -> CorpusConfig:
     """Return the configuration for old text: as for the new text, without validation text."""
     return replace(config, valid=None, valid_fraction=0.0)
 
 
-def old_text(replay: str, config: CorpusConfig, vocabulary: Vocabulary, reverse: bool) -> Corpus:
+def load_old_text(
+    replay: str, config: CorpusConfig, vocabulary: Vocabulary, reverse: bool
+) -> Corpus:
     """Load the old text `replay` that is mixed into a text read with `config`."""
-    return load_corpus([replay], whole(config), vocabulary=vocabulary, reverse=reverse, minimum=1)
+    return load_corpus(
+        [replay],
+        without_validation(config),
+        vocabulary=vocabulary,
+        reverse=reverse,
+        min_characters=1,
+    )
 
 
-def mixed(text: Corpus, old: Corpus, share: float) -> Corpus:
+def with_replay(text: Corpus, old: Corpus, share: float) -> Corpus:
     """Return `text` with pieces from all over `old` mixed in; the result is held in memory."""
-    train = interleaved(text.train, old.train, share, text.vocabulary.separator_id)
+    train = interleave(text.train, old.train, share, text.vocabulary.separator_id)
     return replace(text, train=train, notes=(*text.notes, *old.notes), replay_key=old.key)
 
 
-def interleaved(
+def interleave(
     new: NDArray[Any], old: NDArray[Any], share: float, separator: int | None
 ) -> NDArray[Any]:
     """Return `new` as consecutive blocks, each followed by a piece of `old`.
@@ -272,11 +293,16 @@ def interleaved(
     The pieces start at equal distances. If there is a separator, blocks and pieces end with a
     document.
     """
-    count = max(1, len(new) // BLOCK)
+    count = max(1, len(new) // BLOCK_SYMBOLS)
     length = round(len(new) * share / (1 - share) / count)
-    ends = _ends(new, np.linspace(0, len(new), count + 1).astype(np.int64)[1:], separator)
+    ends = _after_separators(
+        new, np.linspace(0, len(new), count + 1).astype(np.int64)[1:], separator
+    )
     begins = np.linspace(0, max(0, len(old) - length), count).astype(np.int64)
-    begins, stops = _ends(old, begins, separator), _ends(old, begins + length, separator)
+    begins, stops = (
+        _after_separators(old, begins, separator),
+        _after_separators(old, begins + length, separator),
+    )
     parts, start = [], 0
     for end, first, last in zip(ends, begins, stops, strict=True):
         parts += [new[start:end], old[first:last]]
@@ -284,13 +310,15 @@ def interleaved(
     return np.concatenate(parts)
 
 
-def _ends(ids: NDArray[Any], places: NDArray[np.int64], separator: int | None) -> NDArray[np.int64]:
-    """Move each place except 0 to just after the next separator, or to the end if there is none."""
+def _after_separators(
+    ids: NDArray[Any], positions: NDArray[np.int64], separator: int | None
+) -> NDArray[np.int64]:
+    """Move each position except 0 to just after the next separator, or else to the end."""
     if separator is None:
-        return np.minimum(places, len(ids))
+        return np.minimum(positions, len(ids))
     ends = np.append(np.flatnonzero(np.asarray(ids) == separator) + 1, len(ids))
-    moved: NDArray[np.int64] = ends[np.minimum(np.searchsorted(ends, places), len(ends) - 1)]
-    return np.where(places == 0, 0, moved)
+    moved: NDArray[np.int64] = ends[np.minimum(np.searchsorted(ends, positions), len(ends) - 1)]
+    return np.where(positions == 0, 0, moved)
 
 
 def _symbols(vocabulary: Vocabulary) -> list[tuple[str, str | int]]:

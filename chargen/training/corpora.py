@@ -10,7 +10,7 @@ from chargen.lm import storage
 from chargen.runtime.distributed import Ranks
 from chargen.text.config import CorpusConfig
 from chargen.text.corpus import Corpus, cached_corpus, current_key, load_corpus
-from chargen.text.sources import is_there
+from chargen.text.sources import is_local
 from chargen.text.vocabulary import Vocabulary
 from chargen.training.reporting import Reporter
 
@@ -30,13 +30,13 @@ def corpus_on_all_ranks(
         loaded.append(load())
         return loaded[0].key
 
-    document = {**saved, "key": ranks.shared(first)}
-    return ranks.in_turn(
-        lambda: loaded[0] if loaded else corpus_again("rank 0", document, reverse, Reporter())
+    document = {**saved, "key": ranks.broadcast(first)}
+    return ranks.local_main_first(
+        lambda: loaded[0] if loaded else reload_corpus("rank 0", document, reverse, Reporter())
     )
 
 
-def corpus_resumed(
+def resumed_corpus(
     directory: str,
     saved: dict[str, Any],
     reverse: bool,
@@ -49,7 +49,7 @@ def corpus_resumed(
     """
     names, config = saved["arguments"], saved_config(directory, saved)
     gone = [] if names else ["the given text"]
-    gone += [name for name in (*names, config.valid) if name is not None and not is_there(name)]
+    gone += [name for name in (*names, config.valid) if name is not None and not is_local(name)]
     if gone and (text := cached_corpus(saved["key"])):
         shown = ", ".join("standard input" if name == "-" else name for name in gone)
         reporter.note(f"{shown} cannot be read again: its encoding in the cache is used")
@@ -58,13 +58,13 @@ def corpus_resumed(
         options: dict[str, Any] = {"reverse": reverse, "progress": reporter.stage}
         keys = {current_key(names, config, vocabulary=v, **options): v for v in {vocabulary, None}}
         if saved["key"] not in keys:
-            raise _changed(directory, saved)
+            raise _changed_error(directory, saved)
         vocabulary = keys[saved["key"]]
-    return corpus_again(directory, saved, reverse, reporter, vocabulary)
+    return reload_corpus(directory, saved, reverse, reporter, vocabulary)
 
 
-def corpus_again(
-    where: str,
+def reload_corpus(
+    run_name: str,
     saved: dict[str, Any],
     reverse: bool,
     reporter: Reporter,
@@ -77,29 +77,29 @@ def corpus_again(
     if not saved["arguments"] or "-" in saved["arguments"]:
         origin = "a pipe" if saved["arguments"] else "Python"
         raise CorpusError(
-            f"the text that {where} was reading came from {origin} and is no longer in the cache"
+            f"the text that {run_name} was reading came from {origin} and is no longer in the cache"
         )
     text = load_corpus(
         saved["arguments"],
-        saved_config(where, saved),
+        saved_config(run_name, saved),
         vocabulary=vocabulary,
         reverse=reverse,
-        minimum=1,  # it was long enough when the run began
+        min_characters=1,  # it was long enough when the run began
         progress=reporter.stage,
     )
     if text.key != saved["key"]:
-        raise _changed(where, saved)
+        raise _changed_error(run_name, saved)
     return text
 
 
-def saved_config(where: str, saved: dict[str, Any]) -> CorpusConfig:
+def saved_config(run_name: str, saved: dict[str, Any]) -> CorpusConfig:
     """Return the configuration with which the corpus of a run was read."""
     config = {"valid_of_each": False, **saved["config"]}  # runs of earlier versions lack it
-    return storage.config_from_json(CorpusConfig, config, f"{where}: corpus of config.json")
+    return storage.config_from_json(CorpusConfig, config, f"{run_name}: corpus of config.json")
 
 
-def _changed(where: str, saved: dict[str, Any]) -> CorpusError:
+def _changed_error(run_name: str, saved: dict[str, Any]) -> CorpusError:
     return CorpusError(
-        f"the corpus of {where} ({', '.join(saved['arguments'])}) has changed since: "
+        f"the corpus of {run_name} ({', '.join(saved['arguments'])}) has changed since: "
         "a run can only go on with the same text"
     )

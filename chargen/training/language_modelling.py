@@ -40,7 +40,7 @@ class ReadingProgress(Progress):
     final_nats: float | None = None  # of the best weights, over more text, once the run has ended
 
     @property
-    def figure(self) -> float | None:
+    def reported_nats(self) -> float | None:
         """Nats per symbol of the best weights: the final figure if there is one."""
         return self.best_nats if self.final_nats is None else self.final_nats
 
@@ -97,16 +97,16 @@ class LanguageModelling(Task):
             required(config.window),
             config.seed,
             config.window_jitter,
-            self.ranks.columns(required(config.batch_size)),
+            self.ranks.own_streams(required(config.batch_size)),
             separator_id if config.shuffle_documents else None,
         )
         self.optimizers = make_optimizers(model, config, precision)
         self.hidden = self._fresh_state()  # of the streams, carried from window to window
         # Each network of an ensemble learns from its own errors.
-        self._apart = (True,) if model.config.num_networks > 1 else ()
-        example = torch.zeros((2, len(self.streams.columns)), dtype=torch.int64).to(self.device)
-        self.learner = self.ranks.wrapped(model, example, self.hidden)
-        self.ranks.seed_own(config.seed)
+        self._extra_args = (True,) if model.config.num_networks > 1 else ()
+        example = torch.zeros((2, len(self.streams.own_streams)), dtype=torch.int64).to(self.device)
+        self.learner = self.ranks.data_parallel(model, example, self.hidden)
+        self.ranks.seed_rank(config.seed)
 
     def settings(self) -> Settings:
         config = self.config
@@ -156,13 +156,13 @@ class LanguageModelling(Task):
             for group in optimizer.param_groups:
                 group["lr"] = rate
         with autocast(self.device, self.precision):
-            logits, hidden = self.learner(inputs, self.hidden, *self._apart)  # (T, N B, V)
+            logits, hidden = self.learner(inputs, self.hidden, *self._extra_args)  # (T, N B, V)
         targets = targets.repeat(1, self.model.config.num_networks)
         loss = language_model_loss(logits, targets, self.first_label_id)
         self.hidden = detach(hidden)
         self.progress.characters += len(targets) * self.streams.batch_size
         # With this factor the mean over ranks is the mean over streams, however they are split.
-        loss = loss * (len(self.streams.columns) * self.ranks.size / self.streams.batch_size)
+        loss = loss * (len(self.streams.own_streams) * self.ranks.size / self.streams.batch_size)
         return loss, {"epoch": self.streams.epoch}
 
     def skipped(self) -> None:
@@ -170,7 +170,7 @@ class LanguageModelling(Task):
         self.hidden = self._fresh_state()
 
     def _fresh_state(self) -> State:
-        return self.model.initial_state(len(self.streams.columns))
+        return self.model.initial_state(len(self.streams.own_streams))
 
     # ---------------------------------------------------------------- evaluation
 
@@ -178,7 +178,7 @@ class LanguageModelling(Task):
         """Score the first `plan.evaluation_characters` of the validation text and draw a sample."""
         progress, ids = self.progress, self.valid_ids[: self.plan.evaluation_characters]
         if not len(ids):
-            return Evaluation({}, True, True, self._sampled())
+            return Evaluation({}, True, True, self._draw_sample())
         # Float32 took twice as long for figures that differed by 2e-4 nats. The figure of the run
         # (`conclude`) is computed in float32.
         with autocast(self.device, self.precision):
@@ -189,13 +189,13 @@ class LanguageModelling(Task):
         better = progress.best_nats is None or nats < progress.best_nats
         if better:
             progress.best_nats = nats
-        return Evaluation(row, better, better, self._sampled())
+        return Evaluation(row, better, better, self._draw_sample())
 
     def _nats(self, ids: NDArray[np.integer]) -> float:
         start, first_label = self.start_id, self.first_label_id
         return mean_nats(self.model, ids, start, EVALUATION_STREAMS, first_label)
 
-    def _sampled(self) -> str | None:
+    def _draw_sample(self) -> str | None:
         return self.sample(self.model) if self.sample else None
 
     def conclude(self, best: dict[str, Tensor]) -> dict[str, Any]:
@@ -225,13 +225,13 @@ class LanguageModelling(Task):
         random numbers.
         """
         fresh_state = self._fresh_state()
-        self.hidden = scatter_states(tensors["state"], self.streams.columns, self.device)
+        self.hidden = scatter_states(tensors["state"], self.streams.own_streams, self.device)
         if [(p.shape, p.dtype) for p in self.hidden] != [(p.shape, p.dtype) for p in fresh_state]:
             raise ValueError("the states of the streams have another shape or type")
         self.streams.restore(document["streams"], tensors["generators"]["streams"])
         # A new rank must not repeat the random numbers that the run began with.
         fresh = self.config.seed + self.progress.step
-        restore_generators_of(self.ranks, tensors["generators"], self.device, fresh)
+        restore_rank_generators(self.ranks, tensors["generators"], self.device, fresh)
 
 
 def gather_states(
@@ -244,7 +244,7 @@ def gather_states(
     "rankN.name", those of rank 0 "name".
     """
     own = tuple(part.cpu() for part in state), generator_states(device)
-    states, generators = zip(*ranks.gathered(own), strict=True)
+    states, generators = zip(*ranks.gather(own), strict=True)
     kept = dict(generators[0])
     for number, tensors in enumerate(generators[1:], start=1):
         kept |= {f"rank{number}.{name}": value for name, value in tensors.items()}
@@ -252,15 +252,15 @@ def gather_states(
     return {str(index): torch.cat(part, dim=1) for index, part in enumerate(parts)}, kept
 
 
-def scatter_states(states: dict[str, Tensor], columns: range, device: torch.device) -> State:
+def scatter_states(states: dict[str, Tensor], own_streams: range, device: torch.device) -> State:
     """Return the part of the states from `gather_states` that belongs to a rank's streams."""
     return tuple(
-        states[str(index)][:, columns.start : columns.stop].contiguous().to(device)
+        states[str(index)][:, own_streams.start : own_streams.stop].contiguous().to(device)
         for index in range(len(states))
     )
 
 
-def restore_generators_of(
+def restore_rank_generators(
     ranks: Ranks, generators: dict[str, Tensor], device: torch.device, seed: int
 ) -> None:
     """Restore a rank's generators; a rank without saved ones starts from `seed` and its number."""
@@ -269,4 +269,4 @@ def restore_generators_of(
     if own:
         restore_generators(own, device)
     else:
-        ranks.seed_own(seed)
+        ranks.seed_rank(seed)

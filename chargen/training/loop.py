@@ -15,7 +15,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 import torch
 from torch import Tensor, nn
 
-from chargen.errors import TrainingError, enough_memory
+from chargen.errors import TrainingError, convert_memory_errors
 from chargen.training.optimizers import (
     clip_gradient,
     load_optimizer_tensors,
@@ -30,7 +30,7 @@ AnyTask = TypeVar("AnyTask", bound=Task)
 LOG_EVERY = 10
 """Steps between two rows of metrics."""
 
-GIVE_UP_AFTER = 10
+MAX_SKIPPED_STEPS = 10
 """Consecutive steps without a finite loss and gradient after which the run ends."""
 
 CHECKPOINT_SECONDS = 60.0
@@ -74,17 +74,17 @@ class Loop(Generic[AnyTask]):
     def run(self) -> None:
         """Train until the budget is used, patience ends, or `stop_requested` is set.
 
-        Raises `TrainingError` after `GIVE_UP_AFTER` consecutive steps without a finite loss, or if
-        no evaluation had finite figures, and `OutOfMemoryError` if memory runs out. The last
+        Raises `TrainingError` after `MAX_SKIPPED_STEPS` consecutive steps without a finite loss, or
+        if no evaluation had finite figures, and `OutOfMemoryError` if memory runs out. The last
         checkpoint is kept.
         """
-        with enough_memory(self._kept):
+        with convert_memory_errors(self._saved_clause):
             self._run()
 
     def _run(self) -> None:
         began = time.perf_counter() - self.progress.seconds
         due = self._evaluations_due
-        while self._goes_on(began):
+        while self._should_continue(began):
             row = self.step(self.task.next_batch())
             if self.progress.step % LOG_EVERY == 0:
                 self.log.add(row)
@@ -98,13 +98,13 @@ class Loop(Generic[AnyTask]):
         if self.finished:
             if self._evaluated_at != self.progress.step:
                 self.evaluate()
-            self.task.ranks.shared(self._conclude)
+            self.task.ranks.broadcast(self._conclude)
         self.save_now()
 
-    def _goes_on(self, began: float) -> bool:
+    def _should_continue(self, start_time: float) -> bool:
         # Signals and clocks differ between ranks: without agreement, some would wait forever.
-        self.progress.seconds, stop = self.task.ranks.agree(
-            time.perf_counter() - began, self.stop_requested
+        self.progress.seconds, stop = self.task.ranks.agree_on_time_and_stop(
+            time.perf_counter() - start_time, self.stop_requested
         )
         return not stop and not self.finished
 
@@ -145,17 +145,19 @@ class Loop(Generic[AnyTask]):
         self.progress.skipped += 1
         self.progress.skipped_in_row += 1
         self.task.skipped()
-        if self.progress.skipped_in_row >= GIVE_UP_AFTER:
-            self.task.ranks.shared(lambda: self._give_up(f"for {GIVE_UP_AFTER} steps in a row"))
+        if self.progress.skipped_in_row >= MAX_SKIPPED_STEPS:
+            self.task.ranks.broadcast(
+                lambda: self._give_up(f"for {MAX_SKIPPED_STEPS} steps in a row")
+            )
 
     def _give_up(self, when: str) -> NoReturn:
         raise TrainingError(
             f"the loss was not a finite number {when} (step {self.progress.step}): try a smaller "
             f"--learning-rate than {self.settings.learning_rate:g}, or --precision float32; "
-            f"{self._kept()}"
+            f"{self._saved_clause()}"
         )
 
-    def _kept(self) -> str:
+    def _saved_clause(self) -> str:
         if not self.saved_step:
             return "no checkpoint had been written"
         return f"the last good checkpoint, step {self.saved_step}, is kept"
@@ -174,7 +176,7 @@ class Loop(Generic[AnyTask]):
         patience = self.settings.patience
         return self.share_done >= 1 or (patience is not None and self.progress.stale >= patience)
 
-    def take_budget(self, config: Any) -> None:
+    def set_budget(self, config: Any) -> None:
         """Continue with the budget, schedule and learning rate of `config`; reset patience."""
         self.task.config = config
         self.settings = self.task.settings()
@@ -195,14 +197,14 @@ class Loop(Generic[AnyTask]):
         The other ranks take over the progress of rank 0.
         """
         self._evaluated_at = self.progress.step
-        self.task.progress = self.task.ranks.shared(self._evaluated)
+        self.task.progress = self.task.ranks.broadcast(self._run_evaluation)
 
-    def _evaluated(self) -> Progress:
+    def _run_evaluation(self) -> Progress:
         progress = self.progress
-        with self._averaged():
+        with self._averaged_weights():
             evaluation = self.task.evaluate()
             if evaluation.keep:
-                self.best, progress.best_step = _copied(self.task.model), progress.step
+                self.best, progress.best_step = _copied_weights(self.task.model), progress.step
         progress.stale = 0 if evaluation.better else progress.stale + 1
         row = {"step": progress.step, **evaluation.row, "seconds": round(progress.seconds, 3)}
         self.log.add(row)
@@ -210,7 +212,7 @@ class Loop(Generic[AnyTask]):
         return progress
 
     @contextlib.contextmanager
-    def _averaged(self) -> Iterator[None]:
+    def _averaged_weights(self) -> Iterator[None]:
         """Use the averaged weights in evaluation mode, then restore weights, buffers and mode."""
         model = self.task.model
         buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
@@ -259,7 +261,7 @@ class Loop(Generic[AnyTask]):
     def state(self) -> tuple[dict[str, Any], Tensors]:
         """Return what an exact continuation needs, as JSON and tensors, gathered on rank 0."""
         document, tensors = self.task.state()
-        tensors["model"] = _copied(self.task.model)
+        tensors["model"] = _copied_weights(self.task.model)
         tensors["optimizer"] = optimizer_tensors(*self.task.optimizers)
         if self.average:
             tensors["average"] = dict(self.average.average)
@@ -269,7 +271,7 @@ class Loop(Generic[AnyTask]):
         """Continue from what `state` returned, with the best weights so far.
 
         Errors caused by the state of a different run become a `CheckpointError` in
-        `chargen.lm.storage.fitting`.
+        `chargen.lm.storage.convert_restore_errors`.
         """
         task = self.task
         task.progress = type(task.progress)(**document["progress"])
@@ -282,6 +284,6 @@ class Loop(Generic[AnyTask]):
         self._saved_at = (self.progress.step, self.progress.seconds)
 
 
-def _copied(model: nn.Module) -> dict[str, Tensor]:
+def _copied_weights(model: nn.Module) -> dict[str, Tensor]:
     """Copy all weights and buffers to the CPU; tied weights become separate copies."""
     return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-IGNORED = -100
+IGNORE_INDEX = -100
 """The target that cross-entropy leaves out."""
 
 
@@ -24,6 +24,6 @@ def language_model_loss(
     if first_label_id is None:
         return nn.functional.cross_entropy(logits, targets)
     # The divisor is the number of all targets, because that of the labels differs between ranks.
-    targets = targets.masked_fill(targets >= first_label_id, IGNORED)
-    total = nn.functional.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")
+    targets = targets.masked_fill(targets >= first_label_id, IGNORE_INDEX)
+    total = nn.functional.cross_entropy(logits, targets, ignore_index=IGNORE_INDEX, reduction="sum")
     return total / len(targets)

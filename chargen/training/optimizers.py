@@ -21,7 +21,7 @@ BETAS = (0.9, 0.99)
 """Decay rates of AdamW's moment estimates."""
 
 MOMENTUM = 0.95
-SCALE = 0.4
+UPDATE_RMS = 0.4
 """Root mean square of the entries of an update, in units of the learning rate."""
 
 # The quintic a x + b x^3 + c x^5 that Jordan chose: it raises small singular values fastest and
@@ -100,13 +100,13 @@ class Muon(torch.optim.Optimizer):
                 momentum = state["momentum"].lerp_(matrix.grad, 1 - MOMENTUM)
                 ahead = matrix.grad.lerp(momentum, MOMENTUM)  # Nesterov momentum
                 stacked = ahead.view(self.gates, -1, ahead.shape[1])
-                update = orthogonalized(stacked.to(self.precision)).flatten(0, 1)
-                size = SCALE * math.sqrt(max(stacked.shape[1:]))
+                update = orthogonalize(stacked.to(self.precision)).flatten(0, 1)
+                size = UPDATE_RMS * math.sqrt(max(stacked.shape[1:]))
                 matrix.mul_(1 - rate * decay)
                 matrix.add_(update.to(matrix.dtype), alpha=-rate * size)
 
 
-def orthogonalized(matrices: Tensor) -> Tensor:
+def orthogonalize(matrices: Tensor) -> Tensor:
     """Return approximately the nearest (N, rows, columns) with orthonormal rows or columns."""
     a, b, c = _QUINTIC
     x = matrices.mT if matrices.shape[-2] > matrices.shape[-1] else matrices
@@ -121,7 +121,7 @@ def optimizer_tensors(*optimizers: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Return the optimizers' state of each parameter, by "index.name", for a checkpoint."""
     return {
         f"{first + index}.{name}": value if isinstance(value, Tensor) else torch.tensor(value)
-        for first, optimizer in _numbered(optimizers)
+        for first, optimizer in _with_first_indices(optimizers)
         for index, entries in optimizer.state_dict()["state"].items()
         for name, value in entries.items()
     }
@@ -133,7 +133,7 @@ def load_optimizer_tensors(tensors: dict[str, Tensor], *optimizers: torch.optim.
     for key, value in tensors.items():
         index, name = key.split(".", 1)
         entries.setdefault(int(index), {})[name] = value
-    for first, optimizer in _numbered(optimizers):
+    for first, optimizer in _with_first_indices(optimizers):
         groups = optimizer.state_dict()["param_groups"]
         own = range(first, first + sum(len(group["params"]) for group in groups))
         state = {index - first: entries[index] for index in own if index in entries}
@@ -150,7 +150,7 @@ def load_optimizer_tensors(tensors: dict[str, Tensor], *optimizers: torch.optim.
         optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
-def _numbered(
+def _with_first_indices(
     optimizers: Sequence[torch.optim.Optimizer],
 ) -> Iterator[tuple[int, torch.optim.Optimizer]]:
     """Yield each optimizer with the number of parameters in the optimizers before it."""

@@ -27,9 +27,9 @@ class Log:
         self.lines = list(lines)
         self._followers: list[Callable[[Mapping[str, Any]], None]] = []
 
-    def follow(self, hear: Callable[[Mapping[str, Any]], None]) -> None:
-        """Call `hear` with each row that is added from now on."""
-        self._followers.append(hear)
+    def follow(self, follower: Callable[[Mapping[str, Any]], None]) -> None:
+        """Call `follower` with each row that is added from now on."""
+        self._followers.append(follower)
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Append a row; a value that is not finite becomes null, because JSON has no NaN."""
@@ -55,11 +55,13 @@ class Log:
         self.lines = kept
 
 
-_PLACE = ("step", "epoch", "characters", "seconds", "valid_characters", "final_characters")
+_POSITION_KEYS = ("step", "epoch", "characters", "seconds", "valid_characters", "final_characters")
 
 
 @contextlib.contextmanager
-def followed(log: Log, folder: str | Path | None, name: str, first_step: int = 0) -> Iterator[None]:
+def log_to_tensorboard(
+    log: Log, folder: str | Path | None, name: str, first_step: int = 0
+) -> Iterator[None]:
     """Write each new row of the log to TensorBoard event files too, in `folder`/`name`.
 
     When a run is continued, what an earlier attempt wrote from `first_step` on is discarded.
@@ -80,7 +82,11 @@ def followed(log: Log, folder: str | Path | None, name: str, first_step: int = 0
     def write(row: Mapping[str, Any]) -> None:
         """Write each figure of a row as a scalar at the row's step."""
         for key, value in row.items():
-            if key in _PLACE or isinstance(value, bool) or not isinstance(value, int | float):
+            if (
+                key in _POSITION_KEYS
+                or isinstance(value, bool)
+                or not isinstance(value, int | float)
+            ):
                 continue
             kind, _, rest = key.partition("_")
             tag = f"{kind}/{rest}" if kind in ("valid", "final", "train") else f"train/{key}"

@@ -12,23 +12,23 @@ from chargen.errors import CheckpointError, ConfigError, brief
 from chargen.lm import recipes, storage
 from chargen.lm.config import REPLAY_SHARE, TrainConfig
 from chargen.lm.model import Network
-from chargen.options import extended
-from chargen.runtime.device import device_of
+from chargen.options import with_new_budget
+from chargen.runtime.device import set_up_device
 from chargen.runtime.distributed import Ranks
-from chargen.runtime.process_group import joined
+from chargen.runtime.process_group import joined_ranks
 from chargen.runtime.seeds import seed_everything
 from chargen.storage import checkpoint
-from chargen.storage.outputs import claimed, writing_lock
+from chargen.storage.outputs import locked_for_run, writing_lock
 from chargen.text.corpus import Corpus
 from chargen.text.vocabulary import Vocabulary
-from chargen.training.continuing import mixed, old_text, whole
-from chargen.training.corpora import corpus_on_all_ranks, corpus_resumed, saved_config
+from chargen.training.continuing import load_old_text, with_replay, without_validation
+from chargen.training.corpora import corpus_on_all_ranks, resumed_corpus, saved_config
 from chargen.training.language_modelling import LanguageModelling
 from chargen.training.loop import Loop
-from chargen.training.reporting import Log, Reporter, followed
+from chargen.training.reporting import Log, Reporter, log_to_tensorboard
 from chargen.training.schedule import schedule_factor
 from chargen.training.session import Run, Session
-from chargen.training.task import LARGEST
+from chargen.training.task import MAX_NUMBER
 
 
 def resume(
@@ -83,45 +83,47 @@ def resume(
     if cool_down is not None and lengthened:
         raise ConfigError("--cool-down is the budget of the copy: leave other budgets out")
     target = directory if out is None else Path(out)
-    with joined() as ranks, ExitStack() as stack:
+    with joined_ranks() as ranks, ExitStack() as stack:
         reporter = reporter if reporter and ranks.is_main else Reporter()
 
         def claim_and_read() -> tuple[SavedRun, TrainConfig]:
-            stack.enter_context(writing_lock(target) if out is None else claimed(target))
+            stack.enter_context(writing_lock(target) if out is None else locked_for_run(target))
             saved = read_run(directory)
-            return saved, extended(saved.config, budget)
+            return saved, with_new_budget(saved.config, budget)
 
-        saved, longer = ranks.shared(claim_and_read)
-        session, loop = _as_it_was(saved, target, ranks, reporter)
+        saved, longer = ranks.broadcast(claim_and_read)
+        session, loop = _restored_session(saved, target, ranks, reporter)
         if lengthened:
-            _lengthen(loop, longer, reporter)
+            _change_budget(loop, longer, reporter)
         elif cool_down is not None:
-            loop.take_budget(cooling(loop, cool_down))
+            loop.set_budget(cooldown_config(loop, cool_down))
         if loop.finished:
             reporter.note(f"{directory} has used its budget: nothing is left to do")
             return session.outcome(loop)
         first_step = loop.progress.step + 1
-        events = followed(loop.log, tensorboard if ranks.is_main else None, target.name, first_step)
+        events = log_to_tensorboard(
+            loop.log, tensorboard if ranks.is_main else None, target.name, first_step
+        )
         stack.enter_context(events)
         loop.task.progress.final_nats = None
         _announce(saved, loop, reporter)
         return session.run(loop)
 
 
-def _as_it_was(
+def _restored_session(
     saved: SavedRun, target: Path, ranks: Ranks, reporter: Reporter
 ) -> tuple[Session, Loop[LanguageModelling]]:
     """Return the run's parts and its loop, restored to the saved state."""
     text = saved.text(ranks, reporter)
-    device = device_of(saved.config, ranks)
+    device = set_up_device(saved.config, ranks)
     step = saved.state["progress"]["step"]
     log = Log(checkpoint.read_metrics(saved.directory, step) if ranks.is_main else ())
     session = Session(target, text, device, ranks, reporter, log, saved.documents)
     seed_everything(saved.config.seed, saved.config.deterministic)
     loop = session.loop(saved.plan)
     best = {name: value.clone() for name, value in saved.model.state_dict().items()}
-    with storage.fitting(saved.directory):
-        loop.restore(saved.state, saved.stored.folder("training"), best)
+    with storage.convert_restore_errors(saved.directory):
+        loop.restore(saved.state, saved.stored.tensors_in("training"), best)
     return session, loop
 
 
@@ -131,22 +133,23 @@ def _announce(saved: SavedRun, loop: Loop[LanguageModelling], reporter: Reporter
     before, now = saved.state.get("ranks", 1), loop.task.ranks.size
     if before != now:
         reporter.note(
-            f"the run had {_processes(before)} and goes on with {_processes(now)}: each "
-            "stream of text goes on where it was; dropout draws other random numbers from here"
+            f"the run had {_processes_in_words(before)} and goes on with "
+            f"{_processes_in_words(now)}: each stream of text goes on where it was; dropout draws "
+            "other random numbers from here"
         )
 
 
-def _processes(count: int) -> str:
+def _processes_in_words(count: int) -> str:
     return "one process" if count == 1 else f"{count} ranks"
 
 
 # ---------------------------------------------------------------- another budget
 
 
-def _lengthen(loop: Loop[LanguageModelling], config: TrainConfig, reporter: Reporter) -> None:
+def _change_budget(loop: Loop[LanguageModelling], config: TrainConfig, reporter: Reporter) -> None:
     """Give the run the budget of `config`; report it if the learning rate rises again."""
     before = _rate_factor(loop)
-    loop.take_budget(config)
+    loop.set_budget(config)
     now = _rate_factor(loop)
     if now > before + 1e-3:
         reporter.note(
@@ -161,7 +164,7 @@ def _rate_factor(loop: Loop[LanguageModelling]) -> float:
     return schedule_factor(loop.share_done, config.schedule, config.cooldown)
 
 
-def cooling(loop: Loop[LanguageModelling], minutes: float) -> TrainConfig:
+def cooldown_config(loop: Loop[LanguageModelling], minutes: float) -> TrainConfig:
     """Return the settings with which the learning rate falls to zero within some minutes.
 
     Raises `ConfigError` if the rate is already zero or the number of minutes is not positive.
@@ -225,16 +228,20 @@ class SavedRun:
 
         def load() -> Corpus:
             vocabulary = self.vocabulary if "start_from" in saved else None
-            text = corpus_resumed(where, saved, reverse, reporter, vocabulary)
+            text = resumed_corpus(where, saved, reverse, reporter, vocabulary)
             if (replay := saved.get("replay")) is None:
                 return text
             config, known = saved_config(where, saved), text.vocabulary
             if (key := saved.get("replay_key")) is None:  # runs of earlier versions lack it
-                old = old_text(replay, config, known, reverse)
+                old = load_old_text(replay, config, known, reverse)
             else:
-                document = {"arguments": [replay], "config": asdict(whole(config)), "key": key}
-                old = corpus_resumed(where, document, reverse, reporter, known)
-            return mixed(text, old, saved.get("replay_share", REPLAY_SHARE))
+                document = {
+                    "arguments": [replay],
+                    "config": asdict(without_validation(config)),
+                    "key": key,
+                }
+                old = resumed_corpus(where, document, reverse, reporter, known)
+            return with_replay(text, old, saved.get("replay_share", REPLAY_SHARE))
 
         text = corpus_on_all_ranks(ranks, load, saved, reverse)
         if text.vocabulary != self.vocabulary:
@@ -260,15 +267,15 @@ def saved_run(stored: checkpoint.Checkpoint) -> SavedRun:
     settings = stored.document("config").get("train")
     if "training/state" not in stored.documents:
         raise CheckpointError(f"{directory} has no training state: it cannot be resumed")
-    with storage.fitting(directory):
-        _check(stored.document("config"), stored.document("training/state"))
+    with storage.convert_restore_errors(directory):
+        _check_documents(stored.document("config"), stored.document("training/state"))
     if isinstance(settings, dict):  # runs of earlier versions lack these
         settings = {"optimizer": "adamw", "shuffle_documents": False, **settings}
     config = storage.config_from_json(TrainConfig, settings, f"{directory}: config.json")
     return SavedRun(directory, stored, config, *storage.unpack(stored))
 
 
-def _check(config: dict[str, Any], state: dict[str, Any]) -> None:
+def _check_documents(config: dict[str, Any], state: dict[str, Any]) -> None:
     """Raise an error if an entry that a resumed run needs is missing or has the wrong type."""
     corpus, plan = config["corpus"], config["plan"]
     fields: dict[str, tuple[Any, Any]] = {
@@ -292,7 +299,7 @@ def _check(config: dict[str, Any], state: dict[str, Any]) -> None:
         raise ValueError("corpus.arguments are not names")
     if not 0 < corpus.get("replay_share", REPLAY_SHARE) < 1:
         raise ValueError(f"corpus.replay_share is {brief(corpus['replay_share'])}")
-    if not 0 < plan["reading"] < LARGEST:
+    if not 0 < plan["reading"] < MAX_NUMBER:
         raise ValueError(f"plan.reading is {brief(plan['reading'])}")
     if config["precision"] not in ("float32", "bfloat16"):
         raise ValueError(f"precision is {brief(config['precision'])}")

@@ -14,12 +14,12 @@ from chargen.errors import ConfigError
 from chargen.lm import recipes
 from chargen.lm.config import REPLAY_SHARE, ModelConfig, TrainConfig, required
 from chargen.options import split_options
-from chargen.runtime.device import device_of
-from chargen.runtime.distributed import Ranks, one_process_only
-from chargen.runtime.precision import REFERENCE_FLOPS, precision_of
-from chargen.runtime.process_group import joined
+from chargen.runtime.device import set_up_device
+from chargen.runtime.distributed import Ranks, refuse_torchrun
+from chargen.runtime.precision import REFERENCE_FLOPS, run_precision
+from chargen.runtime.process_group import joined_ranks
 from chargen.runtime.seeds import seed_everything
-from chargen.storage.outputs import claimed
+from chargen.storage.outputs import locked_for_run
 from chargen.text.config import CorpusConfig
 from chargen.text.corpus import Corpus, load_corpus
 from chargen.text.fetching import valid_part
@@ -28,7 +28,7 @@ from chargen.text.given import given_texts
 from chargen.text.sources import corpus_name
 from chargen.training.continuing import Start, read_start, refuse_backward_labels
 from chargen.training.corpora import corpus_on_all_ranks
-from chargen.training.reporting import Log, Reporter, followed
+from chargen.training.reporting import Log, Reporter, log_to_tensorboard
 from chargen.training.session import Run, Session
 
 if TYPE_CHECKING:
@@ -97,35 +97,39 @@ def train(
         raise ConfigError("--replay needs --from: give --from DIR too")
     if replay is None and replay_share != REPLAY_SHARE:
         raise ConfigError("--replay-share needs --replay: give --replay CORPUS")
-    arguments, texts = _named(corpus, texts)
+    arguments, texts = _names_and_texts(corpus, texts)
     if texts is not None and len(texts) > 1 and getattr(reading, "documents", None) is None:
         options.setdefault("documents", "rows")
     directory = Path(out) if out is not None else Path("checkpoints") / corpus_name(arguments)
-    with joined() as ranks, ExitStack() as stack:
+    with joined_ranks() as ranks, ExitStack() as stack:
         reporter = reporter if reporter and ranks.is_main else Reporter()
 
         def claim() -> tuple[TrainConfig, ModelConfig, CorpusConfig]:
             owners = (TrainConfig, ModelConfig, CorpusConfig)
-            configs = split_options(options, *owners, given=(config, model, reading))
+            configs = split_options(options, *owners, given_configs=(config, model, reading))
             refuse_backward_labels(configs[1].direction == "backward", configs[2])
-            stack.enter_context(claimed(directory, force))
+            stack.enter_context(locked_for_run(directory, force))
             return configs
 
-        train_config, model_config, corpus_config = ranks.shared(claim)
+        train_config, model_config, corpus_config = ranks.broadcast(claim)
         start = None
         if start_from is not None:
-            one_process_only("training on from a model")
+            refuse_torchrun("training on from a model")
             start = read_start(start_from, replay, replay_share)
             model_config = start.model_config(model_config, options)
             corpus_config = start.reading(corpus_config, arguments, options)
         log = Log()
-        events = followed(log, tensorboard if ranks.is_main else None, directory.name)
+        events = log_to_tensorboard(log, tensorboard if ranks.is_main else None, directory.name)
         stack.enter_context(events)
         reverse = model_config.direction == "backward"
-        text, corpus_saved = _read(arguments, texts, corpus_config, reverse, ranks, reporter, start)
+        text, corpus_saved = _load_run_corpus(
+            arguments, texts, corpus_config, reverse, ranks, reporter, start
+        )
         model_config = replace(model_config, vocabulary_size=text.vocabulary.size)
-        device = device_of(train_config, ranks)
-        plan, precision = _plan(model_config, train_config, text, device, ranks, reporter, start)
+        device = set_up_device(train_config, ranks)
+        plan, precision = _choose_plan(
+            model_config, train_config, text, device, ranks, reporter, start
+        )
         seed_everything(plan.train.seed, plan.train.deterministic)
         documents = {
             "corpus": corpus_saved,
@@ -137,7 +141,7 @@ def train(
         return session.run(session.loop(plan))
 
 
-def _named(
+def _names_and_texts(
     corpus: str | Path | Sequence[str | Path] | None, texts: Iterable[str] | None
 ) -> tuple[tuple[str, ...], list[str] | None]:
     """Return the names of the corpora, or the texts given instead."""
@@ -149,7 +153,7 @@ def _named(
     return tuple(map(str, names)), None if texts is None else list(given_texts(texts))
 
 
-def _read(
+def _load_run_corpus(
     arguments: Sequence[str],
     texts: Iterable[str] | None,
     config: CorpusConfig,
@@ -170,14 +174,14 @@ def _read(
         return load_corpus(arguments, config, texts=texts, reverse=reverse, progress=reporter.stage)
 
     text = corpus_on_all_ranks(ranks, load, saved, reverse)
-    saved |= start.saved() if start else {}
+    saved |= start.to_document() if start else {}
     for note in text.notes:
         reporter.note(note)
     replayed = {} if text.replay_key is None else {"replay_key": text.replay_key}
     return text, {**saved, **replayed, "key": text.key}
 
 
-def _plan(
+def _choose_plan(
     model_config: ModelConfig,
     train_config: TrainConfig,
     text: Corpus,
@@ -189,17 +193,17 @@ def _plan(
     """Return a plan without open choices, and the precision; rank 0 decides for all ranks."""
     # A budget in minutes, the default, makes the sizes depend on the speed.
     timed = not (train_config.steps or train_config.epochs)
-    precision = ranks.shared(lambda: precision_of(train_config, device, timed=timed))
+    precision = ranks.broadcast(lambda: run_precision(train_config, device, timed=timed))
     speed = ranks.size * REFERENCE_FLOPS / precision.seconds_per_step
 
     def choose() -> recipes.Plan:
         train = start.train_config(train_config, len(text.train)) if start else train_config
         plan = recipes.plan(model_config, train, len(text.train), speed)
         plan = start.plan(plan, train) if start else plan
-        ranks.columns(required(plan.train.batch_size))  # raises an error for too few streams
+        ranks.own_streams(required(plan.train.batch_size))  # raises an error for too few streams
         return plan
 
-    plan = ranks.shared(choose)
+    plan = ranks.broadcast(choose)
     for reason in (*plan.reasons, f"{precision.name}: {precision.reason}"):
         reporter.note(reason)
     return plan, precision.name

@@ -16,10 +16,10 @@ from chargen.errors import CheckpointError
 from chargen.language_model import LanguageModel
 from chargen.lm import recipes, storage
 from chargen.lm.evaluation import bits
-from chargen.lm.model import Network, network
+from chargen.lm.model import Network, create_network
 from chargen.runtime.device import versions
 from chargen.runtime.distributed import Ranks
-from chargen.runtime.signals import stopping_softly
+from chargen.runtime.signals import stop_after_step
 from chargen.storage import checkpoint
 from chargen.text.corpus import Corpus, release_memory
 from chargen.training.language_modelling import LanguageModelling
@@ -84,7 +84,7 @@ class Session:
 
     def loop(self, plan: recipes.Plan) -> Loop[LanguageModelling]:
         """Return a loop that trains a new model and writes its checkpoints to `directory`."""
-        model = network(plan.model)
+        model = create_network(plan.model)
         if self.weights is not None:
             model.load_state_dict(self.weights)
         task = LanguageModelling(
@@ -94,7 +94,9 @@ class Session:
             self.text.valid,
             self.text.vocabulary.start_id,
             self.documents["precision"],
-            (lambda model: self._draw(model, plan.train.seed)) if plan.train.samples else None,
+            (lambda model: self._write_sample(model, plan.train.seed))
+            if plan.train.samples
+            else None,
             self.ranks,
             self.text.vocabulary.separator_id,
             self.text.vocabulary.first_label_id if self.text.vocabulary.labels else None,
@@ -107,13 +109,16 @@ class Session:
         Raises `TrainingError` if the loss stays non-finite, or if a rank stops responding.
         """
         try:
-            with stopping_softly(loop), self.ranks.watching(lambda: self._kept(loop)):
+            with (
+                stop_after_step(loop),
+                self.ranks.name_lost_ranks(lambda: self._saved_clause(loop)),
+            ):
                 loop.run()
         finally:
             self.reporter.close()
         return self.outcome(loop)
 
-    def _kept(self, loop: Loop[LanguageModelling]) -> str:
+    def _saved_clause(self, loop: Loop[LanguageModelling]) -> str:
         step = loop.saved_step
         if not step:
             return "no checkpoint had been written"
@@ -128,12 +133,12 @@ class Session:
 
     def outcome(self, loop: Loop[LanguageModelling]) -> Run:
         """Return the result of the run; rank 0 draws the sample."""
-        return self.ranks.shared(lambda: self._outcome(loop))
+        return self.ranks.broadcast(lambda: self._make_run(loop))
 
-    def _outcome(self, loop: Loop[LanguageModelling]) -> Run:
+    def _make_run(self, loop: Loop[LanguageModelling]) -> Run:
         if loop.best:
             loop.task.model.load_state_dict(loop.best)
-        nats = self._per_character(loop.task.progress.figure)
+        nats = self._per_character(loop.task.progress.reported_nats)
         return Run(
             self.directory,
             loop.progress.step,
@@ -142,11 +147,11 @@ class Session:
             None if nats is None else bits(nats),
             bits(self._per_character(math.log(self.text.vocabulary.size)) or 0.0),
             loop.finished,
-            self._draw(loop.task.model.eval(), loop.task.config.seed),
+            self._write_sample(loop.task.model.eval(), loop.task.config.seed),
         )
 
     @cached_property
-    def _symbols_a_character(self) -> float:
+    def _symbols_per_character(self) -> float:
         vocabulary, valid = self.text.vocabulary, self.text.valid
         return vocabulary.count_predicted(valid) / vocabulary.count_characters(valid)
 
@@ -154,9 +159,9 @@ class Session:
         """Convert nats per symbol to nats per character, which may be several bytes."""
         if nats is None or not len(self.text.valid):
             return None
-        return nats * self._symbols_a_character
+        return nats * self._symbols_per_character
 
-    def _draw(self, model: Network, seed: int) -> str:
+    def _write_sample(self, model: Network, seed: int) -> str:
         lm = LanguageModel(model, self.text.vocabulary)
         label = next(iter(lm.vocabulary.labels), None)
         if not lm.can_write:
@@ -165,17 +170,17 @@ class Session:
 
     def _save(self, loop: Loop[LanguageModelling]) -> None:
         document, tensors = loop.state()  # each rank contributes a part
-        self.ranks.shared(lambda: self._write(loop, document, tensors))
+        self.ranks.broadcast(lambda: self._write_checkpoint(loop, document, tensors))
         release_memory(self.text.train)
         release_memory(self.text.valid)
 
-    def _write(
+    def _write_checkpoint(
         self, loop: Loop[LanguageModelling], document: dict[str, Any], tensors: Tensors
     ) -> None:
         task = loop.task
         weights = loop.best or dict(task.model.state_dict())
         stored = storage.pack(task.plan.model, weights, self.text.vocabulary)
-        nats = self._per_character(task.progress.figure)
+        nats = self._per_character(task.progress.reported_nats)
         stored.documents["config"] |= {
             "train": asdict(task.config),
             **self.documents,
@@ -190,5 +195,5 @@ class Session:
             },
             "versions": versions(),
         }
-        stored.keep_training(document, tensors)
+        stored.add_training_state(document, tensors)
         checkpoint.save(self.directory, stored, metrics=self.log.lines)

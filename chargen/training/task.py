@@ -17,7 +17,7 @@ Tensors = dict[str, dict[str, Tensor]]
 """Groups of tensors; each group is one file of a checkpoint."""
 
 
-LARGEST = 2.0**63
+MAX_NUMBER = 2.0**63
 """Upper limit of every count, and of every number of seconds or nats."""
 
 
@@ -44,7 +44,7 @@ class Progress:
                 continue
             allowed = (int,) if type(default) is int else (int, float)
             missing = value is None and default is None
-            if not missing and (type(value) not in allowed or not 0 <= value < LARGEST):
+            if not missing and (type(value) not in allowed or not 0 <= value < MAX_NUMBER):
                 raise ValueError(f"{entry.name} is {brief(value)}")
 
 

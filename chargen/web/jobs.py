@@ -47,13 +47,13 @@ class Job:
     sample: str = ""  # the latest sample
     notes: list[str] = field(default_factory=list)  # the choices that the run made, and why
     message: str = ""  # a sentence on how the run ended
-    news: int = 0  # number of messages received
+    num_messages: int = 0  # number of messages received
 
     @property
-    def over(self) -> bool:
+    def ended(self) -> bool:
         return self.state in ("finished", "stopped", "failed")
 
-    def hear(self, kind: str, values: Mapping[str, Any]) -> None:
+    def update(self, kind: str, values: Mapping[str, Any]) -> None:
         """Update the job from a message of the run."""
         if kind == "note":
             self.notes.append(values["text"])
@@ -71,7 +71,7 @@ class Job:
             self.sample = values["sample"] or self.sample
             if self.state == "finished":
                 self.progress = 1.0
-        self.news += 1
+        self.num_messages += 1
 
 
 class JobRunner:
@@ -100,7 +100,7 @@ class JobRunner:
         if not text.strip():
             raise ConfigError("there is no text: paste one, or choose files")
         with self._lock:
-            if self.job is not None and not self.job.over:
+            if self.job is not None and not self.job.ended:
                 raise ConfigError(
                     f"{self.job.name} is being trained: wait until it is done, or cancel it"
                 )
@@ -122,7 +122,7 @@ class JobRunner:
             job = self.job = Job(name)
 
             def listen() -> None:
-                _listen(incoming, process, job)
+                _receive_messages(incoming, process, job)
                 if not exists(out):
                     kept.unlink(missing_ok=True)  # no checkpoint needs it; this frees the name
 
@@ -141,71 +141,71 @@ class JobRunner:
             self._listener.join()
 
 
-def _listen(pipe: Connection, process: Any, job: Job) -> None:
+def _receive_messages(pipe: Connection, process: Any, job: Job) -> None:
     while True:
         try:
             kind, values = pipe.recv()
         except (EOFError, OSError):
             break
-        job.hear(kind, values)
+        job.update(kind, values)
     process.join()
-    if not job.over:
+    if not job.ended:
         words = f"the run ended without a word (exit code {process.exitcode})"
-        job.hear("end", {"state": "failed", "message": words, "sample": ""})
+        job.update("end", {"state": "failed", "message": words, "sample": ""})
 
 
 # ---------------------------------------------------------------- in the run's process
 
 
-class _Telling(Reporter):
+class _JobReporter(Reporter):
     """Reports to a pipe, and stops the run on request or when the pipe has no reader."""
 
     def __init__(self, pipe: Connection, stop: Any) -> None:
         self._pipe = pipe
         self._stop = stop
         self._stopping = False
-        self._told_at = time.monotonic()
+        self._reported_at = time.monotonic()
         self._losses: list[float] = []
         self._characters = 0
 
-    def tell(self, kind: str, **values: Any) -> None:
+    def report(self, kind: str, **values: Any) -> None:
         try:
             self._pipe.send((kind, values))
         except OSError:
             self._stop.set()  # the server is gone
 
-    def _look(self) -> None:
+    def _check_stop(self) -> None:
         if self._stop.is_set() and not self._stopping:
             self._stopping = True
             signal.raise_signal(signal.SIGINT)  # like Ctrl-C: after the step, with a checkpoint
 
     def note(self, text: str) -> None:
-        self.tell("note", text=text)
-        self._look()
+        self.report("note", text=text)
+        self._check_stop()
 
     def stage(self, name: str, done: int, total: int) -> None:
-        self._look()
+        self._check_stop()
 
     def step(self, progress: float, metrics: Mapping[str, Any]) -> None:
-        self._look()
+        self._check_stop()
         self._characters = metrics["characters"]
         if math.isfinite(metrics["loss"]):
             self._losses.append(metrics["loss"])
         now = time.monotonic()
-        if not self._losses or now - self._told_at < STEP_SECONDS:
+        if not self._losses or now - self._reported_at < STEP_SECONDS:
             return
         bits = sum(self._losses) / len(self._losses) / math.log(2)
-        self.tell("step", progress=progress, characters=self._characters, bits=bits)
+        self.report("step", progress=progress, characters=self._characters, bits=bits)
         self._losses.clear()
-        self._told_at = now
+        self._reported_at = now
 
     def evaluated(self, metrics: Mapping[str, Any], sample: str | None) -> None:
         bits = metrics.get("valid_bits")
-        self.tell("evaluated", characters=self._characters, bits=bits, sample=sample)
+        self.report("evaluated", characters=self._characters, bits=bits, sample=sample)
 
 
 def _run(pipe: Connection, stop: Any, corpus: str, out: str, options: dict[str, Any]) -> None:
-    reporter = _Telling(pipe, stop)
+    reporter = _JobReporter(pipe, stop)
     state, message, sample = "failed", "", ""
     try:
         from chargen.training.run import train
@@ -223,4 +223,4 @@ def _run(pipe: Connection, stop: Any, corpus: str, out: str, options: dict[str, 
         message = "there is not enough memory"
     except (ChargenError, OSError) as error:
         message = str(error)
-    reporter.tell("end", state=state, message=message, sample=sample)
+    reporter.report("end", state=state, message=message, sample=sample)

@@ -12,7 +12,7 @@ from chargen.errors import CheckpointError
 from chargen.lm.storage import KIND as LANGUAGE_MODEL
 from chargen.sentiment.storage import KIND as CLASSIFIER
 from chargen.storage import checkpoint, shipped
-from chargen.text.vocabulary import readable
+from chargen.text.vocabulary import replace_surrogates
 
 if TYPE_CHECKING:
     from chargen.language_model import LanguageModel
@@ -63,9 +63,11 @@ class Models:
     def _paths(self) -> dict[str, Path]:
         own = []
         with contextlib.suppress(OSError):  # the first training creates the folder
-            own = sorted(path for path in self.folder.iterdir() if _is_there(path))
+            own = sorted(path for path in self.folder.iterdir() if _is_checkpoint(path))
         # The browser needs text, but the name of a folder may be any bytes.
-        paths = {readable(path.name): path for path in own if not path.name.startswith(".")}
+        paths = {
+            replace_surrogates(path.name): path for path in own if not path.name.startswith(".")
+        }
         for name in shipped.names():
             paths.setdefault(name, shipped.resolve(Path(name)))
         return paths
@@ -87,7 +89,7 @@ class Models:
             ) from error
 
 
-def _is_there(path: Path) -> bool:
+def _is_checkpoint(path: Path) -> bool:
     with contextlib.suppress(OSError):
         return checkpoint.exists(path)
     return False

@@ -29,7 +29,7 @@ from chargen.web.defaults import (
 from chargen.web.jobs import Job, JobRunner
 from chargen.web.models import Models
 
-TOLD = (ChargenError, OSError, MemoryError)
+REPORTED_ERRORS = (ChargenError, OSError, MemoryError)
 """Errors that become a sentence on the page."""
 
 TITLE = "chargen"
@@ -42,11 +42,11 @@ def build(models: Models, runner: JobRunner) -> gr.Blocks:
         gr.Markdown(f"# {TITLE}\nWrite with a model, ask one for a verdict, or train your own.")
         with gr.Tabs() as tabs:
             with gr.Tab("Write", id="write") as write_tab:
-                writer = _write(models)
+                writer = _write_tab(models)
             with gr.Tab("Sentiment", id="sentiment") as sentiment_tab:
-                judge = _sentiment(models)
+                judge = _sentiment_tab(models)
             with gr.Tab("Train", id="train"):
-                _train(runner, models, tabs, writer)
+                _train_tab(runner, models, tabs, writer)
 
         # Also offer models that were trained since the page was built.
         for tab, dropdown, names in (
@@ -72,7 +72,7 @@ def _choices(names: list[str], chosen: str | None) -> Any:
 # ---------------------------------------------------------------- Write
 
 
-def _write(models: Models) -> gr.Dropdown:
+def _write_tab(models: Models) -> gr.Dropdown:
     names = models.language_models()
     with gr.Row():
         with gr.Column(scale=2):
@@ -100,7 +100,7 @@ def _write(models: Models) -> gr.Dropdown:
             text = gr.HTML(views.written("", "", (), False), elem_id="written", container=True)
             note = gr.HTML(elem_id="write-note")
 
-    run = partial(_written, models)
+    run = partial(_stream_text, models)
     inputs = [model, prompt, length, temperature, top_k, top_p, seed, painted]
     begun = gr.on([write.click, prompt.submit], run, inputs, [text, note], **_QUIET)
     reseeded = another.click(
@@ -111,7 +111,7 @@ def _write(models: Models) -> gr.Dropdown:
     return model
 
 
-def _written(
+def _stream_text(
     models: Models,
     name: str | None,
     prompt: str,
@@ -138,25 +138,25 @@ def _written(
         yield views.written(prompt, "", (), painted, lm.backward), ""
         for sample in lm.watch(prompt, **options):
             html = views.written(prompt, sample.text, sample.log_probs, painted, lm.backward)
-            yield html, views.said(_written_note(sample, time.monotonic() - started))
-    except TOLD as error:
+            yield html, views.paragraph(_written_note(sample, time.monotonic() - started))
+    except REPORTED_ERRORS as error:
         yield gr.skip(), views.problem(error)
 
 
-def _written_note(found: Any, seconds: float) -> str:
-    count = len(found.text)
+def _written_note(sample: Any, seconds: float) -> str:
+    count = len(sample.text)
     if not count:
-        return "the model ended the text at once" if found.ended == "end" else ""
-    bits = -sum(found.log_probs) / count / math.log(2)
+        return "the model ended the text at once" if sample.ended == "end" else ""
+    bits = -sum(sample.log_probs) / count / math.log(2)
     words = f"{count:,} characters, {bits:.2f} bits each"
     ends = {"end": "; the model ended the text", "length": "", "stop": "", "": " so far"}
-    return f"{words}{ends[found.ended]}" + (f", in {seconds:.1f} s" if found.ended else "")
+    return f"{words}{ends[sample.ended]}" + (f", in {seconds:.1f} s" if sample.ended else "")
 
 
 # ---------------------------------------------------------------- Sentiment
 
 
-def _sentiment(models: Models) -> gr.Dropdown:
+def _sentiment_tab(models: Models) -> gr.Dropdown:
     names = models.classifiers()
     with gr.Row():
         with gr.Column(scale=2):
@@ -171,7 +171,7 @@ def _sentiment(models: Models) -> gr.Dropdown:
     def run(name: str | None, text: str) -> str:
         try:
             return views.verdict(models.classifier(name), text)
-        except TOLD as error:
+        except REPORTED_ERRORS as error:
             return views.problem(error)
 
     ask.click(run, [model, text], verdict, api_visibility="private")
@@ -181,7 +181,7 @@ def _sentiment(models: Models) -> gr.Dropdown:
 # ---------------------------------------------------------------- Train
 
 
-def _train(runner: JobRunner, models: Models, tabs: gr.Tabs, writer: gr.Dropdown) -> None:
+def _train_tab(runner: JobRunner, models: Models, tabs: gr.Tabs, writer: gr.Dropdown) -> None:
     with gr.Row():
         with gr.Column(scale=2):
             text = gr.Textbox(label="Text", lines=6, max_lines=12, placeholder="Paste a text here")
@@ -201,7 +201,7 @@ def _train(runner: JobRunner, models: Models, tabs: gr.Tabs, writer: gr.Dropdown
             problem = gr.HTML(elem_id="train-problem")
         with gr.Column(scale=3):
             state = gr.HTML(views.state(runner.job), elem_id="train-state")
-            gr.HTML(views.said("Bits per character: training (blue) and validation (orange)"))
+            gr.HTML(views.paragraph("Bits per character: training (blue) and validation (orange)"))
             # With its own label or legend, Gradio cuts off the axes.
             curve = gr.LinePlot(
                 curve_frame(runner.job),
@@ -219,7 +219,7 @@ def _train(runner: JobRunner, models: Models, tabs: gr.Tabs, writer: gr.Dropdown
 
     def look(seen: tuple[Any, ...]) -> tuple[Any, ...]:
         job = runner.job
-        current = (job and id(job), job and job.news)
+        current = (job and id(job), job and job.num_messages)
         if seen == current:
             return tuple(gr.skip() for _ in range(5))
         ready = gr.Button(visible=job is not None and job.state in ("finished", "stopped"))
@@ -228,7 +228,7 @@ def _train(runner: JobRunner, models: Models, tabs: gr.Tabs, writer: gr.Dropdown
     # Each page polls, so that it also shows runs started elsewhere and recovers after a sleep.
     last = gr.State(())
     gr.Timer(REFRESH_SECONDS).tick(look, last, [last, state, curve, sample, use], **_AT_ONCE)
-    start.click(partial(_begin, runner), [text, files, lines, name, minutes], problem, **_QUIET)
+    start.click(partial(_start_run, runner), [text, files, lines, name, minutes], problem, **_QUIET)
     cancel.click(runner.cancel, **_AT_ONCE)
 
     def write_with_it() -> tuple[Any, Any]:
@@ -240,7 +240,7 @@ def _train(runner: JobRunner, models: Models, tabs: gr.Tabs, writer: gr.Dropdown
     use.click(write_with_it, None, [tabs, writer], **_QUIET)
 
 
-def _begin(
+def _start_run(
     runner: JobRunner,
     text: str,
     files: Sequence[str] | None,
@@ -255,13 +255,13 @@ def _begin(
         options: dict[str, Any] = {"documents": "lines"} if lines else {}
         if not minutes or not 0 < minutes <= MOST_MINUTES:
             raise ConfigError("the minutes must be above 0 and at most a day")
-        runner.start(name, _read(files) if files else text, minutes=minutes, **options)
-    except TOLD as error:
+        runner.start(name, _read_files(files) if files else text, minutes=minutes, **options)
+    except REPORTED_ERRORS as error:
         return views.problem(error)
     return ""
 
 
-def _read(files: Sequence[str]) -> str:
+def _read_files(files: Sequence[str]) -> str:
     """Read the text of uploaded files, of any kind and encoding that `chargen train` reads."""
     from chargen.text import sources
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from chargen.errors import ConfigError, MissingExtraError
-from chargen.runtime.signals import interrupts
+from chargen.runtime.signals import handle_interrupts
 from chargen.web.jobs import JobRunner
 from chargen.web.models import Models
 
@@ -104,7 +104,7 @@ def served(folder: str | Path, port: int | None = None) -> Iterator[str]:
 def serve(folder: str | Path, port: int | None, ready: Callable[[str], None]) -> None:
     """Serve until Ctrl-C or SIGTERM, which stops a run with a checkpoint; `ready` gets the URL."""
     stopped = threading.Event()
-    with interrupts(stopped.set), served(folder, port) as address:
+    with handle_interrupts(stopped.set), served(folder, port) as address:
         ready(address)
         while not stopped.wait(0.5):  # the timeout lets signals arrive on every system
             pass

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from chargen.errors import ConfigError
 from chargen.plotting import explanation as drawn
 from chargen.plotting import heatmap
-from chargen.plotting.painting import safe
+from chargen.plotting.painting import to_html
 from chargen.sentiment import explain
 from chargen.sentiment.classifier import Classifier
 from chargen.web.jobs import Job
 
-SHOWN_PROMPT = 2000
+SHOWN_PROMPT_CHARACTERS = 2000
 """Most characters of a prompt that are shown: those next to the written text."""
 
-MOST_JUDGED = 100_000
+MAX_CLASSIFIED_CHARACTERS = 100_000
 """Most characters of a text that are read for a verdict, which takes a few seconds."""
 
 STYLE = (
@@ -45,24 +45,24 @@ th, td { border-bottom-width: 1px !important; padding: .25rem .5rem .25rem 0 !im
 
 def problem(error: Exception | str) -> str:
     words = "there is not enough memory" if isinstance(error, MemoryError) else str(error)
-    return f'<p class="problem" role="alert">{safe(words)}</p>'
+    return f'<p class="problem" role="alert">{to_html(words)}</p>'
 
 
-def said(text: str) -> str:
-    return f"<p>{safe(text)}</p>" if text else ""
+def paragraph(text: str) -> str:
+    return f"<p>{to_html(text)}</p>" if text else ""
 
 
 def written(
     prompt: str, text: str, log_probs: Sequence[float], painted: bool, backward: bool = False
 ) -> str:
     """Render a text beside its prompt, with characters coloured by surprise if `painted`."""
-    cut = prompt[:SHOWN_PROMPT] if backward else prompt[-SHOWN_PROMPT:]
+    cut = prompt[:SHOWN_PROMPT_CHARACTERS] if backward else prompt[-SHOWN_PROMPT_CHARACTERS:]
     gap = "…" if len(cut) < len(prompt) else ""
-    before = safe(cut + gap if backward else gap + cut)
+    before = to_html(cut + gap if backward else gap + cut)
     bits = [-value / math.log(2) for value in log_probs]
     # The last character has no log-probability if the model ended in the middle of it.
     bits += [0.0] * (len(text) - len(bits))
-    body = heatmap.spans(text, bits) if painted else safe(text)
+    body = heatmap.spans(text, bits) if painted else to_html(text)
     pieces = [f'<span class="prompt">{before}</span>', body]
     key = f'<p class="key">bits: {heatmap.legend()}</p>' if painted else ""
     joined = "".join(reversed(pieces) if backward else pieces)
@@ -72,20 +72,20 @@ def written(
 def verdict(classifier: Classifier, text: str) -> str:
     """Render a verdict, its probabilities, and how it changed along the text.
 
-    Of a text longer than `MOST_JUDGED` characters, only the beginning is judged, and a note says
-    so. Raises `ConfigError` if there is no text.
+    Of a text longer than `MAX_CLASSIFIED_CHARACTERS` characters, only the beginning is judged, and
+    a note says so. Raises `ConfigError` if there is no text.
     """
     if not classifier.cleaned(text).strip():
         raise ConfigError("there is no text: paste one")
     try:
         explanation = explain.explain(classifier, text)
     except ConfigError as error:  # the text is too long to be explained
-        shares = classifier.predict_proba([text[:MOST_JUDGED]])[0].tolist()
+        shares = classifier.predict_proba([text[:MAX_CLASSIFIED_CHARACTERS]])[0].tolist()
         rows = dict(zip(classifier.labels, shares, strict=True))
         words = f"No trace: {error}."
-        if len(text) > MOST_JUDGED:
-            words += f" The verdict is that on the first {MOST_JUDGED:,} characters."
-        note = f'<p class="note">{safe(words)}</p>'
+        if len(text) > MAX_CLASSIFIED_CHARACTERS:
+            words += f" The verdict is that on the first {MAX_CLASSIFIED_CHARACTERS:,} characters."
+        note = f'<p class="note">{to_html(words)}</p>'
         return f'<div class="verdict">{drawn.verdict(rows)}{note}</div>'
     if explain.is_quick(explanation):
         explanation = explain.leave_out(classifier, explanation)
@@ -104,10 +104,10 @@ _STATES = {
 def state(job: Job | None) -> str:
     if job is None:
         return "<p>Nothing has been trained here yet.</p>"
-    heading = f"<p><strong>{safe(job.name)}</strong> {_STATES[job.state]}"
-    heading += f": {safe(job.message)}</p>" if job.message else "</p>"
+    heading = f"<p><strong>{to_html(job.name)}</strong> {_STATES[job.state]}"
+    heading += f": {to_html(job.message)}</p>" if job.message else "</p>"
     bar = f'<div class="bar"><i style="width:{min(1.0, job.progress):.1%}"></i></div>'
-    notes = "".join(f"<li>{safe(note)}</li>" for note in job.notes)
+    notes = "".join(f"<li>{to_html(note)}</li>" for note in job.notes)
     details = f"<details><summary>What was chosen</summary><ul>{notes}</ul></details>"
     role = ' class="problem" role="alert"' if job.state == "failed" else ""
     return f"<div{role}>{heading}</div>{bar}{details if notes else ''}"
@@ -116,4 +116,4 @@ def state(job: Job | None) -> str:
 def sample(job: Job | None) -> str:
     """Render the latest sample of a run."""
     text = job.sample if job else ""
-    return f'<div class="written" dir="auto">{safe(text)}</div>' if text else ""
+    return f'<div class="written" dir="auto">{to_html(text)}</div>' if text else ""

@@ -22,7 +22,7 @@ SMALL = ("--hidden-size", "32", "--batch-size", "4", "--window", "32", "--precis
 def _one_try_of_a_precision() -> Iterator[None]:
     """Which of them is faster nobody asks here, and more tries would take seconds."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(precision, "REPEATS", 0)
+        patch.setattr(precision, "TIMED_STEPS", 0)
         yield
 
 

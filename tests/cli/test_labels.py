@@ -208,11 +208,11 @@ def test_labels_are_what_a_classifier_reads_as_labels(tmp_path: Path) -> None:
     values = ["e\u0301", " \u00e9 ", 1, 1.5, True, None, "", "nan"]
     path = tmp_path / "t.jsonl"
     path.write_text("".join(json.dumps({"text": "abcd", "who": v}) + "\n" for v in values))
-    found = load_corpus([str(path)], CorpusConfig(label_column="who"), minimum=1)
+    found = load_corpus([str(path)], CorpusConfig(label_column="who"), min_characters=1)
     assert found.vocabulary.labels == ("1", "1.5", "true", "\u00e9")
     path.write_text(json.dumps({"text": "abcd", "who": ["ann"]}))
     with pytest.raises(CorpusError, match="line 1: 'who' is not a label, but list"):
-        load_corpus([str(path)], CorpusConfig(label_column="who"), minimum=1)
+        load_corpus([str(path)], CorpusConfig(label_column="who"), min_characters=1)
 
 
 def test_the_command_line_writes_and_tells_labels(
@@ -254,7 +254,9 @@ def test_columns_that_hold_no_labels(
 ) -> None:
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises((CorpusError, VocabularyError), match=told):
-        load_corpus([str(tmp_path / "t.csv")], CorpusConfig(level=level, **options), minimum=1)
+        load_corpus(
+            [str(tmp_path / "t.csv")], CorpusConfig(level=level, **options), min_characters=1
+        )
 
 
 @pytest.mark.parametrize("level", ["char", "byte"])
@@ -264,7 +266,7 @@ def test_labels_that_may_be_none_are_noted(tmp_path: Path, level: str) -> None:
     def notes(labels: str) -> str:
         path.write_text("text,who\n" + "".join(f"a b c,{label}\n" for label in labels.split()))
         config = CorpusConfig(label_column="who", level=level)
-        return "; ".join(load_corpus([str(path)], config, minimum=1).notes)
+        return "; ".join(load_corpus([str(path)], config, min_characters=1).notes)
 
     assert "t.csv: labels that differ only in case or blanks: 'Ann' and 'ann'" in notes("ann Ann x")
     assert "t.csv: each of the 4 labels occurs once: are they labels?" in notes("1 2 3 4")

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from chargen.errors import did_you_mean, nearest
+from chargen.errors import did_you_mean, nearest_name
 
 from .conftest import Command
 
 
 def test_the_nearest_name() -> None:
-    assert nearest("trian", ["sample", "train"]) == "train"
-    assert nearest("zebra", ["sample", "train"]) is None
+    assert nearest_name("trian", ["sample", "train"]) == "train"
+    assert nearest_name("zebra", ["sample", "train"]) is None
     assert did_you_mean("trian", ["train"]) == "; did you mean train?"
     assert did_you_mean("zebra", ["train"]) == ""
 

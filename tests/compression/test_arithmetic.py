@@ -8,9 +8,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chargen.compression.arithmetic import BITS, Decoder, Encoder, frequencies
+from chargen.compression.arithmetic import TOTAL_BITS, Decoder, Encoder, frequencies
 
-TOTAL = 1 << BITS
+TOTAL = 1 << TOTAL_BITS
 
 
 @st.composite
@@ -35,8 +35,8 @@ def test_symbols_come_back_and_take_their_bits(message: list[tuple[list[int], in
     decoder = Decoder(data)
     for table, symbol in message:
         ends = np.cumsum(table)
-        found = int(ends.searchsorted(decoder.find(), "right"))
-        decoder.take(int(ends[found]) - table[found], table[found])
+        found = int(ends.searchsorted(decoder.target(), "right"))
+        decoder.advance(int(ends[found]) - table[found], table[found])
         assert found == symbol
 
     needed = -sum(math.log2(table[symbol] / TOTAL) for table, symbol in message)
@@ -52,9 +52,9 @@ def test_a_carry_goes_through_all_bytes_that_are_full() -> None:
         encoder.encode((0, TOTAL - 1)[last], 1)
         decoder = Decoder(encoder.finish())
         for _ in range(40):
-            assert table[0] <= decoder.find() < table[0] + table[1]
-            decoder.take(table[0], table[1])
-        assert decoder.find() == (0, TOTAL - 1)[last]
+            assert table[0] <= decoder.target() < table[0] + table[1]
+            decoder.advance(table[0], table[1])
+        assert decoder.target() == (0, TOTAL - 1)[last]
 
 
 def test_nothing_takes_no_byte() -> None:
@@ -72,16 +72,16 @@ def test_bytes_are_as_few_as_lead_into_the_interval() -> None:
     third = Encoder()
     third.encode(5, 3)
     assert third.finish() == b"\0\0\x05"
-    assert Decoder(b"\0\0\x05\xff").find() == 5
+    assert Decoder(b"\0\0\x05\xff").target() == 5
 
 
 def test_a_number_that_no_encoder_gives_is_within_the_whole() -> None:
     # Widths are rounded down, so that the end of an interval is nobody's.
     decoder = Decoder(((TOTAL - 1) ** 2 * (1 << 16) - 1).to_bytes(8, "big"))
     for _ in range(2):
-        assert decoder.find() < TOTAL - 1
-        decoder.take(0, TOTAL - 1)
-    assert decoder.find() == TOTAL - 1
+        assert decoder.target() < TOTAL - 1
+        decoder.advance(0, TOTAL - 1)
+    assert decoder.target() == TOTAL - 1
 
 
 @given(st.lists(st.floats(-200, 200, width=32), min_size=1, max_size=300))

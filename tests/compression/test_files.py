@@ -16,7 +16,7 @@ import chargen
 from chargen.compression.files import compress, decompress
 from chargen.errors import ChargenError, CompressionError, ConfigError
 from chargen.language_model import LanguageModel
-from chargen.lm.model import network
+from chargen.lm.model import create_network
 from chargen.sampling.decoder import Decoder as Stepper
 from chargen.text.vocabulary import ByteVocabulary, CharVocabulary, RawVocabulary, Vocabulary
 from tests.sampling.models import CELLS, small_model
@@ -124,7 +124,7 @@ def test_what_changes_no_probability_makes_no_other_model() -> None:
     packed = compress(LanguageModel(model, vocabulary), b"abc")
     config = replace(model.config, dropout=0.0, variational=True)
     for changes, same in (({}, True), ({"direction": "backward"}, False)):
-        other = network(replace(config, **changes))
+        other = create_network(replace(config, **changes))
         other.load_state_dict(model.state_dict())
         if same:
             assert decompress(LanguageModel(other, vocabulary), packed) == b"abc"

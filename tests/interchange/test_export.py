@@ -15,7 +15,7 @@ import torch
 from chargen.errors import ChargenError, ConfigError
 from chargen.language_model import LanguageModel
 from chargen.lm.config import ModelConfig
-from chargen.lm.model import network
+from chargen.lm.model import create_network
 from chargen.storage.checkpoint import Checkpoint
 from chargen.text.vocabulary import ByteVocabulary, CharVocabulary, Vocabulary
 
@@ -49,7 +49,7 @@ def a_model(
         weight_dropout=0.2,
         **more,  # type: ignore[arg-type]
     )
-    model = network(config)
+    model = create_network(config)
     with torch.no_grad():
         for parameter in model.parameters():
             # A plain RNN with larger weights is chaotic: it would make much of a rounding.

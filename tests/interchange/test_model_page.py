@@ -15,7 +15,7 @@ from chargen.errors import ConfigError
 from chargen.interchange.model_page import model_page
 from chargen.language_model import LanguageModel
 from chargen.lm.config import ModelConfig
-from chargen.lm.model import network
+from chargen.lm.model import create_network
 from chargen.storage.checkpoint import Checkpoint
 from chargen.text.vocabulary import ByteVocabulary, CharVocabulary, RawVocabulary, Vocabulary
 
@@ -36,7 +36,7 @@ def a_model(
     rates = {"dropout": 0.5, "embedding_dropout": 0.2, "weight_dropout": 0.2}
     chosen = {"hidden_size": 25, "num_layers": 1, "embedding_size": 10, **rates, **sizes}
     torch.manual_seed(3)
-    model = network(ModelConfig(vocabulary_size=vocabulary.size, **chosen))
+    model = create_network(ModelConfig(vocabulary_size=vocabulary.size, **chosen))
     with torch.no_grad():
         for parameter in model.parameters():
             # A plain RNN with larger weights is chaotic: it would make much of a rounding.

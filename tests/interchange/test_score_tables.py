@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from chargen.errors import ConfigError
 from chargen.interchange.score_tables import (
     character_rows,
-    delimiter_of,
     document_row,
     surprise,
+    table_delimiter,
     word_rows,
     write_rows,
 )
@@ -69,7 +69,7 @@ CELLS = ['"', ",", "\t", "\n", "\r\n", "\r", " ", "a\u2028b", "\u732b", "NA", "=
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.CSV.gz"])
 def test_a_table_gives_back_what_was_written(tmp_path: Path, name: str) -> None:
     rows = [{"text": cell, "bits": 0.1 + i} for i, cell in enumerate(CELLS)]
-    write_rows(str(tmp_path / name), delimiter_of(name, "--table"), rows)
+    write_rows(str(tmp_path / name), table_delimiter(name, "--table"), rows)
     pandas = pytest.importorskip("pandas", reason="needs chargen[web]")
     found: Any = pandas.read_csv(
         tmp_path / name,
@@ -87,4 +87,4 @@ def test_a_table_of_nothing_and_one_without_a_form(tmp_path: Path) -> None:
     assert list(csv.reader((tmp_path / "a.csv").read_text().splitlines())) in ([], [[]])
     for name in ("a", "a.xlsx", "a.gz", "csv"):
         with pytest.raises(ConfigError, match=r"--table must end in .csv or .tsv, got"):
-            delimiter_of(name, "--table")
+            table_delimiter(name, "--table")

@@ -69,8 +69,8 @@ def test_the_equations(ids: list[int], other: list[int], start: int, order: int)
     size = 6
     reference = Reference(ids, size, order)
     counts = Counts(np.array(ids), size, order)
-    found = counts.probabilities_of(np.array(other), start)
-    contexts = counts.advance(counts.roots(1), np.array([start]))
+    found = counts.id_probabilities(np.array(other), start)
+    contexts = counts.advance(counts.initial_contexts(1), np.array([start]))
     read = [start]
     for symbol, probability in zip(other, found, strict=True):
         row = counts.probabilities(contexts)[0]
@@ -88,13 +88,13 @@ def test_streams_are_each_by_itself() -> None:
     ids = np.random.default_rng(0).integers(0, 9, 400)
     counts = Counts(ids, 9, 4)
     rows = np.random.default_rng(1).integers(0, 9, (7, 3))
-    together = counts.probabilities(counts.after(rows))
-    alone = [counts.probabilities(counts.after(rows[:, [b]]))[0] for b in range(3)]
+    together = counts.probabilities(counts.contexts_after(rows))
+    alone = [counts.probabilities(counts.contexts_after(rows[:, [b]]))[0] for b in range(3)]
     np.testing.assert_array_equal(together, alone)
-    nodes = counts.roots(3)
+    nodes = counts.initial_contexts(3)
     for row in rows:
         nodes = counts.advance(nodes, row)
-    np.testing.assert_array_equal(counts.after(rows), nodes)
+    np.testing.assert_array_equal(counts.contexts_after(rows), nodes)
 
 
 @pytest.mark.parametrize("weight", [None, 0.2])
@@ -104,21 +104,21 @@ def test_a_mixture_is_linear_in_the_probabilities(weight: float | None) -> None:
     w = weight or 0.5
     logits = np.random.default_rng(1).normal(size=(7, 9)) * 3
     network = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    nodes = counts.after(ids[None, :7])
+    nodes = counts.contexts_after(ids[None, :7])
     found = np.exp(counts.mix(logits, nodes))
     np.testing.assert_allclose(found, (1 - w) * network + w * counts.probabilities(nodes), 1e-12)
     chosen = network[np.arange(7), ids[:7]]
-    found = np.exp(counts.mix_of(np.log(chosen), ids[:7].astype(np.uint8), 3))
-    expected = (1 - w) * chosen + w * counts.probabilities_of(ids[:7], 3)
+    found = np.exp(counts.mix_log_probs(np.log(chosen), ids[:7].astype(np.uint8), 3))
+    expected = (1 - w) * chosen + w * counts.id_probabilities(ids[:7], 3)
     np.testing.assert_allclose(found, expected, 1e-12)
 
 
 def test_many_symbols_are_counted_too() -> None:
     ids = np.tile(np.random.default_rng(0).integers(60_000, 70_000, 300), 5)
     counts = Counts(ids, 70_001, 3)
-    found = counts.probabilities_of(ids, 70_000)
+    found = counts.id_probabilities(ids, 70_000)
     assert found[4:].min() > 0.3
-    row = counts.probabilities(counts.after(ids[:10, None]))[0]
+    row = counts.probabilities(counts.contexts_after(ids[:10, None]))[0]
     assert row.argmax() == ids[10]
     assert row.sum() == pytest.approx(1)
 
@@ -155,7 +155,7 @@ def test_scores_are_those_of_the_mixture(direction: str, level: str) -> None:
     step = 1 if direction == "forward" else -1
     reading = lm.vocabulary.encode(TEXT)[::step]
     plainly = Counts(np.array(reading), lm.vocabulary.size, 6)
-    by_count = plainly.probabilities_of(ids[::step], lm.vocabulary.start_id)[::step]
+    by_count = plainly.id_probabilities(ids[::step], lm.vocabulary.start_id)[::step]
     weight = counted.counts.weight
     if level == "char":
         network = np.exp(lm.score(VERSE, as_is=True).log_probs.astype(np.float64))

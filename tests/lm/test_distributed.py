@@ -31,9 +31,9 @@ from torch import Tensor
 from chargen.errors import ChargenError, ConfigError, FollowerError, TrainingError
 from chargen.lm.model import CharLM
 from chargen.runtime.distributed import Ranks
-from chargen.runtime.process_group import joined
+from chargen.runtime.process_group import joined_ranks
 from chargen.training.language_modelling import LanguageModelling
-from chargen.training.loop import GIVE_UP_AFTER, Loop
+from chargen.training.loop import MAX_SKIPPED_STEPS, Loop
 
 from .test_trainer import RANDOM, Ears, Trainer, planned, same
 
@@ -84,7 +84,7 @@ def be_rank(number: int, size: int, port: str, work: Work, place: Path) -> None:
     os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(size)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     try:
-        with joined() as ranks:
+        with joined_ranks() as ranks:
             result = work(ranks)
     except ChargenError as error:
         result = error
@@ -143,7 +143,7 @@ def gone_on(
     ears = Ears()
     trainer = make(ranks, model, ears, **train)
     torch.manual_seed(99)  # another process stands elsewhere
-    put_back(trainer, ranks.shared(lambda: kept))
+    put_back(trainer, ranks.broadcast(lambda: kept))
     trainer.run()
     return [row["loss"] for row in ears.steps], taken(trainer)
 
@@ -163,9 +163,9 @@ def test_every_stream_is_one_ranks(streams: int, size: int) -> None:
         ranks.rank, ranks.size = number, size
         if streams < size:
             with pytest.raises(ConfigError, match="--batch-size"):
-                ranks.columns(streams)
+                ranks.own_streams(streams)
             return
-        parts.append(ranks.columns(streams))
+        parts.append(ranks.own_streams(streams))
     assert [column for part in parts for column in part] == list(range(streams))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
@@ -258,7 +258,7 @@ def test_new_ranks_draw_numbers_of_their_own() -> None:
     def draw(ranks: Ranks) -> float:
         trainer = make(ranks, DROPPING)
         fresh = float(torch.rand(()))
-        put_back(trainer, ranks.shared(lambda: kept))
+        put_back(trainer, ranks.broadcast(lambda: kept))
         drawn = float(torch.rand(()))
         assert drawn != fresh
         return drawn
@@ -271,7 +271,9 @@ def test_new_ranks_draw_numbers_of_their_own() -> None:
 
 @needs_ranks
 def test_rank_0_has_the_clock_and_anyone_can_stop() -> None:
-    agreed = on_ranks(2, lambda ranks: ranks.agree(5.0 + ranks.rank, ranks.rank == 1))
+    agreed = on_ranks(
+        2, lambda ranks: ranks.agree_on_time_and_stop(5.0 + ranks.rank, ranks.rank == 1)
+    )
     assert agreed == [(5.0, True), (5.0, True)]
 
 
@@ -299,7 +301,7 @@ def test_too_many_of_them_are_told_once() -> None:
 
     first, second = on_ranks(2, work)
     assert isinstance(first, TrainingError)
-    assert f"for {GIVE_UP_AFTER} steps in a row" in str(first)
+    assert f"for {MAX_SKIPPED_STEPS} steps in a row" in str(first)
     assert isinstance(second, FollowerError)
 
 
@@ -325,11 +327,11 @@ def refuse(reason: str) -> Any:
 
 @needs_ranks
 def test_what_fails_on_rank_0_ends_all_and_is_told_there() -> None:
-    first, second = on_ranks(2, lambda ranks: ranks.shared(lambda: refuse("no")))
+    first, second = on_ranks(2, lambda ranks: ranks.broadcast(lambda: refuse("no")))
     assert isinstance(first, ConfigError)
     assert isinstance(second, FollowerError)
     # Nothing is known of this one: a fault of the program, or of the machine.
-    first, second = on_ranks(2, lambda ranks: ranks.shared(lambda: torch.empty(-1)))
+    first, second = on_ranks(2, lambda ranks: ranks.broadcast(lambda: torch.empty(-1)))
     assert first is None  # it ends with its traceback
     assert isinstance(second, FollowerError)
 
@@ -337,7 +339,7 @@ def test_what_fails_on_rank_0_ends_all_and_is_told_there() -> None:
 @needs_ranks
 def test_memory_that_runs_out_on_another_rank_is_told_by_rank_0() -> None:
     def work(ranks: Ranks) -> Any:
-        return ranks.together(lambda: torch.empty(1 << 50 if ranks.rank == 1 else 1))
+        return ranks.on_all_ranks(lambda: torch.empty(1 << 50 if ranks.rank == 1 else 1))
 
     first, second = on_ranks(2, work)
     assert str(first).startswith("rank 1: there is not enough memory")
@@ -347,7 +349,7 @@ def test_memory_that_runs_out_on_another_rank_is_told_by_rank_0() -> None:
 @needs_ranks
 def test_what_fails_on_another_rank_is_told_by_rank_0_with_its_name() -> None:
     def work(ranks: Ranks) -> Any:
-        return ranks.together(lambda: refuse("no such device") if ranks.rank == 1 else 1)
+        return ranks.on_all_ranks(lambda: refuse("no such device") if ranks.rank == 1 else 1)
 
     first, second = on_ranks(2, work)
     assert str(first) == "rank 1: no such device"
@@ -362,7 +364,7 @@ def test_a_rank_that_dies_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None
     def work(ranks: Ranks) -> None:
         ears = Ears(lambda step: os._exit(1) if step == 6 and ranks.rank == 2 else None)
         trainer = make(ranks, MODEL, ears)
-        with ranks.watching(lambda: "something is kept"):
+        with ranks.name_lost_ranks(lambda: "something is kept"):
             trainer.run()
 
     first, second, third = on_ranks(3, work)

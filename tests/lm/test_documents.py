@@ -74,7 +74,7 @@ def test_streams_read_a_new_order_each_epoch_and_go_on_in_it() -> None:
 def test_a_ranks_columns_are_those_of_all(columns: range) -> None:
     ids = joined([[n % 9 + 1] * 7 for n in range(100)], True)
     whole = Streams(ids, 3, 8, seed=3, separator=SEPARATOR).next().inputs
-    part = Streams(ids, 3, 8, 3, columns=columns, separator=SEPARATOR).next().inputs
+    part = Streams(ids, 3, 8, 3, own_streams=columns, separator=SEPARATOR).next().inputs
     assert part.tolist() == whole[:, columns.start : columns.stop].tolist()
 
 

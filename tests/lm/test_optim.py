@@ -19,7 +19,7 @@ from chargen.training.optimizers import (
     load_optimizer_tensors,
     make_optimizers,
     optimizer_tensors,
-    orthogonalized,
+    orthogonalize,
 )
 from chargen.training.schedule import learning_rate_factor
 from chargen.training.weight_average import WeightAverage
@@ -152,7 +152,7 @@ def test_orthogonalized_keeps_directions_and_evens_out_their_sizes(
 ) -> None:
     torch.manual_seed(1)
     matrices = torch.randn(shape)
-    result = orthogonalized(matrices)
+    result = orthogonalize(matrices)
     u, _, v = torch.linalg.svd(matrices, full_matrices=False)
     in_its_directions = u.mT @ result @ v.mT
     sizes = in_its_directions.diagonal(dim1=-2, dim2=-1)
@@ -163,7 +163,7 @@ def test_orthogonalized_keeps_directions_and_evens_out_their_sizes(
 
 
 def test_orthogonalized_leaves_zeros() -> None:
-    assert not orthogonalized(torch.zeros(2, 3, 4)).any()
+    assert not orthogonalize(torch.zeros(2, 3, 4)).any()
 
 
 def test_muon_takes_each_gate_by_itself_at_the_size_of_adamw() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from chargen.lm.pooling import LastState, Pooling, running
+from chargen.lm.pooling import LastState, Pooling, running_mean_and_max
 
 LENGTHS = st.lists(st.integers(1, 13), min_size=1, max_size=5)
 WINDOWS = st.integers(1, 14)
@@ -61,7 +61,7 @@ def test_a_text_alone_equals_it_in_a_batch(
 @given(st.integers(1, 20), st.integers(0, 99))
 def test_running_equals_pooling_of_prefixes(length: int, seed: int) -> None:
     values = padded([length], seed)
-    means, maxima = running(values[:, 0])
+    means, maxima = running_mean_and_max(values[:, 0])
     assert means.shape == maxima.shape == (length, 3)
     for end in range(1, length + 1):
         mean, largest, _ = pooled(values[:end], [end], 4)
@@ -76,7 +76,7 @@ def test_sums_are_kept_in_float32(dtype: torch.dtype) -> None:
     for part in pooled(values, [1000], 64):
         assert part.dtype == torch.float32
         assert torch.equal(part, torch.ones(1, 2))
-    for part in running(values[:, 0]):
+    for part in running_mean_and_max(values[:, 0]):
         assert part.dtype == torch.float32
         assert torch.equal(part, torch.ones(1000, 2))
 

@@ -248,7 +248,7 @@ def test_networks_are_added_where_one_would_read_the_text_too_often(
     passes = made.characters_read / count
     if networks > 1:
         # Each still reads it about as often as pays, and together as much as one would alone.
-        assert passes >= 0.7 * recipes.enough_passes(count)
+        assert passes >= 0.7 * recipes.passes_before_ensemble(count)
         alone = make({"minutes": minutes}, count, speed, ensemble=1)
         assert alone.model.hidden_size == made.model.hidden_size
         assert passes * networks == pytest.approx(alone.characters_read / count)

@@ -13,7 +13,7 @@ from chargen.errors import CheckpointError
 from chargen.lm import storage
 from chargen.lm.cells import CELLS
 from chargen.lm.config import ModelConfig, TrainConfig
-from chargen.lm.model import Network, network
+from chargen.lm.model import Network, create_network
 from chargen.storage import checkpoint
 from chargen.storage.checkpoint import Checkpoint
 from chargen.text.vocabulary import ByteVocabulary, CharVocabulary
@@ -32,7 +32,7 @@ def make(**changes: Any) -> Network:
         "weight_dropout": 0.0,
     }
     torch.manual_seed(0)
-    return network(ModelConfig(**(sizes | changes)))
+    return create_network(ModelConfig(**(sizes | changes)))
 
 
 def packed(model: Network | None = None) -> Checkpoint:
@@ -232,7 +232,7 @@ def test_layers_without_tensors_are_not_built(monkeypatch: pytest.MonkeyPatch) -
     # A thousand million layers would take hours even without memory.
     stored = packed()
     stored.documents["config"]["model"]["num_layers"] = 10**9
-    monkeypatch.setattr(storage, "network", lambda config: pytest.fail("built all the same"))
+    monkeypatch.setattr(storage, "create_network", lambda config: pytest.fail("built all the same"))
     refuse(stored, "layers")
 
 
@@ -267,12 +267,12 @@ def test_the_wrong_kind(tmp_path: Path) -> None:
 
 
 def test_what_torch_says_of_a_training_state_is_cut() -> None:
-    with pytest.raises(CheckpointError) as caught, storage.fitting(Path("run")):
+    with pytest.raises(CheckpointError) as caught, storage.convert_restore_errors(Path("run")):
         raise RuntimeError("shape " + "1, " * 1000 + "\nand more")
     assert str(caught.value).startswith("run: training/ does not fit: shape 1, 1")
     assert len(str(caught.value)) < 300
     with (
         pytest.raises(CheckpointError, match="it lacks 'progress'"),
-        storage.fitting(Path("run")),
+        storage.convert_restore_errors(Path("run")),
     ):
         raise KeyError("progress")

@@ -21,7 +21,7 @@ from chargen.lm.model import CharLM
 from chargen.lm.recipes import Plan, plan
 from chargen.training import language_modelling, loop
 from chargen.training.language_modelling import LanguageModelling
-from chargen.training.loop import GIVE_UP_AFTER, Loop
+from chargen.training.loop import MAX_SKIPPED_STEPS, Loop
 from chargen.training.reporting import Log, Reporter
 from chargen.training.task import Evaluation, Progress, Settings, Task
 
@@ -559,8 +559,8 @@ def test_many_in_a_row_end_the_run_with_advice_and_the_best_is_kept() -> None:
     spoil(trainer, set(range(13, 100)))
     with pytest.raises(TrainingError) as caught:
         trainer.run()
-    assert trainer.progress.step == 12 + GIVE_UP_AFTER
-    assert trainer.progress.skipped_in_row == GIVE_UP_AFTER == 10
+    assert trainer.progress.step == 12 + MAX_SKIPPED_STEPS
+    assert trainer.progress.skipped_in_row == MAX_SKIPPED_STEPS == 10
     assert saved[0] == 10
     assert str(caught.value) == (
         "the loss was not a finite number for 10 steps in a row (step 22): try a smaller "
@@ -686,7 +686,7 @@ def test_a_run_goes_on_with_another_budget() -> None:
     trainer = Loop(Parabola(patience=2, eval_every=3), lambda _: None)
     trainer.run()
     assert (trainer.progress.step, trainer.progress.stale) == (9, 2)
-    trainer.take_budget({"budget": ("step", 20), "eval_every": 30})
+    trainer.set_budget({"budget": ("step", 20), "eval_every": 30})
     assert trainer.progress.stale == 0
     trainer.run()
     assert trainer.progress.step == 20

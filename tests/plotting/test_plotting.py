@@ -12,7 +12,7 @@ import pytest
 from chargen.errors import CheckpointError, ConfigError
 from chargen.plotting import heatmap, painting
 from chargen.plotting.curves import loss_unit, read, smoothed
-from chargen.training.reporting import Log, followed
+from chargen.training.reporting import Log, log_to_tensorboard
 
 ROWS = [
     {
@@ -43,9 +43,11 @@ def test_the_numbers_are_those_of_the_log(tmp_path: Path) -> None:
     run = read(a_run(tmp_path))
     assert run.name == "run"
     np.testing.assert_allclose(run.rows["loss"], [row["loss"] for row in ROWS])
-    np.testing.assert_allclose(run.along("characters", run.valid_steps), [640 * 20])
-    np.testing.assert_allclose(run.along("seconds", np.array([200.0, 800.0])), [10.0, 40.0])
-    assert (run.valid.tolist(), run.clip, run.of_text) == ([1.5], 1.0, True)
+    np.testing.assert_allclose(run.axis_positions("characters", run.valid_steps), [640 * 20])
+    np.testing.assert_allclose(
+        run.axis_positions("seconds", np.array([200.0, 800.0])), [10.0, 40.0]
+    )
+    assert (run.valid.tolist(), run.clip, run.per_character) == ([1.5], 1.0, True)
 
 
 def test_smoothing() -> None:
@@ -99,19 +101,19 @@ def test_a_picture_names_its_runs_and_units(tmp_path: Path) -> None:
 
 def test_in_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("plotille", reason="needs the extra chargen[plot]")
-    from chargen.plotting.terminal import drawn
+    from chargen.plotting.terminal import terminal_plot
 
     runs = [read(a_run(tmp_path, name)) for name in ("one", "two")]
-    text = drawn(runs, width=70, colour=False)
+    text = terminal_plot(runs, width=70, colour=False)
     assert "\x1b" not in text
     assert "one" in text
     assert "two" in text
     assert "bits per character" in text
     for axis in ("characters", "seconds", "steps", "epochs"):
-        text = drawn(runs, width=70, axis=axis, colour=False)
+        text = terminal_plot(runs, width=70, axis=axis, colour=False)
         assert max(map(len, text.splitlines())) <= 70
     monkeypatch.setenv("FORCE_COLOR", "1")  # the test's output is no terminal
-    assert "\x1b" in drawn(runs, width=70)
+    assert "\x1b" in terminal_plot(runs, width=70)
 
 
 def test_event_files_have_the_rows(tmp_path: Path) -> None:
@@ -120,7 +122,7 @@ def test_event_files_have_the_rows(tmp_path: Path) -> None:
 
     for first, rows in ((0, ROWS), (201, [{**row, "loss": 9.0} for row in ROWS[20:]])):
         log = Log()
-        with followed(log, tmp_path, "events", first):
+        with log_to_tensorboard(log, tmp_path, "events", first):
             for row in rows:
                 log.add(row)
     found = EventAccumulator(str(tmp_path / "events")).Reload()
@@ -137,7 +139,7 @@ def test_a_text_is_cut_where_characters_are_left_out() -> None:
         ("\n\n", 1, False),
     ):
         painted = painting.PaintedText(text, [0] * len(text), 1, 2)
-        assert (painted.lines, bool(painted.cut)) == (lines, cut)
+        assert (painted.lines, bool(painted.cut_note)) == (lines, cut)
 
 
 def test_a_character_is_painted_as_wide_as_it_is() -> None:

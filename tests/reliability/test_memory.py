@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from chargen.cli.main import main
-from chargen.errors import ChargenError, OutOfMemoryError, enough_memory, is_out_of_memory
+from chargen.errors import ChargenError, OutOfMemoryError, convert_memory_errors, is_out_of_memory
 from chargen.language_model import LanguageModel
-from chargen.lm.storage import fitting
+from chargen.lm.storage import convert_restore_errors
 from chargen.storage import checkpoint
 from chargen.storage.checkpoint import Checkpoint
 from chargen.training.loop import Loop
@@ -23,13 +23,16 @@ TOO_MUCH = 1 << 50
 
 
 def test_torch_says_it_in_words() -> None:
-    with pytest.raises(OutOfMemoryError, match="not enough memory") as caught, enough_memory():
+    with (
+        pytest.raises(OutOfMemoryError, match="not enough memory") as caught,
+        convert_memory_errors(),
+    ):
         torch.empty(TOO_MUCH)
     assert isinstance(caught.value, ChargenError)
     assert isinstance(caught.value, MemoryError)
     assert caught.value.exit_code == 1
     kept = pytest.raises(OutOfMemoryError, match=r"--batch-size or --window\); it is kept$")
-    with kept, enough_memory(lambda: "it is kept"):
+    with kept, convert_memory_errors(lambda: "it is kept"):
         bytearray(TOO_MUCH)
     assert is_out_of_memory(torch.cuda.OutOfMemoryError("CUDA out of memory. Tried"))
     assert is_out_of_memory(ImportError("x.so: failed to map segment from shared object"))
@@ -38,16 +41,16 @@ def test_torch_says_it_in_words() -> None:
 def test_what_is_something_else_stays_what_it_is() -> None:
     for error in (RuntimeError("shapes differ"), ValueError("out of memory"), OSError(28, "full")):
         assert not is_out_of_memory(error)
-        with pytest.raises(type(error)) as caught, enough_memory():
+        with pytest.raises(type(error)) as caught, convert_memory_errors():
             raise error
         assert caught.value is error
     told = OutOfMemoryError("told already")
-    with pytest.raises(OutOfMemoryError, match="^told already$"), enough_memory():
+    with pytest.raises(OutOfMemoryError, match="^told already$"), convert_memory_errors():
         raise told
 
 
 def test_it_is_not_told_as_a_training_state_that_does_not_fit(tmp_path: Path) -> None:
-    with pytest.raises(OutOfMemoryError), enough_memory(), fitting(tmp_path):
+    with pytest.raises(OutOfMemoryError), convert_memory_errors(), convert_restore_errors(tmp_path):
         torch.empty(TOO_MUCH)
 
 

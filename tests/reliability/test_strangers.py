@@ -45,7 +45,7 @@ def fuzz() -> ModuleType:
 def test_every_damage_is_refused_or_harmless(
     fuzz: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ngrams, "BITS", fuzz.SMALL_NGRAMS)  # put back afterwards
+    monkeypatch.setattr(ngrams, "BUCKET_BITS", fuzz.SMALL_NGRAMS)  # put back afterwards
     found = fuzz.run(300, 1, tmp_path)
     assert found["failures"] == []
     assert found["ends"]["refused"] > 200
@@ -73,7 +73,7 @@ def test_floats_that_torch_cannot_judge_are_read_as_float32(
 def test_weights_that_overflow_are_told(
     fuzz: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ngrams, "BITS", fuzz.SMALL_NGRAMS)
+    monkeypatch.setattr(ngrams, "BUCKET_BITS", fuzz.SMALL_NGRAMS)
     stored = fuzz.classifier()
     stored.tensors["ngrams"]["biases"].fill_(3e38)
     stored.tensors["ngrams"]["weights"].fill_(3e38)
@@ -226,7 +226,7 @@ def test_a_file_has_one_name(fuzz: ModuleType, tmp_path: Path) -> None:
 def test_temperatures_of_every_float(
     fuzz: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ngrams, "BITS", fuzz.SMALL_NGRAMS)
+    monkeypatch.setattr(ngrams, "BUCKET_BITS", fuzz.SMALL_NGRAMS)
     stored = fuzz.classifier()
     for value, dtype in ((1.0, torch.float8_e5m2), (1e-300, torch.float64)):
         stored.tensors["model"]["temperature"] = torch.tensor(value).to(dtype)
@@ -404,7 +404,7 @@ def on_terminal(arguments: Sequence[str], folder: Path) -> str:
 def test_nothing_that_drives_a_terminal_reaches_it(
     kind: str, fuzz: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ngrams, "BITS", fuzz.SMALL_NGRAMS)
+    monkeypatch.setattr(ngrams, "BUCKET_BITS", fuzz.SMALL_NGRAMS)
     odd_checkpoints(tmp_path, fuzz)
     shown = on_terminal(COMMANDS[kind], tmp_path)
     assert "Traceback" not in shown

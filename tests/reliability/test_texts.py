@@ -34,8 +34,8 @@ BOMBS = pytest.mark.parametrize(
 def test_a_bomb_is_defused_unless_it_is_allowed(
     suffix: str, pack: Callable[[bytes], bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "UNPACKED_BYTES", 1_000_000)
-    monkeypatch.setattr(files, "MOST_TIMES", 500)
+    monkeypatch.setattr(files, "ALWAYS_ALLOWED_BYTES", 1_000_000)
+    monkeypatch.setattr(files, "MAX_EXPANSION_RATIO", 500)
     path = tmp_path / f"bomb.txt{suffix}"
     path.write_bytes(pack(b"a" * 8_000_000))
     unpacked = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from chargen.lm.config import ModelConfig
-from chargen.lm.model import Network, network
+from chargen.lm.model import Network, create_network
 from chargen.text.vocabulary import Vocabulary
 
 CELLS = ("lstm", "gru", "rnn")
@@ -36,7 +36,7 @@ def small_model(
         embedding_dropout=0.2,
         weight_dropout=0.1,
     )
-    model = network(config)
+    model = create_network(config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             # Recurrent weights much larger than this make the network chaotic, and rounding grows.

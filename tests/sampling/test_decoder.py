@@ -74,7 +74,7 @@ def two_threads() -> Iterator[None]:
 def test_threads_share_the_products_of_one_stream(
     cell: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stepping, "LARGE", 1)
+    monkeypatch.setattr(stepping, "MIN_THREADED_WEIGHTS", 1)
     check_against_the_model(cell, 2, False, True, 1)
     monkeypatch.setattr(stepping, "MAX_TABLE_BYTES", 0)
     check_against_the_model(cell, 2, False, False, 1)
@@ -154,7 +154,7 @@ def test_empty_prompt_is_refused() -> None:
 
 def long_prompt(model: Network, monkeypatch: pytest.MonkeyPatch) -> tuple[torch.Tensor, list[int]]:
     """40 tails' worth of ids, and a list that learns how many steps the model takes."""
-    monkeypatch.setattr(decoder_module, "TAIL", 50)
+    monkeypatch.setattr(decoder_module, "TAIL_IDS", 50)
     monkeypatch.setattr(decoder_module, "PREFILL_WINDOW", 20)
     steps: list[int] = []
     features = model.features

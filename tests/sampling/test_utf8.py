@@ -7,7 +7,13 @@ import itertools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chargen.sampling.detokenizer import BOUNDARY, INVALID, TRANSITIONS, forbidden, state_after
+from chargen.sampling.detokenizer import (
+    BOUNDARY,
+    INVALID,
+    TRANSITIONS,
+    forbidden_ids,
+    utf8_state_after,
+)
 
 
 def accepted(data: bytes) -> bool:
@@ -50,7 +56,7 @@ def test_any_bytes_agree_with_python(data: bytes) -> None:
 
 
 def test_symbols_are_forbidden_inside_a_character() -> None:
-    mask = forbidden(257)
+    mask = forbidden_ids(257)
     assert mask.shape == (8, 257)
     assert not mask[BOUNDARY, 256]
     assert mask[1:, 256].all()
@@ -58,7 +64,7 @@ def test_symbols_are_forbidden_inside_a_character() -> None:
 
 
 def test_state_after_a_prompt() -> None:
-    assert state_after("aé€😀".encode()) == BOUNDARY
-    assert state_after([256, *"😀".encode()[:2]]) == 2
-    assert state_after([0xE2, 0x41]) == BOUNDARY
-    assert state_after([0xE2, 0xC3]) == 1
+    assert utf8_state_after("aé€😀".encode()) == BOUNDARY
+    assert utf8_state_after([256, *"😀".encode()[:2]]) == 2
+    assert utf8_state_after([0xE2, 0x41]) == BOUNDARY
+    assert utf8_state_after([0xE2, 0xC3]) == 1

@@ -27,7 +27,7 @@ def _nothing_stays_deterministic() -> Iterator[None]:
 def _few_buckets() -> Iterator[None]:
     """Tables of 2^20 buckets would take most of the time of these tests."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ngrams, "BITS", 14)
+        patch.setattr(ngrams, "BUCKET_BITS", 14)
         yield
 
 

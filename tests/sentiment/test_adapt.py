@@ -13,7 +13,7 @@ import torch
 from chargen.lm.config import TrainConfig
 from chargen.lm.evaluation import mean_nats
 from chargen.lm.model import CharLM
-from chargen.text.vocabulary import CharVocabulary, Vocabulary, readable
+from chargen.text.vocabulary import CharVocabulary, Vocabulary, replace_surrogates
 from chargen.training import continuing
 from chargen.training.language_modelling import LanguageModelling
 
@@ -101,7 +101,7 @@ def test_hardly_anything_to_read(texts: tuple[str, ...]) -> None:
 
 def test_texts_that_have_no_bytes() -> None:
     model = make_lm(BYTES)
-    texts = tuple(map(readable, ("a \ud800 text", "and \udfff another") * 20))
+    texts = tuple(map(replace_surrogates, ("a \ud800 text", "and \udfff another") * 20))
     read(model, BYTES, texts)
     assert all(value.isfinite().all() for value in model.state_dict().values())
 

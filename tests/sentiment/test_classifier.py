@@ -220,7 +220,9 @@ def test_a_trace_with_ngrams(with_ngrams: Classifier, monkeypatch: pytest.Monkey
         [text[:end] for end in range(len(text) + 1)], cleaned=True
     )
     np.testing.assert_allclose(with_ngrams.trace(text), beginnings, atol=1e-5)
-    monkeypatch.setattr(ngrams_module, "TRACED", 7)  # of a long text not every beginning
+    monkeypatch.setattr(
+        ngrams_module, "MAX_TRACED_PREFIXES", 7
+    )  # of a long text not every beginning
     rough = with_ngrams.trace(text)
     assert rough.shape == beginnings.shape
     np.testing.assert_allclose(rough[[0, -1]], beginnings[[0, -1]], atol=1e-5)

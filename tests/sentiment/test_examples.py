@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from chargen.errors import ConfigError, CorpusError
 from chargen.sentiment.config import ExamplesConfig
 from chargen.sentiment.examples import Examples, read_examples, read_texts
-from chargen.sentiment.splitting import split, subset, warn_shared
+from chargen.sentiment.splitting import shared_texts_warning, split, subset
 
 PLAIN = ExamplesConfig()
 
@@ -356,7 +356,7 @@ class TestSplit:
         assert not set(train.texts) & set(valid.texts)
         assert train.classes == valid.classes == whole.classes
         assert split(whole, fraction, seed) == (train, valid)
-        assert (warn_shared(train, valid)) is None
+        assert (shared_texts_warning(train, valid)) is None
 
     def test_proportions(self) -> None:
         whole = examples_of(["a"] * 200 + ["b"] * 50)
@@ -411,8 +411,8 @@ class TestSubset:
 def test_texts_on_both_sides_are_said() -> None:
     train = examples_of(["a"] * 3, ["x", "y", "z"])
     other = examples_of(["a"] * 3, ["q", "y", "x"])
-    sentence = warn_shared(train, other)
+    sentence = shared_texts_warning(train, other)
     assert sentence is not None
     assert "2 of 3 texts" in sentence
     assert "rows 3 and 4" in sentence
-    assert warn_shared(train, other.select([0])) is None
+    assert shared_texts_warning(train, other.select([0])) is None

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from chargen.errors import ConfigError
-from chargen.plotting.painting import STEPS, harmless, lines_of, runs, scale_end, step_of
+from chargen.plotting.painting import (
+    STEPS,
+    escape_controls,
+    pieces_by_step,
+    scale_end,
+    scale_steps,
+    wrapped_lines,
+)
 from chargen.sentiment import explain as explaining
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.explain import explain, is_quick, leave_out, word_spans
@@ -139,8 +146,8 @@ def test_nothing_can_be_explained_too() -> None:
 
 
 def test_what_would_take_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(explaining, "LONGEST", 30)
-    monkeypatch.setattr(explaining, "LONGEST_BACKWARD", 20)
+    monkeypatch.setattr(explaining, "MAX_CHARACTERS", 30)
+    monkeypatch.setattr(explaining, "MAX_CHARACTERS_BACKWARD", 20)
     monkeypatch.setattr(explaining, "MOST_WORDS", 2)
     with pytest.raises(ConfigError, match="40 characters; at most 30"):
         explain(classifier(), "x" * 40)
@@ -161,32 +168,35 @@ def test_quick_is_a_matter_of_words_times_characters() -> None:
 
 
 def test_steps_are_symmetric_about_the_middle() -> None:
-    assert step_of(np.array([-2.0, -1.0, 0.0, 0.5, 9.0]), 0.0, -1.0, 1.0) == [-5, -5, 0, 2, 5]
-    assert step_of(np.array([0.0, 0.25, 1.0]), 0.25, 0.0, 1.0) == [-STEPS, 0, STEPS]
-    assert step_of(np.array([0.0, 0.0]), 0.0, 0.0, 0.0) == [0, 0]
+    assert scale_steps(np.array([-2.0, -1.0, 0.0, 0.5, 9.0]), 0.0, -1.0, 1.0) == [-5, -5, 0, 2, 5]
+    assert scale_steps(np.array([0.0, 0.25, 1.0]), 0.25, 0.0, 1.0) == [-STEPS, 0, STEPS]
+    assert scale_steps(np.array([0.0, 0.0]), 0.0, 0.0, 0.0) == [0, 0]
     assert scale_end([]) == 0
     assert scale_end([1.0] * 99 + [1000.0]) == 1
 
 
 def test_runs_join_equal_steps_and_keep_letters_whole() -> None:
-    assert list(runs("abcd", [1, 1, 2, 2])) == [("ab", 1), ("cd", 2)]
-    assert list(runs("e\u0301x", [1, 2, 3])) == [("e\u0301", 1), ("x", 3)]
+    assert list(pieces_by_step("abcd", [1, 1, 2, 2])) == [("ab", 1), ("cd", 2)]
+    assert list(pieces_by_step("e\u0301x", [1, 2, 3])) == [("e\u0301", 1), ("x", 3)]
     family = "\U0001f469\u200d\U0001f467"
-    assert list(runs(family + "!", [1, 2, 3, 4])) == [(family, 1), ("!", 4)]
-    assert list(runs("", [])) == []
+    assert list(pieces_by_step(family + "!", [1, 2, 3, 4])) == [(family, 1), ("!", 4)]
+    assert list(pieces_by_step("", [])) == []
 
 
 def test_nothing_that_acts_is_left() -> None:
-    assert harmless("a\x1b[31m\u202eb\u2028c\ud800\n\t") == "a\\x1b[31m\\u202eb\\u2028c\\ud800\n\t"
-    assert harmless("\n", "") == "\\n"
-    assert harmless("नमस्ते 好 é\u200d") == "नमस्ते 好 é\u200d"
+    assert (
+        escape_controls("a\x1b[31m\u202eb\u2028c\ud800\n\t")
+        == "a\\x1b[31m\\u202eb\\u2028c\\ud800\n\t"
+    )
+    assert escape_controls("\n", "") == "\\n"
+    assert escape_controls("नमस्ते 好 é\u200d") == "नमस्ते 好 é\u200d"
 
 
 @pytest.mark.parametrize(
     "text", ["", "a", "a b\n\nc ", "word " * 60, "x" * 200, "好" * 100, "\n", "a\n" + "y " * 90]
 )
 def test_lines_hold_every_letter_and_are_not_too_wide(text: str) -> None:
-    lines = [text[start:end] for start, end in lines_of(text, 40)]
+    lines = [text[start:end] for start, end in wrapped_lines(text, 40)]
     assert "".join("".join(lines).split()) == "".join(text.split())
     assert all(len(line) * (2 if "好" in line else 1) <= 40 for line in lines)
     assert len(lines) >= text.count("\n")

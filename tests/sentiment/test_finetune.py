@@ -19,7 +19,7 @@ import torch
 import chargen
 from chargen.errors import CheckpointError, ConfigError, CorpusError, TrainingError
 from chargen.lm import storage as lm_storage
-from chargen.lm.model import CharLM, network
+from chargen.lm.model import CharLM, create_network
 from chargen.runtime import precision
 from chargen.sentiment import metrics
 from chargen.sentiment.classifier import Classifier
@@ -168,7 +168,7 @@ def test_every_kind_of_encoder(start: Start, models: Path, names: list[str]) -> 
 def test_a_classifier_reads_with_the_first_network_of_an_ensemble(
     start: Start, tmp_path: Path
 ) -> None:
-    lm = chargen.LanguageModel(network(replace(make_lm().config, ensemble=2)), CHARS)
+    lm = chargen.LanguageModel(create_network(replace(make_lm().config, ensemble=2)), CHARS)
     lm.save(tmp_path / "two")
     recorder = Recorder()
     run = start(encoder=tmp_path / "two", method="probe", reporter=recorder)

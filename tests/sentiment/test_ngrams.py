@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from chargen.sentiment import members as ngrams
 from chargen.sentiment.examples import Examples
-from chargen.sentiment.members import BITS, CharacterNgrams, NgramModel, WordNgrams
+from chargen.sentiment.members import BUCKET_BITS, CharacterNgrams, NgramModel, WordNgrams
 
 from .making import count_ngrams
 
@@ -32,15 +32,15 @@ DATA = examples(BAD + GOOD, "00001111")
 @pytest.fixture(scope="module", autouse=True)
 def _all_buckets() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ngrams, "BITS", BITS)
+        patch.setattr(ngrams, "BUCKET_BITS", BUCKET_BITS)
         yield
 
 
 @cache
 def empty(kind: type[NgramModel]) -> NgramModel:
     """A model that weighs every n-gram alike."""
-    idf = np.ones(1 << BITS, np.float32) if kind.has_idf else None
-    return kind(np.ones((2, 1 << BITS), np.float32), np.zeros(2, np.float32), idf)
+    idf = np.ones(1 << BUCKET_BITS, np.float32) if kind.has_idf else None
+    return kind(np.ones((2, 1 << BUCKET_BITS), np.float32), np.zeros(2, np.float32), idf)
 
 
 def slow_ngrams(units: list[str], shortest: int, longest: int) -> list[str]:
@@ -83,7 +83,9 @@ def test_each_ngram_of_words_has_its_bucket(text: str, words: list[str]) -> None
 def test_hardly_two_ngrams_share_a_bucket() -> None:
     text = " ".join(f"{number:x}" for number in range(3000))
     names = set(slow_ngrams(list(f" {text} "), 3, 6))
-    expected = (1 << BITS) * (1 - np.exp(-len(names) / (1 << BITS)))  # buckets hit by chance
+    expected = (1 << BUCKET_BITS) * (
+        1 - np.exp(-len(names) / (1 << BUCKET_BITS))
+    )  # buckets hit by chance
     assert len(empty(CharacterNgrams).features(text)[0]) == pytest.approx(expected, rel=0.02)
 
 
@@ -117,7 +119,7 @@ def test_agrees_with_scikit_learn() -> None:
     from sklearn.linear_model import LogisticRegression
 
     (model,) = count_ngrams(DATA, "character n-grams")
-    dense = np.zeros((len(DATA), 1 << BITS), np.float32)
+    dense = np.zeros((len(DATA), 1 << BUCKET_BITS), np.float32)
     for row, text in zip(dense, DATA.texts, strict=True):
         indices, values = model.features(text)
         row[indices] = values

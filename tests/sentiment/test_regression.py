@@ -124,7 +124,9 @@ def test_a_teacher_tells_what_words_mean_that_no_labelled_text_has() -> None:
     linear = both.fit(TWO, 1.0)
     assert (np.sign(linear.weights[1]) == [-1, 1, -1, 1]).all()
     # The same, by hand: what the teacher finds likelier, by how much it does.
-    chances = np.exp(both.taught @ (said := both.teacher.fit(TWO, 1.0)).weights.T + said.biases)
+    chances = np.exp(
+        both.teacher_features @ (said := both.teacher.fit(TWO, 1.0)).weights.T + said.biases
+    )
     chances /= chances.sum(-1, keepdims=True)
     classes = np.r_[TWO.classes, chances.argmax(-1)]
     all_texts = targets_of(classes, 2, np.r_[np.ones(60), np.abs(chances[:, 1] - chances[:, 0])])

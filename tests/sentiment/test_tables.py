@@ -23,9 +23,9 @@ from chargen.sentiment import tables
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.config import ExamplesConfig, PredictConfig
 from chargen.sentiment.tables import Predictor, predict_table
-from chargen.storage.whole_files import whole_file
+from chargen.storage.whole_files import atomic_write
 from chargen.text import files
-from chargen.text.table_writer import form_of, free_names
+from chargen.text.table_writer import free_names, output_format
 from chargen.text.tables import Table, open_table
 
 from .models import tiny_classifier
@@ -115,7 +115,7 @@ class TestEveryRowAndColumnStays:
     ) -> None:
         monkeypatch.setattr(tables, "CHUNK_ROWS", 4)
         monkeypatch.setattr(tables, "CHUNK_CHARACTERS", 60)
-        monkeypatch.setattr(tables, "WRITTEN_ROWS", 2)
+        monkeypatch.setattr(tables, "ROWS_PER_WRITE", 2)
         texts = ["x" * (1 + 7 * i % 23) for i in range(1, 24)]
         heard: list[tuple[int, float]] = []
         out = io.BytesIO()
@@ -338,7 +338,7 @@ class TestFiles:
     ) -> None:
         table = table_of(tmp_path, "t.csv", "text\na\n")
         out = tmp_path / f"out.tsv{ending}"
-        predict_table(Predictor(classifier), table, str(out), form_of(str(out)))
+        predict_table(Predictor(classifier), table, str(out), output_format(str(out)))
         assert unpack(out.read_bytes()).startswith(b"text\tpredicted\tp_neg\tp_pos\na\t")
         again = opened(out)
         assert predicted(classifier, again, "csv")[1].failures == 0
@@ -370,7 +370,7 @@ class TestFiles:
     def test_links_stay(self, tmp_path: Path) -> None:
         (tmp_path / "real.csv").write_text("x")
         (tmp_path / "link.csv").symlink_to("real.csv")
-        with whole_file(str(tmp_path / "link.csv")) as file:
+        with atomic_write(str(tmp_path / "link.csv")) as file:
             file.write(b"new")
         assert (tmp_path / "link.csv").is_symlink()
         assert (tmp_path / "real.csv").read_text() == "new"
@@ -380,12 +380,12 @@ class TestFiles:
         [("a.csv", "csv"), ("a.TSV.gz", "tsv"), ("a.b.ndjson.zst", "jsonl"), ("a.json", "json")],
     )
     def test_forms(self, name: str, form: str) -> None:
-        assert form_of(name) == form
+        assert output_format(name) == form
 
     @pytest.mark.parametrize("name", ["a", "a.txt", "a.gz", "a.csv.zip", ".csv", "a.csv.gz.gz"])
     def test_names_that_tell_no_form(self, name: str) -> None:
         with pytest.raises(ConfigError, match="--output must end in .csv, .tsv, .jsonl or .json"):
-            form_of(name)
+            output_format(name)
 
 
 def test_columns(tmp_path: Path) -> None:

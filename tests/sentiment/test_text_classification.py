@@ -428,7 +428,7 @@ def test_weights_that_are_no_numbers_are_never_the_best() -> None:
     recorder = Recorder()
     tuner = make(reporter=recorder, evaluations=2, ema=0.0, epochs=2.0)
     recorder.at = lambda step: poison(tuner) if step == 6 else None
-    tuner.run()  # too short for GIVE_UP_AFTER
+    tuner.run()  # too short for MAX_SKIPPED_STEPS
     assert tuner.finished
     assert [row.get("step") for row in recorder.evaluations] == [5, 10]
     assert "valid_accuracy" not in recorder.evaluations[1]

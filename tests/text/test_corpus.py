@@ -190,14 +190,14 @@ class TestSplit:
         path = tmp_path / "t"
         path.write_text("start\n" + "\n".join(lines) + "\nend\n", encoding="utf-8")
         options = {"valid_fraction": fraction, "level": level, "documents": documents}
-        found = load(path, minimum=1, **options)
+        found = load(path, min_characters=1, **options)
         text = path.read_text(encoding="utf-8")
         if documents:
             text = "".join(line + "\n" for line in text.split("\n") if line)
         assert whole(found) == text
         assert len(found.train)
         assert len(found.valid)
-        back = load(path, minimum=1, reverse=True, **options)
+        back = load(path, min_characters=1, reverse=True, **options)
         assert np.array_equal(back.train, found.train[::-1])
         assert np.array_equal(back.valid, found.valid[::-1])
 
@@ -373,7 +373,7 @@ class TestRefusals:
         for level in ("char", "byte"):
             with pytest.raises(CorpusError, match="has 5 characters; at least 64 are needed"):
                 load(path, level=level)
-        assert load(path, minimum=2).characters == 5
+        assert load(path, min_characters=2).characters == 5
         with pytest.raises(CorpusError, match="at least 64"):
             load(path)  # now from the cache
 

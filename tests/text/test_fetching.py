@@ -23,7 +23,7 @@ from chargen.sentiment.examples import read_examples
 from chargen.text import datasets, fetching
 from chargen.text.config import CorpusConfig
 from chargen.text.datasets import Remote, parse
-from chargen.text.download import READ, Downloader
+from chargen.text.download import BLOCK_BYTES, Downloader
 from chargen.text.sources import corpus_name, read_all, resolve
 from tests.text.serving import Site, serving
 
@@ -84,8 +84,8 @@ def test_a_connection_that_is_cut_goes_on_where_it_stopped(site: Site) -> None:
     assert found.path("all").read_bytes() == TEXT
     first, second, third = (asked for _, asked in site.asked)
     assert first is None
-    assert 100_000 - READ < begin(second) <= 100_000
-    assert 50_000 - READ < begin(third) - begin(second) <= 50_000
+    assert 100_000 - BLOCK_BYTES < begin(second) <= 100_000
+    assert 50_000 - BLOCK_BYTES < begin(third) - begin(second) <= 50_000
 
 
 def test_a_later_command_goes_on_too(site: Site, tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_later_command_goes_on_too(site: Site, tmp_path: Path) -> None:
         fetch(asked)
     (kept,) = (tmp_path / "cache" / "datasets").glob("*.part")
     there = kept.stat().st_size
-    assert 100_000 - READ < there <= 100_000
+    assert 100_000 - BLOCK_BYTES < there <= 100_000
     assert not fetching.cached(asked)
     site.cut.clear()
     site.asked.clear()

@@ -256,7 +256,7 @@ class TestDocuments:
     @given(st.lists(st.text("ab\n", min_size=1), min_size=1, max_size=5), st.integers(1, 4))
     def test_lines(self, pieces: list[str], size: int) -> None:
         whole = "".join(pieces)
-        found = "".join(sources.lines_apart(pieces))
+        found = "".join(sources.separate_lines(pieces))
         lines = [line for line in whole.split("\n") if line]
         assert [line for line in found.split(SEPARATOR) if line] == lines
         assert SEPARATOR * 2 not in found
@@ -323,8 +323,8 @@ class TestDocuments:
 @given(st.lists(st.text("ab", max_size=30)), st.integers(1, 9))
 def test_pieces_are_gathered(pieces: list[str], size: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sources, "CHUNK", size)
-        found = list(sources.gathered(pieces))
+        patch.setattr(sources, "CHUNK_CHARACTERS", size)
+        found = list(sources.rechunked(pieces))
     assert "".join(found) == "".join(pieces)
     assert all(0 < len(piece) <= size for piece in found)
 

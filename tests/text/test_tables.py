@@ -118,7 +118,7 @@ def test_only_the_row_with_a_bad_quote_is_broken() -> None:
     assert found[3].raw == '4,"never closed'
     assert found[4].values == ["5", "quoted, too"]
     assert found[7].values == ["8", "y", "z"]
-    assert str(whole.broken(found[5])) == (
+    assert str(whole.broken_row_error(found[5])) == (
         "t, line 9 has a quote that is never closed (--quoting none reads quotes as part of the "
         "text)"
     )

@@ -45,7 +45,7 @@ def until(job: Job, holds: Callable[[], bool]) -> None:
 
 def test_a_run_tells_its_curve_and_leaves_a_checkpoint(spawning: JobRunner) -> None:
     job = spawning.start(" fox ", TEXT, steps=100, **SMALL)
-    until(job, lambda: job.over)
+    until(job, lambda: job.ended)
     assert (job.state, job.progress) == ("finished", 1.0)
     assert "100 steps" in job.message
     assert job.sample
@@ -64,7 +64,7 @@ def test_a_cancelled_run_can_go_on(runner: JobRunner) -> None:
         runner.start("other", TEXT)
     until(job, lambda: len(job.training) > 1)
     runner.cancel()
-    until(job, lambda: job.over)
+    until(job, lambda: job.ended)
     assert job.state == "stopped"
     *_, directory = shlex.split(job.message)
     assert f"chargen train --resume {shlex.quote(directory)}" in job.message
@@ -82,14 +82,14 @@ def test_a_run_that_dies_is_told(runner: JobRunner) -> None:
     (child,) = set(multiprocessing.active_children()) - set(others)
     assert child.pid is not None
     os.kill(child.pid, signal.SIGKILL)
-    until(job, lambda: job.over)
+    until(job, lambda: job.ended)
     assert job.state == "failed"
     assert "exit code -9" in job.message
 
 
 def test_what_cannot_be_learnt_is_told(runner: JobRunner) -> None:
     job = runner.start("short", "ab", steps=10)
-    until(job, lambda: job.over)
+    until(job, lambda: job.ended)
     assert job.state == "failed"
     assert "characters" in job.message
     runner.close()
@@ -105,7 +105,7 @@ def test_refuses_names_that_are_none(runner: JobRunner, name: str) -> None:
 def test_a_long_curve_is_thinned() -> None:
     job = Job("long")
     for number in range(5 * MOST_POINTS):
-        job.hear("step", {"progress": 0.5, "characters": number, "bits": 1.0})
+        job.update("step", {"progress": 0.5, "characters": number, "bits": 1.0})
     assert len(job.training) <= MOST_POINTS
     assert job.training[0] == (0, 1.0)
     assert job.training[-1][0] > 4 * MOST_POINTS

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import chargen
-from chargen.plotting.heatmap import step_of
+from chargen.plotting.heatmap import surprise_step
 from chargen.web.jobs import Job
 
 from .conftest import TEXT, Person
@@ -41,7 +41,7 @@ def test_writes_what_the_library_writes_and_paints_its_surprise(
     person.press("Write")
     person.page.locator("#written .written .s1").first.wait_for()
     person.shows("#written .written", "the dog" + drawn.text)
-    steps = [step_of(-value / math.log(2)) for value in drawn.log_probs]
+    steps = [surprise_step(-value / math.log(2)) for value in drawn.log_probs]
     for step in range(1, 6):
         painted = person.page.locator(f"#written .written .s{step}").all_text_contents()
         assert sum(map(len, painted)) == steps.count(step)

@@ -52,14 +52,14 @@ def compare(train: str, test: str, as_json: bool, quiet: bool, **options: Any) -
     from chargen.runtime.device import set_threads
     from chargen.sentiment import compare as comparison
     from chargen.sentiment.examples import read_examples
-    from chargen.sentiment.splitting import warn_shared
+    from chargen.sentiment.splitting import shared_texts_warning
 
     set_threads(config.threads)
     train_set = read_examples(train, reading)
     test_set = read_examples(test, reading, train_set.classes)
     for note in (*train_set.notes, *test_set.notes):
         reporter.note(note)
-    shared = warn_shared(train_set, test_set)
+    shared = shared_texts_warning(train_set, test_set)
     if shared:
         reporter.note(shared)
     rows = comparison.compare(train_set, test_set, config, reporter, reading)

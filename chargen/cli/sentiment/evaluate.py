@@ -68,7 +68,7 @@ def evaluate(
     chargen sentiment evaluate sentiment opinions --confusion confusion.png
     """
     drawn = {"--confusion": confusion, "--reliability": reliability}
-    check_files(drawn, force, drawn=tuple(drawn))
+    check_files(drawn, force, picture_options=tuple(drawn))
     config, machine = split_options(options, ExamplesConfig, MachineConfig)
     classifier = load_classifier(directory, machine)
     config = replace(config, clean=classifier.clean or config.clean)
@@ -88,14 +88,17 @@ def evaluate(
         shown = f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
         click.echo(f"{name:24}{shown:>12}")
     click.echo()
-    click.echo(visible(_aligned(_by_class(figures))))
+    click.echo(visible(_aligned(_class_table(figures))))
     click.echo()
     click.echo("rows: true label, columns: predicted label")
-    click.echo(visible(_aligned(_confusion(figures))))
+    click.echo(visible(_aligned(_confusion_table(figures))))
 
 
 def _draw(
-    files: dict[str, str | None], figures: dict[str, Any], labels: tuple[str, ...], chances: Any
+    files: dict[str, str | None],
+    figures: dict[str, Any],
+    labels: tuple[str, ...],
+    probabilities: Any,
 ) -> None:
     from chargen.plotting.classification import confusion_matrix, reliability_diagram
     from chargen.storage.whole_files import write_file
@@ -103,7 +106,7 @@ def _draw(
     if name := files["--confusion"]:
         write_file(name, confusion_matrix(figures))
     if name := files["--reliability"]:
-        write_file(name, reliability_diagram(figures, labels, chances))
+        write_file(name, reliability_diagram(figures, labels, probabilities))
 
 
 def _probabilities(classifier: Any, texts: tuple[str, ...], quiet: bool) -> Any:
@@ -125,7 +128,7 @@ def _probabilities(classifier: Any, texts: tuple[str, ...], quiet: bool) -> Any:
     return np.concatenate(chunks)
 
 
-def _by_class(figures: dict[str, Any]) -> list[list[str]]:
+def _class_table(figures: dict[str, Any]) -> list[list[str]]:
     rows = [["label", "precision", "recall", "F1", "texts"]]
     for label, values in figures["per_class"].items():
         numbers = [f"{values[key]:.4f}" for key in ("precision", "recall", "f1")]
@@ -133,7 +136,7 @@ def _by_class(figures: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
-def _confusion(figures: dict[str, Any]) -> list[list[str]]:
+def _confusion_table(figures: dict[str, Any]) -> list[list[str]]:
     labels = [visible(label) for label in figures["labels"]]
     rows = [["", *labels]]
     for label, counts in zip(labels, figures["confusion"], strict=True):

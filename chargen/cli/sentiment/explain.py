@@ -21,7 +21,7 @@ from chargen.cli.options import (
     quiet_option,
 )
 from chargen.cli.sentiment.verdicts import refuse_file
-from chargen.cli.terminal import colourful, say, say_notes, visible, visible_json
+from chargen.cli.terminal import colour_by_default, say, say_notes, visible, visible_json
 from chargen.errors import ConfigError, spelled
 from chargen.options import split_options
 from chargen.sentiment.config import ExamplesConfig
@@ -29,7 +29,7 @@ from chargen.sentiment.config import ExamplesConfig
 UNIT_TEXTS = 2000
 """Maximum number of labelled texts in which the most telling unit is searched for."""
 
-STRONGEST = 12
+LISTED_WORDS = 12
 """Number of words in the table."""
 
 
@@ -111,14 +111,14 @@ def explain(
     if histogram is not None and unit_data is None:
         raise ConfigError("--histogram needs a unit: give labelled texts with --unit DATA")
     files = {"--html": html_file, "--png": png_file, "--histogram": histogram}
-    check_files(files, force, drawn=("--png", "--histogram"))
+    check_files(files, force, picture_options=("--png", "--histogram"))
     config, machine = split_options(options, ExamplesConfig, MachineConfig)
     refuse_file(text, "give what stands in it, or - for stdin")
     classifier = load_classifier(directory, machine)
     from chargen.sentiment.explain import explain as explained
     from chargen.sentiment.explain import is_quick, leave_out
 
-    explanation = explained(classifier, _read(text), label)
+    explanation = explained(classifier, _read_text(text), label)
     if not explanation.text.strip():
         raise ConfigError("TEXT is empty: there is nothing to explain")
     if is_quick(explanation) if leaving_out is None else leaving_out:
@@ -139,15 +139,15 @@ def explain(
             facts["unit"] = unit.to_dict() | {"trace": [round(v, 6) for v in values.tolist()]}
         click.echo(visible_json(json_line(facts)))
     else:
-        _show(explanation, unit, colourful() if color is None else color)
+        _show(explanation, unit, colour_by_default() if color is None else color)
 
 
-def _read(text: str) -> str:
+def _read_text(text: str) -> str:
     """Return TEXT, with bytes that are not UTF-8 replaced, or the text on stdin if it is -."""
-    from chargen.text.decoding import clean, decode
+    from chargen.text.decoding import decode, replace_invalid
 
     if text != "-":
-        return clean(text, "replace", str)
+        return replace_invalid(text, "replace", str)
     pieces = decode([sys.stdin.buffer.read()], "standard input", "utf-8", "strict", [])
     return "".join(pieces).removesuffix("\n")
 
@@ -205,16 +205,16 @@ def _paint(text: str, step: int) -> str:
     return click.style(visible(text), fg=16, bg=(_ABOVE if step > 0 else _BELOW)[abs(step) - 1])
 
 
-def _painted(explanation: Any) -> str:
+def _painted_lines(explanation: Any) -> str:
     """Return the coloured text in lines that fit; a terminal would break them within words."""
-    from chargen.plotting.explanation import steps_of
-    from chargen.plotting.painting import lines_of, runs
+    from chargen.plotting.explanation import curve_steps
+    from chargen.plotting.painting import pieces_by_step, wrapped_lines
 
     text, columns = explanation.text, max(20, shutil.get_terminal_size().columns)
-    steps = steps_of(explanation)
+    steps = curve_steps(explanation)
     return "\n".join(
-        "".join(_paint(*run) for run in runs(text[start:end], steps[start:end]))
-        for start, end in lines_of(text, columns)
+        "".join(_paint(*run) for run in pieces_by_step(text[start:end], steps[start:end]))
+        for start, end in wrapped_lines(text, columns)
     )
 
 
@@ -230,7 +230,7 @@ def _show(explanation: Any, unit: Any, color: bool) -> None:
     )
     out(f"{visible(explanation.verdict)}  ({probabilities})")
     if color:
-        out("\n" + _painted(explanation) + "\n")
+        out("\n" + _painted_lines(explanation) + "\n")
         scale = "".join(
             click.style("  ", bg=(_ABOVE if step > 0 else _BELOW)[abs(step) - 1]) if step else "  "
             for step in range(-STEPS, STEPS + 1)
@@ -247,7 +247,7 @@ def _show(explanation: Any, unit: Any, color: bool) -> None:
 
 def _show_words(explanation: Any, out: Any) -> None:
     """Print the strongest words in the order of the text, with signed moves."""
-    words = sorted(explanation.strongest(STRONGEST), key=lambda word: word.start)
+    words = sorted(explanation.strongest(LISTED_WORDS), key=lambda word: word.start)
     if not words:
         return
     left_out = words[0].left_out is not None

@@ -21,9 +21,9 @@ from chargen.cli.options import (
     options_of,
     quiet_option,
 )
-from chargen.cli.sentiment.verdicts import RowProgress, refuse_file, show, tell
+from chargen.cli.sentiment.verdicts import RowProgress, print_verdict, refuse_file, report_problems
 from chargen.cli.terminal import say_notes
-from chargen.errors import ConfigError, shown
+from chargen.errors import ConfigError, printable
 from chargen.options import split_options
 from chargen.sentiment.config import ExamplesConfig, PredictConfig
 
@@ -44,7 +44,7 @@ class _Predict(Command):
                 raise
             raise click.UsageError(
                 f"{error.format_message()} (write -- before a text that begins with -: "
-                f"chargen sentiment predict DIR -- {shown(text)!r})",
+                f"chargen sentiment predict DIR -- {printable(text)!r})",
                 ctx,
             ) from error
 
@@ -100,17 +100,19 @@ def predict(
     config, asked, machine = split_options(options, ExamplesConfig, PredictConfig, MachineConfig)
     _check_options(texts, source, output, as_json, config)
     if source is not None:
-        return _table(directory, source, output, force, machine, as_json, quiet, config, asked)
+        return _predict_table(
+            directory, source, output, force, machine, as_json, quiet, config, asked
+        )
     classifier = load_classifier(directory, machine)
     from chargen.sentiment.tables import Predictor
 
     predictor = Predictor(classifier, asked)
-    blocks = [_sound(texts)] if texts and texts != ("-",) else _lines(config)
+    blocks = [_valid_texts(texts)] if texts and texts != ("-",) else _read_lines(config)
     for block in blocks:
         for verdict in _classify(predictor, block):
-            show(predictor, verdict, as_json)
+            print_verdict(predictor, verdict, as_json)
         sys.stdout.flush()
-    return tell(predictor, "texts", quiet)
+    return report_problems(predictor, "texts", quiet)
 
 
 def _check_options(
@@ -123,7 +125,7 @@ def _check_options(
     if texts and source is not None:
         raise ConfigError("texts and --input exclude each other: give one of them")
     for text in texts:
-        refuse_file(text, f"read it with --input {shown(text)}")
+        refuse_file(text, f"read it with --input {printable(text)}")
     if source is None:
         for flag in ["--output"] * (output is not None) + config.table_options:
             raise ConfigError(f"{flag} is for the table of --input: give --input FILE")
@@ -135,7 +137,7 @@ def _check_options(
         raise ConfigError(f"--input must be a file, {source} is a folder")
 
 
-def _table(
+def _predict_table(
     directory: str,
     source: str,
     output: str | None,
@@ -144,16 +146,16 @@ def _table(
     as_json: bool,
     quiet: bool,
     config: ExamplesConfig,
-    asked: PredictConfig,
+    predict_config: PredictConfig,
 ) -> int:
     from chargen.text.files import from_path
-    from chargen.text.table_writer import form_of
+    from chargen.text.table_writer import output_format
     from chargen.text.tables import open_table
 
     form = ""
     to_file = output is not None and output != "-"
     if output is not None and to_file:
-        form = form_of(output)
+        form = output_format(output)
         check_files({"--output": output}, force)
     notes: list[str] = []
     table = open_table(from_path(Path(source)), config, notes)
@@ -163,12 +165,12 @@ def _table(
     classifier = load_classifier(directory, machine)
     from chargen.sentiment.tables import Predictor, predict_table
 
-    predictor = Predictor(classifier, asked)
+    predictor = Predictor(classifier, predict_config)
     progress = None if quiet else RowProgress()
     try:
         if as_json:
             for verdict in predictor.table(table, progress):
-                show(predictor, verdict, as_json)
+                print_verdict(predictor, verdict, as_json)
         else:
             form = form or {"plain": "csv"}.get(table.dialect.form, table.dialect.form)
             target: Any = output if to_file else sys.stdout.buffer
@@ -177,17 +179,17 @@ def _table(
         if progress is not None:
             progress.close()
     say_notes(() if quiet else notes)
-    return tell(predictor, "rows", quiet)
+    return report_problems(predictor, "rows", quiet)
 
 
-def _sound(texts: Iterable[str]) -> list[str]:
+def _valid_texts(texts: Iterable[str]) -> list[str]:
     """Return the arguments with bytes that are not UTF-8 (surrogates in Python) replaced."""
-    from chargen.text.decoding import clean
+    from chargen.text.decoding import replace_invalid
 
-    return [clean(text, "replace", str) for text in texts]
+    return [replace_invalid(text, "replace", str) for text in texts]
 
 
-def _lines(config: ExamplesConfig) -> Iterator[list[str]]:
+def _read_lines(config: ExamplesConfig) -> Iterator[list[str]]:
     """Yield groups of lines from stdin as they arrive, so that typed lines are answered at once."""
     from chargen.text.decoding import decode
 

@@ -93,11 +93,11 @@ def train(
             tensorboard=tensorboard,
             **options,
         )
-    _tell(run, as_json, quiet)
+    _report_result(run, as_json, quiet)
     return 0 if run.finished else 128 + signal.SIGINT
 
 
-def _tell(run: Any, as_json: bool, quiet: bool) -> None:
+def _report_result(run: Any, as_json: bool, quiet: bool) -> None:
     if as_json:
         figures = {
             "directory": str(run.directory),

@@ -12,10 +12,10 @@ import click
 
 from chargen.cli.progress import LINE_SECONDS
 from chargen.cli.terminal import say, visible, visible_json
-from chargen.errors import ConfigError, shown, spelled
+from chargen.errors import ConfigError, printable, spelled
 
 
-def show(predictor: Any, verdict: Any, as_json: bool) -> None:
+def print_verdict(predictor: Any, verdict: Any, as_json: bool) -> None:
     """Print one verdict of a `Predictor` on stdout."""
     from chargen.sentiment.tables import rounded
     from chargen.text.table_writer import json_line
@@ -58,12 +58,12 @@ def refuse_file(text: str, advice: str) -> None:
     except (OSError, ValueError):  # too long or otherwise invalid as a name
         return
     if is_file:
-        raise ConfigError(f"{shown(text)} is a file, not a text: {advice}")
+        raise ConfigError(f"{printable(text)} is a file, not a text: {advice}")
     if len(text.split()) == 1 and endings(Path(text))[0] in (*TABLES, ".txt"):
-        raise ConfigError(f"{shown(text)} looks like the name of a file, but there is none")
+        raise ConfigError(f"{printable(text)} looks like the name of a file, but there is none")
 
 
-def tell(predictor: Any, what: str, quiet: bool) -> int:
+def report_problems(predictor: Any, noun: str, quiet: bool) -> int:
     """Report on stderr unknown characters, unlikely labels and rows without a prediction.
 
     Returns
@@ -72,19 +72,19 @@ def tell(predictor: Any, what: str, quiet: bool) -> int:
         The exit code: 1 if a row has no prediction, otherwise 0.
     """
     if predictor.unknown and not quiet:
-        from chargen.sentiment.tables import MOST_UNKNOWN
+        from chargen.sentiment.tables import MAX_UNKNOWN_CHARACTERS
 
         listed = spelled(predictor.unknown)
-        more = " ..." if len(predictor.unknown) >= MOST_UNKNOWN else ""
+        more = " ..." if len(predictor.unknown) >= MAX_UNKNOWN_CHARACTERS else ""
         say(f"note: the encoder has never seen these characters (read as unknown): {listed}{more}")
     if predictor.config.threshold is not None and not quiet:
         say(
-            f"note: {predictor.unlikely:,} of {predictor.rows:,} {what} are "
+            f"note: {predictor.unlikely:,} of {predictor.rows:,} {noun} are "
             f"{visible(predictor.config.word)!r}: no label reaches {predictor.config.threshold:g}"
         )
     if not predictor.failures:
         return 0
-    say(f"chargen: no prediction for {predictor.failures:,} of {predictor.rows:,} {what}:")
+    say(f"chargen: no prediction for {predictor.failures:,} of {predictor.rows:,} {noun}:")
     for problem in predictor.problems:
         say(f"  {problem}")
     if predictor.failures > len(predictor.problems):
@@ -101,15 +101,15 @@ class RowProgress:
         Noun for the rows, in the plural.
     """
 
-    def __init__(self, what: str = "rows") -> None:
-        self._what = what
-        self._began = self._said_at = time.monotonic()
+    def __init__(self, noun: str = "rows") -> None:
+        self._noun = noun
+        self._start_time = self._reported_at = time.monotonic()
         self._bar: Any = None
 
     def __call__(self, rows: int, share: float) -> None:
         """Show that `rows` are done, which are `share` of all (0 if that is unknown)."""
         now = time.monotonic()
-        words = f"{rows:,} {self._what}, {rows / max(now - self._began, 1e-9):,.0f}/s"
+        words = f"{rows:,} {self._noun}, {rows / max(now - self._start_time, 1e-9):,.0f}/s"
         if sys.stderr.isatty():
             if self._bar is None:
                 from tqdm import tqdm
@@ -119,8 +119,8 @@ class RowProgress:
                 )
             self._bar.n = share
             self._bar.set_postfix_str(words, refresh=True)
-        elif now - self._said_at >= LINE_SECONDS:
-            self._said_at = now
+        elif now - self._reported_at >= LINE_SECONDS:
+            self._reported_at = now
             say(f"{share:.0%}: {words}" if share else words)
 
     def close(self) -> None:
