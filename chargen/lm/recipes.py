@@ -225,8 +225,8 @@ def _choose_networks(
 
 
 def passes_before_ensemble(characters: int) -> float:
-    """Return after how many passes another network gains more: 5 at 1 MB, 25 at 100 kB."""
-    return float(min(60.0, max(3.0, 5.0 * (1e6 / characters) ** 0.68)))
+    """Return after how many passes another network gains more: 6 at 1 MB, 25 at 100 kB."""
+    return float(min(60.0, max(3.0, 6.0 * (1e6 / characters) ** 0.62)))
 
 
 def _characters_read(

@@ -280,7 +280,7 @@ def resume_finetune(
     directory, reporter = Path(directory), reporter or Reporter()
     with writing_lock(directory):
         stored = checkpoint.load(directory, storage.KIND, training=True)
-        setup, network = _as_it_was(directory, stored, data, reporter)
+        setup, network = _restored_setup(directory, stored, data, reporter)
         longer = with_new_budget(setup.config, budget)
         best = storage.weights_of(network)
         network.to(set_up_device(setup.config))
@@ -303,7 +303,7 @@ def resume_finetune(
             return training.run()
 
 
-def _as_it_was(
+def _restored_setup(
     directory: Path, stored: checkpoint.Checkpoint, data: Any, reporter: Reporter
 ) -> tuple[Setup, ClassifierNetwork]:
     """Restore the setup of a run, with its texts read again, and its network.

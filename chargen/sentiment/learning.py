@@ -33,7 +33,7 @@ from chargen.sentiment.network import (
     pooled_features,
     text_encodings,
 )
-from chargen.sentiment.regression import Linear, Regression, weigh
+from chargen.sentiment.regression import Linear, Regression, choose_members
 from chargen.sentiment.splitting import Targets, TrainingTexts, fold_numbers
 from chargen.sentiment.text_classification import (
     LabelledProgress,
@@ -124,7 +124,7 @@ class Setup:
         found = metrics.evaluate(examples.labels, probabilities, self.texts.classes)
         return {f"valid_{name}": found[name] for name in ("accuracy", "macro_f1", "log_loss")}
 
-    def weighed(
+    def chosen_members(
         self,
         evidence: Mapping[str, NDArray[np.float64]],
         targets: Targets,
@@ -132,13 +132,15 @@ class Setup:
         prior: NDArray[np.float64],
     ) -> tuple[dict[str, float], dict[str, Any]]:
         """Weight the members by their evidence on examples; return factors and figures."""
-        vote = weigh(evidence, targets, examples.texts, prior, self.config.seed, members_cost)
+        vote = choose_members(
+            evidence, targets, examples.texts, prior, self.config.seed, members_cost
+        )
         for sentence in vote.sentences():
             self.reporter.note(sentence)
         chances = torch.from_numpy(vote.logits).softmax(-1).numpy()
         return vote.factors, self.figures(examples, chances) | {"votes": vote.to_dict()}
 
-    def alike(self, names: Collection[str], why: str) -> dict[str, float]:
+    def equal_factors(self, names: Collection[str], why: str) -> dict[str, float]:
         """Return equal factors, which give the mean of the members' logits; note the reason."""
         if len(names) > 1:
             self.reporter.note(f"{why} to find out who helps: all members count alike")
@@ -148,7 +150,7 @@ class Setup:
         """Build a classifier of these members for the run's classes."""
         return Classifier(members, self.texts.classes, self.reading.clean, prior)
 
-    def packed(
+    def to_checkpoint(
         self, made: Classifier, progress: LabelledProgress, config: FinetuneConfig, finished: bool
     ) -> checkpoint.Checkpoint:
         """Build a checkpoint of a classifier, with the settings and results of the run."""
@@ -215,14 +217,14 @@ def learn_probe(setup: Setup, network: ClassifierNetwork) -> FinetuneRun:
         network.temperature.fill_(1 / factors[NETWORK])
         members.append(NetworkMember(network, setup.vocabularies, offset))
     if ngrams:
-        weighed = {name: each.weighted(factors[name], prior) for name, each in fitted.items()}
-        members += ngrams.models(weighed)
+        weighted = {name: each.weighted(factors[name], prior) for name, each in fitted.items()}
+        members += ngrams.models(weighted)
     made = setup.classifier(members, offset)
     if texts.valid.texts:
         chances = made.predict_proba(texts.valid.texts, cleaned=True)
         figures |= setup.figures(texts.valid, chances)
     progress = LabelledProgress(seconds=time.perf_counter() - began, best=figures)
-    checkpoint.save(setup.directory, setup.packed(made, progress, config, True))
+    checkpoint.save(setup.directory, setup.to_checkpoint(made, progress, config, True))
     return setup.outcome(made, progress, True)
 
 
@@ -234,7 +236,7 @@ def _cross_validated(
     held = np.flatnonzero(folds >= 0)
     if len(np.unique(targets.classes[held])) < 2:
         strengths = {name: each.strengths[0] for name, each in regressions.items()}
-        factors = setup.alike(regressions, "there are too few labels")
+        factors = setup.equal_factors(regressions, "there are too few labels")
         return factors, strengths | {NETWORK: USUAL_STRENGTH}, {}
     setup.reporter.note(
         f"{folds.max() + 1}-fold cross-validation on {len(held):,} labelled texts decides who votes"
@@ -242,7 +244,7 @@ def _cross_validated(
     found = {name: each.out_of_fold(targets, folds) for name, each in regressions.items()}
     evidence = {name: said[held] for name, (said, _) in found.items()}
     some = setup.texts.train.select(held.tolist())
-    factors, figures = setup.weighed(evidence, targets.at(held), some, targets.prior)
+    factors, figures = setup.chosen_members(evidence, targets.at(held), some, targets.prior)
     return factors, {name: strength for name, (_, strength) in found.items()}, figures
 
 
@@ -340,18 +342,18 @@ class NetworkTraining:
             for name, each in regressions.items():
                 linear = each.fit(targets, each.strengths[0], learnt)
                 evidence[name] = linear.evidence(each.features[aside], prior)
-            factors, figures = setup.weighed(evidence, setup.targets(held), held, prior)
+            factors, figures = setup.chosen_members(evidence, setup.targets(held), held, prior)
         else:
             names = [NETWORK, *regressions]
-            factors, figures = setup.alike(names, "there are no validation texts"), {}
+            factors, figures = setup.equal_factors(names, "there are no validation texts"), {}
         rows = slice(None) if setup.config.valid is None else learnt
-        weighed = {
+        weighted = {
             name: each.fit(targets, each.strengths[0], rows).weighted(factors[name], prior)
             for name, each in regressions.items()
             if factors[name]
         }
         self._network_votes = factors[NETWORK] > 0
-        self._ngrams = ngrams.models(weighed) if ngrams else []
+        self._ngrams = ngrams.models(weighted) if ngrams else []
         self._prior = torch.tensor(prior, dtype=torch.float32)
         return factors[NETWORK], figures
 
@@ -365,7 +367,7 @@ class NetworkTraining:
 
     def _save(self, loop: Loop[TextClassification]) -> None:
         setup, task = self.setup, loop.task
-        stored = setup.packed(self._classifier(), task.progress, task.config, loop.finished)
+        stored = setup.to_checkpoint(self._classifier(), task.progress, task.config, loop.finished)
         weights = loop.best or storage.weights_of(task.model)
         name = storage.WEIGHTS if self._network_votes else storage.UNUSED
         storage.keep_network(stored, task.model, weights, setup.vocabularies, name)

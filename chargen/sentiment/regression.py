@@ -282,7 +282,7 @@ class Vote:
         return lines
 
 
-def weigh(
+def choose_members(
     evidence: Mapping[str, Floats],
     targets: Targets,
     texts: Sequence[str],

@@ -259,6 +259,6 @@ def test_networks_are_added_where_one_would_read_the_text_too_often(
 def test_ten_minutes_on_a_megabyte_are_for_two_networks_and_an_hour_for_more() -> None:
     speed = 2.5e11  # of two cores of an ordinary processor
     chosen = [make({"minutes": n}, 1_000_000, speed).model for n in (1, 3, 10, 30, 60)]
-    assert [model.num_networks for model in chosen] == [1, 1, 2, 7, 8]
+    assert [model.num_networks for model in chosen] == [1, 1, 2, 6, 8]
     assert [model.hidden_size for model in chosen] == [256, 512, 512, 512, 512]
     assert make({"minutes": 60}, 100_000_000, speed).model.num_networks == 1

@@ -15,7 +15,7 @@ from chargen.sentiment.examples import Examples
 from chargen.sentiment.finetune import finetune as fit
 from chargen.sentiment.learning import FinetuneRun
 from chargen.sentiment.members import members_cost
-from chargen.sentiment.regression import Vote, fit_factors, log_losses, weigh
+from chargen.sentiment.regression import Vote, choose_members, fit_factors, log_losses
 from chargen.sentiment.splitting import Targets
 from chargen.storage import checkpoint
 
@@ -43,7 +43,7 @@ def decided(texts: int = 400, **qualities: float) -> Vote:
         name: judge(quality, seed, targets.classes)
         for seed, (name, quality) in enumerate(qualities.items())
     }
-    return weigh(evidence, targets, names, EVEN)
+    return choose_members(evidence, targets, names, EVEN)
 
 
 def test_one_member_is_temperature_scaling() -> None:
@@ -74,7 +74,7 @@ def test_noise_is_left_out_by_name(seed: int) -> None:
         "noise": chance.normal(0, 3, (400, 2)),
         "again": judge(2.0, seed, targets.classes) * 3,  # knows nothing that the first does not
     }
-    vote = weigh(evidence, targets, names, EVEN, seed)
+    vote = choose_members(evidence, targets, names, EVEN, seed)
     assert len(vote.kept) == 1
     assert vote.kept[0] in ("good", "again")
     told = vote.sentences()[-1]
@@ -89,14 +89,14 @@ def test_of_sets_that_do_as_well_the_cheapest_is_taken() -> None:
     other = judge(1.0, 1, targets.classes)
     little = known + 0.05 * judge(1.0, 2, targets.classes)
     evidence = {"network": little, "word n-grams": known, "latent features": other}
-    plain = weigh(evidence, targets, texts, EVEN)
+    plain = choose_members(evidence, targets, texts, EVEN)
     assert plain.kept == ["network", "latent features"]
     # A network is dear; beside it, a regression on n-grams costs nothing.
-    cheap = weigh(evidence, targets, texts, EVEN, cost=members_cost)
+    cheap = choose_members(evidence, targets, texts, EVEN, cost=members_cost)
     assert cheap.kept == ["word n-grams", "latent features"]
     evidence = {"word n-grams": known, "self-trained words": judge(0.2, 3, targets.classes)}
-    assert len(weigh(evidence, targets, texts, EVEN).kept) == 1
-    both = weigh(evidence, targets, texts, EVEN, cost=members_cost)
+    assert len(choose_members(evidence, targets, texts, EVEN).kept) == 1
+    both = choose_members(evidence, targets, texts, EVEN, cost=members_cost)
     assert both.kept == ["word n-grams", "self-trained words"]
     assert members_cost(["network"]) > members_cost(["word n-grams", "latent features"])
 
@@ -110,7 +110,7 @@ def test_the_whole_is_hardly_below_its_best_member() -> None:
             * judge(chance.choice((0, 0.5, 1, 2)), 100 * seed + k, targets.classes)
             for k in range(3)
         }
-        vote = weigh(evidence, targets, names, EVEN, seed)
+        vote = choose_members(evidence, targets, names, EVEN, seed)
         whole = vote.logits.argmax(-1) == targets.classes
         for name, each in evidence.items():
             right = each.argmax(-1) == targets.classes
@@ -120,20 +120,20 @@ def test_the_whole_is_hardly_below_its_best_member() -> None:
 
 def test_who_says_nothing_gets_no_factor() -> None:
     targets, names = problem(100)
-    vote = weigh(
+    vote = choose_members(
         {"good": judge(1.0, 0, targets.classes), "mute": np.full((100, 2), 0.1)},
         targets,
         names,
         EVEN,
     )
     assert vote.factors["mute"] == 0
-    assert weigh({"mute": np.zeros((100, 2))}, targets, names, EVEN).accuracy == 0.5
+    assert choose_members({"mute": np.zeros((100, 2))}, targets, names, EVEN).accuracy == 0.5
 
 
 def test_where_all_are_right_nothing_is_infinite() -> None:
     targets, names = problem(30)
     sure = judge(50.0, 0, targets.classes)
-    vote = weigh({"sure": sure}, targets, names, EVEN)
+    vote = choose_members({"sure": sure}, targets, names, EVEN)
     assert vote.accuracy == 1
     chances = np.exp(-log_losses(vote.logits, targets.classes))
     assert 0.9 < chances.min() <= chances.max() < 0.999
@@ -142,8 +142,8 @@ def test_where_all_are_right_nothing_is_infinite() -> None:
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_hardly_a_text(count: int) -> None:
     targets, names = problem(count)
-    vote = weigh({"a": judge(1, 0, targets.classes), "b": judge(1, 1, targets.classes)}, targets,
-                 names, EVEN)  # fmt: skip
+    evidence = {"a": judge(1, 0, targets.classes), "b": judge(1, 1, targets.classes)}
+    vote = choose_members(evidence, targets, names, EVEN)
     assert vote.kept
     assert np.isfinite(vote.logits).all()
 
