@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from chargen.errors import ChargenError, ConfigError, CorpusError
 from chargen.lm import storage
 from chargen.lm.config import CountsConfig
-from chargen.lm.counts import HELD_OUT_SYMBOLS, MAX_COUNTED_SYMBOLS, Counts, Gain, best_weight
+from chargen.lm.counts import HELD_OUT_SYMBOLS, Counts, Gain, best_weight
 from chargen.lm.evaluation import Score, dynamic_log_probs, log_probs
 from chargen.lm.model import Network
 from chargen.lm.pooling import pooled_outputs
@@ -381,7 +381,12 @@ class LanguageModel:
         save_model(Path(directory), stored, self.checkpoint, force)
 
     def with_counts(
-        self, text: str, valid: str | None = None, *, order: int = CountsConfig.order
+        self,
+        text: str,
+        valid: str | None = None,
+        *,
+        order: int = CountsConfig.order,
+        max_characters: int = CountsConfig.max_characters,
     ) -> LanguageModel:
         """Return a model that mixes in an n-gram model of a text.
 
@@ -396,13 +401,15 @@ class LanguageModel:
             `text`, which is then not counted.
         order : int
             Characters in the longest context (bytes for a model of bytes), at most 16.
+        max_characters : int
+            Only the last `max_characters` of the text are counted (bytes for a model of bytes).
 
         Raises
         ------
         CorpusError
             If `text` or `valid` is not a `str`, or is empty.
         ConfigError
-            If `order` is out of range.
+            If `order` or `max_characters` is out of range.
         """
         ids = self.vocabulary.encode(self._read_like_file(text))
         if valid is None:
@@ -410,14 +417,14 @@ class LanguageModel:
         else:
             held_out = self.vocabulary.encode(self._read_like_file(valid, "valid"))
         step = -1 if self.backward else 1
-        return self.count(ids[::step], held_out[::step], order)[0]
+        config = CountsConfig(order, max_characters)
+        return self.count(ids[::step], held_out[::step], config)[0]
 
     def count(
-        self, ids: NDArray[np.integer], valid: NDArray[np.integer], order: int
+        self, ids: NDArray[np.integer], valid: NDArray[np.integer], config: CountsConfig
     ) -> tuple[LanguageModel, Gain]:
         """Return the model of `with_counts` for ids in its reading order, and the counts' gain."""
-        config = CountsConfig(order)
-        ids, valid = np.array(ids[-MAX_COUNTED_SYMBOLS:]), np.array(valid[:HELD_OUT_SYMBOLS])
+        ids, valid = np.array(ids[-config.max_characters :]), np.array(valid[:HELD_OUT_SYMBOLS])
         scored = valid < self.vocabulary.first_label_id
         if not len(ids) or not scored.any():
             raise CorpusError("counts need a text, and other text for their weight")

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from chargen.language_model import LanguageModel
+from chargen.lm.config import CountsConfig
 from chargen.text.symbols import SEPARATOR
 from chargen.text.vocabulary import ByteVocabulary, CharVocabulary, Vocabulary
 from tests.sampling.models import CELLS, small_model
@@ -51,7 +52,8 @@ def make(
     symbols = letters + (SEPARATOR if documents else "")
     lm, text = LanguageModel(model, vocabulary), "".join(random.Random(3).choices(symbols, k=700))
     if counted:
-        lm, _ = lm.count(*(vocabulary.encode(part) for part in (text * 2, text[:99])), 5)
+        texts = (vocabulary.encode(part) for part in (text * 2, text[:99]))
+        lm, _ = lm.count(*texts, CountsConfig(order=5))
     return lm, text
 
 

@@ -59,17 +59,18 @@ def count(
     chargen count reviews notes/ --out checkpoints/notes --order 10
     """
     sizes, machine, reading = split_options(options, CountsConfig, MachineConfig, CorpusConfig)
+    from chargen.runtime.distributed import refuse_torchrun
     from chargen.storage.outputs import refuse_to_overwrite
 
+    refuse_torchrun("chargen count")
     refuse_to_overwrite(Path(out), force)
     lm = load_model(directory, machine)
-    from chargen.lm.counts import MAX_COUNTED_SYMBOLS
     from chargen.lm.evaluation import bits
 
     text = load_corpus_for(lm, corpora, reading)
-    if len(text.train) > MAX_COUNTED_SYMBOLS:
-        say(f"only the last {MAX_COUNTED_SYMBOLS:,} characters are counted")
-    counted, gain = lm.count(text.train, text.valid, sizes.order)
+    if len(text.train) > sizes.max_characters:
+        say(f"only the last {sizes.max_characters:,} characters are counted (--max-characters)")
+    counted, gain = lm.count(text.train, text.valid, sizes)
     counted.save(out, force=force)
     figures = {
         "directory": out,

@@ -93,6 +93,13 @@ class CountsConfig(Options):
     order: int = option(
         8, "Characters of the longest context; for bytes, bytes.", low=1, most=16, metavar="K"
     )
+    max_characters: int = option(
+        10_000_000,
+        "Count only the last N characters of a longer text; each million takes some 70 MB of "
+        "memory, and about a second whenever the model is used.",
+        low=1,
+        metavar="N",
+    )
     weight: float | None = option(None, above=0, below=1)
 
 

@@ -14,9 +14,6 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_COUNTED_SYMBOLS = 10_000_000
-"""Largest number of symbols that are counted; the trie of 10 million takes some 500 MB."""
-
 HELD_OUT_SYMBOLS = 200_000
 """Number of held-out symbols that is enough to fit the weight."""
 

@@ -54,6 +54,8 @@ def test_what_people_read(chargen: Command, trained: Path, corpus: Path, tmp_pat
     assert chargen("count", out, corpus, "--out", out, "--force").code == 0  # counted anew
     same = json.loads(chargen("info", out, "--json").out)["counts"]
     assert same["order"] == 8
+    short = chargen("count", trained, corpus, "--out", out, "--force", "--max-characters", 200)
+    assert "only the last 200 characters are counted" in short.err
 
 
 def test_counts_that_do_not_help_are_said_to(

@@ -317,12 +317,16 @@ def rank(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int
     return number
 
 
-def test_a_classifier_is_trained_by_one_process(
-    rank: int, chargen: Command, trained: Path, tmp_path: Path
+@pytest.mark.parametrize("command", ["sentiment train", "count"])
+def test_what_one_process_does(
+    command: str, rank: int, chargen: Command, trained: Path, tmp_path: Path
 ) -> None:
     data, out = tmp_path / "data.csv", tmp_path / "out"
     data.write_text("text,label\nfine,pos\n")
-    result = chargen("sentiment", "train", data, "--encoder", trained, "--out", out)
+    if command == "count":
+        result = chargen("count", trained, data, "--out", out)
+    else:
+        result = chargen("sentiment", "train", data, "--encoder", trained, "--out", out)
     assert result.out == ""
     if rank == 0:
         assert result.code == 2

@@ -201,6 +201,18 @@ def test_the_last_tenth_weighs_what_the_rest_counts() -> None:
     np.testing.assert_array_equal(one.counts.ids, two.counts.ids)
 
 
+def test_of_a_long_text_the_end_is_counted() -> None:
+    lm = plain()
+    some = lm.with_counts(TEXT, VERSE, max_characters=500).counts
+    end = lm.with_counts(TEXT[-500:], VERSE).counts
+    assert some is not None
+    assert end is not None
+    assert some.weight == end.weight
+    np.testing.assert_array_equal(some.ids, end.ids)
+    with pytest.raises(ConfigError, match="--max-characters must be at least 1"):
+        lm.with_counts(TEXT, VERSE, max_characters=0)
+
+
 @pytest.mark.parametrize(
     ("texts", "order", "error", "words"),
     [
