@@ -427,7 +427,7 @@ class LanguageModel:
         ids, valid = np.array(ids[-config.max_characters :]), np.array(valid[:HELD_OUT_SYMBOLS])
         scored = valid < self.vocabulary.first_label_id
         if not len(ids) or not scored.any():
-            raise CorpusError("counts need a text, and other text for their weight")
+            raise CorpusError("counts need a text, and held-out text to fit their weight")
         lm = type(self)(self.model, self.vocabulary, self.checkpoint)
         lm.precision = self.precision
         network_log_probs = lm._log_probs(valid)

@@ -73,8 +73,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         names = [label_of(label, "y") for label in classes]
         if len(set(names)) < len(names):
             raise CorpusError(
-                "y has labels that are one without the blanks around them, or in another spelling "
-                f"of Unicode: {brief(classes.tolist())}"
+                "y has labels that differ only in blanks around them or in their Unicode form: "
+                f"{brief(classes.tolist())}"
             )
         options = self.get_params(deep=False)
         further = options.pop("options") or {}

@@ -161,7 +161,7 @@ def _report_unverified_files(path: Path, sizes: Mapping[str, int], report: Repor
     names = (file.relative_to(path).as_posix() for file in files)
     others = sorted(islice((printable(name) for name in names if name not in verified), 1000))
     if others:
-        report(f"no part of the checkpoint, so not verified: {enumerated(others, 'file')}")
+        report(f"not part of the checkpoint, so not verified: {enumerated(others, 'file')}")
 
 
 # ---------------------------------------------------------------- models
@@ -286,11 +286,12 @@ def _replay(directory: Path, stored: Checkpoint, steps: int, report: Report) -> 
         for key in sorted(left.keys() | right.keys()):
             if key not in left or key not in right or _bits(left[key]) != _bits(right[key]):
                 raise TrainingError(
-                    f"{directory} does not go on the same twice: {steps} steps on, "
-                    f"{printable(key)} of {name}.safetensors is another; see --deterministic"
+                    f"{directory} does not continue reproducibly: after {steps} steps, "
+                    f"{printable(key)} of {name}.safetensors differs between two copies; see "
+                    "--deterministic"
                 )
     replayed = int(last - progress["step"])
-    report(f"replay: {replayed} steps from step {progress['step']}, twice, end in the same bits")
+    report(f"replay: {replayed} steps from step {progress['step']}, twice, with identical results")
     return replayed
 
 

@@ -149,7 +149,7 @@ def test_raw_bytes_go_on_as_raw_bytes(old: Path, tmp_path: Path) -> None:
     chargen.train(tmp_path / "tune.mid", tmp_path / "a", raw_bytes=True, hidden_size=16, **options)
     chargen.train(tmp_path / "tune.mid", tmp_path / "b", start_from=tmp_path / "a", **options)
     assert chargen.load(tmp_path / "b").raw
-    with pytest.raises(ConfigError, match="--raw-bytes: the model learnt text"):
+    with pytest.raises(ConfigError, match="--raw-bytes: the model was trained on text"):
         chargen.train(
             tmp_path / "tune.mid", tmp_path / "c", start_from=old / "old", raw_bytes=True, **options
         )

@@ -81,7 +81,7 @@ def test_a_passage_lies_in_one_document_and_holds_no_label() -> None:
         Decoder(model), ids, MemorizationConfig(passages=20, length=4, context=6), **apart
     )
     assert set(same.starts.tolist()) < set(places)
-    with pytest.raises(CorpusError, match="no document has 9 characters behind a context of 6"):
+    with pytest.raises(CorpusError, match="no document has 9 characters after a context of 6"):
         memorization(Decoder(model), ids, MemorizationConfig(length=9, context=6), **apart)
 
 

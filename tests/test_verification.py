@@ -174,7 +174,7 @@ def test_a_machine_that_computes_otherwise_is_told_with_the_tensor(
         return clip(parameters, limit)
 
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", otherwise)
-    with pytest.raises(TrainingError, match=r"2 steps on, \S+ of \S+\.safetensors is another"):
+    with pytest.raises(TrainingError, match=r"after 2 steps, \S+ of \S+\.safetensors differs"):
         library.verify(run, replay=2)
 
 

@@ -29,8 +29,8 @@ force_option = option("--force", heading="Output", is_flag=True, help="Replace a
     "--streams",
     heading="Machine",
     type=click.IntRange(1, 0xFFFF),
-    help="Number of parts that are coded in parallel: more is faster, but some bytes larger "
-    "(default: chosen by the length).",
+    help="Number of parts that are coded in parallel; more parts are faster and "
+    "cost a few bytes (default: chosen by the length).",
 )
 @option(
     "--dynamic", is_flag=True, help="Let the model learn from the file while it is being coded."
@@ -74,7 +74,7 @@ def compress(
 )
 @force_option
 def decompress(file: str, directory: str, output: str | None, force: bool) -> None:
-    """Restore a file of `chargen compress`, byte for byte.
+    """Restore a file that `chargen compress` wrote, byte for byte.
 
     \b
     chargen decompress chapter9.txt.chargen --model checkpoints/mybook

@@ -133,9 +133,9 @@ def _unknown_dataset_error(name: str) -> click.UsageError:
 def info(corpora: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Describe a text: characters, entropies, xz, warnings.
 
-    The command names signs of a wrong encoding and proposes a first command for training. The
-    entropy of order N, in bits per character, is what a table of counts of characters after N
-    others reaches on this text itself. A good model needs fewer bits than xz.
+    The command reports signs of a wrong encoding and proposes a first command for training. The
+    entropy of order N, in bits per character, is what a table of character counts after each
+    context of N characters reaches on this same text. A good model needs fewer bits than xz.
 
     \b
     chargen corpus info mybook.txt
@@ -212,9 +212,9 @@ def clean(everything: bool, older_than: float | None, as_json: bool) -> None:
 
     The cache contains the encoded form of each text that training has read. Without an option the
     command removes nothing: it lists the encodings and the space that --all would free. Above 10 GB
-    (or the number in the variable CHARGEN_CACHE_GB) the encodings that were used longest ago are
-    removed automatically. Encodings that a run is using and downloaded data sets are kept. A run
-    whose text came from a pipe cannot be resumed after its encoding was removed.
+    (or the number in the variable CHARGEN_CACHE_GB) the least recently used encodings are removed
+    automatically. Encodings that a run is using and downloaded data sets are kept. A run whose text
+    came from a pipe cannot be resumed after its encoding was removed.
 
     \b
     chargen corpus clean

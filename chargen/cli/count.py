@@ -47,12 +47,11 @@ def count(
 ) -> None:
     """Add the counts of a text to a model.
 
-    How often each character follows those before it in CORPUS is mixed into the model's
-    probabilities, wherever the new model evaluates, scores, compresses or writes. The end of CORPUS
-    gives the weight of the counts, as much of it as training keeps for validation. It takes
-    seconds. It helps most where a text repeats phrases, as code does, and adapts a model to a text
-    that it has not learnt. The new model contains CORPUS itself: share it only if you would share
-    the text.
+    The new model mixes n-gram counts of CORPUS into its probabilities when it evaluates, scores,
+    compresses or writes. The weight of the counts is fitted on the end of CORPUS, the same share
+    that training keeps for validation. Counting takes seconds. It helps most where a text repeats
+    phrases, as code does, and it adapts a model to a text that it was not trained on. The new model
+    contains CORPUS itself: share it only if you would share the text.
 
     \b
     chargen count checkpoints/mybook mybook.txt --out checkpoints/mybook-counted
@@ -87,6 +86,6 @@ def count(
         return
     for name, key in (("network", "network_"), ("counts", "counts_"), ("together", "")):
         click.echo(f"{name:10}{figures[key + 'bits_per_char']:.4f} bits per character")
-    say(f"the counts have a weight of {figures['weight']:.2f}; {visible(out)} has them")
+    say(f"the counts have a weight of {figures['weight']:.2f}; saved to {visible(out)}")
     if bits(gain.network_nats - gain.nats) < MIN_GAIN_BITS:
-        say("they gain nothing worth mentioning: use the model without them")
+        say("the gain is negligible: use the model without the counts")

@@ -50,10 +50,10 @@ def encode(
     """Turn documents into vectors for other programs.
 
     The output has a row of 3 H numbers for each document: the last, mean and largest output of the
-    last layer, as `LanguageModel.encode` returns them. FILE can be everything that `chargen train`
+    last layer, as `LanguageModel.encode` returns them. FILE can be anything that `chargen train`
     accepts as a CORPUS. --documents says what a document is; by default it is what it was in
-    training, otherwise a file. A label of training is not read, because the numbers would tell it;
-    with --label-column it is.
+    training, otherwise a file. The labels of a model trained with labels are read only if
+    --label-column is given, because the numbers would reveal them.
 
     \b
     chargen encode checkpoints/mybook letters/ --output letters.npy

@@ -32,7 +32,7 @@ TRAINING_ONLY_FIELDS = ("level", "min_count", "valid", "valid_fraction", "docume
     "--dynamic",
     heading="Measure",
     is_flag=True,
-    help="Evaluate also with parameters that adapt to the text.",
+    help="Also evaluate with parameters that adapt to the text.",
 )
 @streams_option
 @options_of(CorpusConfig, leave_out=TRAINING_ONLY_FIELDS)
@@ -48,7 +48,7 @@ def evaluate(
 ) -> None:
     """Measure the bits per character of a model on a text.
 
-    FILE can be everything that `chargen train` accepts as a CORPUS. The bits of xz and zlib are
+    FILE can be anything that `chargen train` accepts as a CORPUS. The bits of xz and zlib are
     printed too. The state is carried through the text, or with --streams through each part of it;
     --dynamic reads the text in one stream.
 

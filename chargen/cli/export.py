@@ -85,7 +85,7 @@ def export(
         return
     click.echo(visible(target))
     if difference is not None and not quiet:
-        say(f"onnxruntime gives the same probabilities, to {difference:.1g} nats")
+        say(f"onnxruntime gives the same probabilities to within {difference:.1g} nats")
 
 
 def _write_onnx(lm: Any, folder: str, force: bool, check: bool) -> dict[str, Any]:

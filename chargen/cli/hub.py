@@ -19,18 +19,18 @@ from chargen.cli.terminal import echo_json, say, visible
 @option(
     "--training", heading="Output", is_flag=True, help="Also send the state that --resume needs."
 )
-@option("--message", heading="Output", help="Message of the commit.")
+@option("--message", heading="Output", help="Commit message.")
 @option(
     "--license",
     heading="Output",
     metavar="ID",
-    help="Licence for the model's card, in the spelling of the hub: mit.",
+    help="Licence for the model's card, as the hub spells it (such as mit).",
 )
 @option(
     "--language",
     heading="Output",
     metavar="CODE",
-    help="Language for the model's card: en.",
+    help="Language for the model's card (such as en).",
 )
 @json_option
 @quiet_option
@@ -39,8 +39,8 @@ def push(directory: str, repo: str, as_json: bool, quiet: bool, **options: Any) 
 
     If the repository USER/NAME does not exist, it is created; it is private unless --public is
     given. The folder's README.md or MODEL_CARD.md is sent too, with a header for the hub: task,
-    figures, data. With a model of chargen count goes the text that it counted. Log in first with hf
-    auth login, or set HF_TOKEN. Needs the extra chargen[hub].
+    figures, data. A model made by chargen count includes the text that was counted.
+    Log in first with hf auth login, or set HF_TOKEN. Needs the extra chargen[hub].
 
     \b
     chargen push checkpoints/mybook anna/mybook
@@ -58,7 +58,7 @@ def push(directory: str, repo: str, as_json: bool, quiet: bool, **options: Any) 
             f"{len(pushed.files)} files, {pushed.bytes / 1e6:.1f} MB, commit {pushed.revision[:10]}"
         )
         if "counts.safetensors" in pushed.files:
-            say("counts.safetensors is the text that chargen count was given")
+            say("counts.safetensors contains the text that was given to chargen count")
 
 
 @click.command(cls=Command, heading="Share")

@@ -46,9 +46,10 @@ def memorization(
     """Measure how much of its text a model repeats verbatim.
 
     Passages of CORPUS are drawn at random. The model reads the text before each passage and
-    continues with the likeliest character every time. A passage counts if the model repeats all of
-    it. If documents are kept apart, it lies within one, and labels are not part of it. The same
-    figures for the text that training kept for validation show what a model repeats by chance.
+    continues with the likeliest character every time. A passage counts as reproduced if the
+    model writes all of it. If documents are kept apart, each passage lies within one document and
+    contains no label. The same figures for the text that training kept for validation show how much
+    a model repeats by chance.
 
     \b
     chargen memorization checkpoints/mybook mybook.txt
@@ -98,15 +99,15 @@ def _figures(result: Any) -> dict[str, Any]:
 
 def _sentence(figures: dict[str, Any]) -> str:
     return (
-        f"{figures['reproduced']:,} of {figures['passages']:,} passages came back whole "
+        f"{figures['reproduced']:,} of {figures['passages']:,} passages were reproduced in full "
         f"({figures['share']:.2%}); {figures['mean_characters']:.1f} characters on average"
     )
 
 
 def _advice(share: float) -> str:
     if share == 0:
-        return "what the model has learnt by heart, this test did not find; rare secrets can hide"
+        return "this test found nothing that the model has memorized, but it can miss rare secrets"
     return (
         "treat the checkpoint as you treat its text. Fewer epochs, more --dropout and a smaller "
-        "--hidden-size make it keep less; take out what must not be told before training"
+        "--hidden-size reduce memorization; remove secrets from the text before training"
     )

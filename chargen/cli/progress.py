@@ -82,7 +82,7 @@ class TerminalReporter(Reporter):
             return f"loss {self._loss:.3f} nats, {self._loss / math.log(2):.3f} bits per character"
         words = f"loss {self._loss:.3f}, training accuracy {self._accuracy:.3f}"
         if metrics["lm_loss"] is not None:
-            words += f", reading at {metrics['lm_loss'] / math.log(2):.2f} bits per character"
+            words += f", language model {metrics['lm_loss'] / math.log(2):.2f} bits per character"
         return words
 
     def evaluated(self, metrics: Mapping[str, Any], sample: str | None) -> None:

@@ -92,7 +92,7 @@ def sample(
     config, steering, reading, machine = split_options(options, *owners)
     if interactive and (as_json or num_samples > 1):
         raise ConfigError(
-            "--interactive writes one text for people: leave --json, --num-samples out"
+            "--interactive writes one text on the terminal: leave --json and --num-samples out"
         )
     data = _read_prompt(prompt, prompt_file)
     # A single text is always drawn in float32, so "auto" need not measure anything.
@@ -101,11 +101,13 @@ def sample(
     text = _prompt_text(data, prompt_file, lm.raw)
     if lm.raw and interactive:
         raise ConfigError(
-            f"--interactive shows text, and {directory} writes raw bytes: leave it out"
+            f"--interactive shows text, and {directory} writes raw bytes: leave --interactive out"
         )
     into_pipe = lm.raw and not as_json and not sys.stdout.isatty()
     if into_pipe and num_samples > 1:
-        raise ConfigError(f"{directory} writes raw bytes, one text at a time: give --json for more")
+        raise ConfigError(
+            f"{directory} writes raw bytes, and several texts would run together: give --json"
+        )
     _, unknown = lm.encode_prompt(text, config)
     lm = steered_model(lm, steering, reading, quiet)
     config = _with_seed_and_notes(config, unknown, quiet)

@@ -62,7 +62,8 @@ _BACKGROUNDS = (None, 230, 222, 215, 209, 203)
     "--table",
     heading="Output",
     metavar="FILE",
-    help="Write a table (.csv, .tsv) with a row for each document, or as the next two options say.",
+    help="Write a table (.csv, .tsv) with a row for each document, unless the next two "
+    "options say otherwise.",
 )
 @option("--words", heading="Output", is_flag=True, help="With --table: a row for each word.")
 @option(
@@ -72,7 +73,8 @@ _BACKGROUNDS = (None, 230, 222, 215, 209, 203)
     "--pairs",
     heading="Measure",
     metavar="FILE",
-    help="Table (.csv, .tsv) of two columns instead of FILE: which of the two texts is likelier?",
+    help="Table (.csv, .tsv) of two columns instead of FILE, to see "
+    "which of the two texts in a row is likelier.",
 )
 @option("--force", heading="Output", is_flag=True, help="Replace files that exist.")
 @streams_option
@@ -159,13 +161,13 @@ def _check_options(
     if (words or characters) and table is None:
         raise ConfigError("--words and --characters need --table: give --table FILE")
     if words and characters:
-        raise ConfigError("--words and --characters are two tables: give one of them")
+        raise ConfigError("--words and --characters exclude each other: give one of them")
     if pairs is not None and (reading.text_column or reading.label_column is not None):
         column_flag = "--text-column" if reading.text_column else "--label-column"
-        raise ConfigError(f"--pairs has two columns, and both are texts: leave {column_flag} out")
+        raise ConfigError(f"--pairs reads both columns as texts: leave {column_flag} out")
     by_document = reading.documents is not None and reading.label_column is None
     if by_document and (table is None or pairs is not None):
-        raise ConfigError("--documents is for the rows of a text's table: give --table")
+        raise ConfigError("--documents is for the rows of --table: give --table FILE")
 
 
 def _write_pictures(

@@ -25,20 +25,23 @@ class SteeringConfig(Options):
 
     steer: str | None = option(
         None,
-        "Write text of this class: hold what the model keeps in mind on its side.",
+        "Write text of this class, by shifting the model's hidden state towards it.",
         metavar="LABEL",
     )
     strength: float | None = option(
-        None, "How far: 1 is one standard deviation to the class's side, 0 not at all (default: 2)."
+        None,
+        "Size of the shift: 1 is one standard deviation towards the class, 0 is none (default: 2).",
     )
     steer_data: str | None = option(
         None,
-        "Labelled texts to find the class's side by, read as `chargen sentiment train` reads them "
-        "(default: what the checkpoint has stored).",
+        "Labelled texts that define the classes, read as by `chargen sentiment train` (default: "
+        "the steering stored in the checkpoint).",
         metavar="FILE",
     )
     steer_with: str | None = option(
-        None, "A classifier to find it by: it labels texts that the model writes.", metavar="DIR"
+        None,
+        "Classifier that defines the classes: it labels texts that the model writes.",
+        metavar="DIR",
     )
 
     def __post_init__(self) -> None:
@@ -68,7 +71,10 @@ def steered_model(
     if config.steer is None:
         return lm
     if lm.raw:
-        raise ConfigError("--steer needs a model of text, and this one learnt raw bytes")
+        raise ConfigError(
+            "--steer needs a model of text, and this model was trained on raw bytes: leave "
+            "--steer out"
+        )
     strength = STRENGTH if config.strength is None else config.strength
     steering = _find_steering(lm, strength, config, reading, quiet)
     if not quiet:
@@ -103,7 +109,7 @@ def _find_steering(
     steering = vectors.stored_steering(lm.checkpoint)
     if steering is None:
         raise ConfigError(
-            "--steer needs to know the classes, and the checkpoint has no steering stored: give "
+            "--steer needs a definition of the classes, and the checkpoint has none stored: give "
             "labelled texts with --steer-data FILE, or a classifier with --steer-with DIR"
         )
     return steering

@@ -48,7 +48,10 @@ def read_documents(
             and source.form in TABLES.values()
             and not requested.documents
         ):
-            notes.append(f"{source.name} is one document (--documents rows: each of its rows is)")
+            notes.append(
+                f"{source.name} is read as one document (--documents rows makes each row a "
+                "document)"
+            )
         symbol_of = lm.vocabulary.label_symbol if labels else None
         pieces = read([source], reading, notes, symbol_of=symbol_of)
         for text in filter(None, "".join(pieces).split(SEPARATOR)):
@@ -120,13 +123,13 @@ def read_pairs(pairs: str, config: CorpusConfig) -> tuple[list[str], list[tuple[
 
     source, *more = resolve([pairs], config)
     if more or source.form not in ("csv", "tsv"):
-        raise ConfigError(f"--pairs needs a .csv or .tsv file, {visible(pairs)} is none")
+        raise ConfigError(f"--pairs needs a .csv or .tsv file, got {visible(pairs)}")
     notes: list[str] = []
     table = open_table(source, config, notes, config.max_bytes)
     header = table.columns
     if len(header) != 2:
         raise ConfigError(
-            f"--pairs needs two columns, whose names stand in the first line; {source.name} has "
+            f"--pairs needs two columns, named in the first line; {source.name} has "
             f"{', '.join(map(repr, header))}"
         )
     sides = [open_table(source, replace(config, text_column=(name,)), []) for name in header]

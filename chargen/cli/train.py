@@ -126,9 +126,9 @@ def train(
     _report_result(result, as_json, quiet)
     if result.finished and result.worse_than_uniform:
         say(
-            f"chargen: {result.directory} is worse than a guess of all symbols alike, "
+            f"chargen: {result.directory} is worse than a uniform guess over all symbols, "
             f"{result.valid_bits:.1f} bits per character against {result.uniform_bits:.1f}: train "
-            "anew with a lower --learning-rate"
+            "again with a lower --learning-rate"
         )
         return 1
     return 0 if result.finished else 128 + signal.SIGINT
@@ -149,7 +149,8 @@ def _report_result(result: Any, as_json: bool, quiet: bool) -> None:
         click.echo(f"saved to {result.directory}")
     if not result.finished:
         say(
-            f"stopped at step {result.steps}; go on with: chargen train --resume {result.directory}"
+            f"stopped at step {result.steps}; continue with: chargen train --resume "
+            f"{result.directory}"
         )
     elif not quiet and not as_json:
         say(f"to write with it: chargen sample {result.directory}")

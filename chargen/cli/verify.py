@@ -17,16 +17,16 @@ from chargen.cli.terminal import echo_json, visible
     type=click.IntRange(min=0),
     default=0,
     metavar="STEPS",
-    help="Let two copies of the run train on by so many steps: they must end in the same bits.",
+    help="Continue two copies of the run for this many steps: their states must be identical.",
 )
 @json_option
 def verify(directory: str, replay: int, as_json: bool) -> None:
-    """Check that a model is whole and works.
+    """Check that a model is complete and works.
 
-    DIR is the checkpoint of a language model or a classifier. Checked are sizes and hashes of all
-    files, shapes, that weights are numbers, one prediction, and the state of its run. Each thing
-    that is right is a line; the first that is not ends with a sentence and exit code 1. Nothing in
-    DIR is changed.
+    DIR is the checkpoint of a language model or a classifier. The command checks sizes and
+    hashes of all files, shapes, that weights are finite, one prediction, and the state of the run.
+    It prints a line for each check that passes, and stops at the first that fails, with a message
+    and exit code 1. Nothing in DIR is changed.
 
     \b
     chargen verify checkpoints/mybook

@@ -125,8 +125,8 @@ def decompress(lm: LanguageModel, packed: bytes) -> bytes:
     data = _decoded_file(lm, ids, points, flags)
     if data is None or _hash(data) != digest:
         raise CompressionError(
-            "it does not become what was coded: another version of torch or another processor "
-            "computes other probabilities, so decompress it where it was compressed"
+            "the decoded file differs from the original: another version of torch or another "
+            "processor computes other probabilities, so decompress it where it was compressed"
         )
     return data
 

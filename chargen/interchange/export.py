@@ -78,8 +78,8 @@ def refuse_counts(lm: LanguageModel) -> None:
     """Raise `ConfigError` for a model that mixes in counts, since exports contain only networks."""
     if lm.counts is not None:
         raise ConfigError(
-            "an export holds a network alone, and this model mixes in the counts of a text: export "
-            "the model that chargen count was given"
+            "an export contains only a network, and this model also has the counts of a text: "
+            "export the model that was given to chargen count"
         )
 
 
@@ -186,5 +186,5 @@ def default_out(directory: str, kind: str = "onnx") -> str:
     """Return the default path of an export: in the working directory, named after the model."""
     name = Path(os.path.abspath(directory)).name  # noqa: PTH100
     if not name:
-        raise CheckpointError(f"{directory} has no name: give the export a place with --out")
+        raise CheckpointError(f"{directory} gives no name for the export: name it with --out")
     return f"{name}.html" if kind == "html" else f"{name}-onnx"

@@ -65,7 +65,7 @@ def push(
     training : bool
         Also send the state that resuming needs.
     message : str, optional
-        Message of the commit.
+        Commit message.
     license, language : str, optional
         Values for the card in the hub's spelling, such as ``mit`` and ``en``.
 
@@ -388,7 +388,7 @@ def _check_token(get_token: Callable[[], str | None]) -> None:
 
 _NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 _INVALID_TOKEN = (
-    "the token for the hub has characters that no token has: set HF_TOKEN to one of your "
-    "account's, or log in anew with `hf auth login`"
+    "the token for the hub has invalid characters: set HF_TOKEN to a token of your account, or "
+    "log in again with `hf auth login`"
 )
 _LOG_IN_ADVICE = "log in with `hf auth login`, or set HF_TOKEN"

@@ -39,7 +39,7 @@ def model_page(lm: LanguageModel, title: str) -> str:
         )
     if lm.raw:
         raise ConfigError(
-            "a page shows text, and this model writes raw bytes: export it as --format onnx"
+            "a page shows text, and this model writes raw bytes: export it with --format onnx"
         )
     refuse_counts(lm)
     model = lm.model

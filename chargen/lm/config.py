@@ -91,7 +91,7 @@ class CountsConfig(Options):
     heading: ClassVar[str] = "Model"
 
     order: int = option(
-        8, "Characters of the longest context; for bytes, bytes.", low=1, most=16, metavar="K"
+        8, "Length of the longest context, in characters (or bytes).", low=1, most=16, metavar="K"
     )
     max_characters: int = option(
         10_000_000,

@@ -68,7 +68,9 @@ def convert_restore_errors(directory: Path) -> Iterator[None]:
         if is_out_of_memory(e):
             raise
         reason = f"it lacks {e}" if isinstance(e, KeyError) else str(e).split("\n")[0]
-        raise CheckpointError(f"{directory}: training/ does not fit: {reason[:200]}") from e
+        raise CheckpointError(
+            f"{directory}: training/ does not match the run: {reason[:200]}"
+        ) from e
 
 
 def pack(
@@ -146,7 +148,7 @@ def unpack_counts(stored: Checkpoint, vocabulary: Vocabulary) -> Counts | None:
     if ids is None or ids.dtype not in (torch.uint8, torch.int32) or ids.dim() != 1 or not len(ids):
         raise CheckpointError(f"{where} has no list of ids")
     if ids.min() < 0 or ids.max() >= vocabulary.size:
-        raise CheckpointError(f"{where} has ids that are no symbols of vocabulary.json")
+        raise CheckpointError(f"{where} has ids that are not symbols of vocabulary.json")
     return Counts(ids.numpy(), vocabulary.size, config.order, weight)
 
 

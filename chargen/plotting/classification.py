@@ -59,7 +59,7 @@ def reliability_diagram(
     with drawing("--reliability", LINES) as figures:
         figure = figures(figsize=(6, 6.4))
         top, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
-        top.plot([0, 1], [0, 1], color="0.6", linestyle="--", label="as it should be")
+        top.plot([0, 1], [0, 1], color="0.6", linestyle="--", label="perfect calibration")
         top.errorbar(mean, accuracy, margin, **marks)
         top.set(xlim=(1 / len(classes) - 0.02, 1.02), ylim=(0, 1.02), ylabel="accuracy")
         top.set_title(f"expected calibration error {metrics['ece']:.3f}")

@@ -69,7 +69,7 @@ def read(directory: str | os.PathLike[str]) -> Curves:
             f"{directory} has no {METRICS}: name the folder of a run (--out of chargen train)"
         ) from error
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
+        reason = getattr(error, "strerror", None) or "it is not text"
         raise CheckpointError(f"{path} cannot be read: {reason}") from error
     rows = [_row(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
     loss_rows = [row for row in rows if "loss" in row]

@@ -143,9 +143,9 @@ def _curve_section(explanation: Explanation) -> str:
     label = to_html(explanation.label)
     return (
         "<h2>The verdict so far</h2>\n"
-        '<p class="note">Each character is painted with the verdict that the text would get if it '
-        "ended there. Over the first few characters it swings whatever they say. The strong line "
-        "below joins the ends of words.</p>\n"
+        '<p class="note">The colour of a character shows the verdict that the text would get '
+        "if it ended there. Over the first few characters the verdict swings, whatever they say. "
+        "The strong line below joins the ends of words.</p>\n"
         + scale_legend(f"{to_html(explanation.others)} 100%", f"{label} 100%")
         + _text(explanation.text, curve_steps(explanation), "text fine") + "\n"
         + _chart(
@@ -160,10 +160,11 @@ def _words_section(explanation: Explanation) -> str:
     limit = f"{top:.2f} or more"
     left_out = any(word.left_out is not None for word in explanation.words)
     meaning = (
-        "Each word is painted by how far the verdict on the whole text falls where it is left out."
+        "The colour of a word shows how far the verdict on the whole text falls if the word is "
+        "left out."
         if left_out
-        else "Each word is painted by how far it moves the verdict from what it was before, in a "
-        "logarithmic measure: the log-odds, in nats. Early words move it whatever they say."
+        else "The colour of a word shows how far it moves the log-odds of the verdict, in nats. "
+        "Early words move them, whatever they say."
     )
     return (
         f'<h2>Word by word</h2>\n<p class="note">{meaning}</p>\n'
@@ -201,9 +202,9 @@ def _unit_section(text: str, unit: SentimentUnit, values: NDArray[np.float32] | 
     edges, drawn = _histogram(unit)
     return (
         "<h2>The most telling unit</h2>\n"
-        f'<p class="note">Unit {unit.index} of the encoder, by its {pooling}: alone it tells '
-        f"{unit.accuracy:.1%} of labelled texts apart. The text is painted with its value after "
-        f"each character.</p>\n{painted}"
+        f'<p class="note">Unit {unit.index} of the encoder, by its {pooling}: alone it classifies '
+        f"{unit.accuracy:.1%} of labelled texts correctly. The colours show its value after each "
+        f"character.</p>\n{painted}"
         + _chart(
             "histogram", f"histogram of unit {unit.index}", drawn,
             ("texts", "0"), (f"{edges[0]:.3f}", f"{edges[1]:.3f}"),
@@ -322,7 +323,7 @@ def explanation_figure(explanation: Explanation) -> bytes:
         text.draw(top, {step: shade(step) for step in range(-STEPS, STEPS + 1)})
         top.set_title(
             f"{escape_controls(explanation.verdict, '')}, {explanation.probability:.1%}: "
-            f"the verdict had the text ended there{text.cut_note}",
+            f"the verdict if the text ended there{text.cut_note}",
             fontsize=11,
         )
         _draw_curve(axes, explanation)
@@ -372,7 +373,8 @@ def unit_histogram(unit: SentimentUnit) -> bytes:
             )  # fmt: skip
         axes.axvline(unit.threshold, color="0.3", linestyle="--", linewidth=1)
         axes.set_title(
-            f"unit {unit.index}, {unit.pooling} value: alone it tells {unit.accuracy:.1%} apart",
+            f"unit {unit.index}, {unit.pooling} value: alone it classifies {unit.accuracy:.1%} "
+            "correctly",
             fontsize=11,
         )
         axes.set(xlabel="value", ylabel="share of texts")

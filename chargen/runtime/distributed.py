@@ -62,8 +62,8 @@ class Ranks:
         """
         if streams < self.size:
             raise ConfigError(
-                f"--batch-size {streams} is fewer streams of text than there are ranks "
-                f"({self.size}): start fewer, or give a larger --batch-size"
+                f"--batch-size {streams} gives fewer streams of text than there are ranks "
+                f"({self.size}): start fewer ranks, or give a larger --batch-size"
             )
         return range(self.rank * streams // self.size, (self.rank + 1) * streams // self.size)
 

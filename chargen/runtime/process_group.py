@@ -104,8 +104,7 @@ class JoinedRanks(Ranks):
     def device_name(self, requested: str) -> str:
         if requested not in ("auto", "cpu", "cuda"):
             raise ConfigError(
-                f"--device {requested}: under torchrun it is cpu, or cuda for a GPU of each rank's "
-                "own"
+                f"--device {requested}: under torchrun give cpu, or cuda for one GPU per rank"
             )
         if requested == "cpu" or (requested == "auto" and not torch.cuda.is_available()):
             return "cpu"
@@ -204,7 +203,9 @@ class JoinedRanks(Ranks):
     def _lost_ranks_message(self, lost: list[int] | None) -> str:
         clause = self._saved_clause()
         sentence = (
-            f"{_ranks_in_words(lost)} stopped answering" if lost else "the ranks lost each other"
+            f"{_ranks_in_words(lost)} stopped answering"
+            if lost
+            else "the ranks lost their connection"
         )
         return sentence + (f"; {clause}" if clause else "")
 

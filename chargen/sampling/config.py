@@ -59,7 +59,7 @@ class SamplingConfig(Options):
         metavar="NAME",
         heading="Prompt",
     )
-    ignore_end: bool = option(False, "Write on where the model would end the document.")
+    ignore_end: bool = option(False, "Continue the text where the model would end the document.")
 
 
 @dataclass(frozen=True)
@@ -70,5 +70,5 @@ class MemorizationConfig(Options):
 
     passages: int = option(1000, "Number of passages to try.", low=1)
     length: int = option(50, "Characters in a passage.", low=1)
-    context: int = option(100, "Characters before a passage that the model reads.", low=1)
+    context: int = option(100, "Characters that the model reads before a passage.", low=1)
     seed: int = SEED

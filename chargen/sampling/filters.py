@@ -70,7 +70,7 @@ def require_finite(logits: Logits) -> Logits:
     if np.isnan(largest).any():
         raise ChargenError("the model's predictions are not numbers (NaN): its training diverged")
     if (largest == -math.inf).any():
-        raise ChargenError("the model gives no character that can be drawn")
+        raise ChargenError("every character that can be drawn has a probability of zero")
     certain = np.where(logits == math.inf, 0.0, -math.inf)
     return np.where(largest == math.inf, certain, logits)
 

@@ -70,7 +70,7 @@ def memorization(
     num_starts = int(counts.sum())
     if not num_starts:
         raise CorpusError(
-            f"no document has {length} characters behind a context of {context}: give a smaller "
+            f"no document has {length} characters after a context of {context}: give a smaller "
             "--length or --context"
         )
     generator = np.random.default_rng(config.seed)

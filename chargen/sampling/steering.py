@@ -117,13 +117,13 @@ class Steering:
             or not all(isinstance(label, str) for label in labels)
             or not 2 <= len(set(labels)) == len(labels)
         ):
-            raise CheckpointError(f"{message_prefix}: labels must be two distinct texts or more")
+            raise CheckpointError(f"{message_prefix}: labels must be at least two distinct texts")
         if not isinstance(document["source"], str):
             raise CheckpointError(f"{message_prefix}: source must be text")
         count = len(labels)
         if not isinstance(rows, list) or len(rows) != count or not rows[0]:
             raise CheckpointError(
-                f"{message_prefix}: directions must be {count} lists, one a label"
+                f"{message_prefix}: directions must be {count} lists, one per label"
             )
         size = len(rows[0]) if isinstance(rows[0], list) else 0
         vectors = np.stack([_numbers(row, size, f"{message_prefix}: directions") for row in rows])
@@ -154,8 +154,8 @@ def fit_steering(
         positions = [i for i, text_label in enumerate(labels) if text_label == label]
         if len(positions) < 2 or len(classes) < 2:
             raise CorpusError(
-                f"{source}: steering needs two classes or more with two texts or more in "
-                f"each; {label!r} has {len(positions)}"
+                f"{source}: steering needs at least two classes with at least two texts each; "
+                f"{label!r} has {len(positions)}"
             )
         count = min(len(positions), max(2, MOST_TEXTS * len(positions) // len(labels)))
         chosen += [positions[i] for i in np.linspace(0, len(positions) - 1, count).astype(int)]

@@ -90,8 +90,9 @@ def compare(
         _check_labels(path, classifier, test)
         if set(classifier.labels) != set(train.classes):
             reporter.note(
-                f"{path} has {len(classifier.labels)} labels and {train.source} "
-                f"{len(train.classes)}, not the same: each macro-F1 is a mean over its own classes"
+                f"{path} has {len(classifier.labels)} labels and {train.source} has "
+                f"{len(train.classes)}, and they differ: each macro-F1 is a mean over its own "
+                "classes"
             )
     if config.labels is not None:
         train = subset(train, config.labels, config.seed)
@@ -240,6 +241,7 @@ def _check_labels(path: str, classifier: Classifier, test: Examples) -> None:
     unknown = [label for label in test.classes if label not in classifier.labels]
     if unknown:
         raise CorpusError(
-            f"{test.source} has the labels {', '.join(map(repr, unknown))}, which the classifier "
-            f"{path} does not know; its own are {', '.join(map(repr, classifier.labels))}"
+            f"{test.source} has the labels {', '.join(map(repr, unknown))}, on which the "
+            f"classifier {path} was not trained; its labels are "
+            f"{', '.join(map(repr, classifier.labels))}"
         )

@@ -191,8 +191,8 @@ def _table_rows(path: str, config: ExamplesConfig) -> _Rows:
     if table.dialect.form == "plain":
         raise CorpusError(
             f"{table.name} has no labels: labelled texts are a .csv, .tsv, .jsonl or .json file, "
-            "a folder that holds one folder of .txt files per class, or another file that "
-            "--delimiter makes a table of"
+            "a folder that holds one folder of .txt files per class, or another file that is read "
+            "as a table with --delimiter"
         )
     label_column = _label_column(
         table.columns, table.name, table.text_columns, config, table.advice
@@ -231,7 +231,7 @@ def _given_rows(data: Any, config: ExamplesConfig) -> _Rows:
         label_column = _label_column(list(names), table, text_columns, config)
         columns = [list(given_texts(data[names[column]])) for column in text_columns]
         if len(set(map(len, columns))) > 1:
-            raise CorpusError(f"{table}: its columns of texts are not of the same length")
+            raise CorpusError(f"{table}: its columns of texts have different lengths")
         joined = ["\n".join(filter(None, parts)) for parts in zip(*columns, strict=True)]
         data = joined, data[names[label_column]]
     elif not (isinstance(data, tuple) and len(data) == 2):
@@ -317,16 +317,16 @@ def _to_examples(raw: _Rows, config: ExamplesConfig) -> Examples:
     if unlabelled := [number for number, _, label in kept if label is None]:
         raise CorpusError(
             f"{raw.source}: the label is missing in {raw.row_names(unlabelled)}: give each "
-            "text one, or take the texts without one out"
+            "text one, or remove the texts without a label"
         )
     notes = list(raw.notes)
     if empty := [number for number, text, _ in raw.rows if not text.strip()]:
-        notes.append(f"{raw.source}: left out for want of text: {raw.row_names(empty)}")
+        notes.append(f"{raw.source}: left out because the text is empty: {raw.row_names(empty)}")
     first_labels: dict[str, str | None] = {}
     odd_texts = {text for _, text, label in kept if first_labels.setdefault(text, label) != label}
     if odd_texts:
         rows = raw.row_names([number for number, text, _ in kept if text in odd_texts])
-        notes.append(f"{raw.source}: one text has two different labels in {rows}")
+        notes.append(f"{raw.source}: the same text has different labels in {rows}")
     numbers, texts, labels = zip(*kept, strict=True)
     examples = Examples(texts, labels, numbers, raw.source, tuple(notes))
     hint = " (--label-map gives them one name)"

@@ -166,9 +166,12 @@ def _check_encoders(encoders: Sequence[str | Path], out: str | Path | None) -> N
 def _encoder(path: str | Path, reporter: Reporter) -> tuple[CharLM, Vocabulary]:
     model, vocabulary, _ = lm_storage.load(path)
     if vocabulary.level == "raw":
-        raise ConfigError(f"--encoder {path} learnt raw bytes, and a classifier reads text")
+        raise ConfigError(
+            f"--encoder {path} was trained on raw bytes, and a classifier reads text: give "
+            "another model"
+        )
     if (count := len(model.members)) > 1:
-        reporter.note(f"{path} has {count} networks: the classifier reads with the first")
+        reporter.note(f"{path} has {count} networks: the classifier uses the first")
     return model.members[0], vocabulary
 
 

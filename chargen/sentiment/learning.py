@@ -143,7 +143,7 @@ class Setup:
     def equal_factors(self, names: Collection[str], why: str) -> dict[str, float]:
         """Return equal factors, which give the mean of the members' logits; note the reason."""
         if len(names) > 1:
-            self.reporter.note(f"{why} to find out who helps: all members count alike")
+            self.reporter.note(f"{why} to find out which members help: all have the same weight")
         return dict.fromkeys(names, 1 / len(names))
 
     def classifier(self, members: Sequence[Member], prior: Tensor | None) -> Classifier:
@@ -239,7 +239,8 @@ def _cross_validated(
         factors = setup.equal_factors(regressions, "there are too few labels")
         return factors, strengths | {NETWORK: USUAL_STRENGTH}, {}
     setup.reporter.note(
-        f"{folds.max() + 1}-fold cross-validation on {len(held):,} labelled texts decides who votes"
+        f"{folds.max() + 1}-fold cross-validation on {len(held):,} labelled texts decides which "
+        "members vote"
     )
     found = {name: each.out_of_fold(targets, folds) for name, each in regressions.items()}
     evidence = {name: said[held] for name, (said, _) in found.items()}

@@ -266,7 +266,7 @@ class Vote:
     def sentences(self) -> list[str]:
         """Return messages on the accuracy of each member alone and on the members left out."""
         alone = ", ".join(f"{name} {each.accuracy:.4f}" for name, each in self.members.items())
-        lines = [f"accuracy on texts not learnt from: {alone}"]
+        lines = [f"accuracy on held-out texts: {alone}"]
         if len(self.kept) > 1:
             lines[0] += f"; together {self.accuracy:.4f}"
         if len(self.kept) < len(self.members):
@@ -276,7 +276,7 @@ class Vote:
                 if not each.weight
             )
             lines.append(
-                f"left out, since the rest does as well: {', '.join(left_out)}; "
+                f"left out, because the other members do as well: {', '.join(left_out)}; "
                 f"log loss {self.log_loss:.4f} without, {self.log_loss_with_all:.4f} with"
             )
         return lines

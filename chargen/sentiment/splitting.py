@@ -160,7 +160,7 @@ def split(examples: Examples, fraction: float, seed: int) -> tuple[Examples, Exa
     if repeats:
         note = (
             f"{examples.source}: {repeats:,} of {len(examples):,} texts repeat an earlier one; "
-            "they stand on the same side of the split"
+            "they are kept on the same side of the split"
         )
         train = replace(train, notes=(*train.notes, note))
     return train, examples.select(sorted(chosen))
@@ -225,8 +225,8 @@ def shared_texts_warning(train: Examples, other: Examples) -> str | None:
         return None
     rows = enumerated(shared, "row")
     return (
-        f"{len(shared):,} of {len(other):,} texts of {other.source} also stand in {train.source} "
-        f"({rows}): figures on them are too good"
+        f"{len(shared):,} of {len(other):,} texts of {other.source} also occur in {train.source} "
+        f"({rows}): figures on them are too optimistic"
     )
 
 
@@ -250,7 +250,7 @@ def _groups_up_to(groups: list[list[int]], target: int) -> list[int]:
 def _too_few_message(examples: Examples, label: str) -> str:
     rows = [r for r, each in zip(examples.rows, examples.labels, strict=True) if each == label]
     return (
-        f"{examples.source}: label {label!r} has only one text of its own "
-        f"({enumerated(rows, 'row')}); to hold some back for validation each label needs two: add "
-        "some, or give --valid FILE"
+        f"{examples.source}: label {label!r} has only one distinct text "
+        f"({enumerated(rows, 'row')}); validation needs two for each label: add texts, or give "
+        "--valid FILE"
     )

@@ -103,7 +103,9 @@ class Predictor:
             if chances is None:
                 yield self._failed(verdict, verdict.problem or f"{verdict.location} has no text")
             elif not np.isfinite(chances).all():
-                yield self._failed(verdict, f"{verdict.location} gets no finite probabilities")
+                yield self._failed(
+                    verdict, f"the probabilities of {verdict.location} are not finite numbers"
+                )
             else:
                 yield verdict._replace(label=self._label(chances), probabilities=chances)
 

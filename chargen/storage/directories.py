@@ -41,7 +41,7 @@ def cache_limit() -> float:
         gigabytes = math.nan
     if not gigabytes >= 0:
         raise ConfigError(
-            "CHARGEN_CACHE_GB must be a number from 0 on, or inf for no bound, got "
+            "CHARGEN_CACHE_GB must be a number of at least 0, or inf for no limit, got "
             f"{printable(value)}"
         )
     return gigabytes * 1e9

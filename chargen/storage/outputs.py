@@ -33,7 +33,9 @@ def refuse_to_overwrite(directory: Path, force: bool) -> None:
 def save_model(directory: Path, model: Checkpoint, origin: Checkpoint | None, force: bool) -> None:
     """Write a model outside a run, keeping the other documents of the checkpoint `origin`."""
     if checkpoint.exists(directory) and not force:
-        raise ConfigError(f"{directory} exists: choose another folder, or replace it by force=True")
+        raise ConfigError(
+            f"{directory} exists: choose another folder, or replace it with force=True"
+        )
     refuse_to_overwrite(directory, force)
     inherited = {} if origin is None else origin.documents
     config = inherited.get("config", {}) | model.documents["config"]

@@ -16,7 +16,7 @@ from chargen.text.files import Source, from_path
 NAMES = ("python-docs", "python-stdlib")
 # (name, language, licence, description)
 DESCRIPTIONS = (
-    ("python-docs", "English", "PSF-2.0", "the language reference that every Python carries"),
+    ("python-docs", "English", "PSF-2.0", "the language reference that comes with every Python"),
     ("python-stdlib", "Python", "PSF-2.0", "the source of Python's standard library"),
 )
 _SKIPPED_FOLDERS = {"site-packages", "dist-packages", "__pycache__", "test", "tests", "idle_test"}

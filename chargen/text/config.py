@@ -72,8 +72,8 @@ class TableConfig(Options):
     )
     quoting: str | None = option(
         None,
-        "Whether quotes hold the fields of a table together, as in CSV, or are part of the text "
-        "(none; default: found by what stands in the table).",
+        "Whether quotes enclose the fields of a table (csv) or are part of the text (none; "
+        "default: inferred from the table).",
         choices=("csv", "none"),
     )
     encoding: str = option(
@@ -140,14 +140,14 @@ class CorpusConfig(TableConfig):
     # False for runs of earlier versions, which did not split each file.
     valid_of_each: bool = option(True)
     raw_bytes: bool = option(
-        False, "With --level byte, which it implies: learn the bytes of any file, decoding nothing."
+        False, "Learn the bytes of any file without decoding them; implies --level byte."
     )
     glob: str | None = option(
         None, "In folders, read only the files that match, e.g. '*.txt'.", metavar="PATTERN"
     )
     label_column: str | None = option(
         None,
-        "Column that holds a label: each row is a document that is read after it (see chargen "
+        "Column that holds a label: each row is a document, read after its label (see chargen "
         "sample --label).",
         metavar="NAME",
     )
@@ -156,8 +156,8 @@ class CorpusConfig(TableConfig):
     )
     documents: str | None = option(
         None,
-        "Keep documents apart: each line, file or table row is one, or one ends at blank lines, or "
-        "at a line that is exactly TEXT (which is not learnt).",
+        "Keep documents apart: each line, file or table row is one, or documents end at blank "
+        "lines, or at lines that are exactly TEXT (which are not learnt).",
         metavar="lines|files|rows|blank-lines|TEXT",
     )
     clean: str | None = option(
@@ -197,7 +197,7 @@ class CorpusConfig(TableConfig):
             raise ConfigError(f"--raw-bytes reads no text: leave {refused[0]} out")
         if self.documents not in (None, "files"):
             raise ConfigError(
-                f"--raw-bytes knows no lines and rows: --documents must be 'files', got "
+                f"--raw-bytes reads no lines or rows: --documents must be 'files', got "
                 f"{brief(self.documents)}"
             )
 

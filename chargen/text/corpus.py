@@ -115,8 +115,8 @@ def load_corpus(
     if removed := trim(folder, limit):
         freed = sum(encoding.bytes for encoding in removed)
         notes.append(
-            f"{freed / 1e6:,.1f} MB of earlier corpora were removed from the cache, which may have"
-            f" {limit / 1e9:g} GB (CHARGEN_CACHE_GB)"
+            f"{freed / 1e6:,.1f} MB of earlier corpora were removed from the cache, which is "
+            f"limited to {limit / 1e9:g} GB (CHARGEN_CACHE_GB)"
         )
     # The sources may have had other names when this text was encoded.
     names = tuple(source.name for source in sources + valid)

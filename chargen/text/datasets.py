@@ -197,7 +197,7 @@ def parse(argument: str, sha256: str | None = None) -> Reference | None:
     dataset = CATALOGUE[name]
     if part and part not in dataset.parts:
         names = ", ".join(f"{name}:{known}" for known in dataset.parts)
-        raise CorpusError(f"{name} has no part {part!r}; there is {names}")
+        raise CorpusError(f"{name} has no part {part!r}; its parts are {names}")
     return Reference(_with_hash(dataset, sha256), name, part or None)
 
 

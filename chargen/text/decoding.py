@@ -32,7 +32,7 @@ _MAX_BYTES_IN_MEMORY = 1 << 24  # largest copy that is kept in memory, in bytes
 _CONTROL = re.compile("[\x80-\x9f]")
 _CP1252_NOTE = (
     "{} has bytes 0x80 to 0x9f, which are control codes in latin-1, but quotes and dashes in "
-    "cp1252: it may well be in --encoding cp1252"
+    "cp1252: it is probably cp1252 (--encoding cp1252)"
 )
 _NOT_TEXT = re.compile("[\0\ud800-\udfff]")
 # Decoders that never yield a lone surrogate; text of others (utf-7, unicode_escape) is checked.

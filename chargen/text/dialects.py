@@ -61,7 +61,7 @@ def find_dialect(
     quoted, mixed = _tab_separated_quoting(lambda: islice(lines(read()), skipped, None))
     problem = (
         "has a quoted field with tabs and line breaks in it, or quotes that are part of the text: "
-        "--quoting csv reads the one, --quoting none the other"
+        "--quoting csv reads the former, --quoting none the latter"
     )
     if mixed:
         return Dialect(form, delimiter, skipped=mixed + skipped, problem=problem)
@@ -90,7 +90,7 @@ def _json_dialect(table_lines: Iterator[str], form: str) -> Dialect:
         return Dialect("json")
     row = json_row(number, first, json.loads)
     if form == "json" and number and row.problem:
-        words = f"{row.problem}; a .json file holds an array of objects, or an object a line"
+        words = f"{row.problem}; a .json file holds an array of objects, or one object per line"
         return Dialect(form, skipped=number, problem=words)
     return Dialect("jsonl")
 

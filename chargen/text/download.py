@@ -73,14 +73,14 @@ class Downloader:
                         f"{printable(url)} has no valid certificate: {error}"
                     ) from error
                 except requests.exceptions.InvalidURL as error:
-                    raise CorpusError(f"{printable(url)} is no address: {error}") from error
+                    raise CorpusError(f"{printable(url)} is not an address: {error}") from error
                 except requests.exceptions.RequestException as error:
                     reason = _innermost_reason(error)
                 failed = 0 if self._size() > before else failed + 1
                 if failed < TRIES:
                     time.sleep(min(30.0, self.pause * 2 ** max(0, failed - 1)))
         kept = self._size()
-        rest = f"; {kept:,} bytes are kept, and the next try goes on from there" if kept else ""
+        rest = f"; {kept:,} bytes are kept, and the next try continues from there" if kept else ""
         raise CorpusError(f"{printable(url)} cannot be fetched: {reason}{rest}")
 
     def _request(self, session: Any, url: str) -> str:
@@ -125,13 +125,13 @@ class Downloader:
             target = urlsplit(url)
             if target.scheme not in ("http", "https"):
                 raise CorpusError(
-                    f"{start.geturl()} leads to {printable(url)}, which is not fetched"
+                    f"{start.geturl()} redirects to {printable(url)}, which is not fetched"
                 )
             downgraded = start.scheme == "https" and target.scheme == "http"
             if not self.hash_checked and (target.netloc != start.netloc or downgraded):
                 raise CorpusError(
-                    f"{start.geturl()} leads to another place, {printable(url)}: ask for that "
-                    "address, or say with --sha256 what the file must be"
+                    f"{start.geturl()} redirects to another place, {printable(url)}: give that "
+                    "address, or the hash of the file with --sha256"
                 )
         raise CorpusError(f"{start.geturl()} redirects more than {MOST_REDIRECTS} times")
 

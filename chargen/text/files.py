@@ -158,7 +158,7 @@ def byte_blocks(
         elif likely is not None and done > likely:
             raise CorpusError(
                 f"{source.name} unpacks to more than {MAX_EXPANSION_RATIO:,} times its "
-                f"{source.size:,} bytes, as no ordinary text does: allow it with --max-bytes"
+                f"{source.size:,} bytes, which ordinary text does not: allow it with --max-bytes"
             )
         yield block
 

@@ -102,7 +102,8 @@ def class_files(root: Path, notes: list[str]) -> list[tuple[str, Path]]:
         )
     if unlabelled := len(inside) - len(labelled):
         notes.append(
-            f"{printable(root)}: {_UNLABELLED} holds texts without a label: left out {unlabelled:,}"
+            f"{printable(root)}: {_UNLABELLED} holds texts without a label, which are left out: "
+            f"{unlabelled:,}"
         )
     return labelled
 

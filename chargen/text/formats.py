@@ -298,7 +298,7 @@ def _quote_problem(error: str) -> str:
     """Return the `Row.problem` for an error message of the csv module about a quote."""
     if "expected after" in error:
         return (
-            "has a quoted field that goes on after its closing quote: write a quote inside a "
+            "has a quoted field that continues after its closing quote: write a quote inside a "
             f'quoted field as "" ({_QUOTING_NONE_ADVICE})'
         )
     if "unexpected end" in error:

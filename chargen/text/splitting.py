@@ -27,8 +27,8 @@ def split_point(ids: npt.NDArray[Any], vocabulary: Vocabulary, config: CorpusCon
         cut = _after_separator(ids, cut, vocabulary.separator_id)
         if not 0 < cut < len(ids):
             raise CorpusError(
-                "the corpus is one document, which cannot be split; name other text with --valid,"
-                " or train without validation: --valid-fraction 0"
+                "the corpus is one document, which cannot be split; name a validation text with "
+                "--valid, or train without validation: --valid-fraction 0"
             )
         return cut
     if vocabulary.level == "byte":

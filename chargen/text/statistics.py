@@ -156,7 +156,7 @@ def _suspicions(
         int(counts[code]) for code in (*range(32), *range(0x7F, 0xA0)) if chr(code) not in "\t\n\f"
     )
     if control:
-        notes.append(f"{control:,} control characters: is it another encoding than {encoding}?")
+        notes.append(f"{control:,} control characters: is {encoding} the right encoding?")
     private = int(counts[0xE000:0xF900].sum())
     if private:
         notes.append(f"{private:,} characters of private use, which mean nothing without a font")
@@ -164,6 +164,7 @@ def _suspicions(
     composed = sum(int(counts[c]) for c in range(0xC0, 0x180) if unicodedata.decomposition(chr(c)))
     if combining and composed:
         notes.append(
-            "accented letters are written in two ways, as one character and as two: --normalize NFC"
+            "accented letters are written in two ways, as one character and as two: use "
+            "--normalize NFC"
         )
     return notes

@@ -24,7 +24,7 @@ def output_format(output: str) -> str:
     ending, _ = endings(Path(output))
     if ending not in TABLES:
         raise ConfigError(
-            "--output must end in .csv, .tsv, .jsonl or .json, and may go on with "
+            "--output must end in .csv, .tsv, .jsonl or .json, optionally followed by "
             f"{', '.join(COMPRESSIONS)}; got {printable(output)}"
         )
     return TABLES[ending]

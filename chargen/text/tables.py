@@ -84,9 +84,9 @@ class Table:
             names = named_columns(lines(self._pieces(None)))
             if any(name.strip().casefold() in TEXT_COLUMNS for name in names):
                 raise CorpusError(
-                    f"{self.name} looks like a table with the columns {_listed(names)}, but its "
-                    "name says that it is plain text: call it .csv or .tsv, or give --delimiter to "
-                    "chargen sentiment predict"
+                    f"{self.name} looks like a table with the columns {_listed(names)}, but by "
+                    "its name it is plain text: rename it to .csv or .tsv, or give --delimiter "
+                    "to chargen sentiment predict"
                 )
         if dialect.delimiter != DELIMITERS.get(self._form, "") and not config.delimiter:
             words = "tabs" if dialect.delimiter == "\t" else repr(dialect.delimiter)
@@ -105,7 +105,7 @@ class Table:
     def advice(self) -> str:
         """Further advice for the message about a missing column."""
         named = self.dialect.header and self.config.header
-        hint = " (with --no-header where the first row names none)" if named else ""
+        hint = " (with --no-header if the first row names no columns)" if named else ""
         return hint + self.config.advice
 
     @cached_property

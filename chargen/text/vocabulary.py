@@ -81,7 +81,7 @@ class CharVocabulary(Vocabulary):
         if (steps <= 0).any():
             index = int(np.argmax(steps <= 0)) + 1
             fault = "twice" if np.unique(codes).size < codes.size else "out of order"
-            raise VocabularyError(f"vocabulary: 'characters' has one {fault}, near place {index}")
+            raise VocabularyError(f"vocabulary: 'characters' has one {fault}, near index {index}")
         if start is not None and (
             not isinstance(start, str) or len(start) != 1 or start not in characters
         ):
@@ -244,8 +244,8 @@ class RawVocabulary(Vocabulary):
         wrong = np.flatnonzero((codes > 255) & ~separators)
         if wrong.size:
             raise VocabularyError(
-                f"character {wrong[0]}, {text[wrong[0]]!a}, is no byte: the model knows raw bytes, "
-                'given as data.decode("latin-1")'
+                f"character {wrong[0]}, {text[wrong[0]]!a}, is not a byte: the model reads raw "
+                'bytes, given as data.decode("latin-1")'
             )
         return np.where(separators, 256, codes).astype(self.dtype)
 

@@ -101,7 +101,9 @@ class Start:
         """
         trained, level = self.lm.trained_reading, self.lm.vocabulary.level
         if requested.raw_bytes and not self.lm.raw:
-            raise ConfigError("--raw-bytes: the model learnt text; leave it out with --from")
+            raise ConfigError(
+                "--raw-bytes: the model was trained on text; leave it out with --from"
+            )
         own = "byte" if self.lm.raw else level
         if requested.level != own and ("level" in given_options or requested.level != "char"):
             raise ConfigError(f"--level is fixed by the model ({own}): leave it out with --from")
@@ -190,7 +192,7 @@ class Start:
 def refuse_backward_labels(backward: bool, reading: CorpusConfig) -> None:
     """Raise `ConfigError` for labels if the model reads backward: it would read them last."""
     if backward and reading.label_column:
-        raise ConfigError("--label-column: a model that reads backward would read it last")
+        raise ConfigError("--label-column: a model that reads backward would read the label last")
 
 
 def read_start(

@@ -101,5 +101,5 @@ def saved_config(run_name: str, saved: dict[str, Any]) -> CorpusConfig:
 def _changed_error(run_name: str, saved: dict[str, Any]) -> CorpusError:
     return CorpusError(
         f"the corpus of {run_name} ({', '.join(saved['arguments'])}) has changed since: "
-        "a run can only go on with the same text"
+        "a run can only continue with the same text"
     )

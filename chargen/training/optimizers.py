@@ -141,12 +141,14 @@ def load_optimizer_tensors(tensors: dict[str, Tensor], *optimizers: torch.optim.
         names = {"momentum"} if isinstance(optimizer, Muon) else {"step", "exp_avg", "exp_avg_sq"}
         for number, values in state.items():
             if values.keys() != names:
-                raise ValueError(f"the optimizer remembers {sorted(values)} of a parameter")
+                raise ValueError(f"the optimizer state of a parameter has {sorted(values)}")
             for name, value in values.items():
                 # torch's fused kernels do not check shapes: a wrong one writes outside the tensor.
                 shape = torch.Size([]) if name == "step" else parameters[number].shape
                 if value.shape != shape or value.dtype != torch.float32:
-                    raise ValueError(f"{first + number}.{name} of the optimizer is another's")
+                    raise ValueError(
+                        f"{first + number}.{name} of the optimizer does not fit its parameter"
+                    )
         optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 

@@ -133,9 +133,9 @@ def _announce(saved: SavedRun, loop: Loop[LanguageModelling], reporter: Reporter
     before, now = saved.state.get("ranks", 1), loop.task.ranks.size
     if before != now:
         reporter.note(
-            f"the run had {_processes_in_words(before)} and goes on with "
-            f"{_processes_in_words(now)}: each stream of text goes on where it was; dropout draws "
-            "other random numbers from here"
+            f"the run had {_processes_in_words(before)} and continues with "
+            f"{_processes_in_words(now)}: each stream of text continues where it stopped; dropout "
+            "draws different random numbers from here on"
         )
 
 
@@ -153,8 +153,8 @@ def _change_budget(loop: Loop[LanguageModelling], config: TrainConfig, reporter:
     now = _rate_factor(loop)
     if now > before + 1e-3:
         reporter.note(
-            f"the learning rate rises again, from {before:.0%} to {now:.0%} of its highest:"
-            " it had begun to fall towards the end of the shorter budget (see --schedule)"
+            f"the learning rate rises again, from {before:.0%} to {now:.0%} of its maximum: it "
+            "had begun to fall towards the end of the shorter budget (see --schedule)"
         )
 
 

@@ -127,8 +127,8 @@ class Session:
             stored = checkpoint.load(self.directory, storage.KIND, training=True)
             step = stored.document("training/state")["progress"]["step"]
         return (
-            f"the last good checkpoint, step {step}, is kept in {self.directory}: "
-            f"go on with chargen train --resume {self.directory}"
+            f"the last good checkpoint, step {step}, is kept in {self.directory}: continue with "
+            f"chargen train --resume {self.directory}"
         )
 
     def outcome(self, loop: Loop[LanguageModelling]) -> Run:

@@ -150,7 +150,7 @@ def _receive_messages(pipe: Connection, process: Any, job: Job) -> None:
         job.update(kind, values)
     process.join()
     if not job.ended:
-        words = f"the run ended without a word (exit code {process.exitcode})"
+        words = f"the run ended without an error message (exit code {process.exitcode})"
         job.update("end", {"state": "failed", "message": words, "sample": ""})
 
 
@@ -214,9 +214,9 @@ def _run(pipe: Connection, stop: Any, corpus: str, out: str, options: dict[str, 
         state, sample = ("finished" if run.finished else "stopped"), run.sample
         message = f"{run.steps:,} steps in {run.seconds:.0f} s"
         if run.valid_bits is not None:
-            message += f", {run.valid_bits:.3f} bits per character on text that was held back"
+            message += f", {run.valid_bits:.3f} bits per character on held-out text"
         if not run.finished:
-            message += f"; it can go on: chargen train --resume {shlex.quote(out)}"
+            message += f"; continue with: chargen train --resume {shlex.quote(out)}"
     except KeyboardInterrupt:
         message = "cancelled before anything was learnt"
     except MemoryError:

@@ -280,6 +280,6 @@ def test_a_wrong_encoding_is_suspected_whichever_was_given(
 ) -> None:
     (tmp_path / "t.txt").write_bytes(LINES.encode("cp1252") * 9)
     result = chargen("corpus", "info", tmp_path / "t.txt", "--encoding", "latin-1")
-    assert "is it another encoding than latin-1?" in result.out
+    assert "is latin-1 the right encoding?" in result.out
     assert "utf-8" not in result.out
     assert "--encoding cp1252" in result.err

@@ -66,7 +66,7 @@ def test_counts_that_do_not_help_are_said_to(
     text.write_text(half[::-1][:400] + half * 2)  # what is counted says little of what is weighed
     result = chargen("count", trained, text, "--order", 1, "--out", tmp_path / "counted")
     assert result.code == 0
-    assert "without them" in result.err
+    assert "use the model without the counts" in result.err
 
 
 def test_a_new_run_from_it_leaves_them_out_and_says_so(

@@ -166,7 +166,7 @@ def killed(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
 def what_is_kept(out: Path) -> str:
     return (
         f"chargen: rank 1 stopped answering; the last good checkpoint, step {saved_step(out)}, is "
-        f"kept in {out}: go on with chargen train --resume {out}"
+        f"kept in {out}: continue with chargen train --resume {out}"
     )
 
 
@@ -200,7 +200,7 @@ def test_one_process_goes_on_for_two(
     out = shutil.copytree(killed[0], tmp_path / "run")
     result = chargen("train", "--resume", out)
     assert result.code == 0
-    assert "the run had 2 ranks and goes on with one process" in result.err
+    assert "the run had 2 ranks and continues with one process" in result.err
     assert largest_difference(losses(out), losses(alone)) < 1e-5
 
 
@@ -212,7 +212,7 @@ def test_two_ranks_go_on_bit_for_bit(
     out = shutil.copytree(killed[0], tmp_path / "run")
     code, told, err = ended(two_ranks("--resume", out))
     assert code == 0, err
-    assert "goes on with" not in err
+    assert "continues with" not in err
     assert told.count("saved to") == 1
     assert tensors(out) == tensors(on_two_nodes)
 
@@ -226,7 +226,7 @@ def test_a_signal_to_the_launcher_finishes_the_step_and_saves(corpus: Path, tmp_
     process.send_signal(signal.SIGTERM)
     _, told, err = ended(process)
     assert told == ""
-    assert err.count(f"stopped at step {saved_step(out)}; go on with: chargen train") == 1
+    assert err.count(f"stopped at step {saved_step(out)}; continue with: chargen train") == 1
 
 
 # ---------------------------------------------------------------- what goes wrong on one rank

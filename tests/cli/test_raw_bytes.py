@@ -79,7 +79,7 @@ def test_bytes_come_out_as_they_are(chargen: Command, model: Path, tmp_path: Pat
 
 def test_what_is_no_byte(model: Path) -> None:
     lm = package.load(model)
-    with pytest.raises(VocabularyError, match=r"character 1, '\\u732b', is no byte"):
+    with pytest.raises(VocabularyError, match=r"character 1, '\\u732b', is not a byte"):
         lm.score("a猫")
     with pytest.raises(ConfigError, match="never seen"):
         lm.generate("猫", unknown="error")

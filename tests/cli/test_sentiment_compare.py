@@ -124,7 +124,7 @@ def test_labels_of_the_test_that_training_does_not_have(
 def test_texts_that_stand_in_both_are_said(chargen: Command, train: Path) -> None:
     result = chargen("sentiment", "compare", train, "--test", train, "--models", "tfidf")
     assert result.code == 0, result.err
-    assert "figures on them are too good" in result.err
+    assert "figures on them are too optimistic" in result.err
 
 
 def test_help_needs_no_torch() -> None:

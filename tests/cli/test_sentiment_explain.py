@@ -80,7 +80,7 @@ def test_colours_paint_and_change_nothing(chargen: Command, mood: Path) -> None:
     plain = PAINT.sub("", painted)
     assert "\x1b" not in plain
     assert "\\x1b[2J\\u202e" in plain.replace("\n", "")
-    assert "had the text ended there" in plain
+    assert "if the text ended there" in plain
     assert not PAINT.search(chargen("sentiment", "explain", mood, nasty).out)
 
 
@@ -157,8 +157,8 @@ def test_the_telling_unit(chargen: Command, mood: Path, labelled: Path, tmp_path
         (["x", "--html", "nowhere/page.html"], "no folder"),
         (["x", "--html", "same", "--png", "same"], "a file each"),
         (["y" * 30_000], "30,000 characters"),
-        ([__file__], "is a file, not a text: give what stands in it, or - for stdin"),
-        (["revews.csv"], "looks like the name of a file, but there is none"),
+        ([__file__], "is a file, not a text: give its contents, or - for stdin"),
+        (["revews.csv"], "looks like the name of a file, but there is no such file"),
     ],
 )
 def test_impossible_wishes(chargen: Command, mood: Path, arguments: list[str], words: str) -> None:

@@ -58,7 +58,7 @@ def test_a_run_for_people(train: Command, chargen: Command, tmp_path: Path) -> N
     assert "36 labelled texts" in first
     assert second == f"saved to {tmp_path / 'mood'}"
     assert "36 texts to learn from, 4 to validate on, 2 classes; float32: as asked" in result.err
-    assert "accuracy on texts not learnt from: network" in result.err
+    assert "accuracy on held-out texts: network" in result.err
     assert f"chargen sentiment predict {tmp_path / 'mood'}" in result.err
     asked = chargen("sentiment", "predict", tmp_path / "mood", "a wow day")
     assert asked.code == 0
@@ -142,7 +142,7 @@ def test_progress_in_a_log(
         reporter.step(share, reading)
     first, second, third = capfd.readouterr().err.splitlines()
     assert first.startswith(
-        "step 2, 20%: loss 0.700, training accuracy 0.500, reading at 1.00 bits"
+        "step 2, 20%: loss 0.700, training accuracy 0.500, language model 1.00 bits"
     )
     assert second == "step 2: validation accuracy 0.9000, macro-F1 0.8900, log loss 0.3000"
     assert third.startswith("step 9, 40%: loss 1.400 nats, 2.020 bits per character")
@@ -195,7 +195,7 @@ def test_a_class_of_one_text_has_none_to_validate_on(train: Command, tmp_path: P
     path.write_text("text,label\na,good\nb,bad\nc,good\n")
     result = train("--method", "finetune", data=path)
     assert result.code == 1
-    assert "'bad' has only one text" in result.err
+    assert "'bad' has only one distinct text" in result.err
 
 
 @pytest.mark.parametrize(
@@ -312,7 +312,7 @@ def test_ctrl_c_saves_and_resume_ends_where_it_would_have(
     done = chargen(*command, *QUICK, *options)
     monkeypatch.undo()
     assert done.code == 130, done.err
-    assert f"stopped at step 7; go on with: chargen sentiment train --resume {out}" in done.err
+    assert f"stopped at step 7; continue with: chargen sentiment train --resume {out}" in done.err
     assert done.out == ""
     assert "Traceback" not in done.err
     resumed = chargen("sentiment", "train", "--resume", out, "--json")

@@ -137,8 +137,8 @@ def test_pairs_that_are_none(
         ("TEXTS --pairs p.tsv", "give either FILE or --pairs"),
         ("TEXTS --words", "give --table"),
         ("--pairs p.tsv --words --table a.csv", "for the text of FILE: leave --pairs out"),
-        ("--pairs p.tsv --text-column a", "both are texts: leave --text-column out"),
-        ("--pairs p.tsv --label-column a", "both are texts: leave --label-column out"),
+        ("--pairs p.tsv --text-column a", "both columns as texts: leave --text-column out"),
+        ("--pairs p.tsv --label-column a", "both columns as texts: leave --label-column out"),
         ("TEXTS --text-column a", "--text-column needs .csv"),
         ("TEXTS --table a.csv --quoting none", "--quoting needs .csv"),
         ("TEXTS --documents files", "give --table"),
@@ -189,7 +189,9 @@ def test_how_a_table_was_read_is_noted(chargen: Command, trained: Path, folder: 
         command, *options = asked
         result = chargen(command, trained, table, *options)
         assert (result.code, separated in result.err) == (0, True)
-        one = f"note: {table} is one document (--documents rows: each of its rows is)\n"
+        one = (
+            f"note: {table} is read as one document (--documents rows makes each row a document)\n"
+        )
         assert (one in result.err) == (command != "evaluate")
     result = chargen("score", trained, table, "--table", out, "--force", "--documents", "rows")
     assert result.out.startswith("2 documents, ")

@@ -262,8 +262,8 @@ def test_a_model_that_is_worse_than_a_guess_is_kept_and_said_to_be(
     symbols = 256 if level == "byte" else 1 + len(set(TEXT))
     assert found["uniform_bits"] == pytest.approx(math.log2(symbols))
     assert result.err == (
-        f"chargen: {out} is worse than a guess of all symbols alike, {found['valid_bits']:.1f} "
-        f"bits per character against {found['uniform_bits']:.1f}: train anew with a lower "
+        f"chargen: {out} is worse than a uniform guess over all symbols, {found['valid_bits']:.1f} "
+        f"bits per character against {found['uniform_bits']:.1f}: train again with a lower "
         "--learning-rate\n"
     )
     assert chargen("sample", out, "--length", 5, "--seed", 1).code == 0

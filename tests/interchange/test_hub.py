@@ -272,7 +272,7 @@ def test_a_token_that_can_be_none(
     told = capfd.readouterr()
     assert ended.value.code == 2
     assert told.out == ""
-    assert told.err.startswith("chargen: the token for the hub has characters that no token has")
+    assert told.err.startswith("chargen: the token for the hub has invalid characters")
     assert told.err.count("\n") == 1
     assert token[3:] not in told.err
     assert server.asked == []

@@ -269,7 +269,7 @@ def test_the_wrong_kind(tmp_path: Path) -> None:
 def test_what_torch_says_of_a_training_state_is_cut() -> None:
     with pytest.raises(CheckpointError) as caught, storage.convert_restore_errors(Path("run")):
         raise RuntimeError("shape " + "1, " * 1000 + "\nand more")
-    assert str(caught.value).startswith("run: training/ does not fit: shape 1, 1")
+    assert str(caught.value).startswith("run: training/ does not match the run: shape 1, 1")
     assert len(str(caught.value)) < 300
     with (
         pytest.raises(CheckpointError, match="it lacks 'progress'"),

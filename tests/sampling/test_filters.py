@@ -154,7 +154,7 @@ def test_infinite_logit_wins() -> None:
             [0.0, math.nan],
             "the model's predictions are not numbers (NaN): its training diverged",
         ),
-        ([-math.inf, -math.inf], "the model gives no character that can be drawn"),
+        ([-math.inf, -math.inf], "every character that can be drawn has a probability of zero"),
     ],
 )
 def test_refused_logits(row: list[float], message: str) -> None:

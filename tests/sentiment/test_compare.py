@@ -57,7 +57,7 @@ def test_trained_classifiers_are_only_evaluated(tmp_path: Path) -> None:
     config = CompareConfig(models="", classifier=(str(saved), str(more)))
     compare(TRAIN, TEST, config, recorder)
     (note,) = (note for note in recorder.notes if "macro-F1 is a mean" in note)
-    assert note.startswith(f"{more} has 3 labels and separable.csv 2")
+    assert note.startswith(f"{more} has 3 labels and separable.csv has 2, and they differ")
     other = save_classifier(tiny_classifier(labels=("no", "yes")), tmp_path / "other")
     with pytest.raises(CorpusError, match=r"'bad', 'good'.*other.*'no', 'yes'"):
         compare(TRAIN, TEST, CompareConfig(models="tfidf", classifier=(str(other),)))

@@ -115,7 +115,7 @@ class TestTables:
             read_examples(path, ExamplesConfig(text_column=("title", "body"), label_column="body"))
         given = {"title": ["A", ""], "body": ["b", "c"], "label": [1, 0]}
         assert read_examples(given, config).texts == ("A\nb", "c")
-        with pytest.raises(CorpusError, match="not of the same length"):
+        with pytest.raises(CorpusError, match="have different lengths"):
             read_examples(given | {"body": ["b"]}, config)
 
     def test_html(self, tmp_path: Path) -> None:
@@ -244,7 +244,7 @@ class TestBadRows:
     def test_one_text_with_two_labels_is_said(self, tmp_path: Path) -> None:
         path = made(tmp_path, "t.csv", "label,text\na,x\nb,x\nb,z\nb,z\n")
         (note,) = read_examples(path, PLAIN).notes
-        assert "two different labels in lines 2 and 3" in note
+        assert "different labels in lines 2 and 3" in note
 
     def test_labels_that_all_differ_may_be_none(self, tmp_path: Path) -> None:
         path = made(tmp_path, "t.csv", "label,text\n7,a\n8,b\n9,c\n")
@@ -278,7 +278,7 @@ class TestFolders:
         assert found.rows == (1, 2, 3)
         others, unlabelled = found.notes
         assert others.endswith("not read as texts of a class: files neg/readme.md and urls.txt")
-        assert unlabelled.endswith("unsup holds texts without a label: left out 1")
+        assert unlabelled.endswith("unsup holds texts without a label, which are left out: 1")
 
     def test_a_class_may_be_a_link(self, tmp_path: Path) -> None:
         made(tmp_path, "elsewhere/1.txt", "x")
@@ -348,7 +348,7 @@ class TestSplit:
         first = dict(reversed(pairs))
         counts = [sum(label == each for label in first.values()) for each in whole.classes]
         if min(counts, default=2) < 2:
-            with pytest.raises(CorpusError, match="only one text of its own"):
+            with pytest.raises(CorpusError, match="only one distinct text"):
                 split(whole, fraction, seed)
             return
         train, valid = split(whole, fraction, seed)

@@ -121,7 +121,7 @@ def test_who_votes_is_told_and_kept(start: Start, method: str) -> None:
     votes = document(run.directory)["results"]["votes"]
     assert set(votes) == {"network", "character n-grams", "word n-grams"}
     kept = [name for name, each in votes.items() if each["weight"]]
-    assert any(note.startswith("accuracy on texts not learnt from: net") for note in recorder.notes)
+    assert any(note.startswith("accuracy on held-out texts: net") for note in recorder.notes)
     told = "".join(note for note in recorder.notes if note.startswith("left out"))
     for name, each in votes.items():
         assert (f"{name} ({each['accuracy']:.4f} alone)" in told) is (name not in kept)
@@ -174,9 +174,7 @@ def test_a_classifier_reads_with_the_first_network_of_an_ensemble(
     run = start(encoder=tmp_path / "two", method="probe", reporter=recorder)
     [encoder] = encoders_of(run.classifier)
     assert same(encoder.state_dict(), lm.model.members[0].state_dict())
-    assert f"{tmp_path / 'two'} has 2 networks: the classifier reads with the first" in (
-        recorder.notes
-    )
+    assert f"{tmp_path / 'two'} has 2 networks: the classifier uses the first" in (recorder.notes)
 
 
 def test_three_classes_with_labels_kept_as_they_are(start: Start, tmp_path: Path) -> None:
@@ -255,7 +253,7 @@ def test_a_file_to_validate_on(start: Start, separable_csv: Path, tmp_path: Path
     assert not any("also stand" in note for note in recorder.notes)
     recorder = Recorder()
     start(valid=str(separable_csv), reporter=recorder, force=True)
-    assert any("also stand in" in note for note in recorder.notes)
+    assert any("also occur in" in note for note in recorder.notes)
     strange = write_csv(tmp_path / "strange.csv", separable(4, ("bad", "awful")))
     with pytest.raises(CorpusError, match="unknown label 'awful'"):
         start(valid=str(strange), force=True)
@@ -638,7 +636,7 @@ def test_no_encoder(
         ([], ConfigError, "--encoder takes one"),
         (None, ConfigError, "--encoder must be the path of a language model, got None"),
         (chargen.load(tiny_lm), ConfigError, "--encoder must be the path of a language model"),
-        (save_lm(models / "raw", RawVocabulary()), ConfigError, "learnt raw bytes"),
+        (save_lm(models / "raw", RawVocabulary()), ConfigError, "trained on raw bytes"),
     ]
     for encoder, error, words in cases:
         with pytest.raises(error, match=words):

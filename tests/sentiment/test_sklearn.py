@@ -99,7 +99,7 @@ def test_a_column_of_labels_is_a_list_of_them(made: TextClassifier) -> None:
 
 
 def test_labels_that_look_the_same_are_refused(made: TextClassifier) -> None:
-    with pytest.raises(chargen.CorpusError, match="without the blanks around them.*'a', 'a '"):
+    with pytest.raises(chargen.CorpusError, match="differ only in blanks around them.*'a', 'a '"):
         made.fit(["x", "y", "z"], ["a", "a ", "b"])
 
 

@@ -91,7 +91,7 @@ def test_a_connection_that_is_cut_goes_on_where_it_stopped(site: Site) -> None:
 def test_a_later_command_goes_on_too(site: Site, tmp_path: Path) -> None:
     site.cut["/text.txt"] = [100_000] + [0] * 20
     asked = reference(site.url("/text.txt"), SHA)
-    with pytest.raises(CorpusError, match=r"bytes are kept, and the next try goes on"):
+    with pytest.raises(CorpusError, match=r"bytes are kept, and the next try continues"):
         fetch(asked)
     (kept,) = (tmp_path / "cache" / "datasets").glob("*.part")
     there = kept.stat().st_size
@@ -177,7 +177,7 @@ def test_a_redirect_on_the_same_host_is_followed(site: Site) -> None:
 def test_a_redirect_to_elsewhere_needs_a_hash(site: Site) -> None:
     with serving(Site({"/text.txt": TEXT})) as elsewhere:
         site.redirects["/old"] = elsewhere.url("/text.txt")
-        with pytest.raises(CorpusError, match=r"leads to another place.*--sha256"):
+        with pytest.raises(CorpusError, match=r"redirects to another place.*--sha256"):
             fetch(reference(site.url("/old")))
         assert not elsewhere.asked
         assert fetch(reference(site.url("/old"), SHA)).bytes == len(TEXT)
@@ -185,7 +185,7 @@ def test_a_redirect_to_elsewhere_needs_a_hash(site: Site) -> None:
 
 def test_a_redirect_to_the_disk_is_not_followed(site: Site) -> None:
     site.redirects["/old"] = "file:///etc/passwd"
-    with pytest.raises(CorpusError, match=r"leads to file:///etc/passwd, which is not fetched"):
+    with pytest.raises(CorpusError, match=r"redirects to file:///etc/passwd, which is not fetched"):
         fetch(reference(site.url("/old"), SHA))
 
 
@@ -385,7 +385,7 @@ def test_an_archive_that_unpacks_to_too_much(site: Site) -> None:
 @pytest.mark.parametrize(
     ("argument", "said"),
     [
-        ("enwik8:first", "has no part 'first'; there is enwik8:train"),
+        ("enwik8:first", "has no part 'first'; its parts are enwik8:train"),
         ("gutenberg:one", "by its number"),
         ("ftp://example.org/a.txt", "only http, https, file"),
         ("http://example.org/a.txt#sha256=12", "64 hexadecimal digits"),

@@ -71,7 +71,7 @@ def test_columns_that_are_not_there(text: str, form: str, column: str | None) ->
         ('{"text": "a\\u0000"}', "jsonl", "line 1 looks binary"),
         ("a,text\n1,2\n1,2,3\n", "csv", "line 3 has 3 fields; the header has 2"),
         ('a,text\n1,"2', "csv", "line 2 has a quote that is never closed .--quoting none"),
-        ('a,text\n1,"2"3\n', "csv", "line 2 has a quoted field that goes on after its closing"),
+        ('a,text\n1,"2"3\n', "csv", "line 2 has a quoted field that continues after its closing"),
         ('a,text\n1, "2, 3"\n', "csv", "3 fields; the header has 2 .a quote after a blank"),
     ],
 )

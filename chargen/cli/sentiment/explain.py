@@ -96,12 +96,12 @@ def explain(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Show how the verdict on a text changes along the text.
+    """Show how the verdict changes along a text.
 
     TEXT may be - for stdin. The colour of a character shows the verdict that the text would get if
-    it ended there. A list shows the words with the largest effect: how much each changes the
-    log-odds when it is read, in nats, and how much they fall without it. The first words of a text
-    change them whatever they mean.
+    it ended there. A list shows the words with the largest effect, in nats: how much the log-odds
+    change when the word is read, and how much they fall if it is left out. The first words of a
+    text change the log-odds whatever they mean.
 
     \b
     chargen sentiment explain sentiment "Not as bad as I had feared."
@@ -113,7 +113,7 @@ def explain(
     files = {"--html": html_file, "--png": png_file, "--histogram": histogram}
     check_files(files, force, picture_options=("--png", "--histogram"))
     config, machine = split_options(options, ExamplesConfig, MachineConfig)
-    refuse_file(text, "give what stands in it, or - for stdin")
+    refuse_file(text, "give its contents, or - for stdin")
     classifier = load_classifier(directory, machine)
     from chargen.sentiment.explain import explain as explained
     from chargen.sentiment.explain import is_quick, leave_out
@@ -165,7 +165,7 @@ def _find_unit(
     say_notes(() if quiet else examples.notes)
     if len(examples) > UNIT_TEXTS:
         if not quiet:
-            say(f"note: the unit is looked for in {UNIT_TEXTS:,} of {len(examples):,} texts")
+            say(f"note: the unit is searched for in {UNIT_TEXTS:,} of {len(examples):,} texts")
         examples = subset(examples, UNIT_TEXTS, seed=0)
     features = encoder_features(member, examples.texts)
     unit = find_unit(features, examples.labels, explanation.label)
@@ -235,13 +235,13 @@ def _show(explanation: Any, unit: Any, color: bool) -> None:
             click.style("  ", bg=(_ABOVE if step > 0 else _BELOW)[abs(step) - 1]) if step else "  "
             for step in range(-STEPS, STEPS + 1)
         )
-        out(f"{others} {scale} {label}   had the text ended there\n")
+        out(f"{others} {scale} {label}   if the text ended there\n")
     _show_words(explanation, out)
     if unit is not None:
         side = "above" if unit.above else "below"
         out(
             f"\nmost telling unit: {unit.index} ({unit.pooling}), {visible(unit.label)} {side} "
-            f"{unit.threshold:.4f}; alone it tells {unit.accuracy:.1%} apart"
+            f"{unit.threshold:.4f}; alone it classifies {unit.accuracy:.1%} correctly"
         )
 
 

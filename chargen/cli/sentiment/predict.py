@@ -57,14 +57,14 @@ class _Predict(Command):
     "source",
     heading="Text",
     metavar="FILE",
-    help="Table to classify: .csv, .tsv, .jsonl, .json, or plain text, one a line; also "
-    "compressed.",
+    help="Table to classify: .csv, .tsv, .jsonl, .json, or plain text with one text per line; "
+    "also compressed.",
 )
 @option(
     "--output",
     heading="Output",
     metavar="FILE",
-    help="Where the table goes, with columns added: .csv, .tsv, .jsonl, .json; also compressed "
+    help="File for the table with the new columns: .csv, .tsv, .jsonl, .json; also compressed "
     "(.gz, .bz2, .xz, .zst). Default: stdout, in the format of the input.",
 )
 @option("--force", heading="Output", is_flag=True, help="Replace an output that exists.")

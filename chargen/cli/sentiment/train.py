@@ -119,8 +119,8 @@ def _report_result(run: Any, as_json: bool, quiet: bool) -> None:
         click.echo(f"saved to {run.directory}")
     if not run.finished:
         say(
-            f"stopped at step {run.steps}; go on with: "
-            f"chargen sentiment train --resume {run.directory}"
+            f"stopped at step {run.steps}; continue with: chargen sentiment train --resume "
+            f"{run.directory}"
         )
     elif not quiet and not as_json:
         say(f"to use it: chargen sentiment predict {run.directory} 'some text'")

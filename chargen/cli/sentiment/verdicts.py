@@ -60,7 +60,9 @@ def refuse_file(text: str, advice: str) -> None:
     if is_file:
         raise ConfigError(f"{printable(text)} is a file, not a text: {advice}")
     if len(text.split()) == 1 and endings(Path(text))[0] in (*TABLES, ".txt"):
-        raise ConfigError(f"{printable(text)} looks like the name of a file, but there is none")
+        raise ConfigError(
+            f"{printable(text)} looks like the name of a file, but there is no such file"
+        )
 
 
 def report_problems(predictor: Any, noun: str, quiet: bool) -> int:
