@@ -102,8 +102,6 @@ class FinetuneOptions(TypedDict, total=False):
     window: int
     learning_rate: float
     encoder_rate: float
-    layer_decay: float
-    unfreeze: float
     lm_weight: float
     weight_decay: float
     clip: float

@@ -30,7 +30,7 @@ from chargen.sentiment import storage as classifier_storage
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.config import FinetuneConfig
 from chargen.sentiment.finetune import resume_finetune
-from chargen.sentiment.text_classification import layer_groups, make_optimizer
+from chargen.sentiment.text_classification import make_optimizer
 from chargen.storage import checkpoint
 from chargen.storage.checkpoint import MANIFEST, Checkpoint
 from chargen.training.optimizers import load_optimizer_tensors, make_optimizers
@@ -191,8 +191,7 @@ def _check_classifier(stored: Checkpoint, resumable: bool, report: Report) -> fl
         network, _ = classifier_storage.unpack_network(stored)
         where, config = f"{stored.path}: config.json", stored.document("config")
         finetune = lm_storage.config_from_json(FinetuneConfig, config.get("finetune"), where)
-        groups = layer_groups(network, finetune)
-        _check_training(stored, network, [make_optimizer(groups, finetune.weight_decay)])
+        _check_training(stored, network, [make_optimizer(network, finetune)])
     _report_weights(stored, report)
     classifier = Classifier(parts.members, parts.labels, parts.clean, parts.prior, stored)
     error = _largest_sum_error(stored, torch.from_numpy(classifier.predict_proba([CHECKED_TEXT])))

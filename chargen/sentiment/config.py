@@ -200,16 +200,7 @@ class FinetuneConfig(Options):
     )
     learning_rate: float = option(2e-3, "Highest learning rate of the head.", above=0)
     encoder_rate: float = option(
-        0.5, "Learning rate of the encoder's last layer, as a share of the head's.", above=0
-    )
-    layer_decay: float = option(
-        2.6, "Factor by which each earlier layer learns more slowly (Howard & Ruder 2018).", low=1
-    )
-    unfreeze: float = option(
-        0.1,
-        "Share of the run after which the next layer begins to learn; with 0 all begin at once.",
-        low=0,
-        below=0.5,
+        0.5, "Learning rate of the encoder, as a share of the head's.", above=0
     )
     lm_weight: float = option(
         0.1, "Weight of the language model's loss, added to the classifier's; 0 removes it.", low=0

@@ -323,11 +323,9 @@ class ClassifierNetwork(nn.Module):
                 pool(outputs, first)
         loss = None
         if tail < len(ids):
-            frozen = not encoder.layers[-1].get_parameter("weight_hh_l0").requires_grad
-            with torch.set_grad_enabled(not frozen):
-                outputs, _ = encoder.features(ids[tail:], detach(state))
+            outputs, _ = encoder.features(ids[tail:], detach(state))
             pool(outputs, tail)
-            if lm_loss and not frozen:
+            if lm_loss:
                 loss = _lm_loss(encoder, outputs, ids, lengths, tail)
         parts = [last.result(), *(part for each in pools for part in each.result())]
         return torch.cat(parts, -1), loss

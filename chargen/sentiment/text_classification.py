@@ -1,7 +1,6 @@
 """The task of fine-tuning: batches of whole texts, evaluated by macro-F1.
 
-Discriminative learning rates, gradual unfreezing and the slanted triangular schedule are from
-Howard & Ruder 2018 (https://arxiv.org/abs/1801.06146).
+The slanted triangular schedule is from Howard & Ruder 2018 (https://arxiv.org/abs/1801.06146).
 """
 
 from __future__ import annotations
@@ -34,9 +33,6 @@ TRUSTED_VALIDATION = 100
 
 RISE = 0.1
 """Share of the run in which the learning rate rises; in the rest it falls to zero."""
-
-LATEST = 0.8
-"""Share of the run after which all layers learn."""
 
 
 @dataclass
@@ -107,8 +103,7 @@ class TextClassification(Task):
         self.decide = decide
         self.progress = LabelledProgress()
         self.device = model.device
-        self.groups = layer_groups(model, config)
-        self.optimizers = [make_optimizer(self.groups, config.weight_decay)]
+        self.optimizers = [make_optimizer(model, config)]
         self._pass: tuple[int, list[list[int]]] = (-1, [])
 
     def settings(self) -> Settings:
@@ -153,7 +148,8 @@ class TextClassification(Task):
         self, batch: Sequence[int], share_done: float, factor: float
     ) -> tuple[Tensor, dict[str, Any]]:
         progress, config = self.progress, self.config
-        set_rates(self.groups, self.optimizers[0], share_done, factor)
+        for group in self.optimizers[0].param_groups:
+            group["lr"] = group["max_lr"] * factor
         inputs = self.train.encoded.inputs(batch, self.device)
         classes = self.train.classes[batch].to(self.device)  # (B,)
         weights = self.train.weights[batch].to(self.device)  # (B,)
@@ -264,75 +260,34 @@ def shuffled_batches(
     return [batches[i] for i in mixed]
 
 
-# ---------------------------------------------------------------- layers and their rates
+# ---------------------------------------------------------------- learning rates
 
 
-@dataclass
-class LayerGroup:
-    """Parameters that are unfrozen together and share a learning rate."""
+def make_optimizer(network: ClassifierNetwork, config: FinetuneConfig) -> torch.optim.AdamW:
+    """Build AdamW (Loshchilov & Hutter 2019); only matrices decay, embeddings do not.
 
-    name: str
-    parameters: list[nn.Parameter]
-    learning_rate: float  # the highest of the schedule
-    starts: float  # share of the run after which they are trained, 0 to 1
-
-
-def layer_groups(network: ClassifierNetwork, config: FinetuneConfig) -> list[LayerGroup]:
-    """Group the head, then the encoders' layers from last to first, then the embeddings.
-
-    With `from_scratch` all are trained from the start, at one rate.
+    Each parameter group has the key ``max_lr``: the highest learning rate of its schedule, which is
+    lower for a trained encoder than for the head.
     """
-    encoders = network.lm_encoders()
     on_top = [*network.head.parameters(), *network.detectors.parameters()]
-    below: list[tuple[str, list[nn.Parameter]]] = []
-    for depth in range(max(len(encoder.layers) for encoder in encoders)):
-        parameters: list[nn.Parameter] = []
-        for encoder in encoders:
-            if depth < len(encoder.layers):
-                parameters += encoder.layers[len(encoder.layers) - 1 - depth].parameters()
-            if depth == 0:  # only the language model's loss trains these
-                on_it = [part for part in (encoder.projection, encoder.output) if part is not None]
-                tied = encoder.embedding.weight
-                parameters += [p for part in on_it for p in part.parameters() if p is not tied]
-        below.append((f"layer -{depth + 1}", parameters))
-    embeddings = [p for encoder in encoders for p in encoder.embedding.parameters()]
-    below.append(("embedding", embeddings))
-    groups = [LayerGroup("head", on_top, config.learning_rate, 0.0)]
-    for depth, (name, parameters) in enumerate(below):
-        rate, starts = config.learning_rate, 0.0
-        if not config.from_scratch:
-            rate = rate * config.encoder_rate / config.layer_decay**depth
-            starts = min(LATEST, config.unfreeze * (depth + 1))
-        groups.append(LayerGroup(name, parameters, rate, starts))
-    return groups
-
-
-def make_optimizer(groups: list[LayerGroup], weight_decay: float) -> torch.optim.AdamW:
-    """Build AdamW (Loshchilov & Hutter 2019) for the groups; only matrices decay.
-
-    Each parameter group of torch has the key ``layer``: its index in `groups`.
-    """
-    entries: list[dict[str, Any]] = []
-    for index, group in enumerate(groups):
-        embeddings = group.name == "embedding"
+    embeddings = [p for e in network.lm_encoders() for p in e.embedding.parameters()]
+    apart = {id(parameter) for parameter in embeddings}
+    encoders = [p for p in network.encoders.parameters() if id(p) not in apart]
+    rate = config.learning_rate * (1.0 if config.from_scratch else config.encoder_rate)
+    parts = [
+        (on_top, config.learning_rate, True),
+        (encoders, rate, True),
+        (embeddings, rate, False),
+    ]
+    groups: list[dict[str, Any]] = []
+    for parameters, max_lr, decays in parts:
         for matrices in (True, False):
-            chosen = [p for p in group.parameters if (p.ndim > 1 and not embeddings) == matrices]
+            chosen = [p for p in parameters if (p.ndim > 1 and decays) == matrices]
             if chosen:
-                decay = weight_decay if matrices else 0.0
-                entries.append({"params": chosen, "weight_decay": decay, "layer": index})
-    fused = groups[0].parameters[0].device.type in ("cpu", "cuda")
-    return torch.optim.AdamW(entries, lr=0.0, betas=BETAS, fused=fused)
-
-
-def set_rates(
-    groups: list[LayerGroup], optimizer: torch.optim.Optimizer, share_done: float, factor: float
-) -> None:
-    """Freeze the groups that start later; set each group's rate to `factor` times its highest."""
-    for group in groups:
-        for parameter in group.parameters:
-            parameter.requires_grad_(share_done >= group.starts)
-    for entry in optimizer.param_groups:
-        entry["lr"] = groups[entry["layer"]].learning_rate * factor
+                decay = config.weight_decay if matrices else 0.0
+                groups.append({"params": chosen, "weight_decay": decay, "max_lr": max_lr})
+    fused = network.device.type in ("cpu", "cuda")
+    return torch.optim.AdamW(groups, lr=0.0, betas=BETAS, fused=fused)
 
 
 def slanted_triangle(share_done: float) -> float:

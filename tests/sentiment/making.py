@@ -44,7 +44,6 @@ LEARNING: dict[str, Any] = {
     "learning_rate": 0.05,
     "detectors": 16,
     "lm_weight": 0.0,
-    "unfreeze": 0.0,
     "encoder_rate": 1.0,
 }
 """Of an encoder that was never trained, all must be learnt at once."""

@@ -318,8 +318,8 @@ def test_deterministic(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_the_lm_loss_moves_the_encoder(start: Start, tmp_path: Path) -> None:
-    with_it = start(out=tmp_path / "with", lm_weight=5.0, unfreeze=0.0)
-    without = start(out=tmp_path / "without", lm_weight=0.0, unfreeze=0.0)
+    with_it = start(out=tmp_path / "with", lm_weight=5.0)
+    without = start(out=tmp_path / "without", lm_weight=0.0)
     name = "encoders.0.output.weight"  # nothing else moves the output layer, and it decays
     first, second = weights_in(with_it.directory)[name], weights_in(without.directory)[name]
     assert not torch.equal(first, second)
@@ -622,7 +622,7 @@ def test_a_run_that_diverges_leaves_what_was_there(start: Start) -> None:
     run = start()
     before = weights_in(run.directory)
     with pytest.raises(TrainingError, match="--learning-rate"):
-        start(force=True, learning_rate=1e30, unfreeze=0.0, clip=0.0)
+        start(force=True, learning_rate=1e30, clip=0.0)
     assert same(weights_in(run.directory), before)
 
 
@@ -661,7 +661,6 @@ def test_a_single_class(start: Start, tmp_path: Path) -> None:
         ({"batch_size": 1}, "--batch-size must be at least 2"),
         ({"window": 1}, "--window must be at least 2"),
         ({"valid_fraction": 1.0}, "--valid-fraction must be below 1"),
-        ({"unfreeze": 0.5}, "--unfreeze"),
         ({"method": "magic"}, "--method must be one of"),
         ({"method": "probe", "from_scratch": True}, "--from-scratch"),
         ({"learning_rate": 0}, "--learning-rate must be above 0"),

@@ -218,27 +218,6 @@ def test_memory_is_bounded_by_the_steps_not_the_text() -> None:
     assert kept_for_backward(network, 100, 80) > short
 
 
-def test_a_frozen_encoder_keeps_nothing_and_learns_nothing() -> None:
-    network = make_network()
-    for encoder in network.lm_encoders():
-        encoder.requires_grad_(False)
-    inputs = read(["a fine day", "b"], network)
-    logits, lm_loss = network(inputs, 100, lm_loss=True)
-    assert lm_loss is None
-    found = gradients(network, logits.sum() + logits[0, 0])
-    assert {name.split(".")[0] for name in found} == {"head", "detectors"}
-    assert found["detectors.0.weight"].abs().sum() > 0
-
-
-def test_an_embedding_stays_frozen_below_a_layer_that_learns() -> None:
-    network = make_network()
-    network.lm_encoders()[0].embedding.requires_grad_(False)
-    logits, _ = network(read(["a fine day", "b"], network), 100)
-    found = gradients(network, logits[0, 0])
-    assert "encoders.0.embedding.weight" not in found
-    assert found["encoders.0.layers.0.weight_ih_l0"].abs().sum() > 0
-
-
 # ---------------------------------------------------------------- the language model's loss
 
 

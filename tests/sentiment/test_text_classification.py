@@ -114,7 +114,7 @@ def test_overfits_twenty_texts(from_scratch: bool) -> None:
 
 
 def test_a_step_tells_what_it_did() -> None:
-    tuner = make(unfreeze=0.0)
+    tuner = make()
     batch = [3, 4, 5]
     row = tuner.step(batch)
     assert row["step"] == 1
@@ -157,80 +157,14 @@ def test_texts_count_as_much_as_their_weights_say() -> None:
     assert results[0] != pytest.approx(results[2], rel=1e-3)
 
 
-# ---------------------------------------------------------------- unfreezing
-
-
-class Watch(Recorder):
-    """Which groups differ from their beginning, after each step."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tuner: Tuner | None = None
-        self.moved: list[set[str]] = []
-        self.averaged: list[set[str]] = []
-        self.before: dict[int, Tensor] = {}
-
-    def watch(self, tuner: Tuner) -> None:
-        self.tuner = tuner
-        self.before = {id(p): p.detach().clone() for g in tuner.task.groups for p in g.parameters}
-
-    def step(self, progress: float, metrics: Any) -> None:
-        super().step(progress, metrics)
-        assert self.tuner is not None
-        names = {id(p): name for name, p in self.tuner.task.model.named_parameters()}
-        average = self.tuner.average.average if self.tuner.average else {}
-        self.moved.append(set())
-        self.averaged.append(set())
-        for group in self.tuner.task.groups:
-            for p in group.parameters:
-                if not torch.equal(p, self.before[id(p)]):
-                    self.moved[-1].add(group.name)
-                if average and not torch.equal(average[names[id(p)]], self.before[id(p)]):
-                    self.averaged[-1].add(group.name)
-
-
-def test_what_is_frozen_is_bit_for_bit_what_it_was() -> None:
-    watch = Watch()
-    tuner = make(
-        lm={"num_layers": 2, **DROPOUTS},
-        unfreeze=0.2,
-        epochs=4.0,
-        evaluations=4,
-        weight_decay=0.5,
-        reporter=watch,
-    )
-    watch.watch(tuner)
-    tuner.run()
-    starts = {group.name: group.starts for group in tuner.task.groups}
-    assert list(starts) == ["head", "layer -1", "layer -2", "embedding"]
-    # The share of the run before each step decides; 20 steps.
-    shares = [0.0, *watch.progress[:-1]]
-    assert len(shares) == 20
-    for share, moved, averaged in zip(shares, watch.moved, watch.averaged, strict=True):
-        expected = {name for name, start in starts.items() if share >= start}
-        assert moved == expected
-        assert averaged == expected
-    assert watch.moved[0] == {"head"}
-    assert watch.moved[-1] == set(starts)
-
-
-def test_the_lm_loss_begins_with_the_encoder() -> None:
-    recorder = Recorder()
-    make(unfreeze=0.3, reporter=recorder).run()
-    shares = [0.0, *recorder.progress[:-1]]
-    for share, row in zip(shares, recorder.steps, strict=True):
-        assert (row["lm_loss"] is None) == (share < 0.3)
-    recorder = Recorder()
-    make(unfreeze=0.0, lm_weight=0.0, reporter=recorder).run()
-    assert {row["lm_loss"] for row in recorder.steps} == {None}
-
-
-def test_from_scratch_all_move_at_once() -> None:
-    watch = Watch()
-    tuner = make(from_scratch=True, reporter=watch)
-    watch.watch(tuner)
-    tuner.run()
-    assert watch.moved[0] == {"head", "layer -1", "embedding"}
+def test_the_first_step_moves_every_weight_that_the_loss_reaches() -> None:
+    for lm_weight in (0.1, 0.0):
+        tuner = make(lm_weight=lm_weight)
+        before = {n: p.detach().clone() for n, p in tuner.task.model.named_parameters()}
+        assert (tuner.step([0, 1, 2])["lm_loss"] is None) == (not lm_weight)
+        same = {n for n, p in tuner.task.model.named_parameters() if torch.equal(p, before[n])}
+        output = {"encoders.0.output.weight", "encoders.0.output.bias"}
+        assert same == (set() if lm_weight else output)
 
 
 # ---------------------------------------------------------------- budgets and stopping
@@ -474,7 +408,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "plain": ({}, {"ema": 0.0, "lm_weight": 0.0}),
     "everything": (
         {"num_layers": 2, "tied": True, "variational": True, **DROPOUTS},
-        {"ema": 0.9, "unfreeze": 0.2, "clip": 0.5, "weight_decay": 0.1},
+        {"ema": 0.9, "clip": 0.5, "weight_decay": 0.1},
     ),
     "gru": ({"cell": "gru", **DROPOUTS}, {"ema": 0.5, "from_scratch": True}),
 }
