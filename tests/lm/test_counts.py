@@ -252,8 +252,8 @@ DAMAGE: dict[str, tuple[Change, str]] = {
     "no ids": (lambda c: c.tensors.pop("counts"), "no list of ids"),
     "empty": (lambda c: c.tensors.update(counts={"ids": torch.zeros(0).byte()}), "no list of ids"),
     "floats": (lambda c: c.tensors.update(counts={"ids": torch.zeros(9)}), "no list of ids"),
-    "large": (lambda c: c.tensors.update(counts={"ids": torch.tensor([99, 200]).byte()}), "not sym"),
-    "negative": (lambda c: c.tensors.update(counts={"ids": torch.tensor([-1]).int()}), "not sym"),
+    "large": (lambda c: c.tensors.update(counts={"ids": torch.tensor([99, 200]).byte()}), "not sy"),
+    "negative": (lambda c: c.tensors.update(counts={"ids": torch.tensor([-1]).int()}), "not sy"),
 }
 
 
