@@ -144,9 +144,7 @@ class TextClassification(Task):
         generator = torch.Generator().manual_seed((self.config.seed + 7919 * epoch) % 2**63)
         return shuffled_batches(self.train.encoded.lengths, self.config.batch_size, generator)
 
-    def loss(
-        self, batch: Sequence[int], share_done: float, factor: float
-    ) -> tuple[Tensor, dict[str, Any]]:
+    def loss(self, batch: Sequence[int], factor: float) -> tuple[Tensor, dict[str, Any]]:
         progress, config = self.progress, self.config
         for group in self.optimizers[0].param_groups:
             group["lr"] = group["max_lr"] * factor

@@ -142,9 +142,7 @@ class LanguageModelling(Task):
     def next_batch(self) -> Window:
         return self.streams.next()
 
-    def loss(
-        self, batch: Window, share_done: float, factor: float
-    ) -> tuple[Tensor, dict[str, Any]]:
+    def loss(self, batch: Window, factor: float) -> tuple[Tensor, dict[str, Any]]:
         """Return the mean loss over the streams; keep the hidden state, detached from the past."""
         inputs = batch.inputs.to(self.device, non_blocking=True)  # (T, B)
         targets = batch.targets.to(self.device, non_blocking=True)

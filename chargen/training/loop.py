@@ -111,9 +111,9 @@ class Loop(Generic[AnyTask]):
     def step(self, batch: Any) -> dict[str, Any]:
         """Train on one batch and return a row for the log, with means over all ranks."""
         task, progress, clip = self.task, self.progress, self.settings.clip
-        share = self.share_done
         task.model.train()
-        loss, extras = task.loss(batch, share, self.settings.schedule(share, progress.step))
+        factor = self.settings.schedule(self.share_done, progress.step)
+        loss, extras = task.loss(batch, factor)
         task.model.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         norm = clip_gradient(task.model.parameters(), clip)

@@ -92,13 +92,11 @@ class Task(ABC):
         """Return the batch of the next step."""
 
     @abstractmethod
-    def loss(self, batch: Any, share_done: float, factor: float) -> tuple[Tensor, dict[str, Any]]:
+    def loss(self, batch: Any, factor: float) -> tuple[Tensor, dict[str, Any]]:
         """Return the loss of a batch; set the optimizers' learning rates and count what was read.
 
         Parameters
         ----------
-        share_done : float
-            Used share of the budget, 0 to 1.
         factor : float
             Share of the highest learning rate for this step.
 

@@ -611,7 +611,7 @@ class Parabola(Task):
         self.model.register_buffer("steps", torch.zeros(()))
         self.optimizers = [torch.optim.SGD(self.model.parameters(), lr=0.1)]
         self.progress = Progress()
-        self.told: list[tuple[float, Any]] = []
+        self.told: list[Any] = []
         self.concluded: list[tuple[float, bool]] = []
 
     def settings(self) -> Settings:
@@ -622,8 +622,8 @@ class Parabola(Task):
     def next_batch(self) -> None:
         return None
 
-    def loss(self, batch: Any, share_done: float, factor: Any) -> tuple[Tensor, dict[str, Any]]:
-        self.told.append((share_done, factor))
+    def loss(self, batch: Any, factor: Any) -> tuple[Tensor, dict[str, Any]]:
+        self.told.append(factor)
         self.model.steps += 1
         return self.model.p**2, {}
 
@@ -650,7 +650,7 @@ class Parabola(Task):
 def test_a_task_is_told_how_far_it_is_and_learns_by_its_optimizer() -> None:
     task = Parabola()
     Loop(task, lambda _: None).run()
-    assert task.told == [(k / 10, (k / 10, k)) for k in range(10)]
+    assert task.told == [(k / 10, k) for k in range(10)]
     assert task.model.p.item() == pytest.approx(0.8**10)
     clipped = Loop(Parabola(clip=0.5), lambda _: None)
     rows = [clipped.step(None) for _ in range(3)]
