@@ -424,7 +424,8 @@ class LanguageModel:
         self, ids: NDArray[np.integer], valid: NDArray[np.integer], config: CountsConfig
     ) -> tuple[LanguageModel, Gain]:
         """Return the model of `with_counts` for ids in its reading order, and the counts' gain."""
-        ids, valid = np.array(ids[-config.max_characters :]), np.array(valid[:HELD_OUT_SYMBOLS])
+        end = slice(config.max_characters) if self.backward else slice(-config.max_characters, None)
+        ids, valid = np.array(ids[end]), np.array(valid[:HELD_OUT_SYMBOLS])
         scored = valid < self.vocabulary.first_label_id
         if not len(ids) or not scored.any():
             raise CorpusError("counts need a text, and held-out text to fit their weight")

@@ -201,8 +201,9 @@ def test_the_last_tenth_weighs_what_the_rest_counts() -> None:
     np.testing.assert_array_equal(one.counts.ids, two.counts.ids)
 
 
-def test_of_a_long_text_the_end_is_counted() -> None:
-    lm = plain()
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_of_a_long_text_the_end_is_counted(direction: str) -> None:
+    lm = plain(direction)
     some = lm.with_counts(TEXT, VERSE, max_characters=500).counts
     end = lm.with_counts(TEXT[-500:], VERSE).counts
     assert some is not None
