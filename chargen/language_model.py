@@ -20,7 +20,7 @@ from chargen.lm.counts import HELD_OUT_SYMBOLS, Counts, Gain, best_weight
 from chargen.lm.evaluation import Score, dynamic_log_probs, log_probs
 from chargen.lm.model import Network
 from chargen.lm.pooling import pooled_outputs
-from chargen.options import split_options
+from chargen.options import check_argument, split_options
 from chargen.runtime.device import choose_device
 from chargen.runtime.precision import autocast, inference_precision
 from chargen.sampling.config import SamplingConfig
@@ -264,7 +264,7 @@ class LanguageModel:
             The text is read like a file: cleaned as in training and, if the model separates
             documents, scored with the ends of documents.
         dynamic : bool
-            Let the parameters adapt to the text (Krause et al. 2018).
+            Let the parameters adapt to the text (Krause et al. 2018), which is then read in one part.
         streams : int
             Number of parts that are read in parallel, which is faster with nearly the same result.
         as_is : bool
@@ -274,6 +274,8 @@ class LanguageModel:
 
         Raises
         ------
+        ConfigError
+            If `streams` is not a whole number, 1 or more.
         CorpusError
             If `text` is not a `str`, or is empty.
         VocabularyError
@@ -281,6 +283,7 @@ class LanguageModel:
         ChargenError
             If the model's predictions are not numbers.
         """
+        check_argument("--streams", streams, int, low=1)
         text = self._checked_text(text, "text") if as_is else self._read_like_file(text)
         if not text:
             raise CorpusError("there is no text to score")

@@ -145,6 +145,13 @@ class Options:
             raise ConfigError(f"{' and '.join(flags)} exclude each other: give one budget")
 
 
+def check_argument(name: str, value: Any, value_type: type[Any], **facts: Unpack[Facts]) -> None:
+    """Raise `ConfigError` for an invalid argument that is not a field of a configuration."""
+    value = value.item() if getattr(value, "ndim", None) == 0 else value  # a numpy scalar
+    if fault := _unmet_requirement(value, value_type, facts):
+        raise ConfigError(f"{name} must {fault}")
+
+
 def _unmet_requirement(value: Any, value_type: type[Any], facts: Mapping[str, Any]) -> str | None:
     """Return how the sentence "--option must" ends, or None if the value is valid."""
     if value_type in (int, float):

@@ -170,6 +170,17 @@ def test_saving_replaces_a_checkpoint_on_request_and_nothing_else_ever(
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["model"]  # nothing half-written
 
 
+@pytest.mark.parametrize("kind", [chargen.LanguageModel, chargen.Classifier])
+@pytest.mark.parametrize("precision", ["half", "", None])
+def test_an_unknown_precision_is_refused(kind: Any, precision: Any, tmp_path: Path) -> None:
+    model = tiny_classifier()
+    if kind is chargen.LanguageModel:
+        model = chargen.LanguageModel(make_lm(), CHARS)
+    model.save(tmp_path / "model")
+    with pytest.raises(chargen.ConfigError, match="--precision must be one of auto, float32"):
+        kind.load(tmp_path / "model", precision=precision)
+
+
 def test_score_sums_to_the_text(lm: chargen.LanguageModel) -> None:
     score = lm.score("It was a dark night")
     assert score.log_probs.shape == (19,)
@@ -177,6 +188,17 @@ def test_score_sums_to_the_text(lm: chargen.LanguageModel) -> None:
     assert lm.score("It was a dark").nats_per_char < lm.score("krad a saw tI").nats_per_char
     with pytest.raises(chargen.CorpusError):
         lm.score("")
+
+
+@pytest.mark.parametrize("value", [0, -3, 2.5, "4", None, True, np.float64(2)])
+def test_numbers_of_samples_and_streams_are_checked_like_options(
+    lm: chargen.LanguageModel, value: Any
+) -> None:
+    with pytest.raises(chargen.ConfigError, match="--num-samples must be"):
+        lm.sample("It was", value)
+    with pytest.raises(chargen.ConfigError, match="--streams must be"):
+        lm.score("It was", streams=value)
+    assert len(lm.sample("It was", np.int64(2), max_chars=1)) == 2
 
 
 def test_encode_gives_a_row_a_text_whatever_the_company(lm: chargen.LanguageModel) -> None:

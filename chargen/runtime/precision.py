@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from chargen.errors import ConfigError
+from chargen.errors import ConfigError, brief
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
@@ -95,6 +95,10 @@ def run_precision(config: Any, device: torch.device, *, timed: bool) -> Precisio
 
 def inference_precision(requested: str, device: torch.device) -> str:
     """Return the precision for inference as `choose_precision` does, without timing float32."""
+    if requested not in ("auto", "float32", "bfloat16"):
+        raise ConfigError(
+            f"--precision must be one of auto, float32, bfloat16; got {brief(requested)}"
+        )
     if requested == "float32":
         return requested
     return choose_precision(requested, device, reference_step(device)).name

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import ArrayLike
 
 from chargen.errors import ConfigError, VocabularyError
+from chargen.options import check_argument
 from chargen.runtime.seeds import new_seed
 from chargen.sampling.config import SamplingConfig
 from chargen.sampling.decoder import Decoder
@@ -98,8 +99,7 @@ def generate(
     `prompt` contains the ids (T,) of complete characters and may be empty. The state of the decoder
     is neither used nor changed. Raises `ChargenError` if the model's predictions are not numbers.
     """
-    if num_samples < 1:
-        raise ConfigError(f"--num-samples must be a whole number, 1 or more, got {num_samples}")
+    check_argument("--num-samples", num_samples, int, low=1)
     if config.seed is not None and config.seed + num_samples > 2**63:
         raise ConfigError(
             f"--seed is too large for {num_samples} consecutive seeds, got {config.seed}"
