@@ -232,20 +232,25 @@ class LanguageModel:
         self, prompt: str, config: SamplingConfig | None, options: Mapping[str, Any]
     ) -> tuple[NDArray[Any], SamplingConfig]:
         (config,) = split_options(options, SamplingConfig, given_configs=[config])
-        return self.encode_prompt(prompt, config)[0], config
+        stop = tuple(self.normalized(text, "stop") for text in config.stop)
+        return self.encode_prompt(prompt, config)[0], replace(config, stop=stop)
 
     def encode_prompt(self, prompt: str, config: SamplingConfig) -> tuple[NDArray[Any], str]:
         """Return the ids of a prompt in the model's reading order, and its unknown characters."""
         if not self.can_write:
             raise ConfigError("a backward model of bytes scores text but cannot write it")
-        text = self._checked_text(prompt, "prompt")
-        if form := self.reading(CorpusConfig()).normalize:
-            text = "".join(normalized([text], form))
+        text = self.normalized(prompt, "prompt")
         ids, unknown = encode_prompt(self.vocabulary, text, config)
         array = np.asarray(ids)
         return (array[::-1] if self.backward else array), unknown
 
     # ---------------------------------------------------------------- reading
+
+    def normalized(self, text: str, name: str = "text") -> str:
+        """Return a text with newlines and Unicode normalization as in the training text."""
+        text = self._checked_text(text, name)
+        form = self.reading(CorpusConfig()).normalize
+        return "".join(normalized([text], form)) if form else text
 
     def score(
         self,

@@ -108,6 +108,7 @@ def sample(
         raise ConfigError(
             f"{directory} writes raw bytes, and several texts would run together: give --json"
         )
+    config = replace(config, stop=tuple(_prompt_text(stop, None, lm.raw) for stop in config.stop))
     _, unknown = lm.encode_prompt(text, config)
     lm = steered_model(lm, steering, reading, quiet)
     config = _with_seed_and_notes(config, unknown, quiet)

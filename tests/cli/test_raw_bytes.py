@@ -77,6 +77,14 @@ def test_bytes_come_out_as_they_are(chargen: Command, model: Path, tmp_path: Pat
     assert row["text"] == text
 
 
+def test_a_stop_text_is_bytes_like_a_prompt(chargen: Command, model: Path) -> None:
+    common = ("--length", 1500, "--seed", 1, "--temperature", 1, "--ignore-end", "--json")
+    whole = json.loads(chargen("sample", model, *common).out)["text"]
+    assert "\xe9" in whole
+    stopped = json.loads(chargen("sample", model, *common, "--stop", "é").out)["text"]
+    assert stopped == whole.partition("é".encode().decode("latin-1"))[0]
+
+
 def test_what_is_no_byte(model: Path) -> None:
     lm = package.load(model)
     with pytest.raises(VocabularyError, match=r"character 1, '\\u732b', is not a byte"):

@@ -7,7 +7,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from chargen.language_model import LanguageModel
+from chargen.lm.storage import KIND
 from chargen.sampling.detokenizer import StopMatcher
+from chargen.storage.checkpoint import Checkpoint
 from chargen.text.vocabulary import CharVocabulary
 
 from .models import small_model
@@ -53,3 +55,15 @@ def test_a_text_stops_before_a_stop_text_in_the_direction_of_writing(direction: 
         assert (sample.text, sample.ended) == (parts, "stop")
         assert "".join(lm.stream(max_chars=200, seed=2, stop=stop)) == parts
         assert [*lm.watch(max_chars=200, seed=2, stop=stop)][-1] == sample
+
+
+@pytest.mark.parametrize("stop", ["e\u0301", "\r\n", "\r", "ab\r\n"])
+def test_a_stop_text_is_read_like_a_prompt(stop: str) -> None:
+    vocabulary = CharVocabulary("\nabé")
+    stored = Checkpoint(KIND, {"config": {"corpus": {"config": {"normalize": "NFC"}}}}, {})
+    lm = LanguageModel(small_model(vocabulary.size), vocabulary, stored)
+    read = stop.replace("\r\n", "\n").replace("\r", "\n").replace("e\u0301", "é")
+    sample = lm.sample(max_chars=300, seed=2, stop=stop)[0]
+    assert sample.ended == "stop"
+    assert sample.text == lm.generate(max_chars=300, seed=2).partition(read)[0]
+    assert "".join(lm.stream(max_chars=300, seed=2, stop=stop)) == sample.text
