@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -90,17 +89,12 @@ def _find_steering(
     label = config.steer or ""
     if config.steer_data is not None:
         from chargen.sentiment.examples import read_examples
-        from chargen.text.decoding import normalized
 
-        as_trained = lm.reading(CorpusConfig())
-        reading = replace(reading, clean=as_trained.clean)
+        reading = replace(reading, clean=lm.reading(CorpusConfig()).clean)
         examples = read_examples(config.steer_data, reading)
         say_notes(() if quiet else examples.notes)
         vectors.check_class_and_strength(label, strength, examples.classes)
-        texts: Sequence[str] = examples.texts
-        if form := as_trained.normalize:
-            texts = ["".join(normalized([text], form)) for text in texts]
-        return vectors.fit_steering(lm, texts, examples.labels, examples.source)
+        return vectors.fit_steering(lm, examples.texts, examples.labels, examples.source)
     if config.steer_with is not None:
         machine = MachineConfig(device=str(lm.decoder.device))
         classifier = load_classifier(config.steer_with, machine)

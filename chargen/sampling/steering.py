@@ -49,6 +49,9 @@ _COVARIANCE_TEXTS = 64
 
 _BATCH = 64
 
+_ROUNDING = 1e-6
+"""Difference of mean outputs, which lie between -1 and 1, that is nothing but rounding."""
+
 
 @dataclass(frozen=True, eq=False)
 class Steering:
@@ -142,10 +145,12 @@ def fit_steering(
     """Fit a steering vector for each class on labelled texts, which `source` describes in words.
 
     At most `MOST_TEXTS` texts are read, evenly spaced within each class, and `MOST_CHARACTERS` of
-    each. Raises `CorpusError` if there is only one class, a class has only one text, or a text or a
-    label is not a `str`.
+    each, with the newlines and the Unicode normalization of the model's training text. Raises
+    `CorpusError` if there is only one class, a class has only one text, the texts of a class are
+    the same to the model as those of the others, or a text or a label is not a `str`.
     """
-    texts, labels = [replace_surrogates(text) for text in given_texts(texts)], list(labels)
+    texts = [lm.normalized(replace_surrogates(text)) for text in given_texts(texts)]
+    labels = list(labels)
     if len(texts) != len(labels) or not all(isinstance(label, str) for label in labels):
         raise CorpusError(f"{source}: each text needs a label, which is a text (str)")
     classes = tuple(sorted(set(labels)))
@@ -243,10 +248,16 @@ def fit_vectors(
     differences = np.stack(
         [features[truth == label].mean(0) - features[truth != label].mean(0) for label in classes]
     )
+    for label, difference in zip(classes, differences, strict=True):
+        if np.abs(difference).max() <= _ROUNDING:
+            raise CorpusError(
+                f"{source}: the texts of {label!r} are the same to the model as those of the other "
+                "classes, so they define no direction"
+            )
     covariance = _covariance(outputs)
     scale = np.trace(covariance) / len(covariance) or 1.0
     vectors = np.linalg.solve(covariance / scale + np.eye(len(covariance)), differences.T).T
-    vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     means = vectors @ features.mean(0)  # (C,)
     spread = np.sqrt(np.einsum("ch,hk,ck->c", vectors, covariance, vectors))
     return Steering(

@@ -182,6 +182,25 @@ def test_a_classifier_may_label_what_the_model_writes(writer: LanguageModel) -> 
         fit_with_classifier(LanguageModel(make_lm(), CHARS), count_words, ("awful", "good"))
 
 
+@pytest.mark.parametrize("texts", ["abab", "abba", ["", "", "", ""], ["a", "b", "b", "a"] * 9])
+def test_classes_of_the_same_texts_are_refused(writer: LanguageModel, texts: Any) -> None:
+    labels = ["x", "x", "y", "y"] * (len(texts) // 4)
+    with pytest.raises(CorpusError, match="mine: the texts of 'x' are the same to the model"):
+        vectors.fit_steering(writer, list(texts), labels, "mine")
+
+
+def test_texts_are_normalized_like_those_of_training() -> None:
+    stored = checkpoint.Checkpoint(
+        lm_storage.KIND, {"config": {"corpus": {"config": {"normalize": "NFC"}}}}, {}
+    )
+    lm = LanguageModel(make_lm(), CHARS, stored)
+    composed, split = (
+        vectors.fit_steering(lm, [e + "a", "b" + e, e + "c", "d"], ["x", "y"] * 2, "mine").vectors
+        for e in ("é", "e\u0301")
+    )
+    np.testing.assert_array_equal(composed, split)
+
+
 def test_too_little_to_fit_on_is_said(writer: LanguageModel) -> None:
     examples = Examples(("a", "b", "c"), ("x", "x", "y"), (2, 3, 4), "few.csv")
     with pytest.raises(CorpusError, match="few.csv.*'y' has 1"):
