@@ -396,7 +396,7 @@ class LanguageModel:
         order: int = CountsConfig.order,
         max_characters: int = CountsConfig.max_characters,
     ) -> LanguageModel:
-        """Return a model that mixes in an n-gram model of a text.
+        """Return a model that mixes in an n-gram model of a text; steering is left out.
 
         The text must be one that the model may repeat, because `save` stores it in the checkpoint.
 

@@ -217,7 +217,7 @@ def _code_in_streams(
 ) -> None:
     length = -(-count // streams)
     starts = range(0, count, length)
-    decoder = lm.decoder.clone()
+    decoder = lm.decoder.steered(None)
     decoder.state = lm.model.initial_state(len(starts))
     inputs = torch.full((len(starts),), lm.vocabulary.start_id, device=decoder.device)
     for step in range(length):

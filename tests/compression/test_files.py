@@ -133,6 +133,12 @@ def test_what_changes_no_probability_makes_no_other_model() -> None:
                 decompress(LanguageModel(other, vocabulary), packed)
 
 
+def test_steering_changes_no_file() -> None:
+    lm, steered = (model_of(VOCABULARIES["characters"]) for _ in range(2))
+    steered.decoder = lm.decoder.steered(lambda outputs: outputs.add_(0.3))
+    assert compress(steered, FILES["text"]) == compress(lm, FILES["text"])
+
+
 def test_another_model_is_refused(lm: LanguageModel) -> None:
     packed = compress(lm, b"abc")
     changed = small_model(lm.vocabulary.size)
