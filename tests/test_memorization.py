@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from chargen.errors import CorpusError
+from chargen.errors import ChargenError, CorpusError
 from chargen.lm.model import CharLM
 from chargen.sampling.config import MemorizationConfig
 from chargen.sampling.decoder import Decoder
@@ -88,3 +88,11 @@ def test_a_passage_lies_in_one_document_and_holds_no_label() -> None:
 def test_a_text_that_is_too_short() -> None:
     with pytest.raises(CorpusError, match="149 characters; a context and a passage need 150"):
         memorization(Decoder(small_model(3)), np.zeros(149, np.uint8))
+
+
+def test_predictions_that_are_no_numbers_are_refused() -> None:
+    model = small_model(3)
+    with torch.no_grad():
+        model.output.bias[1] = torch.nan
+    with pytest.raises(ChargenError, match="not numbers"):
+        memorization(Decoder(model), np.zeros(500, np.uint8))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from chargen.errors import CorpusError
 from chargen.sampling.config import MemorizationConfig
 from chargen.sampling.decoder import Decoder
+from chargen.sampling.filters import require_finite
 
 STREAMS = 64
 _BLOCK = 1 << 20  # ids that are searched at a time
@@ -59,6 +60,8 @@ def memorization(
     ------
     CorpusError
         If the text is too short for a context and a passage, or every document for a passage.
+    ChargenError
+        If the model's predictions are not numbers.
     """
     config = config or MemorizationConfig()
     length, context = config.length, config.context
@@ -125,6 +128,7 @@ def _count_agreeing(
     logits = decoder.prefill(torch.from_numpy(ids[positions].astype(np.int64)))
     agreeing = np.zeros(len(starts), np.int64)
     for step, expected in enumerate(passages):
+        require_finite(logits.cpu().numpy())
         drawn = logits[:, :first_label_id].argmax(-1)
         agreeing += (agreeing == step) & (drawn.cpu().numpy() == expected)
         if not (agreeing > step).any():
