@@ -227,6 +227,7 @@ def draw(logits: Logits, uniforms: NDArray[np.float64]) -> Ids:
 
 def log_probability(logits: Logits, ids: Ids) -> Logits:
     """Return the natural log-probabilities (B,) of `ids` (B,) under unfiltered `logits` (B, V)."""
+    logits = require_finite(logits)
     shifted = logits - _largest(logits)
     chosen = shifted[np.arange(len(ids)), ids]
     log_probs: Logits = chosen - np.log(np.exp(shifted).sum(axis=-1))
