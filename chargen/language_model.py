@@ -290,7 +290,8 @@ class LanguageModel:
         """
         check_argument("--streams", streams, int, low=1)
         text = self._checked_text(text, "text") if as_is else self._read_like_file(text)
-        if not text:
+        shown = plain_text(text, len(self.vocabulary.labels))
+        if not shown:
             raise CorpusError("there is no text to score")
         if label is not None:
             text = self.vocabulary.label_symbol(label) + text
@@ -304,7 +305,7 @@ class LanguageModel:
             scores = np.add.reduceat(scores, self.vocabulary.character_starts(ids))
         unknown = self.vocabulary.unknown_id
         count = 0 if unknown is None else int((ids == unknown).sum())
-        return Score(plain_text(text, len(self.vocabulary.labels)), scores, count)
+        return Score(shown, scores, count)
 
     def _read_like_file(self, text: str, name: str = "text", *, document_ends: bool = True) -> str:
         """Read a text like a file of the corpus, with or without `document_ends`."""

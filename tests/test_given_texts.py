@@ -250,6 +250,9 @@ def test_every_character_has_its_log_probability(labels: tuple[str, ...]) -> Non
         score = lm.score(f"ab{chr(number)}c{chr(number + 1)}", as_is=True)
         assert len(score.text) == len(score.log_probs)
         assert "".join(c for c in score.text if c in "abc") == "abc"
+    for text in [""] + [chr(0xD801 + i) for i in range(len(labels))]:
+        with pytest.raises(chargen.CorpusError, match="no text to score"):
+            lm.score(text, as_is=True)
 
 
 # ---------------------------------------------------------------- texts to learn from
