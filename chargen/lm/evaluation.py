@@ -126,7 +126,8 @@ def _read_in_parts(
 
     state = model.initial_state(streams)
     if streams > 1:
-        _, state = model(at(np.arange(-WARM_UP_SYMBOLS, 0)[:, None] + starts - 1), state)
+        warm_up = at(np.arange(-WARM_UP_SYMBOLS, 0)[:, None] + starts - 1)
+        _, state = model.features(warm_up, state)  # without logits, which could fill the memory
         for part in state:
             part[:, 0] = 0  # no text precedes the first part
     symbols = min(WINDOW, WINDOW_LOGITS // required(model.config.vocabulary_size))
@@ -171,6 +172,7 @@ class DynamicModel:
         self._trained_parameters = [p.detach().clone() for p in self.model.parameters()]
         self._optimizer = torch.optim.RMSprop(self.model.parameters(), lr=learning_rate, alpha=0.99)
 
+    @torch.enable_grad()
     def learn(self, ids: NDArray[np.integer]) -> Tensor:
         """Predict ids (T,), then adapt to them; return the predicted log-probabilities (T,)."""
         targets = torch.from_numpy(np.asarray(ids, np.int64)).to(self._trained_parameters[0].device)

@@ -106,6 +106,18 @@ def test_each_stream_reads_what_lies_before_it() -> None:
     assert np.abs(cold - exact)[starts].max() > 0.1
 
 
+@pytest.mark.parametrize("streams", [1, 8, 32])
+def test_no_call_makes_more_logits_than_the_limit(
+    streams: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "WINDOW_LOGITS", 100 * V)
+    model = make()
+    sizes: list[int] = []
+    model.output.register_forward_hook(lambda _, inputs, logits: sizes.append(logits.numel()))
+    log_probs(model, text(32 * evaluation.WARM_UP_SYMBOLS), 0, streams)
+    assert max(sizes) <= 100 * V
+
+
 def test_mean_and_bits() -> None:
     model, ids = make(), text(64)
     nats = mean_nats(model, ids, 0)
@@ -141,6 +153,13 @@ def test_dynamic_evaluation_leaves_the_model_as_it_is(tied: bool) -> None:
     assert all(torch.equal(p, before[name]) for name, p in model.state_dict().items())
     assert all(p.grad is None for p in model.parameters())
     assert not model.training
+
+
+def test_dynamic_evaluation_learns_where_gradients_are_off() -> None:
+    model, ids = make().eval(), text(100)
+    with torch.no_grad():
+        found = dynamic_log_probs(model, ids, 0)
+    np.testing.assert_array_equal(found, dynamic_log_probs(model, ids, 0))
 
 
 def test_dynamic_evaluation_scores_each_window_before_learning_from_it() -> None:
