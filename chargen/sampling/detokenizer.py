@@ -6,7 +6,7 @@ surrogates, nothing above U+10FFFF.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -197,12 +197,3 @@ def forbidden_ids(size: int) -> NDArray[np.bool_]:
     mask[BOUNDARY, 256:] = False
     return mask
 
-
-def utf8_state_after(ids: Iterable[int]) -> int:
-    """Return the state after `ids`; an invalid byte or a symbol that is not a byte resets it."""
-    state = BOUNDARY
-    for i in ids:
-        state = TRANSITIONS[state][i] if i < 256 else BOUNDARY
-        if state == INVALID:
-            state = max(TRANSITIONS[BOUNDARY][i], BOUNDARY)
-    return state

@@ -23,7 +23,7 @@ from chargen.options import check_argument
 from chargen.runtime.seeds import new_seed
 from chargen.sampling.config import SamplingConfig
 from chargen.sampling.decoder import Decoder
-from chargen.sampling.detokenizer import Detokenizer, forbidden_ids, utf8_state_after
+from chargen.sampling.detokenizer import Detokenizer, forbidden_ids
 from chargen.sampling.filters import (
     REPETITION_WINDOW,
     Ids,
@@ -167,8 +167,7 @@ def _write(
     max_pending_logits: int = _MAX_PENDING_LOGITS,
 ) -> Iterator[str]:
     """Draw until every stream has ended; at each step, yield the new text of the first stream."""
-    context = np.concatenate([[vocabulary.start_id], np.asarray(prompt, dtype=np.int64)])
-    context = context.astype(np.int64)
+    context = np.concatenate([[vocabulary.start_id], np.asarray(prompt)]).astype(np.int64)
     live = [output for output in outputs if output.ended is None]
     if not live:
         return
@@ -178,7 +177,7 @@ def _write(
         decoder.select([0] * len(live))
         logits = logits.repeat(len(live), axis=0)
     apply = build_filter(config)
-    exclusion = _Exclusion(vocabulary, context, live)
+    exclusion = _Exclusion(vocabulary)
     recent = _RecentIds(context, len(live)) if config.repetition_penalty != 1 else None
     uniforms = Uniforms([output.seed for output in live])
     pending: list[tuple[Logits, Ids]] = []
@@ -221,18 +220,13 @@ def _add_log_probs(outputs: Sequence[Detokenizer], steps: list[tuple[Logits, Ids
 class _Exclusion:
     """Ids that may not be drawn: symbols that are not text, and bytes that break a character."""
 
-    def __init__(
-        self, vocabulary: Vocabulary, context: Ids, outputs: Sequence[Detokenizer]
-    ) -> None:
+    def __init__(self, vocabulary: Vocabulary) -> None:
         never = np.zeros(vocabulary.size, dtype=np.bool_)
         never[np.asarray(vocabulary.never_sampled, dtype=np.int64)] = True
         self._fixed: Mask | None = never if never.any() else None
         self._by_state: Mask | None = None
         if vocabulary.level == "byte":
             self._by_state = forbidden_ids(vocabulary.size) | never
-            state = utf8_state_after(context[-4:].tolist())
-            for output in outputs:
-                output.utf8_state = state
 
     def mask(self, outputs: Sequence[Detokenizer]) -> Mask | None:
         """Return a mask, (V,) or (B, V), or None if every id may be drawn."""

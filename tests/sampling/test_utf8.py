@@ -7,13 +7,7 @@ import itertools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chargen.sampling.detokenizer import (
-    BOUNDARY,
-    INVALID,
-    TRANSITIONS,
-    forbidden_ids,
-    utf8_state_after,
-)
+from chargen.sampling.detokenizer import BOUNDARY, INVALID, TRANSITIONS, forbidden_ids
 
 
 def accepted(data: bytes) -> bool:
@@ -61,10 +55,3 @@ def test_symbols_are_forbidden_inside_a_character() -> None:
     assert not mask[BOUNDARY, 256]
     assert mask[1:, 256].all()
     assert not mask.all(axis=1).any()
-
-
-def test_state_after_a_prompt() -> None:
-    assert utf8_state_after("aé€😀".encode()) == BOUNDARY
-    assert utf8_state_after([256, *"😀".encode()[:2]]) == 2
-    assert utf8_state_after([0xE2, 0x41]) == BOUNDARY
-    assert utf8_state_after([0xE2, 0xC3]) == 1
