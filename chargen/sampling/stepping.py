@@ -147,11 +147,7 @@ def prepare_weights(model: CharLM, precision: torch.dtype = torch.float32) -> St
 
 def _readout(model: CharLM) -> tuple[tuple[Tensor, Tensor], ...]:
     linears = [model.output] if model.projection is None else [model.projection, model.output]
-    steps = []
-    for linear in linears:
-        weight = linear.weight.detach().double()
-        bias = weight.new_zeros(len(weight)) if linear.bias is None else linear.bias.detach()
-        steps.append((weight, bias.double()))
+    steps = [(each.weight.detach().double(), each.bias.detach().double()) for each in linears]
     if len(steps) == 2:
         (first, first_bias), (second, second_bias) = steps
         # One matrix is read faster than two, unless it is larger than both together.
