@@ -177,13 +177,14 @@ def _write(
         decoder.select([0] * len(live))
         logits = logits.repeat(len(live), axis=0)
     apply = build_filter(config)
-    exclusion = _Exclusion(vocabulary)
+    excluded = _excluded_ids(vocabulary)
     recent = _RecentIds(context, len(live)) if config.repetition_penalty != 1 else None
     uniforms = Uniforms([output.seed for output in live])
     pending: list[tuple[Logits, Ids]] = []
     while True:
         logits = logits.astype(np.float64)
-        filtered = apply(logits, exclusion.mask(live), None if recent is None else recent.ids)
+        mask = excluded[[output.utf8_state for output in live]] if excluded.ndim > 1 else excluded
+        filtered = apply(logits, mask, None if recent is None else recent.ids)
         ids = draw(filtered, next(uniforms))
         pending.append((logits, ids))
         pieces = [output.feed(i) for output, i in zip(live, ids.tolist(), strict=True)]
@@ -217,23 +218,14 @@ def _add_log_probs(outputs: Sequence[Detokenizer], steps: list[tuple[Logits, Ids
     steps.clear()
 
 
-class _Exclusion:
-    """Ids that may not be drawn: symbols that are not text, and bytes that break a character."""
+def _excluded_ids(vocabulary: Vocabulary) -> Mask:
+    """Return a mask of the ids that may not be drawn: (V,), or (states, V) for bytes of UTF-8.
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        never = np.zeros(vocabulary.size, dtype=np.bool_)
-        never[np.asarray(vocabulary.never_sampled, dtype=np.int64)] = True
-        self._fixed: Mask | None = never if never.any() else None
-        self._by_state: Mask | None = None
-        if vocabulary.level == "byte":
-            self._by_state = forbidden_ids(vocabulary.size) | never
-
-    def mask(self, outputs: Sequence[Detokenizer]) -> Mask | None:
-        """Return a mask, (V,) or (B, V), or None if every id may be drawn."""
-        if self._by_state is None:
-            return self._fixed
-        mask: Mask = self._by_state[[output.utf8_state for output in outputs]]
-        return mask
+    They are the symbols that are not text and, by state, the bytes that break a character.
+    """
+    never = np.zeros(vocabulary.size, dtype=np.bool_)
+    never[vocabulary.never_sampled] = True
+    return forbidden_ids(vocabulary.size) | never if vocabulary.level == "byte" else never
 
 
 class _RecentIds:
