@@ -269,7 +269,7 @@ class LanguageModel:
             The text is read like a file: cleaned as in training and, if the model separates
             documents, scored with the ends of documents.
         dynamic : bool
-            Let the parameters adapt to the text (Krause et al. 2018), which is then read in one part.
+            Let the parameters adapt to the text (Krause et al. 2018), which is read in one part.
         streams : int
             Number of parts that are read in parallel, which is faster with nearly the same result.
         as_is : bool
@@ -472,14 +472,11 @@ class LanguageModel:
             self._checked_text(*item) if as_is else self._read_like_file(*item, document_ends=False)
             for item in named
         )
-        rows = [self._pooled_outputs(text) for text in read]
+        start, step = self.vocabulary.start_id, -1 if self.backward else 1
+        rows = [
+            pooled_outputs(self.model, self.vocabulary.encode(text)[::step], start) for text in read
+        ]
         return np.stack(rows) if rows else np.empty((0, 3 * self.model.hidden_size), np.float32)
-
-    def _pooled_outputs(self, text: str) -> NDArray[np.float32]:
-        ids = self.vocabulary.encode(text)
-        return pooled_outputs(
-            self.model, ids[::-1] if self.backward else ids, self.vocabulary.start_id
-        )
 
 
 def load(directory: str | Path, device: str = "cpu", precision: str = "float32") -> LanguageModel:

@@ -113,8 +113,8 @@ class Decoder:
         self.state = tuple(part[:, list(rows)] for part in self.state)
         self._contexts = None if contexts is None else contexts[list(rows)]
 
-    def prefill(self, ids: Tensor, state: tuple[Tensor, ...] | None = None) -> Tensor:
-        """Read ids, (T,) or (T, B), with the fused kernel, from `state` or the initial state.
+    def prefill(self, ids: Tensor) -> Tensor:
+        """Read ids, (T,) or (T, B), with the fused kernel, from the initial state.
 
         Returns the logits (B, V) float32 after the last id. Of a prompt much longer than
         `TAIL_IDS`, only the end is read if that is enough to determine the state.
@@ -127,7 +127,7 @@ class Decoder:
         try:
             with torch.no_grad():
                 ids = ids.to(self.device, torch.int64)
-                state = model.initial_state(ids.shape[1]) if state is None else state
+                state = model.initial_state(ids.shape[1])
                 outputs, state = self._converged_tail(ids, state) or self._read(ids, state)
                 if self._move is not None:
                     hidden = state[0].clone()

@@ -196,4 +196,3 @@ def forbidden_ids(size: int) -> NDArray[np.bool_]:
     mask[:, :256] = _transitions() == INVALID
     mask[BOUNDARY, 256:] = False
     return mask
-

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from chargen.errors import CheckpointError, ConfigError, CorpusError, brief, did_you_mean
 from chargen.lm.storage import KIND
@@ -208,24 +209,16 @@ def _text_outputs(
 
     All outputs are returned for some of the texts. Texts are read in batches of similar length.
     """
-    device = lm.model.device
-    ids = []
-    for text in texts:
-        encoded = lm.vocabulary.encode(text)
-        start = np.array([lm.vocabulary.start_id], np.int64)
-        ids.append(
-            np.concatenate([start, encoded[::-1] if lm.backward else encoded]).astype(np.int64)
-        )
+    start, step = [lm.vocabulary.start_id], -1 if lm.backward else 1
+    encoded = (lm.vocabulary.encode(text)[::step] for text in texts)
+    ids = [torch.from_numpy(np.concatenate([start, each]).astype(np.int64)) for each in encoded]
     kept = set(range(0, len(ids), max(1, len(ids) // _COVARIANCE_TEXTS)))
     by_text: dict[int, tuple[NDArray[np.float32], Tensor | None]] = {}
     by_length = sorted(range(len(ids)), key=lambda i: len(ids[i]))
     for first in range(0, len(ids), _BATCH):
         batch = by_length[first : first + _BATCH]
-        padded = np.zeros((len(ids[batch[-1]]), len(batch)), np.int64)  # (T, B)
-        for column, i in enumerate(batch):
-            padded[: len(ids[i]), column] = ids[i]
-        state = lm.model.initial_state(len(batch))
-        outputs, _ = lm.model.features(torch.from_numpy(padded).to(device), state)  # (T, B, H)
+        padded = pad_sequence([ids[i] for i in batch]).to(lm.model.device)  # (T, B)
+        outputs, _ = lm.model.features(padded, lm.model.initial_state(len(batch)))  # (T, B, H)
         for column, i in enumerate(batch):
             steps = outputs[: len(ids[i]), column].float().cpu()
             by_text[i] = steps.mean(0).numpy(), steps if i in kept else None

@@ -126,15 +126,13 @@ def step_from(state: tuple[torch.Tensor, ...], decoder: Decoder) -> torch.Tensor
     return fresh.step(torch.arange(4))
 
 
-def test_prompt_longer_than_a_window_and_a_given_state(monkeypatch) -> None:
+def test_prompt_longer_than_a_window(monkeypatch) -> None:
     model = small_model(SIZE)
     ids = torch.randint(SIZE, (50,))
     expected = Decoder(model).prefill(ids)
     monkeypatch.setattr("chargen.sampling.decoder.PREFILL_WINDOW", 7)
     decoder = Decoder(model)
     assert torch.allclose(decoder.prefill(ids), expected, atol=1e-5)
-    decoder.prefill(ids[:20])
-    assert torch.allclose(decoder.prefill(ids[20:], decoder.state), expected, atol=1e-5)
 
 
 def test_model_is_left_as_it_was() -> None:
