@@ -78,6 +78,13 @@ def test_commands_within_groups(chargen: Command, tmp_path: Path, corpus: Path) 
         ("train = 3", "must be a table: [train]"),
         ("[train]\nsteps = [3]", "steps must be a single value"),
         ("[train]\nforce = 1", "force must be true or false"),
+        ("[train]\nsteps = true", "steps must be a number or a text"),
+        ("[train]\ntext-column = 'a'", "text-column must be a list of texts"),
+        ("[train]\ntext-column = [['a']]", "text-column must be a list of texts"),
+        ("[train]\ntext-column = [true]", "text-column must be a number or a text"),
+        ("[train]\nseed = {}", "seed must be a single value"),
+        ("[train]\ncheckpoint-every = 1\ncheckpoint_every = 2", "is given twice"),
+        ("[export]\nout = 'a'\noutput = 'b'", "output is given twice, in two spellings"),
         ("[train]\nsteps = 'many'", "'many' is not a valid integer"),
         ("[train\n", "is not TOML"),
     ],
@@ -89,6 +96,15 @@ def test_mistakes(chargen: Command, corpus: Path, tmp_path: Path, text: str, sai
     assert result.code == 2
     assert said in result.err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_begins_with_a_byte_order_mark(
+    chargen: Command, trained: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text("[sample]\nlength = 7\nstop = []\nignore-end = true\n", encoding="utf-8-sig")
+    result = chargen("--config", file, "sample", trained)
+    assert (result.code, len(result.out)) == (0, 7 + 1)
 
 
 def test_a_file_that_is_not_there(chargen: Command, corpus: Path, tmp_path: Path) -> None:
