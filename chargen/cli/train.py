@@ -111,7 +111,8 @@ def train(
     if resumed is not None:
         copied = ("cool_down", "out") if cool_down is not None else ()
         budget = resume_budget(click.get_current_context(), copied)
-        result = chargen.resume(resumed, cool_down=cool_down, out=out, **reporting, **budget)
+        copy = out if cool_down is not None else None  # --out of a file or variable: for new runs
+        result = chargen.resume(resumed, cool_down=cool_down, out=copy, **reporting, **budget)
     elif not corpora:
         raise click.UsageError("CORPUS is missing: give a text, or --resume DIR")
     elif cool_down is not None:

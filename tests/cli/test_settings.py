@@ -50,16 +50,17 @@ def test_no_variable_asks_for_the_version(
     assert "python-docs" in chargen("corpus", "list").out
 
 
-def test_a_run_that_goes_on_keeps_its_budget(
+def test_a_run_that_goes_on_keeps_its_budget_and_folder(
     chargen: Command, corpus: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "c.toml"
-    file.write_text("[train]\nminutes = 1\nforce = true\n")
     out = tmp_path / "fox"
+    file.write_text(f"[train]\nminutes = 1\nforce = true\nout = '{tmp_path / 'new'}'\n")
     assert chargen("train", corpus, "--out", out, "--steps", 3, "--quiet", *SMALL).code == 0
     resumed = chargen("--config", file, "train", "--resume", out, "--json")
     assert resumed.code == 0, resumed.err
-    assert json.loads(resumed.out)["steps"] == 3
+    figures = json.loads(resumed.out)
+    assert (figures["steps"], figures["directory"]) == (3, str(out))
 
 
 def test_commands_within_groups(chargen: Command, tmp_path: Path, corpus: Path) -> None:
