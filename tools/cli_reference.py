@@ -24,7 +24,8 @@ Made from the commands' own help by `python tools/cli_reference.py`; to change i
 
 Every command has `--help`. An option stands on the command line, in a variable, or in the file of
 `--config`, a TOML table for each command; the first of these that has it wins. In a file it goes by
-its name without dashes:
+its name without dashes. An option that may be given several times is a list in a file, and has a
+value per line in a variable.
 
 ```toml
 [train]

@@ -43,6 +43,15 @@ def test_variables_have_the_names_of_options(
     assert len(json.loads(chargen("sample", trained, "--ignore-end").out)["text"]) == 7
 
 
+@pytest.mark.parametrize(("value", "written"), [("k b\nzzz", "the quic"), ("zzz\n ", "the")])
+def test_a_variable_has_a_value_per_line(
+    chargen: Command, trained: Path, monkeypatch: pytest.MonkeyPatch, value: str, written: str
+) -> None:
+    monkeypatch.setenv("CHARGEN_SAMPLE_STOP", value)
+    result = chargen("sample", trained, "--prompt", "the", "--temperature", 0)
+    assert result.out == f"{written}\n"
+
+
 def test_no_variable_asks_for_the_version(
     chargen: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
