@@ -75,11 +75,8 @@ def _command_settings(
         if parameter.name in settings:
             raise ConfigError(f"{path}, [{command_name}]: {key} is given twice, in two spellings")
         # As text, which click checks in the same way as on the command line.
-        if isinstance(value, list):
-            value = list(map(str, value))
-        elif not parameter.is_flag:
-            value = str(value)
-        settings[str(parameter.name)] = value
+        plain = value if isinstance(value, bool | list) else str(value)
+        settings[str(parameter.name)] = plain
     return settings
 
 
