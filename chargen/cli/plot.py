@@ -10,7 +10,7 @@ import click
 
 from chargen.cli.groups import Command
 from chargen.cli.options import FiniteRange, check_files, json_option, option, quiet_option
-from chargen.cli.terminal import colour_by_default, echo_json, say, visible
+from chargen.cli.terminal import colour_by_default, echo_json, say
 from chargen.errors import ConfigError
 
 AXES = ("characters", "seconds", "steps", "epochs")
@@ -96,7 +96,7 @@ def plot(
     if as_json:
         echo_json({"file": out, "runs": [_facts(run) for run in run_curves]})
     elif not quiet:
-        say(f"wrote {visible(out)}")
+        say(f"wrote {out}")
 
 
 def _facts(run: Any) -> dict[str, Any]:

@@ -147,7 +147,7 @@ def _report_result(result: Any, as_json: bool, quiet: bool) -> None:
             )
         click.echo("sample:")
         click.echo(visible(result.sample))
-        click.echo(f"saved to {result.directory}")
+        click.echo(visible(f"saved to {result.directory}"))
     if not result.finished:
         say(
             f"stopped at step {result.steps}; continue with: chargen train --resume "
