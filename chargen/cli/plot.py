@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -83,6 +84,8 @@ def plot(
     from chargen.plotting import curves
 
     run_curves = [curves.read(run) for run in runs]
+    if len({run.name for run in run_curves}) < len(run_curves):  # folders of one name
+        run_curves = [replace(curve, name=run) for curve, run in zip(run_curves, runs, strict=True)]
     if terminal:
         from chargen.plotting.terminal import terminal_plot
 
