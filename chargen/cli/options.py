@@ -98,7 +98,7 @@ class _FloatRange(click.FloatRange):
 
 
 class FiniteRange(click.FloatRange):
-    """Range of numbers without NaN, which click's own range accepts whatever its bounds."""
+    """Range of finite numbers; click's own range accepts NaN, whatever its bounds."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
