@@ -110,7 +110,8 @@ def flag(option_field: Field[Any]) -> str:
 class Options:
     """Base class of the configuration dataclasses, which checks each field on construction.
 
-    Raises `ConfigError` if a value is invalid; the message names the option.
+    Raises `ConfigError` if a value is invalid, or if more than one of `BUDGETS` is given; the
+    message names the option.
     """
 
     heading: ClassVar[str]
@@ -137,9 +138,6 @@ class Options:
             for item in value if kind.multiple else (value,):
                 if fault := _unmet_requirement(item, kind.value_type, option_field.metadata):
                     raise ConfigError(f"{flag(option_field)} must {fault}")
-
-    def check_budget(self) -> None:
-        """Raise `ConfigError` if more than one budget is given."""
         flags = [f"--{name}" for name in BUDGETS if getattr(self, name, None) is not None]
         if len(flags) > 1:
             raise ConfigError(f"{' and '.join(flags)} exclude each other: give one budget")

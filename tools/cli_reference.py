@@ -24,7 +24,8 @@ Made from the commands' own help by `python tools/cli_reference.py`; to change i
 
 Every command has `--help`. An option stands on the command line, in a variable, or in the file of
 `--config`, a TOML table for each command; the first of these that has it wins. In a file it goes by
-its name without dashes:
+its name without dashes. An option that may be given several times is a list in a file, and has a
+value per line in a variable.
 
 ```toml
 [train]
@@ -75,7 +76,7 @@ def _row(option: click.Option, ctx: click.Context) -> str:
     name, text = option.get_help_record(ctx) or ("", "")
     help_text = option.help or ""
     extra = text.removeprefix(help_text).strip().strip("[]").replace("default: ", "")
-    variable = _variable(option, ctx)
+    variable = option.environment_variable(ctx) if isinstance(option, Option) else None
     cells = (
         f"`{_cell(name)}`",
         _cell(_markdown(help_text)),
@@ -83,13 +84,6 @@ def _row(option: click.Option, ctx: click.Context) -> str:
         f"`{variable}`" if variable else "",
     )
     return f"| {' | '.join(cells)} |"
-
-
-def _variable(option: click.Option, ctx: click.Context) -> str | None:
-    if isinstance(option, Option):
-        return option.environment_variable(ctx)
-    automatic = option.allow_from_autoenv and option.expose_value
-    return f"{ctx.auto_envvar_prefix}_{str(option.name).upper()}" if automatic else None
 
 
 def _cell(text: str) -> str:

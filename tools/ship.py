@@ -2,9 +2,10 @@
 
     python tools/ship.py checkpoints/long-run checkpoints/reviews [LABELLED]
 
-Matrices and all n-gram tensors become float16 (other vectors stay float32), files under `training/`
-are left out, and absolute paths in config.json are reduced to their names. With labelled texts, a
-language model also gets vectors for `chargen sample --steer`. MODEL_CARD.md is written by hand.
+Matrices and all tensors of n-grams of characters become float16 (other vectors stay float32), files
+under `training/` are left out, and absolute paths in config.json are reduced to their names. With
+labelled texts, a language model also gets vectors for `chargen sample --steer`. MODEL_CARD.md is
+written by hand.
 """
 
 from __future__ import annotations

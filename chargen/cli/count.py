@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from chargen.cli.options import (
     option,
     options_of,
 )
-from chargen.cli.terminal import echo_json, say, visible
+from chargen.cli.terminal import echo_json, say
 from chargen.lm.config import CountsConfig
 from chargen.options import split_options
 from chargen.text.config import CorpusConfig
@@ -49,9 +50,9 @@ def count(
 
     The new model mixes n-gram counts of CORPUS into its probabilities when it evaluates, scores,
     compresses or writes. The weight of the counts is fitted on the end of CORPUS, the same share
-    that training keeps for validation. Counting takes seconds. It helps most where a text repeats
-    phrases, as code does, and it adapts a model to a text that it was not trained on. The new model
-    contains CORPUS itself: share it only if you would share the text.
+    that training kept for validation, or a tenth. Counting takes seconds. It helps most where a
+    text repeats phrases, as code does, and it adapts a model to a text that it was not trained on.
+    The new model contains CORPUS itself: share it only if you would share the text.
 
     \b
     chargen count checkpoints/mybook mybook.txt --out checkpoints/mybook-counted
@@ -66,14 +67,16 @@ def count(
     lm = load_model(directory, machine)
     from chargen.lm.evaluation import bits
 
-    text = load_corpus_for(lm, corpora, reading)
+    # If training kept no text for validation, the usual share gives the weight.
+    held_out = lm.trained_reading.get("valid_fraction") or reading.valid_fraction
+    text = load_corpus_for(lm, corpora, replace(reading, valid_fraction=held_out))
     if len(text.train) > sizes.max_characters:
         say(f"only the last {sizes.max_characters:,} characters are counted (--max-characters)")
     counted, gain = lm.count(text.train, text.valid, sizes)
     counted.save(out, force=force)
     figures = {
         "directory": out,
-        "characters": len(counted.counts.ids),
+        "characters": lm.vocabulary.count_characters(counted.counts.ids),
         "valid_characters": lm.vocabulary.count_characters(text.valid),
         "order": sizes.order,
         "weight": counted.counts.weight,
@@ -86,6 +89,6 @@ def count(
         return
     for name, key in (("network", "network_"), ("counts", "counts_"), ("together", "")):
         click.echo(f"{name:10}{figures[key + 'bits_per_char']:.4f} bits per character")
-    say(f"the counts have a weight of {figures['weight']:.2f}; saved to {visible(out)}")
+    say(f"the counts have a weight of {figures['weight']:.2f}; saved to {out}")
     if bits(gain.network_nats - gain.nats) < MIN_GAIN_BITS:
         say("the gain is negligible: use the model without the counts")

@@ -55,6 +55,17 @@ class Option(click.Option):
         name = self.environment_variable(ctx)
         return os.environ.get(name) or None if name else None
 
+    def value_from_envvar(self, ctx: click.Context) -> Any:
+        """Return the value of the option's environment variable, or None.
+
+        If the option may be given several times, each line is a value; click would split the
+        variable at spaces, which names of columns and stop texts may contain.
+        """
+        value = self.resolve_envvar_value(ctx)
+        if value is not None and self.multiple:
+            return tuple(value.split("\n"))
+        return super().value_from_envvar(ctx)
+
 
 class Headed(click.Command):
     """A command or group that its parent group lists under `heading`."""

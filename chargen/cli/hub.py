@@ -87,4 +87,4 @@ def pull(repo: str, as_json: bool, quiet: bool, **options: Any) -> None:
         return
     click.echo(visible(str(directory)))
     if not quiet:
-        say(f"to describe it: chargen info {visible(str(directory))}")
+        say(f"to describe it: chargen info {directory}")

@@ -22,6 +22,7 @@ from chargen.cli.groups import Group, PipeClosed
 from chargen.cli.hub import pull, push
 from chargen.cli.info import info
 from chargen.cli.memorization import memorization
+from chargen.cli.options import option
 from chargen.cli.plot import plot
 from chargen.cli.sample import sample
 from chargen.cli.score import score
@@ -44,7 +45,7 @@ from chargen.runtime import distributed
     },
 )
 @click.version_option(__version__, prog_name="chargen", allow_from_autoenv=False)
-@click.option(
+@option(
     "--config",
     type=click.Path(path_type=Path),
     metavar="FILE",

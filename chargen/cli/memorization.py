@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -48,8 +49,8 @@ def memorization(
     Passages of CORPUS are drawn at random. The model reads the text before each passage and
     continues with the likeliest character every time. A passage counts as reproduced if the
     model writes all of it. If documents are kept apart, each passage lies within one document and
-    contains no label. The same figures for the text that training kept for validation show how much
-    a model repeats by chance.
+    contains no label. The same figures for the end of CORPUS, if training kept it for validation,
+    show how much a model repeats by chance.
 
     \b
     chargen memorization checkpoints/mybook mybook.txt
@@ -61,14 +62,19 @@ def memorization(
     lm = load_model(directory, machine)
     from chargen.sampling.memorization import memorization as measure
 
-    text = load_corpus_for(lm, corpora, reading)
+    trained = lm.trained_reading
+    # With --valid, training held out other text than the end of CORPUS.
+    held_out = (
+        0.0 if trained.get("valid") else trained.get("valid_fraction", reading.valid_fraction)
+    )
+    text = load_corpus_for(lm, corpora, replace(reading, valid_fraction=held_out))
     special_ids = {
         "separator_id": lm.vocabulary.separator_id,
         "first_label_id": lm.vocabulary.first_label_id,
     }
     result = measure(lm.decoder, text.train, sizes, **special_ids)
     figures = {"length": sizes.length, "context": sizes.context, **_figures(result)}
-    with suppress(CorpusError):  # the held-out text is too short
+    with suppress(CorpusError):  # there is no held-out text, or too little
         figures["held_out"] = _figures(measure(lm.decoder, text.valid, sizes, **special_ids))
     longest = []
     for i in result.agreeing.argsort(kind="stable")[::-1][:show]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import Field, dataclass, replace
 from importlib.util import find_spec
@@ -96,6 +97,18 @@ class _FloatRange(click.FloatRange):
     convert = staticmethod(click.FLOAT.convert)
 
 
+class FiniteRange(click.FloatRange):
+    """Range of finite numbers; click's own range accepts NaN, whatever its bounds."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
+
+
 @dataclass(frozen=True)
 class MachineConfig(Options):
     """Device, precision and threads for computing with a trained model.
@@ -135,20 +148,20 @@ quiet_option = option(
 
 
 def load_corpus_for(lm: Any, corpora: tuple[str, ...], requested: CorpusConfig) -> Any:
-    """Return a `Corpus` in a model's ids and reading order, split as its training text was.
+    """Return a `Corpus` in a model's ids and reading order.
 
-    See `chargen.LanguageModel.reading`. Notes on how the text was read go to stderr.
+    ``requested.valid_fraction`` of it is held out, at the same places as in training. See
+    `chargen.LanguageModel.reading` for the rest. Notes on how the text was read go to stderr.
     """
     from chargen.text.corpus import load_corpus
 
     config: CorpusConfig = lm.reading(requested, corpora)
     trained = lm.trained_reading
-    fraction = trained.get("valid_fraction", requested.valid_fraction)
     of_each = trained.get("valid_of_each", False)  # missing in runs of earlier versions
     # With files as documents there may be only one document, which cannot be split.
     by_file = trained.get("documents") == "rows" and config.documents == "files"
     documents = None if by_file else config.documents
-    config = replace(config, documents=documents, valid_fraction=fraction, valid_of_each=of_each)
+    config = replace(config, documents=documents, valid_of_each=of_each)
     text = load_corpus(corpora, config, vocabulary=lm.vocabulary, reverse=lm.backward)
     say_notes(text.notes)
     return text

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import shutil
+from dataclasses import replace
 from typing import Any
 
 import click
 
 from chargen.cli.groups import Command
-from chargen.cli.options import check_files, json_option, option, quiet_option
-from chargen.cli.terminal import colour_by_default, echo_json, say, visible
+from chargen.cli.options import FiniteRange, check_files, json_option, option, quiet_option
+from chargen.cli.terminal import colour_by_default, echo_json, say
 from chargen.errors import ConfigError
 
 AXES = ("characters", "seconds", "steps", "epochs")
@@ -44,7 +45,7 @@ AXES = ("characters", "seconds", "steps", "epochs")
 @option(
     "--smooth",
     heading="Picture",
-    type=click.FloatRange(0, 1, max_open=True),
+    type=FiniteRange(0, 1, max_open=True),
     help="Smoothing of the training loss (default: chosen by the length of the run).",
 )
 @option("--title", heading="Picture", help="Title of the picture.")
@@ -83,6 +84,8 @@ def plot(
     from chargen.plotting import curves
 
     run_curves = [curves.read(run) for run in runs]
+    if len({run.name for run in run_curves}) < len(run_curves):  # folders of one name
+        run_curves = [replace(curve, name=run) for curve, run in zip(run_curves, runs, strict=True)]
     if terminal:
         from chargen.plotting.terminal import terminal_plot
 
@@ -96,7 +99,7 @@ def plot(
     if as_json:
         echo_json({"file": out, "runs": [_facts(run) for run in run_curves]})
     elif not quiet:
-        say(f"wrote {visible(out)}")
+        say(f"wrote {out}")
 
 
 def _facts(run: Any) -> dict[str, Any]:

@@ -24,6 +24,7 @@ class TerminalReporter(Reporter):
     def __init__(self) -> None:
         self.on_terminal = sys.stderr.isatty()
         self._bar: Any = None
+        self._is_line_open = False  # the last stage was shown, but not to its end
         self._reported_at = time.monotonic()
         self._started: tuple[float, float, int] | None = None
         self._loss = 0.0
@@ -34,13 +35,15 @@ class TerminalReporter(Reporter):
 
     def stage(self, name: str, done: int, total: int) -> None:
         now = time.monotonic()
-        if now - self._reported_at < STAGE_SECONDS or not total:
+        is_end_of_line = self._is_line_open and done >= total
+        if not total or (now - self._reported_at < STAGE_SECONDS and not is_end_of_line):
             return
         self._reported_at = now
         share = f"{done / total:.0%}"
         if self.on_terminal:
+            self._is_line_open = done < total
             sys.stderr.write(f"\r{name}: {share}  ")
-            if done >= total:
+            if not self._is_line_open:
                 sys.stderr.write("\n")
             sys.stderr.flush()
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from chargen.cli.options import (
 from chargen.cli.steering import SteeringConfig, steered_model
 from chargen.cli.terminal import echo_json, say, visible, write_incrementally
 from chargen.errors import ConfigError, CorpusError, spelled
-from chargen.options import split_options
+from chargen.options import SEED, split_options
 from chargen.sampling.config import SamplingConfig
 from chargen.sentiment.config import ExamplesConfig
 
@@ -94,6 +94,10 @@ def sample(
         raise ConfigError(
             "--interactive writes one text on the terminal: leave --json and --num-samples out"
         )
+    if interactive and "-" in (prompt, prompt_file):
+        raise ConfigError(
+            "--interactive reads answers from stdin: give --prompt TEXT or --prompt-file FILE"
+        )
     data = _read_prompt(prompt, prompt_file)
     # A single text is always drawn in float32, so "auto" need not measure anything.
     machine = machine if num_samples > 1 else replace(machine, precision="float32")
@@ -115,7 +119,7 @@ def sample(
     # Control characters are escaped on a terminal and kept in a pipe.
     show = visible if sys.stdout.isatty() and not raw else str
     if interactive:
-        click.echo(show(_interactive_session(lm, text, config)))
+        _interactive_session(lm, text, config, show)
     elif as_json:
         for drawn in lm.sample(text, num_samples, config=config):
             facts = {"log_probs": list(drawn.log_probs), "seed": drawn.seed, "ended": drawn.ended}
@@ -201,27 +205,33 @@ def _prompt_text(data: str | bytes, prompt_file: str | None, raw: bool) -> str:
 _KEY_HELP = "[Enter] accept   r draw again   e edit   t type   u undo   w FILE save   q end"
 
 
-def _interactive_session(lm: Any, prompt: str, config: SamplingConfig) -> str:
-    """Let user and model write in turns, and return the whole text when the user ends.
+def _interactive_session(
+    lm: Any, prompt: str, config: SamplingConfig, show: Callable[[str], str]
+) -> None:
+    """Let user and model write in turns; the text is printed whatever ends the session."""
+    text = prompt
+    click.echo(_KEY_HELP, err=True)
+    try:
+        for text in _turns(lm, prompt, config):  # noqa: B007
+            pass
+    except click.Abort:  # Ctrl-C or the end of stdin, in place of an answer
+        pass
+    finally:
+        click.echo(show(text))
 
-    Each new proposal takes the next seed.
-    """
+
+def _turns(lm: Any, prompt: str, config: SamplingConfig) -> Iterator[str]:
+    """Yield the whole text after each turn; each new proposal takes the next seed."""
     text = prompt
     earlier: list[str] = []
     seed = config.seed or 0
-    click.echo(_KEY_HELP, err=True)
     proposal = lm.generate(text, config=config, seed=seed)
     while True:
         _show_proposal(lm, text, proposal)
-        try:
-            answer = click.prompt(
-                ">", default="", show_default=False, prompt_suffix=" ", err=True
-            ).strip()
-        except click.Abort:
-            answer = "q"
-        command, _, argument = answer.partition(" ")
+        answer = click.prompt(">", default="", show_default=False, prompt_suffix=" ", err=True)
+        command, _, argument = answer.strip().partition(" ")
         if command == "q":
-            break
+            return
         if command == "w":
             _save(argument, text)
             continue
@@ -231,36 +241,51 @@ def _interactive_session(lm: Any, prompt: str, config: SamplingConfig) -> str:
         if command == "u":
             text = earlier.pop() if earlier else text
         elif command != "r":
+            addition = _addition(command, proposal)
+            if addition is None:
+                continue
             earlier.append(text)
-            text = _with_addition(lm, text, _addition(command, proposal))
-        seed += 1
+            text = _with_addition(lm, text, addition)
+        yield text
+        seed = (seed + 1) % SEED.metadata["below"]
         proposal = lm.generate(text, config=config, seed=seed)
-    return text
 
 
-def _addition(command: str, proposal: str) -> str:
-    """Return the text to add: the proposal, the edited proposal, or what the user types."""
+def _addition(command: str, proposal: str) -> str | None:
+    """Return the text to add: the proposal, the edited proposal, or what the user types.
+
+    If the editor cannot be started, return None and print the reason.
+    """
     if command == "":
         return proposal
     if command == "e":
-        edited = click.edit(proposal)
-        return proposal if edited is None else edited.removesuffix("\n")
+        try:
+            edited = click.edit(proposal)
+        except click.ClickException as error:
+            say(error.format_message())
+            return None
+        if edited is None:
+            return proposal
+        # click ends the text with a newline, because editors expect one.
+        return edited if proposal.endswith("\n") else edited.removesuffix("\n")
     typed: str = click.prompt("text", default="", show_default=False, err=True)
     return typed.replace("\\n", "\n")
 
 
 def _save(path: str, text: str) -> None:
     if not path:
-        click.echo("w needs the name of a file", err=True)
+        say("w needs the name of a file")
         return
     try:
         # Bytes of an argument that are not UTF-8 are written back unchanged.
         with Path(path).open("x", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text + "\n")
     except OSError as error:
-        click.echo(f"cannot write {path}: {error.strerror}", err=True)
+        say(f"cannot write {path}: {error.strerror}")
+    except ValueError as error:
+        say(f"cannot write {path}: {error}")
     else:
-        click.echo(f"saved to {path}", err=True)
+        say(f"saved to {path}")
 
 
 def _show_proposal(lm: Any, text: str, proposal: str) -> None:

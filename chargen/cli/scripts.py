@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from chargen.cli.options import check_files
 from chargen.cli.terminal import error_message, leave_closed_pipe, prepare_streams, say
 from chargen.errors import ChargenError, ConfigError, convert_memory_errors
-from chargen.lm.config import TrainConfig
+from chargen.lm.config import ModelConfig, TrainConfig
 from chargen.options import SEED
 
 
@@ -56,6 +56,7 @@ def training_options(args: Namespace) -> dict[str, Any]:
         raise ConfigError(f"{args.out} exists: choose another --out")
     budget = {"minutes": args.minutes} if args.steps is None else {"steps": args.steps}
     TrainConfig(**budget, seed=args.seed)
+    ModelConfig(hidden_size=args.hidden_size)
     return {
         **budget,
         "seed": args.seed,

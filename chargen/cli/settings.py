@@ -26,7 +26,7 @@ def read_settings(path: Path, root: click.Group) -> dict[str, Any]:
     else:
         import tomli as tomllib
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         raise ConfigError(f"--config {path} cannot be read: {reason}") from error
@@ -70,12 +70,22 @@ def _command_settings(
         if parameter is None:
             hint = did_you_mean(key.replace("-", "_"), names)
             raise ConfigError(f"{path}, [{command_name}]: there is no option {key!r}{hint}")
-        if isinstance(value, list) != parameter.multiple or isinstance(value, dict):
-            kind = "a list" if parameter.multiple else "a single value"
-            raise ConfigError(f"{path}, [{command_name}]: {key} must be {kind}")
-        if parameter.is_flag and not isinstance(value, bool):
-            raise ConfigError(f"{path}, [{command_name}]: {key} must be true or false")
+        if required := _required_form(value, parameter):
+            raise ConfigError(f"{path}, [{command_name}]: {key} must be {required}")
+        if parameter.name in settings:
+            raise ConfigError(f"{path}, [{command_name}]: {key} is given twice, in two spellings")
         # As text, which click checks in the same way as on the command line.
         plain = value if isinstance(value, bool | list) else str(value)
         settings[str(parameter.name)] = plain
     return settings
+
+
+def _required_form(value: Any, option: click.Option) -> str | None:
+    """Return how the sentence "the option must be" ends, or None if the value has a valid form."""
+    items = value if isinstance(value, list) else [value]
+    is_nested = any(isinstance(item, list | dict) for item in items)
+    if isinstance(value, list) != option.multiple or is_nested:
+        return "a list of texts" if option.multiple else "a single value"
+    if option.is_flag != any(isinstance(item, bool) for item in items):
+        return "true or false" if option.is_flag else "a number or a text"
+    return None

@@ -45,10 +45,9 @@ class SteeringConfig(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("strength", "steer_data", "steer_with"):
-            if self.steer is None and getattr(self, name) is not None:
-                flag_name = "--" + name.replace("_", "-")
-                raise ConfigError(f"{flag_name} needs --steer: name the class with --steer LABEL")
+        for field, _ in self.typed_fields():
+            if self.steer is None and getattr(self, field.name) is not None:
+                raise ConfigError(f"{flag(field)} needs --steer: name the class with --steer LABEL")
         if self.steer_data is not None and self.steer_with is not None:
             raise ConfigError("--steer-data and --steer-with exclude each other: give one of them")
 

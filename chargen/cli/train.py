@@ -111,7 +111,8 @@ def train(
     if resumed is not None:
         copied = ("cool_down", "out") if cool_down is not None else ()
         budget = resume_budget(click.get_current_context(), copied)
-        result = chargen.resume(resumed, cool_down=cool_down, out=out, **reporting, **budget)
+        copy = out if cool_down is not None else None  # --out of a file or variable: for new runs
+        result = chargen.resume(resumed, cool_down=cool_down, out=copy, **reporting, **budget)
     elif not corpora:
         raise click.UsageError("CORPUS is missing: give a text, or --resume DIR")
     elif cool_down is not None:
@@ -146,7 +147,7 @@ def _report_result(result: Any, as_json: bool, quiet: bool) -> None:
             )
         click.echo("sample:")
         click.echo(visible(result.sample))
-        click.echo(f"saved to {result.directory}")
+        click.echo(visible(f"saved to {result.directory}"))
     if not result.finished:
         say(
             f"stopped at step {result.steps}; continue with: chargen train --resume "

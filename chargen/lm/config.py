@@ -183,7 +183,3 @@ class TrainConfig(Options):
     precision: str = PRECISION
     threads: int | None = THREADS
     deterministic: bool = DETERMINISTIC
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.check_budget()

@@ -69,7 +69,7 @@ class MemorizationConfig(Options):
     heading: ClassVar[str] = "Measure"
 
     passages: int = option(1000, "Number of passages to try.", low=1)
-    length: int = option(50, "Characters (or bytes) in a passage.", low=1)
+    length: int = option(50, "Length of a passage, in characters (or bytes).", low=1)
     context: int = option(
         100, "Characters (or bytes) that the model reads before a passage.", low=1
     )

@@ -238,7 +238,6 @@ class FinetuneConfig(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_budget()
         if self.unlabelled and self.adapt is None and not self.ngrams:
             raise ConfigError(
                 "--unlabelled needs --adapt or the n-grams: give --adapt MINUTES, or leave "
@@ -305,7 +304,6 @@ class CompareConfig(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_budget()
         for name in self._named:
             if name not in SYSTEMS:
                 hint = did_you_mean(name, SYSTEMS)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from chargen.storage import checkpoint
+from tests.sentiment.making import BYTES, save_lm
+
 from .conftest import SMALL, Command
 
 OTHER = "zwölf boxkämpfer jagen viktor quer über den großen sylter deich.\n" * 60
@@ -34,6 +37,22 @@ def test_counts_adapt_a_model_to_another_text(
         json.loads(chargen("score", m, text, "--json").out)["log_probs"] for m in (trained, out)
     ]
     assert sum(scores[0]) < sum(scores[1])
+
+
+def test_a_model_that_held_nothing_out_and_one_of_bytes(
+    chargen: Command, trained: Path, tmp_path: Path
+) -> None:
+    text = tmp_path / "other.txt"
+    text.write_text(OTHER, encoding="utf-8")
+    stored = checkpoint.load(trained)
+    stored.document("config")["corpus"]["config"]["valid_fraction"] = 0.0
+    checkpoint.save(tmp_path / "whole", stored)
+    for model in (tmp_path / "whole", save_lm(tmp_path / "bytes", BYTES)):
+        result = chargen("count", model, text, "--out", tmp_path / "out", "--force", "--json")
+        assert result.code == 0, result.err
+        figures = json.loads(result.out)
+        assert figures["valid_characters"] == len(OTHER) // 10
+        assert figures["characters"] == len(OTHER) * 9 // 10
 
 
 def test_what_people_read(chargen: Command, trained: Path, corpus: Path, tmp_path: Path) -> None:

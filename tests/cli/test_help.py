@@ -17,6 +17,8 @@ from click.testing import CliRunner
 from chargen.cli.groups import HEADINGS, Group, contexts, options_by_heading
 from chargen.cli.main import cli
 
+from .conftest import Command
+
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
     ROOT / "README.md",
@@ -97,6 +99,22 @@ def test_options_have_a_help_and_show_their_default(ctx: click.Context) -> None:
             value = option.opts[0].removeprefix("--")
         if value not in (None, False, ()):
             assert f"default: {value}" in record[1], f"{option.opts[0]} does not show its default"
+
+
+@pytest.mark.parametrize("number", ["nan", "inf"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("plot", "reviews", "--terminal", "--smooth"),
+        ("corpus", "clean", "--older-than"),
+        ("train", "essays", "--from", "reviews", "--replay", "tales", "--replay-share"),
+    ],
+)
+def test_numbers_are_finite(chargen: Command, arguments: tuple[str, ...], number: str) -> None:
+    result = chargen(*arguments, number)
+    assert result.code == 2
+    assert arguments[-1] in result.err
+    assert number in result.err
 
 
 @every_command

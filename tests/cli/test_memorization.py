@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from chargen.storage import checkpoint
+
 from .conftest import Command
 
 SIZES = ("--length", 20, "--context", 30, "--passages", 50)
@@ -23,6 +25,18 @@ def test_a_text_that_repeats_itself_comes_back(
     strange = json.loads(chargen("memorization", trained, other, *SIZES, "--json").out)
     assert strange["share"] == 0
     assert strange["mean_characters"] < figures["mean_characters"]
+
+
+def test_only_text_that_training_held_out_is_called_held_out(
+    chargen: Command, trained: Path, corpus: Path, tmp_path: Path
+) -> None:
+    stored = checkpoint.load(trained)
+    for number, reading in enumerate(({"valid": "other.txt"}, {"valid_fraction": 0})):
+        stored.document("config")["corpus"]["config"] |= reading
+        checkpoint.save(tmp_path / str(number), stored)
+        result = chargen("memorization", tmp_path / str(number), corpus, *SIZES, "--json")
+        assert result.code == 0, result.err
+        assert "held_out" not in json.loads(result.out)
 
 
 def test_what_people_read(chargen: Command, trained: Path, corpus: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -24,6 +25,19 @@ def test_plot(chargen: Command, trained: Path, tmp_path: Path) -> None:
     missing = chargen("plot", tmp_path, "--out", tmp_path / "b.png")
     assert missing.code == 1
     assert "metrics.jsonl" in missing.err
+
+
+def test_folders_of_one_name_are_told_apart(
+    chargen: Command, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("plotille", reason="needs the extra chargen[plot]")
+    for folder in ("first", "second"):
+        shutil.copytree(trained, tmp_path / folder / trained.name)
+    monkeypatch.chdir(tmp_path)
+    runs = [f"first/{trained.name}", f"second/{trained.name}"]
+    drawn = chargen("plot", *runs, "--terminal").out
+    assert all(f"{run} (lines" in drawn for run in runs)
+    assert f"\n{trained.name} (lines" in chargen("plot", trained, "--terminal").out
 
 
 def test_the_extra_is_named(

@@ -151,6 +151,42 @@ def test_interactive_adds_where_the_model_writes(
     assert written.out == ("☃" + text if direction == "backward" else text + "☃") + "\n"
 
 
+@pytest.mark.parametrize(
+    ("answers", "code", "reason"),
+    [
+        ("\nt\n", 0, "text:"),  # the end of stdin in place of the text
+        ("\ne\nq\n", 0, "Editing failed"),
+        ("\nw a\0b\nq\n", 0, "cannot write a\\x00b: embedded null byte"),
+        ("\nt\n猫\n", 2, "猫"),
+    ],
+)
+def test_interactive_loses_no_text(
+    chargen: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    answers: str,
+    code: int,
+    reason: str,
+) -> None:
+    for name in ("EDITOR", "VISUAL"):
+        monkeypatch.setenv(name, str(tmp_path / "no editor"))
+    last = ("--seed", 2**63 - 1)
+    options = (save_lm(tmp_path / "lm"), "--prompt", "the ", "--length", 8, "--unknown", "error")
+    drawn = chargen("sample", *options, *last).out
+    result = chargen("sample", *options, *last, "--interactive", stdin=answers)
+    assert result.code == code
+    assert result.out == drawn.removesuffix("\n") + ("猫\n" if code else "\n")
+    assert reason in result.err
+
+
+def test_interactive_needs_stdin(chargen: Command, tmp_path: Path) -> None:
+    directory = save_lm(tmp_path / "lm")
+    for prompt in (("--prompt", "-"), ("--prompt-file", "-")):
+        result = chargen("sample", directory, *prompt, "--interactive", stdin="the")
+        assert (result.code, result.out) == (2, "")
+        assert "--prompt TEXT" in result.err
+
+
 def test_interactive_saves_bytes_of_the_prompt_that_are_no_text(
     chargen: Command, tmp_path: Path
 ) -> None:

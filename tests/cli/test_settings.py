@@ -43,6 +43,15 @@ def test_variables_have_the_names_of_options(
     assert len(json.loads(chargen("sample", trained, "--ignore-end").out)["text"]) == 7
 
 
+@pytest.mark.parametrize(("value", "written"), [("k b\nzzz", "the quic"), ("zzz\n ", "the")])
+def test_a_variable_has_a_value_per_line(
+    chargen: Command, trained: Path, monkeypatch: pytest.MonkeyPatch, value: str, written: str
+) -> None:
+    monkeypatch.setenv("CHARGEN_SAMPLE_STOP", value)
+    result = chargen("sample", trained, "--prompt", "the", "--temperature", 0)
+    assert result.out == f"{written}\n"
+
+
 def test_no_variable_asks_for_the_version(
     chargen: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -50,16 +59,17 @@ def test_no_variable_asks_for_the_version(
     assert "python-docs" in chargen("corpus", "list").out
 
 
-def test_a_run_that_goes_on_keeps_its_budget(
+def test_a_run_that_goes_on_keeps_its_budget_and_folder(
     chargen: Command, corpus: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "c.toml"
-    file.write_text("[train]\nminutes = 1\nforce = true\n")
     out = tmp_path / "fox"
+    file.write_text(f"[train]\nminutes = 1\nforce = true\nout = '{tmp_path / 'new'}'\n")
     assert chargen("train", corpus, "--out", out, "--steps", 3, "--quiet", *SMALL).code == 0
     resumed = chargen("--config", file, "train", "--resume", out, "--json")
     assert resumed.code == 0, resumed.err
-    assert json.loads(resumed.out)["steps"] == 3
+    figures = json.loads(resumed.out)
+    assert (figures["steps"], figures["directory"]) == (3, str(out))
 
 
 def test_commands_within_groups(chargen: Command, tmp_path: Path, corpus: Path) -> None:
@@ -78,6 +88,13 @@ def test_commands_within_groups(chargen: Command, tmp_path: Path, corpus: Path) 
         ("train = 3", "must be a table: [train]"),
         ("[train]\nsteps = [3]", "steps must be a single value"),
         ("[train]\nforce = 1", "force must be true or false"),
+        ("[train]\nsteps = true", "steps must be a number or a text"),
+        ("[train]\ntext-column = 'a'", "text-column must be a list of texts"),
+        ("[train]\ntext-column = [['a']]", "text-column must be a list of texts"),
+        ("[train]\ntext-column = [true]", "text-column must be a number or a text"),
+        ("[train]\nseed = {}", "seed must be a single value"),
+        ("[train]\ncheckpoint-every = 1\ncheckpoint_every = 2", "is given twice"),
+        ("[export]\nout = 'a'\noutput = 'b'", "output is given twice, in two spellings"),
         ("[train]\nsteps = 'many'", "'many' is not a valid integer"),
         ("[train\n", "is not TOML"),
     ],
@@ -89,6 +106,15 @@ def test_mistakes(chargen: Command, corpus: Path, tmp_path: Path, text: str, sai
     assert result.code == 2
     assert said in result.err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_begins_with_a_byte_order_mark(
+    chargen: Command, trained: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text("[sample]\nlength = 7\nstop = []\nignore-end = true\n", encoding="utf-8-sig")
+    result = chargen("--config", file, "sample", trained)
+    assert (result.code, len(result.out)) == (0, 7 + 1)
 
 
 def test_a_file_that_is_not_there(chargen: Command, corpus: Path, tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import sys
+import time
 import unicodedata
 from pathlib import Path
 
@@ -50,6 +53,39 @@ def test_messages(chargen: Command, tmp_path: Path) -> None:
     assert result.code == 1
     assert r"no\x1b[2J" in result.err
     assert not drives(result)
+
+
+def test_the_folders_of_runs(chargen: Command, corpus: Path, tmp_path: Path) -> None:
+    small = ("--hidden-size", 8, "--batch-size", 2, "--steps", 1)
+    out = tmp_path / f"lm{ODD}"
+    labelled = tmp_path / "labelled.csv"
+    rows = (f"{text},{label}\n" for text, label in (("fine", "a"), ("dull", "b")) for _ in range(9))
+    labelled.write_text("text,label\n" + "".join(rows))
+    probe = ("--encoder", out, "--method", "probe", "--no-ngrams", "--out", tmp_path / f"c{ODD}")
+    for arguments in (
+        ("train", corpus, "--out", out, *small),
+        ("sentiment", "train", labelled, *probe),
+    ):
+        result = chargen(*arguments)
+        assert result.code == 0, result.err
+        assert r"\x1b[2J" in result.out
+        assert not drives(result)
+
+
+def test_a_stage_ends_its_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    clock = itertools.chain([0, 3], itertools.repeat(4))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    reporter = TerminalReporter()
+    reporter.stage("reading", 1, 2)
+    reporter.stage("reading", 2, 2)
+    reporter.note("read")
+    assert capsys.readouterr().err.replace("\r", "\n").split("\n")[1:3] == [
+        "reading: 50%  ",
+        "reading: 100%  ",
+    ]
 
 
 def test_what_training_shows(capsys: pytest.CaptureFixture[str]) -> None:

@@ -62,6 +62,7 @@ def test_a_name_that_stands_in_the_list_is_counted_and_not_shown(tmp_path: Path)
         (["--start", "ß"], "--start has characters that no name of the list has: ß"),
         (["--out", "."], ". exists: choose another --out"),
         (["--steps", "0"], "--steps must be at least 1, got 0"),
+        (["--hidden-size", "0", "--start", "ß"], "--hidden-size must be at least 1, got 0"),
     ],
 )
 def test_a_mistake_ends_in_a_sentence(arguments: list[str], message: str) -> None:

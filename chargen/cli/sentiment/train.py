@@ -17,7 +17,7 @@ from chargen.cli.options import (
     resume_option,
 )
 from chargen.cli.progress import reporter_for
-from chargen.cli.terminal import echo_json, say
+from chargen.cli.terminal import echo_json, say, visible
 from chargen.sentiment.config import ExamplesConfig, FinetuneConfig, NetworkConfig
 
 
@@ -116,7 +116,7 @@ def _report_result(run: Any, as_json: bool, quiet: bool) -> None:
                 f"{run.valid['macro_f1']:.4f}, log loss {run.valid['log_loss']:.4f}; "
                 f"{run.labels_used:,} labelled texts, {run.seconds:.0f} s"
             )
-        click.echo(f"saved to {run.directory}")
+        click.echo(visible(f"saved to {run.directory}"))
     if not run.finished:
         say(
             f"stopped at step {run.steps}; continue with: chargen sentiment train --resume "
