@@ -43,7 +43,8 @@ class Curves:
         mask = np.isfinite(values)
         if not mask.any():
             return np.full(len(steps), np.nan)
-        positions = np.interp(steps, self.steps[mask], values[mask])
+        # All axes begin at 0, and an evaluation may come before the first row.
+        positions = np.interp(steps, np.r_[0.0, self.steps[mask]], np.r_[0.0, values[mask]])
         # Extrapolate, since an evaluation may come after the last row.
         last, per_step = self.steps[mask][-1], values[mask][-1] / max(1.0, self.steps[mask][-1])
         beyond = steps > last

@@ -45,7 +45,7 @@ def test_the_numbers_are_those_of_the_log(tmp_path: Path) -> None:
     np.testing.assert_allclose(run.rows["loss"], [row["loss"] for row in ROWS])
     np.testing.assert_allclose(run.axis_positions("characters", run.valid_steps), [640 * 20])
     np.testing.assert_allclose(
-        run.axis_positions("seconds", np.array([200.0, 800.0])), [10.0, 40.0]
+        run.axis_positions("seconds", np.array([5.0, 200.0, 800.0])), [0.25, 10.0, 40.0]
     )
     assert (run.valid.tolist(), run.clip, run.per_character) == ([1.5], 1.0, True)
 
