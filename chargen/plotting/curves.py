@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.errors import CheckpointError
+from chargen.errors import CheckpointError, ConfigError
 from chargen.storage.shipped import METRICS, checkpoint_suggestion, resolve
 
 Array = NDArray[np.float64]
@@ -99,10 +99,12 @@ def smoothed(values: Array, strength: float | None = None) -> Array:
     """Return an exponential moving average with decay `strength` per row and bias correction.
 
     NaN stays NaN and does not affect later values. Without `strength`, the average covers about a
-    thirtieth of the rows.
+    thirtieth of the rows. Raises `ConfigError` if `strength` is not from 0 to below 1.
     """
     if strength is None:
         strength = 1 - 1 / max(2.0, len(values) / 30)
+    if not 0 <= strength < 1:
+        raise ConfigError(f"--smooth must be at least 0 and below 1, got {strength}")
     total = weight = 0.0
     averages = np.full(len(values), np.nan)
     for index, value in enumerate(values.tolist()):

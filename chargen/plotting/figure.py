@@ -43,8 +43,6 @@ def picture(
     """
     if form not in FORMATS:
         raise ConfigError(f"a picture must be a .png, .svg or .pdf file, not .{form}")
-    if smooth is not None and not 0 <= smooth < 1:
-        raise ConfigError(f"--smooth must be at least 0 and below 1, got {smooth}")
     with drawing("chargen plot", LINES) as figures:
         figure = figures(figsize=(11, 7), layout="constrained")
         panels = figure.subplots(2, 2).ravel()

@@ -56,6 +56,9 @@ def test_smoothing() -> None:
     assert math.isnan(found[1])
     np.testing.assert_allclose(found[[0, 2, 3]], 1.0)
     np.testing.assert_allclose(smoothed(np.array([3.0, 1.0, 2.0]), 0.0), [3.0, 1.0, 2.0])
+    for strength in (-0.1, 1.0, math.nan, math.inf):
+        with pytest.raises(ConfigError, match="--smooth must be at least 0 and below 1"):
+            smoothed(values, strength)
 
 
 def test_runs_that_are_drawn_together_have_one_unit(tmp_path: Path) -> None:
