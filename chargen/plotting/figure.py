@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from chargen.errors import ConfigError
-from chargen.plotting.curves import Array, Curves, loss_unit, smoothed
+from chargen.plotting.curves import Array, Curves, legend_names, loss_unit, smoothed
+from chargen.plotting.painting import escape_controls
 from chargen.plotting.style import COLOURS, DASHES, FORMATS, LINES, drawing, image
 
 AXIS_NAMES = {
@@ -48,11 +49,11 @@ def picture(
         panels = figure.subplots(2, 2).ravel()
         second = "steps" if axis == "seconds" else "seconds"
         unit, name = loss_unit(runs, nats)
-        for index, run in enumerate(runs):
+        for index, (run, label) in enumerate(zip(runs, legend_names(runs), strict=True)):
             line = {
                 "color": COLOURS[index % len(COLOURS)],
                 "linestyle": DASHES[index % len(DASHES)],
-                "label": run.name.lstrip("_") or "_",
+                "label": label.lstrip("_") or "_",
             }
             _draw_loss(panels[0], run, axis, unit, smooth, line)
             _draw_loss(panels[1], run, second, unit, smooth, line)
@@ -95,7 +96,7 @@ def _draw_gradient(
     share = run.rows["clipped_share"]
     finite = share[np.isfinite(share)]
     if run.clip is not None:
-        clipped = f", {finite[-1]:.0%} of {run.name}'s steps" if len(finite) else ""
+        clipped = f", {finite[-1]:.0%} of {line['label']}'s steps" if len(finite) else ""
         axes.axhline(
             run.clip, color=line["color"], linewidth=0.8, linestyle=":", label=f"clipped{clipped}"
         )
@@ -120,7 +121,7 @@ def _finish(figure: Any, panels: Any, axis: str, second: str, title: str | None)
     for axes, size in ((panels[0], 9), (panels[3], 8)):
         axes.legend(fontsize=size)
     if title:
-        figure.suptitle(title)
+        figure.suptitle(escape_controls(title))
 
 
 def _limit_loss_axis(axes: Any, runs: Sequence[Curves], unit: float) -> None:

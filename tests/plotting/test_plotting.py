@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -117,6 +119,23 @@ def test_in_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert max(map(len, text.splitlines())) <= 70
     monkeypatch.setenv("FORCE_COLOR", "1")  # the test's output is no terminal
     assert "\x1b" in terminal_plot(runs, width=70)
+
+
+def test_runs_of_any_names_can_be_told_apart(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra chargen[plot]")
+    pytest.importorskip("plotille", reason="needs the extra chargen[plot]")
+    from chargen.plotting.figure import picture
+    from chargen.plotting.terminal import terminal_plot
+
+    run = read(a_run(tmp_path))
+    names = ["run", "run", "a\x1b[31m\nb", "f\udcff"]
+    runs = [replace(run, name=name) for name in names]
+    svg = ElementTree.fromstring(picture(runs, "svg", title="\x01 \udcff"))
+    drawn = "".join(svg.itertext())
+    shown = terminal_plot(runs, width=70, colour=False)
+    for name in ("run (2)", "a\\x1b[31m\\nb", "f\\udcff"):
+        assert name in drawn
+        assert name in shown
 
 
 def test_event_files_have_the_rows(tmp_path: Path) -> None:
