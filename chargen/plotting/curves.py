@@ -78,13 +78,13 @@ def read(directory: str | os.PathLike[str]) -> Curves:
     if not loss_rows:
         raise CheckpointError(f"{path} has no step of training yet: nothing to draw")
     keys = ("loss", "learning_rate", "gradient_norm", "clipped_share", *_AXIS_KEYS.values())
-    evaluated = [(row, _validation_loss(row)) for row in rows]
+    evaluated = [row for row in rows if not math.isnan(_validation_loss(row))]
     return Curves(
         name=_name(path),
         steps=_column(loss_rows, "step"),
         rows={key: _column(loss_rows, key) for key in keys},
-        valid_steps=np.array([row["step"] for row, value in evaluated if value is not None], float),
-        valid=np.array([value for _, value in evaluated if value is not None], float),
+        valid_steps=_column(evaluated, "step"),
+        valid=np.array([_validation_loss(row) for row in evaluated]),
         clip=_clip(path.parent),
         per_character=not any("train_accuracy" in row or "valid_log_loss" in row for row in rows),
     )
@@ -129,24 +129,26 @@ def smoothed(values: Array, strength: float | None = None) -> Array:
 
 def _row(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
-        row = json.loads(line)
-        if isinstance(row, dict) and isinstance(row.get("step"), int):
+        row = json.loads(line, parse_int=float)  # an int may be too large for an array
+        if isinstance(row, dict) and not math.isnan(_number(row, "step")):
             return row
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     raise CheckpointError(f"{path}, line {number}, is not a row of a log: {line[:60]!r}")
 
 
+def _number(row: dict[str, Any], key: str) -> float:
+    """Return the value of a row; NaN if there is none or it is not a finite number."""
+    value = row.get(key)
+    return value if isinstance(value, float) and math.isfinite(value) else math.nan
+
+
 def _column(rows: list[dict[str, Any]], key: str) -> Array:
-    values = [row.get(key) for row in rows]
-    return np.array(
-        [float(v) if isinstance(v, int | float) else math.nan for v in values], np.float64
-    )
+    return np.array([_number(row, key) for row in rows])
 
 
-def _validation_loss(row: dict[str, Any]) -> float | None:
-    values = (row.get(key) for key in ("valid_nats", "valid_log_loss"))
-    return next((float(value) for value in values if isinstance(value, int | float)), None)
+def _validation_loss(row: dict[str, Any]) -> float:
+    return _number(row, "valid_nats" if "valid_nats" in row else "valid_log_loss")
 
 
 def _name(path: Path) -> str:
@@ -156,11 +158,10 @@ def _name(path: Path) -> str:
 
 def _clip(directory: Path) -> float | None:
     try:
-        config = json.loads((directory / "config.json").read_text("utf-8"))
+        config = json.loads((directory / "config.json").read_text("utf-8"), parse_int=float)
         for part in ("train", "finetune"):
-            value = config.get(part, {}).get("clip")
-            if isinstance(value, int | float) and value > 0:
-                return float(value)
-    except (OSError, ValueError, AttributeError):
+            if (value := _number(config.get(part, {}), "clip")) > 0:
+                return value
+    except (OSError, ValueError, AttributeError, RecursionError):
         pass
     return None

@@ -65,6 +65,8 @@ def picture(
             axes.set_title("training (line) and validation (dots)", fontsize=10)
             _limit_loss_axis(axes, runs, unit)
         _finish(figure, panels, axis, second, title)
+        if any((run.rows["gradient_norm"] > 0).any() for run in runs):
+            _scale_by_logarithm(panels[3])
         return image(figure, form)
 
 
@@ -103,11 +105,8 @@ def _draw_gradient(
 
 
 def _finish(figure: Any, panels: Any, axis: str, second: str, title: str | None) -> None:
-    from matplotlib.ticker import EngFormatter, FuncFormatter
+    from matplotlib.ticker import EngFormatter
 
-    # Plain numbers such as 0.3 instead of 3 times 10 to the -1, and only as many per decade as do
-    # not overlap.
-    plain = FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "1235" else "")
     for axes, along in zip(panels, (axis, second, axis, axis), strict=True):
         axes.set_xlabel(AXIS_NAMES[along])
         axes.set_xlim(left=0)
@@ -115,13 +114,21 @@ def _finish(figure: Any, panels: Any, axis: str, second: str, title: str | None)
             axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
     panels[2].set_ylabel("learning rate")
     panels[3].set_ylabel("gradient norm")
-    panels[3].set_yscale("log")
-    for ticks in (panels[3].yaxis.set_major_formatter, panels[3].yaxis.set_minor_formatter):
-        ticks(plain)
     for axes, size in ((panels[0], 9), (panels[3], 8)):
         axes.legend(fontsize=size)
     if title:
         figure.suptitle(escape_controls(title))
+
+
+def _scale_by_logarithm(axes: Any) -> None:
+    from matplotlib.ticker import FuncFormatter
+
+    axes.set_yscale("log")
+    # Plain numbers such as 0.3 instead of 3 times 10 to the -1, and only as many per decade as do
+    # not overlap.
+    plain = FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "1235" else "")
+    for ticks in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        ticks(plain)
 
 
 def _limit_loss_axis(axes: Any, runs: Sequence[Curves], unit: float) -> None:

@@ -79,6 +79,9 @@ def test_what_is_no_run(tmp_path: Path) -> None:
         file.write('{"step": 30, "lo')
     with pytest.raises(CheckpointError, match=r"metrics\.jsonl, line 42, is not a row"):
         read(place)
+    (place / "metrics.jsonl").write_text("[" * 100_000)
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl, line 1, is not a row"):
+        read(place)
     with pytest.raises(CheckpointError, match="nothing to draw"):
         read(a_run(tmp_path, "empty", []))
 
@@ -136,6 +139,29 @@ def test_runs_of_any_names_can_be_told_apart(tmp_path: Path) -> None:
     for name in ("run (2)", "a\\x1b[31m\\nb", "f\\udcff"):
         assert name in drawn
         assert name in shown
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"step": 10, "loss": 1.0}],
+        [{"step": 10, "loss": None, "gradient_norm": None}, {"step": 20, "loss": 10**400}],
+        [{"step": 10, "loss": 1.0, "gradient_norm": 0.0}, {"step": 20, "valid_nats": math.nan}],
+        [{"step": 10, "loss": math.inf, "seconds": 10**400}, {"step": 20, "valid_nats": math.inf}],
+    ],
+)
+def test_figures_that_are_none_are_left_out(tmp_path: Path, rows: list[dict[str, float]]) -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra chargen[plot]")
+    pytest.importorskip("plotille", reason="needs the extra chargen[plot]")
+    from chargen.plotting.figure import picture
+    from chargen.plotting.terminal import terminal_plot
+
+    place = a_run(tmp_path, rows=rows)
+    (place / "config.json").write_text(f'{{"train": {{"clip": 1{"0" * 400}}}}}')
+    run = read(place)
+    assert (run.valid.tolist(), run.clip) == ([1.5], None)
+    assert picture([run]).startswith(b"\x89PNG")
+    assert "o: validation" in terminal_plot([run], width=70)
 
 
 def test_event_files_have_the_rows(tmp_path: Path) -> None:
