@@ -203,6 +203,8 @@ def test_a_character_is_painted_as_wide_as_it_is() -> None:
     expected = [colours[s] for s, width in zip(steps, widths, strict=True) for _ in range(width)]
     np.testing.assert_allclose(row[: sum(widths)], expected)
     assert (row[sum(widths) :] == 1).all()
+    letters = [(shown.get_text(), shown.get_position()[0]) for shown in axes.texts]
+    assert letters == [("a", 0.5), ("你", 2), ("e\u0301", 3.5), ("\ufffd", 6), ("!", 9.5)]
 
 
 def test_surprise_is_painted_and_escaped(tmp_path: Path) -> None:
