@@ -178,6 +178,17 @@ def test_event_files_have_the_rows(tmp_path: Path) -> None:
     assert losses == pytest.approx({r["step"]: 9.0 if r["step"] > 200 else r["loss"] for r in ROWS})
 
 
+def test_a_share_of_few_texts_has_a_wide_interval() -> None:
+    stats = pytest.importorskip("scipy.stats", reason="needs the extra chargen[sentiment]")
+    from chargen.plotting.classification import wilson_interval
+
+    for count in (1, 2, 30, 1000):
+        for correct in {0, 1, count // 2, count}:
+            ends = wilson_interval(np.array([correct / count]), np.array([count]))
+            expected = stats.binomtest(correct, count).proportion_ci(method="wilson")
+            np.testing.assert_allclose(np.ravel(ends), expected, atol=1e-4)
+
+
 def test_a_text_is_cut_where_characters_are_left_out() -> None:
     for text, lines, cut in (
         ("one\ntwo\n\n", 2, False),
