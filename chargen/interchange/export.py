@@ -15,7 +15,7 @@ from chargen.errors import ChargenError, CheckpointError, ConfigError, MissingEx
 from chargen.language_model import LanguageModel
 from chargen.lm.cells import CELLS
 from chargen.lm.evaluation import log_probs
-from chargen.storage.directories import replace_directory, sync_file
+from chargen.storage.directories import real_path, replace_directory, sync_file
 from chargen.text.config import CorpusConfig
 
 FORMAT = "chargen-onnx"
@@ -56,6 +56,7 @@ def export_onnx(
     except ImportError as error:
         raise MissingExtraError("exporting", "onnx") from error
     description = describe(lm)
+    directory = real_path(directory)  # a link is kept, and its target is replaced
     work = directory.with_name(f".{directory.name}.writing")
     shutil.rmtree(work, ignore_errors=True)
     directory.parent.mkdir(parents=True, exist_ok=True)

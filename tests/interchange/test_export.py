@@ -151,6 +151,18 @@ def test_nothing_of_the_users_is_replaced(tmp_path: Path) -> None:
     assert {p.name for p in tmp_path.iterdir()} == {"mine", "out"}
 
 
+def test_a_link_is_kept_and_its_target_is_replaced(tmp_path: Path) -> None:
+    export_onnx(a_model(), tmp_path / "out")
+    before = (tmp_path / "out" / "step.onnx").read_bytes()
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "out").symlink_to(tmp_path / "out")
+    for cell in ("gru", "rnn"):
+        export_onnx(a_model(cell), tmp_path / "links" / "out", force=True)
+    assert [path.name for path in (tmp_path / "links").iterdir()] == ["out"]
+    assert (tmp_path / "links" / "out").is_symlink()
+    assert (tmp_path / "out" / "step.onnx").read_bytes() != before
+
+
 def test_the_program_in_the_documents(tmp_path: Path) -> None:
     export_onnx(a_model(), tmp_path / "out")
     program = re.search(r"alone\n\n```python\n(.*?)```", DOCS.read_text("utf-8"), re.S)
