@@ -11,7 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from chargen.errors import ChargenError, CheckpointError, ConfigError, MissingExtraError
+from chargen.errors import (
+    ChargenError,
+    CheckpointError,
+    ConfigError,
+    CorpusError,
+    MissingExtraError,
+)
 from chargen.language_model import LanguageModel
 from chargen.lm.cells import CELLS
 from chargen.lm.evaluation import log_probs
@@ -138,12 +144,15 @@ def check(folder: str | os.PathLike[str], lm: LanguageModel, text: str) -> float
 
     Returns the largest difference between log-probabilities in nats: over all symbols with
     ``score.onnx``, and over the first hundred with ``step.onnx``. Raises `ChargenError` if it is
-    above `TOLERANCE`, and `MissingExtraError` without onnxruntime.
+    above `TOLERANCE`, `CorpusError` if there is no text, and `MissingExtraError` without
+    onnxruntime.
     """
     try:
         import onnxruntime
     except ImportError as error:
         raise MissingExtraError("checking an export", "onnx") from error
+    if not text:
+        raise CorpusError("there is no text on which to compare the export with its checkpoint")
     ids = lm.vocabulary.encode(text).astype(np.int64)
     ids = ids[::-1] if lm.backward else ids
     expected = log_probs(lm.model, ids, lm.vocabulary.start_id)

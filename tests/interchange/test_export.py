@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from chargen.errors import ChargenError, ConfigError
+from chargen.errors import ChargenError, ConfigError, CorpusError
 from chargen.language_model import LanguageModel
 from chargen.lm.config import ModelConfig
 from chargen.lm.model import create_network
@@ -131,6 +131,8 @@ def test_a_wrong_graph_is_found_out(tmp_path: Path) -> None:
         other.model.output.bias[3] += 0.01
     with pytest.raises(ChargenError, match="differs from its checkpoint by"):
         check(tmp_path / "out", other, TEXT)
+    with pytest.raises(CorpusError, match="there is no text"):
+        check(tmp_path / "out", other, "")
 
 
 def test_nothing_of_the_users_is_replaced(tmp_path: Path) -> None:
