@@ -248,6 +248,13 @@ def test_a_character_tells_its_bits(browser: Any, tmp_path: Path, touch: bool) -
     phone.close()
 
 
+def test_the_weights_are_counted_in_plain_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    lm = a_model()
+    assert f", {lm.model.num_parameters():,} weights, " in model_page(lm, "a")
+    monkeypatch.setattr(lm.model, "num_parameters", lambda: 123_456_789)  # was 1.2e+02 million
+    assert ", 123,456,789 weights, " in model_page(lm, "a")
+
+
 def test_the_title_is_text(reader: Reader) -> None:
     reader.open(a_model())
     page = reader.page
