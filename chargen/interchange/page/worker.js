@@ -187,6 +187,8 @@ function generator(seed) {
   };
 }
 
+const UTF8 = new TextDecoder("utf-8", { ignoreBOM: true }); // U+FEFF is a character like any other
+
 // Yields [character, bits, whether it was written] for each character of the prompt and after it,
 // and null inside a character of several bytes. Returns why it ended.
 function* characters(model, prompt, wish) {
@@ -203,7 +205,7 @@ function* characters(model, prompt, wish) {
       bytes.push(id);
     }
     if (state === 0) {
-      const character = model.utf8 ? new TextDecoder().decode(new Uint8Array(bytes)) : model.symbols[id];
+      const character = model.utf8 ? UTF8.decode(new Uint8Array(bytes)) : model.symbols[id];
       yield [character ?? wish.letters[i], sum, !reading];
       written += !reading;
       bytes = [];
