@@ -13,10 +13,13 @@ import argparse
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from cost import PEAK_UNIT
 
 STEPS = 20
 
@@ -44,10 +47,7 @@ def measured(code: str, environment: dict[str, str]) -> tuple[float, int]:
     The peak includes pages of memory-mapped files, which the system may take back at any time. The
     process prints it itself, because a parent sees only the largest peak among all its children.
     """
-    report = (
-        "\nimport resource, sys;"
-        "print('PEAK', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)"
-    )
+    report = "\nimport resource; print('PEAK', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     started = time.perf_counter()
     run = subprocess.run(
         [sys.executable, "-c", code + report],
@@ -56,7 +56,7 @@ def measured(code: str, environment: dict[str, str]) -> tuple[float, int]:
         stdout=subprocess.PIPE,
         text=True,
     )
-    return time.perf_counter() - started, int(run.stdout.rsplit("PEAK", 1)[1])
+    return time.perf_counter() - started, int(run.stdout.rsplit("PEAK", 1)[1]) * PEAK_UNIT
 
 
 def main() -> None:
@@ -70,7 +70,9 @@ def main() -> None:
     size = int(arguments.gigabytes * 1e9)
     if not corpus.exists() or corpus.stat().st_size < size:
         make_corpus(corpus, size)
-    environment = {**os.environ, "CHARGEN_CACHE_DIR": str(arguments.folder / "cache")}
+    cache = arguments.folder / "cache"
+    shutil.rmtree(cache, ignore_errors=True)  # an earlier call's: the first encoding would find it
+    environment = {**os.environ, "CHARGEN_CACHE_DIR": str(cache)}
     load = (
         "from chargen.text.corpus import load_corpus; from chargen.text.config import CorpusConfig;"
         f"load_corpus([{str(corpus)!r}], CorpusConfig())"
