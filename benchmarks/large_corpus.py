@@ -13,9 +13,9 @@ import argparse
 import json
 import os
 import random
-import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -70,9 +70,6 @@ def main() -> None:
     size = int(arguments.gigabytes * 1e9)
     if not corpus.exists() or corpus.stat().st_size < size:
         make_corpus(corpus, size)
-    cache = arguments.folder / "cache"
-    shutil.rmtree(cache, ignore_errors=True)  # an earlier call's: the first encoding would find it
-    environment = {**os.environ, "CHARGEN_CACHE_DIR": str(cache)}
     load = (
         "from chargen.text.corpus import load_corpus; from chargen.text.config import CorpusConfig;"
         f"load_corpus([{str(corpus)!r}], CorpusConfig())"
@@ -81,15 +78,18 @@ def main() -> None:
         f"import chargen; chargen.train({str(corpus)!r}, {str(arguments.folder / 'model')!r}, "
         f"force=True, steps={STEPS}, hidden_size=128, samples=False)"
     )
-    _, base = measured("import torch, torch.nn", environment)
     rows = {}
-    for name, code in (
-        ("first encoding", load),
-        ("second encoding", load),
-        (f"train {STEPS} steps", train),
-    ):
-        seconds, peak = measured(code, environment)
-        rows[name] = {"seconds": seconds, "peak_bytes": peak, "above_torch_bytes": peak - base}
+    # A cache of its own: the first encoding would find that of an earlier call.
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as cache:
+        environment = {**os.environ, "CHARGEN_CACHE_DIR": cache}
+        _, base = measured("import torch, torch.nn", environment)
+        for name, code in (
+            ("first encoding", load),
+            ("second encoding", load),
+            (f"train {STEPS} steps", train),
+        ):
+            seconds, peak = measured(code, environment)
+            rows[name] = {"seconds": seconds, "peak_bytes": peak, "above_torch_bytes": peak - base}
     rows["torch alone"] = {"seconds": 0.0, "peak_bytes": base, "above_torch_bytes": 0}
     if arguments.json:
         print(json.dumps(rows))
