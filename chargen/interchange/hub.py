@@ -159,37 +159,39 @@ def pull(
 
 
 _PATH_FIELDS = (
-    ("config", "corpus", "arguments"),
-    ("config", "corpus", "start_from"),
-    ("config", "corpus", "replay"),
-    ("config", "corpus", "config", "valid"),
-    ("steering", "source"),
-    ("config", "data"),
-    ("config", "encoder"),
-    ("config", "finetune", "valid"),
-    ("config", "finetune", "unlabelled"),
+    ("corpus", "arguments"),
+    ("corpus", "start_from"),
+    ("corpus", "replay"),
+    ("corpus", "config", "valid"),
+    ("data",),
+    ("encoder",),
+    ("finetune", "valid"),
+    ("finetune", "unlabelled"),
 )
-"""Fields of documents that name files: of language models, then of classifiers."""
+"""Fields of a configuration that name files: of language models, then of classifiers."""
 
 
 def _without_folders(stored: Checkpoint) -> Checkpoint:
     """Remove the folders from the names of texts and models, also where sentences mention them."""
-    paths = [path for keys in _PATH_FIELDS for path in _paths_at(stored.documents, *keys)]
+    paths = [path for keys in _PATH_FIELDS for path in _texts_at(stored.documents, "config", *keys)]
+    # The sentence about a stored steering ends with the path of its texts.
+    sources = _texts_at(stored.documents, "steering", "source")
+    paths += [sentence.partition(" texts of ")[2] for sentence in sources]
     paths.sort(key=len, reverse=True)  # a path may begin with another one
     pattern = re.compile(rf"(?<!\S)({'|'.join(map(re.escape, paths))})")
     documents = dict(stored.documents)
-    for document in {keys[0] for keys in _PATH_FIELDS} & documents.keys():
+    for document in {"config", "steering"} & documents.keys():
         documents[document] = _with_last_parts(documents[document], pattern)
     return replace(stored, documents=documents)
 
 
-def _paths_at(value: Any, *keys: str) -> list[str]:
-    """Return the paths at `keys` in a JSON value, which has one, a list of them, or none."""
+def _texts_at(value: Any, *keys: str) -> list[str]:
+    """Return the strings at `keys` in a JSON value, which has one, a list of them, or none."""
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
-    paths = value if isinstance(value, list) else [value]
-    # The sentence about a steering ends with the path of its texts.
-    return [path.partition(" texts of ")[2] or path for path in paths if isinstance(path, str)]
+    return [
+        text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)
+    ]
 
 
 def _with_last_parts(value: Any, pattern: re.Pattern[str]) -> Any:

@@ -85,7 +85,7 @@ def test_folders_of_a_classifiers_texts_stay_at_home(
 def test_folders_stay_at_home_that_a_sentence_mentions(
     server: Hub, fox: Path, tmp_path: Path
 ) -> None:
-    home = tmp_path / "home"
+    home = tmp_path / "my texts of home"
     home.mkdir()
     (home / "hen.txt").write_text("the hen is in the sun and not in the den.\n" * 30)
     more = {"start_from": fox, "replay": fox.parent / "fox.txt", **SMALL, "hidden_size": None}
