@@ -57,9 +57,7 @@ def main(busy: tuple[int, ...], sizes: tuple[int, ...], steps: int, as_json: boo
     """Print a row for each measurement."""
     measure(WAYS["passive"], 1, 16)  # puts the encoded text into the cache
     for count in busy:
-        others = [
-            subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)
-        ]
+        others = [subprocess.Popen([sys.executable, "-c", SPIN]) for _ in range(count)]
         try:
             for size in sizes:
                 for name, way in WAYS.items():

@@ -22,6 +22,8 @@ from chargen.text.sources import read_all
 def cut(corpus: str, held_back: int) -> tuple[str, str]:
     """Return the text without its last `held_back` characters, and those characters."""
     text = read_all([corpus], chargen.CorpusConfig())
+    if not 0 < held_back < len(text):
+        raise SystemExit(f"--held-back: 1 to {len(text) - 1:,} for {corpus}")
     return text[:-held_back], text[-held_back:]
 
 

@@ -33,6 +33,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from chargen.plotting import curves
+
 BLOCK_WORDS = 5000
 
 # The command's entry point, and two figures that only the process itself can measure: the time from
@@ -134,10 +138,9 @@ def parameters(checkpoint: Path) -> int:
 
 
 def rate(checkpoint: Path) -> float:
-    """Return characters per second between the first and the last logged step."""
-    rows = [json.loads(line) for line in (checkpoint / "metrics.jsonl").read_text().splitlines()]
-    first, *_, last = [row for row in rows if "characters" in row]
-    return float((last["characters"] - first["characters"]) / (last["seconds"] - first["seconds"]))
+    """Return characters per second from the first logged step to the last, without start-up."""
+    rows = curves.read(checkpoint).rows
+    return float(np.ptp(rows["characters"]) / np.ptp(rows["seconds"]))
 
 
 def main() -> None:

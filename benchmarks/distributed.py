@@ -15,38 +15,46 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+
+import numpy as np
+from cost import rate
+from numpy.typing import NDArray
+
+from chargen.plotting import curves
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("corpus")
     parser.add_argument("--ranks", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=100, help="at least 20")
     parser.add_argument("--hidden-size", type=int, default=256)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--window", type=int, default=64)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
+    if arguments.steps < 20:
+        parser.error("--steps: at least 20")
     with tempfile.TemporaryDirectory() as folder:
-        one = curve(arguments, 1, Path(folder) / "one")
-        many = curve(arguments, arguments.ranks, Path(folder) / "many")
-    pairs = list(zip(one, many, strict=True))
+        one, one_rate = curve(arguments, 1, Path(folder) / "one")
+        many, many_rate = curve(arguments, arguments.ranks, Path(folder) / "many")
     row = {
         "ranks": arguments.ranks,
         "steps": arguments.steps,
-        "largest_loss_difference": max(abs(a["loss"] - b["loss"]) for a, b in pairs),
-        "last_loss": one[-1]["loss"],
-        "one_process_characters_per_second": rate(one),
-        "ranks_characters_per_second": rate(many),
-        "speedup": rate(many) / rate(one),
+        "largest_loss_difference": float(np.abs(one - many).max()),
+        "last_loss": float(one[-1]),
+        "one_process_characters_per_second": one_rate,
+        "ranks_characters_per_second": many_rate,
+        "speedup": many_rate / one_rate,
     }
     print(json.dumps(row) if arguments.json else "\n".join(f"{k}: {v}" for k, v in row.items()))
 
 
-def curve(arguments: argparse.Namespace, ranks: int, out: Path) -> list[dict[str, Any]]:
-    """Train a model and return its logged steps, which are every tenth."""
+def curve(
+    arguments: argparse.Namespace, ranks: int, out: Path
+) -> tuple[NDArray[np.float64], float]:
+    """Train a model; return the losses of every tenth step, and characters per second."""
     launch = ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks)] if ranks > 1 else []
     sizes = [f"--{name}={vars(arguments)[name.replace('-', '_')]}" for name in SAME]
     rest = ["--dropout=0", "--precision=float32", f"--eval-every={arguments.steps}", "--quiet"]
@@ -57,17 +65,10 @@ def curve(arguments: argparse.Namespace, ranks: int, out: Path) -> list[dict[str
         stdout=subprocess.DEVNULL,
         env={**os.environ, "OMP_NUM_THREADS": str(arguments.threads)},
     )
-    rows = map(json.loads, (out / "metrics.jsonl").read_text().splitlines())
-    return [row for row in rows if "loss" in row]
+    return curves.read(out).rows["loss"], rate(out)
 
 
 SAME = ("steps", "hidden-size", "batch-size", "window", "threads")
-
-
-def rate(rows: list[dict[str, Any]]) -> float:
-    """Return characters per second from the first logged step to the last, without start-up."""
-    first, last = rows[0], rows[-1]
-    return float((last["characters"] - first["characters"]) / (last["seconds"] - first["seconds"]))
 
 
 if __name__ == "__main__":

@@ -184,6 +184,12 @@ def repaired(files: Files) -> Files:
     return files | {MANIFEST: json.dumps(manifest).encode()}
 
 
+def with_file(files: Files, name: str, data: bytes) -> Files:
+    """Return the files with a new content of one, which the manifest states if it is another."""
+    changed = files | {name: data}
+    return changed if name == MANIFEST else repaired(changed)
+
+
 def pick(chance: random.Random, files: Files, suffix: str = "") -> str:
     return chance.choice(sorted(name for name in files if name.endswith(suffix)))
 
@@ -212,7 +218,7 @@ def bytes_changed(chance: random.Random, files: Files) -> Files:
 
 def bytes_changed_hash_right(chance: random.Random, files: Files) -> Files:
     name = pick(chance, {k: v for k, v in files.items() if k != MANIFEST})
-    return repaired(files | {name: damaged_bytes(chance, files[name])})
+    return with_file(files, name, damaged_bytes(chance, files[name]))
 
 
 def places(value: Any) -> list[tuple[Any, Any]]:
@@ -246,23 +252,18 @@ def json_changed(chance: random.Random, files: Files) -> Files:
     if way == 2:  # the same field again
         field = json.dumps(str(key)).encode() + b":" + _dump(chance.choice(VALUES))
         data = data.replace(b"{", b"{" + field + b",", 1)
-    changed = files | {name: data}
-    return changed if name == MANIFEST else repaired(changed)
+    return with_file(files, name, data)
 
 
 def json_replaced(chance: random.Random, files: Files) -> Files:
     name = pick(chance, files, ".json")
-    data = chance.choice([*TEXTS, *map(_dump, VALUES)])
-    changed = files | {name: data}
-    return changed if name == MANIFEST else repaired(changed)
+    return with_file(files, name, chance.choice([*TEXTS, *map(_dump, VALUES)]))
 
 
 def header_changed(chance: random.Random, files: Files) -> Files:
     """Change a safetensors header: types, shapes, offsets, or its own length."""
     name = pick(chance, files, ".safetensors")
-    data = files[name]
-    length = struct.unpack("<Q", data[:8])[0]
-    header, body = json.loads(data[8 : 8 + length]), data[8 + length :]
+    header, body = split_header(files[name])
     entry = header[chance.choice(sorted(k for k in header if k != "__metadata__"))]
     way = chance.randrange(7)
     if way == 0:
@@ -280,7 +281,7 @@ def header_changed(chance: random.Random, files: Files) -> Files:
         body = body[: chance.randrange(len(body))]
     text = json.dumps(header).encode()
     size = chance.choice([0, 1, len(text) - 1, 2**31, 2**60, 2**64 - 1]) if way == 6 else len(text)
-    return repaired(files | {name: struct.pack("<Q", size) + text + body})
+    return with_file(files, name, struct.pack("<Q", size) + text + body)
 
 
 def tensors_changed(chance: random.Random, files: Files) -> Files:
@@ -308,7 +309,7 @@ def tensors_changed(chance: random.Random, files: Files) -> Files:
         tensors[chance.choice(extra)] = value
     else:
         tensors[key + "x"] = tensors.pop(key)
-    return repaired(files | {name: safetensors.torch.save(tensors)})
+    return with_file(files, name, safetensors.torch.save(tensors))
 
 
 def names_changed(chance: random.Random, files: Files) -> Files:
@@ -344,7 +345,13 @@ def vocabulary_changed(chance: random.Random, files: Files) -> Files:
     else:
         document["start"] = chance.choice(["", "zz", "\ud800", None, 3, "ß"])
     document["characters"] = "".join(characters)
-    return repaired(files | {name: _dump(document)})
+    return with_file(files, name, _dump(document))
+
+
+def split_header(data: bytes) -> tuple[dict[str, Any], bytes]:
+    """Return the header and the body of a safetensors file."""
+    end = 8 + struct.unpack("<Q", data[:8])[0]
+    return json.loads(data[8:end]), data[end:]
 
 
 def header_of(entries: dict[str, Any], body: bytes = b"") -> bytes:
@@ -384,12 +391,11 @@ def unfolding(chance: random.Random, files: Files) -> Files:
     target = chance.choice(list(ways))
     value = ways[target]
     if isinstance(value, bytes):
-        changed = files | {target: value}
-        return changed if target == MANIFEST else repaired(changed)
+        return with_file(files, target, value)
     if isinstance(value, str):  # replaces the name of a field, or its value
-        return repaired(files | {target: files[target].replace(b'"tied"', _dump(value), 1)})
+        return with_file(files, target, files[target].replace(b'"tied"', _dump(value), 1))
     target = chance.choice(sorted(n for n in files if n.startswith("vocabulary")))
-    return repaired(files | {target: _dump(json.loads(files[target]) | value)})
+    return with_file(files, target, _dump(json.loads(files[target]) | value))
 
 
 def odd_tensors(chance: random.Random, files: Files) -> Files:
@@ -405,11 +411,9 @@ def odd_tensors(chance: random.Random, files: Files) -> Files:
     tensors = safetensors.torch.load(files[name])
     key = chance.choice(sorted(tensors))
     del tensors[key]
-    data = safetensors.torch.save(tensors)
-    length = struct.unpack("<Q", data[:8])[0]
-    header, body = json.loads(data[8 : 8 + length]), data[8 + length :]
+    header, body = split_header(safetensors.torch.save(tensors))
     header[key] = {"dtype": dtype, "shape": shape, "data_offsets": [len(body), len(body) + size]}
-    return repaired(files | {name: header_of(header, body + bytes(size))})
+    return with_file(files, name, header_of(header, body + bytes(size)))
 
 
 def aliases(chance: random.Random, files: Files) -> Files:
@@ -431,7 +435,7 @@ def sizes_declared(chance: random.Random, files: Files) -> Files:
     numbers = sorted(key for key, value in config.items() if type(value) in (int, float))
     for key in chance.sample(numbers, chance.randrange(1, len(numbers) + 1)):
         config[key] = chance.choice([0, -1, 10**5, 10**6, 10**9, 2**31, 2**63, 10**30, 0.5, 1e300])
-    return repaired(files | {"config.json": _dump(document)})
+    return with_file(files, "config.json", _dump(document))
 
 
 KINDS: dict[str, Damage] = {

@@ -47,8 +47,7 @@ def main() -> None:
             return
         directory, files, use = sound[data[0] % len(sound)]
         name = sorted(files)[data[1] % len(files)]
-        changed = files | {name: data[2:]}
-        fuzz.write(directory, changed if name == fuzz.MANIFEST else fuzz.repaired(changed))
+        fuzz.write(directory, fuzz.with_file(files, name, data[2:]))
         end = fuzz.attempt(use, directory)
         if end not in fuzz.RIGHT:
             raise AssertionError(f"{name} of {directory.name}: {end}")

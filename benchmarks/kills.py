@@ -43,9 +43,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from long_form import run_and_report
+from long_form import fork_command, run_and_report
 
-from chargen.cli.main import main as chargen_main
 from chargen.errors import ChargenError
 from chargen.storage import checkpoint, directories
 from chargen.training.loop import Loop
@@ -197,26 +196,6 @@ class Harness:
         self.run(("train", self.corpus, "--out", self.folder / "timed", *OPTIONS), no_fault)
         return time.perf_counter() - began
 
-    def start(self, arguments: tuple[object, ...], fault: Fault, said: Path) -> int:
-        """Fork a run and return its process id."""
-        for index in (STEP, SAVED, CALLS):
-            self.shared[index] = 0
-        pid = os.fork()
-        if pid:
-            return pid
-        code = 70
-        try:
-            null = os.open(os.devnull, os.O_RDWR)
-            err = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            for target, source in ((0, null), (1, null), (2, err)):
-                os.dup2(source, target)
-            watch(self.shared, fault)
-            chargen_main([str(argument) for argument in arguments])
-        except SystemExit as ended:
-            code = ended.code if isinstance(ended.code, int) else 71
-        finally:
-            os._exit(code)
-
     def run(
         self,
         arguments: tuple[object, ...],
@@ -225,8 +204,10 @@ class Harness:
         number: signal.Signals = signal.SIGKILL,
     ) -> tuple[int, str]:
         """Run to the end, or until a signal after some seconds; return exit code and stderr."""
+        for index in (STEP, SAVED, CALLS):
+            self.shared[index] = 0
         stderr_path = self.folder / "said.txt"
-        pid = self.start(arguments, fault, stderr_path)
+        pid = fork_command(arguments, stderr_path, lambda: watch(self.shared, fault))
         if after is not None:
             time.sleep(after)
             with contextlib.suppress(ProcessLookupError):

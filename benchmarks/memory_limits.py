@@ -21,17 +21,15 @@ import argparse
 import os
 import resource
 import shutil
-import sys
 import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import torch
-from long_form import run_and_report
+from long_form import fork_command, run_and_report
 
 import chargen
-from chargen.cli.main import main as chargen_main
 from chargen.errors import ChargenError
 from chargen.storage import checkpoint
 
@@ -48,29 +46,16 @@ SIZES: dict[str, Any] = {
 }
 
 
-def limited(arguments: tuple[object, ...], more: float, said: Path) -> tuple[int, str]:
+def limited(arguments: tuple[object, ...], more: float, stderr: Path) -> tuple[int, str]:
     """Run a command that may use `more` additional megabytes; return its exit code and stderr."""
-    if pid := os.fork():
-        status = os.waitpid(pid, 0)[1]
-        return os.waitstatus_to_exitcode(status), said.read_text()
-    code = 70
-    try:
-        null = os.open(os.devnull, os.O_RDWR)
-        err = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(null, 1)
-        os.dup2(err, 2)
-        # The importing program may have replaced these streams.
-        sys.stdout, sys.stderr = (os.fdopen(n, "w", encoding="utf-8") for n in (1, 2))
-        words = [str(argument) for argument in arguments]
+
+    def limit() -> None:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         most = pages * resource.getpagesize() + int(more * 2**20)
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
-        chargen_main(words)
-    except SystemExit as ended:
-        code = ended.code if isinstance(ended.code, int) else 71
-    finally:
-        sys.stderr.flush()
-        os._exit(code)
+
+    status = os.waitpid(fork_command(arguments, stderr, limit), 0)[1]
+    return os.waitstatus_to_exitcode(status), stderr.read_text()
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -65,8 +65,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    random = None if arguments.model else random_model(arguments.cell, arguments.hidden_size)
-    lm = random or chargen.load(arguments.model)
+    if arguments.model:
+        lm = chargen.load(arguments.model)
+    else:
+        lm = random_model(arguments.cell, arguments.hidden_size)
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "page.html"
         page.write_text(model_page(lm, "benchmark"), "utf-8")

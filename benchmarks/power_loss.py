@@ -51,7 +51,7 @@ from chargen.storage.checkpoint import Checkpoint
 from chargen.storage.outputs import refuse_to_overwrite
 from chargen.storage.whole_files import write_file
 
-NOTES = "MODEL_CARD.md"
+NOTES, NOTES_TEXT = "MODEL_CARD.md", b"what I think of it\n"
 ROOT = 0
 """The number of the recorded folder; all of its earlier contents are on the disk."""
 
@@ -518,7 +518,7 @@ def without_exchange() -> Iterator[None]:
 
 def with_notes(root: Path) -> None:
     checkpoint.save(root / "run", small(0), metrics=log(0))
-    (root / "run" / NOTES).write_bytes(b"what I think of it\n")
+    (root / "run" / NOTES).write_bytes(NOTES_TEXT)
 
 
 def after_a_kill(root: Path) -> None:
@@ -535,7 +535,6 @@ def between_renames(root: Path) -> None:
 
 def small_cases(folder: Path) -> Iterator[Case]:
     """Yield all cases except the training run."""
-    notes = b"what I think of it\n"
     yield whole_file(folder / "file")
     yield saving("first save", folder / "first", "new/deep/run", lambda _: None, (1, 2))
     for way, exchange in (("exchange", True), ("two renames", False)):
@@ -545,7 +544,7 @@ def small_cases(folder: Path) -> Iterator[Case]:
             ("over what a cut left", between_renames),
         ):
             root = folder / f"{name} {exchange}"
-            options: dict[str, Any] = {"exchange": exchange, "notes": notes}
+            options: dict[str, Any] = {"exchange": exchange, "notes": NOTES_TEXT}
             yield saving(f"{name}, {way}", root, "run", prepare, (1, 2), **options)
 
 

@@ -10,36 +10,33 @@ test reviews are never read.
 
 from __future__ import annotations
 
-import csv
+import argparse
 import json
-import lzma
 import random
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-from chargen.text.html import clean_html
+from chargen.sentiment.config import ExamplesConfig
+from chargen.sentiment.examples import read_texts
+
+FILES = ("imdb_train.csv.xz", "imdb_unsup.txt.xz")
 
 
-def reviews(folder: Path) -> Iterator[str]:
-    """Yield the training reviews, then the unlabelled reviews."""
-    csv.field_size_limit(1 << 24)
-    with lzma.open(folder / "imdb_train.csv.xz", "rt", encoding="utf-8", newline="") as file:
-        yield from (row["text"] for row in csv.DictReader(file))
-    with lzma.open(folder / "imdb_unsup.txt.xz", "rt", encoding="utf-8") as file:
-        yield from (line.rstrip("\n") for line in file)
-
-
-def main(folder: str, out: str) -> None:
+def main() -> None:
     """Write the corpus and print its size."""
-    texts = list(dict.fromkeys(clean_html(text) for text in reviews(Path(folder))))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("out", type=Path)
+    arguments = parser.parse_args()
+    cleaned = ExamplesConfig(clean="html")
+    reviews = (text for name in FILES for text in read_texts(str(arguments.folder / name), cleaned))
+    texts = list(dict.fromkeys(reviews))
     random.Random(0).shuffle(texts)
-    with Path(out).open("w", encoding="utf-8") as file:
+    with arguments.out.open("w", encoding="utf-8") as file:
         for text in texts:
             file.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
     characters = sum(map(len, texts))
-    print(f"{len(texts):,} reviews, {characters:,} characters -> {out}")
+    print(f"{len(texts):,} reviews, {characters:,} characters -> {arguments.out}")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    main()

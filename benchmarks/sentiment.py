@@ -30,7 +30,6 @@ from scipy.special import softmax
 
 from chargen.cli.progress import reporter_for
 from chargen.runtime.device import set_threads
-from chargen.sentiment import metrics
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.compare import tfidf
 from chargen.sentiment.config import ExamplesConfig
@@ -105,7 +104,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "options": {k: v for k, v in options.items() if v is not None},
         "seconds": run.seconds,
         "valid": run.valid,
-        "votes": votes(arguments.out),
+        # of each member on held-out labels
+        "votes": checkpoint.load(arguments.out).document("config")["results"].get("votes"),
     }
     if arguments.on_valid:
         return row
@@ -136,11 +136,6 @@ def some(examples: Examples, arguments: argparse.Namespace) -> Examples:
     order = list(range(len(examples)))
     random.Random(0).shuffle(order)
     return examples.select(order[arguments.skip :][: arguments.test_texts])
-
-
-def votes(directory: Path) -> Any:
-    """Return the results of each member on held-out labels."""
-    return checkpoint.load(directory).document("config")["results"].get("votes")
 
 
 def parts(classifier: Classifier, test: Examples) -> dict[str, Any]:
@@ -186,7 +181,7 @@ def baseline(train: Examples, test: Examples) -> float:
     """Return the accuracy of TF-IDF with logistic regression."""
     model = tfidf(train.texts, train.labels, characters=False, seed=0)
     classes = [str(label) for label in model.classes_]
-    figures = metrics.evaluate(test.labels, model.predict_proba(test.texts), classes)
+    figures = evaluate(test.labels, model.predict_proba(test.texts), classes)
     return float(figures["accuracy"])
 
 

@@ -11,10 +11,10 @@ of which no part is used for training. No test split is read.
 
 from __future__ import annotations
 
+import argparse
 import csv
 import random
 import re
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -34,19 +34,22 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 Pair = tuple[str, str]
 
 
-def main(folder: str, train: str, valid: str) -> None:
+def main() -> None:
     """Write both tables and print their sizes."""
-    path = Path(folder)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("train", type=Path)
+    parser.add_argument("valid", type=Path)
+    arguments = parser.parse_args()
+    path, outs = arguments.folder, (arguments.train, arguments.valid)
     reviews = read_examples(str(path / "imdb_train.csv.xz"), ExamplesConfig(clean="html"))
     parts = split(reviews, VALID_FRACTION, 0)
     names = ExamplesConfig(label_map="0=neg,1=pos")
-    for out, part, sentences in zip(
-        (train, valid), parts, ("sst2_train.csv", "sst2_dev.csv"), strict=True
-    ):
+    for out, part, sentences in zip(outs, parts, ("sst2_train.csv", "sst2_dev.csv"), strict=True):
         short = read_examples(str(path / sentences), names)
         rows = [*pairs(part), *shortened(part), *pairs(short)]
         random.Random(0).shuffle(rows)
-        with Path(out).open("w", encoding="utf-8", newline="") as file:
+        with out.open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([("label", "text"), *rows])
         print(f"{len(rows):,} texts, {sum(len(text) for _, text in rows):,} characters -> {out}")
 
@@ -70,4 +73,4 @@ def shortened(examples: Examples) -> list[Pair]:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:4])
+    main()

@@ -15,15 +15,9 @@ import json
 import math
 from typing import Any
 
-import torch
-
 import chargen
-from chargen.sampling.steering import (
-    Steering,
-    fit_steering,
-    fit_with_classifier,
-    stored_steering,
-)
+from chargen.runtime.device import set_threads
+from chargen.sampling.steering import Steering, fit_steering, fit_with_classifier, stored_steering
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.config import ExamplesConfig
 from chargen.sentiment.examples import read_examples
@@ -45,8 +39,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
+    set_threads(arguments.threads)
     lm, judge = chargen.load(arguments.model), Classifier.load(arguments.classifier)
     steering = find(lm, judge, arguments)
     if not arguments.json:

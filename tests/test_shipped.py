@@ -14,7 +14,7 @@ LARGEST = 16 * 1024 * 1024
 
 
 def test_all_are_there() -> None:
-    assert {"reviews", "reviews-backward", "sentiment"} <= set(shipped.names())
+    assert {"reviews", "reviews-backward", "sentiment"} <= set(shipped.models())
 
 
 @pytest.mark.parametrize("name", ["reviews", "reviews-backward", "sentiment"])

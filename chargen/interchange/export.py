@@ -11,11 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from chargen.errors import ChargenError, CheckpointError, ConfigError, MissingExtraError
+from chargen.errors import (
+    ChargenError,
+    CheckpointError,
+    ConfigError,
+    CorpusError,
+    MissingExtraError,
+)
 from chargen.language_model import LanguageModel
 from chargen.lm.cells import CELLS
 from chargen.lm.evaluation import log_probs
-from chargen.storage.directories import replace_directory, sync_file
+from chargen.storage.directories import real_path, replace_directory, sync_file
 from chargen.text.config import CorpusConfig
 
 FORMAT = "chargen-onnx"
@@ -56,6 +62,7 @@ def export_onnx(
     except ImportError as error:
         raise MissingExtraError("exporting", "onnx") from error
     description = describe(lm)
+    directory = real_path(directory)  # a link is kept, and its target is replaced
     work = directory.with_name(f".{directory.name}.writing")
     shutil.rmtree(work, ignore_errors=True)
     directory.parent.mkdir(parents=True, exist_ok=True)
@@ -137,12 +144,15 @@ def check(folder: str | os.PathLike[str], lm: LanguageModel, text: str) -> float
 
     Returns the largest difference between log-probabilities in nats: over all symbols with
     ``score.onnx``, and over the first hundred with ``step.onnx``. Raises `ChargenError` if it is
-    above `TOLERANCE`, and `MissingExtraError` without onnxruntime.
+    above `TOLERANCE`, `CorpusError` if there is no text, and `MissingExtraError` without
+    onnxruntime.
     """
     try:
         import onnxruntime
     except ImportError as error:
         raise MissingExtraError("checking an export", "onnx") from error
+    if not text:
+        raise CorpusError("there is no text on which to compare the export with its checkpoint")
     ids = lm.vocabulary.encode(text).astype(np.int64)
     ids = ids[::-1] if lm.backward else ids
     expected = log_probs(lm.model, ids, lm.vocabulary.start_id)

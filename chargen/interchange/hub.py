@@ -172,28 +172,40 @@ _PATH_FIELDS = (
 
 
 def _without_folders(stored: Checkpoint) -> Checkpoint:
-    """Remove the folders from the names of the texts in a model's configuration."""
-    documents: Any = stored.documents
-    for keys in _PATH_FIELDS:
-        documents = _with_last_parts(documents, ("config", *keys))
+    """Remove the folders from the names of texts and models, also where sentences mention them."""
+    paths = [path for keys in _PATH_FIELDS for path in _texts_at(stored.documents, "config", *keys)]
+    # The sentence about a stored steering ends with the path of its texts.
+    sources = _texts_at(stored.documents, "steering", "source")
+    paths += [sentence.partition(" texts of ")[2] for sentence in sources]
+    paths.sort(key=len, reverse=True)  # a path may begin with another one
+    pattern = re.compile(rf"(?<!\S)({'|'.join(map(re.escape, paths))})")
+    documents = dict(stored.documents)
+    for document in {"config", "steering"} & documents.keys():
+        documents[document] = _with_last_parts(documents[document], pattern)
     return replace(stored, documents=documents)
 
 
-def _with_last_parts(value: Any, keys: tuple[str, ...]) -> Any:
-    """Reduce the paths at `keys` in a JSON value, if there are any, to their last parts."""
-    if keys:
-        first, *rest = keys
-        if not isinstance(value, dict) or first not in value:
-            return value
-        return value | {first: _with_last_parts(value[first], tuple(rest))}
+def _texts_at(value: Any, *keys: str) -> list[str]:
+    """Return the strings at `keys` in a JSON value, which has one, a list of them, or none."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return [
+        text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)
+    ]
+
+
+def _with_last_parts(value: Any, pattern: re.Pattern[str]) -> Any:
+    """Reduce the paths in the strings of a JSON value, which `pattern` finds, to their names."""
+    if isinstance(value, dict):
+        return {key: _with_last_parts(inner, pattern) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_last_part(name) for name in value]
-    return _last_part(value) if isinstance(value, str) else value
+        return [_with_last_parts(inner, pattern) for inner in value]
+    return pattern.sub(lambda path: _last_part(path[0]), value) if isinstance(value, str) else value
 
 
-def _last_part(name: Any) -> str:
+def _last_part(path: str) -> str:
     # A Windows path accepts both kinds of slash.
-    return PureWindowsPath(str(name)).name or str(name)
+    return PureWindowsPath(path).name or path
 
 
 def _card(stored: Checkpoint, requested_metadata: dict[str, str]) -> bytes:
@@ -229,7 +241,7 @@ def _metadata(stored: Checkpoint) -> dict[str, Any]:
     # A classifier has no encoders if it did better without its network.
     networks = [config["model"]] if is_lm else config.get("encoders", [])
     names = (config.get("corpus") or {}).get("arguments") if is_lm else config.get("data")
-    names = [_last_part(name) for name in names or ()]
+    names = [_last_part(str(name)) for name in names or ()]
     datasets = [_DATASETS[name] for name in names if name in _DATASETS]
     results = config.get("results") or {}
     task = "text-generation" if is_lm else "text-classification"

@@ -49,8 +49,7 @@ def model_page(lm: LanguageModel, title: str) -> str:
     }
     parts = {
         "title": html.escape(escape_controls(title, "")),
-        "facts": f"{_sizes(model.config)}, "
-        f"{model.num_parameters() / 1e6:.2g} million weights, made with chargen.",
+        "facts": f"{_sizes(model.config)}, {model.num_parameters():,} weights, made with chargen.",
         "style": heatmap.style(),
         "legend": heatmap.legend(),
         "description": json.dumps(_description(lm, weights)).replace("<", "\\u003c"),

@@ -54,13 +54,14 @@ def reliability_diagram(
     filled = counts > 0
     mean = np.bincount(bins, confidence, CALIBRATION_BINS)[filled] / counts[filled]
     accuracy = np.bincount(bins, correct, CALIBRATION_BINS)[filled] / counts[filled]
-    margin = 1.96 * np.sqrt(accuracy * (1 - accuracy) / counts[filled])
+    low, high = wilson_interval(accuracy, counts[filled])
+    margins = np.maximum([accuracy - low, high - accuracy], 0)  # rounding
     marks = {"color": COLOURS[0], "marker": "o", "capsize": 3, "label": "this classifier, 95 %"}
     with drawing("--reliability", LINES) as figures:
         figure = figures(figsize=(6, 6.4))
         top, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
         top.plot([0, 1], [0, 1], color="0.6", linestyle="--", label="perfect calibration")
-        top.errorbar(mean, accuracy, margin, **marks)
+        top.errorbar(mean, accuracy, margins, **marks)
         top.set(xlim=(1 / len(classes) - 0.02, 1.02), ylim=(0, 1.02), ylabel="accuracy")
         top.set_title(f"expected calibration error {metrics['ece']:.3f}")
         top.legend(loc="upper left")
@@ -72,3 +73,16 @@ def reliability_diagram(
         )
         below.set(xlabel="confidence: probability of the predicted label", ylabel="texts")
         return png(figure)
+
+
+def wilson_interval(
+    shares: NDArray[np.float64], counts: NDArray[np.integer]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the ends of the 95 % intervals of shares of `counts` texts (Wilson 1927).
+
+    Unlike the normal approximation, the interval of a share of 0 or 1 has a width.
+    """
+    weight = 1.96**2 / counts
+    centre = (shares + weight / 2) / (1 + weight)
+    half = np.sqrt(weight * (shares * (1 - shares) + weight / 4)) / (1 + weight)
+    return centre - half, centre + half

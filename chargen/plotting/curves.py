@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.errors import CheckpointError
+from chargen.errors import CheckpointError, ConfigError, printable
 from chargen.storage.shipped import METRICS, checkpoint_suggestion, resolve
 
 Array = NDArray[np.float64]
@@ -43,7 +44,8 @@ class Curves:
         mask = np.isfinite(values)
         if not mask.any():
             return np.full(len(steps), np.nan)
-        positions = np.interp(steps, self.steps[mask], values[mask])
+        # All axes begin at 0, and an evaluation may come before the first row.
+        positions = np.interp(steps, np.r_[0.0, self.steps[mask]], np.r_[0.0, values[mask]])
         # Extrapolate, since an evaluation may come after the last row.
         last, per_step = self.steps[mask][-1], values[mask][-1] / max(1.0, self.steps[mask][-1])
         beyond = steps > last
@@ -76,16 +78,27 @@ def read(directory: str | os.PathLike[str]) -> Curves:
     if not loss_rows:
         raise CheckpointError(f"{path} has no step of training yet: nothing to draw")
     keys = ("loss", "learning_rate", "gradient_norm", "clipped_share", *_AXIS_KEYS.values())
-    evaluated = [(row, _validation_loss(row)) for row in rows]
+    evaluated = [row for row in rows if not math.isnan(_validation_loss(row))]
     return Curves(
         name=_name(path),
         steps=_column(loss_rows, "step"),
         rows={key: _column(loss_rows, key) for key in keys},
-        valid_steps=np.array([row["step"] for row, value in evaluated if value is not None], float),
-        valid=np.array([value for _, value in evaluated if value is not None], float),
+        valid_steps=_column(evaluated, "step"),
+        valid=np.array([_validation_loss(row) for row in evaluated]),
         clip=_clip(path.parent),
         per_character=not any("train_accuracy" in row or "valid_log_loss" in row for row in rows),
     )
+
+
+def legend_names(runs: Sequence[Curves]) -> list[str]:
+    """Return a printable name for each run; a name that occurs again is numbered."""
+    counts: Counter[str] = Counter()
+    names = []
+    for run in runs:
+        name = printable(run.name)
+        counts[name] += 1
+        names.append(name if counts[name] == 1 else f"{name} ({counts[name]})")
+    return names
 
 
 def loss_unit(runs: Sequence[Curves], nats: bool = False) -> tuple[float, str]:
@@ -98,10 +111,12 @@ def smoothed(values: Array, strength: float | None = None) -> Array:
     """Return an exponential moving average with decay `strength` per row and bias correction.
 
     NaN stays NaN and does not affect later values. Without `strength`, the average covers about a
-    thirtieth of the rows.
+    thirtieth of the rows. Raises `ConfigError` if `strength` is not from 0 to below 1.
     """
     if strength is None:
         strength = 1 - 1 / max(2.0, len(values) / 30)
+    if not 0 <= strength < 1:
+        raise ConfigError(f"--smooth must be at least 0 and below 1, got {strength}")
     total = weight = 0.0
     averages = np.full(len(values), np.nan)
     for index, value in enumerate(values.tolist()):
@@ -114,24 +129,26 @@ def smoothed(values: Array, strength: float | None = None) -> Array:
 
 def _row(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
-        row = json.loads(line)
-        if isinstance(row, dict) and isinstance(row.get("step"), int):
+        row = json.loads(line, parse_int=float)  # an int may be too large for an array
+        if isinstance(row, dict) and not math.isnan(_number(row, "step")):
             return row
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     raise CheckpointError(f"{path}, line {number}, is not a row of a log: {line[:60]!r}")
 
 
+def _number(row: dict[str, Any], key: str) -> float:
+    """Return the value of a row; NaN if there is none or it is not a finite number."""
+    value = row.get(key)
+    return value if isinstance(value, float) and math.isfinite(value) else math.nan
+
+
 def _column(rows: list[dict[str, Any]], key: str) -> Array:
-    values = [row.get(key) for row in rows]
-    return np.array(
-        [float(v) if isinstance(v, int | float) else math.nan for v in values], np.float64
-    )
+    return np.array([_number(row, key) for row in rows])
 
 
-def _validation_loss(row: dict[str, Any]) -> float | None:
-    values = (row.get(key) for key in ("valid_nats", "valid_log_loss"))
-    return next((float(value) for value in values if isinstance(value, int | float)), None)
+def _validation_loss(row: dict[str, Any]) -> float:
+    return _number(row, "valid_nats" if "valid_nats" in row else "valid_log_loss")
 
 
 def _name(path: Path) -> str:
@@ -141,11 +158,10 @@ def _name(path: Path) -> str:
 
 def _clip(directory: Path) -> float | None:
     try:
-        config = json.loads((directory / "config.json").read_text("utf-8"))
+        config = json.loads((directory / "config.json").read_text("utf-8"), parse_int=float)
         for part in ("train", "finetune"):
-            value = config.get(part, {}).get("clip")
-            if isinstance(value, int | float) and value > 0:
-                return float(value)
-    except (OSError, ValueError, AttributeError):
+            if (value := _number(config.get(part, {}), "clip")) > 0:
+                return value
+    except (OSError, ValueError, AttributeError, RecursionError):
         pass
     return None

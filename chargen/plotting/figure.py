@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from chargen.errors import ConfigError
-from chargen.plotting.curves import Array, Curves, loss_unit, smoothed
+from chargen.plotting.curves import Array, Curves, legend_names, loss_unit, smoothed
+from chargen.plotting.painting import escape_controls
 from chargen.plotting.style import COLOURS, DASHES, FORMATS, LINES, drawing, image
 
 AXIS_NAMES = {
@@ -43,18 +44,16 @@ def picture(
     """
     if form not in FORMATS:
         raise ConfigError(f"a picture must be a .png, .svg or .pdf file, not .{form}")
-    if smooth is not None and not 0 <= smooth < 1:
-        raise ConfigError(f"--smooth must be at least 0 and below 1, got {smooth}")
     with drawing("chargen plot", LINES) as figures:
         figure = figures(figsize=(11, 7), layout="constrained")
         panels = figure.subplots(2, 2).ravel()
         second = "steps" if axis == "seconds" else "seconds"
         unit, name = loss_unit(runs, nats)
-        for index, run in enumerate(runs):
+        for index, (run, label) in enumerate(zip(runs, legend_names(runs), strict=True)):
             line = {
                 "color": COLOURS[index % len(COLOURS)],
                 "linestyle": DASHES[index % len(DASHES)],
-                "label": run.name.lstrip("_") or "_",
+                "label": label.lstrip("_") or "_",
             }
             _draw_loss(panels[0], run, axis, unit, smooth, line)
             _draw_loss(panels[1], run, second, unit, smooth, line)
@@ -66,6 +65,8 @@ def picture(
             axes.set_title("training (line) and validation (dots)", fontsize=10)
             _limit_loss_axis(axes, runs, unit)
         _finish(figure, panels, axis, second, title)
+        if any((run.rows["gradient_norm"] > 0).any() for run in runs):
+            _scale_by_logarithm(panels[3])
         return image(figure, form)
 
 
@@ -97,18 +98,15 @@ def _draw_gradient(
     share = run.rows["clipped_share"]
     finite = share[np.isfinite(share)]
     if run.clip is not None:
-        clipped = f", {finite[-1]:.0%} of {run.name}'s steps" if len(finite) else ""
+        clipped = f", {finite[-1]:.0%} of {line['label']}'s steps" if len(finite) else ""
         axes.axhline(
             run.clip, color=line["color"], linewidth=0.8, linestyle=":", label=f"clipped{clipped}"
         )
 
 
 def _finish(figure: Any, panels: Any, axis: str, second: str, title: str | None) -> None:
-    from matplotlib.ticker import EngFormatter, FuncFormatter
+    from matplotlib.ticker import EngFormatter
 
-    # Plain numbers such as 0.3 instead of 3 times 10 to the -1, and only as many per decade as do
-    # not overlap.
-    plain = FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "1235" else "")
     for axes, along in zip(panels, (axis, second, axis, axis), strict=True):
         axes.set_xlabel(AXIS_NAMES[along])
         axes.set_xlim(left=0)
@@ -116,13 +114,21 @@ def _finish(figure: Any, panels: Any, axis: str, second: str, title: str | None)
             axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
     panels[2].set_ylabel("learning rate")
     panels[3].set_ylabel("gradient norm")
-    panels[3].set_yscale("log")
-    for ticks in (panels[3].yaxis.set_major_formatter, panels[3].yaxis.set_minor_formatter):
-        ticks(plain)
     for axes, size in ((panels[0], 9), (panels[3], 8)):
         axes.legend(fontsize=size)
     if title:
-        figure.suptitle(title)
+        figure.suptitle(escape_controls(title))
+
+
+def _scale_by_logarithm(axes: Any) -> None:
+    from matplotlib.ticker import FuncFormatter
+
+    axes.set_yscale("log")
+    # Plain numbers such as 0.3 instead of 3 times 10 to the -1, and only as many per decade as do
+    # not overlap.
+    plain = FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "1235" else "")
+    for ticks in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        ticks(plain)
 
 
 def _limit_loss_axis(axes: Any, runs: Sequence[Curves], unit: float) -> None:

@@ -138,7 +138,9 @@ class PaintedText:
                 shown = shown if len(shown) == 1 else "\ufffd"  # no room for an escape
                 width = column_width(character)
                 paper[line, column : column + width] = colours[step]
-                if shown.strip():
+                if not width and column and axes.texts:  # a mark belongs to the letter before it
+                    axes.texts[-1].set_text(axes.texts[-1].get_text() + shown)
+                elif shown.strip():
                     position = (column + max(width, 1) / 2, line + 0.52)
                     axes.text(*position, shown, ha="center", va="center", fontsize=8.5)
                 column += width

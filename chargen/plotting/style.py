@@ -78,15 +78,16 @@ def image_format(path: str | Path) -> str:
     return form if form in FORMATS else ""
 
 
-def image(figure: Any, form: str) -> bytes:
-    """Return a figure in one of `FORMATS`; equal figures give equal bytes."""
+def image(figure: Any, form: str, dpi: int = 120, **options: Any) -> bytes:
+    """Return a figure in one of `FORMATS`; equal figures give equal bytes.
+
+    `options` are those of matplotlib's ``savefig``.
+    """
     memory = io.BytesIO()
-    figure.savefig(memory, format=form, dpi=120, metadata=_METADATA[form])
+    figure.savefig(memory, format=form, dpi=dpi, metadata=_METADATA[form], **options)
     return memory.getvalue()
 
 
 def png(figure: Any) -> bytes:
     """Return a figure as PNG, cropped to what is drawn."""
-    memory = io.BytesIO()
-    figure.savefig(memory, format="png", dpi=150, bbox_inches="tight", pad_inches=0.15)
-    return memory.getvalue()
+    return image(figure, "png", dpi=150, bbox_inches="tight", pad_inches=0.15)

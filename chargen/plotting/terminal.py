@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from chargen.errors import MissingExtraError
-from chargen.plotting.curves import Curves, loss_unit, smoothed
+from chargen.plotting.curves import Curves, legend_names, loss_unit, smoothed
 
 _COLOURS = ("blue", "yellow", "green", "magenta", "cyan", "red", "white")
 _MIN_WIDTH = 20
@@ -34,7 +34,8 @@ def terminal_plot(
         import plotille
     except ImportError as error:
         raise MissingExtraError("--terminal", "plot") from error
-    groups = [list(runs)] if colour or len(runs) == 1 else [[run] for run in runs]
+    named = list(zip(runs, legend_names(runs), strict=True))
+    groups = [named] if colour or len(runs) == 1 else [[pair] for pair in named]
     texts = []
     for group in groups:
         figure = plotille.Figure()
@@ -43,15 +44,15 @@ def terminal_plot(
         figure.color_mode = "names"
         figure.with_colors = colour
         figure.set_x_limits(min_=0.0)
-        unit, figure.y_label = loss_unit(group, nats)
+        unit, figure.y_label = loss_unit([run for run, _ in group], nats)
         figure.x_label = axis
         figure.register_label_formatter(float, _label)
         figure.register_label_formatter(np.float64, _label)
         names = []
-        for index, run in enumerate(group):
+        for index, (run, name) in enumerate(group):
             tone = _COLOURS[index % len(_COLOURS)] if colour else None
             _draw(figure, run, axis, unit, smooth, tone)
-            names.append(plotille.color(f"-- {run.name}", fg=tone) if colour else run.name)
+            names.append(plotille.color(f"-- {name}", fg=tone) if colour else name)
         texts.append(f"{figure.show()}\n{'  '.join(names)} (lines: training, o: validation)\n")
     return "\n".join(texts)
 
@@ -64,12 +65,12 @@ def _draw(
     positions = run.axis_positions(axis, run.steps)[begin:]
     loss = smoothed(run.rows["loss"] / unit, smooth)[begin:]
     finite = np.isfinite(loss) & np.isfinite(positions)
-    figure.plot(positions[finite].tolist(), loss[finite].tolist(), lc=tone, label=run.name)
+    figure.plot(positions[finite].tolist(), loss[finite].tolist(), lc=tone)
     if len(run.valid):
         valid_at = run.axis_positions(axis, run.valid_steps)
         visible = valid_at >= (positions[0] if len(positions) else 0)
         valid = (run.valid / unit)[visible]
-        figure.scatter(valid_at[visible].tolist(), valid.tolist(), lc=tone, marker="o", label="")
+        figure.scatter(valid_at[visible].tolist(), valid.tolist(), lc=tone, marker="o")
 
 
 def _label(value: float, chars: int, delta: float, left: bool = False) -> str:

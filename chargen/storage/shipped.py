@@ -21,12 +21,10 @@ _MODEL_FOLDERS = (
 )
 
 
-def names() -> list[str]:
-    """Return the sorted names of the shipped models, such as "reviews" and "sentiment"."""
-    models = {
-        path.parent.name for folder in _MODEL_FOLDERS for path in folder.glob("*/MODEL_CARD.md")
-    }
-    return sorted(models)
+def models() -> dict[str, Path]:
+    """Return the folders of the shipped models by name, such as "reviews", in sorted order."""
+    cards = (card for folder in reversed(_MODEL_FOLDERS) for card in folder.glob("*/MODEL_CARD.md"))
+    return dict(sorted({card.parent.name: card.parent for card in cards}.items()))
 
 
 def resolve(directory: Path) -> Path:
@@ -38,9 +36,7 @@ def resolve(directory: Path) -> Path:
         return directory
     parts = directory.parts
     if len(parts) == 1 or (len(parts) == 2 and parts[0] == "checkpoints"):
-        for folder in _MODEL_FOLDERS:
-            if (folder / parts[-1] / "MODEL_CARD.md").is_file():
-                return folder / parts[-1]
+        return models().get(parts[-1], directory)
     return directory
 
 
@@ -57,7 +53,7 @@ def checkpoint_suggestion(directory: Path) -> str:
                 if (folder / entry.name / MANIFEST).is_file():
                     candidates.setdefault(entry.name, folder / entry.name)
     if directory.parent in (Path(), default):
-        for name in names():
+        for name in models():
             candidates.setdefault(name, directory.parent / name)
     match = nearest_name(directory.name, sorted(candidates))
     return f"; did you mean {candidates[match]}?" if match is not None else ""

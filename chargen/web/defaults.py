@@ -12,7 +12,7 @@ DRAWING = SamplingConfig()
 SEED: int = options.SEED.default
 MINUTES = recipes.DEFAULT_MINUTES
 
-MOST_CHARACTERS = 20_000
+MOST_CHARACTERS = 5_000
 """Most characters that can be written at once."""
 
 MOST_TOP_K = 200

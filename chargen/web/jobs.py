@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+import os
 import re
 import shlex
 import signal
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -205,6 +207,10 @@ class _JobReporter(Reporter):
 
 
 def _run(pipe: Connection, stop: Any, corpus: str, out: str, options: dict[str, Any]) -> None:
+    if sys.platform != "win32":
+        # Ctrl-C in a terminal reaches a whole process group. The server stops the run; a second
+        # signal would end it without a checkpoint.
+        os.setpgrp()
     reporter = _JobReporter(pipe, stop)
     state, message, sample = "failed", "", ""
     try:

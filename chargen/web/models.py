@@ -68,8 +68,8 @@ class Models:
         paths = {
             replace_surrogates(path.name): path for path in own if not path.name.startswith(".")
         }
-        for name in shipped.names():
-            paths.setdefault(name, shipped.resolve(Path(name)))
+        for name, path in shipped.models().items():
+            paths.setdefault(name, path)
         return paths
 
     def _model(self, name: str | None, kind: str, load: Any) -> Any:

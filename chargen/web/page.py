@@ -65,24 +65,26 @@ def _refreshed(names: Callable[[], list[str]]) -> Callable[[str | None], Any]:
     return lambda chosen: _choices(names(), chosen)
 
 
-def _choices(names: list[str], chosen: str | None) -> Any:
-    return gr.Dropdown(choices=names, value=chosen if chosen in names else next(iter(names), None))
+def _choices(names: list[str], chosen: str | None = None, **options: Any) -> gr.Dropdown:
+    value = chosen if chosen in names else next(iter(names), None)
+    return gr.Dropdown(choices=names, value=value, **options)
 
 
 # ---------------------------------------------------------------- Write
 
 
 def _write_tab(models: Models) -> gr.Dropdown:
-    names = models.language_models()
     with gr.Row():
         with gr.Column(scale=2):
-            model = gr.Dropdown(names, value=next(iter(names), None), label="Model")
+            model = _choices(models.language_models(), label="Model")
             prompt = gr.Textbox(label="Prompt", lines=3, max_lines=8, placeholder="It was")
             with gr.Row():
                 write = gr.Button("Write", variant="primary", min_width=80)
                 another = gr.Button("Another", min_width=80)
                 stop = gr.Button("Stop", variant="stop", min_width=80)
-            length = gr.Slider(50, 5000, DRAWING.max_chars, step=50, label="Length in characters")
+            length = gr.Slider(
+                50, MOST_CHARACTERS, DRAWING.max_chars, step=50, label="Length in characters"
+            )
             temperature = gr.Slider(
                 0,
                 2,
@@ -157,10 +159,9 @@ def _written_note(sample: Any, seconds: float) -> str:
 
 
 def _sentiment_tab(models: Models) -> gr.Dropdown:
-    names = models.classifiers()
     with gr.Row():
         with gr.Column(scale=2):
-            model = gr.Dropdown(names, value=next(iter(names), None), label="Model")
+            model = _choices(models.classifiers(), label="Model")
             text = gr.Textbox(
                 label="Text", lines=6, max_lines=16, placeholder="A quiet, wonderful film."
             )

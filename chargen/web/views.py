@@ -75,15 +75,17 @@ def verdict(classifier: Classifier, text: str) -> str:
     Of a text longer than `MAX_CLASSIFIED_CHARACTERS` characters, only the beginning is judged, and
     a note says so. Raises `ConfigError` if there is no text.
     """
-    if not classifier.cleaned(text).strip():
+    cleaned = classifier.cleaned(text).lstrip()
+    if not cleaned:
         raise ConfigError("there is no text: paste one")
     try:
         explanation = explain.explain(classifier, text)
     except ConfigError as error:  # the text is too long to be explained
-        shares = classifier.predict_proba([text[:MAX_CLASSIFIED_CHARACTERS]])[0].tolist()
+        beginning = cleaned[:MAX_CLASSIFIED_CHARACTERS]
+        shares = classifier.predict_proba([beginning], cleaned=True)[0].tolist()
         rows = dict(zip(classifier.labels, shares, strict=True))
         words = f"No trace: {error}."
-        if len(text) > MAX_CLASSIFIED_CHARACTERS:
+        if len(cleaned) > MAX_CLASSIFIED_CHARACTERS:
             words += f" The verdict is that on the first {MAX_CLASSIFIED_CHARACTERS:,} characters."
         note = f'<p class="note">{to_html(words)}</p>'
         return f'<div class="verdict">{drawn.verdict(rows)}{note}</div>'

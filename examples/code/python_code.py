@@ -52,7 +52,7 @@ def files_of(args: argparse.Namespace) -> tuple[list[Path], Path]:
     chargen.CorpusError
         If there are fewer than two.
     chargen.ConfigError
-        If the file to hold back is not among them.
+        If the file to hold back is not among them, or several have its name.
     """
     sources = resolve(args.code, chargen.CorpusConfig(glob="*.py"))
     paths = [source.path for source in sources if source.path and source.size]
@@ -67,6 +67,9 @@ def files_of(args: argparse.Namespace) -> tuple[list[Path], Path]:
     matches = [path for path in paths if name in (path.name, str(path))]
     if not matches:
         raise chargen.ConfigError(f"--held-back {name} is none of the {len(paths)} files")
+    if len(matches) > 1:
+        listed = " or ".join(sorted(map(str, matches))[:5])
+        raise chargen.ConfigError(f"--held-back {name} is the name of several files: give {listed}")
     return [path for path in paths if path != matches[0]], matches[0]
 
 

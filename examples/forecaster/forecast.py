@@ -49,13 +49,13 @@ def mean_absolute(errors: Array) -> Array:
     return by_day
 
 
-def split(series: Series, held_back: int) -> tuple[int, int]:
+def split(series: Series, held_back: int, horizon: int) -> tuple[int, int]:
     """Return where the validation year and the held-back years begin.
 
     Raises
     ------
     CorpusError
-        If too little is left to train on.
+        If too little is left to train on, or too few days of a year are in the table.
     """
     train, test = series.last(held_back + VALIDATION_YEARS), series.last(held_back)
     if train < LEAST_TRAINING_DAYS:
@@ -63,6 +63,11 @@ def split(series: Series, held_back: int) -> tuple[int, int]:
             f"{train} days are left to train on before the {held_back + VALIDATION_YEARS} years to "
             f"choose by and to test on; at least {LEAST_TRAINING_DAYS} are needed"
         )
+    for days, purpose in ((test - train, "choose by"), (len(series.days) - test, "test on")):
+        if days < horizon:
+            raise CorpusError(
+                f"{days} days are there to {purpose}, fewer than --horizon {horizon}: fill the gap"
+            )
     return train, test
 
 
@@ -160,7 +165,7 @@ def main() -> None:
     if args.horizon > MOST_DAYS_AHEAD:
         raise ConfigError(f"--horizon must be at most {MOST_DAYS_AHEAD}, got {args.horizon}")
     series = read_series(args.table) if args.table else synthetic(args.seed)
-    train, test = split(series, args.held_back)
+    train, test = split(series, args.held_back, args.horizon)
     usual = climatology(series, train)
     forecasts = {
         "GRU": learnt(series, usual, train, test, args),

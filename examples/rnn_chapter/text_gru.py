@@ -2,7 +2,7 @@
 
     words -> embedding -> dropout -> GRU -> last state -> batch normalisation -> dropout -> linear
 
-Compared with `text_rnn.py`, whose training it uses: gates (Cho et al. 2014) let gradients pass
+Compared with `text_rnn.py`, whose `main` it uses: gates (Cho et al. 2014) let gradients pass
 through many words, dropout (Srivastava et al. 2014) keeps single words from deciding, and batch
 normalisation (Ioffe & Szegedy 2015) gives the last layer inputs of one scale. Run it:
 
@@ -12,9 +12,9 @@ normalisation (Ioffe & Szegedy 2015) gives the last layer inputs of one scale. R
 from __future__ import annotations
 
 import torch
-from text_rnn import fit
+from text_rnn import main
 from torch import Tensor, nn
-from words import PAD, Vocabulary, encode, parser_for, read
+from words import PAD
 
 from chargen.cli.scripts import run_script
 
@@ -46,17 +46,6 @@ class GRUClassifier(nn.Module):
         return self.output(self.dropout(self.norm(last)))
 
 
-def main() -> None:
-    """Read, learn and print."""
-    args = parser_for("A text classifier with GRU, dropout and batch norm.", epochs=10).parse_args()
-    torch.manual_seed(args.seed)
-    train, test = read(args)
-    vocabulary = Vocabulary.from_texts(train.texts)
-    model = GRUClassifier(len(vocabulary), 50, args.hidden, len(train.classes))
-    learnt, tested = (encode(part, vocabulary, train.classes) for part in (train, test))
-    print(f"{len(train):,} texts to learn from, {len(vocabulary):,} words")
-    fit(model, learnt, tested, args.epochs, rate=2e-3)
-
-
 if __name__ == "__main__":
-    run_script(main)
+    purpose = "A text classifier with GRU, dropout and batch norm."
+    run_script(lambda: main(GRUClassifier, purpose))

@@ -2,12 +2,15 @@
 
     words -> embedding -> RNN -> state after the last word -> linear -> logits of the classes
 
-The network is Elman's (1990). The next scripts also use its training loop, `fit`. Run it:
+The network is Elman's (1990). The next scripts also use its training loop, `fit`, or all of `main`.
+Run it:
 
     python examples/rnn_chapter/text_rnn.py reviews.csv --test others.csv --epochs 10
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -69,13 +72,16 @@ def accuracy(model: nn.Module, texts: Encoded) -> float:
     return correct / len(texts.texts)
 
 
-def main() -> None:
-    """Read, learn and print."""
-    args = parser_for("A text classifier with a plain RNN.", epochs=10).parse_args()
+def main(
+    network: Callable[[int, int, int, int], nn.Module] = RNNClassifier,
+    purpose: str = "A text classifier with a plain RNN.",
+) -> None:
+    """Read, learn and print; `network` makes a classifier of sizes V, E, H and C."""
+    args = parser_for(purpose, epochs=10).parse_args()
     torch.manual_seed(args.seed)
     train, test = read(args)
     vocabulary = Vocabulary.from_texts(train.texts)
-    model = RNNClassifier(len(vocabulary), 50, args.hidden, len(train.classes))
+    model = network(len(vocabulary), 50, args.hidden, len(train.classes))
     learnt, tested = (encode(part, vocabulary, train.classes) for part in (train, test))
     print(f"{len(train):,} texts to learn from, {len(vocabulary):,} words")
     fit(model, learnt, tested, args.epochs, rate=2e-3)

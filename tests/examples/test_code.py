@@ -64,3 +64,12 @@ def test_a_file_to_hold_back_must_be_there() -> None:
     assert re.fullmatch(
         r"python_code.py: --held-back nothing.py is none of the \d+ files\n", done.stderr
     )
+
+
+def test_a_file_to_hold_back_is_one(tmp_path: Path) -> None:
+    for folder in ("one", "other"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "main.py").write_text("pass\n")
+    done = run(tmp_path, "--held-back", "main.py")
+    assert done.returncode == 2
+    assert done.stderr.endswith(f"one/main.py or {tmp_path}/other/main.py\n")

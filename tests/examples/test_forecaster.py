@@ -60,10 +60,11 @@ def test_real_temperatures() -> None:
     assert rmse["GRU"][0] < 0.95 * rmse["climatology"][0]
 
 
-def table(path: Path, days: int, *, odd: str = "") -> str:
-    """A table of temperatures with `odd` for its third row; its name."""
+def table(path: Path, days: int, *, odd: str = "", gap: range = range(0)) -> str:
+    """A table of temperatures with `odd` for its third row, without those of a gap; its name."""
     first = datetime.date(1991, 1, 1)
-    rows = [f"{first + datetime.timedelta(days=day)},{day % 17}" for day in range(days)]
+    numbers = (day for day in range(days) if day not in gap)
+    rows = [f"{first + datetime.timedelta(days=day)},{day % 17}" for day in numbers]
     if odd:
         rows[2] = odd
     path.write_text("\n".join(["Date,Temp", *rows]), "utf-8")
@@ -89,6 +90,10 @@ def test_other_mistakes_end_in_a_sentence(tmp_path: Path) -> None:
     short = table(tmp_path / "short.csv", 1000)
     said = run(FORECASTER, short, code=1).stderr
     assert "0 days are left to train on before the 3 years" in said
+    for gap, purpose in ((range(1100, 1455), "choose by"), (range(1463, 2189), "test on")):
+        name = table(tmp_path / "gap.csv", 2191, gap=gap)
+        said = run(FORECASTER, name, "--horizon", "12", code=1).stderr
+        assert f"days are there to {purpose}, fewer than --horizon 12" in said
     (tmp_path / "other.csv").write_text("when,what\n", "utf-8")
     said = run(FORECASTER, str(tmp_path / "other.csv"), code=1).stderr
     assert said.endswith("line 1: the columns Date and Temp are needed\n")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from chargen.errors import ChargenError, ConfigError
+from chargen.errors import ChargenError, ConfigError, CorpusError
 from chargen.language_model import LanguageModel
 from chargen.lm.config import ModelConfig
 from chargen.lm.model import create_network
@@ -131,6 +131,8 @@ def test_a_wrong_graph_is_found_out(tmp_path: Path) -> None:
         other.model.output.bias[3] += 0.01
     with pytest.raises(ChargenError, match="differs from its checkpoint by"):
         check(tmp_path / "out", other, TEXT)
+    with pytest.raises(CorpusError, match="there is no text"):
+        check(tmp_path / "out", other, "")
 
 
 def test_nothing_of_the_users_is_replaced(tmp_path: Path) -> None:
@@ -149,6 +151,18 @@ def test_nothing_of_the_users_is_replaced(tmp_path: Path) -> None:
     export_onnx(a_model("gru"), tmp_path / "out", force=True)
     assert (tmp_path / "out" / "step.onnx").read_bytes() != before
     assert {p.name for p in tmp_path.iterdir()} == {"mine", "out"}
+
+
+def test_a_link_is_kept_and_its_target_is_replaced(tmp_path: Path) -> None:
+    export_onnx(a_model(), tmp_path / "out")
+    before = (tmp_path / "out" / "step.onnx").read_bytes()
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "out").symlink_to(tmp_path / "out")
+    for cell in ("gru", "rnn"):
+        export_onnx(a_model(cell), tmp_path / "links" / "out", force=True)
+    assert [path.name for path in (tmp_path / "links").iterdir()] == ["out"]
+    assert (tmp_path / "links" / "out").is_symlink()
+    assert (tmp_path / "out" / "step.onnx").read_bytes() != before
 
 
 def test_the_program_in_the_documents(tmp_path: Path) -> None:

@@ -15,7 +15,10 @@ import chargen
 from chargen.cli.main import main
 from chargen.errors import CheckpointError, ConfigError, MissingExtraError
 from chargen.interchange import hub
+from chargen.sampling.steering import fit_steering, store_steering
 from chargen.sentiment.classifier import Classifier
+from chargen.sentiment.config import ExamplesConfig
+from chargen.sentiment.examples import read_examples
 from chargen.storage import checkpoint
 from tests.sentiment.making import QUICK, count_ngrams, separable, write_csv
 
@@ -77,6 +80,33 @@ def test_folders_of_a_classifiers_texts_stay_at_home(
     assert b"train.csv" in sent
     for folder in (tmp_path, fox.parent):
         assert str(folder).encode() not in sent
+
+
+def test_folders_stay_at_home_that_a_sentence_mentions(
+    server: Hub, fox: Path, tmp_path: Path
+) -> None:
+    home = tmp_path / "my texts of home"
+    home.mkdir()
+    (home / "hen.txt").write_text("the hen is in the sun and not in the den.\n" * 30)
+    more = {"start_from": fox, "replay": fox.parent / "fox.txt", **SMALL, "hidden_size": None}
+    chargen.train(home / "hen.txt", home / "hen", steps=2, **more)
+    train = write_csv(home / "train.csv", separable(8))
+    examples = read_examples(train, ExamplesConfig())
+    lm = chargen.load(home / "hen")
+    store_steering(home / "hen", fit_steering(lm, examples.texts, examples.labels, examples.source))
+    hub.push(home / "hen", "anna/hen")
+    files = server.repositories["anna/hen"].commits[-1]
+    for folder in (home, fox.parent):
+        assert str(folder).encode() not in b"".join(files.values())
+    assert b"sizes and weights are those of fox" in files["config.json"]
+    assert b"over 8 texts of train.csv" in files["steering.json"]
+    assert b"/fox.txt" in b"".join(_sent_with_training(server, home / "hen").values())
+
+
+def _sent_with_training(server: Hub, directory: Path) -> dict[str, bytes]:
+    """What is sent of a run that shall go on elsewhere: resuming looks for its texts."""
+    hub.push(directory, "anna/all", training=True)
+    return server.repositories["anna/all"].commits[-1]
 
 
 def _card(sent: bytes) -> Any:

@@ -172,7 +172,7 @@ def test_bytes_make_whole_characters(reader: Reader) -> None:
     with torch.no_grad():
         lm.model.output.bias[128:] += 3
     reader.open(lm)
-    written = reader.write("\u00e9", length=50, temperature=1.5)
+    written = reader.write("\ufeff\u00e9", length=50, temperature=1.5)
     assert len(written) == 50
     assert "\ufffd" not in written
     assert max(written) > "\x7f"
@@ -246,6 +246,13 @@ def test_a_character_tells_its_bits(browser: Any, tmp_path: Path, touch: bool) -
     wide = page.evaluate("document.documentElement.scrollWidth")
     assert wide == 390
     phone.close()
+
+
+def test_the_weights_are_counted_in_plain_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    lm = a_model()
+    assert f", {lm.model.num_parameters():,} weights, " in model_page(lm, "a")
+    monkeypatch.setattr(lm.model, "num_parameters", lambda: 123_456_789)  # was 1.2e+02 million
+    assert ", 123,456,789 weights, " in model_page(lm, "a")
 
 
 def test_the_title_is_text(reader: Reader) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -45,7 +47,7 @@ def test_the_numbers_are_those_of_the_log(tmp_path: Path) -> None:
     np.testing.assert_allclose(run.rows["loss"], [row["loss"] for row in ROWS])
     np.testing.assert_allclose(run.axis_positions("characters", run.valid_steps), [640 * 20])
     np.testing.assert_allclose(
-        run.axis_positions("seconds", np.array([200.0, 800.0])), [10.0, 40.0]
+        run.axis_positions("seconds", np.array([5.0, 200.0, 800.0])), [0.25, 10.0, 40.0]
     )
     assert (run.valid.tolist(), run.clip, run.per_character) == ([1.5], 1.0, True)
 
@@ -56,6 +58,9 @@ def test_smoothing() -> None:
     assert math.isnan(found[1])
     np.testing.assert_allclose(found[[0, 2, 3]], 1.0)
     np.testing.assert_allclose(smoothed(np.array([3.0, 1.0, 2.0]), 0.0), [3.0, 1.0, 2.0])
+    for strength in (-0.1, 1.0, math.nan, math.inf):
+        with pytest.raises(ConfigError, match="--smooth must be at least 0 and below 1"):
+            smoothed(values, strength)
 
 
 def test_runs_that_are_drawn_together_have_one_unit(tmp_path: Path) -> None:
@@ -73,6 +78,9 @@ def test_what_is_no_run(tmp_path: Path) -> None:
     with (place / "metrics.jsonl").open("a") as file:
         file.write('{"step": 30, "lo')
     with pytest.raises(CheckpointError, match=r"metrics\.jsonl, line 42, is not a row"):
+        read(place)
+    (place / "metrics.jsonl").write_text("[" * 100_000)
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl, line 1, is not a row"):
         read(place)
     with pytest.raises(CheckpointError, match="nothing to draw"):
         read(a_run(tmp_path, "empty", []))
@@ -116,6 +124,46 @@ def test_in_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "\x1b" in terminal_plot(runs, width=70)
 
 
+def test_runs_of_any_names_can_be_told_apart(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra chargen[plot]")
+    pytest.importorskip("plotille", reason="needs the extra chargen[plot]")
+    from chargen.plotting.figure import picture
+    from chargen.plotting.terminal import terminal_plot
+
+    run = read(a_run(tmp_path))
+    names = ["run", "run", "a\x1b[31m\nb", "f\udcff"]
+    runs = [replace(run, name=name) for name in names]
+    svg = ElementTree.fromstring(picture(runs, "svg", title="\x01 \udcff"))
+    drawn = "".join(svg.itertext())
+    shown = terminal_plot(runs, width=70, colour=False)
+    for name in ("run (2)", "a\\x1b[31m\\nb", "f\\udcff"):
+        assert name in drawn
+        assert name in shown
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"step": 10, "loss": 1.0}],
+        [{"step": 10, "loss": None, "gradient_norm": None}, {"step": 20, "loss": 10**400}],
+        [{"step": 10, "loss": 1.0, "gradient_norm": 0.0}, {"step": 20, "valid_nats": math.nan}],
+        [{"step": 10, "loss": math.inf, "seconds": 10**400}, {"step": 20, "valid_nats": math.inf}],
+    ],
+)
+def test_figures_that_are_none_are_left_out(tmp_path: Path, rows: list[dict[str, float]]) -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra chargen[plot]")
+    pytest.importorskip("plotille", reason="needs the extra chargen[plot]")
+    from chargen.plotting.figure import picture
+    from chargen.plotting.terminal import terminal_plot
+
+    place = a_run(tmp_path, rows=rows)
+    (place / "config.json").write_text(f'{{"train": {{"clip": 1{"0" * 400}}}}}')
+    run = read(place)
+    assert (run.valid.tolist(), run.clip) == ([1.5], None)
+    assert picture([run]).startswith(b"\x89PNG")
+    assert "o: validation" in terminal_plot([run], width=70)
+
+
 def test_event_files_have_the_rows(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="needs the extra chargen[tensorboard]")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -128,6 +176,17 @@ def test_event_files_have_the_rows(tmp_path: Path) -> None:
     found = EventAccumulator(str(tmp_path / "events")).Reload()
     losses = {event.step: event.value for event in found.Scalars("train/loss")}
     assert losses == pytest.approx({r["step"]: 9.0 if r["step"] > 200 else r["loss"] for r in ROWS})
+
+
+def test_a_share_of_few_texts_has_a_wide_interval() -> None:
+    stats = pytest.importorskip("scipy.stats", reason="needs the extra chargen[sentiment]")
+    from chargen.plotting.classification import wilson_interval
+
+    for count in (1, 2, 30, 1000):
+        for correct in {0, 1, count // 2, count}:
+            ends = wilson_interval(np.array([correct / count]), np.array([count]))
+            expected = stats.binomtest(correct, count).proportion_ci(method="wilson")
+            np.testing.assert_allclose(np.ravel(ends), expected, atol=1e-4)
 
 
 def test_a_text_is_cut_where_characters_are_left_out() -> None:
@@ -155,6 +214,8 @@ def test_a_character_is_painted_as_wide_as_it_is() -> None:
     expected = [colours[s] for s, width in zip(steps, widths, strict=True) for _ in range(width)]
     np.testing.assert_allclose(row[: sum(widths)], expected)
     assert (row[sum(widths) :] == 1).all()
+    letters = [(shown.get_text(), shown.get_position()[0]) for shown in axes.texts]
+    assert letters == [("a", 0.5), ("你", 2), ("e\u0301", 3.5), ("\ufffd", 6), ("!", 9.5)]
 
 
 def test_surprise_is_painted_and_escaped(tmp_path: Path) -> None:

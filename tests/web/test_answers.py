@@ -210,3 +210,12 @@ def test_a_text_of_which_cleaning_leaves_nothing_gets_no_verdict(tmp_path: Path)
     page = Page(tmp_path)
     assert "there is no text" in page.judge("mood", "<br> &nbsp; <p>")
     assert "The verdict so far" in page.judge("mood", "<br>fine")
+
+
+def test_a_long_text_is_judged_by_what_cleaning_leaves(tmp_path: Path) -> None:
+    save_classifier(tiny_classifier(clean="html"), tmp_path / "mood")
+    page, text = Page(tmp_path), " ".join(["a fine day"] * 2_500)
+    shown = page.judge("mood", text)
+    assert "No trace" in shown
+    assert "the first" not in shown
+    assert page.judge("mood", "<br>" * 30_000 + text) == shown  # 120,000 characters of markup

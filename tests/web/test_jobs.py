@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import shlex
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -85,6 +86,18 @@ def test_a_run_that_dies_is_told(runner: JobRunner) -> None:
     until(job, lambda: job.ended)
     assert job.state == "failed"
     assert "exit code -9" in job.message
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs process groups")
+def test_ctrl_c_in_a_terminal_reaches_the_server_alone(runner: JobRunner) -> None:
+    others = multiprocessing.active_children()
+    job = runner.start("fox", TEXT, steps=100_000, **SMALL)
+    until(job, lambda: len(job.training) > 0)
+    (child,) = set(multiprocessing.active_children()) - set(others)
+    assert child.pid is not None
+    assert os.getpgid(child.pid) == child.pid
+    runner.close()  # as the server does then
+    assert job.state == "stopped"
 
 
 def test_what_cannot_be_learnt_is_told(runner: JobRunner) -> None:

@@ -24,6 +24,17 @@ def test_offers_the_models_of_the_folder_and_the_shipped_ones(models: Path) -> N
     assert Models(models / "nowhere").classifiers() == ["sentiment"]
 
 
+def test_a_folder_where_the_server_was_started_hides_no_shipped_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("reviews", "sentiment", "checkpoints/reviews"):
+        (tmp_path / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    offered = Models("checkpoints")
+    assert {"reviews", "reviews-backward"} <= set(offered.language_models())
+    assert offered.classifiers() == ["sentiment"]
+
+
 @pytest.mark.parametrize("name", ["", None, "nothing", "../fox", "/etc", ".", "sentiment"])
 def test_opens_only_what_it_offers(models: Path, name: str | None) -> None:
     with pytest.raises(CheckpointError):

@@ -6,14 +6,14 @@ const description = JSON.parse(find("description").textContent);
 const ENDS = { length: "", stop: "; stopped", end: "; the model ended the text here" };
 let written, bits; // of the text that the model writes
 
-function say(text) { find("status").textContent = text; }
+function showStatus(text) { find("status").textContent = text; }
 
-function allow(writing) {
+function setWriting(writing) {
   find("stop").disabled = !writing;
   find("write").disabled = find("another").disabled = writing;
 }
 
-function wish() {
+function settings() {
   const number = (id, low, high, other) => {
     const value = Math.min(Math.max(find(id).valueAsNumber, low), high);
     if (Number.isNaN(value)) return other;
@@ -34,9 +34,9 @@ function begin() {
   find("text").replaceChildren();
   find("unknown").textContent = "";
   find("reading").textContent = "Point at a character, or tap it.";
-  allow(true);
-  say("reading");
-  worker.postMessage(wish());
+  setWriting(true);
+  showStatus("reading");
+  worker.postMessage(settings());
 }
 
 function show([character, surprise, isWritten]) {
@@ -53,17 +53,17 @@ function show([character, surprise, isWritten]) {
 }
 
 function end(ended, seconds) {
-  allow(false);
+  setWriting(false);
   const count = written.toLocaleString("en");
   const rate = seconds ? `, ${Math.round(written / seconds).toLocaleString("en")} a second` : "";
   const mean = written ? `, ${(bits / written).toFixed(2)} bits each` : "";
-  say(`${count} characters written${rate}${mean}${ENDS[ended]}`);
+  showStatus(`${count} characters written${rate}${mean}${ENDS[ended]}`);
 }
 
-function hear({ data }) {
+function receive({ data }) {
   if (data.ready) {
-    allow(false);
-    say("ready");
+    setWriting(false);
+    showStatus("ready");
   }
   if (data.unknown?.length) {
     const names = data.unknown.slice(0, 20).map((letter) => JSON.stringify(letter)).join(", ");
@@ -71,7 +71,7 @@ function hear({ data }) {
   }
   if (data.batch) {
     find("text").append(...data.batch.map(show));
-    say(`${written.toLocaleString("en")} characters written`);
+    showStatus(`${written.toLocaleString("en")} characters written`);
   }
   if (data.ended) end(data.ended, data.seconds);
 }
@@ -100,7 +100,7 @@ find("text").onpointerover = find("text").onclick = inspect;
 
 const source = new Blob([find("worker").textContent], { type: "text/javascript" });
 const worker = new Worker(URL.createObjectURL(source));
-worker.onmessage = hear;
-worker.onerror = (error) => say(`The model cannot run in this browser: ${error.message}`);
+worker.onmessage = receive;
+worker.onerror = (error) => showStatus(`The model cannot run in this browser: ${error.message}`);
 worker.postMessage({ description, weights: find("weights").textContent });
 find("weights").remove();

@@ -1,6 +1,6 @@
 "use strict";
 // A recurrent language model in typed arrays, one symbol at a time. It knows nothing of the page:
-// weights and wishes come in as messages, characters with their bits go out.
+// weights and settings come in as messages, characters with their bits go out.
 
 // Sums and products round alike in every browser, Math.exp need not: a seed gives one text.
 const POWERS = new Float64Array(2048); // of two, exact
@@ -71,9 +71,9 @@ function unpacked(names, base64) {
     const size = exponent ? 2 ** (exponent - 15) * (1 + fraction) : 2 ** -14 * fraction;
     return bits >> 15 ? -size : size;
   });
-  let at = 0;
+  let offset = 0;
   return Object.fromEntries(names.map(([name, size, half]) => {
-    const part = bytes.slice(at, (at += size * (half ? 2 : 4)));
+    const part = bytes.slice(offset, (offset += size * (half ? 2 : 4)));
     return [name, half ? Float32Array.from(new Uint16Array(part), (bits) => halves[bits]) : new Float32Array(part)];
   }));
 }
@@ -170,11 +170,11 @@ function draw(logits, ids, { temperature, topK }, random) {
   if (count < ids.length) {
     ids = ids.slice().sort((a, b) => logits[b] - logits[a] || a - b).slice(0, count);
   }
-  const most = ids.reduce((found, id) => Math.max(found, logits[id]), -Infinity);
+  const most = ids.reduce((largest, id) => Math.max(largest, logits[id]), -Infinity);
   const weights = ids.map((id) => exp((logits[id] - most) / (temperature || 1)));
   let left = random() * weights.reduce((sum, weight) => sum + weight, 0);
-  const place = weights.findIndex((weight) => (left -= weight) < 0);
-  return ids[place < 0 ? ids.length - 1 : place];
+  const index = weights.findIndex((weight) => (left -= weight) < 0);
+  return ids[index < 0 ? ids.length - 1 : index];
 }
 
 // mulberry32: uniform numbers in [0, 1) of 32 bits.
@@ -187,15 +187,17 @@ function generator(seed) {
   };
 }
 
+const UTF8 = new TextDecoder("utf-8", { ignoreBOM: true }); // U+FEFF is a character like any other
+
 // Yields [character, bits, whether it was written] for each character of the prompt and after it,
 // and null inside a character of several bytes. Returns why it ended.
-function* characters(model, prompt, wish) {
-  const random = generator(wish.seed);
+function* characters(model, prompt, settings) {
+  const random = generator(settings.seed);
   let logits = model.start(), bytes = [], state = 0, sum = 0, written = 0;
   for (let i = 0; ; i++) {
     const reading = i < prompt.length;
-    if (!reading && written >= wish.length) return "length";
-    const id = reading ? prompt[i] : draw(logits, model.allowed[state], wish, random);
+    if (!reading && written >= settings.length) return "length";
+    const id = reading ? prompt[i] : draw(logits, model.allowed[state], settings, random);
     if (id === model.separator_id) return "end";
     sum += bits(logits, id);
     if (model.utf8) {
@@ -203,8 +205,8 @@ function* characters(model, prompt, wish) {
       bytes.push(id);
     }
     if (state === 0) {
-      const character = model.utf8 ? new TextDecoder().decode(new Uint8Array(bytes)) : model.symbols[id];
-      yield [character ?? wish.letters[i], sum, !reading];
+      const character = model.utf8 ? UTF8.decode(new Uint8Array(bytes)) : model.symbols[id];
+      yield [character ?? settings.letters[i], sum, !reading];
       written += !reading;
       bytes = [];
       sum = 0;
@@ -215,24 +217,24 @@ function* characters(model, prompt, wish) {
 
 let model, current = 0;
 
-async function write(wish) {
-  const mine = ++current;
-  const text = model.normalize ? wish.prompt.normalize(model.normalize) : wish.prompt;
+async function write(settings) {
+  const number = ++current;
+  const text = model.normalize ? settings.prompt.normalize(model.normalize) : settings.prompt;
   const [prompt, unknown] = model.encode(text);
-  wish.letters = [...text];
+  settings.letters = [...text];
   postMessage({ unknown });
-  const source = characters(model, prompt, wish);
-  let batch = [], shown = performance.now(), begun = shown;
+  const source = characters(model, prompt, settings);
+  let batch = [], postedAt = performance.now(), startedAt = postedAt;
   for (;;) {
     const { value, done } = source.next();
-    if (value && !done && batch.push(value) && !value[2]) begun = performance.now();
-    if (!done && performance.now() - shown < 50) continue;
+    if (value && !done && batch.push(value) && !value[2]) startedAt = performance.now();
+    if (!done && performance.now() - postedAt < 50) continue;
     if (batch.length) postMessage({ batch });
-    if (done) return postMessage({ ended: value, seconds: (performance.now() - begun) / 1000 });
+    if (done) return postMessage({ ended: value, seconds: (performance.now() - startedAt) / 1000 });
     batch = [];
     await new Promise((go) => setTimeout(go)); // to hear of a stop
-    if (mine !== current) return;
-    shown = performance.now();
+    if (number !== current) return;
+    postedAt = performance.now();
   }
 }
 
