@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import torch
 
-from chargen.errors import CheckpointError, brief
+from chargen.errors import ChargenError, CheckpointError, brief
 from chargen.storage import checkpoint, directories, outputs
 from chargen.storage.checkpoint import FORMAT_VERSION, MANIFEST, METRICS, Checkpoint, load, save
 from tests.processes import in_process
@@ -583,6 +583,25 @@ def test_a_file_in_its_place_is_not_destroyed(tmp_path: Path) -> None:
     assert names(tmp_path) == ["run"]
 
 
+@posix
+@pytest.mark.usefixtures("own_cache")
+@pytest.mark.parametrize("path", ["/", "/dev/null", "x" * 250, "x" * 300, "a\0b", "a\ud800"])
+def test_a_path_that_cannot_be_a_checkpoint_is_refused_in_a_sentence(path: str) -> None:
+    def claim() -> None:
+        with outputs.locked_for_run(Path(path)):
+            pytest.fail("nothing can be written there")
+
+    stored = make()
+    for attempt in (
+        lambda: load(path),
+        lambda: outputs.save_model(Path(path), stored, None, force=False),
+        claim,
+    ):
+        with pytest.raises(ChargenError) as caught:
+            attempt()
+        assert len(str(caught.value)) > 20
+
+
 def test_checking_leaves_nothing(tmp_path: Path) -> None:
     checkpoint.check_writable(tmp_path / "new" / "run")
     assert names(tmp_path / "new") == []
@@ -711,6 +730,30 @@ def test_the_lock_is_released_whatever_happens(tmp_path: Path) -> None:
         pytest.fail("two writers")
     with outputs.writing_lock(tmp_path / "run"):
         pass
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_a_folder_is_locked_before_it_is_looked_at(saved: Path) -> None:
+    # Otherwise a run that ends in between would be replaced without --force.
+    for force in (False, True):
+        with (
+            outputs.writing_lock(saved),
+            pytest.raises(CheckpointError, match="another run is writing"),
+            outputs.locked_for_run(saved, force),
+        ):
+            pytest.fail("two writers")
+
+
+def test_a_cache_that_cannot_hold_the_lock_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("text")
+    monkeypatch.setenv("CHARGEN_CACHE_DIR", str(tmp_path / "file"))
+    with (
+        pytest.raises(CheckpointError, match=r"cannot lock .*file.*; set CHARGEN_CACHE_DIR"),
+        outputs.writing_lock(tmp_path / "run"),
+    ):
+        pytest.fail("no lock")
 
 
 @posix

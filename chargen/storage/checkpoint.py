@@ -185,7 +185,7 @@ def _to_json(value: Any) -> bytes:
 
 
 def _sibling(directory: Path, role: str) -> Path:
-    return directory.with_name(f".{directory.name}.{role}")
+    return directory.parent / f".{directory.name}.{role}"  # with_name refuses the root
 
 
 def _current_directory(directory: Path) -> Path:
@@ -211,7 +211,14 @@ def load(
     checkpoint is missing, incomplete, changed since it was written, of another kind or of a newer
     format, and `OutOfMemoryError` if it does not fit into memory.
     """
-    path = shipped.resolve(Path(directory))
+    try:
+        return _load(shipped.resolve(Path(directory)), kind, training)
+    except OSError as error:  # of the path itself, such as a name that is too long
+        raise CheckpointError(f"cannot read {directory}: {error.strerror}") from error
+
+
+def _load(path: Path, kind: str | None, training: bool) -> Checkpoint:
+    """Read a checkpoint, again if it is replaced meanwhile."""
     last_failure = None
     for attempt in range(20):
         source = _current_directory(path)
