@@ -610,6 +610,19 @@ def test_checking_leaves_nothing(tmp_path: Path) -> None:
     assert names(tmp_path / "new") == []
 
 
+def test_a_folder_that_cannot_be_replaced_is_not_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(CheckpointError, match="it is a mount point; name a folder in it"):
+        checkpoint.check_writable(Path(tmp_path.anchor))
+    (tmp_path / "run" / "notes").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "run" / "notes")
+    for path in (Path(), Path(".."), tmp_path / "run"):
+        with pytest.raises(CheckpointError, match="the working directory is in it; start from"):
+            checkpoint.check_writable(path)
+    checkpoint.check_writable(Path("another"))
+
+
 @posix
 def test_links_in_a_circle_are_not_written_to(tmp_path: Path) -> None:
     (tmp_path / "run").symlink_to(tmp_path / "run")

@@ -283,6 +283,7 @@ def resume_finetune(
     directory, reporter = Path(directory), reporter or Reporter()
     with writing_lock(directory):
         stored = checkpoint.load(directory, storage.KIND, training=True)
+        checkpoint.check_writable(directory)
         setup, network = _restored_setup(directory, stored, data, reporter)
         longer = with_new_budget(setup.config, budget)
         best = storage.weights_of(network)

@@ -11,6 +11,7 @@ Nothing is unpickled.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -137,6 +138,15 @@ def check_writable(directory: Path) -> None:
     directory = real_path(directory)
     if directory.is_symlink():  # only a cycle of links remains a link
         raise CheckpointError(f"cannot write {directory}: {os.strerror(errno.ELOOP)}")
+    # Saving replaces the directory: a mount point cannot be replaced, and a working directory would
+    # no longer exist.
+    if os.path.ismount(directory):
+        raise CheckpointError(f"cannot write {directory}: it is a mount point; name a folder in it")
+    with contextlib.suppress(FileNotFoundError):  # the working directory has been removed
+        if Path.cwd().is_relative_to(directory):
+            raise CheckpointError(
+                f"cannot write {directory}: the working directory is in it; start from another one"
+            )
     probe = _sibling(directory, "writing")
     try:
         make_directory(probe.parent)

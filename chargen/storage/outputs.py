@@ -25,8 +25,11 @@ def refuse_to_overwrite(directory: Path, force: bool, advice: str | None = None)
     try:
         is_checkpoint = checkpoint.exists(directory)
         if is_checkpoint and not force:
-            usual = f"choose another --out, continue it with --resume {directory}, or replace it"
-            raise ConfigError(f"{directory} exists: {advice or f'{usual} with --force'}")
+            usual = (
+                f"choose another --out, continue it with --resume {directory}, or replace it with "
+                "--force"
+            )
+            raise ConfigError(f"{directory} exists: {advice or usual}")
         if directory.exists() and not directory.is_dir():
             raise ConfigError(f"{directory} is a file: --out is the folder of a checkpoint")
         if directory.exists() and not is_checkpoint and any(directory.iterdir()):

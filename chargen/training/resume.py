@@ -89,6 +89,7 @@ def resume(
         def claim_and_read() -> tuple[SavedRun, TrainConfig]:
             stack.enter_context(writing_lock(target) if out is None else locked_for_run(target))
             saved = read_run(directory)
+            checkpoint.check_writable(target)
             return saved, with_new_budget(saved.config, budget)
 
         saved, longer = ranks.broadcast(claim_and_read)
