@@ -146,6 +146,12 @@ def test_the_log_up_to_a_step(tmp_path: Path) -> None:
     assert checkpoint.read_metrics(tmp_path / "none", 2) == []
 
 
+def test_a_damaged_log_loses_only_the_damaged_lines(saved: Path) -> None:
+    rows = [b'{"step": 1}', b'\xff\xfe\x00{"step": 1}', b"[" * 200_000, b'{"step": 2}']
+    (saved / METRICS).write_bytes(b"\n".join(rows))
+    assert checkpoint.read_metrics(saved, 2) == ['{"step": 1}', '{"step": 2}']
+
+
 @posix
 def test_what_people_put_beside_it_stays(saved: Path) -> None:
     (saved / "MODEL_CARD.md").write_text("a card")

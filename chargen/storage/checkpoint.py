@@ -313,7 +313,7 @@ def read_metrics(directory: Path, step: int) -> list[str]:
     """Read the rows of the log up to a step; a resumed run repeats the later steps."""
     path = _current_directory(directory) / METRICS
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []
     rows = []
@@ -321,6 +321,6 @@ def read_metrics(directory: Path, step: int) -> list[str]:
         try:
             if json.loads(line)["step"] <= step:
                 rows.append(line)
-        except (ValueError, KeyError, TypeError):
-            continue  # a line that a crash cut off
+        except (ValueError, KeyError, TypeError, RecursionError):
+            continue  # a damaged line: nothing else depends on the log
     return rows
