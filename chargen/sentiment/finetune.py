@@ -296,7 +296,7 @@ def resume_finetune(
         if longer is not setup.config:
             loop.set_budget(longer)
         if loop.finished:
-            reporter.note(f"{directory} has used its budget: nothing is left to do")
+            reporter.note(f"{directory} has finished: nothing is left to do")
             made = Classifier.load(directory, str(set_up_device(setup.config)))
             return setup.outcome(made, loop.task.progress, finished=True)
         if loop.best:  # the run is calibrated again when it ends

@@ -99,7 +99,7 @@ def resume(
         elif cool_down is not None:
             loop.set_budget(cooldown_config(loop, cool_down))
         if loop.finished:
-            reporter.note(f"{directory} has used its budget: nothing is left to do")
+            reporter.note(f"{directory} has finished: nothing is left to do")
             return session.outcome(loop)
         first_step = loop.progress.step + 1
         events = log_to_tensorboard(

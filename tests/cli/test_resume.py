@@ -235,7 +235,7 @@ def test_a_run_that_patience_ended_goes_on_with_a_longer_budget(
     result = chargen("train", corpus, "--out", out, *options, "--json", *SMALL)
     ended = json.loads(result.out)["steps"]
     assert ended < 400
-    assert "nothing is left" in chargen("train", "--resume", out).err
+    assert "has finished: nothing is left to do" in chargen("train", "--resume", out).err
     result = chargen("train", "--resume", out, "--steps", 500, "--json")
     assert result.code == 0
     assert json.loads(result.out)["steps"] > ended
