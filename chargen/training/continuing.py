@@ -143,7 +143,13 @@ class Start:
             reporter.note(f"{new} symbols are new to the model")
         if self.replay is None:
             return text
-        old = load_old_text(self.replay, config, text.vocabulary, reverse)
+        old = load_corpus(
+            [self.replay],
+            without_validation(config),
+            vocabulary=text.vocabulary,
+            reverse=reverse,
+            min_characters=1,
+        )
         return with_replay(text, old, self.replay_share)
 
     def train_config(self, requested: TrainConfig, characters: int) -> TrainConfig:
@@ -266,19 +272,6 @@ def merged_vocabulary(old: Vocabulary, new: Vocabulary) -> Vocabulary:
 def without_validation(config: CorpusConfig) -> CorpusConfig:
     """Return the configuration for old text: as for the new text, without validation text."""
     return replace(config, valid=None, valid_fraction=0.0)
-
-
-def load_old_text(
-    replay: str, config: CorpusConfig, vocabulary: Vocabulary, reverse: bool
-) -> Corpus:
-    """Load the old text `replay` that is mixed into a text read with `config`."""
-    return load_corpus(
-        [replay],
-        without_validation(config),
-        vocabulary=vocabulary,
-        reverse=reverse,
-        min_characters=1,
-    )
 
 
 def with_replay(text: Corpus, old: Corpus, share: float) -> Corpus:
