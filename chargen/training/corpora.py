@@ -103,8 +103,8 @@ def reload_corpus(
 
 def saved_config(run_name: str, saved: dict[str, Any]) -> CorpusConfig:
     """Return the configuration with which the corpus of a run was read."""
-    config = {"valid_of_each": False, **saved["config"]}  # runs of earlier versions lack it
-    return storage.config_from_json(CorpusConfig, config, f"{run_name}: corpus of config.json")
+    where = f"{run_name}: corpus of config.json"
+    return storage.config_from_json(CorpusConfig, saved["config"], where)
 
 
 def _changed_error(run_name: str, saved: dict[str, Any]) -> CorpusError:

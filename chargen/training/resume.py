@@ -256,15 +256,14 @@ def read_run(directory: Path) -> SavedRun:
 def saved_run(stored: checkpoint.Checkpoint) -> SavedRun:
     """Return the run in a checkpoint; raises `CheckpointError` if there is no run to continue."""
     assert stored.path is not None
-    directory = stored.path
-    settings = stored.document("config").get("train")
+    directory, document = stored.path, stored.document("config")
     if "training/state" not in stored.documents:
         raise CheckpointError(f"{directory} has no training state: it cannot be resumed")
     with storage.convert_restore_errors(directory):
-        _check_documents(stored.document("config"), stored.document("training/state"))
-    if isinstance(settings, dict):  # runs of earlier versions lack these
-        settings = {"optimizer": "adamw", "shuffle_documents": False, **settings}
-    config = storage.config_from_json(TrainConfig, settings, f"{directory}: config.json")
+        _check_documents(document, stored.document("training/state"))
+    config = storage.config_from_json(
+        TrainConfig, document.get("train"), f"{directory}: config.json"
+    )
     return SavedRun(directory, stored, config, *storage.unpack(stored))
 
 
