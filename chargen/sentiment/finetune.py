@@ -109,7 +109,7 @@ def finetune(
     encoders = [encoder] if isinstance(encoder, str | Path) else encoder
     _check_encoders(encoders, out)
     reporter, log = reporter or Reporter(), Log()
-    with _claimed(out, force) as directory, log_to_tensorboard(log, tensorboard, directory.name):
+    with _claimed(out, force) as directory, log_to_tensorboard(log, tensorboard, directory):
         loaded = [_encoder(path, reporter) for path in encoders]
         examples = data if isinstance(data, Examples) else read_examples(data, reading)
         config = _with_method(config, len(examples), reporter)
@@ -303,7 +303,7 @@ def resume_finetune(
             loop.best["temperature"] = torch.ones(())
         step = loop.progress.step
         reporter.note(f"continuing from step {step}")
-        with log_to_tensorboard(loop.log, tensorboard, directory.name, step + 1):
+        with log_to_tensorboard(loop.log, tensorboard, directory, step + 1):
             return training.run()
 
 

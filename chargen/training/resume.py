@@ -104,7 +104,7 @@ def resume(
             return session.outcome(loop)
         first_step = loop.progress.step + 1
         events = log_to_tensorboard(
-            loop.log, tensorboard if ranks.is_main else None, target.name, first_step
+            loop.log, tensorboard if ranks.is_main else None, target, first_step
         )
         stack.enter_context(events)
         loop.task.progress.final_nats = None

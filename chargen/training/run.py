@@ -119,7 +119,7 @@ def train(
             model_config = start.model_config(model_config, options)
             corpus_config = start.reading(corpus_config, arguments, options)
         log = Log()
-        events = log_to_tensorboard(log, tensorboard if ranks.is_main else None, directory.name)
+        events = log_to_tensorboard(log, tensorboard if ranks.is_main else None, directory)
         stack.enter_context(events)
         reverse = model_config.direction == "backward"
         text, corpus_saved = _load_run_corpus(
