@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from chargen.errors import ConfigError
+from chargen.errors import ConfigError, brief
 from chargen.language_model import LanguageModel
 from chargen.lm import recipes
 from chargen.lm.config import REPLAY_SHARE, ModelConfig, TrainConfig
@@ -48,6 +48,9 @@ MAX_VALIDATION_SYMBOLS = 200_000
 BLOCK_SYMBOLS = 4096
 """Approximate number of symbols of new text between two pieces of old text."""
 
+NOTED_REPLAY_ODDS = 1.5
+"""A note tells if the odds of old text differ from the wanted ones by more than this factor."""
+
 _CHANGEABLE_FIELDS = (
     "vocabulary_size",
     "dropout",
@@ -67,10 +70,9 @@ class Start:
     replay_share: float = REPLAY_SHARE  # share of old text in all text that is read
 
     def __post_init__(self) -> None:
-        if not 0 < self.replay_share < 1:
-            raise ConfigError(
-                f"--replay-share must be above 0 and below 1, got {self.replay_share}"
-            )
+        share = self.replay_share
+        if not (isinstance(share, float | np.floating) and 0 < share < 1):
+            raise ConfigError(f"--replay-share must be above 0 and below 1, got {brief(share)}")
         if self.replay == "-":
             raise ConfigError("--replay must be a file, a folder or a name, got '-'")
 
@@ -191,8 +193,10 @@ class Start:
 
     def to_document(self) -> dict[str, Any]:
         """Return what the checkpoint records of the start, besides the corpus."""
-        replay = {"replay": self.replay, "replay_share": self.replay_share} if self.replay else {}
-        return {"start_from": self.directory, **replay}
+        document = {"start_from": self.directory}
+        if self.replay is None:
+            return document
+        return document | {"replay": self.replay, "replay_share": float(self.replay_share)}
 
 
 def refuse_backward_labels(backward: bool, reading: CorpusConfig) -> None:
@@ -275,9 +279,18 @@ def without_validation(config: CorpusConfig) -> CorpusConfig:
 
 
 def with_replay(text: Corpus, old: Corpus, share: float) -> Corpus:
-    """Return `text` with pieces from all over `old` mixed in; the result is held in memory."""
+    """Return `text` with pieces from all over `old` mixed in; the result is held in memory.
+
+    A note tells if much more or less of it is old text than `share`.
+    """
     train = interleave(text.train, old.train, share, text.vocabulary.separator_id)
-    return replace(text, train=train, notes=(*text.notes, *old.notes), replay_key=old.key)
+    notes = [*text.notes, *old.notes]
+    mixed = 1 - len(text.train) / len(train)
+    odds = mixed / (1 - mixed) * (1 - share) / share
+    if not 1 / NOTED_REPLAY_ODDS < odds < NOTED_REPLAY_ODDS:
+        reason = "its documents are read whole" if odds > 1 else "there is little of it"
+        notes.append(f"old text is {mixed:.1%} of what is read, not {share:.1%}: {reason}")
+    return replace(text, train=train, notes=tuple(notes), replay_key=old.key)
 
 
 def interleave(
