@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 import torch
 
-from chargen.errors import ChargenError, CheckpointError, brief
+import chargen
+from chargen.errors import ChargenError, CheckpointError, ConfigError, brief
 from chargen.storage import checkpoint, directories, outputs
 from chargen.storage.checkpoint import FORMAT_VERSION, MANIFEST, METRICS, Checkpoint, load, save
 from tests.processes import in_process
@@ -196,6 +197,22 @@ def test_views_and_gradients_are_stored_as_plain_tensors(tmp_path: Path) -> None
     assert torch.equal(tensors["turned"], whole.T)
     assert torch.equal(tensors["part"], whole[1:])
     assert not tensors["part"].requires_grad
+
+
+def test_what_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
+    for parts, name in (
+        ({"documents": {"config": ["x" * 100] * 90_000}}, "config.json"),
+        ({"documents": {"config": ["[" * 1000] * 200}}, "config.json"),
+        (
+            {"tensors": {"model": {f"{'x' * 99}{i}": torch.zeros(1) for i in range(9000)}}},
+            "model.safetensors",
+        ),
+    ):
+        with pytest.raises(CheckpointError, match=f"{name} is larger than any such file"):
+            save(tmp_path / "run", Checkpoint("x", **parts))
+    with pytest.raises(ConfigError, match="90,000 names of corpora are too many .*: name a folder"):
+        chargen.train(["x" * 100] * 90_000, tmp_path / "run")
+    assert names(tmp_path) == []
 
 
 def test_text_of_every_script_stays_readable(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ from chargen.storage.directories import (
 from chargen.storage.verified import (
     SUFFIXES,
     check_memory,
+    check_size,
     manifest_entries,
     parse_json,
     read_plain_file,
@@ -159,20 +160,25 @@ def check_writable(directory: Path) -> None:
 
 
 def file_contents(checkpoint: Checkpoint) -> dict[str, bytes]:
-    """Return the contents of a checkpoint's files, including the manifest, by file name."""
+    """Return the contents of a checkpoint's files, including the manifest, by file name.
+
+    Raises `CheckpointError` if `load` could not read a file again because of its size.
+    """
     contents: dict[str, bytes] = {}
     for name, tensors in checkpoint.tensors.items():
         contiguous = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
         check_memory(3 * sum(value.nbytes for value in contiguous.values()))  # packing makes copies
         contents[name + ".safetensors"] = safetensors.torch.save(contiguous)
     for name, document in checkpoint.documents.items():
-        contents[name + ".json"] = _to_json(document)
+        contents[name + ".json"] = to_json(document)
+    for name, data in contents.items():
+        check_size(Path(name), data)
     files = {
         name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         for name, data in sorted(contents.items())
     }
     manifest = {"format_version": FORMAT_VERSION, "kind": checkpoint.kind, "files": files}
-    contents[MANIFEST] = _to_json(manifest)
+    contents[MANIFEST] = to_json(manifest)
     return contents
 
 
@@ -188,7 +194,8 @@ def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
         sync_path(subfolder)
 
 
-def _to_json(value: Any) -> bytes:
+def to_json(value: Any) -> bytes:
+    """Return a document as the content of a file."""
     text = json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
     # File names may contain lone surrogates, which json.loads restores.
     return text.encode("utf-8", "surrogatepass")
