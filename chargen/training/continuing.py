@@ -73,6 +73,7 @@ class Start:
         share = self.replay_share
         if not (isinstance(share, float | np.floating) and 0 < share < 1):
             raise ConfigError(f"--replay-share must be above 0 and below 1, got {brief(share)}")
+        object.__setattr__(self, "replay_share", float(share))
         if self.replay == "-":
             raise ConfigError("--replay must be a file, a folder or a name, got '-'")
 
@@ -193,10 +194,8 @@ class Start:
 
     def to_document(self) -> dict[str, Any]:
         """Return what the checkpoint records of the start, besides the corpus."""
-        document = {"start_from": self.directory}
-        if self.replay is None:
-            return document
-        return document | {"replay": self.replay, "replay_share": float(self.replay_share)}
+        replay = {"replay": self.replay, "replay_share": self.replay_share} if self.replay else {}
+        return {"start_from": self.directory, **replay}
 
 
 def refuse_backward_labels(backward: bool, reading: CorpusConfig) -> None:
@@ -286,9 +285,9 @@ def with_replay(text: Corpus, old: Corpus, share: float) -> Corpus:
     train = interleave(text.train, old.train, share, text.vocabulary.separator_id)
     notes = [*text.notes, *old.notes]
     mixed = 1 - len(text.train) / len(train)
-    odds = mixed / (1 - mixed) * (1 - share) / share
-    if not 1 / NOTED_REPLAY_ODDS < odds < NOTED_REPLAY_ODDS:
-        reason = "its documents are read whole" if odds > 1 else "there is little of it"
+    odds_ratio = mixed / (1 - mixed) * (1 - share) / share
+    if not 1 / NOTED_REPLAY_ODDS < odds_ratio < NOTED_REPLAY_ODDS:
+        reason = "its documents are read whole" if odds_ratio > 1 else "there is little of it"
         notes.append(f"old text is {mixed:.1%} of what is read, not {share:.1%}: {reason}")
     return replace(text, train=train, notes=tuple(notes), replay_key=old.key)
 

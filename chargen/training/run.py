@@ -154,7 +154,8 @@ def _names_and_texts(
     for name in names:
         refuse_text(name)
     try:
-        check_size(Path("config.json"), checkpoint.to_json(names))
+        saved = checkpoint.to_json({"corpus": {"arguments": names}})
+        check_size(Path("config.json"), saved)
     except CheckpointError as error:
         raise ConfigError(
             f"{len(names):,} names of corpora are too many to be saved with the run: name a folder "
