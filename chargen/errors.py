@@ -18,7 +18,10 @@ MAX_LISTED = 10
 
 def brief(value: object) -> str:
     """Return the repr of an unexpected value for use in a message, shortened if it is long."""
-    return _BRIEF.repr(value)
+    try:
+        return _BRIEF.repr(value)
+    except ValueError:  # Python does not write integers of thousands of digits
+        return "an integer of thousands of digits"
 
 
 def printable(name: str | os.PathLike[str]) -> str:
@@ -36,7 +39,7 @@ def escaped(text: str, must_escape: Callable[[str], bool]) -> str:
 
 def spelled(characters: str) -> str:
     """Return the characters separated by spaces, with unprintable ones escaped."""
-    return " ".join(c if c.isprintable() else ascii(c)[1:-1] for c in characters)
+    return " ".join(map(printable, characters))
 
 
 def enumerated(rows: Sequence[object], word: str = "line") -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -25,6 +24,7 @@ from chargen.errors import (
 )
 from chargen.lm import storage as lm_storage
 from chargen.lm.config import required
+from chargen.lm.model import Network
 from chargen.runtime.distributed import refuse_torchrun
 from chargen.sentiment import storage as classifier_storage
 from chargen.sentiment.classifier import Classifier
@@ -159,7 +159,7 @@ def _report_unverified_files(path: Path, sizes: Mapping[str, int], report: Repor
     files = (file for file in path.rglob("*") if not file.is_dir() or file.is_symlink())
     verified = {*sizes, MANIFEST}
     names = (file.relative_to(path).as_posix() for file in files)
-    others = sorted(islice((printable(name) for name in names if name not in verified), 1000))
+    others = sorted(printable(name) for name in names if name not in verified)
     if others:
         report(f"not part of the checkpoint, so not verified: {enumerated(others, 'file')}")
 
@@ -173,6 +173,7 @@ def _check_language_model(stored: Checkpoint, resumable: bool, report: Report) -
         model = run.model
         optimizers = make_optimizers(model, run.config, run.documents["precision"])
         _check_training(stored, model, optimizers)
+        _check_states(stored, model, required(run.config.batch_size))
     else:
         model, vocabulary = lm_storage.unpack(stored)
         lm_storage.unpack_counts(stored, vocabulary)
@@ -247,6 +248,17 @@ def _check_training(
                 )
 
 
+def _check_states(stored: Checkpoint, model: Network, streams: int) -> None:
+    """Raise `CheckpointError` unless the state of each stream has the model's shape."""
+    with lm_storage.convert_restore_errors(stored.path or Path()):
+        expected = {
+            str(index): part.expand(-1, streams, -1)  # (num_layers, B, H), without memory for B
+            for index, part in enumerate(model.initial_state(1))
+        }
+    states = stored.tensors_in("training").get("state", {})
+    lm_storage.check_weights(f"{stored.path}: training/state.safetensors", expected, states)
+
+
 def _float_tensors(group: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Select the floats: batch renormalisation keeps integer counts, and generators keep bytes."""
     return {name: value for name, value in group.items() if value.is_floating_point()}
@@ -257,7 +269,8 @@ def _report_training_state(stored: Checkpoint, resumable: bool, report: Report) 
         report("no training state: nothing to resume")
         return
     count = sum(map(len, stored.tensors_in("training").values()))
-    step = stored.document("training/state")["progress"]["step"]
+    with lm_storage.convert_restore_errors(stored.path or Path()):
+        step = stored.document("training/state")["progress"]["step"]
     report(f"training state of step {step}: {count} tensors that fit, all finite")
 
 
@@ -277,7 +290,8 @@ def _replay(directory: Path, stored: Checkpoint, steps: int, report: Report) -> 
                 else:
                     last = resume_finetune(copy, epochs=_epochs(stored, steps)).steps
             except ChargenError as error:
-                raise type(error)(str(error).replace(str(copy), str(directory))) from error
+                error.args = (str(error).replace(str(copy), str(directory)),)
+                raise
             ends.append(checkpoint.load(copy, training=True).tensors)
     first, second = ends
     for name in sorted(first.keys() | second.keys()):
@@ -297,8 +311,9 @@ def _replay(directory: Path, stored: Checkpoint, steps: int, report: Report) -> 
 def _epochs(stored: Checkpoint, steps: int) -> float:
     """Return the budget (passes over the texts) of a classifier's run with `steps` more steps."""
     config, progress = stored.document("config"), stored.document("training/state")["progress"]
-    texts = progress["texts"] + steps * config["finetune"]["batch_size"]
-    return float(texts / config["results"]["labels_used"])
+    with lm_storage.convert_restore_errors(stored.path or Path()):
+        texts = progress["texts"] + steps * config["finetune"]["batch_size"]
+        return float(texts / config["results"]["labels_used"])
 
 
 def _bits(value: Tensor) -> tuple[torch.Size, torch.dtype, bytes]:

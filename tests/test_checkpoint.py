@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 import torch
 
-from chargen.errors import CheckpointError, brief
+import chargen
+from chargen.errors import ChargenError, CheckpointError, ConfigError, brief
 from chargen.storage import checkpoint, directories, outputs
 from chargen.storage.checkpoint import FORMAT_VERSION, MANIFEST, METRICS, Checkpoint, load, save
 from tests.processes import in_process
@@ -146,6 +147,12 @@ def test_the_log_up_to_a_step(tmp_path: Path) -> None:
     assert checkpoint.read_metrics(tmp_path / "none", 2) == []
 
 
+def test_a_damaged_log_loses_only_the_damaged_lines(saved: Path) -> None:
+    rows = [b'{"step": 1}', b'\xff\xfe\x00{"step": 1}', b"[" * 200_000, b'{"step": 2}']
+    (saved / METRICS).write_bytes(b"\n".join(rows))
+    assert checkpoint.read_metrics(saved, 2) == ['{"step": 1}', '{"step": 2}']
+
+
 @posix
 def test_what_people_put_beside_it_stays(saved: Path) -> None:
     (saved / "MODEL_CARD.md").write_text("a card")
@@ -190,6 +197,22 @@ def test_views_and_gradients_are_stored_as_plain_tensors(tmp_path: Path) -> None
     assert torch.equal(tensors["turned"], whole.T)
     assert torch.equal(tensors["part"], whole[1:])
     assert not tensors["part"].requires_grad
+
+
+def test_what_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
+    for parts, name in (
+        ({"documents": {"config": ["x" * 100] * 90_000}}, "config.json"),
+        ({"documents": {"config": ["[" * 1000] * 200}}, "config.json"),
+        (
+            {"tensors": {"model": {f"{'x' * 99}{i}": torch.zeros(1) for i in range(9000)}}},
+            "model.safetensors",
+        ),
+    ):
+        with pytest.raises(CheckpointError, match=f"{name} is larger than any such file"):
+            save(tmp_path / "run", Checkpoint("x", **parts))
+    with pytest.raises(ConfigError, match="90,000 names of corpora are too many .*: name a folder"):
+        chargen.train(["x" * 100] * 90_000, tmp_path / "run")
+    assert names(tmp_path) == []
 
 
 def test_text_of_every_script_stays_readable(tmp_path: Path) -> None:
@@ -583,12 +606,44 @@ def test_a_file_in_its_place_is_not_destroyed(tmp_path: Path) -> None:
     assert names(tmp_path) == ["run"]
 
 
+@posix
+@pytest.mark.usefixtures("own_cache")
+@pytest.mark.parametrize("path", ["/", "/dev/null", "x" * 250, "x" * 300, "a\0b", "a\ud800"])
+def test_a_path_that_cannot_be_a_checkpoint_is_refused_in_a_sentence(path: str) -> None:
+    def claim() -> None:
+        with outputs.locked_for_run(Path(path)):
+            pytest.fail("nothing can be written there")
+
+    stored = make()
+    for attempt in (
+        lambda: load(path),
+        lambda: outputs.save_model(Path(path), stored, None, force=False),
+        claim,
+    ):
+        with pytest.raises(ChargenError) as caught:
+            attempt()
+        assert len(str(caught.value)) > 20
+
+
 def test_checking_leaves_nothing(tmp_path: Path) -> None:
     checkpoint.check_writable(tmp_path / "new" / "run")
     assert names(tmp_path / "new") == []
     (tmp_path / "new" / ".run.writing" / "half").mkdir(parents=True)  # of a killed run
     checkpoint.check_writable(tmp_path / "new" / "run")
     assert names(tmp_path / "new") == []
+
+
+def test_a_folder_that_cannot_be_replaced_is_not_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(CheckpointError, match="it is a mount point; name a folder in it"):
+        checkpoint.check_writable(Path(tmp_path.anchor))
+    (tmp_path / "run" / "notes").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "run" / "notes")
+    for path in (Path(), Path(".."), tmp_path / "run"):
+        with pytest.raises(CheckpointError, match="the working directory is in it; start from"):
+            checkpoint.check_writable(path)
+    checkpoint.check_writable(Path("another"))
 
 
 @posix
@@ -711,6 +766,30 @@ def test_the_lock_is_released_whatever_happens(tmp_path: Path) -> None:
         pytest.fail("two writers")
     with outputs.writing_lock(tmp_path / "run"):
         pass
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_a_folder_is_locked_before_it_is_looked_at(saved: Path) -> None:
+    # Otherwise a run that ends in between would be replaced without --force.
+    for force in (False, True):
+        with (
+            outputs.writing_lock(saved),
+            pytest.raises(CheckpointError, match="another run is writing"),
+            outputs.locked_for_run(saved, force),
+        ):
+            pytest.fail("two writers")
+
+
+def test_a_cache_that_cannot_hold_the_lock_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("text")
+    monkeypatch.setenv("CHARGEN_CACHE_DIR", str(tmp_path / "file"))
+    with (
+        pytest.raises(CheckpointError, match=r"cannot lock .*file.*; set CHARGEN_CACHE_DIR"),
+        outputs.writing_lock(tmp_path / "run"),
+    ):
+        pytest.fail("no lock")
 
 
 @posix

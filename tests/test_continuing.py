@@ -21,6 +21,8 @@ from chargen.lm.model import create_network
 from chargen.text.vocabulary import ByteVocabulary, CharVocabulary, RawVocabulary
 from chargen.training.continuing import Start, interleave, read_start
 
+from .sentiment.making import Recorder
+
 SMALL: dict[str, Any] = {"batch_size": 8, "window": 32, "precision": "float32", "threads": 1}
 KNOWN = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "and", "some", "hens"]
 NEW = [*KNOWN[:5], "\u00e9t\u00e9", "z\u00e8bre"]
@@ -231,6 +233,7 @@ def test_a_run_whose_vocabulary_did_not_grow_goes_on(tmp_path: Path, level: Any)
         ({"start_from": "others", "level": "char"}, "--level is fixed by the model .byte"),
         ({"replay": "-"}, "--replay must be a file"),
         ({"replay": "x", "replay_share": 1.0}, "--replay-share must be above 0 and below 1"),
+        ({"replay": "x", "replay_share": "0.5"}, "--replay-share must be above 0 .* got '0.5'"),
         ({"start_from": None, "replay": "x"}, "give --from DIR too"),
         ({"replay_share": 0.2}, "--replay-share needs --replay"),
     ],
@@ -251,6 +254,34 @@ def test_what_cannot_be_is_refused(
 def test_a_classifier_is_no_beginning() -> None:
     with pytest.raises(chargen.CheckpointError, match="classifier"):
         read_start("checkpoints/sentiment", None)
+
+
+@pytest.mark.parametrize(
+    ("share", "documents", "told"),
+    [
+        (0.1, None, []),
+        (0.9, None, ["old text is 75.0% of what is read, not 90.0%: there is little of it"]),
+        (
+            0.1,
+            "files",
+            ["old text is 75.0% of what is read, not 10.0%: its documents are read whole"],
+        ),
+    ],
+)
+def test_another_share_of_old_text_is_told(
+    tmp_path: Path, share: float, documents: str | None, told: list[str]
+) -> None:
+    new, kept = tmp_path / "new.txt", tmp_path / "kept.txt"
+    new.write_text("abba " * 200, "utf-8")
+    kept.write_text("baab " * 600, "utf-8")
+    options: dict[str, Any] = {"steps": 1, "valid_fraction": 0.0, "documents": documents, **SMALL}
+    chargen.train(new, tmp_path / "old", hidden_size=8, **options)
+    recorder = Recorder()
+    replay: dict[str, Any] = {"replay": kept, "replay_share": np.float32(share)}
+    chargen.train(
+        new, tmp_path / "m", start_from=tmp_path / "old", reporter=recorder, **replay, **options
+    )
+    assert [note for note in recorder.notes if "of what is read" in note] == told
 
 
 @given(

@@ -13,7 +13,6 @@ import pytest
 
 import chargen
 from chargen.errors import CorpusError
-from chargen.storage import checkpoint
 from chargen.training.reporting import Reporter
 
 TEXT = "the quick brown fox jumps over the lazy dog.\n" * 30
@@ -107,24 +106,6 @@ def test_a_text_that_is_gone_is_read_from_the_cache_which_is_said(out: Path, cac
     shutil.rmtree(cache)
     with pytest.raises(CorpusError, match="book does not exist"):
         chargen.resume(out, steps=6)
-
-
-def test_runs_of_earlier_versions_keep_their_validation_text(tmp_path: Path, cache: Path) -> None:
-    (tmp_path / "one.txt").write_text(TEXT)
-    (tmp_path / "two.txt").write_text(TEXT.upper())
-    files, out = [tmp_path / "one.txt", tmp_path / "two.txt"], tmp_path / "out"
-    earlier = chargen.CorpusConfig(valid_of_each=False)
-    chargen.train(files, out, steps=2, reading=earlier, **SMALL)
-    stored = checkpoint.load(out, "language-model", training=True)
-    before = stored.documents["config"]["corpus"]
-    del before["config"]["valid_of_each"]
-    checkpoint.save(out, stored, metrics=())
-    shutil.rmtree(cache)
-    assert chargen.resume(out, steps=4).steps == 4
-    assert checkpoint.load(out, "language-model").document("config")["corpus"] == before
-    now = chargen.train(files, tmp_path / "new", steps=2, **SMALL).directory
-    key = checkpoint.load(now, "language-model").document("config")["corpus"]["key"]
-    assert key != before["key"]
 
 
 def test_a_text_from_a_pipe(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 
+import chargen
 from chargen.errors import FollowerError
 from chargen.runtime.distributed import Ranks
 from chargen.text.config import CorpusConfig
 from chargen.text.corpus import load_corpus
 from chargen.training.corpora import corpus_on_all_ranks
+from chargen.training.reporting import Reporter
+from chargen.training.resume import read_run
 
 from .lm.test_distributed import needs_ranks, on_ranks
 
@@ -53,3 +56,18 @@ def test_another_text_on_another_machine_is_told_by_rank_0(tmp_path: Path) -> No
     first, second = on_ranks(2, work)
     assert str(first).startswith("rank 1: the corpus of rank 0 (fox.txt) has changed")
     assert isinstance(second, FollowerError)
+
+
+@needs_ranks
+def test_every_rank_of_a_resumed_run_reads_the_old_text_too(tmp_path: Path) -> None:
+    old, new = tmp_path / "old.txt", tmp_path / "new.txt"
+    old.write_text("the quick brown fox. " * 20)
+    new.write_text("the lazy dog. " * 20)
+    options: dict[str, Any] = {"steps": 1, "batch_size": 4, "window": 8, "precision": "float32"}
+    chargen.train(old, tmp_path / "a", hidden_size=8, **options)
+    replay: dict[str, Any] = {"start_from": tmp_path / "a", "replay": old, "replay_share": 0.5}
+    chargen.train(new, tmp_path / "b", **replay, **options)
+    run = read_run(tmp_path / "b")
+    first, second = on_ranks(2, lambda ranks: run.text(ranks, Reporter()).train.tolist())
+    assert first == second
+    assert len(first) > 1.9 * len(load_corpus([str(new)], CorpusConfig()).train)

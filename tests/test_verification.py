@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,16 @@ import pytest
 import torch
 
 import chargen as library
-from chargen.errors import CheckpointError, ConfigError, CorpusError, TrainingError
+from chargen.errors import (
+    CheckpointError,
+    ConfigError,
+    CorpusError,
+    MissingExtraError,
+    TrainingError,
+)
 from chargen.storage import checkpoint
 from chargen.storage.checkpoint import Checkpoint
+from chargen.training.reporting import Reporter
 
 from .cli.conftest import TEXT, Command, chargen  # noqa: F401
 from .sentiment.making import QUICK, save_lm, separable, write_csv
@@ -126,6 +134,8 @@ DAMAGE = {
     "last weights": (put("training/model", "output.bias", lambda t: t[1:]), "training/model"),
     "average": (put("training/average", "output.bias", lambda t: t / 0), "training/average"),
     "states": (put("training/state", "0", lambda t: t.fill_(NAN)), "training/state.safetensors"),
+    "states' shapes": (put("training/state", "0", lambda t: t[:, 1:]), "training/state"),
+    "no states": (drop("training/state"), "training/state.safetensors lacks"),
     "optimizer": (put("training/optimizer", "0.exp_avg", lambda t: t.fill_(NAN)), "0.exp_avg"),
     "optimizer's shapes": (put("training/optimizer", "0.exp_avg", lambda t: t[1:]), "0.exp_avg"),
     "no optimizer": (drop("training/optimizer"), "optimizer"),
@@ -149,6 +159,41 @@ def test_a_classifiers_optimizer(classifier: Path, tmp_path: Path) -> None:
     copy = changed(classifier, tmp_path / "copy", put("training/optimizer", name, lambda t: t / 0))
     with pytest.raises(CheckpointError, match=name):
         library.verify(copy)
+
+
+@pytest.mark.parametrize("lost", ["progress", "step", "results"])
+def test_a_classifiers_state_that_lacks_something(
+    classifier: Path, tmp_path: Path, lost: str
+) -> None:
+    def change(stored: Checkpoint) -> None:
+        state = stored.documents["training/state"]
+        group = {"progress": state, "step": state["progress"]}.get(lost, stored.documents["config"])
+        del group[lost]
+
+    with pytest.raises(CheckpointError, match="it lacks"):
+        library.verify(changed(classifier, tmp_path / "copy", change), replay=1)
+
+
+def test_a_replay_that_needs_an_extra_says_so(
+    classifier: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("sklearn", "sklearn.metrics"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingExtraError, match="pip install"):
+        library.verify(classifier, replay=1)
+
+
+def test_all_other_files_are_counted(run: Path, tmp_path: Path) -> None:
+    class Notes(Reporter):
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    notes: list[str] = []
+    copy = changed(run, tmp_path / "copy", lambda _: None)
+    for number in range(1200):
+        (copy / f"{number:04}.txt").touch()
+    library.verify(copy, reporter=Notes())
+    assert notes[1].endswith("0007.txt, 0008.txt, 0009.txt and 1,190 more")
 
 
 def test_weights_that_overflow(run: Path, tmp_path: Path) -> None:

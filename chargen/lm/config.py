@@ -24,6 +24,9 @@ would take ten seconds."""
 
 MOST_NETWORKS = 64
 
+MAX_BUDGET = 2**63
+"""Upper limit of minutes, epochs and steps, as of every count of a run."""
+
 Value = TypeVar("Value")
 
 
@@ -113,13 +116,25 @@ class TrainConfig(Options):
     heading: ClassVar[str] = "Optimisation"
 
     minutes: float | None = option(
-        None, "Train for this many minutes; the schedule ends with them.", above=0, heading="Budget"
+        None,
+        "Train for this many minutes; the schedule ends with them.",
+        above=0,
+        below=MAX_BUDGET,
+        heading="Budget",
     )
     epochs: float | None = option(
-        None, "Train for this many passes over the text.", above=0, heading="Budget"
+        None,
+        "Train for this many passes over the text.",
+        above=0,
+        below=MAX_BUDGET,
+        heading="Budget",
     )
     steps: int | None = option(
-        None, "Train for this many steps of the optimizer.", low=1, heading="Budget"
+        None,
+        "Train for this many steps of the optimizer.",
+        low=1,
+        below=MAX_BUDGET,
+        heading="Budget",
     )
     seed: int = SEED
     batch_size: int | None = option(None, "Parallel streams of text (B).", low=1)

@@ -6,7 +6,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -42,12 +42,16 @@ class PrecisionChoice:
 def choose_precision(
     requested: str, device: torch.device, trial_step: Callable[[], object]
 ) -> PrecisionChoice:
-    """Resolve --precision ("auto", "float32" or "bfloat16") by timing some training steps.
+    """Resolve a precision ("auto", "float32" or "bfloat16") by timing some training steps.
 
     On a CPU, the time is the processor time of this thread, which waits for the other threads, so
-    that a busy machine is not mistaken for a slow one. Raises `ConfigError` if bfloat16 was
-    requested and does not work here.
+    that a busy machine is not mistaken for a slow one. Raises `ConfigError` for another precision,
+    or if bfloat16 was requested and does not work here.
     """
+    if requested not in ("auto", "float32", "bfloat16"):
+        raise ConfigError(
+            f"--precision must be one of auto, float32, bfloat16; got {brief(requested)}"
+        )
     clock = time.thread_time if device.type == "cpu" else time.perf_counter
 
     def fastest(precision: str) -> float:
@@ -88,17 +92,14 @@ def run_precision(config: Any, device: torch.device, *, timed: bool) -> Precisio
     repeatable = config.deterministic and config.precision == "auto"
     requested = "float32" if repeatable else config.precision
     if requested == "float32" and not timed:
-        reason = "as asked" if config.precision == "float32" else "for --deterministic"
-        return PrecisionChoice("float32", reason, math.inf)
-    return choose_precision(requested, device, reference_step(device))
+        choice = PrecisionChoice("float32", "as asked", math.inf)
+    else:
+        choice = choose_precision(requested, device, reference_step(device))
+    return replace(choice, reason="for --deterministic") if repeatable else choice
 
 
 def inference_precision(requested: str, device: torch.device) -> str:
-    """Return the precision for inference as `choose_precision` does, without timing float32."""
-    if requested not in ("auto", "float32", "bfloat16"):
-        raise ConfigError(
-            f"--precision must be one of auto, float32, bfloat16; got {brief(requested)}"
-        )
+    """Return the precision for inference as `choose_precision` does; float32 needs no timing."""
     if requested == "float32":
         return requested
     return choose_precision(requested, device, reference_step(device)).name

@@ -109,7 +109,7 @@ def finetune(
     encoders = [encoder] if isinstance(encoder, str | Path) else encoder
     _check_encoders(encoders, out)
     reporter, log = reporter or Reporter(), Log()
-    with _claimed(out, force) as directory, log_to_tensorboard(log, tensorboard, directory.name):
+    with _claimed(out, force) as directory, log_to_tensorboard(log, tensorboard, directory):
         loaded = [_encoder(path, reporter) for path in encoders]
         examples = data if isinstance(data, Examples) else read_examples(data, reading)
         config = _with_method(config, len(examples), reporter)
@@ -283,6 +283,7 @@ def resume_finetune(
     directory, reporter = Path(directory), reporter or Reporter()
     with writing_lock(directory):
         stored = checkpoint.load(directory, storage.KIND, training=True)
+        checkpoint.check_writable(directory)
         setup, network = _restored_setup(directory, stored, data, reporter)
         longer = with_new_budget(setup.config, budget)
         best = storage.weights_of(network)
@@ -295,14 +296,14 @@ def resume_finetune(
         if longer is not setup.config:
             loop.set_budget(longer)
         if loop.finished:
-            reporter.note(f"{directory} has used its budget: nothing is left to do")
+            reporter.note(f"{directory} has finished: nothing is left to do")
             made = Classifier.load(directory, str(set_up_device(setup.config)))
             return setup.outcome(made, loop.task.progress, finished=True)
         if loop.best:  # the run is calibrated again when it ends
             loop.best["temperature"] = torch.ones(())
         step = loop.progress.step
         reporter.note(f"continuing from step {step}")
-        with log_to_tensorboard(loop.log, tensorboard, directory.name, step + 1):
+        with log_to_tensorboard(loop.log, tensorboard, directory, step + 1):
             return training.run()
 
 

@@ -11,6 +11,7 @@ Nothing is unpickled.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -37,6 +38,7 @@ from chargen.storage.directories import (
 from chargen.storage.verified import (
     SUFFIXES,
     check_memory,
+    check_size,
     manifest_entries,
     parse_json,
     read_plain_file,
@@ -137,6 +139,15 @@ def check_writable(directory: Path) -> None:
     directory = real_path(directory)
     if directory.is_symlink():  # only a cycle of links remains a link
         raise CheckpointError(f"cannot write {directory}: {os.strerror(errno.ELOOP)}")
+    # Saving replaces the directory: a mount point cannot be replaced, and a working directory would
+    # no longer exist.
+    if os.path.ismount(directory):
+        raise CheckpointError(f"cannot write {directory}: it is a mount point; name a folder in it")
+    with contextlib.suppress(FileNotFoundError):  # the working directory has been removed
+        if Path.cwd().is_relative_to(directory):
+            raise CheckpointError(
+                f"cannot write {directory}: the working directory is in it; start from another one"
+            )
     probe = _sibling(directory, "writing")
     try:
         make_directory(probe.parent)
@@ -149,20 +160,25 @@ def check_writable(directory: Path) -> None:
 
 
 def file_contents(checkpoint: Checkpoint) -> dict[str, bytes]:
-    """Return the contents of a checkpoint's files, including the manifest, by file name."""
+    """Return the contents of a checkpoint's files, including the manifest, by file name.
+
+    Raises `CheckpointError` if `load` could not read a file again because of its size.
+    """
     contents: dict[str, bytes] = {}
     for name, tensors in checkpoint.tensors.items():
         contiguous = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
         check_memory(3 * sum(value.nbytes for value in contiguous.values()))  # packing makes copies
         contents[name + ".safetensors"] = safetensors.torch.save(contiguous)
     for name, document in checkpoint.documents.items():
-        contents[name + ".json"] = _to_json(document)
+        contents[name + ".json"] = to_json(document)
+    for name, data in contents.items():
+        check_size(Path(name), data)
     files = {
         name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         for name, data in sorted(contents.items())
     }
     manifest = {"format_version": FORMAT_VERSION, "kind": checkpoint.kind, "files": files}
-    contents[MANIFEST] = _to_json(manifest)
+    contents[MANIFEST] = to_json(manifest)
     return contents
 
 
@@ -178,14 +194,15 @@ def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
         sync_path(subfolder)
 
 
-def _to_json(value: Any) -> bytes:
+def to_json(value: Any) -> bytes:
+    """Return a document as the content of a file."""
     text = json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
     # File names may contain lone surrogates, which json.loads restores.
     return text.encode("utf-8", "surrogatepass")
 
 
 def _sibling(directory: Path, role: str) -> Path:
-    return directory.with_name(f".{directory.name}.{role}")
+    return directory.parent / f".{directory.name}.{role}"  # with_name refuses the root
 
 
 def _current_directory(directory: Path) -> Path:
@@ -211,7 +228,14 @@ def load(
     checkpoint is missing, incomplete, changed since it was written, of another kind or of a newer
     format, and `OutOfMemoryError` if it does not fit into memory.
     """
-    path = shipped.resolve(Path(directory))
+    try:
+        return _load(shipped.resolve(Path(directory)), kind, training)
+    except OSError as error:  # of the path itself, such as a name that is too long
+        raise CheckpointError(f"cannot read {directory}: {error.strerror}") from error
+
+
+def _load(path: Path, kind: str | None, training: bool) -> Checkpoint:
+    """Read a checkpoint, again if it is replaced meanwhile."""
     last_failure = None
     for attempt in range(20):
         source = _current_directory(path)
@@ -296,7 +320,7 @@ def read_metrics(directory: Path, step: int) -> list[str]:
     """Read the rows of the log up to a step; a resumed run repeats the later steps."""
     path = _current_directory(directory) / METRICS
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []
     rows = []
@@ -304,6 +328,6 @@ def read_metrics(directory: Path, step: int) -> list[str]:
         try:
             if json.loads(line)["step"] <= step:
                 rows.append(line)
-        except (ValueError, KeyError, TypeError):
-            continue  # a line that a crash cut off
+        except (ValueError, KeyError, TypeError, RecursionError):
+            continue  # a damaged line: nothing else depends on the log
     return rows

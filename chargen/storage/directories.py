@@ -28,8 +28,14 @@ def cache_folder() -> Path:
 
 
 def real_path(path: str | Path) -> Path:
-    """Resolve all links in a path. `Path.resolve` would raise RuntimeError on a cycle of links."""
-    return Path(os.path.realpath(path))
+    """Resolve all links in a path; a text that cannot be a path is a `ConfigError`.
+
+    `Path.resolve` would raise RuntimeError on a cycle of links.
+    """
+    try:
+        return Path(os.path.realpath(path))
+    except ValueError as error:  # a NUL or a lone surrogate
+        raise ConfigError(f"{printable(path)} cannot be a path: {error}") from error
 
 
 def cache_limit() -> float:

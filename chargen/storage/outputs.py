@@ -17,42 +17,47 @@ from chargen.storage.checkpoint import Checkpoint
 from chargen.storage.directories import cache_folder, real_path
 
 
-def refuse_to_overwrite(directory: Path, force: bool) -> None:
-    """Raise `ConfigError` unless `directory` is new, empty or a checkpoint and `force` is set."""
-    if checkpoint.exists(directory) and not force:
-        raise ConfigError(
-            f"{directory} exists: choose another --out, continue it with --resume {directory}, "
-            "or replace it with --force"
-        )
-    if directory.is_file():
-        raise ConfigError(f"{directory} is a file: --out is the folder of a checkpoint")
-    if directory.exists() and not checkpoint.exists(directory) and any(directory.iterdir()):
-        raise ConfigError(f"{directory} exists and is not a checkpoint: choose another --out")
+def refuse_to_overwrite(directory: Path, force: bool, advice: str | None = None) -> None:
+    """Raise `ConfigError` unless `directory` is new, empty or a checkpoint and `force` is set.
+
+    `advice` is what the message about a checkpoint tells the user to do.
+    """
+    try:
+        is_checkpoint = checkpoint.exists(directory)
+        if is_checkpoint and not force:
+            usual = (
+                f"choose another --out, continue it with --resume {directory}, or replace it with "
+                "--force"
+            )
+            raise ConfigError(f"{directory} exists: {advice or usual}")
+        if directory.exists() and not directory.is_dir():
+            raise ConfigError(f"{directory} is a file: --out is the folder of a checkpoint")
+        if directory.exists() and not is_checkpoint and any(directory.iterdir()):
+            raise ConfigError(f"{directory} exists and is not a checkpoint: choose another --out")
+    except OSError as error:  # of the path itself, such as a name that is too long
+        raise ConfigError(f"--out {directory}: {error.strerror}") from error
 
 
 def save_model(directory: Path, model: Checkpoint, origin: Checkpoint | None, force: bool) -> None:
     """Write a model outside a run, keeping the other documents of the checkpoint `origin`."""
-    if checkpoint.exists(directory) and not force:
-        raise ConfigError(
-            f"{directory} exists: choose another folder, or replace it with force=True"
-        )
-    refuse_to_overwrite(directory, force)
     inherited = {} if origin is None else origin.documents
     config = inherited.get("config", {}) | model.documents["config"]
     with writing_lock(directory):
+        advice = "choose another folder, or replace it with force=True"
+        refuse_to_overwrite(directory, force, advice)
         documents = inherited | model.documents | {"config": config}
         checkpoint.save(directory, replace(model, documents=documents))
 
 
 @contextmanager
 def locked_for_run(directory: Path, force: bool = False) -> Iterator[None]:
-    """Lock `directory` for a run, after checking that it may write a new checkpoint there.
+    """Lock `directory` for a run, and check that it may write a new checkpoint there.
 
     Raises `ConfigError` if `directory` must not be replaced, and `CheckpointError` if another run
     is writing it or it cannot be written.
     """
-    refuse_to_overwrite(directory, force)
     with writing_lock(directory):
+        refuse_to_overwrite(directory, force)
         checkpoint.check_writable(directory)
         yield
 
@@ -74,7 +79,10 @@ def writing_lock(directory: Path) -> Iterator[None]:
             f"another run is writing {directory}: wait for it, or choose another --out"
         ) from error
     except OSError as error:
-        raise CheckpointError(f"cannot lock {directory}: {error.strerror}") from error
+        raise CheckpointError(
+            f"cannot lock {directory} in {folder}: {error.strerror}; set CHARGEN_CACHE_DIR to "
+            "another folder"
+        ) from error
     try:
         yield
     finally:

@@ -94,8 +94,7 @@ def read_plain_file(path: Path, limit: int) -> bytes:
 
 def parse_json(path: Path, data: bytes) -> Any:
     """Parse a JSON file strictly, without repeated fields, within limits of size and depth."""
-    if len(data) > MAX_JSON_BYTES or data.count(b"[") + data.count(b"{") > MAX_JSON_BRACKETS:
-        raise CheckpointError(f"{path} is larger than any such file of a checkpoint")
+    check_size(path, data)
     try:
         value = json.loads(
             data, object_pairs_hook=_refuse_repeated_fields, parse_constant=_refuse_constant
@@ -133,9 +132,20 @@ def check_memory(size: int) -> None:
     bytearray(size)
 
 
+def check_size(path: Path, data: bytes) -> None:
+    """Raise `CheckpointError` if JSON, or the header of tensors, is too large to be read."""
+    if path.suffix == ".json":
+        brackets = data.count(b"[") + data.count(b"{")
+        too_large = len(data) > MAX_JSON_BYTES or brackets > MAX_JSON_BRACKETS
+    else:
+        too_large = int.from_bytes(data[:8], "little") > MAX_HEADER_BYTES
+    if too_large:
+        part = "" if path.suffix == ".json" else "the header of "
+        raise CheckpointError(f"{part}{path} is larger than any such file of a checkpoint may be")
+
+
 def read_tensors(path: Path, data: bytes) -> dict[str, Tensor]:
-    if int.from_bytes(data[:8], "little") > MAX_HEADER_BYTES:
-        raise CheckpointError(f"{path}: its header states more than {MAX_HEADER_BYTES:,} bytes")
+    check_size(path, data)
     check_memory(len(data))
     try:
         return safetensors.torch.load(data)

@@ -24,7 +24,7 @@ def atomic_write(output: str, *, uncompressed: bool = False) -> Iterator[IO[byte
     raised as a `CorpusError`; after any error, no partial file remains.
     """
     path = real_path(output)  # a link is kept, and its target is replaced
-    hidden = path.with_name(f".{path.name}.{os.getpid()}.writing")
+    hidden = path.parent / f".{path.name}.{os.getpid()}.writing"  # with_name refuses the root
     try:
         with hidden.open("wb") as file:
             with _compressed(file, "" if uncompressed else path.suffix.lower()) as packed:

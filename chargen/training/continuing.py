@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from chargen.errors import ConfigError
+from chargen.errors import ConfigError, brief
 from chargen.language_model import LanguageModel
 from chargen.lm import recipes
 from chargen.lm.config import REPLAY_SHARE, ModelConfig, TrainConfig
@@ -48,6 +48,9 @@ MAX_VALIDATION_SYMBOLS = 200_000
 BLOCK_SYMBOLS = 4096
 """Approximate number of symbols of new text between two pieces of old text."""
 
+NOTED_REPLAY_ODDS = 1.5
+"""A note tells if the odds of old text differ from the wanted ones by more than this factor."""
+
 _CHANGEABLE_FIELDS = (
     "vocabulary_size",
     "dropout",
@@ -67,10 +70,10 @@ class Start:
     replay_share: float = REPLAY_SHARE  # share of old text in all text that is read
 
     def __post_init__(self) -> None:
-        if not 0 < self.replay_share < 1:
-            raise ConfigError(
-                f"--replay-share must be above 0 and below 1, got {self.replay_share}"
-            )
+        share = self.replay_share
+        if not (isinstance(share, float | np.floating) and 0 < share < 1):
+            raise ConfigError(f"--replay-share must be above 0 and below 1, got {brief(share)}")
+        object.__setattr__(self, "replay_share", float(share))
         if self.replay == "-":
             raise ConfigError("--replay must be a file, a folder or a name, got '-'")
 
@@ -143,7 +146,13 @@ class Start:
             reporter.note(f"{new} symbols are new to the model")
         if self.replay is None:
             return text
-        old = load_old_text(self.replay, config, text.vocabulary, reverse)
+        old = load_corpus(
+            [self.replay],
+            without_validation(config),
+            vocabulary=text.vocabulary,
+            reverse=reverse,
+            min_characters=1,
+        )
         return with_replay(text, old, self.replay_share)
 
     def train_config(self, requested: TrainConfig, characters: int) -> TrainConfig:
@@ -268,23 +277,19 @@ def without_validation(config: CorpusConfig) -> CorpusConfig:
     return replace(config, valid=None, valid_fraction=0.0)
 
 
-def load_old_text(
-    replay: str, config: CorpusConfig, vocabulary: Vocabulary, reverse: bool
-) -> Corpus:
-    """Load the old text `replay` that is mixed into a text read with `config`."""
-    return load_corpus(
-        [replay],
-        without_validation(config),
-        vocabulary=vocabulary,
-        reverse=reverse,
-        min_characters=1,
-    )
-
-
 def with_replay(text: Corpus, old: Corpus, share: float) -> Corpus:
-    """Return `text` with pieces from all over `old` mixed in; the result is held in memory."""
+    """Return `text` with pieces from all over `old` mixed in; the result is held in memory.
+
+    A note tells if much more or less of it is old text than `share`.
+    """
     train = interleave(text.train, old.train, share, text.vocabulary.separator_id)
-    return replace(text, train=train, notes=(*text.notes, *old.notes), replay_key=old.key)
+    notes = [*text.notes, *old.notes]
+    mixed = 1 - len(text.train) / len(train)
+    odds_ratio = mixed / (1 - mixed) * (1 - share) / share
+    if not 1 / NOTED_REPLAY_ODDS < odds_ratio < NOTED_REPLAY_ODDS:
+        reason = "its documents are read whole" if odds_ratio > 1 else "there is little of it"
+        notes.append(f"old text is {mixed:.1%} of what is read, not {share:.1%}: {reason}")
+    return replace(text, train=train, notes=tuple(notes), replay_key=old.key)
 
 
 def interleave(

@@ -16,13 +16,18 @@ from chargen.training.reporting import Reporter
 
 
 def corpus_on_all_ranks(
-    ranks: Ranks, load: Callable[[], Corpus], saved: dict[str, Any], reverse: bool
+    ranks: Ranks,
+    load: Callable[[], Corpus],
+    saved: dict[str, Any],
+    reverse: bool,
+    vocabulary: Vocabulary | None = None,
 ) -> Corpus:
     """Return on every rank the corpus that rank 0 loads.
 
-    The other ranks read it from the cache, or encode it once per machine. `saved` has the entries
-    "arguments" and "config"; `reverse` says whether the ids are those of the text read backward.
-    Raises `CorpusError` if the text of a rank differs from that of rank 0.
+    The other ranks read it from the cache, or encode it once per machine, with `vocabulary` if
+    given. `saved` has the entries "arguments" and "config"; `reverse` says whether the ids are
+    those of the text read backward. Raises `CorpusError` if the text of a rank differs from that of
+    rank 0.
     """
     loaded: list[Corpus] = []
 
@@ -31,9 +36,13 @@ def corpus_on_all_ranks(
         return loaded[0].key
 
     document = {**saved, "key": ranks.broadcast(first)}
-    return ranks.local_main_first(
-        lambda: loaded[0] if loaded else reload_corpus("rank 0", document, reverse, Reporter())
-    )
+
+    def load_same() -> Corpus:
+        if loaded:
+            return loaded[0]
+        return reload_corpus("rank 0", document, reverse, Reporter(), vocabulary)
+
+    return ranks.local_main_first(load_same)
 
 
 def resumed_corpus(
@@ -94,8 +103,8 @@ def reload_corpus(
 
 def saved_config(run_name: str, saved: dict[str, Any]) -> CorpusConfig:
     """Return the configuration with which the corpus of a run was read."""
-    config = {"valid_of_each": False, **saved["config"]}  # runs of earlier versions lack it
-    return storage.config_from_json(CorpusConfig, config, f"{run_name}: corpus of config.json")
+    where = f"{run_name}: corpus of config.json"
+    return storage.config_from_json(CorpusConfig, saved["config"], where)
 
 
 def _changed_error(run_name: str, saved: dict[str, Any]) -> CorpusError:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from chargen.errors import ConfigError, MissingExtraError
+from chargen.storage.directories import real_path
 
 MAX_ROWS = 20_000
 """Maximum number of rows in a run's log, whatever the length of the run."""
@@ -60,16 +61,22 @@ _POSITION_KEYS = ("step", "epoch", "characters", "seconds", "valid_characters", 
 
 @contextlib.contextmanager
 def log_to_tensorboard(
-    log: Log, folder: str | Path | None, name: str, first_step: int = 0
+    log: Log, folder: str | Path | None, run: Path, first_step: int = 0
 ) -> Iterator[None]:
-    """Write each new row of the log to TensorBoard event files too, in `folder`/`name`.
+    """Write each new row of a run's log to TensorBoard event files too.
 
-    When a run is continued, what an earlier attempt wrote from `first_step` on is discarded.
+    They lie in a folder inside `folder` that has the name of the run's directory. When a run is
+    continued, what an earlier attempt wrote from `first_step` on is discarded.
     """
     if folder is None:
         yield
         return
-    directory = Path(folder) / name
+    directory = Path(folder) / run.name
+    if real_path(directory).is_relative_to(real_path(run)):
+        raise ConfigError(
+            f"--tensorboard: {directory} is in {run}, which is replaced at each checkpoint: choose "
+            "another folder"
+        )
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from chargen.errors import CheckpointError, ConfigError, brief
 from chargen.lm import recipes, storage
-from chargen.lm.config import REPLAY_SHARE, TrainConfig
+from chargen.lm.config import TrainConfig
 from chargen.lm.model import Network
 from chargen.options import with_new_budget
 from chargen.runtime.device import set_up_device
@@ -21,7 +22,7 @@ from chargen.storage import checkpoint
 from chargen.storage.outputs import locked_for_run, writing_lock
 from chargen.text.corpus import Corpus
 from chargen.text.vocabulary import Vocabulary
-from chargen.training.continuing import load_old_text, with_replay, without_validation
+from chargen.training.continuing import with_replay, without_validation
 from chargen.training.corpora import corpus_on_all_ranks, resumed_corpus, saved_config
 from chargen.training.language_modelling import LanguageModelling
 from chargen.training.loop import Loop
@@ -89,6 +90,7 @@ def resume(
         def claim_and_read() -> tuple[SavedRun, TrainConfig]:
             stack.enter_context(writing_lock(target) if out is None else locked_for_run(target))
             saved = read_run(directory)
+            checkpoint.check_writable(target)
             return saved, with_new_budget(saved.config, budget)
 
         saved, longer = ranks.broadcast(claim_and_read)
@@ -98,11 +100,11 @@ def resume(
         elif cool_down is not None:
             loop.set_budget(cooldown_config(loop, cool_down))
         if loop.finished:
-            reporter.note(f"{directory} has used its budget: nothing is left to do")
+            reporter.note(f"{directory} has finished: nothing is left to do")
             return session.outcome(loop)
         first_step = loop.progress.step + 1
         events = log_to_tensorboard(
-            loop.log, tensorboard if ranks.is_main else None, target.name, first_step
+            loop.log, tensorboard if ranks.is_main else None, target, first_step
         )
         stack.enter_context(events)
         loop.task.progress.final_nats = None
@@ -226,26 +228,17 @@ class SavedRun:
         where, saved = str(self.directory), self.documents["corpus"]
         reverse = self.model.config.direction == "backward"
 
-        def load() -> Corpus:
-            vocabulary = self.vocabulary if "start_from" in saved else None
-            text = resumed_corpus(where, saved, reverse, reporter, vocabulary)
-            if (replay := saved.get("replay")) is None:
-                return text
-            config, known = saved_config(where, saved), text.vocabulary
-            if (key := saved.get("replay_key")) is None:  # runs of earlier versions lack it
-                old = load_old_text(replay, config, known, reverse)
-            else:
-                document = {
-                    "arguments": [replay],
-                    "config": asdict(without_validation(config)),
-                    "key": key,
-                }
-                old = resumed_corpus(where, document, reverse, reporter, known)
-            return with_replay(text, old, saved.get("replay_share", REPLAY_SHARE))
+        def read(document: dict[str, Any], vocabulary: Vocabulary | None) -> Corpus:
+            load = partial(resumed_corpus, where, document, reverse, reporter, vocabulary)
+            return corpus_on_all_ranks(ranks, load, document, reverse, vocabulary)
 
-        text = corpus_on_all_ranks(ranks, load, saved, reverse)
+        text = read(saved, self.vocabulary if "start_from" in saved else None)
         if text.vocabulary != self.vocabulary:
             raise CheckpointError(f"{where}: vocabulary.json is not that of the corpus")
+        if "replay" in saved:
+            config = asdict(without_validation(saved_config(where, saved)))
+            replay = {"arguments": [saved["replay"]], "config": config, "key": saved["replay_key"]}
+            text = with_replay(text, read(replay, self.vocabulary), saved["replay_share"])
         streams = self.config.batch_size or 0
         if not 0 < 2 * streams <= len(text.train):
             raise CheckpointError(
@@ -263,15 +256,14 @@ def read_run(directory: Path) -> SavedRun:
 def saved_run(stored: checkpoint.Checkpoint) -> SavedRun:
     """Return the run in a checkpoint; raises `CheckpointError` if there is no run to continue."""
     assert stored.path is not None
-    directory = stored.path
-    settings = stored.document("config").get("train")
+    directory, document = stored.path, stored.document("config")
     if "training/state" not in stored.documents:
         raise CheckpointError(f"{directory} has no training state: it cannot be resumed")
     with storage.convert_restore_errors(directory):
-        _check_documents(stored.document("config"), stored.document("training/state"))
-    if isinstance(settings, dict):  # runs of earlier versions lack these
-        settings = {"optimizer": "adamw", "shuffle_documents": False, **settings}
-    config = storage.config_from_json(TrainConfig, settings, f"{directory}: config.json")
+        _check_documents(document, stored.document("training/state"))
+    config = storage.config_from_json(
+        TrainConfig, document.get("train"), f"{directory}: config.json"
+    )
     return SavedRun(directory, stored, config, *storage.unpack(stored))
 
 
@@ -282,9 +274,6 @@ def _check_documents(config: dict[str, Any], state: dict[str, Any]) -> None:
         "corpus.arguments": (corpus["arguments"], list),
         "corpus.config": (corpus["config"], dict),
         "corpus.key": (corpus["key"], str),
-        "corpus.replay": (corpus.get("replay", ""), str),
-        "corpus.replay_key": (corpus.get("replay_key", ""), str),
-        "corpus.replay_share": (corpus.get("replay_share", REPLAY_SHARE), float),
         "plan.reading": (plan["reading"], (int, float)),
         "plan.reasons": (plan["reasons"], list),
         "progress": (state["progress"], dict),
@@ -292,12 +281,18 @@ def _check_documents(config: dict[str, Any], state: dict[str, Any]) -> None:
         "streams": (state["streams"], dict),
         "ranks": (state.get("ranks", 1), int),
     }
+    if "replay" in corpus:
+        fields |= {
+            "corpus.replay": (corpus["replay"], str),
+            "corpus.replay_key": (corpus["replay_key"], str),
+            "corpus.replay_share": (corpus["replay_share"], float),
+        }
     for name, (value, kind) in fields.items():
         if not isinstance(value, kind) or isinstance(value, bool):
             raise ValueError(f"{name} is {brief(value)}")
     if not all(isinstance(name, str) for name in corpus["arguments"]):
         raise ValueError("corpus.arguments are not names")
-    if not 0 < corpus.get("replay_share", REPLAY_SHARE) < 1:
+    if "replay" in corpus and not 0 < corpus["replay_share"] < 1:
         raise ValueError(f"corpus.replay_share is {brief(corpus['replay_share'])}")
     if not 0 < plan["reading"] < MAX_NUMBER:
         raise ValueError(f"plan.reading is {brief(plan['reading'])}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from chargen.errors import ConfigError
+from chargen.errors import CheckpointError, ConfigError
 from chargen.lm import recipes
 from chargen.lm.config import REPLAY_SHARE, ModelConfig, TrainConfig, required
 from chargen.options import split_options
@@ -19,7 +19,9 @@ from chargen.runtime.distributed import Ranks, refuse_torchrun
 from chargen.runtime.precision import REFERENCE_FLOPS, run_precision
 from chargen.runtime.process_group import joined_ranks
 from chargen.runtime.seeds import seed_everything
+from chargen.storage import checkpoint
 from chargen.storage.outputs import locked_for_run
+from chargen.storage.verified import check_size
 from chargen.text.config import CorpusConfig
 from chargen.text.corpus import Corpus, load_corpus
 from chargen.text.fetching import valid_part
@@ -119,7 +121,7 @@ def train(
             model_config = start.model_config(model_config, options)
             corpus_config = start.reading(corpus_config, arguments, options)
         log = Log()
-        events = log_to_tensorboard(log, tensorboard if ranks.is_main else None, directory.name)
+        events = log_to_tensorboard(log, tensorboard if ranks.is_main else None, directory)
         stack.enter_context(events)
         reverse = model_config.direction == "backward"
         text, corpus_saved = _load_run_corpus(
@@ -147,10 +149,19 @@ def _names_and_texts(
     """Return the names of the corpora, or the texts given instead."""
     if (corpus is None) == (texts is None):
         raise ConfigError("give either a corpus (a file, a folder, a name) or texts=[...]")
-    names = [corpus] if isinstance(corpus, str | Path) else list(corpus or ())
+    given = [corpus] if isinstance(corpus, str | Path) else list(corpus or ())
+    names = tuple(map(str, given))
     for name in names:
-        refuse_text(str(name))
-    return tuple(map(str, names)), None if texts is None else list(given_texts(texts))
+        refuse_text(name)
+    try:
+        saved = checkpoint.to_json({"corpus": {"arguments": names}})
+        check_size(Path("config.json"), saved)
+    except CheckpointError as error:
+        raise ConfigError(
+            f"{len(names):,} names of corpora are too many to be saved with the run: name a folder "
+            "instead of its files"
+        ) from error
+    return names, None if texts is None else list(given_texts(texts))
 
 
 def _load_run_corpus(

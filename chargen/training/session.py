@@ -29,6 +29,9 @@ from chargen.training.task import Tensors
 
 SAMPLE_CHARACTERS = 200
 
+COUNTED_SYMBOLS = 1 << 20
+"""Symbols of the training text in which characters are counted if there is no validation text."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -145,21 +148,21 @@ class Session:
             loop.progress.seconds,
             nats,
             None if nats is None else bits(nats),
-            bits(self._per_character(math.log(self.text.vocabulary.size)) or 0.0),
+            bits(math.log(self.text.vocabulary.size) * self._symbols_per_character),
             loop.finished,
             self._write_sample(loop.task.model.eval(), loop.task.config.seed),
         )
 
     @cached_property
     def _symbols_per_character(self) -> float:
-        vocabulary, valid = self.text.vocabulary, self.text.valid
-        return vocabulary.count_predicted(valid) / vocabulary.count_characters(valid)
+        vocabulary, ids = self.text.vocabulary, self.text.valid
+        if not len(ids):
+            ids = self.text.train[:COUNTED_SYMBOLS]
+        return vocabulary.count_predicted(ids) / vocabulary.count_characters(ids)
 
     def _per_character(self, nats: float | None) -> float | None:
         """Convert nats per symbol to nats per character, which may be several bytes."""
-        if nats is None or not len(self.text.valid):
-            return None
-        return nats * self._symbols_per_character
+        return None if nats is None else nats * self._symbols_per_character
 
     def _write_sample(self, model: Network, seed: int) -> str:
         lm = LanguageModel(model, self.text.vocabulary)

@@ -69,6 +69,10 @@ def test_tensorboard(
     more = chargen("train", "--resume", tmp_path / "fox", "--steps", 40, "--tensorboard", logs)
     assert more.code == 0, more.err
     assert len(list((logs / "fox").iterdir())) == 2
+    for folder in (tmp_path, tmp_path / "fox", tmp_path / "fox" / "logs"):
+        refused = chargen("train", corpus, "--tensorboard", folder, "--force", *arguments)
+        assert refused.code == 2
+        assert "which is replaced at each checkpoint: choose another folder" in refused.err
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     refused = chargen("train", corpus, "--tensorboard", logs, "--force", *arguments)
     assert refused.code == 1

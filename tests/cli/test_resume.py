@@ -7,6 +7,7 @@ import random
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -234,10 +235,32 @@ def test_a_run_that_patience_ended_goes_on_with_a_longer_budget(
     result = chargen("train", corpus, "--out", out, *options, "--json", *SMALL)
     ended = json.loads(result.out)["steps"]
     assert ended < 400
-    assert "nothing is left" in chargen("train", "--resume", out).err
+    assert "has finished: nothing is left to do" in chargen("train", "--resume", out).err
     result = chargen("train", "--resume", out, "--steps", 500, "--json")
     assert result.code == 0
     assert json.loads(result.out)["steps"] > ended
+
+
+@pytest.mark.parametrize("command", [("train",), ("sentiment", "train")])
+def test_a_run_that_could_not_be_saved_is_refused_at_once(
+    chargen: Command, corpus: Path, tmp_path: Path, command: tuple[str, ...], monkeypatch: Any
+) -> None:
+    out = tmp_path / "run"
+    assert chargen("train", corpus, "--out", out, "--steps", 4, *SMALL).code == 0
+    budget: tuple[object, ...] = ("--steps", 8)
+    if command != ("train",):
+        table = tmp_path / "table.csv"
+        rows = (f"good {c},yes\nbad {c},no\n" for c in "abcdefghij")
+        table.write_text("text,label\n" + "".join(rows))
+        options = ("--method", "finetune", "--epochs", 1, "--encoder", out, "--out", tmp_path / "c")
+        assert chargen(*command, table, *options, "--precision", "float32").code == 0
+        out, budget = tmp_path / "c", ("--epochs", 2)
+    before = tensors(out)
+    monkeypatch.chdir(out)
+    result = chargen(*command, "--resume", ".", *budget)
+    assert result.code == 1
+    assert "the working directory is in it" in result.err
+    assert tensors(out) == before
 
 
 def test_resume_needs_a_checkpoint(chargen: Command, tmp_path: Path) -> None:

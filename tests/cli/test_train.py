@@ -272,6 +272,17 @@ def test_a_model_that_is_worse_than_a_guess_is_kept_and_said_to_be(
     assert chargen(*asked, "--force", "--steps", 1).code == 0  # as good as a guess
 
 
+@pytest.mark.parametrize("fraction", [0, 0.5])
+def test_a_uniform_guess_has_as_many_bits_with_and_without_validation(
+    chargen: Command, tmp_path: Path, fraction: float
+) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("\u00e9\n" * 200, "utf-8")
+    options = ("--level", "byte", "--valid-fraction", fraction, "--steps", 2, *SMALL)
+    result = chargen("train", text, "--out", tmp_path / "m", *options, "--json")
+    assert json.loads(result.out)["uniform_bits"] == pytest.approx(8 * 3 / 2)  # bytes of characters
+
+
 @pytest.mark.parametrize("level", ["char", "byte"])
 def test_new_text_may_come_from_a_pipe(chargen: Command, tmp_path: Path, level: str) -> None:
     new = tmp_path / "new.txt"

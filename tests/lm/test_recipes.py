@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields, replace
 from typing import Any
 
@@ -10,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chargen.errors import ConfigError
 from chargen.lm import recipes
 from chargen.lm.batching import Streams
 from chargen.lm.cells import CELLS
-from chargen.lm.config import ModelConfig, TrainConfig
+from chargen.lm.config import MAX_BUDGET, ModelConfig, TrainConfig
 from chargen.lm.recipes import Plan, flops_per_character, plan
 
 MODEL = ModelConfig(vocabulary_size=65)
@@ -56,6 +58,15 @@ def test_everything_is_chosen_and_fits_the_text(
     assert sum(getattr(made.train, n) is not None for n in ("minutes", "epochs", "steps")) == 1
     assert made.reasons
     assert all(made.reasons)
+
+
+def test_the_largest_budgets_have_a_plan() -> None:
+    largest = math.nextafter(MAX_BUDGET, 0)
+    for budget in ({"minutes": largest}, {"epochs": largest}, {"steps": MAX_BUDGET - 1}):
+        assert make(budget, 10**12).train.eval_every
+    for name in ("minutes", "epochs", "steps"):
+        with pytest.raises(ConfigError, match=f"--{name} must be below"):
+            TrainConfig(**{name: MAX_BUDGET})
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 import torch
 
 from chargen.errors import ConfigError
+from chargen.lm.config import TrainConfig
+from chargen.runtime import precision
 from chargen.runtime.device import choose_device, set_threads
-from chargen.runtime.precision import autocast, choose_precision
+from chargen.runtime.precision import (
+    autocast,
+    choose_precision,
+    inference_precision,
+    run_precision,
+)
 from chargen.runtime.seeds import seed_everything
 
 CPU = torch.device("cpu")
@@ -82,6 +90,24 @@ def test_the_first_slow_call_does_not_count(monkeypatch: pytest.MonkeyPatch) -> 
         calls.append(half())
 
     assert choose_precision("auto", CPU, trial).seconds_per_step == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize("name", ["half", "", "Float32", None])
+def test_another_precision_is_refused(name: Any) -> None:
+    with pytest.raises(ConfigError, match="--precision must be one of auto, float32, bfloat16;"):
+        inference_precision(name, CPU)
+
+
+@pytest.mark.parametrize("timed", [False, True])
+def test_the_reason_for_float32(timed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "TIMED_STEPS", 0)
+    for options, reason in (
+        ({"precision": "float32"}, "as asked"),
+        ({"precision": "float32", "deterministic": True}, "as asked"),
+        ({"deterministic": True}, "for --deterministic"),
+    ):
+        choice = run_precision(TrainConfig(**options), CPU, timed=timed)
+        assert (choice.name, choice.reason) == ("float32", reason)
 
 
 def test_autocast_leaves_parameters_alone() -> None:

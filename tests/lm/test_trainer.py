@@ -299,6 +299,17 @@ def test_without_validation_the_last_weights_are_the_best() -> None:
     assert all("valid_nats" not in row for row in ears.evaluations)
 
 
+def test_without_validation_spoilt_weights_are_not_kept() -> None:
+    ears = Ears()
+    trainer = make(
+        steps=6, eval_every=1, valid_ids=RANDOM[:0], learning_rate=1e38, clip=0.0, reporter=ears
+    )
+    with pytest.raises(TrainingError, match="was not a finite number at any evaluation"):
+        trainer.run()
+    assert trainer.best == {}
+    assert ears.texts == [None] * 6
+
+
 def test_checkpoints_at_their_interval() -> None:
     saved: list[int] = []
     trainer = make(steps=20, eval_every=100, checkpoint_every=6, saved=saved)

@@ -170,7 +170,7 @@ def test_event_files_have_the_rows(tmp_path: Path) -> None:
 
     for first, rows in ((0, ROWS), (201, [{**row, "loss": 9.0} for row in ROWS[20:]])):
         log = Log()
-        with log_to_tensorboard(log, tmp_path, "events", first):
+        with log_to_tensorboard(log, tmp_path, Path("events"), first):
             for row in rows:
                 log.add(row)
     found = EventAccumulator(str(tmp_path / "events")).Reload()
