@@ -179,13 +179,16 @@ def test_folds(pairs: list[tuple[str, int]]) -> None:
     assert found.max() < 5
     assert set(range(found.max() + 1)) <= set(found.tolist())  # none is empty
     assert len({(text, fold) for text, fold in zip(texts, found, strict=True)}) == len(set(texts))
-    first = dict(reversed(list(zip(texts, targets, strict=True))))
-    of_class = Counter(first.values())
+    distinct = Counter(number for _, number in dict.fromkeys(pairs))
+    rarest = {text: min((n for t, n in pairs if t == text), key=distinct.get) for text in texts}
+    of_class = Counter(rarest.values())
     for text, fold in zip(texts, found, strict=True):
-        assert (fold < 0) == (of_class[first[text]] == 1)  # else nothing is learnt of its class
+        assert (fold < 0) == (of_class[rarest[text]] == 1)  # else nothing is learnt of its class
     for number, count in of_class.items():
-        folds = {int(f) for t, f in zip(texts, found, strict=True) if first[t] == number}
+        folds = {int(f) for t, f in zip(texts, found, strict=True) if rarest[t] == number}
         assert len(folds) == min(5, count, max(of_class.values()))
+    for fold in range(found.max() + 1):  # there is something to tell apart
+        assert len(set(np.array(targets)[found != fold])) >= min(2, len(set(targets)))
 
 
 def test_folds_follow_the_seed() -> None:

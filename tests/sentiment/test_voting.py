@@ -289,6 +289,13 @@ def test_labels_that_cannot_be_held_out(encoder: Path, texts: Sequence[str]) -> 
     assert run.classifier.score(texts, labels) == 1
 
 
+def test_a_class_whose_only_text_has_another_label_too(encoder: Path) -> None:
+    data = Examples(("aa", "ab", "ac", "aa"), ("a", "a", "a", "b"), (0, 1, 2, 3), "torn")
+    run = finetune(data, encoder)
+    assert run.classifier.labels == ("a", "b")
+    assert run.labels_used == 4
+
+
 def test_the_characters_here_are_known() -> None:
     for make in (surnames, languages, order, noise):
         assert not CHARS.encode_prompt("".join(make(50, 0).texts), "replace")[1]
