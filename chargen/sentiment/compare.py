@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.errors import CorpusError
+from chargen.runtime.seeds import sklearn_seed
 from chargen.sentiment import metrics
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.config import OURS, CompareConfig, ExamplesConfig
@@ -136,7 +137,7 @@ def tfidf(texts: Sequence[str], labels: Sequence[str], *, characters: bool, seed
     regression: Any = LogisticRegression(C=STRENGTH, max_iter=1000)
     fewest = min(Counter(labels).values())
     if len(labels) < FEW_LABELS and fewest >= 2:
-        folds = StratifiedKFold(min(5, fewest), shuffle=True, random_state=seed)
+        folds = StratifiedKFold(min(5, fewest), shuffle=True, random_state=sklearn_seed(seed))
         strengths = {"C": STRENGTHS}
         regression = GridSearchCV(regression, strengths, scoring="neg_log_loss", cv=folds)
     counter = TfidfVectorizer(min_df=2, sublinear_tf=True, dtype=np.float32, **terms)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from chargen.errors import MissingExtraError, brief
+from chargen.runtime.seeds import sklearn_seed
 from chargen.sentiment.network import ClassifierNetwork, EncodedTexts, read_all, text_encodings
 from chargen.sentiment.regression import Linear, NaiveBayesRegression, Regression, SelfTraining
 from chargen.text.vocabulary import Vocabulary, code_points
@@ -290,7 +291,7 @@ class Ngrams:
         if unlabelled:
             matrix, self._buckets[latent] = _sparse(rows)
             _, _, components = randomized_svd(  # (K, F')
-                matrix, min(LATENT_COMPONENTS, count), n_iter=2, random_state=seed
+                matrix, min(LATENT_COMPONENTS, count), n_iter=2, random_state=sklearn_seed(seed)
             )
             self._components = components / (matrix @ components.T).std(0).max()
             projections = (matrix @ self._components.T).astype(np.float32)

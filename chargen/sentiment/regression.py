@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.errors import MissingExtraError
+from chargen.runtime.seeds import sklearn_seed
 from chargen.sentiment.splitting import ABSENT_CLASS_LOGIT, Targets, fold_numbers
 
 RIDGE = 1.0
@@ -73,7 +74,7 @@ class Regression:
         self.features = features
         self.strengths = tuple(strengths)
         self.penalty = penalty
-        self.seed = seed
+        self.random_state = sklearn_seed(seed)
 
     def fit(self, targets: Targets, strength: float, rows: Rows = slice(None)) -> Linear:
         """Fit the regression to the texts at `rows`, by default to all.
@@ -117,7 +118,7 @@ class Regression:
             C=strength,
             solver="saga" if self.penalty == "l1" else "lbfgs",
             max_iter=200,
-            random_state=self.seed,
+            random_state=self.random_state,
             **({"penalty": self.penalty} if by_name else share),
         ).fit(features, classes, weights)
         return model.coef_, model.intercept_
@@ -170,7 +171,11 @@ class NaiveBayesRegression(Regression):
             counts = [1 + (weights * side) @ features for side in (inside, ~inside)]
             ratios = np.log(counts[0] / counts[0].sum()) - np.log(counts[1] / counts[1].sum())
             model = LogisticRegression(
-                C=strength, solver="liblinear", dual=True, max_iter=200, random_state=self.seed
+                C=strength,
+                solver="liblinear",
+                dual=True,
+                max_iter=200,
+                random_state=self.random_state,
             ).fit(features.multiply(ratios).tocsr(), inside, weights)
             fitted.append((model.coef_[0] * ratios, model.intercept_[0]))
         return np.stack([row for row, _ in fitted]), np.array([bias for _, bias in fitted])

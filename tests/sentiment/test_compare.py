@@ -23,8 +23,9 @@ from .models import save_classifier, tiny_classifier
 TRAIN, TEST = separable(120), separable(40, seed=1)
 
 
-def test_one_row_a_system_from_the_labels_asked_for() -> None:
-    rows = compare(TRAIN, TEST, CompareConfig(labels=80))
+@pytest.mark.parametrize("seed", [0, 2**63 - 1])
+def test_one_row_a_system_from_the_labels_asked_for(seed: int) -> None:
+    rows = compare(TRAIN, TEST, CompareConfig(labels=80, seed=seed))
     assert [row.model for row in rows] == list(TFIDF)
     for row in rows:
         assert row.labels == 80
