@@ -70,7 +70,8 @@ def finetune(
     ----------
     data : path, Examples, (texts, labels), or data frame
         Labelled texts: the path of a table, or of a folder with one sub-folder for each class; two
-        lists; or a data frame, whose columns of texts and labels are found as in a table.
+        lists; or a data frame, whose columns of texts and labels are found as in a table. Examples
+        were read already: they are neither cleaned nor renamed again.
     encoder : path, or two of them
         Checkpoints of language models: one, or a forward and a backward one.
     out : path, optional
