@@ -30,7 +30,7 @@ from chargen.sentiment.examples import Examples, read_examples
 from chargen.sentiment.learning import FinetuneRun, NetworkTraining, Setup, learn_probe
 from chargen.sentiment.network import ClassifierNetwork
 from chargen.sentiment.splitting import TrainingTexts, read_training_texts
-from chargen.storage import checkpoint
+from chargen.storage import checkpoint, shipped
 from chargen.storage.directories import real_path
 from chargen.storage.outputs import locked_for_run, writing_lock
 from chargen.text.vocabulary import Vocabulary, replace_surrogates
@@ -157,7 +157,7 @@ def _check_encoders(encoders: Sequence[str | Path], out: str | Path | None) -> N
         raise ConfigError(f"--encoder must be the path of a language model, got {brief(encoders)}")
     if not 1 <= len(encoders) <= 2:
         raise ConfigError("--encoder takes one language model, or a forward and a backward one")
-    places = {real_path(path) for path in encoders}
+    places = {real_path(shipped.resolve(Path(path))) for path in encoders}
     if len(places) < len(encoders):
         raise ConfigError(f"--encoder {encoders[0]} is given twice: give two different ones")
     if out is not None and real_path(out) in places:

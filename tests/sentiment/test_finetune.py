@@ -560,9 +560,14 @@ def test_a_finished_run_of_an_earlier_version_goes_on_uncalibrated(start: Start)
     assert float(last["temperature"]) == 1
 
 
-def test_the_same_encoder_twice_is_refused(tiny_lm: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="is given twice"):
-        finetune(separable(20), [tiny_lm, tiny_lm], tmp_path / "mood")
+def test_the_same_encoder_twice_is_refused(
+    tiny_lm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(tiny_lm)
+    for names in ((tiny_lm, tiny_lm), (tiny_lm, "link"), ("reviews", "checkpoints/reviews")):
+        with pytest.raises(ConfigError, match="is given twice"):
+            finetune(separable(20), names, tmp_path / "mood")
 
 
 def test_what_cannot_be_resumed(tiny_lm: Path, tiny_classifier: Path, tmp_path: Path) -> None:
