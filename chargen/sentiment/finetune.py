@@ -110,7 +110,7 @@ def finetune(
     encoders = [encoder] if isinstance(encoder, str | Path) else encoder
     _check_encoders(encoders, out)
     reporter, log = reporter or Reporter(), Log()
-    with _claimed(out, force) as directory, log_to_tensorboard(log, tensorboard, directory.name):
+    with _claimed(out, force) as directory:
         loaded = [_encoder(path, reporter) for path in encoders]
         examples = data if isinstance(data, Examples) else read_examples(data, reading)
         config = _with_method(config, len(examples), reporter)
@@ -133,8 +133,10 @@ def finetune(
             directory, texts, config, reading, vocabularies, precision.name, reporter, log,
             documents,
         )  # fmt: skip
-        classifier = _new_network(setup, [model for model, _ in loaded], sizes, device, precision)
-        run = learn_probe(setup, classifier) if probed else NetworkTraining(setup, classifier).run()
+        models = [lm for lm, _ in loaded]
+        with log_to_tensorboard(log, tensorboard, directory.name):
+            model = _new_network(setup, models, sizes, device, precision)
+            run = learn_probe(setup, model) if probed else NetworkTraining(setup, model).run()
         return run if out is not None else replace(run, directory=None)
 
 

@@ -378,6 +378,12 @@ def test_n_grams_learn_from_what_was_held_back_once_it_has_judged(
 # ---------------------------------------------------------------- the probe
 
 
+def test_a_probe_has_no_steps_for_tensorboard(start: Start, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--tensorboard needs training steps"):
+        start(method="probe", tensorboard=tmp_path / "events")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("penalty", ["l1", "l2"])
 def test_the_probe(start: Start, tiny_lm: Path, tmp_path: Path, penalty: str) -> None:
     recorder = Recorder()
