@@ -71,8 +71,8 @@ def compare(
     Parameters
     ----------
     train : Examples
-        `config.labels` of these texts are used; chargen's classifiers hold back a part of them for
-        validation.
+        `config.labels` of these texts are used; chargen's classifiers, except the probe, hold back
+        a part of them for validation.
     test : Examples
         Used only for the figures.
     config : CompareConfig
@@ -206,8 +206,8 @@ def _chargen_row(
             from_scratch=name == "scratch",
             unlabelled=None if name == "scratch" else config.unlabelled,
             valid_fraction=None if name == "probe" else config.valid_fraction,
-            minutes=config.minutes,
-            epochs=config.epochs,
+            minutes=None if name == "probe" else config.minutes,
+            epochs=None if name == "probe" else config.epochs,
             seed=config.seed,
             device=config.device,
         )

@@ -266,7 +266,7 @@ class CompareConfig(Options):
     )
     valid_fraction: float = option(
         0.1,
-        "Share of the labelled texts that chargen's classifiers keep for validation.",
+        "Share of the labelled texts that classifiers trained in steps keep for validation.",
         above=0,
         below=1,
         heading="Text",
@@ -278,7 +278,7 @@ class CompareConfig(Options):
     )
     unlabelled: str | None = option(
         None,
-        "Texts of the same kind without labels, for the fine-tuned classifier.",
+        "Texts of the same kind without labels, for the probe and the fine-tuned classifier.",
         metavar="PATH",
         heading="Text",
     )
@@ -289,13 +289,13 @@ class CompareConfig(Options):
     )
     minutes: float | None = option(
         None,
-        "Train each of chargen's classifiers for this many minutes.",
+        "Train each classifier but the probe for this many minutes.",
         above=0,
         heading="Budget",
     )
     epochs: float | None = option(
         None,
-        "Train each of chargen's classifiers for this many passes over the texts.",
+        "Train each classifier but the probe for this many passes over the texts.",
         above=0,
         heading="Budget",
     )

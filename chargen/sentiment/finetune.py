@@ -18,7 +18,7 @@ from chargen.errors import CheckpointError, ConfigError, CorpusError, brief, spe
 from chargen.lm import storage as lm_storage
 from chargen.lm.config import TrainConfig
 from chargen.lm.model import CharLM
-from chargen.options import split_options, with_new_budget
+from chargen.options import flag, split_options, with_new_budget
 from chargen.runtime.device import set_up_device
 from chargen.runtime.distributed import refuse_torchrun
 from chargen.runtime.precision import REFERENCE_FLOPS, PrecisionChoice, run_precision
@@ -49,6 +49,17 @@ FINETUNE_FROM = 5_000
 
 VALID_FRACTION = 0.1
 """Share of the labelled texts that is held back when a network is fine-tuned."""
+
+
+UNUSED_OPTIONS = {
+    "finetune": ("penalty",),
+    "probe": (
+        *("minutes", "epochs", "batch_size", "window", "learning_rate", "encoder_rate"),
+        *("lm_weight", "weight_decay", "clip", "ema", "patience", "evaluations", "eval_every"),
+        *("checkpoint_every", "detectors", "head_size", "head_dropout"),
+    ),
+}
+"""Options without effect, by method."""
 
 
 def finetune(
@@ -114,6 +125,7 @@ def finetune(
         loaded = [_encoder(path, reporter) for path in encoders]
         examples = data if isinstance(data, Examples) else read_examples(data, reading)
         config = _with_method(config, len(examples), reporter)
+        _note_unused(config, sizes, reporter)
         probed = config.method == "probe"
         if tensorboard is not None and probed:
             raise ConfigError(
@@ -193,6 +205,18 @@ def _with_method(config: FinetuneConfig, labels: int, reporter: Reporter) -> Fin
     if fraction is None:
         fraction = 0.0 if method == "probe" else VALID_FRACTION
     return replace(config, method=method, valid_fraction=fraction)
+
+
+def _note_unused(config: FinetuneConfig, sizes: NetworkConfig, reporter: Reporter) -> None:
+    """Note the options that differ from their defaults but have no effect with the method."""
+    values = vars(config) | vars(sizes)
+    unused = [
+        flag(field)
+        for field, _ in (*config.typed_fields(), *sizes.typed_fields())
+        if field.name in UNUSED_OPTIONS[config.method] and values[field.name] != field.default
+    ]
+    if unused:
+        reporter.note(f"without effect with --method {config.method}: {', '.join(unused)}")
 
 
 def _with_budget(config: FinetuneConfig, labels: int, reporter: Reporter) -> FinetuneConfig:

@@ -121,9 +121,9 @@ def test_ours_are_given_the_same_labels_and_budget(monkeypatch: pytest.MonkeyPat
         assert len(call["texts"]) == 40
         assert call["encoder"] == ("reviews",)
         assert call["reading"] == reading
-        assert (call["epochs"], call["minutes"], call["seed"]) == (2, None, 3)
-        probed = call["method"] == "probe"  # it is validated by cross-validation
-        assert (call["valid_fraction"], call["device"]) == (None if probed else 0.2, "cpu")
+        assert (call["minutes"], call["seed"], call["device"]) == (None, 3, "cpu")
+        probed = call["method"] == "probe"  # it has no steps, and cross-validation
+        assert (call["valid_fraction"], call["epochs"]) == ((None, None) if probed else (0.2, 2))
         assert isinstance(call["reporter"], Reporter)
 
 

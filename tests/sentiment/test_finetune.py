@@ -375,6 +375,26 @@ def test_n_grams_learn_from_what_was_held_back_once_it_has_judged(
         assert not other.weights[:, new].any()  # a file to validate on is for that alone
 
 
+@pytest.mark.parametrize(
+    ("options", "unused"),
+    [
+        ({"method": "probe", "epochs": 3, "head_size": 50, "penalty": "l1"}, "--epochs"),
+        ({"method": "probe", "clip": 0.5, "head_size": 0}, "--clip, --head-size"),
+        ({"penalty": "l1", "epochs": 0.1}, "--penalty"),
+        ({"epochs": 0.1}, None),
+    ],
+)
+def test_options_without_effect_are_told(
+    tiny_lm: Path, options: dict[str, Any], unused: str | None
+) -> None:
+    recorder = Recorder()
+    quick = {"ngrams": False, "device": "cpu", "precision": "float32", "labels": 12}
+    run = finetune(separable(20), tiny_lm, reporter=recorder, **(quick | options))
+    told = [note for note in recorder.notes if note.startswith("without effect")]
+    method = "finetune" if run.steps else "probe"
+    assert told == ([f"without effect with --method {method}: {unused}"] if unused else [])
+
+
 # ---------------------------------------------------------------- the probe
 
 

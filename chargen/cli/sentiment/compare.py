@@ -32,7 +32,7 @@ def compare(train: str, test: str, as_json: bool, quiet: bool, **options: Any) -
     """Compare chargen's classifiers with TF-IDF.
 
     TRAIN and --test are labelled texts as for `chargen sentiment train`. All systems get the same
-    labels; chargen's classifiers keep some of them for validation.
+    labels; chargen's classifiers, except the probe, keep some of them for validation.
 
     \b
     tfidf        words and pairs of words, TF-IDF, logistic regression
