@@ -239,6 +239,8 @@ class FinetuneConfig(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_budget()
+        if self.valid is not None and self.valid_fraction:
+            raise ConfigError("--valid and --valid-fraction exclude each other: give one of them")
         if self.unlabelled and self.adapt is None and not self.ngrams:
             raise ConfigError(
                 "--unlabelled needs --adapt or the n-grams: give --adapt MINUTES, or leave "

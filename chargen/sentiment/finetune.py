@@ -202,7 +202,7 @@ def _with_method(config: FinetuneConfig, labels: int, reporter: Reporter) -> Fin
                 f"fewer than {FINETUNE_FROM:,} labels: the encoder stays as it is "
                 "(--method finetune trains it)"
             )
-    if fraction is None:
+    if fraction is None and config.valid is None:
         fraction = 0.0 if method == "probe" else VALID_FRACTION
     return replace(config, method=method, valid_fraction=fraction)
 

@@ -692,6 +692,7 @@ def test_a_single_class(start: Start, tmp_path: Path) -> None:
         ({"batch_size": 1}, "--batch-size must be at least 2"),
         ({"window": 1}, "--window must be at least 2"),
         ({"valid_fraction": 1.0}, "--valid-fraction must be below 1"),
+        ({"valid_fraction": 0.2, "valid": "v.csv"}, "--valid and --valid-fraction exclude"),
         ({"method": "magic"}, "--method must be one of"),
         ({"method": "probe", "from_scratch": True}, "--from-scratch"),
         ({"learning_rate": 0}, "--learning-rate must be above 0"),
