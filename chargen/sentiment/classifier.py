@@ -20,7 +20,7 @@ from chargen.sentiment.config import ExamplesConfig
 from chargen.sentiment.examples import read_examples
 from chargen.sentiment.explain import Explanation, explain
 from chargen.sentiment.members import Member, NetworkMember, NgramModel
-from chargen.sentiment.network import BATCH_SYMBOLS
+from chargen.sentiment.network import BATCH_SYMBOLS, unknown_characters
 from chargen.storage import checkpoint
 from chargen.storage.checkpoint import Checkpoint
 from chargen.storage.outputs import save_model
@@ -143,14 +143,13 @@ class Classifier:
         text = given_text(text)
         return clean_html(text) if self.clean == "html" else text
 
-    def unknown_characters(self, text: str) -> str:
-        """Return the distinct characters of a text that an encoder has never seen."""
-        encodings = self.network.encodings if self.network else ()
-        encoded = (
-            encoding.vocabulary.encode_prompt(self.cleaned(text), "replace")
-            for encoding in encodings
-        )
-        return "".join(dict.fromkeys(c for _, unknown in encoded for c in unknown))
+    def unknown_characters(self, text: str, *, cleaned: bool = False) -> str:
+        """Return the distinct characters of a text that an encoder has never seen.
+
+        With `cleaned`, the text is not cleaned again.
+        """
+        vocabularies = self.network.vocabularies if self.network else ()
+        return unknown_characters(text if cleaned else self.cleaned(text), vocabularies)
 
     # ---------------------------------------------------------------- verdicts
 

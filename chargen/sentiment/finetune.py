@@ -28,8 +28,8 @@ from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.config import ExamplesConfig, FinetuneConfig, NetworkConfig
 from chargen.sentiment.examples import Examples, read_examples
 from chargen.sentiment.learning import FinetuneRun, NetworkTraining, Setup, learn_probe
-from chargen.sentiment.network import ClassifierNetwork
-from chargen.sentiment.splitting import TrainingTexts, read_training_texts
+from chargen.sentiment.network import ClassifierNetwork, unknown_characters
+from chargen.sentiment.splitting import read_training_texts
 from chargen.storage import checkpoint, shipped
 from chargen.storage.directories import real_path
 from chargen.storage.outputs import locked_for_run, writing_lock
@@ -241,7 +241,10 @@ def _new_network(
     """
     texts, config, reporter = setup.texts, setup.config, setup.reporter
     seed_everything(config.seed, config.deterministic)
-    _note_unknown(setup.vocabularies[0], texts, reporter)
+    if unknown := unknown_characters("".join(texts.train.texts), setup.vocabularies):
+        more = f" and {len(unknown) - 20} more" if len(unknown) > 20 else ""
+        listed = spelled(unknown[:20]) + more
+        reporter.note(f"the encoder has never seen these characters: {listed}")
     models = [(CharLM(each.config) if config.from_scratch else each).to(device) for each in trained]
     valid = f", {len(texts.valid):,} to validate on" if len(texts.valid) else ""
     reporter.note(
@@ -258,16 +261,6 @@ def _new_network(
     if config.method == "probe":
         sizes = replace(sizes, detectors=0, head_size=0, head_dropout=0.0)
     return ClassifierNetwork(models, sizes).to(device)
-
-
-def _note_unknown(vocabulary: Vocabulary, texts: TrainingTexts, reporter: Reporter) -> None:
-    if vocabulary.unknown_id is None:
-        return
-    _, unknown = vocabulary.encode_prompt("".join(texts.train.texts), "replace")
-    if unknown:
-        more = f" and {len(unknown) - 20} more" if len(unknown) > 20 else ""
-        listed = spelled(unknown[:20]) + more
-        reporter.note(f"the encoder has never seen these characters: {listed}")
 
 
 # ---------------------------------------------------------------- resuming

@@ -169,6 +169,7 @@ def test_texts_are_cleaned_as_in_training() -> None:
     )
     np.testing.assert_array_equal(cleaning.trace(dirty), plain.trace(cleaning.cleaned(dirty)))
     assert cleaning.unknown_characters("&eacute;&#9733;<b>") == "★"
+    assert cleaning.unknown_characters("<b>&amp;", cleaned=True) == "<>&;"
     # Once is enough: what reads as a tag after that was text.
     twice = cleaning.predict_proba(["&amp;lt;b&amp;gt;"])
     np.testing.assert_array_equal(twice, plain.predict_proba(["&lt;b&gt;"]))

@@ -29,7 +29,7 @@ from chargen.sentiment.finetune import finetune, resume_finetune
 from chargen.sentiment.learning import FinetuneRun
 from chargen.sentiment.splitting import read_training_texts, split
 from chargen.storage import checkpoint
-from chargen.text.vocabulary import RawVocabulary
+from chargen.text.vocabulary import CharVocabulary, RawVocabulary
 from chargen.training.reporting import Reporter
 
 from .making import (
@@ -223,14 +223,15 @@ def test_a_budget_of_time(start: Start) -> None:
     assert recorder.evaluations[-1]["step"] == run.steps
 
 
-def test_unknown_characters_are_named(start: Start) -> None:
+def test_unknown_characters_are_named(start: Start, tiny_lm: Path, tmp_path: Path) -> None:
     recorder = Recorder()
     examples = separable(20)
     odd = Examples(
         tuple("★" + text + "ß" for text in examples.texts), examples.labels, examples.rows, "odd"
     )
-    assert start(odd, reporter=recorder).finished
-    assert any("has never seen these characters: ★ ß" in note for note in recorder.notes)
+    more = save_lm(tmp_path / "more", CharVocabulary(CHARS.characters.replace("z", "")), seed=1)
+    assert start(odd, encoder=[tiny_lm, more], reporter=recorder).finished
+    assert any("has never seen these characters: ★ ß z" in note for note in recorder.notes)
 
 
 # ---------------------------------------------------------------- options

@@ -127,7 +127,7 @@ def explain(
     if unit_data is not None:
         unit, values = _find_unit(classifier, explanation, unit_data, config, quiet)
     _write_files(files, explanation, unit, values)
-    unknown = classifier.unknown_characters(explanation.text)
+    unknown = classifier.unknown_characters(explanation.text, cleaned=True)
     if unknown and not quiet:
         listed = spelled(unknown[:20])
         say(f"note: the encoder has never seen these characters (read as unknown): {listed}")
