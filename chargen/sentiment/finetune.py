@@ -298,8 +298,11 @@ def resume_finetune(
         For an invalid budget.
     CorpusError
         If the labelled texts cannot be read any more, or have changed.
+    MissingExtraError
+        If scikit-learn is not installed.
     """
     refuse_torchrun("chargen sentiment train")
+    metrics.require_sklearn("fine-tuning")
     directory, reporter = Path(directory), reporter or Reporter()
     with writing_lock(directory):
         stored = checkpoint.load(directory, storage.KIND, training=True)

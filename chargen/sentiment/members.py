@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from chargen.errors import MissingExtraError, brief
+from chargen.errors import brief
 from chargen.runtime.seeds import sklearn_seed
 from chargen.sentiment.network import ClassifierNetwork, EncodedTexts, read_all, text_encodings
 from chargen.sentiment.regression import Linear, NaiveBayesRegression, Regression, SelfTraining
@@ -263,18 +263,10 @@ class Ngrams:
     regressions : dict of str to Regression
         "character n-grams", "word n-grams" and, with unlabelled texts, "latent features" and
         "self-trained words".
-
-    Raises
-    ------
-    MissingExtraError
-        If scikit-learn is not installed.
     """
 
     def __init__(self, texts: Sequence[str], unlabelled: Sequence[str] = (), seed: int = 0) -> None:
-        try:
-            from sklearn.utils.extmath import randomized_svd
-        except ImportError as error:
-            raise MissingExtraError("learning n-grams", "sentiment") from error
+        from sklearn.utils.extmath import randomized_svd
 
         counted = [_character_counts(text) for text in (*texts, *unlabelled)]
         frequency = np.zeros(1 << BUCKET_BITS)

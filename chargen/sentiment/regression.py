@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.errors import MissingExtraError
 from chargen.runtime.seeds import sklearn_seed
 from chargen.sentiment.splitting import ABSENT_CLASS_LOGIT, Targets, fold_numbers
 
@@ -77,18 +76,7 @@ class Regression:
         self.random_state = sklearn_seed(seed)
 
     def fit(self, targets: Targets, strength: float, rows: Rows = slice(None)) -> Linear:
-        """Fit the regression to the texts at `rows`, by default to all.
-
-        Raises
-        ------
-        MissingExtraError
-            If scikit-learn is not installed.
-        """
-        try:
-            import sklearn  # noqa: F401
-        except ImportError as error:
-            raise MissingExtraError("learning from labels", "sentiment") from error
-
+        """Fit the regression to the texts at `rows`, by default to all."""
         classes = targets.classes[rows]
         with warnings.catch_warnings():
             # No warnings: the weakest regularisation converges slowly, but it is not chosen.

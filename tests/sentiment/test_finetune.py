@@ -17,7 +17,13 @@ import pytest
 import torch
 
 import chargen
-from chargen.errors import CheckpointError, ConfigError, CorpusError, TrainingError
+from chargen.errors import (
+    CheckpointError,
+    ConfigError,
+    CorpusError,
+    MissingExtraError,
+    TrainingError,
+)
 from chargen.lm import storage as lm_storage
 from chargen.lm.model import CharLM, create_network
 from chargen.runtime import precision
@@ -595,6 +601,15 @@ def test_the_same_encoder_twice_is_refused(
     for names in ((tiny_lm, tiny_lm), (tiny_lm, "link"), ("reviews", "checkpoints/reviews")):
         with pytest.raises(ConfigError, match="is given twice"):
             finetune(separable(20), names, tmp_path / "mood")
+
+
+def test_without_scikit_learn_no_run_begins(
+    start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(metrics, "find_spec", lambda name: None)
+    for begin in (start, lambda: resume_finetune(tmp_path / "mood")):
+        with pytest.raises(MissingExtraError, match=r"fine-tuning .*chargen\[sentiment\]"):
+            begin()
 
 
 def test_what_cannot_be_resumed(tiny_lm: Path, tiny_classifier: Path, tmp_path: Path) -> None:

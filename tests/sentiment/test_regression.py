@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 from collections import Counter
 from typing import Any
 
@@ -11,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chargen.errors import MissingExtraError
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.learning import fill_head, standardise
 from chargen.sentiment.members import NetworkMember
@@ -218,16 +216,3 @@ def test_a_probe_in_a_head_says_what_the_regression_says() -> None:
     )
     after = network.encoders.state_dict()
     assert all((after[name] == value).all() for name, value in before.items())
-
-
-def test_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = builtins.__import__
-
-    def missing(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name.startswith("sklearn"):
-            raise ImportError(name)
-        return plain(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", missing)
-    with pytest.raises(MissingExtraError, match=r"chargen\[sentiment\]"):
-        Regression(FEATURES, (1,)).fit(TWO, 1.0)

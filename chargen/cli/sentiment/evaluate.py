@@ -70,15 +70,17 @@ def evaluate(
     drawn = {"--confusion": confusion, "--reliability": reliability}
     check_files(drawn, force, picture_options=tuple(drawn))
     config, machine = split_options(options, ExamplesConfig, MachineConfig)
+    from chargen.sentiment import metrics
+
+    metrics.require_sklearn("evaluation")
     classifier = load_classifier(directory, machine)
     config = replace(config, clean=classifier.clean or config.clean)
     from chargen.sentiment.examples import read_examples
-    from chargen.sentiment.metrics import evaluate as figures_of
 
     examples = read_examples(data, config, classifier.labels)
     say_notes(() if quiet else examples.notes)
     probabilities = _probabilities(classifier, examples.texts, quiet)
-    figures = figures_of(examples.labels, probabilities, classifier.labels)
+    figures = metrics.evaluate(examples.labels, probabilities, classifier.labels)
     _draw(drawn, figures, examples.labels, probabilities)
     if as_json:
         echo_json(figures)
