@@ -194,7 +194,11 @@ class Classifier:
         CorpusError
             At the call, if `texts` is a single text. During iteration, if an item is empty or not a
             text; the message names its position.
+        ConfigError
+            At the call, if `chunk` is not positive.
         """
+        if chunk < 1:
+            raise ConfigError(f"chunk must be at least 1, got {chunk}")
         checked = given_texts(texts)
         ready = checked if cleaned else self._cleaned_texts(checked)
         chunks = iter(lambda: list(islice(ready, chunk)), [])

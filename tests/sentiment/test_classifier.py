@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chargen.errors import ConfigError
 from chargen.runtime import precision
 from chargen.sentiment import classifier as classifier_module
 from chargen.sentiment import members as ngrams_module
@@ -141,6 +142,12 @@ def test_texts_are_taken_as_they_are_needed() -> None:
     assert [len(each) for each in seen] == [4, 4, 2]
     everything = classifier.predict_proba(TEXT[number:] for number in range(10))
     np.testing.assert_allclose(np.concatenate(seen), everything, atol=1e-6)
+
+
+@pytest.mark.parametrize("chunk", [0, -1])
+def test_no_text_is_left_out_by_a_chunk_of_none(chunk: int) -> None:
+    with pytest.raises(ConfigError, match=f"chunk must be at least 1, got {chunk}"):
+        MADE["characters"].predict_batches([TEXT], chunk)
 
 
 def test_ngrams_vote_beside_the_network(with_ngrams: Classifier) -> None:

@@ -99,7 +99,7 @@ class RowProgress:
 
     Parameters
     ----------
-    what : str
+    noun : str
         Noun for the rows, in the plural.
     """
 
