@@ -314,7 +314,8 @@ def resume_finetune(
         with lm_storage.convert_restore_errors(directory):
             training = NetworkTraining(setup, network)
             loop = training.loop
-            loop.restore(_state(stored), stored.tensors_in("training"), best)
+            state = stored.document("training/state")
+            loop.restore(state, stored.tensors_in("training"), best)
         if longer is not setup.config:
             loop.set_budget(longer)
         if loop.finished:
@@ -344,7 +345,8 @@ def _restored_setup(
     config = lm_storage.config_from_json(FinetuneConfig, document.get("finetune"), where)
     reading = lm_storage.config_from_json(ExamplesConfig, document.get("examples"), where)
     with lm_storage.convert_restore_errors(directory):
-        log = Log(checkpoint.read_metrics(directory, _state(stored)["progress"]["step"]))
+        step = stored.document("training/state")["progress"]["step"]
+        log = Log(checkpoint.read_metrics(directory, step))
         documents = {name: document[name] for name in ("encoder", "data")}
         saved = [str(name) for name in document["data"]]
         precision = document["precision"]
@@ -366,10 +368,3 @@ def _restored_setup(
         directory, texts, config, reading, vocabularies, precision, reporter, log, documents
     )
     return setup, network
-
-
-def _state(stored: checkpoint.Checkpoint) -> dict[str, Any]:
-    """Return the saved state of the loop, also in the form of earlier versions."""
-    state = stored.document("training/state")
-    progress = {name: n for name, n in state["progress"].items() if name != "evaluations"}
-    return {**state, "progress": {"best_step": progress["best"].get("step", 0), **progress}}

@@ -557,42 +557,6 @@ def test_the_last_weights_go_on_not_the_best(start: Start) -> None:
     assert float(best["temperature"]) != float(last["temperature"]) == 1
 
 
-def earlier(directory: Path) -> None:
-    """Write a run down as versions did that knew less."""
-    stored = checkpoint.load(directory, training=True)
-    for name in ("eval_every", "checkpoint_every"):
-        del stored.documents["config"]["finetune"][name]
-    state = stored.documents["training/state"]
-    state["has_best"] = bool(state["progress"]["best"])
-    for name in ("best_step", "clipped"):
-        del state["progress"][name]
-    state["progress"]["evaluations"] = 1
-    metrics = directory / "metrics.jsonl"  # not there before the first row
-    lines = metrics.read_text().splitlines() if metrics.exists() else ()
-    checkpoint.save(directory, stored, metrics=lines)
-
-
-@pytest.mark.parametrize("step", [2, 10])
-def test_runs_of_earlier_versions_go_on(start: Start, tmp_path: Path, step: int) -> None:
-    whole = start(out=tmp_path / "whole", **EVERYTHING)
-    part = interrupted(start, step, out=tmp_path / "part", **EVERYTHING)
-    earlier(part.directory)
-    assert resume_finetune(part.directory).valid == whole.valid
-    for path in sorted(whole.directory.rglob("*.safetensors")):
-        other = part.directory / path.relative_to(whole.directory)
-        assert other.read_bytes() == path.read_bytes(), path.name
-
-
-def test_a_finished_run_of_an_earlier_version_goes_on_uncalibrated(start: Start) -> None:
-    done = start(ngrams=True)
-    stored = checkpoint.load(done.directory, training=True)
-    stored.tensors["training/model"]["temperature"] = torch.tensor(0.25)  # calibrated already
-    checkpoint.save(done.directory, stored)
-    resume_finetune(done.directory, epochs=3)
-    last = checkpoint.load(done.directory, training=True).tensors["training/model"]
-    assert float(last["temperature"]) == 1
-
-
 def test_the_same_encoder_twice_is_refused(
     tiny_lm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
