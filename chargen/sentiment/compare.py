@@ -6,13 +6,11 @@ linear models are at sentiment.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -195,22 +193,21 @@ def _chargen_row(
     reporter: Reporter,
 ) -> Row:
     """Train as `chargen sentiment train` does, but keep no files, and evaluate."""
-    with tempfile.TemporaryDirectory(prefix="chargen-compare-") as folder:
-        run = finetune(
-            train,
-            config.encoder,
-            Path(folder) / "classifier",
-            reading=reading,
-            reporter=reporter,
-            method="probe" if name == "probe" else "finetune",
-            from_scratch=name == "scratch",
-            unlabelled=None if name == "scratch" else config.unlabelled,
-            valid_fraction=None if name == "probe" else config.valid_fraction,
-            minutes=None if name == "probe" else config.minutes,
-            epochs=None if name == "probe" else config.epochs,
-            seed=config.seed,
-            device=config.device,
-        )
+    probe = name == "probe"
+    run = finetune(
+        train,
+        config.encoder,
+        reading=reading,
+        reporter=reporter,
+        method="probe" if probe else "finetune",
+        from_scratch=name == "scratch",
+        unlabelled=None if name == "scratch" else config.unlabelled,
+        valid_fraction=None if probe else config.valid_fraction,
+        minutes=None if probe else config.minutes,
+        epochs=None if probe else config.epochs,
+        seed=config.seed,
+        device=config.device,
+    )
     if not run.finished:  # Ctrl-C ends training early, and an incomplete run gets no row
         raise KeyboardInterrupt
     classifier = run.classifier

@@ -1,10 +1,11 @@
-"""Output of predictions: a line or a JSON object per text, notes, failures and progress."""
+"""Output of classifiers: a line or a JSON object per text, tables, notes, failures, progress."""
 
 from __future__ import annotations
 
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,18 @@ def refuse_file(text: str, advice: str) -> None:
         raise ConfigError(
             f"{printable(text)} looks like the name of a file, but there is no such file"
         )
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Return a table with its first column left-aligned and the others right-aligned."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            [row[0].ljust(widths[0])]
+            + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        )
+        for row in rows
+    )
 
 
 def report_problems(predictor: Any, noun: str, quiet: bool) -> int:
