@@ -212,9 +212,9 @@ class SelfTraining(NaiveBayesRegression):
 
 def log_losses(logits: NDArray[np.float64], classes: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the log losses (N,) of logits (N, C) and true classes (N,), in nats."""
-    shifted = logits - logits.max(-1, keepdims=True)
-    total = np.log(np.exp(shifted).sum(-1))
-    losses: NDArray[np.float64] = total - shifted[np.arange(len(classes)), classes]
+    from scipy.special import log_softmax
+
+    losses: NDArray[np.float64] = -log_softmax(logits, -1)[np.arange(len(classes)), classes]
     return losses
 
 
@@ -337,6 +337,7 @@ def fit_factors(evidence: Floats, targets: Targets, prior: Floats) -> list[float
     which has a share of 1 / (N + 1): the weight of one additional text.
     """
     from scipy.optimize import minimize
+    from scipy.special import log_softmax
 
     count = len(targets.classes)
     shares = np.exp(prior) / np.exp(prior).sum()
@@ -349,9 +350,7 @@ def fit_factors(evidence: Floats, targets: Targets, prior: Floats) -> list[float
     scaled = evidence / scales[:, None, None]
 
     def loss(factors: Floats) -> tuple[float, Floats]:
-        summed = prior + np.tensordot(factors, scaled, 1)
-        summed -= summed.max(-1, keepdims=True)
-        logs = summed - np.log(np.exp(summed).sum(-1, keepdims=True))
+        logs = log_softmax(prior + np.tensordot(factors, scaled, 1), -1)
         gradient = weights * (np.exp(logs) - wanted)
         cost = -float((weights * wanted * logs).sum()) + RIDGE * (factors**2).sum() / (2 * count)
         return cost, np.tensordot(scaled, gradient, 2) + RIDGE * factors / count

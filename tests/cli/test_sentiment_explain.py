@@ -72,6 +72,12 @@ def test_text_comes_from_stdin_too(chargen_process: Command, mood: Path) -> None
     assert len(broken.err.splitlines()) == 1
 
 
+def test_unknown_characters_are_told_as_by_predict(chargen: Command, mood: Path) -> None:
+    for text in ("film 猫 and 犬", "".join(map(chr, range(0x4E00, 0x4E20)))):
+        told = {chargen("sentiment", name, mood, text).err for name in ("explain", "predict")}
+        assert len(told) == 1
+
+
 @pytest.mark.parametrize("options", [("--encoding", "latin-1"), ("--errors", "replace")])
 def test_stdin_is_decoded_as_asked(chargen: Command, mood: Path, options: tuple[str, str]) -> None:
     result = chargen("sentiment", "explain", mood, "-", "--json", *options, stdin=b"caf\xe9 \x93a")

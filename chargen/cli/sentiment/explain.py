@@ -20,9 +20,9 @@ from chargen.cli.options import (
     options_of,
     quiet_option,
 )
-from chargen.cli.sentiment.verdicts import refuse_file
+from chargen.cli.sentiment.verdicts import note_unknown, refuse_file
 from chargen.cli.terminal import colour_by_default, say, say_notes, visible, visible_json
-from chargen.errors import ConfigError, spelled
+from chargen.errors import ConfigError
 from chargen.options import split_options
 from chargen.sentiment.config import ExamplesConfig
 
@@ -130,10 +130,8 @@ def explain(
     if unit_data is not None:
         unit, values = _find_unit(classifier, explanation, unit_data, config, quiet)
     _write_files(files, explanation, unit, values)
-    unknown = classifier.unknown_characters(explanation.text, cleaned=True)
-    if unknown and not quiet:
-        listed = spelled(unknown[:20])
-        say(f"note: the encoder has never seen these characters (read as unknown): {listed}")
+    if not quiet:
+        note_unknown(classifier.unknown_characters(explanation.text, cleaned=True))
     if as_json:
         from chargen.text.table_writer import json_line
 

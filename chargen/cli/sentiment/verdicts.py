@@ -78,6 +78,15 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
+def note_unknown(characters: str) -> None:
+    """Note on stderr the characters, if any, that an encoder has never seen."""
+    from chargen.sentiment.tables import MAX_UNKNOWN_CHARACTERS as MOST
+
+    if characters:
+        listed = spelled(characters[:MOST]) + (" ..." if len(characters) >= MOST else "")
+        say(f"note: the encoder has never seen these characters (read as unknown): {listed}")
+
+
 def report_problems(predictor: Any, noun: str, quiet: bool) -> int:
     """Report on stderr unknown characters, unlikely labels and rows without a prediction.
 
@@ -86,12 +95,8 @@ def report_problems(predictor: Any, noun: str, quiet: bool) -> int:
     int
         The exit code: 1 if a row has no prediction, otherwise 0.
     """
-    if predictor.unknown and not quiet:
-        from chargen.sentiment.tables import MAX_UNKNOWN_CHARACTERS
-
-        listed = spelled(predictor.unknown)
-        more = " ..." if len(predictor.unknown) >= MAX_UNKNOWN_CHARACTERS else ""
-        say(f"note: the encoder has never seen these characters (read as unknown): {listed}{more}")
+    if not quiet:
+        note_unknown(predictor.unknown)
     if predictor.config.threshold is not None and not quiet:
         say(
             f"note: {predictor.unlikely:,} of {predictor.rows:,} {noun} are "
