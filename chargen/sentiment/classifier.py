@@ -149,7 +149,8 @@ class Classifier:
         With `cleaned`, the text is not cleaned again.
         """
         vocabularies = self.network.vocabularies if self.network else ()
-        return unknown_characters(text if cleaned else self.cleaned(text), vocabularies)
+        text = given_text(text) if cleaned else self.cleaned(text)
+        return unknown_characters(text, vocabularies)
 
     # ---------------------------------------------------------------- verdicts
 
