@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.errors import CorpusError, MissingExtraError, brief
+from chargen.errors import ConfigError, CorpusError, MissingExtraError, brief
 from chargen.sentiment.classifier import Classifier
-from chargen.sentiment.examples import Examples
 from chargen.sentiment.finetune import finetune
 from chargen.text.labels import label_of
 
@@ -78,8 +77,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         options = self.get_params(deep=False)
         further = options.pop("options") or {}
-        examples = Examples.of(X, [names[i] for i in indices])
-        run = finetune(examples, **options, **further)
+        if "label_map" in further:
+            raise ConfigError("--label-map renames labels of files: rename those of y instead")
+        run = finetune((X, [names[i] for i in indices]), **options, **further)
         if not run.finished:
             raise KeyboardInterrupt
         self.classifier_: Classifier = run.classifier

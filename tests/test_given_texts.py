@@ -405,6 +405,9 @@ def test_labelled_data_that_is_none(tmp_path: Path) -> None:
     ):
         with pytest.raises(chargen.CorpusError, match=words):
             chargen.finetune(data, encoder, tmp_path / "out", **QUICK)
+    twice = {1: ["a", "b"], "1": ["c", "d"], "label": ["x", "y"]}
+    with pytest.raises(chargen.CorpusError, match="the given table has several columns '1'"):
+        chargen.finetune(twice, encoder, tmp_path / "out", text_column="1", **QUICK)
     assert not (tmp_path / "out").exists()
 
 

@@ -12,6 +12,11 @@ def new_seed() -> int:
     return secrets.randbits(32)
 
 
+def sklearn_seed(seed: int) -> int:
+    """Return a seed for scikit-learn, whose seeds have 32 bits."""
+    return seed % 2**32
+
+
 def seed_everything(seed: int, deterministic: bool = False) -> None:
     """Seed torch's generators on every device, and rule out nondeterministic kernels if asked."""
     torch.manual_seed(seed)

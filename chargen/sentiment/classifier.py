@@ -20,7 +20,7 @@ from chargen.sentiment.config import ExamplesConfig
 from chargen.sentiment.examples import read_examples
 from chargen.sentiment.explain import Explanation, explain
 from chargen.sentiment.members import Member, NetworkMember, NgramModel
-from chargen.sentiment.network import BATCH_SYMBOLS
+from chargen.sentiment.network import BATCH_SYMBOLS, unknown_characters
 from chargen.storage import checkpoint
 from chargen.storage.checkpoint import Checkpoint
 from chargen.storage.outputs import save_model
@@ -143,14 +143,14 @@ class Classifier:
         text = given_text(text)
         return clean_html(text) if self.clean == "html" else text
 
-    def unknown_characters(self, text: str) -> str:
-        """Return the distinct characters of a text that an encoder has never seen."""
-        encodings = self.network.encodings if self.network else ()
-        encoded = (
-            encoding.vocabulary.encode_prompt(self.cleaned(text), "replace")
-            for encoding in encodings
-        )
-        return "".join(dict.fromkeys(c for _, unknown in encoded for c in unknown))
+    def unknown_characters(self, text: str, *, cleaned: bool = False) -> str:
+        """Return the distinct characters of a text that an encoder has never seen.
+
+        With `cleaned`, the text is not cleaned again.
+        """
+        vocabularies = self.network.vocabularies if self.network else ()
+        text = given_text(text) if cleaned else self.cleaned(text)
+        return unknown_characters(text, vocabularies)
 
     # ---------------------------------------------------------------- verdicts
 
@@ -195,7 +195,11 @@ class Classifier:
         CorpusError
             At the call, if `texts` is a single text. During iteration, if an item is empty or not a
             text; the message names its position.
+        ConfigError
+            At the call, if `chunk` is not positive.
         """
+        if chunk < 1:
+            raise ConfigError(f"chunk must be at least 1, got {chunk}")
         checked = given_texts(texts)
         ready = checked if cleaned else self._cleaned_texts(checked)
         chunks = iter(lambda: list(islice(ready, chunk)), [])

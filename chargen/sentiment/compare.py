@@ -6,19 +6,18 @@ linear models are at sentiment.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from chargen.errors import CorpusError
+from chargen.runtime.seeds import sklearn_seed
 from chargen.sentiment import metrics
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.config import OURS, CompareConfig, ExamplesConfig
@@ -70,8 +69,8 @@ def compare(
     Parameters
     ----------
     train : Examples
-        `config.labels` of these texts are used; chargen's classifiers hold back a part of them for
-        validation.
+        `config.labels` of these texts are used; chargen's classifiers, except the probe, hold back
+        a part of them for validation.
     test : Examples
         Used only for the figures.
     config : CompareConfig
@@ -136,7 +135,7 @@ def tfidf(texts: Sequence[str], labels: Sequence[str], *, characters: bool, seed
     regression: Any = LogisticRegression(C=STRENGTH, max_iter=1000)
     fewest = min(Counter(labels).values())
     if len(labels) < FEW_LABELS and fewest >= 2:
-        folds = StratifiedKFold(min(5, fewest), shuffle=True, random_state=seed)
+        folds = StratifiedKFold(min(5, fewest), shuffle=True, random_state=sklearn_seed(seed))
         strengths = {"C": STRENGTHS}
         regression = GridSearchCV(regression, strengths, scoring="neg_log_loss", cv=folds)
     counter = TfidfVectorizer(min_df=2, sublinear_tf=True, dtype=np.float32, **terms)
@@ -194,22 +193,21 @@ def _chargen_row(
     reporter: Reporter,
 ) -> Row:
     """Train as `chargen sentiment train` does, but keep no files, and evaluate."""
-    with tempfile.TemporaryDirectory(prefix="chargen-compare-") as folder:
-        run = finetune(
-            train,
-            config.encoder,
-            Path(folder) / "classifier",
-            reading=reading,
-            reporter=reporter,
-            method="probe" if name == "probe" else "finetune",
-            from_scratch=name == "scratch",
-            unlabelled=None if name == "scratch" else config.unlabelled,
-            valid_fraction=None if name == "probe" else config.valid_fraction,
-            minutes=config.minutes,
-            epochs=config.epochs,
-            seed=config.seed,
-            device=config.device,
-        )
+    probe = name == "probe"
+    run = finetune(
+        train,
+        config.encoder,
+        reading=reading,
+        reporter=reporter,
+        method="probe" if probe else "finetune",
+        from_scratch=name == "scratch",
+        unlabelled=None if name == "scratch" else config.unlabelled,
+        valid_fraction=None if probe else config.valid_fraction,
+        minutes=None if probe else config.minutes,
+        epochs=None if probe else config.epochs,
+        seed=config.seed,
+        device=config.device,
+    )
     if not run.finished:  # Ctrl-C ends training early, and an incomplete run gets no row
         raise KeyboardInterrupt
     classifier = run.classifier

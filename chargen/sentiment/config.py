@@ -238,6 +238,8 @@ class FinetuneConfig(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.valid is not None and self.valid_fraction:
+            raise ConfigError("--valid and --valid-fraction exclude each other: give one of them")
         if self.unlabelled and self.adapt is None and not self.ngrams:
             raise ConfigError(
                 "--unlabelled needs --adapt or the n-grams: give --adapt MINUTES, or leave "
@@ -265,7 +267,7 @@ class CompareConfig(Options):
     )
     valid_fraction: float = option(
         0.1,
-        "Share of the labelled texts that chargen's classifiers keep for validation.",
+        "Share of the labelled texts that classifiers trained in steps keep for validation.",
         above=0,
         below=1,
         heading="Text",
@@ -277,7 +279,7 @@ class CompareConfig(Options):
     )
     unlabelled: str | None = option(
         None,
-        "Texts of the same kind without labels, for the fine-tuned classifier.",
+        "Texts of the same kind without labels, for the probe and the fine-tuned classifier.",
         metavar="PATH",
         heading="Text",
     )
@@ -288,13 +290,13 @@ class CompareConfig(Options):
     )
     minutes: float | None = option(
         None,
-        "Train each of chargen's classifiers for this many minutes.",
+        "Train each classifier but the probe for this many minutes.",
         above=0,
         heading="Budget",
     )
     epochs: float | None = option(
         None,
-        "Train each of chargen's classifiers for this many passes over the texts.",
+        "Train each classifier but the probe for this many passes over the texts.",
         above=0,
         heading="Budget",
     )

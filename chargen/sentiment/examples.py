@@ -224,16 +224,17 @@ def _folder_rows(path: str, config: ExamplesConfig) -> _Rows:
 def _given_rows(data: Any, config: ExamplesConfig) -> _Rows:
     """Read a pair (texts, labels), or a table from Python such as a data frame."""
     if is_table(data):
-        names = {str(name): name for name in getattr(data, "columns", data)}
+        keys = list(getattr(data, "columns", data))
+        names = list(map(str, keys))
         table = "the given table"
         wanted = config.text_column or (None,)
-        text_columns = [find_column(list(names), table, w, TEXT_COLUMNS, "text") for w in wanted]
-        label_column = _label_column(list(names), table, text_columns, config)
-        columns = [list(given_texts(data[names[column]])) for column in text_columns]
+        text_columns = [find_column(names, table, w, TEXT_COLUMNS, "text") for w in wanted]
+        label_column = _label_column(names, table, text_columns, config)
+        columns = [list(given_texts(data[keys[names.index(name)]])) for name in text_columns]
         if len(set(map(len, columns))) > 1:
             raise CorpusError(f"{table}: its columns of texts have different lengths")
         joined = ["\n".join(filter(None, parts)) for parts in zip(*columns, strict=True)]
-        data = joined, data[names[label_column]]
+        data = joined, data[keys[names.index(label_column)]]
     elif not (isinstance(data, tuple) and len(data) == 2):
         raise CorpusError(
             "labelled texts must be a path, a pair (texts, labels), or a table with columns, "

@@ -377,5 +377,6 @@ def _threshold(values: NDArray[np.float32], truth: NDArray[np.bool_], above: boo
     # For a cut before index k: the shares of `~inside` below it and of `inside` above it.
     below = np.append(0, np.cumsum(~inside)) / (~inside).sum()
     beyond = 1 - np.append(0, np.cumsum(inside)) / inside.sum()
-    cut = int((below + beyond)[1:-1].argmax()) + 1
+    accuracies = np.where(np.diff(ordered) > 0, (below + beyond)[1:-1], 0.0)  # equals stay together
+    cut = int(accuracies.argmax()) + 1
     return float((ordered[cut - 1] + ordered[cut]) / 2)

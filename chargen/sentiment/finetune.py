@@ -18,7 +18,7 @@ from chargen.errors import CheckpointError, ConfigError, CorpusError, brief, spe
 from chargen.lm import storage as lm_storage
 from chargen.lm.config import TrainConfig
 from chargen.lm.model import CharLM
-from chargen.options import split_options, with_new_budget
+from chargen.options import flag, split_options, with_new_budget
 from chargen.runtime.device import set_up_device
 from chargen.runtime.distributed import refuse_torchrun
 from chargen.runtime.precision import REFERENCE_FLOPS, PrecisionChoice, run_precision
@@ -28,9 +28,9 @@ from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.config import ExamplesConfig, FinetuneConfig, NetworkConfig
 from chargen.sentiment.examples import Examples, read_examples
 from chargen.sentiment.learning import FinetuneRun, NetworkTraining, Setup, learn_probe
-from chargen.sentiment.network import ClassifierNetwork
-from chargen.sentiment.splitting import TrainingTexts, read_training_texts
-from chargen.storage import checkpoint
+from chargen.sentiment.network import ClassifierNetwork, unknown_characters
+from chargen.sentiment.splitting import read_training_texts
+from chargen.storage import checkpoint, shipped
 from chargen.storage.directories import real_path
 from chargen.storage.outputs import locked_for_run, writing_lock
 from chargen.text.vocabulary import Vocabulary, replace_surrogates
@@ -49,6 +49,17 @@ FINETUNE_FROM = 5_000
 
 VALID_FRACTION = 0.1
 """Share of the labelled texts that is held back when a network is fine-tuned."""
+
+
+UNUSED_OPTIONS = {
+    "finetune": ("penalty",),
+    "probe": (
+        *("minutes", "epochs", "batch_size", "window", "learning_rate", "encoder_rate"),
+        *("lm_weight", "weight_decay", "clip", "ema", "patience", "evaluations", "eval_every"),
+        *("checkpoint_every", "detectors", "head_size", "head_dropout"),
+    ),
+}
+"""Options without effect, by method."""
 
 
 def finetune(
@@ -70,7 +81,8 @@ def finetune(
     ----------
     data : path, Examples, (texts, labels), or data frame
         Labelled texts: the path of a table, or of a folder with one sub-folder for each class; two
-        lists; or a data frame, whose columns of texts and labels are found as in a table.
+        lists; or a data frame, whose columns of texts and labels are found as in a table. Examples
+        were read already: they are neither cleaned nor renamed again.
     encoder : path, or two of them
         Checkpoints of language models: one, or a forward and a backward one.
     out : path, optional
@@ -109,10 +121,11 @@ def finetune(
     encoders = [encoder] if isinstance(encoder, str | Path) else encoder
     _check_encoders(encoders, out)
     reporter, log = reporter or Reporter(), Log()
-    with _claimed(out, force) as directory, log_to_tensorboard(log, tensorboard, directory):
+    with _claimed(out, force) as directory:
         loaded = [_encoder(path, reporter) for path in encoders]
         examples = data if isinstance(data, Examples) else read_examples(data, reading)
         config = _with_method(config, len(examples), reporter)
+        _note_unused(config, sizes, reporter)
         probed = config.method == "probe"
         if tensorboard is not None and probed:
             raise ConfigError(
@@ -132,8 +145,10 @@ def finetune(
             directory, texts, config, reading, vocabularies, precision.name, reporter, log,
             documents,
         )  # fmt: skip
-        classifier = _new_network(setup, [model for model, _ in loaded], sizes, device, precision)
-        run = learn_probe(setup, classifier) if probed else NetworkTraining(setup, classifier).run()
+        models = [lm for lm, _ in loaded]
+        with log_to_tensorboard(log, tensorboard, directory):
+            model = _new_network(setup, models, sizes, device, precision)
+            run = learn_probe(setup, model) if probed else NetworkTraining(setup, model).run()
         return run if out is not None else replace(run, directory=None)
 
 
@@ -156,7 +171,7 @@ def _check_encoders(encoders: Sequence[str | Path], out: str | Path | None) -> N
         raise ConfigError(f"--encoder must be the path of a language model, got {brief(encoders)}")
     if not 1 <= len(encoders) <= 2:
         raise ConfigError("--encoder takes one language model, or a forward and a backward one")
-    places = {real_path(path) for path in encoders}
+    places = {real_path(shipped.resolve(Path(path))) for path in encoders}
     if len(places) < len(encoders):
         raise ConfigError(f"--encoder {encoders[0]} is given twice: give two different ones")
     if out is not None and real_path(out) in places:
@@ -187,9 +202,21 @@ def _with_method(config: FinetuneConfig, labels: int, reporter: Reporter) -> Fin
                 f"fewer than {FINETUNE_FROM:,} labels: the encoder stays as it is "
                 "(--method finetune trains it)"
             )
-    if fraction is None:
+    if fraction is None and config.valid is None:
         fraction = 0.0 if method == "probe" else VALID_FRACTION
     return replace(config, method=method, valid_fraction=fraction)
+
+
+def _note_unused(config: FinetuneConfig, sizes: NetworkConfig, reporter: Reporter) -> None:
+    """Note the options that differ from their defaults but have no effect with the method."""
+    values = vars(config) | vars(sizes)
+    unused = [
+        flag(field)
+        for field, _ in (*config.typed_fields(), *sizes.typed_fields())
+        if field.name in UNUSED_OPTIONS[config.method] and values[field.name] != field.default
+    ]
+    if unused:
+        reporter.note(f"without effect with --method {config.method}: {', '.join(unused)}")
 
 
 def _with_budget(config: FinetuneConfig, labels: int, reporter: Reporter) -> FinetuneConfig:
@@ -214,7 +241,10 @@ def _new_network(
     """
     texts, config, reporter = setup.texts, setup.config, setup.reporter
     seed_everything(config.seed, config.deterministic)
-    _note_unknown(setup.vocabularies[0], texts, reporter)
+    if unknown := unknown_characters("".join(texts.train.texts), setup.vocabularies):
+        more = f" and {len(unknown) - 20} more" if len(unknown) > 20 else ""
+        listed = spelled(unknown[:20]) + more
+        reporter.note(f"the encoder has never seen these characters: {listed}")
     models = [(CharLM(each.config) if config.from_scratch else each).to(device) for each in trained]
     valid = f", {len(texts.valid):,} to validate on" if len(texts.valid) else ""
     reporter.note(
@@ -231,16 +261,6 @@ def _new_network(
     if config.method == "probe":
         sizes = replace(sizes, detectors=0, head_size=0, head_dropout=0.0)
     return ClassifierNetwork(models, sizes).to(device)
-
-
-def _note_unknown(vocabulary: Vocabulary, texts: TrainingTexts, reporter: Reporter) -> None:
-    if vocabulary.unknown_id is None:
-        return
-    _, unknown = vocabulary.encode_prompt("".join(texts.train.texts), "replace")
-    if unknown:
-        more = f" and {len(unknown) - 20} more" if len(unknown) > 20 else ""
-        listed = spelled(unknown[:20]) + more
-        reporter.note(f"the encoder has never seen these characters: {listed}")
 
 
 # ---------------------------------------------------------------- resuming
@@ -278,8 +298,11 @@ def resume_finetune(
         For an invalid budget.
     CorpusError
         If the labelled texts cannot be read any more, or have changed.
+    MissingExtraError
+        If scikit-learn is not installed.
     """
     refuse_torchrun("chargen sentiment train")
+    metrics.require_sklearn("fine-tuning")
     directory, reporter = Path(directory), reporter or Reporter()
     with writing_lock(directory):
         stored = checkpoint.load(directory, storage.KIND, training=True)
@@ -292,7 +315,8 @@ def resume_finetune(
         with lm_storage.convert_restore_errors(directory):
             training = NetworkTraining(setup, network)
             loop = training.loop
-            loop.restore(_state(stored), stored.tensors_in("training"), best)
+            state = stored.document("training/state")
+            loop.restore(state, stored.tensors_in("training"), best)
         if longer is not setup.config:
             loop.set_budget(longer)
         if loop.finished:
@@ -322,7 +346,8 @@ def _restored_setup(
     config = lm_storage.config_from_json(FinetuneConfig, document.get("finetune"), where)
     reading = lm_storage.config_from_json(ExamplesConfig, document.get("examples"), where)
     with lm_storage.convert_restore_errors(directory):
-        log = Log(checkpoint.read_metrics(directory, _state(stored)["progress"]["step"]))
+        step = stored.document("training/state")["progress"]["step"]
+        log = Log(checkpoint.read_metrics(directory, step))
         documents = {name: document[name] for name in ("encoder", "data")}
         saved = [str(name) for name in document["data"]]
         precision = document["precision"]
@@ -344,10 +369,3 @@ def _restored_setup(
         directory, texts, config, reading, vocabularies, precision, reporter, log, documents
     )
     return setup, network
-
-
-def _state(stored: checkpoint.Checkpoint) -> dict[str, Any]:
-    """Return the saved state of the loop, also in the form of earlier versions."""
-    state = stored.document("training/state")
-    progress = {name: n for name, n in state["progress"].items() if name != "evaluations"}
-    return {**state, "progress": {"best_step": progress["best"].get("step", 0), **progress}}

@@ -20,7 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from chargen.errors import MissingExtraError, brief
+from chargen.errors import brief
+from chargen.runtime.seeds import sklearn_seed
 from chargen.sentiment.network import ClassifierNetwork, EncodedTexts, read_all, text_encodings
 from chargen.sentiment.regression import Linear, NaiveBayesRegression, Regression, SelfTraining
 from chargen.text.vocabulary import Vocabulary, code_points
@@ -130,19 +131,16 @@ class NgramModel(ABC):
     """A linear model over hashed n-grams with weights (C, F) and biases (C,), all float32.
 
     Only `CharacterNgrams` has an idf (F,), the squared inverse document frequency of each bucket.
-    With `abstains`, a text gets zeros instead of the biases if none of its n-grams has a weight.
+    A text gets zeros instead of the biases if none of its n-grams has a weight.
     """
 
     name: ClassVar[str]  # name of the model's file in a checkpoint
     has_idf: ClassVar[bool]
 
-    def __init__(
-        self, weights: Floats, biases: Floats, idf: Floats | None = None, abstains: bool = True
-    ) -> None:
+    def __init__(self, weights: Floats, biases: Floats, idf: Floats | None = None) -> None:
         self.weights = weights
         self.biases = biases
         self.idf = idf
-        self.abstains = abstains
 
     @abstractmethod
     def features(self, text: str) -> tuple[NDArray[np.int32], Floats]:
@@ -153,8 +151,7 @@ class NgramModel(ABC):
         for row, text in zip(rows, texts, strict=True):
             indices, values = self.features(text)
             weights = self.weights[:, indices]
-            known = not self.abstains or weights.any()
-            row[:] = torch.from_numpy(weights @ values + self.biases) if known else 0.0
+            row[:] = torch.from_numpy(weights @ values + self.biases) if weights.any() else 0.0
         return rows
 
     def trace(self, text: str) -> Tensor:  # in a long text, only at every k-th character
@@ -171,9 +168,7 @@ class NgramModel(ABC):
         return {name: torch.from_numpy(np.array(value)) for name, value in parts.items()}
 
     @classmethod
-    def from_tensors(
-        cls, tensors: dict[str, Tensor], num_classes: int, abstains: bool = True
-    ) -> NgramModel:
+    def from_tensors(cls, tensors: dict[str, Tensor], num_classes: int) -> NgramModel:
         """Return a model with the tensors of `to_tensors`, which may have another precision.
 
         Raises
@@ -193,7 +188,7 @@ class NgramModel(ABC):
                 raise ValueError(f"{name} is not a float tensor of shape {list(shape)}")
             if not torch.isfinite(value.float()).all():
                 raise ValueError(f"{name} has values that are not finite numbers")
-        return cls(**{name: tensors[name].float().numpy() for name in shapes}, abstains=abstains)
+        return cls(**{name: tensors[name].float().numpy() for name in shapes})
 
 
 class CharacterNgrams(NgramModel):
@@ -262,18 +257,10 @@ class Ngrams:
     regressions : dict of str to Regression
         "character n-grams", "word n-grams" and, with unlabelled texts, "latent features" and
         "self-trained words".
-
-    Raises
-    ------
-    MissingExtraError
-        If scikit-learn is not installed.
     """
 
     def __init__(self, texts: Sequence[str], unlabelled: Sequence[str] = (), seed: int = 0) -> None:
-        try:
-            from sklearn.utils.extmath import randomized_svd
-        except ImportError as error:
-            raise MissingExtraError("learning n-grams", "sentiment") from error
+        from sklearn.utils.extmath import randomized_svd
 
         counted = [_character_counts(text) for text in (*texts, *unlabelled)]
         frequency = np.zeros(1 << BUCKET_BITS)
@@ -290,7 +277,7 @@ class Ngrams:
         if unlabelled:
             matrix, self._buckets[latent] = _sparse(rows)
             _, _, components = randomized_svd(  # (K, F')
-                matrix, min(LATENT_COMPONENTS, count), n_iter=2, random_state=seed
+                matrix, min(LATENT_COMPONENTS, count), n_iter=2, random_state=sklearn_seed(seed)
             )
             self._components = components / (matrix @ components.T).std(0).max()
             projections = (matrix @ self._components.T).astype(np.float32)

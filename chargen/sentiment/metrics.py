@@ -57,10 +57,8 @@ def evaluate(
     MissingExtraError
         If scikit-learn is not installed.
     """
-    try:
-        from sklearn import metrics
-    except ImportError as error:
-        raise MissingExtraError("evaluation", "sentiment") from error
+    require_sklearn("evaluation")
+    from sklearn import metrics
 
     index_of = {label: i for i, label in enumerate(classes)}
     chances = np.asarray(probabilities, dtype=np.float64)

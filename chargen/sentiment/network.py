@@ -85,6 +85,12 @@ def text_encodings(
     ]
 
 
+def unknown_characters(text: str, vocabularies: Iterable[Vocabulary]) -> str:
+    """Return the distinct characters of a text that are missing from a vocabulary."""
+    unknown = (vocabulary.encode_prompt(text, "replace")[1] for vocabulary in vocabularies)
+    return "".join(dict.fromkeys("".join(unknown)))
+
+
 @dataclass(frozen=True)
 class EncoderInput:
     """The input of one encoder for a batch."""

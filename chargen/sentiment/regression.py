@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.errors import MissingExtraError
+from chargen.runtime.seeds import sklearn_seed
 from chargen.sentiment.splitting import ABSENT_CLASS_LOGIT, Targets, fold_numbers
 
 RIDGE = 1.0
@@ -73,21 +73,10 @@ class Regression:
         self.features = features
         self.strengths = tuple(strengths)
         self.penalty = penalty
-        self.seed = seed
+        self.random_state = sklearn_seed(seed)
 
     def fit(self, targets: Targets, strength: float, rows: Rows = slice(None)) -> Linear:
-        """Fit the regression to the texts at `rows`, by default to all.
-
-        Raises
-        ------
-        MissingExtraError
-            If scikit-learn is not installed.
-        """
-        try:
-            import sklearn  # noqa: F401
-        except ImportError as error:
-            raise MissingExtraError("learning from labels", "sentiment") from error
-
+        """Fit the regression to the texts at `rows`, by default to all."""
         classes = targets.classes[rows]
         with warnings.catch_warnings():
             # No warnings: the weakest regularisation converges slowly, but it is not chosen.
@@ -117,7 +106,7 @@ class Regression:
             C=strength,
             solver="saga" if self.penalty == "l1" else "lbfgs",
             max_iter=200,
-            random_state=self.seed,
+            random_state=self.random_state,
             **({"penalty": self.penalty} if by_name else share),
         ).fit(features, classes, weights)
         return model.coef_, model.intercept_
@@ -170,7 +159,11 @@ class NaiveBayesRegression(Regression):
             counts = [1 + (weights * side) @ features for side in (inside, ~inside)]
             ratios = np.log(counts[0] / counts[0].sum()) - np.log(counts[1] / counts[1].sum())
             model = LogisticRegression(
-                C=strength, solver="liblinear", dual=True, max_iter=200, random_state=self.seed
+                C=strength,
+                solver="liblinear",
+                dual=True,
+                max_iter=200,
+                random_state=self.random_state,
             ).fit(features.multiply(ratios).tocsr(), inside, weights)
             fitted.append((model.coef_[0] * ratios, model.intercept_[0]))
         return np.stack([row for row, _ in fitted]), np.array([bias for _, bias in fitted])
@@ -219,9 +212,9 @@ class SelfTraining(NaiveBayesRegression):
 
 def log_losses(logits: NDArray[np.float64], classes: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the log losses (N,) of logits (N, C) and true classes (N,), in nats."""
-    shifted = logits - logits.max(-1, keepdims=True)
-    total = np.log(np.exp(shifted).sum(-1))
-    losses: NDArray[np.float64] = total - shifted[np.arange(len(classes)), classes]
+    from scipy.special import log_softmax
+
+    losses: NDArray[np.float64] = -log_softmax(logits, -1)[np.arange(len(classes)), classes]
     return losses
 
 
@@ -344,6 +337,7 @@ def fit_factors(evidence: Floats, targets: Targets, prior: Floats) -> list[float
     which has a share of 1 / (N + 1): the weight of one additional text.
     """
     from scipy.optimize import minimize
+    from scipy.special import log_softmax
 
     count = len(targets.classes)
     shares = np.exp(prior) / np.exp(prior).sum()
@@ -356,9 +350,7 @@ def fit_factors(evidence: Floats, targets: Targets, prior: Floats) -> list[float
     scaled = evidence / scales[:, None, None]
 
     def loss(factors: Floats) -> tuple[float, Floats]:
-        summed = prior + np.tensordot(factors, scaled, 1)
-        summed -= summed.max(-1, keepdims=True)
-        logs = summed - np.log(np.exp(summed).sum(-1, keepdims=True))
+        logs = log_softmax(prior + np.tensordot(factors, scaled, 1), -1)
         gradient = weights * (np.exp(logs) - wanted)
         cost = -float((weights * wanted * logs).sum()) + RIDGE * (factors**2).sum() / (2 * count)
         return cost, np.tensordot(scaled, gradient, 2) + RIDGE * factors / count

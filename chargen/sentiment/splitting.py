@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -169,18 +170,21 @@ def split(examples: Examples, fraction: float, seed: int) -> tuple[Examples, Exa
 def fold_numbers(texts: Sequence[str], targets: Targets, seed: int) -> NDArray[np.int64]:
     """Return the fold of each text, (N,): each class is spread over as many folds as possible.
 
-    Identical texts are in the same fold. If a class has only one distinct text, that text is never
-    held out and has the number -1, because without it nothing could be learnt about the class.
+    Identical texts are in the same fold; if their labels differ, they count as texts of the rarest
+    of these classes. If a class has only one distinct text, that text is never held out and has the
+    number -1, because without it nothing could be learnt about the class.
     """
+    groups = [(g, dict.fromkeys(targets.classes[g].tolist())) for g in _groups(texts)]
+    distinct = Counter(number for _, present in groups for number in present)
     by_class: dict[int, list[list[int]]] = {}
-    for group in _groups(texts):
-        by_class.setdefault(int(targets.classes[group[0]]), []).append(group)
+    for group, present in groups:
+        by_class.setdefault(min(present, key=distinct.__getitem__), []).append(group)
     folds = np.full(len(texts), -1, np.int64)
     count = min(FOLDS, max(map(len, by_class.values())))
     turn = 0  # continues from class to class, so that small classes together fill all folds
-    for number, groups in sorted(by_class.items()):
-        random.Random(f"folds {seed} {number}").shuffle(groups)
-        for group in groups if len(groups) > 1 else ():
+    for number, own in sorted(by_class.items()):
+        random.Random(f"folds {seed} {number}").shuffle(own)
+        for group in own if len(own) > 1 else ():
             folds[group] = turn % count
             turn += 1
     used = np.unique(folds[folds >= 0])  # without empty folds

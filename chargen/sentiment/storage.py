@@ -49,7 +49,8 @@ class Stored:
     members: tuple[Member, ...]
     labels: tuple[str, ...]
     clean: str | None  # "html" or None
-    # (C,) float32, logits of a text that gives the members no information; None in older versions
+    # (C,) float32, logits of a text that gives the members no information; None in the checkpoint
+    # of a run that has not weighted its members yet
     prior: Tensor | None
 
 
@@ -136,21 +137,18 @@ def unpack(stored: Checkpoint) -> Stored:
         if (tensors := stored.tensors.get(model.name)) is None:
             raise CheckpointError(f"{file} is missing")
         try:
-            members.append(model.from_tensors(tensors, len(labels), prior is not None))
+            members.append(model.from_tensors(tensors, len(labels)))
         except ValueError as error:
             raise CheckpointError(f"{file}: {error}") from error
     return Stored(tuple(members), tuple(labels), clean, prior)
 
 
 def _member_names(stored: Checkpoint) -> list[str]:
-    """Return the names of the members; earlier versions did not store them."""
-    usual = [NetworkMember.name, *(model.name for model in MODELS)]
+    known = [NetworkMember.name, *(model.name for model in MODELS)]
     names = stored.document("config").get("members")
-    if names is None:
-        return [name for name in usual if name == NetworkMember.name or name in stored.tensors]
-    if not isinstance(names, list) or not names or any(name not in usual for name in names):
+    if not isinstance(names, list) or not names or any(name not in known for name in names):
         raise CheckpointError(
-            f"{stored.path}: config.json: members is {brief(names)}, not some of {usual}"
+            f"{stored.path}: config.json: members is {brief(names)}, not some of {known}"
         )
     return names
 

@@ -95,17 +95,13 @@ class Predictor:
         sound = [i for i, text in enumerate(cleaned) if text.strip()]
         for i in sound:
             self._look_for_unknown(cleaned[i])
-        predicted = self.classifier.predict_proba([chunk[i].text for i in sound])
+        predicted = self.classifier.predict_proba([cleaned[i] for i in sound], cleaned=True)
         probabilities = dict(zip(sound, predicted, strict=True))
         for i, verdict in enumerate(chunk):
             self.rows += 1
             chances = probabilities.get(i)
             if chances is None:
                 yield self._failed(verdict, verdict.problem or f"{verdict.location} has no text")
-            elif not np.isfinite(chances).all():
-                yield self._failed(
-                    verdict, f"the probabilities of {verdict.location} are not finite numbers"
-                )
             else:
                 yield verdict._replace(label=self._label(chances), probabilities=chances)
 
@@ -124,10 +120,10 @@ class Predictor:
 
     def _look_for_unknown(self, text: str) -> None:
         """Collect the characters of a cleaned text that an encoder has never seen."""
-        new = [c for c in dict.fromkeys(text) if c not in self._seen and c not in "<&"]
+        new = [c for c in dict.fromkeys(text) if c not in self._seen]
         if new and len(self.unknown) < MAX_UNKNOWN_CHARACTERS:
             self._seen.update(new)
-            unknown = self.classifier.unknown_characters("".join(new))
+            unknown = self.classifier.unknown_characters("".join(new), cleaned=True)
             self.unknown = (self.unknown + unknown)[:MAX_UNKNOWN_CHARACTERS]
 
 

@@ -220,7 +220,6 @@ class TextClassification(Task):
 
     def conclude(self, best: dict[str, Tensor]) -> dict[str, Any]:
         """Choose and weight the members of the classifier."""
-        self.model.temperature.fill_(1.0)
         if self.decide is not None:
             factor, figures = self.decide(self.logits(self.valid.encoded))
             self.progress.best |= figures
@@ -234,7 +233,6 @@ class TextClassification(Task):
         return {}, {"generators": generator_states(self.device)}
 
     def restore(self, document: dict[str, Any], tensors: Tensors) -> None:
-        self.model.temperature.fill_(1.0)  # earlier versions left a calibrated one
         restore_generators(tensors["generators"], self.device)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,15 @@ def test_folders(chargen: Command, mood: Path, tmp_path: Path) -> None:
         (tmp_path / label / "0.txt").write_text(text)
     figures = json.loads(chargen(*EVALUATE, mood, tmp_path, "--json").out)
     assert [sum(row) for row in figures["confusion"]] == [1, 1]
+
+
+def test_what_is_missing_is_told_before_any_text_is_read(
+    chargen: Command, mood: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    result = chargen("sentiment", "evaluate", mood, "no-such-texts.csv")
+    assert result.code == 1
+    assert "evaluation needs the extra: pip install 'chargen[sentiment]'" in result.err
 
 
 def test_texts_are_cleaned_as_in_training(chargen: Command, mood: Path, tmp_path: Path) -> None:

@@ -72,6 +72,20 @@ def test_text_comes_from_stdin_too(chargen_process: Command, mood: Path) -> None
     assert len(broken.err.splitlines()) == 1
 
 
+def test_unknown_characters_are_told_as_by_predict(chargen: Command, mood: Path) -> None:
+    for text in ("film 猫 and 犬", "".join(map(chr, range(0x4E00, 0x4E20)))):
+        told = {chargen("sentiment", name, mood, text).err for name in ("explain", "predict")}
+        assert len(told) == 1
+
+
+@pytest.mark.parametrize("options", [("--encoding", "latin-1"), ("--errors", "replace")])
+def test_stdin_is_decoded_as_asked(chargen: Command, mood: Path, options: tuple[str, str]) -> None:
+    result = chargen("sentiment", "explain", mood, "-", "--json", *options, stdin=b"caf\xe9 \x93a")
+    wanted = "café \x93a" if "latin-1" in options else "caf\ufffd \ufffda"
+    assert json.loads(result.out)["text"] == wanted
+    assert ("probably cp1252" in result.err) is ("latin-1" in options)
+
+
 def test_colours_paint_and_change_nothing(chargen: Command, mood: Path) -> None:
     nasty = TEXT + "\x1b[2J\u202e end"
     painted = chargen("sentiment", "explain", mood, nasty, "--color").out
@@ -153,6 +167,8 @@ def test_the_telling_unit(chargen: Command, mood: Path, labelled: Path, tmp_path
         ([""], "TEXT is empty"),
         ([" \n"], "TEXT is empty"),
         (["x", "--histogram", "unit.png"], "--unit DATA"),
+        (["x", "--text-column", "body"], "--text-column is for labelled texts: give them with"),
+        (["x", "--label-map", "0=neg"], "--label-map is for labelled texts: give them with"),
         (["x", "--html", "."], "folder"),
         (["x", "--html", "nowhere/page.html"], "no folder"),
         (["x", "--html", "same", "--png", "same"], "a file each"),

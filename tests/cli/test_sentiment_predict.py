@@ -150,6 +150,9 @@ class TestLines:
         assert "standard input is not utf-8" in result.err
         result = chargen(*PREDICT, mood, "--encoding", "latin-1", stdin=b"caf\xe9\n")
         assert result.out.strip().endswith("café")
+        arguments = (*PREDICT, mood, "--encoding", "latin-1")
+        assert "probably cp1252" in chargen(*arguments, stdin=b"\x93good\x94\n").err
+        assert chargen(*arguments, "--quiet", stdin=b"\x93good\x94\n").err == ""
 
     def test_no_lines(self, chargen: Command, mood: Path) -> None:
         result = chargen(*PREDICT, mood)

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chargen.errors import ConfigError
 from chargen.runtime import precision
 from chargen.sentiment import classifier as classifier_module
 from chargen.sentiment import members as ngrams_module
@@ -143,6 +144,12 @@ def test_texts_are_taken_as_they_are_needed() -> None:
     np.testing.assert_allclose(np.concatenate(seen), everything, atol=1e-6)
 
 
+@pytest.mark.parametrize("chunk", [0, -1])
+def test_no_text_is_left_out_by_a_chunk_of_none(chunk: int) -> None:
+    with pytest.raises(ConfigError, match=f"chunk must be at least 1, got {chunk}"):
+        MADE["characters"].predict_batches([TEXT], chunk)
+
+
 def test_ngrams_vote_beside_the_network(with_ngrams: Classifier) -> None:
     network = MADE["characters"].predict_proba([TEXT, ""], cleaned=True)
     assert [model.name for model in with_ngrams.ngrams] == ["ngrams", "words"]
@@ -169,6 +176,7 @@ def test_texts_are_cleaned_as_in_training() -> None:
     )
     np.testing.assert_array_equal(cleaning.trace(dirty), plain.trace(cleaning.cleaned(dirty)))
     assert cleaning.unknown_characters("&eacute;&#9733;<b>") == "★"
+    assert cleaning.unknown_characters("<b>&amp;", cleaned=True) == "<>&;"
     # Once is enough: what reads as a tag after that was text.
     twice = cleaning.predict_proba(["&amp;lt;b&amp;gt;"])
     np.testing.assert_array_equal(twice, plain.predict_proba(["&lt;b&gt;"]))

@@ -17,7 +17,13 @@ import pytest
 import torch
 
 import chargen
-from chargen.errors import CheckpointError, ConfigError, CorpusError, TrainingError
+from chargen.errors import (
+    CheckpointError,
+    ConfigError,
+    CorpusError,
+    MissingExtraError,
+    TrainingError,
+)
 from chargen.lm import storage as lm_storage
 from chargen.lm.model import CharLM, create_network
 from chargen.runtime import precision
@@ -29,7 +35,7 @@ from chargen.sentiment.finetune import finetune, resume_finetune
 from chargen.sentiment.learning import FinetuneRun
 from chargen.sentiment.splitting import read_training_texts, split
 from chargen.storage import checkpoint
-from chargen.text.vocabulary import RawVocabulary
+from chargen.text.vocabulary import CharVocabulary, RawVocabulary
 from chargen.training.reporting import Reporter
 
 from .making import (
@@ -223,14 +229,15 @@ def test_a_budget_of_time(start: Start) -> None:
     assert recorder.evaluations[-1]["step"] == run.steps
 
 
-def test_unknown_characters_are_named(start: Start) -> None:
+def test_unknown_characters_are_named(start: Start, tiny_lm: Path, tmp_path: Path) -> None:
     recorder = Recorder()
     examples = separable(20)
     odd = Examples(
         tuple("★" + text + "ß" for text in examples.texts), examples.labels, examples.rows, "odd"
     )
-    assert start(odd, reporter=recorder).finished
-    assert any("has never seen these characters: ★ ß" in note for note in recorder.notes)
+    more = save_lm(tmp_path / "more", CharVocabulary(CHARS.characters.replace("z", "")), seed=1)
+    assert start(odd, encoder=[tiny_lm, more], reporter=recorder).finished
+    assert any("has never seen these characters: ★ ß z" in note for note in recorder.notes)
 
 
 # ---------------------------------------------------------------- options
@@ -375,7 +382,33 @@ def test_n_grams_learn_from_what_was_held_back_once_it_has_judged(
         assert not other.weights[:, new].any()  # a file to validate on is for that alone
 
 
+@pytest.mark.parametrize(
+    ("options", "unused"),
+    [
+        ({"method": "probe", "epochs": 3, "head_size": 50, "penalty": "l1"}, "--epochs"),
+        ({"method": "probe", "clip": 0.5, "head_size": 0}, "--clip, --head-size"),
+        ({"penalty": "l1", "epochs": 0.1}, "--penalty"),
+        ({"epochs": 0.1}, None),
+    ],
+)
+def test_options_without_effect_are_told(
+    tiny_lm: Path, options: dict[str, Any], unused: str | None
+) -> None:
+    recorder = Recorder()
+    quick = {"ngrams": False, "device": "cpu", "precision": "float32", "labels": 12}
+    run = finetune(separable(20), tiny_lm, reporter=recorder, **(quick | options))
+    told = [note for note in recorder.notes if note.startswith("without effect")]
+    method = "finetune" if run.steps else "probe"
+    assert told == ([f"without effect with --method {method}: {unused}"] if unused else [])
+
+
 # ---------------------------------------------------------------- the probe
+
+
+def test_a_probe_has_no_steps_for_tensorboard(start: Start, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--tensorboard needs training steps"):
+        start(method="probe", tensorboard=tmp_path / "events")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("penalty", ["l1", "l2"])
@@ -524,45 +557,23 @@ def test_the_last_weights_go_on_not_the_best(start: Start) -> None:
     assert float(best["temperature"]) != float(last["temperature"]) == 1
 
 
-def earlier(directory: Path) -> None:
-    """Write a run down as versions did that knew less."""
-    stored = checkpoint.load(directory, training=True)
-    for name in ("eval_every", "checkpoint_every"):
-        del stored.documents["config"]["finetune"][name]
-    state = stored.documents["training/state"]
-    state["has_best"] = bool(state["progress"]["best"])
-    for name in ("best_step", "clipped"):
-        del state["progress"][name]
-    state["progress"]["evaluations"] = 1
-    metrics = directory / "metrics.jsonl"  # not there before the first row
-    lines = metrics.read_text().splitlines() if metrics.exists() else ()
-    checkpoint.save(directory, stored, metrics=lines)
+def test_the_same_encoder_twice_is_refused(
+    tiny_lm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(tiny_lm)
+    for names in ((tiny_lm, tiny_lm), (tiny_lm, "link"), ("reviews", "checkpoints/reviews")):
+        with pytest.raises(ConfigError, match="is given twice"):
+            finetune(separable(20), names, tmp_path / "mood")
 
 
-@pytest.mark.parametrize("step", [2, 10])
-def test_runs_of_earlier_versions_go_on(start: Start, tmp_path: Path, step: int) -> None:
-    whole = start(out=tmp_path / "whole", **EVERYTHING)
-    part = interrupted(start, step, out=tmp_path / "part", **EVERYTHING)
-    earlier(part.directory)
-    assert resume_finetune(part.directory).valid == whole.valid
-    for path in sorted(whole.directory.rglob("*.safetensors")):
-        other = part.directory / path.relative_to(whole.directory)
-        assert other.read_bytes() == path.read_bytes(), path.name
-
-
-def test_a_finished_run_of_an_earlier_version_goes_on_uncalibrated(start: Start) -> None:
-    done = start(ngrams=True)
-    stored = checkpoint.load(done.directory, training=True)
-    stored.tensors["training/model"]["temperature"] = torch.tensor(0.25)  # calibrated already
-    checkpoint.save(done.directory, stored)
-    resume_finetune(done.directory, epochs=3)
-    last = checkpoint.load(done.directory, training=True).tensors["training/model"]
-    assert float(last["temperature"]) == 1
-
-
-def test_the_same_encoder_twice_is_refused(tiny_lm: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="is given twice"):
-        finetune(separable(20), [tiny_lm, tiny_lm], tmp_path / "mood")
+def test_without_scikit_learn_no_run_begins(
+    start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(metrics, "find_spec", lambda name: None)
+    for begin in (start, lambda: resume_finetune(tmp_path / "mood")):
+        with pytest.raises(MissingExtraError, match=r"fine-tuning .*chargen\[sentiment\]"):
+            begin()
 
 
 def test_what_cannot_be_resumed(tiny_lm: Path, tiny_classifier: Path, tmp_path: Path) -> None:
@@ -661,6 +672,7 @@ def test_a_single_class(start: Start, tmp_path: Path) -> None:
         ({"batch_size": 1}, "--batch-size must be at least 2"),
         ({"window": 1}, "--window must be at least 2"),
         ({"valid_fraction": 1.0}, "--valid-fraction must be below 1"),
+        ({"valid_fraction": 0.2, "valid": "v.csv"}, "--valid and --valid-fraction exclude"),
         ({"method": "magic"}, "--method must be one of"),
         ({"method": "probe", "from_scratch": True}, "--from-scratch"),
         ({"learning_rate": 0}, "--learning-rate must be above 0"),

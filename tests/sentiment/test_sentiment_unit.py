@@ -47,6 +47,15 @@ def test_accuracy_is_not_that_of_the_texts_that_chose() -> None:
     assert unit.accuracy < 0.75
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_threshold_lies_between_values_that_differ(sign: int) -> None:
+    values = np.repeat([0, 1, 1, 1, 1], 2).astype(np.float32)  # every second text chooses
+    labels = np.repeat(["x", "x", "x", "y", "y"], 2).tolist()
+    unit = find_unit(np.stack([sign * values] * 3, -1), labels, "y")
+    assert unit.threshold == sign * 0.5
+    assert unit.accuracy == pytest.approx(2 / 3)
+
+
 def test_the_largest_features_take_no_part() -> None:
     features, labels = features_with(3, 2, 1.0)
     assert find_unit(features, labels).accuracy < 0.75

@@ -112,6 +112,19 @@ def test_the_seed_decides(made: TextClassifier) -> None:
     assert not np.array_equal(other.predict_proba(examples.texts), first)
 
 
+def test_texts_are_cleaned_for_learning_as_for_predicting(made: TextClassifier) -> None:
+    examples = separable(40)
+    dirty = [text.replace(" ", "<br />") for text in examples.texts]
+    made.set_params(ngrams=True, method="probe", epochs=None)
+    chances = made.fit(examples.texts, examples.labels).predict_proba(examples.texts)
+    cleaning = clone(made).set_params(options={"clean": "html", **OPTIONS})
+    again = cleaning.fit(dirty, examples.labels).predict_proba(dirty)
+    plain = clone(made).fit(dirty, examples.labels).predict_proba(dirty)
+    assert np.abs(again - chances).max() < np.abs(plain - chances).max() / 10
+    with pytest.raises(chargen.ConfigError, match="--label-map"):
+        clone(made).set_params(options={"label_map": "bad=no,good=yes"}).fit(dirty, examples.labels)
+
+
 def test_a_pipeline_is_cross_validated(made: TextClassifier) -> None:
     examples = separable(60)
     loud = [text.upper() for text in examples.texts]

@@ -194,6 +194,7 @@ def test_cleaning_must_be_known() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
+        ("members", None),
         ("members", []),
         ("members", "network"),
         ("members", ["network", "oracle"]),
@@ -244,22 +245,6 @@ def test_a_text_without_a_known_letter_is_judged_by_the_prior(tmp_path: Path) ->
             np.testing.assert_allclose(
                 each.trace(text), each.predict_proba(beginnings, cleaned=True), atol=1e-5
             )
-
-
-def test_classifiers_of_earlier_versions_say_what_they_said(tmp_path: Path) -> None:
-    """They had a network and at most one model of n-grams, whose biases counted in any case."""
-    network = make_network()
-    (model,) = count_ngrams(separable(21), "character n-grams")
-    stored = packed(network)
-    del stored.documents["config"]["members"]
-    stored.tensors["ngrams"] = model.to_tensors()
-    checkpoint.save(tmp_path / "earlier", stored)
-    loaded = Classifier.load(tmp_path / "earlier")
-    model.abstains = False
-    for text in ("a wow day", "Щ", ""):
-        wanted = NetworkMember(network, [CHARS]).logits([text]) + model.logits([text])
-        found = loaded.predict_proba([text], cleaned=True)
-        np.testing.assert_allclose(found, wanted.softmax(-1).numpy(), atol=1e-6)
 
 
 @pytest.mark.parametrize("count", [0, 3])

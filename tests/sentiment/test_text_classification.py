@@ -1,4 +1,4 @@
-"""The task: it learns layer by layer, skips what is no number, and goes on as if never stopped."""
+"""The task: it learns, skips what is no number, and goes on as if never stopped."""
 
 from __future__ import annotations
 

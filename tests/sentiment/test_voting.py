@@ -289,6 +289,21 @@ def test_labels_that_cannot_be_held_out(encoder: Path, texts: Sequence[str]) -> 
     assert run.classifier.score(texts, labels) == 1
 
 
+@pytest.mark.parametrize("penalty", ["l1", "l2"])
+def test_any_seed_will_do(encoder: Path, tmp_path: Path, penalty: str) -> None:
+    more = tmp_path / "more.txt"
+    more.write_text("\n".join(order(20, 3).texts))
+    options = {"seed": 2**63 - 1, "penalty": penalty, "unlabelled": str(more)}
+    assert finetune(order(20, 1), encoder, **options).valid["accuracy"] >= 0
+
+
+def test_a_class_whose_only_text_has_another_label_too(encoder: Path) -> None:
+    data = Examples(("aa", "ab", "ac", "aa"), ("a", "a", "a", "b"), (0, 1, 2, 3), "torn")
+    run = finetune(data, encoder)
+    assert run.classifier.labels == ("a", "b")
+    assert run.labels_used == 4
+
+
 def test_the_characters_here_are_known() -> None:
     for make in (surnames, languages, order, noise):
         assert not CHARS.encode_prompt("".join(make(50, 0).texts), "replace")[1]

@@ -10,6 +10,7 @@ import click
 from chargen.cli.groups import Command
 from chargen.cli.options import json_option, option, options_of, quiet_option
 from chargen.cli.progress import reporter_for
+from chargen.cli.sentiment.verdicts import aligned
 from chargen.cli.terminal import echo_json, visible
 from chargen.options import split_options
 from chargen.sentiment.config import CompareConfig, ExamplesConfig
@@ -32,7 +33,7 @@ def compare(train: str, test: str, as_json: bool, quiet: bool, **options: Any) -
     """Compare chargen's classifiers with TF-IDF.
 
     TRAIN and --test are labelled texts as for `chargen sentiment train`. All systems get the same
-    labels; chargen's classifiers keep some of them for validation.
+    labels; chargen's classifiers, except the probe, keep some of them for validation.
 
     \b
     tfidf        words and pairs of words, TF-IDF, logistic regression
@@ -74,26 +75,10 @@ def compare(train: str, test: str, as_json: bool, quiet: bool, **options: Any) -
         }
         echo_json(figures)
     else:
-        click.echo(visible(table(rows)))
+        click.echo(visible(aligned([_HEADINGS, *map(_cells, rows)])))
 
 
-def table(rows: list[Any]) -> str:
-    """Return the rows of a comparison as text with aligned columns.
-
-    Parameters
-    ----------
-    rows : list of chargen.sentiment.compare.Row
-    """
-    head = ("model", "accuracy", "macro-F1", "labels", "parameters", "train s", "texts/s")
-    cells = [head, *map(_cells, rows)]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in cells
-    )
+_HEADINGS = ("model", "accuracy", "macro-F1", "labels", "parameters", "train s", "texts/s")
 
 
 def _cells(row: Any) -> tuple[str, ...]:

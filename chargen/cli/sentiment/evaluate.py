@@ -18,7 +18,7 @@ from chargen.cli.options import (
     options_of,
     quiet_option,
 )
-from chargen.cli.sentiment.verdicts import RowProgress
+from chargen.cli.sentiment.verdicts import RowProgress, aligned
 from chargen.cli.terminal import echo_json, say_notes, visible
 from chargen.options import split_options
 from chargen.sentiment.config import ExamplesConfig
@@ -70,15 +70,17 @@ def evaluate(
     drawn = {"--confusion": confusion, "--reliability": reliability}
     check_files(drawn, force, picture_options=tuple(drawn))
     config, machine = split_options(options, ExamplesConfig, MachineConfig)
+    from chargen.sentiment import metrics
+
+    metrics.require_sklearn("evaluation")
     classifier = load_classifier(directory, machine)
     config = replace(config, clean=classifier.clean or config.clean)
     from chargen.sentiment.examples import read_examples
-    from chargen.sentiment.metrics import evaluate as figures_of
 
     examples = read_examples(data, config, classifier.labels)
     say_notes(() if quiet else examples.notes)
     probabilities = _probabilities(classifier, examples.texts, quiet)
-    figures = figures_of(examples.labels, probabilities, classifier.labels)
+    figures = metrics.evaluate(examples.labels, probabilities, classifier.labels)
     _draw(drawn, figures, examples.labels, probabilities)
     if as_json:
         echo_json(figures)
@@ -88,10 +90,10 @@ def evaluate(
         shown = f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
         click.echo(f"{name:24}{shown:>12}")
     click.echo()
-    click.echo(visible(_aligned(_class_table(figures))))
+    click.echo(visible(aligned(_class_table(figures))))
     click.echo()
     click.echo("rows: true label, columns: predicted label")
-    click.echo(visible(_aligned(_confusion_table(figures))))
+    click.echo(visible(aligned(_confusion_table(figures))))
 
 
 def _draw(
@@ -142,15 +144,3 @@ def _confusion_table(figures: dict[str, Any]) -> list[list[str]]:
     for label, counts in zip(labels, figures["confusion"], strict=True):
         rows.append([label, *(f"{count:,}" for count in counts)])
     return rows
-
-
-def _aligned(rows: list[list[str]]) -> str:
-    """Return a table with its first column left-aligned and the others right-aligned."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            [row[0].ljust(widths[0])]
-            + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        )
-        for row in rows
-    )

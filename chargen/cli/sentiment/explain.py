@@ -20,9 +20,9 @@ from chargen.cli.options import (
     options_of,
     quiet_option,
 )
-from chargen.cli.sentiment.verdicts import refuse_file
+from chargen.cli.sentiment.verdicts import note_unknown, refuse_file
 from chargen.cli.terminal import colour_by_default, say, say_notes, visible, visible_json
-from chargen.errors import ConfigError, spelled
+from chargen.errors import ConfigError
 from chargen.options import split_options
 from chargen.sentiment.config import ExamplesConfig
 
@@ -113,12 +113,15 @@ def explain(
     files = {"--html": html_file, "--png": png_file, "--histogram": histogram}
     check_files(files, force, picture_options=("--png", "--histogram"))
     config, machine = split_options(options, ExamplesConfig, MachineConfig)
+    if unit_data is None:
+        for flag in config.table_options + ["--label-map"] * (config.label_map is not None):
+            raise ConfigError(f"{flag} is for labelled texts: give them with --unit DATA")
     refuse_file(text, "give its contents, or - for stdin")
     classifier = load_classifier(directory, machine)
     from chargen.sentiment.explain import explain as explained
     from chargen.sentiment.explain import is_quick, leave_out
 
-    explanation = explained(classifier, _read_text(text), label)
+    explanation = explained(classifier, _read_text(text, config, quiet), label)
     if not explanation.text.strip():
         raise ConfigError("TEXT is empty: there is nothing to explain")
     if is_quick(explanation) if leaving_out is None else leaving_out:
@@ -127,10 +130,8 @@ def explain(
     if unit_data is not None:
         unit, values = _find_unit(classifier, explanation, unit_data, config, quiet)
     _write_files(files, explanation, unit, values)
-    unknown = classifier.unknown_characters(explanation.text)
-    if unknown and not quiet:
-        listed = spelled(unknown[:20])
-        say(f"note: the encoder has never seen these characters (read as unknown): {listed}")
+    if not quiet:
+        note_unknown(classifier.unknown_characters(explanation.text, cleaned=True))
     if as_json:
         from chargen.text.table_writer import json_line
 
@@ -142,14 +143,18 @@ def explain(
         _show(explanation, unit, colour_by_default() if color is None else color)
 
 
-def _read_text(text: str) -> str:
+def _read_text(text: str, config: ExamplesConfig, quiet: bool) -> str:
     """Return TEXT, with bytes that are not UTF-8 replaced, or the text on stdin if it is -."""
     from chargen.text.decoding import decode, replace_invalid
 
     if text != "-":
         return replace_invalid(text, "replace", str)
-    pieces = decode([sys.stdin.buffer.read()], "standard input", "utf-8", "strict", [])
-    return "".join(pieces).removesuffix("\n")
+    notes: list[str] = []
+    data = [sys.stdin.buffer.read()]
+    pieces = decode(data, "standard input", config.encoding, config.errors, notes)
+    text = "".join(pieces).removesuffix("\n")
+    say_notes(() if quiet else notes)
+    return text
 
 
 def _find_unit(

@@ -107,11 +107,13 @@ def predict(
     from chargen.sentiment.tables import Predictor
 
     predictor = Predictor(classifier, asked)
-    blocks = [_valid_texts(texts)] if texts and texts != ("-",) else _read_lines(config)
+    notes: list[str] = []
+    blocks = [_valid_texts(texts)] if texts and texts != ("-",) else _read_lines(config, notes)
     for block in blocks:
         for verdict in _classify(predictor, block):
             print_verdict(predictor, verdict, as_json)
         sys.stdout.flush()
+    say_notes(() if quiet else notes)
     return report_problems(predictor, "texts", quiet)
 
 
@@ -189,12 +191,14 @@ def _valid_texts(texts: Iterable[str]) -> list[str]:
     return [replace_invalid(text, "replace", str) for text in texts]
 
 
-def _read_lines(config: ExamplesConfig) -> Iterator[list[str]]:
-    """Yield groups of lines from stdin as they arrive, so that typed lines are answered at once."""
+def _read_lines(config: ExamplesConfig, notes: list[str]) -> Iterator[list[str]]:
+    """Yield groups of lines from stdin as they arrive, so that typed lines are answered at once.
+
+    `notes` receives a sentence about anything in the encoding that may be wrong.
+    """
     from chargen.text.decoding import decode
 
     incomplete: list[str] = []
-    notes: list[str] = []
     stdin: Any = sys.stdin.buffer
     blocks = iter(lambda: stdin.read1(_BLOCK), b"")
     for piece in decode(blocks, "standard input", config.encoding, config.errors, notes):

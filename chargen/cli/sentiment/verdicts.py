@@ -1,10 +1,11 @@
-"""Output of predictions: a line or a JSON object per text, notes, failures and progress."""
+"""Output of classifiers: a line or a JSON object per text, tables, notes, failures, progress."""
 
 from __future__ import annotations
 
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,27 @@ def refuse_file(text: str, advice: str) -> None:
         )
 
 
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Return a table with its first column left-aligned and the others right-aligned."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            [row[0].ljust(widths[0])]
+            + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        )
+        for row in rows
+    )
+
+
+def note_unknown(characters: str) -> None:
+    """Note on stderr the characters, if any, that an encoder has never seen."""
+    from chargen.sentiment.tables import MAX_UNKNOWN_CHARACTERS as MOST
+
+    if characters:
+        listed = spelled(characters[:MOST]) + (" ..." if len(characters) >= MOST else "")
+        say(f"note: the encoder has never seen these characters (read as unknown): {listed}")
+
+
 def report_problems(predictor: Any, noun: str, quiet: bool) -> int:
     """Report on stderr unknown characters, unlikely labels and rows without a prediction.
 
@@ -73,12 +95,8 @@ def report_problems(predictor: Any, noun: str, quiet: bool) -> int:
     int
         The exit code: 1 if a row has no prediction, otherwise 0.
     """
-    if predictor.unknown and not quiet:
-        from chargen.sentiment.tables import MAX_UNKNOWN_CHARACTERS
-
-        listed = spelled(predictor.unknown)
-        more = " ..." if len(predictor.unknown) >= MAX_UNKNOWN_CHARACTERS else ""
-        say(f"note: the encoder has never seen these characters (read as unknown): {listed}{more}")
+    if not quiet:
+        note_unknown(predictor.unknown)
     if predictor.config.threshold is not None and not quiet:
         say(
             f"note: {predictor.unlikely:,} of {predictor.rows:,} {noun} are "
@@ -99,7 +117,7 @@ class RowProgress:
 
     Parameters
     ----------
-    what : str
+    noun : str
         Noun for the rows, in the plural.
     """
 
