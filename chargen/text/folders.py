@@ -62,7 +62,9 @@ def text_files(root: Path, config: CorpusConfig, notes: list[str]) -> list[Sourc
 def _matches(relative: str, pattern: str | None) -> bool:
     if pattern is None:
         return True
-    pattern = pattern.removeprefix("**/")
+    if "**/" in pattern:  # any number of folders; in fnmatch "*/" stands for one or more
+        variants = (pattern.replace("**/", folders, 1) for folders in ("", "*/"))
+        return any(_matches(relative, variant) for variant in variants)
     return fnmatch.fnmatch(relative if "/" in pattern else PurePosixPath(relative).name, pattern)
 
 

@@ -100,9 +100,20 @@ class TestFolders:
 
     @pytest.mark.parametrize(
         ("glob", "text"),
-        [("*.txt", "zed\nbee\n"), ("**/*.md", "ay"), ("a/*", "zed"), ("z.*", "zed")],
+        [
+            ("*.txt", "zed\nbee\n"),
+            ("**/*.md", "ay"),
+            ("a/*", "zed"),
+            ("z.*", "zed"),
+            ("**/c/*", "deeper\ndeep\n"),
+            ("b/**/*.log", "deeper\nlow\n"),
+            ("**/b/**/x.log", "deeper\n"),
+        ],
     )
     def test_glob(self, folder: Path, glob: str, text: str) -> None:
+        for name, content in {"b/c/x": "deeper", "c/y": "deep", "b/w": "low"}.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / f"{name}.log").write_text(f"{content}\n")
         assert read_all([str(folder)], CorpusConfig(glob=glob)) == text
 
     def test_hidden_linked_and_special_files_are_left_out(self, folder: Path) -> None:
