@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import hashlib
+import lzma
 import re
 import shutil
 import tarfile
@@ -29,6 +30,10 @@ MOST_BYTES = 20_000_000_000
 MAX_EXPANSION_RATIO = 200
 MOST_FILES = 1_000_000
 
+_DAMAGE_ERRORS = (
+    *(zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, UnicodeError),
+)
+
 
 def unpack(dataset: Dataset, fetched: list[Path], folder: Path) -> None:
     """Write the parts of a data set into an empty folder.
@@ -49,7 +54,12 @@ def unpack(dataset: Dataset, fetched: list[Path], folder: Path) -> None:
                 _write_table(path, folder / name)
         else:
             shutil.move(fetched[0], folder / dataset.parts["all"])
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, UnicodeError) as error:
+    except RuntimeError as error:  # zipfile raises it for encrypted files and unknown methods
+        raise CorpusError(f"{dataset.name}: the archive cannot be unpacked: {error}") from error
+    except (*_DAMAGE_ERRORS, OSError) as error:
+        # Decompressors raise OSError for damaged data too, but without an errno.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise CorpusError(f"{dataset.name}: the downloaded file is damaged: {error}") from error
 
 
@@ -165,6 +175,10 @@ def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
                 with contextlib.closing(archive_.extractfile(member)) as inner:  # type: ignore[type-var]
                     assert inner is not None
                     yield member.name, inner
+        # tarfile stops at the last member, but decompressors check their data at its end.
+        assert archive_.fileobj is not None
+        for _ in _blocks(archive_.fileobj, "after its last file", _unpacked_limit(path)):
+            pass
 
 
 def _safe_path(name: str) -> Path | None:

@@ -9,11 +9,13 @@ import hashlib
 import io
 import json
 import os
+import random
 import stat
 import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -280,9 +282,12 @@ def test_an_archive_that_holds_something_else(
     assert fetching.cached(reference("text8")) is None
 
 
-def tarred(files: dict[str, bytes], links: dict[str, str] | None = None) -> bytes:
+def tarred(
+    files: dict[str, bytes], links: dict[str, str] | None = None, pack: str = "gz"
+) -> bytes:
     memory = io.BytesIO()
-    with tarfile.open(fileobj=memory, mode="w:gz") as archive:
+    mode: Any = f"w:{pack}"
+    with tarfile.open(fileobj=memory, mode=mode) as archive:
         for name, data in files.items():
             info = tarfile.TarInfo(name)
             info.size = len(data)
@@ -374,6 +379,34 @@ def test_an_archive_at_an_address_never_chooses_a_path(
     }
     assert not list(tmp_path.rglob("outside.txt"))
     assert read_all([site.url(f"/texts.{kind}")], CorpusConfig()) == "first\nsecond\n"
+
+
+def broken_archives() -> dict[str, bytes]:
+    """Archives by the ending of their names: damaged in the middle, cut, encrypted, and so on."""
+    noise = random.Random(0).randbytes(2_000_000)  # bzip2 has blocks of at most 900,000 bytes
+    broken = {}
+    for pack in ("gz", "bz2", "xz"):
+        archive = tarred({"a.txt": noise, "b.txt": b"more"}, pack=pack)
+        half = len(archive) // 2
+        broken[f"tar.{pack}"] = archive[:half] + bytes(60) + archive[half + 60 :]
+    broken["tgz"] = tarred({"a.txt": noise, "b.txt": b"more"})[:-5]
+    stored = zipped("a.txt", noise[:100])
+    local, central = 0, stored.index(b"PK\1\2")
+    for ending, at, value in (("flag.zip", 6, 1), ("method.zip", 8, 99)):
+        archive = bytearray(stored)
+        archive[local + at] = archive[central + at + 2] = value
+        broken[ending] = bytes(archive)
+    return broken
+
+
+def test_an_archive_that_cannot_be_read_whole_gives_nothing(tmp_path: Path) -> None:
+    for ending, data in broken_archives().items():
+        path = tmp_path / f"texts.{ending}"
+        path.write_bytes(data)
+        with pytest.raises(CorpusError, match=r"is damaged|cannot be unpacked") as told:
+            fetch(reference(path.as_uri()))
+        assert "CHARGEN_CACHE_DIR" not in str(told.value)
+        assert fetching.cached(reference(path.as_uri())) is None
 
 
 def test_an_archive_that_unpacks_to_too_much(site: Site) -> None:
