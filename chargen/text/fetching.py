@@ -164,7 +164,11 @@ def _fetch_and_unpack(
             fetched.append(path)
         made = work / "made"
         made.mkdir()
-        unpack(dataset, fetched, made)
+        notes: list[str] = []
+        unpack(dataset, fetched, made, notes)
+        if report:
+            for note in notes:
+                report(f"{dataset.name}: {note}")
         sizes = {part: _bytes_of(made / name) for part, name in dataset.parts.items()}
         record = {
             "name": dataset.name,

@@ -16,9 +16,9 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
-from chargen.errors import CorpusError, printable
+from chargen.errors import CorpusError, enumerated, printable
 from chargen.text.datasets import Dataset
 from chargen.text.files import BLOCK
 
@@ -35,9 +35,10 @@ _DAMAGE_ERRORS = (
 )
 
 
-def unpack(dataset: Dataset, fetched: list[Path], folder: Path) -> None:
+def unpack(dataset: Dataset, fetched: list[Path], folder: Path, notes: list[str]) -> None:
     """Write the parts of a data set into an empty folder.
 
+    `notes` receives a sentence about files that are left out because of their names.
     Raises `CorpusError` for an archive that is damaged, too large, or lacks the expected content.
     """
     try:
@@ -48,7 +49,7 @@ def unpack(dataset: Dataset, fetched: list[Path], folder: Path) -> None:
         elif dataset.unpack == "gutenberg":
             _write_book(dataset, fetched[0], folder / dataset.parts["all"])
         elif dataset.unpack == "archive":
-            _write_archive(fetched[0], folder / dataset.parts["all"])
+            _write_archive(fetched[0], folder / dataset.parts["all"], notes)
         elif dataset.unpack == "tables":
             for path, name in zip(fetched, dataset.parts.values(), strict=True):
                 _write_table(path, folder / name)
@@ -136,14 +137,16 @@ def _write_book(dataset: Dataset, path: Path, target: Path) -> None:
     target.write_text(text[start.end() : end.start()].strip() + "\n", "utf-8", newline="\n")
 
 
-def _write_archive(path: Path, folder: Path) -> None:
+def _write_archive(path: Path, folder: Path, notes: list[str]) -> None:
     """Write the regular files of an archive below `folder`; skip links, devices, unsafe paths."""
     folder.mkdir()
     limit = _unpacked_limit(path)
     count = 0
+    unsafe = []
     for name, source in _members(path):
         relative = _safe_path(name)
         if relative is None:
+            unsafe.append(printable(name))
             continue
         count += 1
         if count > MOST_FILES:
@@ -158,6 +161,8 @@ def _write_archive(path: Path, folder: Path) -> None:
                 file.write(block)
     if not count:
         raise CorpusError("the archive holds no files")
+    if unsafe:
+        notes.append(f"left out because of unsafe names: {enumerated(unsafe, 'file')}")
 
 
 def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
@@ -176,8 +181,8 @@ def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
                     assert inner is not None
                     yield member.name, inner
         # tarfile stops at the last member, but decompressors check their data at its end.
-        assert archive_.fileobj is not None
-        for _ in _blocks(archive_.fileobj, "after its last file", _unpacked_limit(path)):
+        unpacked: Any = archive_.fileobj
+        for _ in _blocks(unpacked, "after its last file", _unpacked_limit(path)):
             pass
 
 
@@ -185,7 +190,7 @@ def _safe_path(name: str) -> Path | None:
     """Return a member's name as a path that stays below a folder, or None if it could leave it."""
     pure = PurePosixPath(name.replace("\\", "/"))
     parts = [part for part in pure.parts if part != "."]
-    unsafe = any(part == ".." or ":" in part or not part.isprintable() for part in parts)
+    unsafe = any(part == ".." or re.search("[:\0-\x1f\x7f]", part) for part in parts)
     if pure.is_absolute() or unsafe or not parts:
         return None
     return Path(*parts)

@@ -358,6 +358,7 @@ def test_an_archive_at_an_address_never_chooses_a_path(
         "/absolute.txt": b"no",
         "C:\\windows.txt": b"no",
         "book/new\nline.txt": b"no",
+        "book/\u7b2c\u4e00\u7ae0\u3000\u00a0.txt": b"third\n",  # blanks that are not printable
     }
     if kind == "zip":
         memory = io.BytesIO()
@@ -371,14 +372,20 @@ def test_an_archive_at_an_address_never_chooses_a_path(
     else:
         data = tarred(files, {"book/link.txt": "/etc/passwd"})
     site.files[f"/texts.{kind}"] = data
-    found = fetch(reference(site.url(f"/texts.{kind}")))
+    told: list[str] = []
+    found = fetch(reference(site.url(f"/texts.{kind}")), report=told.append)
+    assert told[-1] == (
+        f"texts.{kind}: left out because of unsafe names: files ../../outside.txt, "
+        "/absolute.txt, C:\\windows.txt and book/new\\nline.txt"
+    )
     folder = found.path("all")
     assert {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} == {
         "book/one.txt",
         "book/two.txt",
+        "book/\u7b2c\u4e00\u7ae0\u3000\u00a0.txt",
     }
     assert not list(tmp_path.rglob("outside.txt"))
-    assert read_all([site.url(f"/texts.{kind}")], CorpusConfig()) == "first\nsecond\n"
+    assert read_all([site.url(f"/texts.{kind}")], CorpusConfig()) == "first\nsecond\nthird\n"
 
 
 def broken_archives() -> dict[str, bytes]:
