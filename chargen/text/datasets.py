@@ -15,6 +15,8 @@ from chargen.errors import CorpusError
 
 SCHEMES = ("http", "https", "file")
 GUTENBERG = "gutenberg"
+RECORD = "dataset.json"
+"""File that describes a data set, beside its parts; none of them may have that name."""
 
 
 @dataclass(frozen=True)
@@ -209,6 +211,7 @@ def _address(argument: str, scheme: str, sha256: str | None) -> Reference:
         raise CorpusError(f"{url}: only {', '.join(SCHEMES)} addresses can be fetched")
     stem = urlsplit(url).path.rstrip("/").rpartition("/")[2]
     name = re.sub(r"[^\w.-]+", "-", stem).strip("-.")[-80:] or "text"
+    name = f"text-{name}" if name.lower() == RECORD else name
     kind = "archive" if re.search(r"\.(zip|tar|tgz|tar\.(gz|bz2|xz))$", name.lower()) else "text"
     parts = {"all": name if kind == "text" else "files"}
     files = (Remote(url),)

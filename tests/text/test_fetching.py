@@ -202,6 +202,10 @@ def test_a_file_address(tmp_path: Path) -> None:
     path.write_bytes(TEXT)
     assert fetch(reference(path.as_uri(), SHA)).path("all").read_bytes() == TEXT
     assert path.exists()
+    for name in ("dataset.json", "Dataset.JSON"):  # the cache has a file of that name
+        path = tmp_path / name
+        path.write_text('[{"text": "a row"}]')
+        assert read_all([path.as_uri()], CorpusConfig()) == "a row\n"
     with pytest.raises(CorpusError, match=r"missing\.txt cannot be read: No such file"):
         fetch(reference((tmp_path / "missing.txt").as_uri()))
     with pytest.raises(CorpusError, match="names another machine"):
