@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
-from chargen.errors import CorpusError
+from chargen.errors import CorpusError, printable
 
 SCHEMES = ("http", "https", "file")
 GUTENBERG = "gutenberg"
@@ -186,7 +186,10 @@ def parse(argument: str, sha256: str | None = None) -> Reference | None:
     end. `sha256` is the hash that the file must have. Raises `CorpusError` for a part, number,
     address or hash that is not valid.
     """
-    scheme = urlsplit(argument).scheme.lower() if "://" in argument else ""
+    try:
+        scheme = urlsplit(argument).scheme.lower() if "://" in argument else ""
+    except ValueError as error:
+        raise CorpusError(f"{printable(argument)} is not an address: {error}") from error
     if scheme:
         return _address(argument, scheme, sha256)
     name, _, part = argument.partition(":")

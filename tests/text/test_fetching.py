@@ -191,6 +191,12 @@ def test_a_redirect_to_the_disk_is_not_followed(site: Site) -> None:
         fetch(reference(site.url("/old"), SHA))
 
 
+def test_a_redirect_to_what_is_no_address(site: Site) -> None:
+    site.redirects["/old"] = "http://[elsewhere/text.txt"
+    with pytest.raises(CorpusError, match=r"/old is not an address, or redirects to none: "):
+        fetch(reference(site.url("/old")))
+
+
 def test_redirects_in_a_circle_end(site: Site) -> None:
     site.redirects["/a"], site.redirects["/b"] = "/b", "/a"
     with pytest.raises(CorpusError, match="redirects more than 5 times"):
@@ -433,6 +439,7 @@ def test_an_archive_that_unpacks_to_too_much(site: Site) -> None:
         ("gutenberg:one", "by its number"),
         ("ftp://example.org/a.txt", "only http, https, file"),
         ("http://example.org/a.txt#sha256=12", "64 hexadecimal digits"),
+        ("http://[example.org/a.txt", r"^http://\[example.org/a.txt is not an address: "),
     ],
 )
 def test_names_that_cannot_be(argument: str, said: str) -> None:
