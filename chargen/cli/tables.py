@@ -125,7 +125,7 @@ def read_pairs(pairs: str, config: CorpusConfig) -> tuple[list[str], list[tuple[
     if more or source.form not in ("csv", "tsv"):
         raise ConfigError(f"--pairs needs a .csv or .tsv file, got {visible(pairs)}")
     notes: list[str] = []
-    table = open_table(source, config, notes, config.max_bytes)
+    table = open_table(source, config, notes)
     header = table.columns
     if len(header) != 2:
         raise ConfigError(

@@ -39,16 +39,14 @@ _NOT_TEXT = re.compile("[\0\ud800-\udfff]")
 _SURROGATE_FREE_CODECS = ("utf-8", "utf-16", "utf-32", "ascii", "iso8859", "cp")
 
 
-def source_encoding(
-    source: Source, config: TableConfig, notes: list[str], max_bytes: int | None = None
-) -> str:
+def source_encoding(source: Source, config: TableConfig, notes: list[str]) -> str:
     """Return the encoding with which to `decode` a source.
 
     For "auto", a file is read completely to detect it; for a pipe, `decode` detects it.
     """
     if config.encoding != AUTO_ENCODING or source.stream:
         return config.encoding
-    return detect(byte_blocks(source, None, max_bytes), source.name, notes)
+    return detect(byte_blocks(source, None, config.max_bytes), source.name, notes)
 
 
 def decode_source(
@@ -56,12 +54,11 @@ def decode_source(
     config: TableConfig,
     notes: list[str],
     advance: Advance | None = None,
-    max_bytes: int | None = None,
     encoding: str = "",
 ) -> Iterator[str]:
     """Decode a source (see `decode`); `encoding` is the result of `source_encoding`, if known."""
-    encoding = encoding or source_encoding(source, config, notes, max_bytes)
-    blocks = byte_blocks(source, advance, max_bytes)
+    encoding = encoding or source_encoding(source, config, notes)
+    blocks = byte_blocks(source, advance, config.max_bytes)
     return decode(blocks, source.name, encoding, config.errors, notes, config.encoding)
 
 

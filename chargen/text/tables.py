@@ -203,9 +203,7 @@ class Table:
         return [] if header is None else list(header.values), rows
 
 
-def open_table(
-    source: Source, config: TableConfig, notes: list[str], max_bytes: int | None = None
-) -> Table:
+def open_table(source: Source, config: TableConfig, notes: list[str]) -> Table:
     """Return the table in a file; a table from a pipe is held in memory.
 
     `notes` receives a sentence, once, about anything that is not read as asked.
@@ -217,10 +215,8 @@ def open_table(
         nonlocal held, encoding
         new_notes: list[str] = []
         if held is None:
-            encoding = encoding or source_encoding(source, config, new_notes, max_bytes)
-            text: Iterable[str] = decode_source(
-                source, config, new_notes, advance, max_bytes, encoding
-            )
+            encoding = encoding or source_encoding(source, config, new_notes)
+            text: Iterable[str] = decode_source(source, config, new_notes, advance, encoding)
             if source.stream and source.form != "plain":
                 text = held = list(text)
         else:
