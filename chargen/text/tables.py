@@ -63,7 +63,7 @@ class Table:
         self.name = name
         self.config = config
         self.size = size
-        self._form = "csv" if form == "plain" and config.delimiter else form
+        self.form = "csv" if form == "plain" and config.delimiter else form
         self._pieces = pieces
         self._notes = [] if notes is None else notes
 
@@ -73,7 +73,7 @@ class Table:
         config = self.config
         dialect = find_dialect(
             lambda: self._pieces(None),
-            self._form,
+            self.form,
             config.delimiter,
             config.header,
             config.quoting,
@@ -88,7 +88,7 @@ class Table:
                     "its name it is plain text: rename it to .csv or .tsv, or give --delimiter "
                     "to chargen sentiment predict"
                 )
-        if dialect.delimiter != DELIMITERS.get(self._form, "") and not config.delimiter:
+        if dialect.delimiter != DELIMITERS.get(self.form, "") and not config.delimiter:
             words = "tabs" if dialect.delimiter == "\t" else repr(dialect.delimiter)
             self._note(f"{self.name}: its fields are separated by {words}")
         if dialect.form in ("json", "jsonl") and (options := config.separated_options):
@@ -217,7 +217,7 @@ def open_table(source: Source, config: TableConfig, notes: list[str]) -> Table:
         if held is None:
             encoding = encoding or source_encoding(source, config, new_notes)
             text: Iterable[str] = decode_source(source, config, new_notes, advance, encoding)
-            if source.stream and source.form != "plain":
+            if source.stream and table.form != "plain":
                 text = held = list(text)
         else:
             text = held
@@ -225,7 +225,8 @@ def open_table(source: Source, config: TableConfig, notes: list[str]) -> Table:
             notes.extend(note for note in new_notes if note not in notes)
             yield piece
 
-    return Table(source.name, source.form, config, pieces, source.size, notes)
+    table = Table(source.name, source.form, config, pieces, source.size, notes)
+    return table
 
 
 def find_column(

@@ -292,9 +292,7 @@ def test_an_archive_that_holds_something_else(
     assert fetching.cached(reference("text8")) is None
 
 
-def tarred(
-    files: dict[str, bytes], links: dict[str, str] | None = None, pack: str = "gz"
-) -> bytes:
+def tarred(files: dict[str, bytes], links: dict[str, str] | None = None, pack: str = "gz") -> bytes:
     memory = io.BytesIO()
     mode: Any = f"w:{pack}"
     with tarfile.open(fileobj=memory, mode=mode) as archive:
