@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -24,7 +25,8 @@ def label_of(value: Any, position: str, errors: str = "strict") -> str | None:
     value raises `CorpusError`; `position` names its position in the message.
     """
     if callable(getattr(value, "item", None)):  # a NumPy scalar
-        value = value.item()
+        with contextlib.suppress(ValueError, RuntimeError):  # several values are no label
+            value = value.item()
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, str):
