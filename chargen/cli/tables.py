@@ -31,15 +31,21 @@ def read_documents(
     Documents are delimited as `requested` says, otherwise as in training, otherwise by file. A text
     begins with the symbol of its label if both the model and the table have labels, unless `labels`
     is False. `notes` receives a sentence about anything read in an unexpected way. Raises
-    `CorpusError` if a document cannot be read, or if there is none.
+    `CorpusError` if a document cannot be read, if there is none, or if documents are requested to
+    end at a marker that does not occur.
     """
     from chargen.text.formats import TABLES
-    from chargen.text.sources import read, refuse_table_options, resolve
+    from chargen.text.sources import read, refuse_table_options, require_marker, resolve
     from chargen.text.symbols import SEPARATOR
 
     reading = lm.reading(requested, files)
-    reading = replace(reading, documents=requested.documents or reading.documents or "files")
+    documents = requested.documents or reading.documents or "files"
+    # Labels that the model looks for belong to rows; other documents have none.
+    label_column = reading.label_column if documents == "rows" else None
+    reading = replace(reading, documents=documents, label_column=label_column)
+    symbol_of = lm.vocabulary.label_symbol if labels else None
     any_text = False
+    seen_markers: set[str] = set()
     sources = resolve(files, reading, notes)
     refuse_table_options(sources, reading)
     for source in sources:
@@ -52,11 +58,12 @@ def read_documents(
                 f"{source.name} is read as one document (--documents rows makes each row a "
                 "document)"
             )
-        symbol_of = lm.vocabulary.label_symbol if labels else None
-        pieces = read([source], reading, notes, symbol_of=symbol_of)
+        pieces = read([source], reading, notes, None, seen_markers, symbol_of)
         for text in filter(None, "".join(pieces).split(SEPARATOR)):
             any_text = True
             yield source.name, text
+    if requested.documents:
+        require_marker(sources, reading, seen_markers)
     if not any_text:
         raise CorpusError(f"{', '.join(files)}: there is no text")
 

@@ -75,6 +75,16 @@ def test_vectors_do_not_tell_the_labels_unless_asked(
         assert np.array_equal(np.load(output), lm.encode(texts)) is not bool(asked)
 
 
+def test_other_documents_than_rows_have_no_labels(
+    chargen: Command, run: package.Run, tmp_path: Path
+) -> None:
+    path = table(tmp_path / "table.csv", rows(4))
+    asked = ("score", run.directory, path, "--text-column", "body", "--table", tmp_path / "t.csv")
+    for documents, count in (("lines", 4), ("files", 1), ("rows", 4)):
+        result = chargen(*asked, "--documents", documents, "--force")
+        assert (result.code, result.out.split()[0]) == (0, str(count))
+
+
 def test_texts_are_written_after_a_label(lm: package.LanguageModel) -> None:
     assert lm.vocabulary.labels == ("ann", "bob")
     for label, letters in WORDS.items():
