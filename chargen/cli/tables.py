@@ -134,15 +134,14 @@ def read_pairs(pairs: str, config: CorpusConfig) -> tuple[list[str], list[tuple[
     notes: list[str] = []
     table = open_table(source, config, notes)
     header = table.columns
-    if len(header) != 2:
+    if len(header) != 2 or header[0] == header[1]:
         raise ConfigError(
             f"--pairs needs two columns, named in the first line; {source.name} has "
             f"{', '.join(map(repr, header))}"
         )
-    sides = [open_table(source, replace(config, text_column=(name,)), []) for name in header]
     rows = []
     for row in table.unbroken_rows():
-        first, second = (side.text(row) for side in sides)
+        first, second = (table.text(row, [name]) for name in header)
         if not first or not second:
             raise CorpusError(f"{source.name}, line {row.line}: a text of the pair is empty")
         rows.append((first, second))

@@ -143,15 +143,18 @@ class Table:
         """Columns of the texts: those in the options, or else the first with a usual name."""
         return self._text_columns(self.columns)
 
-    def text(self, row: Row) -> str:
-        """Return the text of a row that is not broken, several columns joined by newlines.
+    def text(self, row: Row, columns: Sequence[str] | None = None) -> str:
+        """Return the text of an unbroken row in `columns` (default: `text_columns`).
 
-        Missing values are left out, so the text can be "". Raises `CorpusError` for any other value
-        that is not text.
+        The texts of several columns are joined by newlines. Missing values are left out, so the
+        text can be "". Raises `CorpusError` for any other value that is not text.
         """
         missing = () if self.dialect.form == "plain" else NOT_A_NUMBER
-        values = ((column, row.cell(column)) for column in self.text_columns)
-        present = [column for column, value in values if value is not None and value not in missing]
+        present = [
+            column
+            for column in (self.text_columns if columns is None else columns)
+            if (value := row.cell(column)) is not None and value not in missing
+        ]
         return self._joined(row, present)
 
     def texts(self, advance: Advance | None = None) -> Iterator[str]:
