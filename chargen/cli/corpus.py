@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from chargen.cli.groups import Group
-from chargen.cli.options import json_option, option, options_of, quiet_option
+from chargen.cli.options import FloatRange, json_option, option, options_of, quiet_option
 from chargen.cli.terminal import echo_json, say, say_notes, visible
 from chargen.errors import ConfigError, did_you_mean, printable
 from chargen.options import flag
@@ -209,7 +209,7 @@ def _training_command(
 @option("--all", "everything", is_flag=True, help="Remove all encodings that no run is using.")
 @option(
     "--older-than",
-    type=click.FloatRange(min=0),
+    type=FloatRange(min=0),
     metavar="DAYS",
     help="Remove encodings that no run has used for this many days.",
 )

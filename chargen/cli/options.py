@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import Field, dataclass, replace
 from importlib.util import find_spec
@@ -94,6 +95,18 @@ class _IntRange(click.IntRange):
 
 class _FloatRange(click.FloatRange):
     convert = staticmethod(click.FLOAT.convert)
+
+
+class FloatRange(click.FloatRange):
+    """Range of numbers that does not contain nan, which click accepts in every range."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
 
 
 @dataclass(frozen=True)

@@ -165,6 +165,14 @@ def test_clean_shows_what_it_would_free_and_removes_what_it_is_told(
     assert chargen("corpus", "clean", "--all", "--older-than", 1).code == 2
 
 
+@pytest.mark.parametrize("command", ["corpus clean --older-than", "plot model --smooth"])
+def test_what_is_not_a_number(chargen: Command, command: str) -> None:
+    *words, option = command.split()
+    result = chargen(*words, option, "nan")
+    assert (result.code, result.out) == (2, "")
+    assert f"'{option}': 'nan' is not a number" in result.err
+
+
 def test_clean_leaves_what_a_run_uses_and_what_is_not_ours(
     chargen: Command, tmp_path: Path
 ) -> None:
