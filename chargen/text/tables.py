@@ -161,20 +161,22 @@ class Table:
         """Return an iterator over the nonempty texts; see `rows_and_texts`."""
         return (text for _, text in self.rows_and_texts(advance))
 
-    def rows_and_texts(self, advance: Advance | None = None) -> Iterator[tuple[Row, str]]:
+    def rows_and_texts(
+        self, advance: Advance | None = None, label_column: str | None = None
+    ) -> Iterator[tuple[Row, str]]:
         """Yield each row whose text is not empty, with that text.
 
         Raises `CorpusError` for a row that is broken, lacks a text column, or has a value there
-        that is not text.
+        that is not text, and if the texts are in `label_column`.
         """
-        columns: list[str] = []
         header, rows = self._open(advance)
-        if header:
-            columns = self._text_columns(header)
+        columns = self._text_columns(header) if header else []
         for row in rows:
             if row.problem:
                 raise self.broken_row_error(row)
             columns = columns or self._text_columns(row.names, row)
+            if label_column in columns:
+                raise same_column_error(self.name, label_column)
             if text := self._joined(row, columns):
                 yield row, text
 
@@ -266,3 +268,11 @@ def _unique_column(column: str, columns: Sequence[str], name: str) -> str:
 
 def _listed(columns: Iterable[str]) -> str:
     return ", ".join(repr(str(column)) for column in list(columns)[:20]) or "none"
+
+
+def same_column_error(name: str, column: str) -> CorpusError:
+    """Return the error for a table whose text and label columns are the same."""
+    return CorpusError(
+        f"{name}: text and label would both be read from {column!r}: choose with --text-column and "
+        "--label-column"
+    )

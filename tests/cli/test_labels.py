@@ -251,6 +251,7 @@ def test_a_run_goes_on(run: package.Run) -> None:
         ("text,who\na b c,x\n", {"label_column": "author"}, "no column 'author'.*'text', 'who'"),
         ("text,who\na b c,\n", {"label_column": "who"}, "no row has a label"),
         ("text,who\na b c,x\n", {"label_column": "text"}, "text and label would both be read"),
+        ('{"who": "x", "text": "a b c"}', {"label_column": "text"}, "would both be read from 'te"),
         (
             "text,who\n" + "".join(f"a,{n}\n" for n in range(MOST_LABELS + 1)),
             {"label_column": "who"},
@@ -262,11 +263,10 @@ def test_a_run_goes_on(run: package.Run) -> None:
 def test_columns_that_hold_no_labels(
     tmp_path: Path, text: str, options: dict[str, str], told: str, level: str
 ) -> None:
-    (tmp_path / "t.csv").write_text(text)
+    path = tmp_path / ("t.jsonl" if text.startswith("{") else "t.csv")
+    path.write_text(text)
     with pytest.raises((CorpusError, VocabularyError), match=told):
-        load_corpus(
-            [str(tmp_path / "t.csv")], CorpusConfig(level=level, **options), min_characters=1
-        )
+        load_corpus([str(path)], CorpusConfig(level=level, **options), min_characters=1)
 
 
 @pytest.mark.parametrize("level", ["char", "byte"])
