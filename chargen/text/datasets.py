@@ -209,7 +209,10 @@ def parse(argument: str, sha256: str | None = None) -> Reference | None:
 def _address(argument: str, scheme: str, sha256: str | None) -> Reference:
     url, _, fragment = argument.partition("#")
     if fragment.startswith("sha256="):
-        sha256 = sha256 or fragment.removeprefix("sha256=")
+        stated = fragment.removeprefix("sha256=")
+        if sha256 is not None and sha256.lower() != stated.lower():
+            raise CorpusError(f"{url}: --sha256 and the #sha256= of the address differ")
+        sha256 = stated
     if scheme not in SCHEMES:
         raise CorpusError(f"{url}: only {', '.join(SCHEMES)} addresses can be fetched")
     stem = urlsplit(url).path.rstrip("/").rpartition("/")[2]

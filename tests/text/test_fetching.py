@@ -451,6 +451,13 @@ def test_a_hash_in_the_address(site: Site) -> None:
         read_all([site.url(f"/text.txt#sha256={'0' * 64}")], CorpusConfig())
 
 
+def test_two_hashes_must_be_equal() -> None:
+    address = f"http://example.org/a.txt#sha256={SHA}"
+    assert parse(address, SHA.upper()) == parse(address)
+    with pytest.raises(CorpusError, match="--sha256 and the #sha256= of the address differ"):
+        parse(address, "0" * 64)
+
+
 def test_near_misses_are_named() -> None:
     with pytest.raises(CorpusError, match="did you mean shakespeare"):
         read_all(["shakespear"], CorpusConfig())
