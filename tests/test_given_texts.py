@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import chargen
 from chargen.cli.main import main
@@ -60,13 +61,19 @@ ONE: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize("name", SEVERAL)
 @pytest.mark.parametrize(
-    "texts", ["great", b"great", 5, None, np.array("a"), {"text": []}, Frame()]
+    "texts", ["great", b"great", 5, None, np.array("a"), {"text": []}, Frame(), {"a great film"}]
 )
 def test_several_texts_are_asked_for(name: str, texts: Any) -> None:
     if name == "train" and texts is None:
         pytest.skip("that is a call without texts")
     with pytest.raises(chargen.CorpusError, match="^texts must be a list, got "):
         SEVERAL[name](texts)
+
+
+@pytest.mark.parametrize("corpus", [{"a.txt", "b.txt"}, 5])
+def test_several_corpora_are_a_list(corpus: Any) -> None:
+    with pytest.raises(chargen.CorpusError, match="^corpus must be a list, got "):
+        chargen.train(corpus)
 
 
 def test_the_first_batch_need_not_be_asked_for() -> None:
@@ -97,6 +104,9 @@ def test_labels_go_with_the_texts() -> None:
         (["pos", None], "the label is missing in position 1"),
         (["pos", float("nan")], "the label is missing in position 1"),
         (["pos", object()], r"labels\[1\] is not a label, but object"),
+        (np.eye(2), r"labels\[0\] is not a label, but ndarray"),
+        (torch.eye(2), r"labels\[0\] is not a label, but Tensor"),
+        ({"pos", "neg"}, "^labels must be a list, got a set"),
         (
             ["pos", "bad"],
             "unknown label 'bad' in position 1; the labels of training are 'neg', 'po",

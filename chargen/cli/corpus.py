@@ -6,6 +6,7 @@ import dataclasses
 import math
 import shlex
 import time
+from functools import partial
 from typing import Any
 
 import click
@@ -92,11 +93,17 @@ def fetch(name: str, sha256: str | None, again: bool, as_json: bool, quiet: bool
     chargen corpus fetch https://example.org/book.txt --sha256 HEX
     """
     from chargen.text import datasets, fetching
+    from chargen.text.download import Downloader
 
     reference = datasets.parse(name, sha256)
     if reference is None:
         raise _unknown_dataset_error(name)
-    fetched = fetching.fetch(reference, again=again, report=None if quiet else say)
+    fetched = fetching.fetch(
+        reference,
+        again=again,
+        report=None if quiet else say,
+        downloader=partial(Downloader, progress=not quiet),
+    )
     parts = [reference.part] if reference.part else list(fetched.dataset.parts)
     if as_json:
         facts = {

@@ -165,6 +165,9 @@ def _check_options(
     if pairs is not None and (reading.text_column or reading.label_column is not None):
         column_flag = "--text-column" if reading.text_column else "--label-column"
         raise ConfigError(f"--pairs reads both columns as texts: leave {column_flag} out")
+    if pairs is not None and (reading.clean or reading.normalize):
+        cleaning_flag = "--clean" if reading.clean else "--normalize"
+        raise ConfigError(f"--pairs reads texts as in training: leave {cleaning_flag} out")
     by_document = reading.documents is not None and reading.label_column is None
     if by_document and (table is None or pairs is not None):
         raise ConfigError("--documents is for the rows of --table: give --table FILE")

@@ -31,15 +31,21 @@ def read_documents(
     Documents are delimited as `requested` says, otherwise as in training, otherwise by file. A text
     begins with the symbol of its label if both the model and the table have labels, unless `labels`
     is False. `notes` receives a sentence about anything read in an unexpected way. Raises
-    `CorpusError` if a document cannot be read, or if there is none.
+    `CorpusError` if a document cannot be read, if there is none, or if documents are requested to
+    end at a marker that does not occur.
     """
     from chargen.text.formats import TABLES
-    from chargen.text.sources import read, refuse_table_options, resolve
+    from chargen.text.sources import read, refuse_table_options, require_marker, resolve
     from chargen.text.symbols import SEPARATOR
 
     reading = lm.reading(requested, files)
-    reading = replace(reading, documents=requested.documents or reading.documents or "files")
+    documents = requested.documents or reading.documents or "files"
+    # Labels that the model looks for belong to rows; other documents have none.
+    label_column = reading.label_column if documents == "rows" else None
+    reading = replace(reading, documents=documents, label_column=label_column)
+    symbol_of = lm.vocabulary.label_symbol if labels else None
     any_text = False
+    seen_markers: set[str] = set()
     sources = resolve(files, reading, notes)
     refuse_table_options(sources, reading)
     for source in sources:
@@ -52,11 +58,12 @@ def read_documents(
                 f"{source.name} is read as one document (--documents rows makes each row a "
                 "document)"
             )
-        symbol_of = lm.vocabulary.label_symbol if labels else None
-        pieces = read([source], reading, notes, symbol_of=symbol_of)
+        pieces = read([source], reading, notes, None, seen_markers, symbol_of)
         for text in filter(None, "".join(pieces).split(SEPARATOR)):
             any_text = True
             yield source.name, text
+    if requested.documents:
+        require_marker(sources, reading, seen_markers)
     if not any_text:
         raise CorpusError(f"{', '.join(files)}: there is no text")
 
@@ -125,17 +132,16 @@ def read_pairs(pairs: str, config: CorpusConfig) -> tuple[list[str], list[tuple[
     if more or source.form not in ("csv", "tsv"):
         raise ConfigError(f"--pairs needs a .csv or .tsv file, got {visible(pairs)}")
     notes: list[str] = []
-    table = open_table(source, config, notes, config.max_bytes)
+    table = open_table(source, config, notes)
     header = table.columns
-    if len(header) != 2:
+    if len(header) != 2 or header[0] == header[1]:
         raise ConfigError(
             f"--pairs needs two columns, named in the first line; {source.name} has "
             f"{', '.join(map(repr, header))}"
         )
-    sides = [open_table(source, replace(config, text_column=(name,)), []) for name in header]
     rows = []
     for row in table.unbroken_rows():
-        first, second = (side.text(row) for side in sides)
+        first, second = (table.text(row, [name]) for name in header)
         if not first or not second:
             raise CorpusError(f"{source.name}, line {row.line}: a text of the pair is empty")
         rows.append((first, second))

@@ -17,8 +17,8 @@ from chargen.text.folders import class_files, txt_files
 from chargen.text.formats import DELIMITERS
 from chargen.text.given import given_list, given_texts, is_table
 from chargen.text.html import clean_html
-from chargen.text.labels import label_notes, label_of, same_column_error
-from chargen.text.tables import TEXT_COLUMNS, find_column, open_table
+from chargen.text.labels import label_notes, label_of
+from chargen.text.tables import TEXT_COLUMNS, find_column, open_table, same_column_error
 
 LABEL_COLUMNS = (
     *("label", "sentiment", "class", "category", "target", "polarity", "y", "stars", "rating"),

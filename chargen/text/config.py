@@ -102,6 +102,11 @@ class TableConfig(Options):
             raise ConfigError("--text-column must name each column once")
 
     @property
+    def max_bytes(self) -> int | None:
+        """Largest size of a source in bytes, or None; an option of `CorpusConfig` alone."""
+        return None
+
+    @property
     def separated_options(self) -> list[str]:
         """Names of the options in use that describe separated fields and do not apply to JSON."""
         given = {

@@ -11,10 +11,12 @@ import re
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
-from chargen.errors import CorpusError
+from chargen.errors import CorpusError, printable
 
 SCHEMES = ("http", "https", "file")
 GUTENBERG = "gutenberg"
+RECORD = "dataset.json"
+"""File that describes a data set, beside its parts; none of them may have that name."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,10 @@ def parse(argument: str, sha256: str | None = None) -> Reference | None:
     end. `sha256` is the hash that the file must have. Raises `CorpusError` for a part, number,
     address or hash that is not valid.
     """
-    scheme = urlsplit(argument).scheme.lower() if "://" in argument else ""
+    try:
+        scheme = urlsplit(argument).scheme.lower() if "://" in argument else ""
+    except ValueError as error:
+        raise CorpusError(f"{printable(argument)} is not an address: {error}") from error
     if scheme:
         return _address(argument, scheme, sha256)
     name, _, part = argument.partition(":")
@@ -204,11 +209,15 @@ def parse(argument: str, sha256: str | None = None) -> Reference | None:
 def _address(argument: str, scheme: str, sha256: str | None) -> Reference:
     url, _, fragment = argument.partition("#")
     if fragment.startswith("sha256="):
-        sha256 = sha256 or fragment.removeprefix("sha256=")
+        stated = fragment.removeprefix("sha256=")
+        if sha256 is not None and sha256.lower() != stated.lower():
+            raise CorpusError(f"{url}: --sha256 and the #sha256= of the address differ")
+        sha256 = stated
     if scheme not in SCHEMES:
         raise CorpusError(f"{url}: only {', '.join(SCHEMES)} addresses can be fetched")
     stem = urlsplit(url).path.rstrip("/").rpartition("/")[2]
     name = re.sub(r"[^\w.-]+", "-", stem).strip("-.")[-80:] or "text"
+    name = f"text-{name}" if name.lower() == RECORD else name
     kind = "archive" if re.search(r"\.(zip|tar|tgz|tar\.(gz|bz2|xz))$", name.lower()) else "text"
     parts = {"all": name if kind == "text" else "files"}
     files = (Remote(url),)

@@ -39,16 +39,14 @@ _NOT_TEXT = re.compile("[\0\ud800-\udfff]")
 _SURROGATE_FREE_CODECS = ("utf-8", "utf-16", "utf-32", "ascii", "iso8859", "cp")
 
 
-def source_encoding(
-    source: Source, config: TableConfig, notes: list[str], max_bytes: int | None = None
-) -> str:
+def source_encoding(source: Source, config: TableConfig, notes: list[str]) -> str:
     """Return the encoding with which to `decode` a source.
 
     For "auto", a file is read completely to detect it; for a pipe, `decode` detects it.
     """
     if config.encoding != AUTO_ENCODING or source.stream:
         return config.encoding
-    return detect(byte_blocks(source, None, max_bytes), source.name, notes)
+    return detect(byte_blocks(source, None, config.max_bytes), source.name, notes)
 
 
 def decode_source(
@@ -56,12 +54,11 @@ def decode_source(
     config: TableConfig,
     notes: list[str],
     advance: Advance | None = None,
-    max_bytes: int | None = None,
     encoding: str = "",
 ) -> Iterator[str]:
     """Decode a source (see `decode`); `encoding` is the result of `source_encoding`, if known."""
-    encoding = encoding or source_encoding(source, config, notes, max_bytes)
-    blocks = byte_blocks(source, advance, max_bytes)
+    encoding = encoding or source_encoding(source, config, notes)
+    blocks = byte_blocks(source, advance, config.max_bytes)
     return decode(blocks, source.name, encoding, config.errors, notes, config.encoding)
 
 
@@ -104,7 +101,8 @@ def decode(
         if "\0" in text and errors == "strict" and not is_wide(codec):
             _refuse_wide(block, name)
         if "\0" in text or (checked and not text.isascii()):
-            begin = None if is_wide(codec) else offset + block.find(b"\0")
+            nul = -1 if is_wide(codec) else block.find(b"\0")
+            begin = None if nul < 0 else offset + nul  # escapes of a codec have no offset
             done = characters
             text = replace_invalid(
                 text,
@@ -188,7 +186,7 @@ def _binary_error(position: str) -> CorpusError:
 
 
 def _position_in_words(name: str, byte: int | None, character: int) -> str:
-    where = f"character {character}" if byte is None or byte < 0 else f"byte offset {byte}"
+    where = f"character {character}" if byte is None else f"byte offset {byte}"
     return f"{name}, {where},"
 
 
@@ -219,13 +217,15 @@ def _choose_encoding(
 
 
 def _refuse_contradicted(head: bytes, name: str, encoding: str, marked: str | None) -> None:
-    if marked is not None and not codecs.lookup(encoding).name.startswith(marked):
-        raise CorpusError(
-            f"{name} begins with the byte order mark of {marked}, so it is not {encoding}: "
-            "leave --encoding out"
-        )
-    wide = marked is None and is_wide(encoding)
-    if wide and len(head) > 3 and 0 not in head and is_text(head, "utf-8"):
+    if marked is not None:
+        codec = codecs.lookup(encoding).name
+        same_order = codec.startswith(marked) and head.startswith("\ufeff".encode(codec))
+        if codec != marked and not same_order:
+            raise CorpusError(
+                f"{name} begins with a byte order mark of {marked}, so it is not {encoding}: "
+                "leave --encoding out"
+            )
+    elif is_wide(encoding) and len(head) > 3 and 0 not in head and is_text(head, "utf-8"):
         raise CorpusError(
             f"{name} is not {encoding}: it reads as utf-8, without any NUL: leave --encoding out"
         )

@@ -72,8 +72,10 @@ class Downloader:
                     raise CorpusError(
                         f"{printable(url)} has no valid certificate: {error}"
                     ) from error
-                except requests.exceptions.InvalidURL as error:
-                    raise CorpusError(f"{printable(url)} is not an address: {error}") from error
+                except ValueError as error:  # of requests, or of urllib for a redirect
+                    raise CorpusError(
+                        f"{printable(url)} is not an address, or redirects to none: {error}"
+                    ) from error
                 except requests.exceptions.RequestException as error:
                     reason = _innermost_reason(error)
                 failed = 0 if self._size() > before else failed + 1

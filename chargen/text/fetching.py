@@ -22,7 +22,6 @@ _SHIPPED_FOLDERS = (
     Path(__file__).parent.parent / "texts",  # in a wheel
     Path(__file__).parent.parent.parent / "corpora",  # in a checkout
 )
-_RECORD = "dataset.json"
 _LOCK_TIMEOUT = 3600.0  # seconds to wait for a process that fetches the same data set
 
 Report = Callable[[str], None]
@@ -86,7 +85,7 @@ def cached(reference: Reference) -> Fetched | None:
         return _shipped(dataset)
     folder = _home() / reference.key
     try:
-        record = json.loads((folder / _RECORD).read_text("utf-8"))
+        record = json.loads((folder / datasets.RECORD).read_text("utf-8"))
         sizes, hashes = dict(record["bytes"]), tuple(map(str, record["sha256"]))
         if sizes.keys() != dataset.parts.keys():
             return None
@@ -164,7 +163,11 @@ def _fetch_and_unpack(
             fetched.append(path)
         made = work / "made"
         made.mkdir()
-        unpack(dataset, fetched, made)
+        notes: list[str] = []
+        unpack(dataset, fetched, made, notes)
+        if report:
+            for note in notes:
+                report(f"{dataset.name}: {note}")
         sizes = {part: _bytes_of(made / name) for part, name in dataset.parts.items()}
         record = {
             "name": dataset.name,
@@ -174,7 +177,7 @@ def _fetch_and_unpack(
             "licence": dataset.licence,
             "fetched": time.strftime("%Y-%m-%d", time.gmtime()),
         }
-        with (made / _RECORD).open("w", encoding="utf-8") as target:
+        with (made / datasets.RECORD).open("w", encoding="utf-8") as target:
             json.dump(record, target, indent=1, ensure_ascii=False)
             sync_file(target)
         replace_directory(made, home / reference.key, home / f"{reference.key}.previous")

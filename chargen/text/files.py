@@ -158,7 +158,8 @@ def byte_blocks(
         elif likely is not None and done > likely:
             raise CorpusError(
                 f"{source.name} unpacks to more than {MAX_EXPANSION_RATIO:,} times its "
-                f"{source.size:,} bytes, which ordinary text does not: allow it with --max-bytes"
+                f"{source.size:,} bytes, which ordinary text does not: unpack it first, or "
+                "allow it with --max-bytes, if the command has this option"
             )
         yield block
 

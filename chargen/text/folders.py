@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import fnmatch
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path, PurePosixPath
 
 from chargen.errors import CorpusError, enumerated, printable
@@ -26,20 +25,8 @@ def text_files(root: Path, config: CorpusConfig, notes: list[str]) -> list[Sourc
 
     `notes` gets a sentence that names the binary files. Raises `CorpusError` if no file is left.
     """
-    matches: list[tuple[str, Path]] = []
-
-    def stop(error: OSError) -> None:
-        raise unreadable(printable(error.filename or root), error) from error
-
-    for folder, folders, files in os.walk(root, onerror=stop, followlinks=False):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            path = Path(folder) / name
-            relative = path.relative_to(root).as_posix()
-            if name.startswith(".") or not _matches(relative, config.glob):
-                continue
-            if os.path.isfile(path):  # noqa: PTH113  no error for a broken link
-                matches.append((relative, path))
+    files = ((path.relative_to(root).as_posix(), path) for path in _visible_files(root))
+    matches = [(name, path) for name, path in files if _matches(name, config.glob)]
     if not matches:
         among = f" that match {config.glob!r}" if config.glob else ""
         raise CorpusError(f"{printable(root)} holds no files{among}")
@@ -59,10 +46,29 @@ def text_files(root: Path, config: CorpusConfig, notes: list[str]) -> list[Sourc
     return sources
 
 
+def _visible_files(root: Path) -> Iterator[Path]:
+    """Yield the files in and below a folder, except hidden ones; follow no links to folders.
+
+    Raises `CorpusError` if a folder cannot be read.
+    """
+
+    def stop(error: OSError) -> None:
+        raise unreadable(printable(error.filename or root), error) from error
+
+    for folder, folders, files in os.walk(root, onerror=stop):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            path = Path(folder) / name
+            if not name.startswith(".") and os.path.isfile(path):  # noqa: PTH113  broken links
+                yield path
+
+
 def _matches(relative: str, pattern: str | None) -> bool:
     if pattern is None:
         return True
-    pattern = pattern.removeprefix("**/")
+    if "**/" in pattern:  # any number of folders; in fnmatch "*/" stands for one or more
+        variants = (pattern.replace("**/", folders, 1) for folders in ("", "*/"))
+        return any(_matches(relative, variant) for variant in variants)
     return fnmatch.fnmatch(relative if "/" in pattern else PurePosixPath(relative).name, pattern)
 
 
@@ -110,13 +116,11 @@ def class_files(root: Path, notes: list[str]) -> list[tuple[str, Path]]:
 
 def txt_files(root: Path) -> tuple[list[Path], list[Path]]:
     """Return the .txt files and the other files below `root`, both sorted; omit hidden files."""
-    # Each sub-folder is searched separately, because rglob follows no links below its root.
-    paths = (entry.rglob("*") if entry.is_dir() else [entry] for entry in root.iterdir())
-    files = sorted(
-        file
-        for file in chain.from_iterable(paths)
-        if file.is_file() and not any(p.startswith(".") for p in file.relative_to(root).parts)
-    )
+    files = list(_visible_files(root))
+    for entry in root.iterdir():  # the folder of a class may be a link
+        if entry.is_symlink() and entry.is_dir() and not entry.name.startswith("."):
+            files += _visible_files(entry)
+    files.sort()
     texts = [file for file in files if file.suffix.lower() == ".txt"]
     return texts, [file for file in files if file.suffix.lower() != ".txt"]
 

@@ -204,39 +204,6 @@ def json_row(line: int, raw: str, parse: Callable[[str], Any]) -> Row:
     return Row(line, names, values, raw, problem)
 
 
-class _CsvLines:
-    """Iterator that feeds lines to `csv.reader` and keeps the lines of the current row."""
-
-    def __init__(self, table_lines: Iterable[str], lines_before: int) -> None:
-        self._lines = iter(table_lines)
-        self._pushed_back: list[str] = []
-        self._lines_before = lines_before
-        self.row_lines: list[str] = []
-
-    def __iter__(self) -> _CsvLines:
-        return self
-
-    def __next__(self) -> str:
-        line = self._pushed_back.pop() if self._pushed_back else next(self._lines)
-        self.row_lines.append(line)
-        return line
-
-    @property
-    def line(self) -> int:
-        """Number of the line where the current row starts."""
-        return self._lines_before + 1
-
-    def next_row(self) -> None:
-        """End the current row after the line that was read last."""
-        self._lines_before += len(self.row_lines)
-        self.row_lines = []
-
-    def keep_first_line(self) -> None:
-        """Keep only the first line in the current row; the other lines are read again."""
-        self._pushed_back += self.row_lines[:0:-1]
-        del self.row_lines[1:]
-
-
 def _unquoted(table_lines: Iterable[str], delimiter: str, lines_before: int) -> Iterator[Row]:
     """Yield all rows, the header first, of a table in which quotes are ordinary characters."""
     for number, line in enumerate(table_lines, lines_before + 1):
@@ -256,8 +223,16 @@ def separated(
     """
     if csv.field_size_limit() < _LARGEST_FIELD:
         csv.field_size_limit(_LARGEST_FIELD)
-    feed = _CsvLines(table_lines, lines_before)
-    reader = csv.reader(feed, delimiter=delimiter, strict=True)
+    source = iter(table_lines)
+    pushed_back: list[str] = []  # lines to read again, in reverse order
+    row_lines: list[str] = []  # lines of the current row
+
+    def feed() -> Iterator[str]:
+        while line := pushed_back.pop() if pushed_back else next(source, ""):
+            row_lines.append(line)
+            yield line
+
+    reader = csv.reader(feed(), delimiter=delimiter, strict=True)
     first: list[str] = []
     accepted = 0
     while True:
@@ -271,14 +246,14 @@ def separated(
             problem = _quote_problem(str(error))
         first = first or values
         multiline = (
-            len(feed.row_lines) > 1
+            len(row_lines) > 1
             and not problem
             and not trust_quotes
             and accepted < _TRUSTED_AFTER_FIELDS
         )
-        if multiline and _swallows_rows(feed.row_lines, first, delimiter):
+        if multiline and _swallows_rows(row_lines, first, delimiter):
             problem = (
-                f"has a quoted field that ends in line {feed.line + len(feed.row_lines) - 1}, but "
+                f"has a quoted field that ends in line {lines_before + len(row_lines)}, but "
                 f"these lines are rows by themselves: {_QUOTING_NONE_ADVICE}, --quoting csv reads "
                 "one field"
             )
@@ -286,12 +261,14 @@ def separated(
             accepted += multiline
         if problem:
             values = []
-            feed.keep_first_line()
-        raw = "".join(feed.row_lines).removesuffix("\n")
-        line = feed.line
-        feed.next_row()
+            pushed_back += row_lines[:0:-1]
+            del row_lines[1:]
+            reader = csv.reader(feed(), delimiter=delimiter, strict=True)
         if values or problem:
-            yield Row(line, (), values, raw, problem)
+            raw = "".join(row_lines).removesuffix("\n")
+            yield Row(lines_before + 1, (), values, raw, problem)
+        lines_before += len(row_lines)
+        row_lines.clear()
 
 
 def _quote_problem(error: str) -> str:

@@ -27,11 +27,15 @@ def given_texts(texts: Any) -> Iterator[str]:
 
 
 def given_list(values: Any, name: str) -> Iterator[Any]:
-    """Return an iterator over a list; `CorpusError` for a text, a table or a non-iterable."""
+    """Return an iterator over a list; `CorpusError` for a text, table, set or non-iterable."""
     if isinstance(values, str | bytes):
         raise CorpusError(f"{name} must be a list, got a single text: put it into a list")
     if is_table(values):
         raise CorpusError(f"{name} must be a list, got a table: give one of its columns")
+    if isinstance(values, set | frozenset):
+        raise CorpusError(
+            f"{name} must be a list, got a set, whose order changes from run to run: sort it"
+        )
     try:
         return iter(values)
     except TypeError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -24,7 +25,8 @@ def label_of(value: Any, position: str, errors: str = "strict") -> str | None:
     value raises `CorpusError`; `position` names its position in the message.
     """
     if callable(getattr(value, "item", None)):  # a NumPy scalar
-        value = value.item()
+        with contextlib.suppress(ValueError, RuntimeError):  # several values are no label
+            value = value.item()
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, str):
@@ -45,9 +47,7 @@ def labelled_texts(
     """
     if table.dialect.form not in ("json", "jsonl"):
         find_column(table.columns, table.name, column, (), "label", table.advice)
-        if column in table.text_columns:
-            raise same_column_error(table.name, column)
-    for row, text in table.rows_and_texts(advance):
+    for row, text in table.rows_and_texts(advance, column):
         where = f"{table.name}, line {row.line}"
         label = label_of(row.cell(column), f"{where}: {column!r}", table.config.errors)
         try:
@@ -79,11 +79,3 @@ def label_notes(source: str, labels: Collection[str], texts: int, hint: str = ""
     if len(labels) == texts > 2:
         notes.append(f"{source}: each of the {texts:,} labels occurs once: are they labels?")
     return notes
-
-
-def same_column_error(name: str, column: str) -> CorpusError:
-    """Return the error for a table whose text and label columns are the same."""
-    return CorpusError(
-        f"{name}: text and label would both be read from {column!r}: choose with --text-column and "
-        "--label-column"
-    )

@@ -105,7 +105,7 @@ def have_column(corpora: Sequence[str], config: CorpusConfig, column: str) -> bo
     def has(source: Source) -> bool:
         if source.form in ("json", "jsonl"):
             return True
-        table = open_table(source, config, [], config.max_bytes)
+        table = open_table(source, config, [])
         return not source.stream and column in table.columns
 
     return all(map(has, resolve(corpora, config)))
@@ -266,12 +266,12 @@ class _Reader(NamedTuple):
             if self.advance is not None:
                 self.advance(source.size)
         else:
-            pieces = decode_source(source, config, self.notes, self.advance, config.max_bytes)
+            pieces = decode_source(source, config, self.notes, self.advance)
             yield from _plain_pieces(pieces, config)
 
     def _rows_of_table(self, source: Source) -> Iterator[tuple[str, str]]:
         config = self.config
-        table = open_table(source, config, self.notes, config.max_bytes)
+        table = open_table(source, config, self.notes)
         if config.label_column and self.symbol_of:
             return labelled_texts(table, config.label_column, self.symbol_of, self.advance)
         return _with_empty_symbols(table.texts(self.advance))

@@ -63,7 +63,7 @@ class Table:
         self.name = name
         self.config = config
         self.size = size
-        self._form = "csv" if form == "plain" and config.delimiter else form
+        self.form = "csv" if form == "plain" and config.delimiter else form
         self._pieces = pieces
         self._notes = [] if notes is None else notes
 
@@ -73,7 +73,7 @@ class Table:
         config = self.config
         dialect = find_dialect(
             lambda: self._pieces(None),
-            self._form,
+            self.form,
             config.delimiter,
             config.header,
             config.quoting,
@@ -88,7 +88,7 @@ class Table:
                     "its name it is plain text: rename it to .csv or .tsv, or give --delimiter "
                     "to chargen sentiment predict"
                 )
-        if dialect.delimiter != DELIMITERS.get(self._form, "") and not config.delimiter:
+        if dialect.delimiter != DELIMITERS.get(self.form, "") and not config.delimiter:
             words = "tabs" if dialect.delimiter == "\t" else repr(dialect.delimiter)
             self._note(f"{self.name}: its fields are separated by {words}")
         if dialect.form in ("json", "jsonl") and (options := config.separated_options):
@@ -143,35 +143,40 @@ class Table:
         """Columns of the texts: those in the options, or else the first with a usual name."""
         return self._text_columns(self.columns)
 
-    def text(self, row: Row) -> str:
-        """Return the text of a row that is not broken, several columns joined by newlines.
+    def text(self, row: Row, columns: Sequence[str] | None = None) -> str:
+        """Return the text of an unbroken row in `columns` (default: `text_columns`).
 
-        Missing values are left out, so the text can be "". Raises `CorpusError` for any other value
-        that is not text.
+        The texts of several columns are joined by newlines. Missing values are left out, so the
+        text can be "". Raises `CorpusError` for any other value that is not text.
         """
         missing = () if self.dialect.form == "plain" else NOT_A_NUMBER
-        values = ((column, row.cell(column)) for column in self.text_columns)
-        present = [column for column, value in values if value is not None and value not in missing]
+        present = [
+            column
+            for column in (self.text_columns if columns is None else columns)
+            if (value := row.cell(column)) is not None and value not in missing
+        ]
         return self._joined(row, present)
 
     def texts(self, advance: Advance | None = None) -> Iterator[str]:
         """Return an iterator over the nonempty texts; see `rows_and_texts`."""
         return (text for _, text in self.rows_and_texts(advance))
 
-    def rows_and_texts(self, advance: Advance | None = None) -> Iterator[tuple[Row, str]]:
+    def rows_and_texts(
+        self, advance: Advance | None = None, label_column: str | None = None
+    ) -> Iterator[tuple[Row, str]]:
         """Yield each row whose text is not empty, with that text.
 
         Raises `CorpusError` for a row that is broken, lacks a text column, or has a value there
-        that is not text.
+        that is not text, and if the texts are in `label_column`.
         """
-        columns: list[str] = []
         header, rows = self._open(advance)
-        if header:
-            columns = self._text_columns(header)
+        columns = self._text_columns(header) if header else []
         for row in rows:
             if row.problem:
                 raise self.broken_row_error(row)
             columns = columns or self._text_columns(row.names, row)
+            if label_column in columns:
+                raise same_column_error(self.name, label_column)
             if text := self._joined(row, columns):
                 yield row, text
 
@@ -203,9 +208,7 @@ class Table:
         return [] if header is None else list(header.values), rows
 
 
-def open_table(
-    source: Source, config: TableConfig, notes: list[str], max_bytes: int | None = None
-) -> Table:
+def open_table(source: Source, config: TableConfig, notes: list[str]) -> Table:
     """Return the table in a file; a table from a pipe is held in memory.
 
     `notes` receives a sentence, once, about anything that is not read as asked.
@@ -217,11 +220,9 @@ def open_table(
         nonlocal held, encoding
         new_notes: list[str] = []
         if held is None:
-            encoding = encoding or source_encoding(source, config, new_notes, max_bytes)
-            text: Iterable[str] = decode_source(
-                source, config, new_notes, advance, max_bytes, encoding
-            )
-            if source.stream and source.form != "plain":
+            encoding = encoding or source_encoding(source, config, new_notes)
+            text: Iterable[str] = decode_source(source, config, new_notes, advance, encoding)
+            if source.stream and table.form != "plain":
                 text = held = list(text)
         else:
             text = held
@@ -229,7 +230,8 @@ def open_table(
             notes.extend(note for note in new_notes if note not in notes)
             yield piece
 
-    return Table(source.name, source.form, config, pieces, source.size, notes)
+    table = Table(source.name, source.form, config, pieces, source.size, notes)
+    return table
 
 
 def find_column(
@@ -266,3 +268,11 @@ def _unique_column(column: str, columns: Sequence[str], name: str) -> str:
 
 def _listed(columns: Iterable[str]) -> str:
     return ", ".join(repr(str(column)) for column in list(columns)[:20]) or "none"
+
+
+def same_column_error(name: str, column: str) -> CorpusError:
+    """Return the error for a table whose text and label columns are the same."""
+    return CorpusError(
+        f"{name}: text and label would both be read from {column!r}: choose with --text-column and "
+        "--label-column"
+    )

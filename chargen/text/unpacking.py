@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import hashlib
+import lzma
 import re
 import shutil
 import tarfile
@@ -15,9 +16,9 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
-from chargen.errors import CorpusError, printable
+from chargen.errors import CorpusError, enumerated, printable
 from chargen.text.datasets import Dataset
 from chargen.text.files import BLOCK
 
@@ -29,10 +30,15 @@ MOST_BYTES = 20_000_000_000
 MAX_EXPANSION_RATIO = 200
 MOST_FILES = 1_000_000
 
+_DAMAGE_ERRORS = (
+    *(zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, UnicodeError),
+)
 
-def unpack(dataset: Dataset, fetched: list[Path], folder: Path) -> None:
+
+def unpack(dataset: Dataset, fetched: list[Path], folder: Path, notes: list[str]) -> None:
     """Write the parts of a data set into an empty folder.
 
+    `notes` receives a sentence about files that are left out because of their names.
     Raises `CorpusError` for an archive that is damaged, too large, or lacks the expected content.
     """
     try:
@@ -43,13 +49,18 @@ def unpack(dataset: Dataset, fetched: list[Path], folder: Path) -> None:
         elif dataset.unpack == "gutenberg":
             _write_book(dataset, fetched[0], folder / dataset.parts["all"])
         elif dataset.unpack == "archive":
-            _write_archive(fetched[0], folder / dataset.parts["all"])
+            _write_archive(fetched[0], folder / dataset.parts["all"], notes)
         elif dataset.unpack == "tables":
             for path, name in zip(fetched, dataset.parts.values(), strict=True):
                 _write_table(path, folder / name)
         else:
             shutil.move(fetched[0], folder / dataset.parts["all"])
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, UnicodeError) as error:
+    except RuntimeError as error:  # zipfile raises it for encrypted files and unknown methods
+        raise CorpusError(f"{dataset.name}: the archive cannot be unpacked: {error}") from error
+    except (*_DAMAGE_ERRORS, OSError) as error:
+        # Decompressors raise OSError for damaged data too, but without an errno.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise CorpusError(f"{dataset.name}: the downloaded file is damaged: {error}") from error
 
 
@@ -126,14 +137,16 @@ def _write_book(dataset: Dataset, path: Path, target: Path) -> None:
     target.write_text(text[start.end() : end.start()].strip() + "\n", "utf-8", newline="\n")
 
 
-def _write_archive(path: Path, folder: Path) -> None:
+def _write_archive(path: Path, folder: Path, notes: list[str]) -> None:
     """Write the regular files of an archive below `folder`; skip links, devices, unsafe paths."""
     folder.mkdir()
     limit = _unpacked_limit(path)
     count = 0
+    unsafe = []
     for name, source in _members(path):
         relative = _safe_path(name)
         if relative is None:
+            unsafe.append(printable(name))
             continue
         count += 1
         if count > MOST_FILES:
@@ -148,6 +161,8 @@ def _write_archive(path: Path, folder: Path) -> None:
                 file.write(block)
     if not count:
         raise CorpusError("the archive holds no files")
+    if unsafe:
+        notes.append(f"left out because of unsafe names: {enumerated(unsafe, 'file')}")
 
 
 def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
@@ -165,13 +180,17 @@ def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
                 with contextlib.closing(archive_.extractfile(member)) as inner:  # type: ignore[type-var]
                     assert inner is not None
                     yield member.name, inner
+        # tarfile stops at the last member, but decompressors check their data at its end.
+        unpacked: Any = archive_.fileobj
+        for _ in _blocks(unpacked, "after its last file", _unpacked_limit(path)):
+            pass
 
 
 def _safe_path(name: str) -> Path | None:
     """Return a member's name as a path that stays below a folder, or None if it could leave it."""
     pure = PurePosixPath(name.replace("\\", "/"))
     parts = [part for part in pure.parts if part != "."]
-    unsafe = any(part == ".." or ":" in part or not part.isprintable() for part in parts)
+    unsafe = any(part == ".." or re.search("[:\0-\x1f\x7f]", part) for part in parts)
     if pure.is_absolute() or unsafe or not parts:
         return None
     return Path(*parts)

@@ -26,7 +26,7 @@ from chargen.text.config import CorpusConfig
 from chargen.text.corpus import Corpus, load_corpus
 from chargen.text.fetching import valid_part
 from chargen.text.files import refuse_text
-from chargen.text.given import given_texts
+from chargen.text.given import given_list, given_texts
 from chargen.text.sources import corpus_name
 from chargen.training.continuing import Start, read_start, refuse_backward_labels
 from chargen.training.corpora import corpus_on_all_ranks
@@ -149,7 +149,7 @@ def _names_and_texts(
     """Return the names of the corpora, or the texts given instead."""
     if (corpus is None) == (texts is None):
         raise ConfigError("give either a corpus (a file, a folder, a name) or texts=[...]")
-    given = [corpus] if isinstance(corpus, str | Path) else list(corpus or ())
+    given = [corpus] if isinstance(corpus, str | Path) else given_list(corpus or (), "corpus")
     names = tuple(map(str, given))
     for name in names:
         refuse_text(name)

@@ -7,6 +7,8 @@ import json
 import os
 import re
 import shlex
+import struct
+import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -55,6 +57,29 @@ def test_fetch_then_train_without_a_network(chargen: Command, tmp_path: Path) ->
     assert facts["sha256"][0] in plain.err
     trained = chargen("train", url, "--steps", 3, "--out", tmp_path / "fox", "--json", *SMALL)
     assert trained.code == 0, trained.err
+
+
+@needs_network_library
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+@pytest.mark.parametrize("quiet", [True, False])
+def test_quiet_shows_no_progress_on_a_terminal(quiet: bool) -> None:
+    import fcntl
+    import pty
+    import termios
+
+    controller, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
+    with serving(Site({"/fox.txt": TEXT.encode()})) as site:
+        command = [sys.executable, "-m", "chargen", "corpus", "fetch", site.url("/fox.txt")]
+        subprocess.run(
+            [*command, *["--quiet"] * quiet], stdout=subprocess.PIPE, stderr=terminal, check=True
+        )
+    os.write(terminal, b"\nthe end\n")  # so that there is something to read
+    shown = os.read(controller, 1 << 16).decode()
+    assert ("fox.txt:   0%" in shown) is not quiet
+    assert shown.startswith("\r\nthe end") is quiet
+    os.close(controller)
+    os.close(terminal)
 
 
 @needs_network_library

@@ -75,6 +75,16 @@ def test_vectors_do_not_tell_the_labels_unless_asked(
         assert np.array_equal(np.load(output), lm.encode(texts)) is not bool(asked)
 
 
+def test_other_documents_than_rows_have_no_labels(
+    chargen: Command, run: package.Run, tmp_path: Path
+) -> None:
+    path = table(tmp_path / "table.csv", rows(4))
+    asked = ("score", run.directory, path, "--text-column", "body", "--table", tmp_path / "t.csv")
+    for documents, count in (("lines", 4), ("files", 1), ("rows", 4)):
+        result = chargen(*asked, "--documents", documents, "--force")
+        assert (result.code, result.out.split()[0]) == (0, str(count))
+
+
 def test_texts_are_written_after_a_label(lm: package.LanguageModel) -> None:
     assert lm.vocabulary.labels == ("ann", "bob")
     for label, letters in WORDS.items():
@@ -241,6 +251,7 @@ def test_a_run_goes_on(run: package.Run) -> None:
         ("text,who\na b c,x\n", {"label_column": "author"}, "no column 'author'.*'text', 'who'"),
         ("text,who\na b c,\n", {"label_column": "who"}, "no row has a label"),
         ("text,who\na b c,x\n", {"label_column": "text"}, "text and label would both be read"),
+        ('{"who": "x", "text": "a b c"}', {"label_column": "text"}, "would both be read from 'te"),
         (
             "text,who\n" + "".join(f"a,{n}\n" for n in range(MOST_LABELS + 1)),
             {"label_column": "who"},
@@ -252,11 +263,10 @@ def test_a_run_goes_on(run: package.Run) -> None:
 def test_columns_that_hold_no_labels(
     tmp_path: Path, text: str, options: dict[str, str], told: str, level: str
 ) -> None:
-    (tmp_path / "t.csv").write_text(text)
+    path = tmp_path / ("t.jsonl" if text.startswith("{") else "t.csv")
+    path.write_text(text)
     with pytest.raises((CorpusError, VocabularyError), match=told):
-        load_corpus(
-            [str(tmp_path / "t.csv")], CorpusConfig(level=level, **options), min_characters=1
-        )
+        load_corpus([str(path)], CorpusConfig(level=level, **options), min_characters=1)
 
 
 @pytest.mark.parametrize("level", ["char", "byte"])

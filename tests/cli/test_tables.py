@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,11 @@ def test_documents_end_where_the_model_keeps_them_apart(
     asked = ("score", trained, folder / "lines.txt", "--table", folder / "lines.csv", "--force")
     assert chargen(*asked).out.startswith("1 document, 17 characters, ")
     assert chargen(*asked, "--documents", "lines").out.startswith("2 documents, 14 characters, ")
+    for command in (asked, ("encode", trained, asked[2], "--output", folder / "out.npy")):
+        refused = chargen(*command, "--documents", "line")
+        assert (refused.code, refused.out) == (1, "")
+        assert "--documents 'line': no line of" in refused.err
+    assert not (folder / "out.npy").exists()
 
 
 def test_pairs(chargen: Command, trained: Path, folder: Path) -> None:
@@ -108,11 +115,29 @@ def test_pairs(chargen: Command, trained: Path, folder: Path) -> None:
     assert told == {"columns": ["good", "bad"], "pairs": 3, "accuracy": pytest.approx(2 / 3)}
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_pairs_from_a_pipe(chargen: Command, trained: Path, folder: Path) -> None:
+    pipe = folder / "pairs.tsv"
+    os.mkfifo(pipe)
+
+    def write() -> None:
+        for text in ("a\tb\nthe dog\tteh dog\n", ""):  # nothing is left for a second reader
+            pipe.write_text(text)
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    assert chargen("score", trained, "--pairs", pipe).out.endswith("in 100.0% of 1 pairs\n")
+    second = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    writer.join()
+    os.close(second)
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [
         ("a\tb\tc\n1\t2\t3\n", "pairs.tsv has 'a', 'b', 'c'"),
         ("a\tb\n", "has no pairs"),
+        ("a\ta\nx\ty\n", "pairs.tsv has 'a', 'a'"),
         ("a\tb\nx\ty\nx\t\n", "line 3: a text of the pair is empty"),
         ("a\tb\nx\n", "line 2 has 1 field"),
     ],
@@ -138,6 +163,8 @@ def test_pairs_that_are_none(
         ("TEXTS --words", "give --table"),
         ("--pairs p.tsv --words --table a.csv", "for the text of FILE: leave --pairs out"),
         ("--pairs p.tsv --text-column a", "both columns as texts: leave --text-column out"),
+        ("--pairs p.tsv --clean html", "texts as in training: leave --clean out"),
+        ("--pairs p.tsv --normalize NFC", "texts as in training: leave --normalize out"),
         ("--pairs p.tsv --label-column a", "both columns as texts: leave --label-column out"),
         ("TEXTS --text-column a", "--text-column needs .csv"),
         ("TEXTS --table a.csv --quoting none", "--quoting needs .csv"),

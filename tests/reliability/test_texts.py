@@ -58,6 +58,20 @@ def test_a_bomb_is_defused_unless_it_is_allowed(
         read_all([str(path)], CorpusConfig(max_bytes=7_999_999))
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "auto"])
+@pytest.mark.parametrize("ending", ["txt", "tsv", "jsonl"])
+def test_what_is_allowed_can_be_trained_on(
+    ending: str, encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "ALWAYS_ALLOWED_BYTES", 1000)
+    monkeypatch.setattr(files, "MAX_EXPANSION_RATIO", 10)
+    rows = {"txt": "abc\n" * 2000, "tsv": "text\n" + "abc\n" * 2000}
+    path = tmp_path / f"bomb.{ending}.bz2"
+    path.write_bytes(bz2.compress(rows.get(ending, '{"text": "abc"}\n' * 2000).encode()))
+    config = CorpusConfig(encoding=encoding, max_bytes=100_000)
+    assert load_corpus([str(path)], config).characters == 8000
+
+
 def test_a_repetitive_log_is_no_bomb(tmp_path: Path) -> None:
     path = tmp_path / "log.txt.xz"
     path.write_bytes(lzma.compress(b"12:00 nothing happened\n" * 1_000_000))

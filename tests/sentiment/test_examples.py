@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -285,6 +286,17 @@ class TestFolders:
         made(tmp_path, "d/b/1.txt", "y")
         (tmp_path / "d" / "a").symlink_to(tmp_path / "elsewhere")
         assert read_examples(str(tmp_path / "d"), PLAIN).labels == ("a", "b")
+
+    @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads all")
+    @pytest.mark.parametrize("name", ["d", "d/b", "d/b/more"])
+    def test_unreadable_folders_are_errors(self, tmp_path: Path, name: str) -> None:
+        for text in ("a/1.txt", "b/1.txt", "c/1.txt", "b/more/2.txt"):
+            made(tmp_path / "d", text, text)
+        (tmp_path / name).chmod(0)
+        for read in (read_examples, read_texts):
+            with pytest.raises(CorpusError, match=f"{name} cannot be read: Permission denied"):
+                read(str(tmp_path / "d"), PLAIN)
+        (tmp_path / name).chmod(0o700)
 
     def test_empty_files_are_named(self, tmp_path: Path) -> None:
         for name, text in {"a/1.txt": "x", "a/2.txt": "", "b/1.txt": "y"}.items():

@@ -65,6 +65,21 @@ def test_byte_order_marks(mark: bytes, encoding: str, asked: str, size: int) -> 
     assert read(mark + "aé😀\r\n".encode(encoding), size, asked) == "aé😀\n"
 
 
+@pytest.mark.parametrize(
+    ("mark", "encoding"),
+    [(codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"), (codecs.BOM_UTF8, "utf-8")],
+)
+@pytest.mark.parametrize("asked", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1"])
+def test_a_mark_contradicts_other_encodings(mark: bytes, encoding: str, asked: str) -> None:
+    order = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}.get(mark, "utf-8")
+    data = mark + "some words".encode(order)
+    if asked in (encoding, order):
+        assert read(data, encoding=asked) == "some words"
+        return
+    with pytest.raises(CorpusError, match=f"mark of {encoding}, so it is not {asked}"):
+        read(data, encoding=asked)
+
+
 def test_a_mark_is_noted() -> None:
     notes: list[str] = []
     list(decode(["hi".encode("utf-16")], "file", "utf-8", "strict", notes))
@@ -97,8 +112,12 @@ def test_nul_looks_binary(size: int) -> None:
 
 
 def test_lone_surrogates_of_a_codec() -> None:
-    with pytest.raises(CorpusError, match="surrogate, U\\+D800"):
-        read(b"ab\\ud800", encoding="unicode_escape")
+    for before in (b"", b"a" * 8):  # in the first block or in a later one
+        data = before + b"ab\\ud800"
+        with pytest.raises(
+            CorpusError, match=rf"file, character {len(before) + 2}, .* surrogate, U\+D800"
+        ):
+            read(data, 8, encoding="unicode_escape")
     assert read(b"ab\\ud800", encoding="unicode_escape", errors="replace") == "ab\ufffd"
 
 

@@ -9,11 +9,13 @@ import hashlib
 import io
 import json
 import os
+import random
 import stat
 import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -189,6 +191,12 @@ def test_a_redirect_to_the_disk_is_not_followed(site: Site) -> None:
         fetch(reference(site.url("/old"), SHA))
 
 
+def test_a_redirect_to_what_is_no_address(site: Site) -> None:
+    site.redirects["/old"] = "http://[elsewhere/text.txt"
+    with pytest.raises(CorpusError, match=r"/old is not an address, or redirects to none: "):
+        fetch(reference(site.url("/old")))
+
+
 def test_redirects_in_a_circle_end(site: Site) -> None:
     site.redirects["/a"], site.redirects["/b"] = "/b", "/a"
     with pytest.raises(CorpusError, match="redirects more than 5 times"):
@@ -200,6 +208,10 @@ def test_a_file_address(tmp_path: Path) -> None:
     path.write_bytes(TEXT)
     assert fetch(reference(path.as_uri(), SHA)).path("all").read_bytes() == TEXT
     assert path.exists()
+    for name in ("dataset.json", "Dataset.JSON"):  # the cache has a file of that name
+        path = tmp_path / name
+        path.write_text('[{"text": "a row"}]')
+        assert read_all([path.as_uri()], CorpusConfig()) == "a row\n"
     with pytest.raises(CorpusError, match=r"missing\.txt cannot be read: No such file"):
         fetch(reference((tmp_path / "missing.txt").as_uri()))
     with pytest.raises(CorpusError, match="names another machine"):
@@ -280,9 +292,10 @@ def test_an_archive_that_holds_something_else(
     assert fetching.cached(reference("text8")) is None
 
 
-def tarred(files: dict[str, bytes], links: dict[str, str] | None = None) -> bytes:
+def tarred(files: dict[str, bytes], links: dict[str, str] | None = None, pack: str = "gz") -> bytes:
     memory = io.BytesIO()
-    with tarfile.open(fileobj=memory, mode="w:gz") as archive:
+    mode: Any = f"w:{pack}"
+    with tarfile.open(fileobj=memory, mode=mode) as archive:
         for name, data in files.items():
             info = tarfile.TarInfo(name)
             info.size = len(data)
@@ -353,6 +366,7 @@ def test_an_archive_at_an_address_never_chooses_a_path(
         "/absolute.txt": b"no",
         "C:\\windows.txt": b"no",
         "book/new\nline.txt": b"no",
+        "book/\u7b2c\u4e00\u7ae0\u3000\u00a0.txt": b"third\n",  # blanks that are not printable
     }
     if kind == "zip":
         memory = io.BytesIO()
@@ -366,14 +380,48 @@ def test_an_archive_at_an_address_never_chooses_a_path(
     else:
         data = tarred(files, {"book/link.txt": "/etc/passwd"})
     site.files[f"/texts.{kind}"] = data
-    found = fetch(reference(site.url(f"/texts.{kind}")))
+    told: list[str] = []
+    found = fetch(reference(site.url(f"/texts.{kind}")), report=told.append)
+    assert told[-1] == (
+        f"texts.{kind}: left out because of unsafe names: files ../../outside.txt, "
+        "/absolute.txt, C:\\windows.txt and book/new\\nline.txt"
+    )
     folder = found.path("all")
     assert {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} == {
         "book/one.txt",
         "book/two.txt",
+        "book/\u7b2c\u4e00\u7ae0\u3000\u00a0.txt",
     }
     assert not list(tmp_path.rglob("outside.txt"))
-    assert read_all([site.url(f"/texts.{kind}")], CorpusConfig()) == "first\nsecond\n"
+    assert read_all([site.url(f"/texts.{kind}")], CorpusConfig()) == "first\nsecond\nthird\n"
+
+
+def broken_archives() -> dict[str, bytes]:
+    """Archives by the ending of their names: damaged in the middle, cut, encrypted, and so on."""
+    noise = random.Random(0).randbytes(2_000_000)  # bzip2 has blocks of at most 900,000 bytes
+    broken = {}
+    for pack in ("gz", "bz2", "xz"):
+        archive = tarred({"a.txt": noise, "b.txt": b"more"}, pack=pack)
+        half = len(archive) // 2
+        broken[f"tar.{pack}"] = archive[:half] + bytes(60) + archive[half + 60 :]
+    broken["tgz"] = tarred({"a.txt": noise, "b.txt": b"more"})[:-5]
+    stored = zipped("a.txt", noise[:100])
+    local, central = 0, stored.index(b"PK\1\2")
+    for ending, at, value in (("flag.zip", 6, 1), ("method.zip", 8, 99)):
+        archive = bytearray(stored)
+        archive[local + at] = archive[central + at + 2] = value
+        broken[ending] = bytes(archive)
+    return broken
+
+
+def test_an_archive_that_cannot_be_read_whole_gives_nothing(tmp_path: Path) -> None:
+    for ending, data in broken_archives().items():
+        path = tmp_path / f"texts.{ending}"
+        path.write_bytes(data)
+        with pytest.raises(CorpusError, match=r"is damaged|cannot be unpacked") as told:
+            fetch(reference(path.as_uri()))
+        assert "CHARGEN_CACHE_DIR" not in str(told.value)
+        assert fetching.cached(reference(path.as_uri())) is None
 
 
 def test_an_archive_that_unpacks_to_too_much(site: Site) -> None:
@@ -389,6 +437,7 @@ def test_an_archive_that_unpacks_to_too_much(site: Site) -> None:
         ("gutenberg:one", "by its number"),
         ("ftp://example.org/a.txt", "only http, https, file"),
         ("http://example.org/a.txt#sha256=12", "64 hexadecimal digits"),
+        ("http://[example.org/a.txt", r"^http://\[example.org/a.txt is not an address: "),
     ],
 )
 def test_names_that_cannot_be(argument: str, said: str) -> None:
@@ -400,6 +449,13 @@ def test_a_hash_in_the_address(site: Site) -> None:
     assert read_all([site.url(f"/text.txt#sha256={SHA}")], CorpusConfig()) == TEXT.decode()
     with pytest.raises(CorpusError, match="hash"):
         read_all([site.url(f"/text.txt#sha256={'0' * 64}")], CorpusConfig())
+
+
+def test_two_hashes_must_be_equal() -> None:
+    address = f"http://example.org/a.txt#sha256={SHA}"
+    assert parse(address, SHA.upper()) == parse(address)
+    with pytest.raises(CorpusError, match="--sha256 and the #sha256= of the address differ"):
+        parse(address, "0" * 64)
 
 
 def test_near_misses_are_named() -> None:

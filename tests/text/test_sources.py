@@ -20,9 +20,11 @@ from hypothesis import strategies as st
 from chargen.errors import ConfigError, CorpusError
 from chargen.text import builtin, sources
 from chargen.text.building import fingerprint
-from chargen.text.config import CorpusConfig
+from chargen.text.config import CorpusConfig, TableConfig
+from chargen.text.files import from_path
 from chargen.text.sources import corpus_name, read, read_all, resolve
 from chargen.text.symbols import SEPARATOR
+from chargen.text.tables import open_table
 
 PLAIN = CorpusConfig()
 TEXT = "To be, or not to be: été, 日本, 😀\n" * 100
@@ -100,9 +102,20 @@ class TestFolders:
 
     @pytest.mark.parametrize(
         ("glob", "text"),
-        [("*.txt", "zed\nbee\n"), ("**/*.md", "ay"), ("a/*", "zed"), ("z.*", "zed")],
+        [
+            ("*.txt", "zed\nbee\n"),
+            ("**/*.md", "ay"),
+            ("a/*", "zed"),
+            ("z.*", "zed"),
+            ("**/c/*", "deeper\ndeep\n"),
+            ("b/**/*.log", "deeper\nlow\n"),
+            ("**/b/**/x.log", "deeper\n"),
+        ],
     )
     def test_glob(self, folder: Path, glob: str, text: str) -> None:
+        for name, content in {"b/c/x": "deeper", "c/y": "deep", "b/w": "low"}.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / f"{name}.log").write_text(f"{content}\n")
         assert read_all([str(folder)], CorpusConfig(glob=glob)) == text
 
     def test_hidden_linked_and_special_files_are_left_out(self, folder: Path) -> None:
@@ -219,6 +232,27 @@ def test_named_pipes(tmp_path: Path) -> None:
     writer.start()
     assert read_all([str(pipe)], PLAIN) == "through a pipe"
     writer.join()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize(
+    ("name", "delimiter"), [("t.csv", None), ("t.csv", ";"), ("t.tsv", None), ("t", ";")]
+)
+def test_tables_from_named_pipes(tmp_path: Path, name: str, delimiter: str | None) -> None:
+    pipe = tmp_path / name
+    os.mkfifo(pipe)
+
+    def write() -> None:
+        for text in ("a;text\n1;one\n2;two\n", ""):  # nothing is left for a second reader
+            pipe.write_text(text)
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    table = open_table(from_path(pipe), TableConfig(delimiter=delimiter), [])
+    assert [table.text(row) for row in table.rows()] == ["one", "two"]
+    second = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    writer.join()
+    os.close(second)
 
 
 class TestBuiltin:
