@@ -48,7 +48,13 @@ than a larger one.
 FEW_WEIGHTS_PER_CHARACTER, MAX_WEIGHTS_PER_CHARACTER = 1.2, 4.0
 
 LARGEST_ENSEMBLE = 8
-"""Largest number of networks that the recipe chooses."""
+"""Largest number of networks that the recipe chooses.
+
+If there is time for so many of the next larger size, with at most `MAX_WEIGHTS_IN_ENSEMBLE` weights
+per character of the text, they learn more.
+"""
+
+MAX_WEIGHTS_IN_ENSEMBLE = 6.0
 
 SATURATING_PASSES = 3.0
 """Passes over the text after which more width helps more than more passes (docs/recipes.md)."""
@@ -126,7 +132,6 @@ def plan(
         train = replace(train, minutes=DEFAULT_MINUTES)
         reasons.append(f"no budget was given: {DEFAULT_MINUTES:g} minutes")
     model, reading = _choose_sizes(model, train, characters, flops_per_second, reasons)
-    model, reading = _choose_networks(model, train, characters, reading, reasons)
     passes = reading / characters
     model = _choose_regularisation(model, passes, reasons)
     train = _choose_batch(train, characters, reading, model.hidden_size or 0, reasons)
@@ -172,6 +177,10 @@ def _choose_sizes(
     flops_per_second: float | None,
     reasons: list[str],
 ) -> tuple[ModelConfig, float]:
+    """Choose the size and the number of networks.
+
+    Also returns the number of characters that each network reads.
+    """
     candidates = [
         _with_defaults(
             model,
@@ -181,47 +190,45 @@ def _choose_sizes(
         )
         for _, hidden, _ in SIZES
     ]
-    chosen = candidates[0]
-    reading = _characters_read(train, characters, chosen, flops_per_second)
-    if model.hidden_size is not None:
-        return chosen, reading
-    for (needed, _, _), candidate in zip(SIZES, candidates, strict=True):
-        would_read = _characters_read(train, characters, candidate, flops_per_second)
-        too_often = train.minutes is not None and reading > MANY_PASSES * characters
-        few = _num_weights(chosen) < FEW_WEIGHTS_PER_CHARACTER * characters
-        fits = _num_weights(candidate) <= MAX_WEIGHTS_PER_CHARACTER * characters
-        pays = would_read >= needed or too_often
-        if pays and (train.minutes is None or (few and fits)):
-            chosen, reading = candidate, would_read
-    reasons.append(
-        f"hidden size {chosen.hidden_size}: the budget is enough to read about "
-        f"{_human(reading)} characters"
-    )
-    return chosen, reading
+    readings = [_characters_read(train, characters, c, flops_per_second) for c in candidates]
+    weights = [_num_weights(candidate) / characters for candidate in candidates]
 
+    def count_networks(index: int, passes: float) -> int:
+        """Return how many networks of a size can each read the text `passes` times."""
+        if train.minutes is None or weights[index] < FEW_WEIGHTS_PER_CHARACTER:
+            return 1
+        return min(LARGEST_ENSEMBLE, max(1, round(readings[index] / characters / passes)))
 
-def _choose_networks(
-    model: ModelConfig,
-    train: TrainConfig,
-    characters: int,
-    characters_read: float,
-    reasons: list[str],
-) -> tuple[ModelConfig, float]:
-    """Choose several networks if one would, in the given minutes, read the text too often.
-
-    Also returns the number of characters that each network reads.
-    """
-    if model.ensemble is not None:
-        return model, characters_read
-    passes = characters_read / characters
-    count = 1
-    if train.minutes is not None and _num_weights(model) >= FEW_WEIGHTS_PER_CHARACTER * characters:
-        count = min(LARGEST_ENSEMBLE, max(1, round(passes / passes_before_ensemble(characters))))
-    if count > 1:
+    index = 0
+    if model.hidden_size is None:
+        for i, (needed, _, _) in enumerate(SIZES):
+            too_often = train.minutes is not None and readings[index] > MANY_PASSES * characters
+            few = weights[index] < FEW_WEIGHTS_PER_CHARACTER
+            fits = weights[i] <= MAX_WEIGHTS_PER_CHARACTER
+            pays = readings[i] >= needed or too_often
+            if pays and (train.minutes is None or (few and fits)):
+                index = i
+    count = model.ensemble
+    if count is None:
+        passes = passes_before_ensemble(characters)
+        count = count_networks(index, passes)
+        wider = index + 1
+        if model.hidden_size is None and count == LARGEST_ENSEMBLE and wider < len(SIZES):
+            needed = count * max(5.0, 0.4 * passes) * characters
+            if readings[wider] >= needed and weights[wider] <= MAX_WEIGHTS_IN_ENSEMBLE:
+                index = wider
+    chosen, reading = candidates[index], readings[index]
+    if model.hidden_size is None:
         reasons.append(
-            f"an ensemble of {count}: one network would read the text {passes:.0f} times"
+            f"hidden size {chosen.hidden_size}: the budget is enough to read about "
+            f"{_human(reading)} characters"
         )
-    return replace(model, ensemble=count), characters_read / count
+    if model.ensemble is None and count > 1:
+        reasons.append(
+            f"an ensemble of {count}: one network would read the text "
+            f"{reading / characters:.0f} times"
+        )
+    return replace(chosen, ensemble=count), reading if model.ensemble else reading / count
 
 
 def passes_before_ensemble(characters: int) -> float:
