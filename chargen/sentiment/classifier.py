@@ -88,7 +88,7 @@ class Classifier:
         CheckpointError
             If the checkpoint is missing, damaged, or of another kind.
         ConfigError
-            If the device does not exist or does not support bfloat16.
+            If the device or precision does not exist, or the device does not support bfloat16.
         """
         stored = checkpoint.load(directory, storage.KIND)
         contents = storage.unpack(stored)
