@@ -173,7 +173,7 @@ def _check_language_model(stored: Checkpoint, resumable: bool, report: Report) -
         model = run.model
         optimizers = make_optimizers(model, run.config, run.documents["precision"])
         _check_training(stored, model, optimizers)
-        _check_states(stored, model, required(run.config.batch_size))
+        _check_states(stored, model, run.config.batch_size or 0)
     else:
         model, vocabulary = lm_storage.unpack(stored)
         lm_storage.unpack_counts(stored, vocabulary)

@@ -147,7 +147,7 @@ def test_a_language_model_is_saved_as_it_was_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["lm", "classifier"])
 def test_saving_replaces_a_checkpoint_on_request_and_nothing_else_ever(
-    kind: str, tmp_path: Path
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = chargen.LanguageModel(make_lm(), CHARS) if kind == "lm" else tiny_classifier()
     place = tmp_path / "new" / "model"
@@ -168,6 +168,10 @@ def test_saving_replaces_a_checkpoint_on_request_and_nothing_else_ever(
     assert (tmp_path / "mine" / "diary.txt").read_text() == "dear diary"
     assert (tmp_path / "file").read_text() == "dear diary"
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["model"]  # nothing half-written
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(chargen.CheckpointError, match="the working directory is in it"):
+        model.save(".")
 
 
 @pytest.mark.parametrize("kind", [chargen.LanguageModel, chargen.Classifier])

@@ -59,15 +59,21 @@ def test_another_text_on_another_machine_is_told_by_rank_0(tmp_path: Path) -> No
 
 
 @needs_ranks
-def test_every_rank_of_a_resumed_run_reads_the_old_text_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", ["", "the quick brown fox, "])
+def test_every_rank_of_a_resumed_run_reads_the_old_text_too(tmp_path: Path, more: str) -> None:
     old, new = tmp_path / "old.txt", tmp_path / "new.txt"
-    old.write_text("the quick brown fox. " * 20)
-    new.write_text("the lazy dog. " * 20)
+    old.write_text("the quick brown fox. " * 40)
+    new.write_text((more + "the lazy dog. ") * 20)  # with `more`, in a vocabulary of its own
     options: dict[str, Any] = {"steps": 1, "batch_size": 4, "window": 8, "precision": "float32"}
     chargen.train(old, tmp_path / "a", hidden_size=8, **options)
     replay: dict[str, Any] = {"start_from": tmp_path / "a", "replay": old, "replay_share": 0.5}
     chargen.train(new, tmp_path / "b", **replay, **options)
     run = read_run(tmp_path / "b")
-    first, second = on_ranks(2, lambda ranks: run.text(ranks, Reporter()).train.tolist())
+
+    def work(ranks: Ranks) -> list[int]:
+        os.environ["CHARGEN_CACHE_DIR"] = str(tmp_path / str(ranks.rank))  # another machine
+        return run.text(ranks, Reporter()).train.tolist()
+
+    first, second = on_ranks(2, work)
     assert first == second
     assert len(first) > 1.9 * len(load_corpus([str(new)], CorpusConfig()).train)

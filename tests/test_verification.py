@@ -127,6 +127,10 @@ def drop(group: str) -> Callable[[Checkpoint], object]:
     return lambda stored: stored.tensors.pop(group)
 
 
+def no_streams(stored: Checkpoint) -> None:
+    stored.document("config")["train"]["batch_size"] = None
+
+
 NAN = float("nan")
 DAMAGE = {
     "weights": (put("model", "output.bias", lambda t: t.fill_(NAN)), "output.bias"),
@@ -135,6 +139,7 @@ DAMAGE = {
     "average": (put("training/average", "output.bias", lambda t: t / 0), "training/average"),
     "states": (put("training/state", "0", lambda t: t.fill_(NAN)), "training/state.safetensors"),
     "states' shapes": (put("training/state", "0", lambda t: t[:, 1:]), "training/state"),
+    "no streams": (no_streams, "training/state.safetensors"),
     "no states": (drop("training/state"), "training/state.safetensors lacks"),
     "optimizer": (put("training/optimizer", "0.exp_avg", lambda t: t.fill_(NAN)), "0.exp_avg"),
     "optimizer's shapes": (put("training/optimizer", "0.exp_avg", lambda t: t[1:]), "0.exp_avg"),

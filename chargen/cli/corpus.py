@@ -12,10 +12,10 @@ from typing import Any
 import click
 
 from chargen.cli.groups import Group
-from chargen.cli.options import FiniteRange, json_option, option, options_of, quiet_option
+from chargen.cli.options import json_option, option, options_of, quiet_option
 from chargen.cli.terminal import echo_json, say, say_notes, visible
 from chargen.errors import ConfigError, did_you_mean, printable
-from chargen.options import flag
+from chargen.options import check_argument, flag
 from chargen.text.config import MINIMUM_CHARACTERS, CorpusConfig
 
 
@@ -209,7 +209,7 @@ def _training_command(
 @option("--all", "everything", is_flag=True, help="Remove all encodings that no run is using.")
 @option(
     "--older-than",
-    type=FiniteRange(min=0),
+    type=click.FloatRange(min=0),
     metavar="DAYS",
     help="Remove encodings that no run has used for this many days.",
 )
@@ -247,6 +247,7 @@ def clean(everything: bool, older_than: float | None, as_json: bool) -> None:
     ]
     chosen = encodings if everything else []
     if older_than is not None:
+        check_argument("--older-than", older_than, float, low=0)  # click's range accepts NaN
         chosen = cache.older_than(encodings, older_than)
     removed = cache.remove(chosen)
     for row, encoding in zip(rows, encodings, strict=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import Field, dataclass, replace
 from importlib.util import find_spec
@@ -95,18 +94,6 @@ class _IntRange(click.IntRange):
 
 class _FloatRange(click.FloatRange):
     convert = staticmethod(click.FLOAT.convert)
-
-
-class FiniteRange(click.FloatRange):
-    """Range of finite numbers; click's own range accepts NaN, whatever its bounds."""
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        number: float = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value!r} is not a finite number.", param, ctx)
-        return number
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from chargen.cli.groups import Command
-from chargen.cli.options import FiniteRange, check_files, json_option, option, quiet_option
+from chargen.cli.options import check_files, json_option, option, quiet_option
 from chargen.cli.terminal import colour_by_default, echo_json, say
 from chargen.errors import ConfigError
 
@@ -45,7 +45,7 @@ AXES = ("characters", "seconds", "steps", "epochs")
 @option(
     "--smooth",
     heading="Picture",
-    type=FiniteRange(0, 1, max_open=True),
+    type=click.FloatRange(0, 1, max_open=True),
     help="Smoothing of the training loss (default: chosen by the length of the run).",
 )
 @option("--title", heading="Picture", help="Title of the picture.")

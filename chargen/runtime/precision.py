@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from chargen.errors import ConfigError, brief
+from chargen.errors import ConfigError
+from chargen.options import PRECISION, check_argument
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
@@ -48,10 +49,7 @@ def choose_precision(
     that a busy machine is not mistaken for a slow one. Raises `ConfigError` for another precision,
     or if bfloat16 was requested and does not work here.
     """
-    if requested not in ("auto", "float32", "bfloat16"):
-        raise ConfigError(
-            f"--precision must be one of auto, float32, bfloat16; got {brief(requested)}"
-        )
+    check_argument("--precision", requested, str, choices=PRECISION.metadata["choices"])
     clock = time.thread_time if device.type == "cpu" else time.perf_counter
 
     def fastest(precision: str) -> float:

@@ -50,7 +50,6 @@ FINETUNE_FROM = 5_000
 VALID_FRACTION = 0.1
 """Share of the labelled texts that is held back when a network is fine-tuned."""
 
-
 UNUSED_OPTIONS = {
     "finetune": ("penalty",),
     "probe": (

@@ -42,22 +42,23 @@ def save_model(directory: Path, model: Checkpoint, origin: Checkpoint | None, fo
     """Write a model outside a run, keeping the other documents of the checkpoint `origin`."""
     inherited = {} if origin is None else origin.documents
     config = inherited.get("config", {}) | model.documents["config"]
-    with writing_lock(directory):
-        advice = "choose another folder, or replace it with force=True"
-        refuse_to_overwrite(directory, force, advice)
+    advice = "choose another folder, or replace it with force=True"
+    with locked_for_run(directory, force, advice):
         documents = inherited | model.documents | {"config": config}
         checkpoint.save(directory, replace(model, documents=documents))
 
 
 @contextmanager
-def locked_for_run(directory: Path, force: bool = False) -> Iterator[None]:
-    """Lock `directory` for a run, and check that it may write a new checkpoint there.
+def locked_for_run(
+    directory: Path, force: bool = False, advice: str | None = None
+) -> Iterator[None]:
+    """Lock `directory`, and check that a new checkpoint may be written there.
 
-    Raises `ConfigError` if `directory` must not be replaced, and `CheckpointError` if another run
-    is writing it or it cannot be written.
+    `advice` is that of `refuse_to_overwrite`. Raises `ConfigError` if `directory` must not be
+    replaced, and `CheckpointError` if another run is writing it or it cannot be written.
     """
     with writing_lock(directory):
-        refuse_to_overwrite(directory, force)
+        refuse_to_overwrite(directory, force, advice)
         checkpoint.check_writable(directory)
         yield
 

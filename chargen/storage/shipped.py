@@ -32,7 +32,8 @@ def resolve(directory: Path) -> Path:
 
     A folder of that name in the user's working directory takes precedence.
     """
-    if directory.exists() or directory.is_absolute():
+    # Path.exists would raise an error for a name that is too long.
+    if os.path.exists(directory) or directory.is_absolute():  # noqa: PTH110
         return directory
     parts = directory.parts
     if len(parts) == 1 or (len(parts) == 2 and parts[0] == "checkpoints"):

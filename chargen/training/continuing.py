@@ -17,13 +17,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from chargen.errors import ConfigError, brief
+from chargen.errors import ConfigError
 from chargen.language_model import LanguageModel
 from chargen.lm import recipes
 from chargen.lm.config import REPLAY_SHARE, ModelConfig, TrainConfig
 from chargen.lm.model import Network
 from chargen.lm.recipes import Plan
-from chargen.options import flag
+from chargen.options import check_argument, flag
 from chargen.runtime.signals import stop_after_step
 from chargen.text.config import CorpusConfig
 from chargen.text.corpus import Corpus, load_corpus
@@ -49,7 +49,7 @@ BLOCK_SYMBOLS = 4096
 """Approximate number of symbols of new text between two pieces of old text."""
 
 NOTED_REPLAY_ODDS = 1.5
-"""A note tells if the odds of old text differ from the wanted ones by more than this factor."""
+"""Factor between the odds of old text and the wanted odds above which a note is added."""
 
 _CHANGEABLE_FIELDS = (
     "vocabulary_size",
@@ -70,10 +70,8 @@ class Start:
     replay_share: float = REPLAY_SHARE  # share of old text in all text that is read
 
     def __post_init__(self) -> None:
-        share = self.replay_share
-        if not (isinstance(share, float | np.floating) and 0 < share < 1):
-            raise ConfigError(f"--replay-share must be above 0 and below 1, got {brief(share)}")
-        object.__setattr__(self, "replay_share", float(share))
+        check_argument("--replay-share", self.replay_share, float, above=0, below=1)
+        object.__setattr__(self, "replay_share", float(self.replay_share))
         if self.replay == "-":
             raise ConfigError("--replay must be a file, a folder or a name, got '-'")
 
@@ -280,7 +278,7 @@ def without_validation(config: CorpusConfig) -> CorpusConfig:
 def with_replay(text: Corpus, old: Corpus, share: float) -> Corpus:
     """Return `text` with pieces from all over `old` mixed in; the result is held in memory.
 
-    A note tells if much more or less of it is old text than `share`.
+    A note is added if the share of old text differs much from `share`.
     """
     train = interleave(text.train, old.train, share, text.vocabulary.separator_id)
     notes = [*text.notes, *old.notes]

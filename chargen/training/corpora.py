@@ -24,10 +24,10 @@ def corpus_on_all_ranks(
 ) -> Corpus:
     """Return on every rank the corpus that rank 0 loads.
 
-    The other ranks read it from the cache, or encode it once per machine, with `vocabulary` if
-    given. `saved` has the entries "arguments" and "config"; `reverse` says whether the ids are
-    those of the text read backward. Raises `CorpusError` if the text of a rank differs from that of
-    rank 0.
+    The other ranks read it from the cache, or encode it once per machine. It may have been encoded
+    with `vocabulary`, if given. `saved` has the entries "arguments" and "config"; `reverse` says
+    whether the ids are those of the text read backward. Raises `CorpusError` if the text of a rank
+    differs from that of rank 0.
     """
     loaded: list[Corpus] = []
 
@@ -40,7 +40,9 @@ def corpus_on_all_ranks(
     def load_same() -> Corpus:
         if loaded:
             return loaded[0]
-        return reload_corpus("rank 0", document, reverse, Reporter(), vocabulary)
+        # Only `resumed_corpus` finds out whether the text was encoded with `vocabulary`.
+        reload = reload_corpus if vocabulary is None else resumed_corpus
+        return reload("rank 0", document, reverse, Reporter(), vocabulary)
 
     return ranks.local_main_first(load_same)
 

@@ -32,7 +32,7 @@ from chargen.training.task import Evaluation, Progress, Settings, Task, Tensors
 EVALUATION_STREAMS = 32
 
 CHECKED_SYMBOLS = 4096
-"""Symbols of the training text that the weights must be able to score without validation text."""
+"""Number of symbols of the training text that are scored if there is no validation text."""
 
 
 @dataclass

@@ -105,7 +105,6 @@ def test_options_have_a_help_and_show_their_default(ctx: click.Context) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("plot", "reviews", "--terminal", "--smooth"),
         ("corpus", "clean", "--older-than"),
         ("train", "essays", "--from", "reviews", "--replay", "tales", "--replay-share"),
     ],

@@ -144,9 +144,9 @@ def test_texts_are_taken_as_they_are_needed() -> None:
     np.testing.assert_allclose(np.concatenate(seen), everything, atol=1e-6)
 
 
-@pytest.mark.parametrize("chunk", [0, -1])
-def test_no_text_is_left_out_by_a_chunk_of_none(chunk: int) -> None:
-    with pytest.raises(ConfigError, match=f"chunk must be at least 1, got {chunk}"):
+@pytest.mark.parametrize("chunk", [0, -1, 2.5, "4", None])
+def test_no_text_is_left_out_by_a_chunk_of_none(chunk: Any) -> None:
+    with pytest.raises(ConfigError, match="chunk must be .*, got "):
         MADE["characters"].predict_batches([TEXT], chunk)
 
 

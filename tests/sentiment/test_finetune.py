@@ -645,6 +645,7 @@ def test_no_encoder(
         (tiny_classifier, CheckpointError, r"tiny is a classifier checkpoint; a language-model"),
         ([tiny_lm] * 3, ConfigError, "--encoder takes one language model, or"),
         ([], ConfigError, "--encoder takes one"),
+        ("x" * 300, CheckpointError, "cannot read x"),
         (None, ConfigError, "--encoder must be the path of a language model, got None"),
         (chargen.load(tiny_lm), ConfigError, "--encoder must be the path of a language model"),
         (save_lm(models / "raw", RawVocabulary()), ConfigError, "trained on raw bytes"),

@@ -113,9 +113,9 @@ def explain(
     files = {"--html": html_file, "--png": png_file, "--histogram": histogram}
     check_files(files, force, picture_options=("--png", "--histogram"))
     config, machine = split_options(options, ExamplesConfig, MachineConfig)
-    if unit_data is None:
-        for flag in config.table_options + ["--label-map"] * (config.label_map is not None):
-            raise ConfigError(f"{flag} is for labelled texts: give them with --unit DATA")
+    given = config.table_options + ["--label-map"] * (config.label_map is not None)
+    if unit_data is None and given:
+        raise ConfigError(f"{given[0]} is for labelled texts: give them with --unit DATA")
     refuse_file(text, "give its contents, or - for stdin")
     classifier = load_classifier(directory, machine)
     from chargen.sentiment.explain import explain as explained
