@@ -31,6 +31,9 @@ from chargen.training.task import Evaluation, Progress, Settings, Task, Tensors
 
 EVALUATION_STREAMS = 32
 
+FINAL_EVALUATION_FACTOR = 20
+"""Text of the last evaluation, as a multiple of that of each evaluation during the run."""
+
 CHECKED_SYMBOLS = 4096
 """Symbols of the training text that the weights must be able to score without validation text."""
 
@@ -194,6 +197,12 @@ class LanguageModelling(Task):
             progress.best_nats = nats
         return Evaluation(row, better, better, self._draw_sample())
 
+    @property
+    def measured_ids(self) -> NDArray[np.integer]:
+        """The part of the validation text over which `progress.reported_nats` is the mean."""
+        times = 1 if self.progress.final_nats is None else FINAL_EVALUATION_FACTOR
+        return self.valid_ids[: times * self.plan.evaluation_characters]
+
     def _nats(self, ids: NDArray[np.integer]) -> float:
         start, first_label = self.start_id, self.first_label_id
         return mean_nats(self.model, ids, start, EVALUATION_STREAMS, first_label)
@@ -202,8 +211,8 @@ class LanguageModelling(Task):
         return self.sample(self.model) if self.sample else None
 
     def conclude(self, best: dict[str, Tensor]) -> dict[str, Any]:
-        """Score at most 20 times as much of the validation text as in each evaluation."""
-        ids = self.valid_ids[: 20 * self.plan.evaluation_characters]
+        """Score more of the validation text than in each evaluation."""
+        ids = self.valid_ids[: FINAL_EVALUATION_FACTOR * self.plan.evaluation_characters]
         if not len(ids):
             return {}
         nats = self._nats(ids)
