@@ -29,6 +29,8 @@ from chargen.training.optimizers import make_optimizers
 from chargen.training.schedule import learning_rate_factor
 from chargen.training.task import Evaluation, Progress, Settings, Task, Tensors
 
+_BLOCK = 1 << 20  # ids that are counted at a time
+
 EVALUATION_STREAMS = 32
 
 FINAL_EVALUATION_FACTOR = 20
@@ -92,6 +94,7 @@ class LanguageModelling(Task):
         self.valid_ids = valid_ids
         self.start_id = start_id
         self.first_label_id = first_label_id
+        self._predicted_share = _share_below(train_ids, first_label_id)
         self.precision = precision
         self.sample = sample
         self.ranks = ranks or Ranks()
@@ -162,7 +165,8 @@ class LanguageModelling(Task):
         with autocast(self.device, self.precision):
             logits, hidden = self.learner(inputs, self.hidden, *self._extra_args)  # (T, N B, V)
         targets = targets.repeat(1, self.model.config.num_networks)
-        loss = language_model_loss(logits, targets, self.first_label_id)
+        # Labels count among the targets: divided by the share of the others, the loss is their mean.
+        loss = language_model_loss(logits, targets, self.first_label_id) / self._predicted_share
         self.hidden = detach(hidden)
         self.progress.characters += len(targets) * self.streams.batch_size
         # With this factor the mean over ranks is the mean over streams, however they are split.
@@ -244,6 +248,14 @@ class LanguageModelling(Task):
         # A new rank must not repeat the random numbers that the run began with.
         fresh = self.config.seed + self.progress.step
         restore_rank_generators(self.ranks, tensors["generators"], self.device, fresh)
+
+
+def _share_below(ids: NDArray[np.integer], limit: int | None) -> float:
+    """Return the share of `ids` that are below `limit`, read in blocks; 1 without a limit."""
+    if limit is None:
+        return 1.0
+    blocks = (ids[first : first + _BLOCK] for first in range(0, len(ids), _BLOCK))
+    return sum(int((block < limit).sum()) for block in blocks) / len(ids)
 
 
 def gather_states(

@@ -142,6 +142,17 @@ def test_a_step_tells_what_it_did() -> None:
     }
 
 
+def test_labels_do_not_count_in_the_loss_of_a_step() -> None:
+    ids = np.tile([V - 1, 1, 2, 3], 100).astype(np.uint8)  # a label before three symbols
+    made = planned({}, {"steps": 1}, len(ids))
+    model = CharLM(made.model)
+    for parameter in model.output.parameters():
+        nn.init.zeros_(parameter)
+    task = LanguageModelling(model, made, ids, ids[:0], 0, "float32", first_label_id=V - 1)
+    row = Loop(task, lambda _: None).step(task.next_batch())
+    assert row["loss"] == pytest.approx(math.log(V))
+
+
 def test_steps_without_clipping_are_not_counted_as_clipped() -> None:
     for clip in (0.0, 1e9):
         trainer = make(steps=3, clip=clip)
