@@ -33,6 +33,7 @@ class Curves:
     rows: dict[str, Array] = field(repr=False)
     valid_steps: Array = field(repr=False)  # (M,)
     valid: Array = field(repr=False)  # (M,), nats
+    last_step: float  # also if that step has no row of training
     clip: float | None = None  # norm at which gradients are clipped
     per_character: bool = True  # whether the loss is per character
 
@@ -85,6 +86,7 @@ def read(directory: str | os.PathLike[str]) -> Curves:
         rows={key: _column(loss_rows, key) for key in keys},
         valid_steps=_column(evaluated, "step"),
         valid=np.array([_validation_loss(row) for row in evaluated]),
+        last_step=max(_number(row, "step") for row in rows),
         clip=_clip(path.parent),
         per_character=not any("train_accuracy" in row or "valid_log_loss" in row for row in rows),
     )

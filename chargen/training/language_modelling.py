@@ -171,7 +171,7 @@ class LanguageModelling(Task):
         self.progress.characters += len(targets) * self.streams.batch_size
         # With this factor the mean over ranks is the mean over streams, however they are split.
         loss = loss * (len(self.streams.own_streams) * self.ranks.size / self.streams.batch_size)
-        return loss, {"epoch": self.streams.epoch}
+        return loss, {"epoch": self.streams.passes}
 
     def skipped(self) -> None:
         """Reset the hidden state of the streams, which may not be finite either."""

@@ -125,7 +125,7 @@ def test_a_step_tells_what_it_did() -> None:
     trainer = make(steps=5, clip=1e-3, learning_rate=0.01)
     row = trainer.step(trainer.task.streams.next())
     assert row["step"] == 1
-    assert row["epoch"] == 0
+    assert row["epoch"] == pytest.approx(8 / 1000, rel=0.01)  # passes, of two streams of 1,000
     assert row["characters"] == 2 * 8
     assert row["loss"] == pytest.approx(math.log(V), abs=0.7)
     assert row["gradient_norm"] > 1e-3

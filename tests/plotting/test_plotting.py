@@ -52,6 +52,10 @@ def test_the_numbers_are_those_of_the_log(tmp_path: Path) -> None:
     assert (run.valid.tolist(), run.clip, run.per_character) == ([1.5], 1.0, True)
 
 
+def test_the_last_step_may_have_no_row_of_training(tmp_path: Path) -> None:
+    assert read(a_run(tmp_path, rows=[*ROWS, {"step": 405, "seconds": 21.0}])).last_step == 405
+
+
 def test_smoothing() -> None:
     values = np.array([1.0, math.nan, 1.0, 1.0])
     found = smoothed(values, 0.9)
