@@ -39,7 +39,7 @@ AXES = ("characters", "seconds", "steps", "epochs")
     "--nats",
     heading="Picture",
     is_flag=True,
-    help="Show the loss in nats instead of bits per character.",
+    help="Show the loss in nats instead of bits.",
 )
 @option(
     "--smooth",

@@ -145,7 +145,7 @@ def test_progress_in_a_log(
         "step 2, 20%: loss 0.700, training accuracy 0.500, language model 1.00 bits"
     )
     assert second == "step 2: validation accuracy 0.9000, macro-F1 0.8900, log loss 0.3000"
-    assert third.startswith("step 9, 40%: loss 1.400 nats, 2.020 bits per character")
+    assert third.startswith("step 9, 40%: loss 1.400 nats, 2.020 bits per symbol")
 
 
 # ---------------------------------------------------------------- what it refuses
