@@ -202,9 +202,9 @@ def _unit_section(text: str, unit: SentimentUnit, values: NDArray[np.float32] | 
     edges, drawn = _histogram(unit)
     return (
         "<h2>The most telling unit</h2>\n"
-        f'<p class="note">Unit {unit.index} of the encoder, by its {pooling}: alone it classifies '
-        f"{unit.accuracy:.1%} of labelled texts correctly. The colours show its value after each "
-        f"character.</p>\n{painted}"
+        f'<p class="note">Unit {unit.index} of the encoder, by its {pooling}: alone it has a '
+        f"balanced accuracy of {unit.accuracy:.1%} on labelled texts. The colours show its value "
+        f"after each character.</p>\n{painted}"
         + _chart(
             "histogram", f"histogram of unit {unit.index}", drawn,
             ("texts", "0"), (f"{edges[0]:.3f}", f"{edges[1]:.3f}"),
@@ -373,8 +373,7 @@ def unit_histogram(unit: SentimentUnit) -> bytes:
             )  # fmt: skip
         axes.axvline(unit.threshold, color="0.3", linestyle="--", linewidth=1)
         axes.set_title(
-            f"unit {unit.index}, {unit.pooling} value: alone it classifies {unit.accuracy:.1%} "
-            "correctly",
+            f"unit {unit.index}, {unit.pooling} value: balanced accuracy {unit.accuracy:.1%}",
             fontsize=11,
         )
         axes.set(xlabel="value", ylabel="share of texts")
