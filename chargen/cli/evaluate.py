@@ -82,7 +82,12 @@ def evaluate(
     for name, value in figures.items():
         shown = f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
         click.echo(f"{name.replace('_', ' '):24}{shown:>12}")
-    if score.unknown_chars:
+    say_unknown(score.unknown_chars)
+
+
+def say_unknown(count: int) -> None:
+    """Note on stderr that a text has unknown characters, if there are any."""
+    if count:
         say("unknown characters are scored as one symbol, which makes the result a little too good")
 
 
