@@ -64,7 +64,8 @@ class TerminalReporter(Reporter):
                 )
         began, first_progress, first_characters = self._started
         if math.isfinite(metrics["loss"]):
-            self._loss += 0.05 * (metrics["loss"] - self._loss)
+            before = self._loss if math.isfinite(self._loss) else metrics["loss"]
+            self._loss = before + 0.05 * (metrics["loss"] - before)
         if "train_accuracy" in metrics:
             self._accuracy += 0.05 * (metrics["train_accuracy"] - self._accuracy)
         wait = 0.2 if self.on_terminal else LINE_SECONDS

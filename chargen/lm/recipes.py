@@ -262,7 +262,7 @@ def _choose_regularisation(model: ModelConfig, passes: float, reasons: list[str]
         row for row in reversed(REGULARISATION) if passes >= row[0]
     )
     if model.dropout is None:
-        often = f"{passes:.1f} times" if passes < 10 else f"{passes:.0f} times"
+        often = f"{passes:.2g} times" if passes < 10 else f"{passes:.0f} times"
         reasons.append(f"dropout {dropout:g}: the text is read {often}")
     filled: ModelConfig = _with_defaults(
         model, dropout=dropout, embedding_dropout=on_embedding, weight_dropout=on_weights

@@ -311,7 +311,7 @@ def _split_each_source(
     if all(cut == end for _, cut, end in parts):
         return ids, split_point(ids, vocabulary, config)
     notes.append(
-        f"validation text: the last {config.valid_fraction:.0%} of each of {len(parts):,} files"
+        f"validation text: the last {100 * config.valid_fraction:g}% of each of {len(parts):,} files"
     )
     newline = vocabulary.encode("\n")
     needs_newline = config.documents is None and not config.raw_bytes
