@@ -165,7 +165,7 @@ class LanguageModelling(Task):
         with autocast(self.device, self.precision):
             logits, hidden = self.learner(inputs, self.hidden, *self._extra_args)  # (T, N B, V)
         targets = targets.repeat(1, self.model.config.num_networks)
-        # Labels count among the targets: divided by the share of the others, the loss is their mean.
+        # Labels are among the targets: divided by the share of the others, the loss is their mean.
         loss = language_model_loss(logits, targets, self.first_label_id) / self._predicted_share
         self.hidden = detach(hidden)
         self.progress.characters += len(targets) * self.streams.batch_size
