@@ -49,8 +49,9 @@ def evaluate(
     """Measure the bits per character of a model on a text.
 
     FILE can be anything that `chargen train` accepts as a CORPUS. The bits of xz and zlib are
-    printed too. The state is carried through the text, or with --streams through each part of it;
-    --dynamic reads the text in one stream.
+    printed too. All characters count, the first one too, and so do the ends of documents if the
+    model keeps them apart; labels do not. The state is carried through the text, or with --streams
+    through each part of it; --dynamic reads the text in one stream.
 
     \b
     chargen evaluate checkpoints/mybook chapter9.txt
