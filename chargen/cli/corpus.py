@@ -287,6 +287,7 @@ def _print_statistics(figures: Any) -> None:
     rows = [
         ("characters", f"{figures.characters:,}"),
         ("lines", f"{figures.lines:,}"),
+        *([("documents", f"{figures.documents:,}")] if figures.documents else []),
         ("distinct characters", f"{figures.distinct:,}, {figures.once:,} of them seen once"),
         ("the rarest", "  ".join(f"{_visible_character(c)} {n:,}" for c, n in figures.rarest)),
         *(

@@ -65,11 +65,18 @@ def count(
     refuse_torchrun("chargen count")
     refuse_to_overwrite(Path(out), force)
     lm = load_model(directory, machine)
+    from chargen.lm.counts import HELD_OUT_SYMBOLS
     from chargen.lm.evaluation import bits
 
     # If training kept no text for validation, the usual share gives the weight.
-    held_out = lm.trained_reading.get("valid_fraction") or reading.valid_fraction
+    trained = lm.trained_reading
+    held_out = trained.get("valid_fraction") or reading.valid_fraction
     text = load_corpus_for(lm, corpora, replace(reading, valid_fraction=held_out))
+    if trained.get("valid") or trained.get("valid_fraction") == 0:
+        say(
+            "note: training held out no part of its text. If that text is CORPUS, the bits of the "
+            "network are too low, and the counts have too little weight"
+        )
     if len(text.train) > sizes.max_characters:
         say(f"only the last {sizes.max_characters:,} characters are counted (--max-characters)")
     counted, gain = lm.count(text.train, text.valid, sizes)
@@ -77,7 +84,7 @@ def count(
     figures = {
         "directory": out,
         "characters": lm.vocabulary.count_characters(counted.counts.ids),
-        "valid_characters": lm.vocabulary.count_characters(text.valid),
+        "valid_characters": lm.vocabulary.count_characters(text.valid[:HELD_OUT_SYMBOLS]),
         "order": sizes.order,
         "weight": counted.counts.weight,
         "network_bits_per_char": bits(gain.network_nats),

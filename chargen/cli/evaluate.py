@@ -49,8 +49,9 @@ def evaluate(
     """Measure the bits per character of a model on a text.
 
     FILE can be anything that `chargen train` accepts as a CORPUS. The bits of xz and zlib are
-    printed too. The state is carried through the text, or with --streams through each part of it;
-    --dynamic reads the text in one stream.
+    printed too. All characters count, the first one too, and so do the ends of documents if the
+    model keeps them apart; labels do not. The state is carried through the text, or with --streams
+    through each part of it; --dynamic reads the text in one stream.
 
     \b
     chargen evaluate checkpoints/mybook chapter9.txt
@@ -82,7 +83,12 @@ def evaluate(
     for name, value in figures.items():
         shown = f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
         click.echo(f"{name.replace('_', ' '):24}{shown:>12}")
-    if score.unknown_chars:
+    say_unknown(score.unknown_chars)
+
+
+def say_unknown(count: int) -> None:
+    """Note on stderr that a text has unknown characters, if there are any."""
+    if count:
         say("unknown characters are scored as one symbol, which makes the result a little too good")
 
 

@@ -81,13 +81,14 @@ def memorization(
         start, count = int(result.starts[i]), int(result.agreeing[i])
         ids = text.train[start : start + count]
         passage = lm.vocabulary.decode(ids[::-1] if lm.backward else ids)
-        longest.append({"characters": count, "text": passage})
+        longest.append({"characters": len(passage), "text": passage})
     if as_json:
         echo_json(figures | ({"longest": longest} if show else {}))
         return
-    click.echo(f"of training text:  {_sentence(figures)}")
+    unit = "characters" if lm.vocabulary.level == "char" else "bytes"
+    click.echo(f"of training text:  {_sentence(figures, unit)}")
     if "held_out" in figures:
-        click.echo(f"of held-out text:  {_sentence(figures['held_out'])}")
+        click.echo(f"of held-out text:  {_sentence(figures['held_out'], unit)}")
     for row in longest:
         passage = visible(json.dumps(row["text"], ensure_ascii=False))
         click.echo(f"{row['characters']:4}  {passage}")
@@ -103,10 +104,10 @@ def _figures(result: Any) -> dict[str, Any]:
     }
 
 
-def _sentence(figures: dict[str, Any]) -> str:
+def _sentence(figures: dict[str, Any], unit: str) -> str:
     return (
         f"{figures['reproduced']:,} of {figures['passages']:,} passages were reproduced in full "
-        f"({figures['share']:.2%}); {figures['mean_characters']:.1f} characters on average"
+        f"({figures['share']:.2%}); {figures['mean_characters']:.1f} {unit} on average"
     )
 
 

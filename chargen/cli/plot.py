@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from dataclasses import replace
 from typing import Any
@@ -40,7 +39,7 @@ AXES = ("characters", "seconds", "steps", "epochs")
     "--nats",
     heading="Picture",
     is_flag=True,
-    help="Show the loss in nats instead of bits per character.",
+    help="Show the loss in nats instead of bits.",
 )
 @option(
     "--smooth",
@@ -104,12 +103,8 @@ def plot(
 
 def _facts(run: Any) -> dict[str, Any]:
     """Return the name, steps and best validation loss of a run as a JSON object."""
-    steps, valid = (
-        [value for value in values.tolist() if math.isfinite(value)]
-        for values in (run.steps, run.valid)
-    )
     return {
         "name": run.name,
-        "steps": int(max(steps, default=0)),
-        "best_valid_nats": min(valid, default=None),
+        "steps": int(run.last_step),
+        "best_valid_nats": min(run.valid.tolist(), default=None),
     }

@@ -19,7 +19,7 @@ STAGE_SECONDS = 2.0
 
 
 class TerminalReporter(Reporter):
-    """Reporter that shows loss, bits per character, characters per second, time left, samples."""
+    """Reporter that shows loss, bits per symbol, symbols per second, time left, samples."""
 
     def __init__(self) -> None:
         self.on_terminal = sys.stderr.isatty()
@@ -64,7 +64,8 @@ class TerminalReporter(Reporter):
                 )
         began, first_progress, first_characters = self._started
         if math.isfinite(metrics["loss"]):
-            self._loss += 0.05 * (metrics["loss"] - self._loss)
+            before = self._loss if math.isfinite(self._loss) else metrics["loss"]
+            self._loss = before + 0.05 * (metrics["loss"] - before)
         if "train_accuracy" in metrics:
             self._accuracy += 0.05 * (metrics["train_accuracy"] - self._accuracy)
         wait = 0.2 if self.on_terminal else LINE_SECONDS
@@ -73,7 +74,7 @@ class TerminalReporter(Reporter):
         self._reported_at = now
         rate = (characters - first_characters) / (now - began)
         left = (now - began) * (1 - progress) / (progress - first_progress)
-        words = f"{self._figures(metrics)}, {rate:,.0f} characters/s, {_clock(left)} left"
+        words = f"{self._figures(metrics)}, {rate:,.0f} symbols/s, {_clock(left)} left"
         if self._bar is not None:
             self._bar.n = min(1.0, progress)
             self._bar.set_postfix_str(words, refresh=True)
@@ -82,10 +83,10 @@ class TerminalReporter(Reporter):
 
     def _figures(self, metrics: Mapping[str, Any]) -> str:
         if "train_accuracy" not in metrics:
-            return f"loss {self._loss:.3f} nats, {self._loss / math.log(2):.3f} bits per character"
+            return f"loss {self._loss:.3f} nats, {self._loss / math.log(2):.3f} bits per symbol"
         words = f"loss {self._loss:.3f}, training accuracy {self._accuracy:.3f}"
         if metrics["lm_loss"] is not None:
-            words += f", language model {metrics['lm_loss'] / math.log(2):.2f} bits per character"
+            words += f", language model {metrics['lm_loss'] / math.log(2):.2f} bits per symbol"
         return words
 
     def evaluated(self, metrics: Mapping[str, Any], sample: str | None) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import Any
 
 import click
 
-from chargen.cli.evaluate import read_text
+from chargen.cli.evaluate import read_text, say_unknown
 from chargen.cli.groups import Command
 from chargen.cli.options import (
     MachineConfig,
@@ -120,7 +119,9 @@ def score(
         return
     text = read_text(files, lm.reading(reading, files), lm)
     result = lm.score(text, streams=streams, as_is=True)
-    surprise = [-value / math.log(2) for value in result.log_probs.tolist()]
+    from chargen.interchange.score_tables import surprise as bits_of
+
+    surprise = bits_of(result).tolist()
     _write_pictures(written, result.text, surprise, f"{', '.join(files)} under {directory}")
     if as_json:
         figures = {
@@ -131,6 +132,7 @@ def score(
         }
         echo_json(figures)
         return
+    say_unknown(result.unknown_chars)
     mean = f"{result.bits_per_char:.3f} bits per character"
     if color is None and (html_file or png_file):
         click.echo(mean)

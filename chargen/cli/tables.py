@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from chargen.cli.evaluate import TRAINING_ONLY_FIELDS
+from chargen.cli.evaluate import TRAINING_ONLY_FIELDS, say_unknown
 from chargen.cli.terminal import echo_json, say_notes, visible
 from chargen.errors import ConfigError, CorpusError
 from chargen.text.config import CorpusConfig
@@ -81,20 +81,24 @@ def score_documents(
     delimiter = score_tables.table_delimiter(table, "--table")
     end = "" if lm.vocabulary.separator_id is None else SEPARATOR
     total = {"documents": 0, "characters": 0, "bits": 0.0}
+    unknown = 0
     notes: list[str] = []
 
     def rows() -> Iterator[dict[str, Any]]:
+        nonlocal unknown
         for number, (source, text) in enumerate(read_documents(lm, files, requested, notes), 1):
             score = lm.score(text + end, streams=streams, as_is=True)
             figures = score_tables.document_row(score)
             total["documents"] = number
             total["characters"] += figures["characters"]
             total["bits"] += figures["bits"]
+            unknown += score.unknown_chars
             for row in score_tables.ROWS[unit](score):
                 yield {"document": number, "source": source, **row}
 
     score_tables.write_rows(table, delimiter, rows())
     say_notes(notes)
+    say_unknown(unknown)
     return {**total, "bits_per_char": total["bits"] / total["characters"], "table": table}
 
 
@@ -106,15 +110,17 @@ def score_pairs(
 
     delimiter = score_tables.table_delimiter(table, "--table") if table else ""
     header, texts = read_pairs(pairs, requested)
-    rows = []
+    rows, unknown = [], 0
     for number, pair in enumerate(texts, 1):
-        scores = (lm.score(text, streams=streams) for text in pair)
+        scores = [lm.score(text, streams=streams) for text in pair]
+        unknown += sum(score.unknown_chars for score in scores)
         first, second = (score_tables.document_row(score)["bits"] for score in scores)
         row = {"pair": number, "first": pair[0], "second": pair[1]}
         bits = {"first_bits": first, "second_bits": second}
         rows.append({**row, **bits, "first_is_likelier": int(first < second)})
     if table:
         score_tables.write_rows(table, delimiter, rows)
+    say_unknown(unknown)
     accuracy = sum(row["first_is_likelier"] for row in rows) / len(rows)
     return {"columns": header, "pairs": len(rows), "accuracy": accuracy}
 
@@ -162,9 +168,11 @@ def print_figures(figures: dict[str, Any], as_json: bool) -> None:
         echo_json(figures)
     elif "pairs" in figures:
         first, second = map(visible, figures["columns"])
+        pairs = figures["pairs"]
+        likelier = round(figures["accuracy"] * pairs)
         click.echo(
-            f"{first} is likelier than {second} in {figures['accuracy']:.1%} of "
-            f"{figures['pairs']:,} pairs"
+            f"{first} is likelier than {second} in {likelier:,} of {with_noun(pairs, 'pair')} "
+            f"({figures['accuracy']:.1%})"
         )
     else:
         click.echo(

@@ -84,6 +84,11 @@ class Streams:
         """Average number of windows in an epoch (exact without jitter and offset)."""
         return max(1, (len(self.ids) - 1) // self.batch_size // self.window)
 
+    @property
+    def passes(self) -> float:
+        """Number of passes over the text so far, with the share of the present one."""
+        return self.epoch + self.position / self._stream_length
+
     def _start_epoch(self) -> None:
         self.epoch += 1
         self._order_documents()

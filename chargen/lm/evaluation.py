@@ -55,7 +55,7 @@ class Score:
     @property
     def nats_per_char(self) -> float:
         """Mean negative log-probability."""
-        return -float(self.log_probs.mean(dtype=np.float64))
+        return 0.0 - float(self.log_probs.mean(dtype=np.float64))  # no -0.0
 
     @property
     def bits_per_char(self) -> float:
@@ -107,7 +107,7 @@ def mean_nats(
     scores = log_probs(model, ids, start_id, streams)
     if first_label_id is not None:
         scores = scores[ids < first_label_id]
-    return -float(scores.mean(dtype=np.float64))
+    return 0.0 - float(scores.mean(dtype=np.float64))  # no -0.0
 
 
 def _read_in_parts(

@@ -214,8 +214,8 @@ def _choose_sizes(
         count = count_networks(index, passes)
         wider = index + 1
         if model.hidden_size is None and count == LARGEST_ENSEMBLE and wider < len(SIZES):
-            needed = count * max(5.0, 0.4 * passes) * characters
-            if readings[wider] >= needed and weights[wider] <= MAX_WEIGHTS_IN_ENSEMBLE:
+            enough = count * max(5.0, 0.4 * passes) * characters
+            if readings[wider] >= enough and weights[wider] <= MAX_WEIGHTS_IN_ENSEMBLE:
                 index = wider
     chosen, reading = candidates[index], readings[index]
     if model.hidden_size is None:
@@ -269,7 +269,7 @@ def _choose_regularisation(model: ModelConfig, passes: float, reasons: list[str]
         row for row in reversed(REGULARISATION) if passes >= row[0]
     )
     if model.dropout is None:
-        often = f"{passes:.1f} times" if passes < 10 else f"{passes:.0f} times"
+        often = f"{passes:.2g} times" if passes < 10 else f"{passes:.0f} times"
         reasons.append(f"dropout {dropout:g}: the text is read {often}")
     filled: ModelConfig = _with_defaults(
         model, dropout=dropout, embedding_dropout=on_embedding, weight_dropout=on_weights

@@ -32,8 +32,9 @@ class Curves:
     rows: dict[str, Array] = field(repr=False)
     valid_steps: Array = field(repr=False)  # (M,)
     valid: Array = field(repr=False)  # (M,), nats
+    last_step: float  # also if that step has no row of training
     clip: float | None = None  # norm at which gradients are clipped
-    per_character: bool = True  # whether the loss is per character
+    symbol: str | None = "character"  # what the loss is per: also "byte", None for a classifier
 
     def axis_positions(self, axis: str, steps: Array) -> Array:
         """Convert steps to positions on an axis: characters, seconds, steps or epochs."""
@@ -84,15 +85,25 @@ def read(directory: str | os.PathLike[str]) -> Curves:
         rows={key: _column(loss_rows, key) for key in keys},
         valid_steps=_column(evaluated, "step"),
         valid=np.array([_validation_loss(row) for row in evaluated]),
+        last_step=max(_number(row, "step") for row in rows),
         clip=_clip(path.parent),
-        per_character=not any("train_accuracy" in row or "valid_log_loss" in row for row in rows),
+        symbol=None
+        if any("train_accuracy" in row or "valid_log_loss" in row for row in rows)
+        else _symbol(path.parent),
     )
+
+
+def symbol_name(runs: Sequence[Curves]) -> str:
+    """Return what runs that are drawn together read: "character", "byte", or "symbol" for both."""
+    names = {run.symbol or "character" for run in runs}
+    return names.pop() if len(names) == 1 else "symbol"
 
 
 def loss_unit(runs: Sequence[Curves], nats: bool = False) -> tuple[float, str]:
     """Return the size in nats and the name of the loss unit for runs that are drawn together."""
-    of_text = all(run.per_character for run in runs)
-    return (math.log(2), "bits per character") if of_text and not nats else (1.0, "nats")
+    if nats or any(run.symbol is None for run in runs):
+        return 1.0, "nats"
+    return math.log(2), f"bits per {symbol_name(runs)}"
 
 
 def smoothed(values: Array, strength: float | None = None) -> Array:
@@ -142,6 +153,14 @@ def _validation_loss(row: dict[str, Any]) -> float:
 def _name(path: Path) -> str:
     folder = Path(os.path.abspath(path)).parent.name  # noqa: PTH100
     return folder if path.name == METRICS else f"{folder}/{path.name}"
+
+
+def _symbol(directory: Path) -> str:
+    try:
+        level = json.loads((directory / "vocabulary.json").read_text("utf-8"))["level"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return "character"
+    return "character" if level == "char" else "byte"
 
 
 def _clip(directory: Path) -> float | None:

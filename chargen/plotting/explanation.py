@@ -108,7 +108,7 @@ def page(
     body = sections(explanation)
     if unit is not None:
         body += "\n" + _unit_section(explanation.text, unit, unit_values)
-    title = f"{to_html(explanation.verdict)}, {explanation.probability:.1%}"
+    title = f"{to_html(explanation.verdict)}, {percent(explanation.probability)}"
     return whole_page(title, _PAGE_STYLE + style(), f"<main>\n{body}\n</main>")
 
 
@@ -132,11 +132,19 @@ def verdict(probabilities: Mapping[str, float]) -> str:
     label = max(probabilities, key=lambda name: probabilities[name])
     rows = [
         f'<span>{to_html(name)}</span><i><b style="width:{share:.2%}"></b></i>'
-        f"<span>{share:.1%}</span>"
+        f"<span>{percent(share)}</span>"
         for name, share in probabilities.items()
     ]
-    heading = f"<h1>{to_html(label)}, {probabilities[label]:.1%}</h1>"
+    heading = f"<h1>{to_html(label)}, {percent(probabilities[label])}</h1>"
     return f'{heading}\n<div class="bars">{"".join(rows)}</div>'
+
+
+def percent(probability: float) -> str:
+    """Return a probability as a percentage, which is 0.0% or 100.0% only if that is exact."""
+    rounded = f"{probability:.1%}"
+    if rounded == "100.0%" and probability < 1:
+        return "over 99.9%"
+    return "under 0.1%" if rounded == "0.0%" and probability > 0 else rounded
 
 
 def _curve_section(explanation: Explanation) -> str:
@@ -202,9 +210,9 @@ def _unit_section(text: str, unit: SentimentUnit, values: NDArray[np.float32] | 
     edges, drawn = _histogram(unit)
     return (
         "<h2>The most telling unit</h2>\n"
-        f'<p class="note">Unit {unit.index} of the encoder, by its {pooling}: alone it classifies '
-        f"{unit.accuracy:.1%} of labelled texts correctly. The colours show its value after each "
-        f"character.</p>\n{painted}"
+        f'<p class="note">Unit {unit.index} of the encoder, by its {pooling}: alone it has a '
+        f"balanced accuracy of {unit.accuracy:.1%} on labelled texts. The colours show its value "
+        f"after each character.</p>\n{painted}"
         + _chart(
             "histogram", f"histogram of unit {unit.index}", drawn,
             ("texts", "0"), (f"{edges[0]:.3f}", f"{edges[1]:.3f}"),
@@ -322,7 +330,7 @@ def explanation_figure(explanation: Explanation) -> bytes:
         )
         text.draw(top, {step: shade(step) for step in range(-STEPS, STEPS + 1)})
         top.set_title(
-            f"{escape_controls(explanation.verdict, '')}, {explanation.probability:.1%}: "
+            f"{escape_controls(explanation.verdict, '')}, {percent(explanation.probability)}: "
             f"the verdict if the text ended there{text.cut_note}",
             fontsize=11,
         )
@@ -373,8 +381,7 @@ def unit_histogram(unit: SentimentUnit) -> bytes:
             )  # fmt: skip
         axes.axvline(unit.threshold, color="0.3", linestyle="--", linewidth=1)
         axes.set_title(
-            f"unit {unit.index}, {unit.pooling} value: alone it classifies {unit.accuracy:.1%} "
-            "correctly",
+            f"unit {unit.index}, {unit.pooling} value: balanced accuracy {unit.accuracy:.1%}",
             fontsize=11,
         )
         axes.set(xlabel="value", ylabel="share of texts")

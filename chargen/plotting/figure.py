@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from chargen.errors import ConfigError, printable
-from chargen.plotting.curves import Array, Curves, loss_unit, smoothed
+from chargen.plotting.curves import Array, Curves, loss_unit, smoothed, symbol_name
 from chargen.plotting.painting import escape_controls
 from chargen.plotting.style import COLOURS, DASHES, FORMATS, LINES, drawing, image
 
 AXIS_NAMES = {
-    "characters": "characters read",
+    "characters": "{}s read",
     "seconds": "seconds",
     "steps": "steps",
     "epochs": "passes over the text",
@@ -64,7 +64,7 @@ def picture(
             axes.set_ylabel(f"loss, {name}")
             axes.set_title("training (line) and validation (dots)", fontsize=10)
             _limit_loss_axis(axes, runs, unit)
-        _finish(figure, panels, axis, second, title)
+        _finish(figure, panels, axis, second, symbol_name(runs), title)
         if any((run.rows["gradient_norm"] > 0).any() for run in runs):
             _scale_by_logarithm(panels[3])
         return image(figure, form)
@@ -104,11 +104,13 @@ def _draw_gradient(
         )
 
 
-def _finish(figure: Any, panels: Any, axis: str, second: str, title: str | None) -> None:
+def _finish(
+    figure: Any, panels: Any, axis: str, second: str, symbol: str, title: str | None
+) -> None:
     from matplotlib.ticker import EngFormatter
 
     for axes, along in zip(panels, (axis, second, axis, axis), strict=True):
-        axes.set_xlabel(AXIS_NAMES[along])
+        axes.set_xlabel(AXIS_NAMES[along].format(symbol))
         axes.set_xlim(left=0)
         if along == "characters":
             axes.xaxis.set_major_formatter(EngFormatter(sep=" "))

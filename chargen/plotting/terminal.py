@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from chargen.errors import MissingExtraError, printable
-from chargen.plotting.curves import Curves, loss_unit, smoothed
+from chargen.plotting.curves import Curves, loss_unit, smoothed, symbol_name
 
 _COLOURS = ("blue", "yellow", "green", "magenta", "cyan", "red", "white")
 _MIN_WIDTH = 20
@@ -44,7 +44,7 @@ def terminal_plot(
         figure.with_colors = colour
         figure.set_x_limits(min_=0.0)
         unit, figure.y_label = loss_unit(group, nats)
-        figure.x_label = axis
+        figure.x_label = f"{symbol_name(runs)}s" if axis == "characters" else axis
         figure.register_label_formatter(float, _label)
         figure.register_label_formatter(np.float64, _label)
         names = []

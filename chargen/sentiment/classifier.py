@@ -116,8 +116,10 @@ class Classifier:
 
     @property
     def parameters(self) -> int:
-        """Number of learnt parameters, including those of the encoders but not the idf values."""
-        count = sum(model.weights.size + model.biases.size for model in self.ngrams)
+        """Number of learnt parameters: those of the network, and the weights of known n-grams."""
+        count = sum(
+            int(np.count_nonzero(model.weights)) + model.biases.size for model in self.ngrams
+        )
         if self.network is not None:
             count += sum(tensor.numel() for tensor in self.network.network.parameters())
         return int(count)

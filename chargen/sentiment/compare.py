@@ -6,6 +6,7 @@ linear models are at sentiment.
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -84,6 +85,8 @@ def compare(
     """
     reporter, reading = reporter or Reporter(), reading or ExamplesConfig()
     metrics.require_sklearn("a comparison")
+    for name in ("feature_extraction.text", "linear_model", "model_selection"):
+        importlib.import_module(f"sklearn.{name}")  # takes seconds, which are not those of training
     trained = [Classifier.load(path, config.device) for path in config.classifier]
     for path, classifier in zip(config.classifier, trained, strict=True):
         _check_labels(path, classifier, test)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -90,6 +90,17 @@ def evaluate(
             )
         },
     }
+
+
+def missing_classes_warning(
+    source: str, labels: Collection[str], classes: Sequence[str]
+) -> str | None:
+    """Return a warning if no text of `source` has some of the classes, otherwise None."""
+    missing = [label for label in classes if label not in labels]
+    if not missing:
+        return None
+    names = " or ".join(map(repr, missing))
+    return f"no text of {source} has the label {names}, so macro-F1 counts an F1 of 0"
 
 
 def confidence_bin(confidence: NDArray[Any]) -> NDArray[np.int64]:

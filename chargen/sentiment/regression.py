@@ -303,16 +303,21 @@ def choose_members(
     for size in range(1, len(names) + 1):
         for chosen in combinations(range(len(names)), size):
             logits = _out_of_fold_logits(stacked[list(chosen)], targets, prior, folds)
-            losses = weights * log_losses(logits, targets.classes)
+            losses = log_losses(logits, targets.classes)
             judged[chosen] = logits, losses, logits.argmax(-1) == targets.classes
+
+    def loss(chosen: tuple[int, ...]) -> float:
+        """Return the mean loss with the weights of training, which decides."""
+        return float((weights * judged[chosen][1]).mean())
+
     singles = [judged[(index,)] for index in range(len(names))]
     most_right = max(singles, key=lambda each: each[2].mean())[2]
     allowed = [c for c in judged if not _exceeds_standard_error(most_right, judged[c][2])]
-    best = min(allowed, key=lambda c: judged[c][1].mean())
+    best = min(allowed, key=loss)
     prior_logits = np.tile(prior, (len(targets.classes), 1))
     tolerance = LOSS_TOLERANCE * float((weights * log_losses(prior_logits, targets.classes)).mean())
-    close = [c for c in allowed if judged[c][1].mean() <= judged[best][1].mean() + tolerance]
-    taken = min(close, key=lambda c: (cost([names[i] for i in c]), judged[c][1].mean()))
+    close = [c for c in allowed if loss(c) <= loss(best) + tolerance]
+    taken = min(close, key=lambda c: (cost([names[i] for i in c]), loss(c)))
     factors = dict(zip(taken, fit_factors(stacked[list(taken)], targets, prior), strict=True))
     if not any(factors.values()):  # no member separates the classes, but one must remain
         factors[taken[0]] = ROUNDING_TOLERANCE

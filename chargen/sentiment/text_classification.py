@@ -156,10 +156,10 @@ class TextClassification(Task):
         each = nn.functional.cross_entropy(logits.float(), classes, reduction="none")
         loss = (each * weights).sum() / weights.sum()
         progress.texts += len(batch)
-        progress.characters += sum(int(given.lengths.sum()) for given in inputs)
+        progress.characters += int((inputs[0].lengths - 1).sum())  # without the start symbols
         right = logits.detach().argmax(-1) == classes
         row = {
-            "epoch": progress.epoch,
+            "epoch": progress.texts / len(self.train.encoded),
             "texts": progress.texts,
             "loss": loss.detach(),
             "lm_loss": None if lm_loss is None else lm_loss.detach(),

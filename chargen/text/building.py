@@ -310,9 +310,8 @@ def _split_each_source(
         parts.append((first, cut, end))
     if all(cut == end for _, cut, end in parts):
         return ids, split_point(ids, vocabulary, config)
-    notes.append(
-        f"validation text: the last {config.valid_fraction:.0%} of each of {len(parts):,} files"
-    )
+    share = f"{100 * config.valid_fraction:g}%"
+    notes.append(f"validation text: the last {share} of each of {len(parts):,} files")
     newline = vocabulary.encode("\n")
     needs_newline = config.documents is None and not config.raw_bytes
     training: list[npt.NDArray[Any]] = []

@@ -29,7 +29,12 @@ from chargen.training.optimizers import make_optimizers
 from chargen.training.schedule import learning_rate_factor
 from chargen.training.task import Evaluation, Progress, Settings, Task, Tensors
 
+_BLOCK = 1 << 20  # ids that are counted at a time
+
 EVALUATION_STREAMS = 32
+
+FINAL_EVALUATION_FACTOR = 20
+"""Text of the last evaluation, as a multiple of that of each evaluation during the run."""
 
 CHECKED_SYMBOLS = 4096
 """Number of symbols of the training text that are scored if there is no validation text."""
@@ -89,6 +94,7 @@ class LanguageModelling(Task):
         self.valid_ids = valid_ids
         self.start_id = start_id
         self.first_label_id = first_label_id
+        self._predicted_share = _share_below(train_ids, first_label_id)
         self.precision = precision
         self.sample = sample
         self.ranks = ranks or Ranks()
@@ -159,12 +165,13 @@ class LanguageModelling(Task):
         with autocast(self.device, self.precision):
             logits, hidden = self.learner(inputs, self.hidden, *self._extra_args)  # (T, N B, V)
         targets = targets.repeat(1, self.model.config.num_networks)
-        loss = language_model_loss(logits, targets, self.first_label_id)
+        # Labels are among the targets: divided by the share of the others, the loss is their mean.
+        loss = language_model_loss(logits, targets, self.first_label_id) / self._predicted_share
         self.hidden = detach(hidden)
         self.progress.characters += len(targets) * self.streams.batch_size
         # With this factor the mean over ranks is the mean over streams, however they are split.
         loss = loss * (len(self.streams.own_streams) * self.ranks.size / self.streams.batch_size)
-        return loss, {"epoch": self.streams.epoch}
+        return loss, {"epoch": self.streams.passes}
 
     def skipped(self) -> None:
         """Reset the hidden state of the streams, which may not be finite either."""
@@ -194,6 +201,12 @@ class LanguageModelling(Task):
             progress.best_nats = nats
         return Evaluation(row, better, better, self._draw_sample())
 
+    @property
+    def measured_ids(self) -> NDArray[np.integer]:
+        """The part of the validation text over which `progress.reported_nats` is the mean."""
+        times = 1 if self.progress.final_nats is None else FINAL_EVALUATION_FACTOR
+        return self.valid_ids[: times * self.plan.evaluation_characters]
+
     def _nats(self, ids: NDArray[np.integer]) -> float:
         start, first_label = self.start_id, self.first_label_id
         return mean_nats(self.model, ids, start, EVALUATION_STREAMS, first_label)
@@ -202,8 +215,8 @@ class LanguageModelling(Task):
         return self.sample(self.model) if self.sample else None
 
     def conclude(self, best: dict[str, Tensor]) -> dict[str, Any]:
-        """Score at most 20 times as much of the validation text as in each evaluation."""
-        ids = self.valid_ids[: 20 * self.plan.evaluation_characters]
+        """Score more of the validation text than in each evaluation."""
+        ids = self.valid_ids[: FINAL_EVALUATION_FACTOR * self.plan.evaluation_characters]
         if not len(ids):
             return {}
         nats = self._nats(ids)
@@ -235,6 +248,14 @@ class LanguageModelling(Task):
         # A new rank must not repeat the random numbers that the run began with.
         fresh = self.config.seed + self.progress.step
         restore_rank_generators(self.ranks, tensors["generators"], self.device, fresh)
+
+
+def _share_below(ids: NDArray[np.integer], limit: int | None) -> float:
+    """Return the share of `ids` that are below `limit`, read in blocks; 1 without a limit."""
+    if limit is None:
+        return 1.0
+    blocks = (ids[first : first + _BLOCK] for first in range(0, len(ids), _BLOCK))
+    return sum(int((block < limit).sum()) for block in blocks) / len(ids)
 
 
 def gather_states(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -141,28 +140,28 @@ class Session:
     def _make_run(self, loop: Loop[LanguageModelling]) -> Run:
         if loop.best:
             loop.task.model.load_state_dict(loop.best)
-        nats = self._per_character(loop.task.progress.reported_nats)
+        nats = self._valid_nats(loop.task)
         return Run(
             self.directory,
             loop.progress.step,
             loop.progress.seconds,
             nats,
             None if nats is None else bits(nats),
-            bits(math.log(self.text.vocabulary.size) * self._symbols_per_character),
+            bits(math.log(self.text.vocabulary.size) * self._symbols_per_character(loop.task)),
             loop.finished,
             self._write_sample(loop.task.model.eval(), loop.task.config.seed),
         )
 
-    @cached_property
-    def _symbols_per_character(self) -> float:
-        vocabulary, ids = self.text.vocabulary, self.text.valid
+    def _symbols_per_character(self, task: LanguageModelling) -> float:
+        vocabulary, ids = self.text.vocabulary, task.measured_ids
         if not len(ids):
             ids = self.text.train[:COUNTED_SYMBOLS]
         return vocabulary.count_predicted(ids) / vocabulary.count_characters(ids)
 
-    def _per_character(self, nats: float | None) -> float | None:
-        """Convert nats per symbol to nats per character, which may be several bytes."""
-        return None if nats is None else nats * self._symbols_per_character
+    def _valid_nats(self, task: LanguageModelling) -> float | None:
+        """Return the validation loss in nats per character, which may be several bytes."""
+        nats = task.progress.reported_nats
+        return None if nats is None else nats * self._symbols_per_character(task)
 
     def _write_sample(self, model: Network, seed: int) -> str:
         lm = LanguageModel(model, self.text.vocabulary)
@@ -183,7 +182,7 @@ class Session:
         task = loop.task
         weights = loop.best or dict(task.model.state_dict())
         stored = storage.pack(task.plan.model, weights, self.text.vocabulary)
-        nats = self._per_character(task.progress.reported_nats)
+        nats = self._valid_nats(task)
         stored.documents["config"] |= {
             "train": asdict(task.config),
             **self.documents,

@@ -149,7 +149,7 @@ def _written_note(sample: Any, seconds: float) -> str:
     count = len(sample.text)
     if not count:
         return "the model ended the text at once" if sample.ended == "end" else ""
-    bits = -sum(sample.log_probs) / count / math.log(2)
+    bits = 0.0 - sum(sample.log_probs) / count / math.log(2)
     words = f"{count:,} characters, {bits:.2f} bits each"
     ends = {"end": "; the model ended the text", "length": "", "stop": "", "": " so far"}
     return f"{words}{ends[sample.ended]}" + (f", in {seconds:.1f} s" if sample.ended else "")

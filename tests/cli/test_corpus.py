@@ -231,6 +231,8 @@ def test_info_counts_no_separators(chargen: Command, tmp_path: Path) -> None:
     path.write_text("anna\nberta\n")
     facts = json.loads(chargen("corpus", "info", path, "--documents", "lines", "--json").out)
     assert facts["characters"] == len("annaberta")
+    people = chargen("corpus", "info", path, "--documents", "lines").out.splitlines()
+    assert "documents 2" in [" ".join(line.split()) for line in people]
 
 
 def test_info_does_not_drive_the_terminal(chargen: Command, tmp_path: Path) -> None:

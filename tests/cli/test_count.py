@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
+from chargen import language_model
+from chargen.lm import counts
 from chargen.storage import checkpoint
 from tests.sentiment.making import BYTES, save_lm
 
@@ -53,6 +57,18 @@ def test_a_model_that_held_nothing_out_and_one_of_bytes(
         figures = json.loads(result.out)
         assert figures["valid_characters"] == len(OTHER) // 10
         assert figures["characters"] == len(OTHER) * 9 // 10
+        assert ("training held out no part" in result.err) == (model.name == "whole")
+
+
+def test_characters_that_give_the_weight_are_those_that_were_scored(
+    chargen: Command, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = tmp_path / "other.txt"
+    text.write_text(OTHER, encoding="utf-8")
+    for module in (counts, language_model):
+        monkeypatch.setattr(module, "HELD_OUT_SYMBOLS", 100)
+    result = chargen("count", trained, text, "--out", tmp_path / "out", "--json")
+    assert json.loads(result.out)["valid_characters"] == 100
 
 
 def test_what_people_read(chargen: Command, trained: Path, corpus: Path, tmp_path: Path) -> None:

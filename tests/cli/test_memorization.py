@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from chargen.storage import checkpoint
+from tests.sentiment.making import BYTES, save_lm
 
 from .conftest import Command
 
@@ -37,6 +38,13 @@ def test_only_text_that_training_held_out_is_called_held_out(
         result = chargen("memorization", tmp_path / str(number), corpus, *SIZES, "--json")
         assert result.code == 0, result.err
         assert "held_out" not in json.loads(result.out)
+
+
+def test_a_model_of_bytes_counts_bytes(chargen: Command, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("\u5b57" * 400, encoding="utf-8")
+    result = chargen("memorization", save_lm(tmp_path / "bytes", BYTES), text, *SIZES)
+    assert result.out.splitlines()[0].endswith(" bytes on average")
 
 
 def test_what_people_read(chargen: Command, trained: Path, corpus: Path) -> None:

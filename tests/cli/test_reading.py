@@ -9,6 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from chargen.language_model import LanguageModel
+from tests.sentiment.making import CHARS, make_lm
 
 from .conftest import SMALL, TEXT, Command
 
@@ -80,6 +84,19 @@ def test_unknown_characters_are_counted(chargen: Command, trained: Path, tmp_pat
     path = tmp_path / "new.txt"
     path.write_text("the 猫 and the 犬 of the fox", encoding="utf-8")
     assert json.loads(chargen("evaluate", trained, path, "--json").out)["unknown_chars"] == 2
+    for command in ("evaluate", "score"):
+        assert "unknown characters are scored as one" in chargen(command, trained, path).err
+
+
+def test_what_is_certain_takes_no_bits(chargen: Command, tmp_path: Path) -> None:
+    model = make_lm()
+    with torch.no_grad():
+        model.output.weight.zero_()
+        model.output.bias.copy_(200.0 * torch.eye(CHARS.size)[CHARS.encode("a")[0]])
+    LanguageModel(model, CHARS).save(tmp_path / "m")
+    (tmp_path / "t.txt").write_text("aaa")
+    assert "-0" not in chargen("score", tmp_path / "m", tmp_path / "t.txt").out
+    assert "-0" not in chargen("evaluate", tmp_path / "m", tmp_path / "t.txt", "--json").out
 
 
 def test_score_has_a_number_for_each_character(

@@ -61,6 +61,14 @@ def test_for_people(chargen: Command, mood: Path, reviews: Path) -> None:
     assert [sum(row) for row in matrix] == [2, 3]
 
 
+def test_a_class_without_a_text_is_noted(chargen: Command, mood: Path, tmp_path: Path) -> None:
+    path = tmp_path / "one.csv"
+    path.write_text("text,label\ngood,pos\nfine,pos\n")
+    result = chargen(*EVALUATE, mood, path)
+    assert result.code == 0
+    assert "one.csv has the label 'neg', so macro-F1 counts an F1 of 0" in result.err
+
+
 def test_folders(chargen: Command, mood: Path, tmp_path: Path) -> None:
     for label, text in (("neg", "bad"), ("pos", "good")):
         (tmp_path / label).mkdir()

@@ -155,9 +155,11 @@ def test_the_telling_unit(chargen: Command, mood: Path, labelled: Path, tmp_path
     assert unit["texts"] == 40
     assert len(unit["trace"]) == len(TEXT) + 1
     assert histogram.read_bytes().startswith(b"\x89PNG")
-    assert "most telling unit" in page.read_text(encoding="utf-8")
+    shown = f"balanced accuracy of {unit['accuracy']:.1%}"
+    assert shown in page.read_text(encoding="utf-8")
     plain = chargen("sentiment", "explain", mood, TEXT, "--unit", labelled).out
     assert "most telling unit" in plain
+    assert shown in plain
 
 
 @pytest.mark.parametrize(

@@ -140,12 +140,16 @@ def test_progress_in_a_log(
     reporter.close()
     for share in (0.2, 0.4):  # another stage, from its own beginning
         reporter.step(share, reading)
-    first, second, third = capfd.readouterr().err.splitlines()
+    reporter.close()
+    for share, loss in ((0.6, float("nan")), (0.8, 1.4)):  # a step was skipped
+        reporter.step(share, reading | {"loss": loss})
+    first, second, third, fourth = capfd.readouterr().err.splitlines()
     assert first.startswith(
         "step 2, 20%: loss 0.700, training accuracy 0.500, language model 1.00 bits"
     )
     assert second == "step 2: validation accuracy 0.9000, macro-F1 0.8900, log loss 0.3000"
-    assert third.startswith("step 9, 40%: loss 1.400 nats, 2.020 bits per character")
+    assert third.startswith("step 9, 40%: loss 1.400 nats, 2.020 bits per symbol")
+    assert fourth.startswith("step 9, 80%: loss 1.400 nats")
 
 
 # ---------------------------------------------------------------- what it refuses

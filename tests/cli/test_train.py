@@ -4,10 +4,16 @@ import json
 import lzma
 import math
 import os
+import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+import chargen as package
+from chargen.training.reporting import Reporter
 
 from .conftest import SMALL, TEXT, Command
 
@@ -281,6 +287,29 @@ def test_a_uniform_guess_has_as_many_bits_with_and_without_validation(
     options = ("--level", "byte", "--valid-fraction", fraction, "--steps", 2, *SMALL)
     result = chargen("train", text, "--out", tmp_path / "m", *options, "--json")
     assert json.loads(result.out)["uniform_bits"] == pytest.approx(8 * 3 / 2)  # bytes of characters
+
+
+def test_a_loss_per_character_is_of_the_text_that_was_read(tmp_path: Path) -> None:
+    class Stopping(Reporter):
+        def evaluated(self, metrics: Mapping[str, Any], sample: str | None) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    (tmp_path / "train.txt").write_text("abc def\n" * 500)
+    first = "a" * 25_000  # bytes of an evaluation; the others have three to a character
+    (tmp_path / "valid.txt").write_text(first + "\u5b57" * 10_000, "utf-8")
+    options: dict[str, Any] = {"steps": 50, "eval_every": 1, "hidden_size": 8, "samples": False}
+    run = package.train(
+        tmp_path / "train.txt",
+        tmp_path / "m",
+        level="byte",
+        valid=str(tmp_path / "valid.txt"),
+        precision="float32",
+        reporter=Stopping(),
+        **options,
+    )
+    expected = package.load(run.directory).score(first).nats_per_char
+    assert (run.finished, run.valid_nats) == (False, pytest.approx(expected, abs=1e-3))
+    assert run.uniform_bits == pytest.approx(8)
 
 
 @pytest.mark.parametrize("level", ["char", "byte"])

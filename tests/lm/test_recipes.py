@@ -206,6 +206,11 @@ def test_a_text_that_is_too_short_overrides_only_batch_and_window(
     assert batch * window <= count - 1
 
 
+@pytest.mark.parametrize(("epochs", "told"), [(0.04, "0.04"), (1.52, "1.5"), (9.4, "9.4")])
+def test_a_part_of_a_pass_is_not_called_none(epochs: float, told: str) -> None:
+    assert any(f"is read {told} times" in r for r in make({"epochs": epochs}, 1_000_000).reasons)
+
+
 @pytest.mark.parametrize("epochs", [0.1, 3, 30, 300])
 def test_asking_for_the_size_that_would_be_chosen_changes_nothing(epochs: float) -> None:
     chosen = make({"epochs": epochs}, 1_000_000)

@@ -49,7 +49,11 @@ def test_the_numbers_are_those_of_the_log(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         run.axis_positions("seconds", np.array([5.0, 200.0, 800.0])), [0.25, 10.0, 40.0]
     )
-    assert (run.valid.tolist(), run.clip, run.per_character) == ([1.5], 1.0, True)
+    assert (run.valid.tolist(), run.clip, run.symbol) == ([1.5], 1.0, "character")
+
+
+def test_the_last_step_may_have_no_row_of_training(tmp_path: Path) -> None:
+    assert read(a_run(tmp_path, rows=[*ROWS, {"step": 405, "seconds": 21.0}])).last_step == 405
 
 
 def test_smoothing() -> None:
@@ -69,6 +73,11 @@ def test_runs_that_are_drawn_together_have_one_unit(tmp_path: Path) -> None:
     assert loss_unit([text]) == (math.log(2), "bits per character")
     assert loss_unit([text], nats=True) == loss_unit([labels]) == (1.0, "nats")
     assert loss_unit([text, labels]) == (1.0, "nats")
+    for level in ("byte", "raw"):
+        (a_run(tmp_path, level) / "vocabulary.json").write_text(json.dumps({"level": level}))
+    of_bytes = [read(tmp_path / level) for level in ("byte", "raw")]
+    assert loss_unit(of_bytes) == (math.log(2), "bits per byte")
+    assert loss_unit([text, *of_bytes]) == (math.log(2), "bits per symbol")
 
 
 def test_what_is_no_run(tmp_path: Path) -> None:
@@ -102,6 +111,7 @@ def test_a_picture_names_its_runs_and_units(tmp_path: Path) -> None:
         assert text in svg
     assert "<two>" not in svg
     assert picture(runs, "svg") == picture(runs, "svg")
+    assert "bytes read" in picture([replace(runs[0], symbol="byte")], "svg").decode()
     assert picture(runs[:1], "png", axis="steps", nats=True).startswith(b"\x89PNG")
     with pytest.raises(ConfigError, match=r"not \.gif"):
         picture(runs, "gif")

@@ -163,6 +163,12 @@ def test_ngrams_vote_beside_the_network(with_ngrams: Classifier) -> None:
     )
 
 
+def test_buckets_without_an_ngram_are_no_parameters() -> None:
+    (words,) = count_ngrams(separable(20), "word n-grams")
+    count = np.count_nonzero(words.weights) + 2  # and the biases
+    assert Classifier([words], ("bad", "good")).parameters == count < words.weights.size / 10
+
+
 # ---------------------------------------------------------------- what is done to texts first
 
 

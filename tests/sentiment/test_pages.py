@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chargen.plotting.explanation import explanation_figure, page, unit_histogram
+from chargen.plotting.explanation import explanation_figure, page, unit_histogram, verdict
 from chargen.sentiment.classifier import Classifier
 from chargen.sentiment.explain import SentimentUnit, explain, find_unit, leave_out
 from chargen.sentiment.members import NetworkMember
@@ -110,6 +110,20 @@ def test_the_unit_has_its_histogram_and_its_text() -> None:
     assert found.texts["painted"] == text * 3
     kinds = [attrs.get("class") for tag, attrs in found.seen if tag == "rect"]
     assert {"above", "below"} <= set(kinds)
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"),
+    [
+        (1.0, "100.0%"),
+        (0.9996, "over 99.9%"),
+        (0.999, "99.9%"),
+        (4e-4, "under 0.1%"),
+        (0.0, "0.0%"),
+    ],
+)
+def test_only_what_is_certain_has_all_percent(share: float, shown: str) -> None:
+    assert f"<h1>yes, {shown}</h1>" in verdict({"yes": share})
 
 
 # ---------------------------------------------------------------- pictures

@@ -119,7 +119,8 @@ def test_a_step_tells_what_it_did() -> None:
     row = tuner.step(batch)
     assert row["step"] == 1
     assert row["texts"] == 3
-    assert row["characters"] == sum(len(DATA.texts[i]) + 1 for i in batch)
+    assert row["characters"] == sum(len(DATA.texts[i]) for i in batch)
+    assert row["epoch"] == 3 / len(DATA)
     assert row["loss"] > 0
     assert row["lm_loss"] == pytest.approx(math.log(CHARS.size), abs=0.7)
     assert 0 <= row["train_accuracy"] <= 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -128,6 +129,16 @@ def test_who_says_nothing_gets_no_factor() -> None:
     )
     assert vote.factors["mute"] == 0
     assert choose_members({"mute": np.zeros((100, 2))}, targets, names, EVEN).accuracy == 0.5
+
+
+def test_figures_are_of_texts_of_equal_weight() -> None:
+    targets, names = problem(90)
+    weights = np.where(targets.classes, 1.8, 0.2).astype(np.float32)
+    targets = replace(targets, weights=weights)
+    vote = choose_members({"a": judge(1.0, 0, targets.classes)}, targets, names, EVEN)
+    expected = log_losses(vote.logits, targets.classes).mean()
+    assert vote.log_loss == vote.members["a"].log_loss == pytest.approx(expected)
+    assert vote.accuracy == (vote.logits.argmax(-1) == targets.classes).mean()
 
 
 def test_where_all_are_right_nothing_is_infinite() -> None:

@@ -131,6 +131,14 @@ class TestSplit:
             assert valid == "".join(upper[one] for one in names if one != "c")
             assert found.notes == ("validation text: the last 10% of each of 3 files",)
 
+    def test_a_small_share_is_not_called_none(
+        self, tmp_path: Path, load: Callable[..., Corpus]
+    ) -> None:
+        for name in "ab":
+            (tmp_path / name).write_text("some text\n" * 100)
+        found = load(tmp_path / "a", tmp_path / "b", valid_fraction=0.004)
+        assert found.notes == ("validation text: the last 0.4% of each of 2 files",)
+
     def test_documents_of_several_files_stay_whole(
         self, tmp_path: Path, load: Callable[..., Corpus]
     ) -> None:

@@ -53,6 +53,7 @@ def compare(train: str, test: str, as_json: bool, quiet: bool, **options: Any) -
     from chargen.runtime.device import set_threads
     from chargen.sentiment import compare as comparison
     from chargen.sentiment.examples import read_examples
+    from chargen.sentiment.metrics import missing_classes_warning
     from chargen.sentiment.splitting import shared_texts_warning
 
     set_threads(config.threads)
@@ -60,9 +61,12 @@ def compare(train: str, test: str, as_json: bool, quiet: bool, **options: Any) -
     test_set = read_examples(test, reading, train_set.classes)
     for note in (*train_set.notes, *test_set.notes):
         reporter.note(note)
-    shared = shared_texts_warning(train_set, test_set)
-    if shared:
-        reporter.note(shared)
+    for warning in (
+        shared_texts_warning(train_set, test_set),
+        missing_classes_warning(test_set.source, test_set.classes, train_set.classes),
+    ):
+        if warning:
+            reporter.note(warning)
     rows = comparison.compare(train_set, test_set, config, reporter, reading)
     if as_json:
         figures = {

@@ -78,7 +78,8 @@ def evaluate(
     from chargen.sentiment.examples import read_examples
 
     examples = read_examples(data, config, classifier.labels)
-    say_notes(() if quiet else examples.notes)
+    missing = metrics.missing_classes_warning(examples.source, examples.classes, classifier.labels)
+    say_notes(() if quiet else (*examples.notes, *filter(None, [missing])))
     probabilities = _probabilities(classifier, examples.texts, quiet)
     figures = metrics.evaluate(examples.labels, probabilities, classifier.labels)
     _draw(drawn, figures, examples.labels, probabilities)

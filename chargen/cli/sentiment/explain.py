@@ -246,7 +246,7 @@ def _show(explanation: Any, unit: Any, color: bool) -> None:
         side = "above" if unit.above else "below"
         out(
             f"\nmost telling unit: {unit.index} ({unit.pooling}), {visible(unit.label)} {side} "
-            f"{unit.threshold:.4f}; alone it classifies {unit.accuracy:.1%} correctly"
+            f"{unit.threshold:.4f}; alone it has a balanced accuracy of {unit.accuracy:.1%}"
         )
 
 

@@ -81,9 +81,10 @@ function inspect({ target }) {
   document.querySelector(".chosen")?.classList.remove("chosen");
   target.classList.add("chosen");
   const surprise = Number(target.dataset.bits);
-  const chance = (100 * 2 ** -surprise).toPrecision(3);
+  const chance = 100 * 2 ** -surprise;
+  const shown = chance > 99.9 && chance < 100 ? "over 99.9" : chance.toPrecision(3);
   const name = JSON.stringify(target.textContent);
-  find("reading").textContent = `${name}: ${surprise.toFixed(2)} bits, a chance of ${chance} %`;
+  find("reading").textContent = `${name}: ${surprise.toFixed(2)} bits, a chance of ${shown} %`;
 }
 
 find("write").onclick = begin;
