@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import chargen
 
-from .sentiment.making import CHARS, make_lm
+from .sentiment.making import CHARS, QUICK, Recorder, make_lm, save_lm, separable
 from .sentiment.models import tiny_classifier
 
 SIZES = {"hidden_size": 24, "batch_size": 4, "window": 32, "precision": "float32"}
@@ -116,6 +117,34 @@ def test_the_samples_of_training_follow_its_seed(tmp_path: Path) -> None:
         out = tmp_path / str(seed)
         run = chargen.train(texts=texts, out=out, steps=3, seed=seed, **SIZES)
         assert run.sample == chargen.load(out).generate(max_chars=200, seed=seed)
+
+
+def test_a_run_leaves_the_settings_and_generators_of_torch_alone(tmp_path: Path) -> None:
+    def settings() -> tuple[int, int]:
+        return torch.get_num_threads(), torch.get_deterministic_debug_mode()
+
+    inside: list[tuple[int, int]] = []
+    reporter = Recorder(lambda _: inside.append(settings()))
+    options: dict[str, Any] = {"threads": 2, "deterministic": True, "reporter": reporter}
+    texts = ["It was a dark and stormy night; the rain fell in torrents.\n" * 20]
+    encoder, examples = save_lm(tmp_path / "encoder"), separable(20)
+    runs: list[Callable[[], Any]] = [
+        lambda: chargen.train(texts=texts, out=tmp_path / "lm", steps=2, **SIZES, **options),
+        lambda: chargen.resume(tmp_path / "lm", steps=3, reporter=reporter),
+        lambda: chargen.finetune(
+            examples, encoder, tmp_path / "mood", ngrams=False, **QUICK, **options
+        ),
+        lambda: chargen.resume_finetune(
+            tmp_path / "mood", data=examples, epochs=3, reporter=reporter
+        ),
+    ]
+    for run in runs:
+        before, generator = settings(), torch.get_rng_state()
+        inside.clear()
+        run()
+        assert set(inside) == {(2, 2)}
+        assert settings() == before == (1, 0)
+        assert torch.equal(torch.get_rng_state(), generator)
 
 
 # ---------------------------------------------------------------- saving

@@ -63,5 +63,20 @@ def set_up_device(config: Any, ranks: Ranks | None = None) -> torch.device:
     return ranks.on_all_ranks(lambda: choose_device(ranks.device_name(config.device)))
 
 
+@contextlib.contextmanager
+def restored_settings() -> Iterator[None]:
+    """Restore torch's threads, generators and choice of kernels afterwards; also a decorator."""
+    threads, deterministic = torch.get_num_threads(), torch.get_deterministic_debug_mode()
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices):
+        try:
+            yield
+        finally:
+            if torch.get_num_threads() != threads:
+                torch.set_num_threads(threads)
+            if torch.get_deterministic_debug_mode() != deterministic:
+                torch.set_deterministic_debug_mode(deterministic)
+
+
 def versions() -> dict[str, str]:
     return {"python": platform.python_version(), "torch": str(torch.__version__)}

@@ -14,7 +14,7 @@ from chargen.lm import recipes, storage
 from chargen.lm.config import TrainConfig
 from chargen.lm.model import Network
 from chargen.options import with_new_budget
-from chargen.runtime.device import set_up_device
+from chargen.runtime.device import restored_settings, set_up_device
 from chargen.runtime.distributed import Ranks
 from chargen.runtime.process_group import joined_ranks
 from chargen.runtime.seeds import seed_everything
@@ -32,6 +32,7 @@ from chargen.training.session import Run, Session
 from chargen.training.task import MAX_NUMBER
 
 
+@restored_settings()
 def resume(
     directory: str | Path,
     *,

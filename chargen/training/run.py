@@ -14,7 +14,7 @@ from chargen.errors import CheckpointError, ConfigError
 from chargen.lm import recipes
 from chargen.lm.config import REPLAY_SHARE, ModelConfig, TrainConfig, required
 from chargen.options import split_options
-from chargen.runtime.device import set_up_device
+from chargen.runtime.device import restored_settings, set_up_device
 from chargen.runtime.distributed import Ranks, refuse_torchrun
 from chargen.runtime.precision import REFERENCE_FLOPS, run_precision
 from chargen.runtime.process_group import joined_ranks
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from chargen.keywords import TrainOptions
 
 
+@restored_settings()
 def train(
     corpus: str | Path | Sequence[str | Path] | None = None,
     out: str | Path | None = None,
