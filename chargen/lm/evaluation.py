@@ -160,7 +160,8 @@ class DynamicModel:
         first_label_id: int | None = None,
     ) -> None:
         without = replace(model.config, dropout=0.0, embedding_dropout=0.0, weight_dropout=0.0)
-        self.model = create_network(without).to(model.device)
+        with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay the same
+            self.model = create_network(without).to(model.device)
         self.model.load_state_dict(model.state_dict())
         self.model.train()  # without dropout, only makes cuDNN keep what the backward pass needs
         self.state = self.model.initial_state(1)  # after the windows learnt from so far

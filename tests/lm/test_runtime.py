@@ -92,6 +92,13 @@ def test_the_first_slow_call_does_not_count(monkeypatch: pytest.MonkeyPatch) -> 
     assert choose_precision("auto", CPU, trial).seconds_per_step == pytest.approx(0.4)
 
 
+def test_timing_leaves_the_generators_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "TIMED_STEPS", 0)
+    generator = torch.get_rng_state()
+    inference_precision("auto", CPU)
+    assert torch.equal(torch.get_rng_state(), generator)
+
+
 @pytest.mark.parametrize("name", ["half", "", "Float32", None])
 def test_another_precision_is_refused(name: Any) -> None:
     with pytest.raises(ConfigError, match="--precision must be one of auto, float32, bfloat16;"):
