@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.errors import CorpusError
+from chargen.runtime.device import restored_settings, set_threads
 from chargen.runtime.seeds import sklearn_seed
 from chargen.sentiment import metrics
 from chargen.sentiment.classifier import Classifier
@@ -57,6 +58,7 @@ class Row:
         )
 
 
+@restored_settings()
 def compare(
     train: Examples,
     test: Examples,
@@ -84,6 +86,7 @@ def compare(
     """
     reporter, reading = reporter or Reporter(), reading or ExamplesConfig()
     metrics.require_sklearn("a comparison")
+    set_threads(config.threads)
     trained = [Classifier.load(path, config.device) for path in config.classifier]
     for path, classifier in zip(config.classifier, trained, strict=True):
         _check_labels(path, classifier, test)
