@@ -91,6 +91,8 @@ def test_one_text_is_asked_for(name: str, strange: Any) -> None:
 def test_labels_go_with_the_texts() -> None:
     with pytest.raises(chargen.CorpusError, match=r"labels must be texts \(str\), got 1"):
         chargen.Examples(("a", "b"), ("0", 1), (0, 1), "mine")  # type: ignore[arg-type]
+    with pytest.raises(chargen.CorpusError, match="^labels must be a list"):
+        chargen.Examples(("a", "b"), "pn", (0, 1), "mine")  # type: ignore[arg-type]
     for labels, words in (
         ("pn", "^labels must be a list"),
         (["pos"], "2 texts and 1 labels"),
@@ -104,6 +106,23 @@ def test_labels_go_with_the_texts() -> None:
     ):
         with pytest.raises(chargen.CorpusError, match=words):
             JUDGE.score(["a", "b"], labels)
+
+
+def test_examples_keep_what_they_were_given() -> None:
+    texts, labels, rows = ["a", "b", "c"], ["p", "n", "p"], [4, 5, 6]
+    expected = chargen.Examples(tuple(texts), tuple(labels), tuple(rows), "mine")
+    for convert in (list, iter, np.array):
+        given: list[Any] = [convert(values) for values in (texts, labels, rows)]
+        examples = chargen.Examples(*given, "mine")
+        assert examples == expected
+    examples = chargen.Examples(texts, labels, rows, "mine")  # type: ignore[arg-type]
+    labels[0] = "changed"
+    assert examples == expected
+    for indices in ([2, 0], (2, 0), iter([2, 0]), np.array([2, 0])):
+        assert examples.select(indices).rows == (6, 4)
+    for mask in ([True, False, True], np.array([True, False, True])):
+        with pytest.raises(chargen.CorpusError, match="must be whole numbers, got a mask"):
+            examples.select(mask)
 
 
 # ---------------------------------------------------------------- empty texts
