@@ -88,6 +88,20 @@ def test_one_text_is_asked_for(name: str, strange: Any) -> None:
         ONE[name](strange)
 
 
+@pytest.mark.parametrize("strange", [b"fox", 5, 0, {"fox": []}, Frame(), ["fox", None], [b"fox"]])
+def test_what_names_no_corpus_is_refused(strange: Any, tmp_path: Path) -> None:
+    with pytest.raises(chargen.CorpusError, match="^corpus must be a "):
+        chargen.train(strange, tmp_path / "out")
+
+
+@pytest.mark.parametrize("several", [list, tuple, iter, np.array])
+def test_names_of_corpora_may_be_in_any_list(several: Any, tmp_path: Path) -> None:
+    names = [str(tmp_path / "fox.txt"), str(tmp_path / "dog.txt")]
+    (tmp_path / "fox.txt").write_text("the quick brown fox. " * 20)
+    with pytest.raises(chargen.CorpusError, match="dog.txt does not exist"):
+        chargen.train(several(names), tmp_path / "out")
+
+
 def test_labels_go_with_the_texts() -> None:
     with pytest.raises(chargen.CorpusError, match=r"labels must be texts \(str\), got 1"):
         chargen.Examples(("a", "b"), ("0", 1), (0, 1), "mine")  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from chargen.errors import CheckpointError, ConfigError
+from chargen.errors import CheckpointError, ConfigError, CorpusError, brief
 from chargen.lm import recipes
 from chargen.lm.config import REPLAY_SHARE, ModelConfig, TrainConfig, required
 from chargen.options import split_options
@@ -26,7 +26,7 @@ from chargen.text.config import CorpusConfig
 from chargen.text.corpus import Corpus, load_corpus
 from chargen.text.fetching import valid_part
 from chargen.text.files import refuse_text
-from chargen.text.given import given_texts
+from chargen.text.given import given_list, given_texts
 from chargen.text.sources import corpus_name
 from chargen.training.continuing import Start, read_start, refuse_backward_labels
 from chargen.training.corpora import corpus_on_all_ranks
@@ -150,8 +150,8 @@ def _names_and_texts(
     """Return the names of the corpora, or the texts given instead."""
     if (corpus is None) == (texts is None):
         raise ConfigError("give either a corpus (a file, a folder, a name) or texts=[...]")
-    given = [corpus] if isinstance(corpus, str | Path) else list(corpus or ())
-    names = tuple(map(str, given))
+    given = [corpus] if isinstance(corpus, str | Path) else corpus
+    names = () if given is None else tuple(_name(name) for name in given_list(given, "corpus"))
     for name in names:
         refuse_text(name)
     try:
@@ -163,6 +163,12 @@ def _names_and_texts(
             "instead of its files"
         ) from error
     return names, None if texts is None else list(given_texts(texts))
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str | Path):
+        raise CorpusError(f"corpus must be a name or a path, or a list of them, got {brief(value)}")
+    return str(value)
 
 
 def _load_run_corpus(
