@@ -311,7 +311,7 @@ class LanguageModel:
         """Read a text like a file of the corpus, with or without `document_ends`."""
         text = self._checked_text(text, name)
         if self.raw:
-            separated = document_ends and self.vocabulary.separator_id is not None
+            separated = text and document_ends and self.vocabulary.separator_id is not None
             return text + (SEPARATOR if separated else "")
         config = self.reading(CorpusConfig(errors="replace"))
         if not document_ends:

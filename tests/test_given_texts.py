@@ -16,7 +16,7 @@ from chargen.cli.main import main
 from chargen.sentiment.explain import explain
 from chargen.storage import checkpoint
 from chargen.text.corpus import load_corpus
-from chargen.text.vocabulary import ByteVocabulary, CharVocabulary
+from chargen.text.vocabulary import ByteVocabulary, CharVocabulary, RawVocabulary
 
 from .sentiment.making import CHARS, QUICK, make_lm, save_lm, separable
 from .sentiment.models import save_classifier, tiny_classifier
@@ -156,6 +156,14 @@ def test_an_empty_text_gets_no_verdict_in_either_face(
     captured = capsys.readouterr()
     assert [json.loads(row)["label"] is None for row in captured.out.splitlines()] == [False, True]
     assert "text 2 has no text" in captured.err
+
+
+@pytest.mark.parametrize("vocabulary", [CHARS, ByteVocabulary(True), RawVocabulary(True)])
+def test_an_empty_text_has_no_score(vocabulary: Any) -> None:
+    lm = chargen.LanguageModel(make_lm(vocabulary), vocabulary)
+    for as_is in (False, True):
+        with pytest.raises(chargen.CorpusError, match="there is no text to score"):
+            lm.score("", as_is=as_is)
 
 
 def test_a_text_of_tags_alone_is_empty_where_they_are_cleaned() -> None:
