@@ -214,6 +214,7 @@ class LanguageModel:
         config, **options
             As for `generate`.
         """
+        check_argument("seconds", seconds, float, low=0)
         ids, config = self._prompt_and_config(prompt, config, options)
         if self.backward:
             return (self.sample(prompt, config=config)[0] for _ in range(1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -228,6 +229,21 @@ def test_numbers_of_samples_and_streams_are_checked_like_options(
     with pytest.raises(chargen.ConfigError, match="--streams must be"):
         lm.score("It was", streams=value)
     assert len(lm.sample("It was", np.int64(2), max_chars=1)) == 2
+    with pytest.raises(chargen.ConfigError, match="chunk must be"):
+        tiny_classifier().predict_batches(["a"], value)
+    if value != 0:
+        with pytest.raises(chargen.ConfigError, match="--replay must be"):
+            chargen.verify("reviews", replay=value)
+
+
+@pytest.mark.parametrize("value", [-1, math.nan, "4", None, True])
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_the_seconds_of_watch_are_checked_at_the_call(direction: str, value: Any) -> None:
+    lm = chargen.LanguageModel(make_lm(direction=direction), CHARS)
+    with pytest.raises(chargen.ConfigError, match="seconds must be"):
+        lm.watch("It was", seconds=value)
+    *_, last = lm.watch("It was", seconds=0, max_chars=2, seed=1)
+    assert last.text == lm.generate("It was", max_chars=2, seed=1)
 
 
 def test_encode_gives_a_row_a_text_whatever_the_company(lm: chargen.LanguageModel) -> None:

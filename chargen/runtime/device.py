@@ -19,6 +19,8 @@ def choose_device(name: str = "auto") -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
+        if not isinstance(name, str | int | torch.device):
+            raise RuntimeError("it is not the name of a device")
         device = torch.device(name)
         torch.empty(1, device=device)
         if device.type == "meta":

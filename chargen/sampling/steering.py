@@ -191,7 +191,7 @@ def fit_with_classifier(
         "", GENERATED_TEXTS, max_chars=GENERATED_CHARACTERS, temperature=1.0, seed=seed
     )
     texts = [sample.text for sample in samples if sample.text.strip()]
-    labels = predict(texts)
+    labels = list(predict(texts))
     for label in classes:
         if labels.count(label) < 2:
             raise CorpusError(

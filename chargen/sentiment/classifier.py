@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from chargen.errors import ChargenError, ConfigError, CorpusError
+from chargen.options import check_argument
 from chargen.runtime.device import choose_device
 from chargen.runtime.precision import inference_precision
 from chargen.sentiment import storage
@@ -196,10 +197,9 @@ class Classifier:
             At the call, if `texts` is a single text. During iteration, if an item is empty or not a
             text; the message names its position.
         ConfigError
-            At the call, if `chunk` is not positive.
+            At the call, if `chunk` is not a whole number, 1 or more.
         """
-        if chunk < 1:
-            raise ConfigError(f"chunk must be at least 1, got {chunk}")
+        check_argument("chunk", chunk, int, low=1)
         checked = given_texts(texts)
         ready = checked if cleaned else self._cleaned_texts(checked)
         chunks = iter(lambda: list(islice(ready, chunk)), [])

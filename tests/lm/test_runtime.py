@@ -127,8 +127,8 @@ def test_autocast_leaves_parameters_alone() -> None:
         assert layer(torch.ones(2, 3)).dtype == torch.float32
 
 
-@pytest.mark.parametrize("name", ["nonsense", "cuda:999", "cpu:x"])
-def test_devices_that_are_not_there(name: str) -> None:
+@pytest.mark.parametrize("name", ["nonsense", "cuda:999", "cpu:x", None, 0.5])
+def test_devices_that_are_not_there(name: Any) -> None:
     with pytest.raises(ConfigError, match=f"--device {name}") as caught:
         choose_device(name)
     assert "\n" not in str(caught.value)
