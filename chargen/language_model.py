@@ -48,6 +48,8 @@ class LanguageModel:
     Parameters
     ----------
     model : CharLM or Ensemble
+        It is put into evaluation mode. Text is written with a copy of the weights, made when the
+        first text is written; after further training, make a new LanguageModel.
     vocabulary : Vocabulary
     checkpoint : Checkpoint, optional
         The checkpoint from which model and vocabulary were loaded.
