@@ -69,7 +69,8 @@ def set_up_device(config: Any, ranks: Ranks | None = None) -> torch.device:
 def restored_settings() -> Iterator[None]:
     """Restore torch's threads, generators and choice of kernels afterwards; also a decorator."""
     threads, deterministic = torch.get_num_threads(), torch.get_deterministic_debug_mode()
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    cuda: Any = torch.cuda  # partly without types
+    devices = range(cuda.device_count()) if cuda.is_initialized() else ()
     with torch.random.fork_rng(devices):
         try:
             yield
