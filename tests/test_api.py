@@ -14,8 +14,9 @@ import pytest
 import torch
 
 import chargen
+from chargen.sampling.steering import fit_steering
 
-from .sentiment.making import CHARS, QUICK, Recorder, make_lm, save_lm, separable
+from .sentiment.making import CHARS, DROPOUTS, QUICK, Recorder, make_lm, save_lm, separable
 from .sentiment.models import tiny_classifier
 
 SIZES = {"hidden_size": 24, "batch_size": 4, "window": 32, "precision": "float32"}
@@ -252,6 +253,22 @@ def test_encode_gives_a_row_a_text_whatever_the_company(lm: chargen.LanguageMode
     assert features.dtype == np.float32
     assert np.isfinite(features).all()
     np.testing.assert_array_equal(lm.encode(["dark"])[0], features[0])
+
+
+def test_a_model_that_its_owner_trains_is_read_without_dropout() -> None:
+    model = make_lm(**DROPOUTS)
+    lm = chargen.LanguageModel(model, CHARS)
+    texts = ["a wow day", "the zap lamp"]
+
+    def numbers() -> list[Any]:
+        steering = fit_steering(lm, texts * 2, ["x", "y"] * 2, "mine")
+        return [lm.encode(texts), lm.score(texts[0]).log_probs, steering.vectors]
+
+    expected = numbers()
+    model.train()
+    for found, wanted in zip(numbers(), expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    assert model.training
 
 
 def test_mistyped_options_are_suggested(tmp_path: Path, lm: chargen.LanguageModel) -> None:
