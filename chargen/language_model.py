@@ -85,6 +85,7 @@ class LanguageModel:
         ----------
         directory : path
         device : str
+            ``auto``, the default of the command line, is a GPU if there is one.
         precision : {"float32", "bfloat16", "auto"}
             Precision of the matrix products in scoring, and in drawing several texts at once; auto
             uses bfloat16 if it is faster. In bfloat16, probabilities differ in their third digit.
@@ -225,7 +226,7 @@ class LanguageModel:
     def steered(self, steering: Steering, label: str, strength: float = 1.0) -> LanguageModel:
         """Return the same model with steering, which writes texts of a class and scores as before.
 
-        See `Steering.steered` for the arguments and errors.
+        See `Steering.steered` for the arguments and errors. Neither `save` nor an export keeps it.
         """
         other = copy.copy(self)
         other.decoder = steering.steered(self.decoder, label, strength)

@@ -79,6 +79,7 @@ class Classifier:
         ----------
         directory : path
         device : str
+            ``auto``, the default of the command line, is a GPU if there is one.
         precision : {"float32", "bfloat16", "auto"}
             Precision of the matrix products; auto uses bfloat16 if it is faster. With bfloat16 the
             probabilities differ in the third digit.
