@@ -48,6 +48,8 @@ class LanguageModel:
     Parameters
     ----------
     model : CharLM or Ensemble
+        It is put into evaluation mode. Text is written with a copy of the weights, made when the
+        first text is written; after further training, make a new LanguageModel.
     vocabulary : Vocabulary
     checkpoint : Checkpoint, optional
         The checkpoint from which model and vocabulary were loaded.
@@ -83,6 +85,7 @@ class LanguageModel:
         ----------
         directory : path
         device : str
+            ``auto``, the default of the command line, is a GPU if there is one.
         precision : {"float32", "bfloat16", "auto"}
             Precision of the matrix products in scoring, and in drawing several texts at once; auto
             uses bfloat16 if it is faster. In bfloat16, probabilities differ in their third digit.
@@ -214,6 +217,7 @@ class LanguageModel:
         config, **options
             As for `generate`.
         """
+        check_argument("seconds", seconds, float, low=0)
         ids, config = self._prompt_and_config(prompt, config, options)
         if self.backward:
             return (self.sample(prompt, config=config)[0] for _ in range(1))
@@ -222,7 +226,7 @@ class LanguageModel:
     def steered(self, steering: Steering, label: str, strength: float = 1.0) -> LanguageModel:
         """Return the same model with steering, which writes texts of a class and scores as before.
 
-        See `Steering.steered` for the arguments and errors.
+        See `Steering.steered` for the arguments and errors. Neither `save` nor an export keeps it.
         """
         other = copy.copy(self)
         other.decoder = steering.steered(self.decoder, label, strength)
@@ -311,7 +315,7 @@ class LanguageModel:
         """Read a text like a file of the corpus, with or without `document_ends`."""
         text = self._checked_text(text, name)
         if self.raw:
-            separated = document_ends and self.vocabulary.separator_id is not None
+            separated = text and document_ends and self.vocabulary.separator_id is not None
             return text + (SEPARATOR if separated else "")
         config = self.reading(CorpusConfig(errors="replace"))
         if not document_ends:

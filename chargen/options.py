@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -125,16 +126,13 @@ class Options:
 
     def __post_init__(self) -> None:
         for option_field, kind in self.typed_fields():
-            value = getattr(self, option_field.name)
-            if getattr(value, "ndim", None) == 0:  # a numpy scalar
-                value = value.item()
-                object.__setattr__(self, option_field.name, value)
-            if value is None and kind.optional:
-                continue
+            value = _plain_value(getattr(self, option_field.name))
             if kind.multiple:  # a single value or a list is accepted too
                 is_single = isinstance(value, str) or not isinstance(value, Iterable)
-                value = (value,) if is_single else tuple(value)
-                object.__setattr__(self, option_field.name, value)
+                value = (value,) if is_single else tuple(map(_plain_value, value))
+            object.__setattr__(self, option_field.name, value)
+            if value is None and kind.optional:
+                continue
             for item in value if kind.multiple else (value,):
                 if fault := _unmet_requirement(item, kind.value_type, option_field.metadata):
                     raise ConfigError(f"{flag(option_field)} must {fault}")
@@ -145,9 +143,15 @@ class Options:
 
 def check_argument(name: str, value: Any, value_type: type[Any], **facts: Unpack[Facts]) -> None:
     """Raise `ConfigError` for an invalid argument that is not a field of a configuration."""
-    value = value.item() if getattr(value, "ndim", None) == 0 else value  # a numpy scalar
-    if fault := _unmet_requirement(value, value_type, facts):
+    if fault := _unmet_requirement(_plain_value(value), value_type, facts):
         raise ConfigError(f"{name} must {fault}")
+
+
+def _plain_value(value: Any) -> Any:
+    """Return a number of numpy as Python's own type, a path as text, and other values unchanged."""
+    if getattr(value, "ndim", None) == 0:
+        return value.item()
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def _unmet_requirement(value: Any, value_type: type[Any], facts: Mapping[str, Any]) -> str | None:

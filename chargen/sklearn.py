@@ -77,6 +77,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         options = self.get_params(deep=False)
         further = options.pop("options") or {}
+        if twice := sorted(options.keys() & further.keys()):
+            raise ConfigError(f"options has {', '.join(twice)} too: give each option once")
         if "label_map" in further:
             raise ConfigError("--label-map renames labels of files: rename those of y instead")
         run = finetune((X, [names[i] for i in indices]), **options, **further)

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from chargen.errors import (
     ChargenError,
     CheckpointError,
-    ConfigError,
     TrainingError,
     enumerated,
     printable,
@@ -25,6 +24,7 @@ from chargen.errors import (
 from chargen.lm import storage as lm_storage
 from chargen.lm.config import required
 from chargen.lm.model import Network
+from chargen.options import check_argument
 from chargen.runtime.distributed import refuse_torchrun
 from chargen.sentiment import storage as classifier_storage
 from chargen.sentiment.classifier import Classifier
@@ -106,7 +106,7 @@ def verify(
     CorpusError
         If the text of the run can no longer be read.
     ConfigError
-        If `replay` is negative, or under torchrun.
+        If `replay` is not a whole number, 0 or more, or under torchrun.
 
     Examples
     --------
@@ -114,8 +114,7 @@ def verify(
     10
     """
     refuse_torchrun("verifying")
-    if replay < 0:
-        raise ConfigError(f"--replay must be at least 0, got {replay}")
+    check_argument("--replay", replay, int, low=0)
     report = (reporter or Reporter()).note
     directory = Path(directory)
     stored = checkpoint.load(directory, training=True)

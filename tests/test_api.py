@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import chargen
+from chargen.sampling.steering import fit_steering
 
-from .sentiment.making import CHARS, make_lm
+from .sentiment.making import CHARS, DROPOUTS, QUICK, Recorder, make_lm, save_lm, separable
 from .sentiment.models import tiny_classifier
 
 SIZES = {"hidden_size": 24, "batch_size": 4, "window": 32, "precision": "float32"}
@@ -118,6 +121,34 @@ def test_the_samples_of_training_follow_its_seed(tmp_path: Path) -> None:
         assert run.sample == chargen.load(out).generate(max_chars=200, seed=seed)
 
 
+def test_a_run_leaves_the_settings_and_generators_of_torch_alone(tmp_path: Path) -> None:
+    def settings() -> tuple[int, int]:
+        return torch.get_num_threads(), torch.get_deterministic_debug_mode()
+
+    inside: list[tuple[int, int]] = []
+    reporter = Recorder(lambda _: inside.append(settings()))
+    options: dict[str, Any] = {"threads": 2, "deterministic": True, "reporter": reporter}
+    texts = ["It was a dark and stormy night; the rain fell in torrents.\n" * 20]
+    encoder, examples = save_lm(tmp_path / "encoder"), separable(20)
+    runs: list[Callable[[], Any]] = [
+        lambda: chargen.train(texts=texts, out=tmp_path / "lm", steps=2, **SIZES, **options),
+        lambda: chargen.resume(tmp_path / "lm", steps=3, reporter=reporter),
+        lambda: chargen.finetune(
+            examples, encoder, tmp_path / "mood", ngrams=False, **QUICK, **options
+        ),
+        lambda: chargen.resume_finetune(
+            tmp_path / "mood", data=examples, epochs=3, reporter=reporter
+        ),
+    ]
+    for run in runs:
+        before, generator = settings(), torch.get_rng_state()
+        inside.clear()
+        run()
+        assert set(inside) == {(2, 2)}
+        assert settings() == before == (1, 0)
+        assert torch.equal(torch.get_rng_state(), generator)
+
+
 # ---------------------------------------------------------------- saving
 
 
@@ -203,6 +234,21 @@ def test_numbers_of_samples_and_streams_are_checked_like_options(
     with pytest.raises(chargen.ConfigError, match="--streams must be"):
         lm.score("It was", streams=value)
     assert len(lm.sample("It was", np.int64(2), max_chars=1)) == 2
+    with pytest.raises(chargen.ConfigError, match="chunk must be"):
+        tiny_classifier().predict_batches(["a"], value)
+    if value != 0:
+        with pytest.raises(chargen.ConfigError, match="--replay must be"):
+            chargen.verify("reviews", replay=value)
+
+
+@pytest.mark.parametrize("value", [-1, math.nan, "4", None, True])
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_the_seconds_of_watch_are_checked_at_the_call(direction: str, value: Any) -> None:
+    lm = chargen.LanguageModel(make_lm(direction=direction), CHARS)
+    with pytest.raises(chargen.ConfigError, match="seconds must be"):
+        lm.watch("It was", seconds=value)
+    *_, last = lm.watch("It was", seconds=0, max_chars=2, seed=1)
+    assert last.text == lm.generate("It was", max_chars=2, seed=1)
 
 
 def test_encode_gives_a_row_a_text_whatever_the_company(lm: chargen.LanguageModel) -> None:
@@ -211,6 +257,22 @@ def test_encode_gives_a_row_a_text_whatever_the_company(lm: chargen.LanguageMode
     assert features.dtype == np.float32
     assert np.isfinite(features).all()
     np.testing.assert_array_equal(lm.encode(["dark"])[0], features[0])
+
+
+def test_a_model_that_its_owner_trains_is_read_without_dropout() -> None:
+    model = make_lm(**DROPOUTS)
+    lm = chargen.LanguageModel(model, CHARS)
+    texts = ["a wow day", "the zap lamp"]
+
+    def numbers() -> list[Any]:
+        steering = fit_steering(lm, texts * 2, ["x", "y"] * 2, "mine")
+        return [lm.encode(texts), lm.score(texts[0]).log_probs, steering.vectors]
+
+    expected = numbers()
+    model.train()
+    for found, wanted in zip(numbers(), expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    assert model.training
 
 
 def test_mistyped_options_are_suggested(tmp_path: Path, lm: chargen.LanguageModel) -> None:

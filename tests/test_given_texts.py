@@ -17,7 +17,7 @@ from chargen.cli.main import main
 from chargen.sentiment.explain import explain
 from chargen.storage import checkpoint
 from chargen.text.corpus import load_corpus
-from chargen.text.vocabulary import ByteVocabulary, CharVocabulary
+from chargen.text.vocabulary import ByteVocabulary, CharVocabulary, RawVocabulary
 
 from .sentiment.making import CHARS, QUICK, make_lm, save_lm, separable
 from .sentiment.models import save_classifier, tiny_classifier
@@ -95,9 +95,25 @@ def test_one_text_is_asked_for(name: str, strange: Any) -> None:
         ONE[name](strange)
 
 
+@pytest.mark.parametrize("strange", [b"fox", 5, 0, {"fox": []}, Frame(), ["fox", None], [b"fox"]])
+def test_what_names_no_corpus_is_refused(strange: Any, tmp_path: Path) -> None:
+    with pytest.raises(chargen.CorpusError, match="^corpus must be a "):
+        chargen.train(strange, tmp_path / "out")
+
+
+@pytest.mark.parametrize("several", [list, tuple, iter, np.array])
+def test_names_of_corpora_may_be_in_any_list(several: Any, tmp_path: Path) -> None:
+    names = [str(tmp_path / "fox.txt"), str(tmp_path / "dog.txt")]
+    (tmp_path / "fox.txt").write_text("the quick brown fox. " * 20)
+    with pytest.raises(chargen.CorpusError, match="dog.txt does not exist"):
+        chargen.train(several(names), tmp_path / "out")
+
+
 def test_labels_go_with_the_texts() -> None:
     with pytest.raises(chargen.CorpusError, match=r"labels must be texts \(str\), got 1"):
         chargen.Examples(("a", "b"), ("0", 1), (0, 1), "mine")  # type: ignore[arg-type]
+    with pytest.raises(chargen.CorpusError, match="^labels must be a list"):
+        chargen.Examples(("a", "b"), "pn", (0, 1), "mine")  # type: ignore[arg-type]
     for labels, words in (
         ("pn", "^labels must be a list"),
         (["pos"], "2 texts and 1 labels"),
@@ -114,6 +130,23 @@ def test_labels_go_with_the_texts() -> None:
     ):
         with pytest.raises(chargen.CorpusError, match=words):
             JUDGE.score(["a", "b"], labels)
+
+
+def test_examples_keep_what_they_were_given() -> None:
+    texts, labels, rows = ["a", "b", "c"], ["p", "n", "p"], [4, 5, 6]
+    expected = chargen.Examples(tuple(texts), tuple(labels), tuple(rows), "mine")
+    for convert in (list, iter, np.array):
+        given: list[Any] = [convert(values) for values in (texts, labels, rows)]
+        examples = chargen.Examples(*given, "mine")
+        assert examples == expected
+    examples = chargen.Examples(texts, labels, rows, "mine")  # type: ignore[arg-type]
+    labels[0] = "changed"
+    assert examples == expected
+    for indices in ([2, 0], (2, 0), iter([2, 0]), np.array([2, 0])):
+        assert examples.select(indices).rows == (6, 4)
+    for mask in ([True, False, True], np.array([True, False, True])):
+        with pytest.raises(chargen.CorpusError, match="must be whole numbers, got a mask"):
+            examples.select(mask)
 
 
 # ---------------------------------------------------------------- empty texts
@@ -133,6 +166,14 @@ def test_an_empty_text_gets_no_verdict_in_either_face(
     captured = capsys.readouterr()
     assert [json.loads(row)["label"] is None for row in captured.out.splitlines()] == [False, True]
     assert "text 2 has no text" in captured.err
+
+
+@pytest.mark.parametrize("vocabulary", [CHARS, ByteVocabulary(True), RawVocabulary(True)])
+def test_an_empty_text_has_no_score(vocabulary: Any) -> None:
+    lm = chargen.LanguageModel(make_lm(vocabulary), vocabulary)
+    for as_is in (False, True):
+        with pytest.raises(chargen.CorpusError, match="there is no text to score"):
+            lm.score("", as_is=as_is)
 
 
 def test_a_text_of_tags_alone_is_empty_where_they_are_cleaned() -> None:

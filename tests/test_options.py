@@ -23,7 +23,7 @@ from chargen.errors import ConfigError
 from chargen.lm.config import ModelConfig, TrainConfig
 from chargen.options import FieldType, Options, flag, split_options
 from chargen.sampling.config import SamplingConfig
-from chargen.sentiment.config import ExamplesConfig, FinetuneConfig
+from chargen.sentiment.config import CompareConfig, ExamplesConfig, FinetuneConfig
 from chargen.text.config import CorpusConfig, is_text_encoding
 
 
@@ -164,6 +164,25 @@ def test_texts(config: Owner, field: Field[Any], kind: FieldType) -> None:
     if not field.metadata.get("empty"):
         refused(config, field, "")
         refused(config, field, "" if not kind.multiple else ["x", ""])
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        (CorpusConfig, "valid"),
+        (FinetuneConfig, "valid"),
+        (FinetuneConfig, "unlabelled"),
+        (CompareConfig, "unlabelled"),
+        (CompareConfig, "encoder"),
+        (CompareConfig, "classifier"),
+    ],
+)
+def test_a_path_may_be_a_path(config: Owner, name: str) -> None:
+    path = Path("some", "path")
+    others = BESIDE.get(config.__name__, {})
+    expected = getattr(config(**{**others, name: str(path)}), name)
+    for given in (path, [path]) if isinstance(expected, tuple) else (path,):
+        assert getattr(config(**{**others, name: given}), name) == expected
 
 
 @every(lambda _facts, kind: kind.multiple)

@@ -384,7 +384,7 @@ def _hub(repo: str) -> Iterator[Any]:
 
 
 def _check_name(repo: str) -> None:
-    if not _NAME.fullmatch(repo):
+    if not isinstance(repo, str) or not _NAME.fullmatch(repo):
         raise ConfigError(f"{repo!r} is not the name of a repository: give USER/NAME")
 
 

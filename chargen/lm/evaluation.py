@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from chargen.lm.config import required
-from chargen.lm.model import Network, create_network
+from chargen.lm.model import Network, create_network, evaluation_mode
 from chargen.lm.recurrent import detach
 
 WINDOW = 8192
@@ -80,17 +80,13 @@ def log_probs(
     parallel, each after the `WARM_UP_SYMBOLS` symbols before it. This is many times faster and
     gives the same result to about three decimals of a nat.
     """
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluation_mode(model):
         scores = np.empty(len(ids), dtype=np.float32)
         streams = max(1, min(streams, len(ids) // WARM_UP_SYMBOLS))
         for positions, chosen in _read_in_parts(model, ids, start_id, streams):
             inside = positions < len(ids)
             scores[positions[inside]] = chosen[inside]
         return scores
-    finally:
-        model.train(was_training)
 
 
 def mean_nats(
@@ -160,7 +156,8 @@ class DynamicModel:
         first_label_id: int | None = None,
     ) -> None:
         without = replace(model.config, dropout=0.0, embedding_dropout=0.0, weight_dropout=0.0)
-        self.model = create_network(without).to(model.device)
+        with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay the same
+            self.model = create_network(without).to(model.device)
         self.model.load_state_dict(model.state_dict())
         self.model.train()  # without dropout, only makes cuDNN keep what the backward pass needs
         self.state = self.model.initial_state(1)  # after the windows learnt from so far

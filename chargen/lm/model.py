@@ -8,6 +8,8 @@ The networks do not store a state between calls: it is an argument and part of t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -176,6 +178,17 @@ class Ensemble(nn.Module):
 
 def _concatenated(states: list[State]) -> State:
     return tuple(torch.cat(parts, -1) for parts in zip(*states, strict=True))
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Put a model into evaluation mode, without dropout, and afterwards back into its mode."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
 
 
 Network = CharLM | Ensemble

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from chargen.lm.model import Network
+from chargen.lm.model import Network, evaluation_mode
 
 WINDOW = 1024
 """Time steps per call of the model; limits the memory."""
@@ -80,11 +80,12 @@ def pooled_outputs(model: Network, ids: NDArray[np.integer], start_id: int) -> N
     lengths = torch.tensor([len(sequence)], device=device)
     pooling, last = Pooling(lengths), LastState(lengths)
     state = model.initial_state(1)
-    for first in range(0, len(sequence), WINDOW):
-        window = torch.from_numpy(sequence[first : first + WINDOW]).to(device)[:, None]
-        outputs, state = model.features(window, state)  # (T, 1, H)
-        pooling.add(outputs, first)
-        last.add(outputs, first)
+    with evaluation_mode(model):
+        for first in range(0, len(sequence), WINDOW):
+            window = torch.from_numpy(sequence[first : first + WINDOW]).to(device)[:, None]
+            outputs, state = model.features(window, state)  # (T, 1, H)
+            pooling.add(outputs, first)
+            last.add(outputs, first)
     pooled: NDArray[np.float32]
     pooled = torch.cat([last.result(), *pooling.result()], -1)[0].cpu().numpy()
     return pooled

@@ -19,6 +19,8 @@ def choose_device(name: str = "auto") -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
+        if not isinstance(name, str | int | torch.device):
+            raise RuntimeError("it is not the name of a device")
         device = torch.device(name)
         torch.empty(1, device=device)
         if device.type == "meta":
@@ -61,6 +63,22 @@ def set_up_device(config: Any, ranks: Ranks | None = None) -> torch.device:
     set_threads(config.threads)
     ranks = ranks or Ranks()
     return ranks.on_all_ranks(lambda: choose_device(ranks.device_name(config.device)))
+
+
+@contextlib.contextmanager
+def restored_settings() -> Iterator[None]:
+    """Restore torch's threads, generators and choice of kernels afterwards; also a decorator."""
+    threads, deterministic = torch.get_num_threads(), torch.get_deterministic_debug_mode()
+    cuda: Any = torch.cuda  # partly without types
+    devices = range(cuda.device_count()) if cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices):
+        try:
+            yield
+        finally:
+            if torch.get_num_threads() != threads:
+                torch.set_num_threads(threads)
+            if torch.get_deterministic_debug_mode() != deterministic:
+                torch.set_deterministic_debug_mode(deterministic)
 
 
 def versions() -> dict[str, str]:

@@ -111,7 +111,8 @@ REFERENCE_FLOPS = 6.0 * 4 * _HIDDEN * (_HIDDEN + _EMBEDDING) * _BATCH * _WINDOW
 def reference_step(device: torch.device) -> Callable[[], None]:
     """Return a function that runs an LSTM layer forward and backward, to measure the machine."""
     generator = torch.Generator().manual_seed(0)
-    layer = nn.LSTM(_EMBEDDING, _HIDDEN).to(device)
+    with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay the same
+        layer = nn.LSTM(_EMBEDDING, _HIDDEN).to(device)
     inputs = torch.randn(_WINDOW, _BATCH, _EMBEDDING, generator=generator).to(device)
 
     def step() -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from chargen.lm.model import evaluation_mode
 from chargen.sampling.stepping import StepBuffers, prepare_weights
 
 if TYPE_CHECKING:
@@ -122,20 +123,16 @@ class Decoder:
         ids = ids if ids.dim() == 2 else ids.unsqueeze(1)
         if len(ids) == 0:
             raise ValueError("prefill needs at least one id")
-        model, training = self.model, self.model.training
-        model.eval()
-        try:
-            with torch.no_grad():
-                ids = ids.to(self.device, torch.int64)
-                state = model.initial_state(ids.shape[1])
-                outputs, state = self._converged_tail(ids, state) or self._read(ids, state)
-                if self._move is not None:
-                    hidden = state[0].clone()
-                    self._move(hidden[-1])
-                    outputs, state = hidden[-1], (hidden, *state[1:])
-                logits = model.logits(outputs).float()
-        finally:
-            model.train(training)
+        model = self.model
+        with evaluation_mode(model), torch.no_grad():
+            ids = ids.to(self.device, torch.int64)
+            state = model.initial_state(ids.shape[1])
+            outputs, state = self._converged_tail(ids, state) or self._read(ids, state)
+            if self._move is not None:
+                hidden = state[0].clone()
+                self._move(hidden[-1])
+                outputs, state = hidden[-1], (hidden, *state[1:])
+            logits = model.logits(outputs).float()
         self.state = state
         if self.counts is not None:
             self._contexts = self.counts.contexts_after(ids.cpu().numpy())

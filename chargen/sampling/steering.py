@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from chargen.errors import CheckpointError, ConfigError, CorpusError, brief, did_you_mean
+from chargen.lm.model import evaluation_mode
 from chargen.lm.storage import KIND
 from chargen.sampling.decoder import Decoder
 from chargen.storage import checkpoint
@@ -166,7 +167,8 @@ def fit_steering(
         count = min(len(positions), max(2, MOST_TEXTS * len(positions) // len(labels)))
         chosen += [positions[i] for i in np.linspace(0, len(positions) - 1, count).astype(int)]
     chosen.sort()
-    outputs = list(_text_outputs(lm, [texts[i][:MOST_CHARACTERS] for i in chosen]))
+    with evaluation_mode(lm.model):
+        outputs = list(_text_outputs(lm, [texts[i][:MOST_CHARACTERS] for i in chosen]))
     return fit_vectors(
         classes,
         np.stack([mean for mean, _ in outputs]),
@@ -191,7 +193,7 @@ def fit_with_classifier(
         "", GENERATED_TEXTS, max_chars=GENERATED_CHARACTERS, temperature=1.0, seed=seed
     )
     texts = [sample.text for sample in samples if sample.text.strip()]
-    labels = predict(texts)
+    labels = list(predict(texts))
     for label in classes:
         if labels.count(label) < 2:
             raise CorpusError(

@@ -79,6 +79,7 @@ class Classifier:
         ----------
         directory : path
         device : str
+            ``auto``, the default of the command line, is a GPU if there is one.
         precision : {"float32", "bfloat16", "auto"}
             Precision of the matrix products; auto uses bfloat16 if it is faster. With bfloat16 the
             probabilities differ in the third digit.
@@ -232,7 +233,8 @@ class Classifier:
         Returns
         -------
         (N + 1, C) float32
-            N is the number of characters of the cleaned text; row 0 is for the empty text.
+            N is the number of characters of the cleaned text; row 0 is for the empty text. In a
+            text of more than 2,000 characters, n-grams are not counted anew at each of them.
         """
         text = given_text(text) if cleaned else self.cleaned(text)
         traces = []

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.errors import CorpusError
+from chargen.runtime.device import restored_settings, set_threads
 from chargen.runtime.seeds import sklearn_seed
 from chargen.sentiment import metrics
 from chargen.sentiment.classifier import Classifier
@@ -58,6 +59,7 @@ class Row:
         )
 
 
+@restored_settings()
 def compare(
     train: Examples,
     test: Examples,
@@ -85,6 +87,7 @@ def compare(
     """
     reporter, reading = reporter or Reporter(), reading or ExamplesConfig()
     metrics.require_sklearn("a comparison")
+    set_threads(config.threads)
     for name in ("feature_extraction.text", "linear_model", "model_selection"):
         importlib.import_module(f"sklearn.{name}")  # takes seconds, which are not those of training
     trained = [Classifier.load(path, config.device) for path in config.classifier]

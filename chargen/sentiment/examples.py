@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from chargen.errors import ConfigError, CorpusError, brief, enumerated, printable
 from chargen.sentiment.config import SKIP, ExamplesConfig
 from chargen.text.decoding import decode_source, replace_invalid
@@ -51,6 +53,8 @@ class Examples:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "texts", tuple(given_texts(self.texts)))
+        for name in ("labels", "rows"):
+            object.__setattr__(self, name, tuple(given_list(getattr(self, name), name)))
         if not len(self.texts) == len(self.labels) == len(self.rows):
             raise CorpusError(f"{self.source}: each text needs a label and a row")
         if odd := [label for label in self.labels if not isinstance(label, str)]:
@@ -73,7 +77,10 @@ class Examples:
         return tuple(sorted(distinct))
 
     def select(self, indices: Sequence[int]) -> Examples:
-        """Return the examples at `indices`, in that order."""
+        """Return the examples at `indices`, in that order; `CorpusError` for a mask."""
+        indices = list(indices)
+        if any(isinstance(i, bool | np.bool_) for i in indices):
+            raise CorpusError("indices must be whole numbers, got a mask")
         return replace(
             self,
             texts=tuple(self.texts[i] for i in indices),

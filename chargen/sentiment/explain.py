@@ -174,7 +174,7 @@ def explain(classifier: Classifier, text: str, label: str | None = None) -> Expl
     """
     if label is not None and label not in classifier.labels:
         known = ", ".join(map(repr, classifier.labels))
-        hint = did_you_mean(label, classifier.labels)
+        hint = did_you_mean(str(label), classifier.labels)
         raise ConfigError(f"there is no label {label!r} among {known}{hint}")
     text = classifier.cleaned(text)
     encodings = classifier.network.encodings if classifier.network else ()

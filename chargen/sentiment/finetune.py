@@ -19,7 +19,7 @@ from chargen.lm import storage as lm_storage
 from chargen.lm.config import TrainConfig
 from chargen.lm.model import CharLM
 from chargen.options import flag, split_options, with_new_budget
-from chargen.runtime.device import set_up_device
+from chargen.runtime.device import restored_settings, set_up_device
 from chargen.runtime.distributed import refuse_torchrun
 from chargen.runtime.precision import REFERENCE_FLOPS, PrecisionChoice, run_precision
 from chargen.runtime.seeds import seed_everything
@@ -61,6 +61,7 @@ UNUSED_OPTIONS = {
 """Options without effect, by method."""
 
 
+@restored_settings()
 def finetune(
     data: str | Path | Examples | tuple[Any, Any] | Any,
     encoder: str | Path | Sequence[str | Path],
@@ -265,6 +266,7 @@ def _new_network(
 # ---------------------------------------------------------------- resuming
 
 
+@restored_settings()
 def resume_finetune(
     directory: str | Path,
     *,

@@ -120,4 +120,4 @@ class Reporter:
         """Receive the result of an evaluation; `sample` is a text that the model then wrote."""
 
     def close(self) -> None:
-        """Receive the end of the run: no other call follows."""
+        """Receive the end of training in steps; a run that adapts its encoder trains twice."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -13,8 +12,8 @@ from chargen.errors import CheckpointError, ConfigError, brief
 from chargen.lm import recipes, storage
 from chargen.lm.config import TrainConfig
 from chargen.lm.model import Network
-from chargen.options import with_new_budget
-from chargen.runtime.device import set_up_device
+from chargen.options import check_argument, with_new_budget
+from chargen.runtime.device import restored_settings, set_up_device
 from chargen.runtime.distributed import Ranks
 from chargen.runtime.process_group import joined_ranks
 from chargen.runtime.seeds import seed_everything
@@ -32,6 +31,7 @@ from chargen.training.session import Run, Session
 from chargen.training.task import MAX_NUMBER
 
 
+@restored_settings()
 def resume(
     directory: str | Path,
     *,
@@ -171,8 +171,7 @@ def cooldown_config(loop: Loop[LanguageModelling], minutes: float) -> TrainConfi
 
     Raises `ConfigError` if the rate is already zero or the number of minutes is not positive.
     """
-    if not 0 < minutes < math.inf:
-        raise ConfigError(f"--cool-down must be minutes above 0, got {minutes}")
+    check_argument("--cool-down", minutes, float, above=0)
     factor = _rate_factor(loop)
     if not factor > 0:
         raise ConfigError("--cool-down: the learning rate of this run is already zero")

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from chargen.errors import CheckpointError, ConfigError
+from chargen.errors import CheckpointError, ConfigError, CorpusError, brief
 from chargen.lm import recipes
 from chargen.lm.config import REPLAY_SHARE, ModelConfig, TrainConfig, required
 from chargen.options import split_options
-from chargen.runtime.device import set_up_device
+from chargen.runtime.device import restored_settings, set_up_device
 from chargen.runtime.distributed import Ranks, refuse_torchrun
 from chargen.runtime.precision import REFERENCE_FLOPS, run_precision
 from chargen.runtime.process_group import joined_ranks
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from chargen.keywords import TrainOptions
 
 
+@restored_settings()
 def train(
     corpus: str | Path | Sequence[str | Path] | None = None,
     out: str | Path | None = None,
@@ -149,8 +150,8 @@ def _names_and_texts(
     """Return the names of the corpora, or the texts given instead."""
     if (corpus is None) == (texts is None):
         raise ConfigError("give either a corpus (a file, a folder, a name) or texts=[...]")
-    given = [corpus] if isinstance(corpus, str | Path) else given_list(corpus or (), "corpus")
-    names = tuple(map(str, given))
+    given = [corpus] if isinstance(corpus, str | Path) else corpus
+    names = () if given is None else tuple(_name(name) for name in given_list(given, "corpus"))
     for name in names:
         refuse_text(name)
     try:
@@ -162,6 +163,12 @@ def _names_and_texts(
             "instead of its files"
         ) from error
     return names, None if texts is None else list(given_texts(texts))
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str | Path):
+        raise CorpusError(f"corpus must be a name or a path, or a list of them, got {brief(value)}")
+    return str(value)
 
 
 def _load_run_corpus(

@@ -204,7 +204,7 @@ def test_a_copy_cools_down_and_the_run_stays(
     [
         (["--cool-down", 1], "--out"),
         (["--cool-down", 0, "--out", "copy"], "above 0"),
-        (["--cool-down", "nan", "--out", "copy"], "above 0"),
+        (["--cool-down", "nan", "--out", "copy"], "--cool-down must be a number, got nan"),
         (["--cool-down", 1, "--out", "copy", "--steps", 9], "leave other budgets out"),
         (["--out", "copy"], "leave --out out"),
     ],

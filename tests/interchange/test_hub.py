@@ -262,7 +262,7 @@ def test_the_hubs_refusals_are_sentences(
 ) -> None:
     with pytest.raises(CheckpointError, match="there is no repository anna/nothing"):
         hub.pull("anna/nothing")
-    for name in ("fox", "a/b/c", "anna/..", "anna/fo x"):
+    for name in ("fox", "a/b/c", "anna/..", "anna/fo x", None, Path("anna/fox")):
         with pytest.raises(ConfigError, match="is not the name of a repository"):
             hub.pull(name)
     monkeypatch.setenv("HF_TOKEN", "hf_another")

@@ -133,6 +133,7 @@ def test_scoring_leaves_the_model_and_the_generators_alone(training: bool) -> No
     generator = torch.get_rng_state()
     first, second = log_probs(model, text(50), 0), log_probs(model, text(50), 0, streams=2)
     np.testing.assert_allclose(first, second, atol=1e-5)  # no dropout, whatever the mode
+    dynamic_log_probs(model, text(50), 0)
     assert model.training is training
     assert torch.equal(torch.get_rng_state(), generator)
     assert all(torch.equal(p, before[name]) for name, p in model.state_dict().items())

@@ -92,6 +92,13 @@ def test_the_first_slow_call_does_not_count(monkeypatch: pytest.MonkeyPatch) -> 
     assert choose_precision("auto", CPU, trial).seconds_per_step == pytest.approx(0.4)
 
 
+def test_timing_leaves_the_generators_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "TIMED_STEPS", 0)
+    generator = torch.get_rng_state()
+    inference_precision("auto", CPU)
+    assert torch.equal(torch.get_rng_state(), generator)
+
+
 @pytest.mark.parametrize("name", ["half", "", "Float32", None])
 def test_another_precision_is_refused(name: Any) -> None:
     with pytest.raises(ConfigError, match="--precision must be one of auto, float32, bfloat16;"):
@@ -120,8 +127,8 @@ def test_autocast_leaves_parameters_alone() -> None:
         assert layer(torch.ones(2, 3)).dtype == torch.float32
 
 
-@pytest.mark.parametrize("name", ["nonsense", "cuda:999", "cpu:x"])
-def test_devices_that_are_not_there(name: str) -> None:
+@pytest.mark.parametrize("name", ["nonsense", "cuda:999", "cpu:x", None, 0.5])
+def test_devices_that_are_not_there(name: Any) -> None:
     with pytest.raises(ConfigError, match=f"--device {name}") as caught:
         choose_device(name)
     assert "\n" not in str(caught.value)

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from chargen.sentiment import members as ngrams
 from chargen.sentiment import storage
@@ -14,13 +13,6 @@ from chargen.sentiment.members import NetworkMember
 from chargen.storage import checkpoint
 
 from .making import BYTES, CHARS, DROPOUTS, make_network, save_lm, separable, write_csv
-
-
-@pytest.fixture(autouse=True)
-def _nothing_stays_deterministic() -> Iterator[None]:
-    yield
-    if torch.are_deterministic_algorithms_enabled():
-        torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture(scope="package", autouse=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from chargen.errors import ConfigError, CorpusError, MissingExtraError
 from chargen.sentiment import compare as comparison
@@ -33,6 +34,15 @@ def test_one_row_a_system_from_the_labels_asked_for(seed: int) -> None:
         assert row.parameters > 0
         assert row.train_seconds is not None
         assert row.texts_per_second > 0
+
+
+def test_its_threads_are_those_asked_for() -> None:
+    before, threads = torch.get_num_threads(), []
+    recorder = Recorder()
+    recorder.note = lambda _: threads.append(torch.get_num_threads())  # type: ignore[method-assign]
+    compare(TRAIN, TEST, CompareConfig(models="tfidf", threads=2), recorder)
+    assert set(threads) == {2}
+    assert torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize("name", TFIDF)

@@ -88,8 +88,9 @@ def test_moves_are_about_the_second_of_two_labels_the_verdict_of_more_or_the_one
     three = explain(classifier(("a", "b", "c")), TEXT)
     assert three.label == three.verdict
     assert three.others == f"not {three.verdict}"
-    with pytest.raises(ConfigError, match="'nice'.*'bad', 'good'"):
-        explain(two, TEXT, "nice")
+    for label in ("nice", 1):
+        with pytest.raises(ConfigError, match=f"no label {label!r}.*'bad', 'good'"):
+            explain(two, TEXT, label)  # type: ignore[arg-type]
     assert two.explain(TEXT, "bad").label == "bad"
 
 

@@ -315,11 +315,14 @@ def test_seeds(start: Start, tmp_path: Path) -> None:
 
 def test_deterministic(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "choose_precision", lambda *_: pytest.fail("by stopwatch"))
-    runs = [
-        start(out=tmp_path / str(k), deterministic=True, precision="auto", window=12)
-        for k in range(2)
-    ]
-    assert torch.are_deterministic_algorithms_enabled()
+    deterministic: list[bool] = []
+    recorder = Recorder(
+        lambda _: deterministic.append(torch.are_deterministic_algorithms_enabled())
+    )
+    options: dict[str, Any] = {"deterministic": True, "precision": "auto", "window": 12}
+    runs = [start(out=tmp_path / str(k), reporter=recorder, **options) for k in range(2)]
+    assert deterministic
+    assert all(deterministic)
     assert same(*(weights_in(run.directory) for run in runs))
     assert document(runs[0].directory)["precision"] == "float32"
 

@@ -155,6 +155,8 @@ def test_what_cannot_be_learnt_from_or_judged(made: TextClassifier, tmp_path: Pa
         made.fit(["a", "b"], ["pos", "pos"])
     with pytest.raises(chargen.ConfigError, match="did you mean batch_size"):
         clone(made).set_params(options={"bach_size": 3}).fit(["a", "b"], [0, 1])
+    with pytest.raises(chargen.ConfigError, match="options has ngrams, seed too"):
+        clone(made).set_params(options={"seed": 3, "ngrams": True}).fit(["a", "b"], [0, 1])
     examples = separable(40)
     made.fit([*examples.texts, " "], [*examples.labels, "none"])
     assert made.classes_.tolist() == ["bad", "good"]  # there is nothing to learn the third by

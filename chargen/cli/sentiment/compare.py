@@ -50,13 +50,11 @@ def compare(train: str, test: str, as_json: bool, quiet: bool, **options: Any) -
     """
     config, reading = split_options(options, CompareConfig, ExamplesConfig)
     reporter = reporter_for(quiet)
-    from chargen.runtime.device import set_threads
     from chargen.sentiment import compare as comparison
     from chargen.sentiment.examples import read_examples
     from chargen.sentiment.metrics import missing_classes_warning
     from chargen.sentiment.splitting import shared_texts_warning
 
-    set_threads(config.threads)
     train_set = read_examples(train, reading)
     test_set = read_examples(test, reading, train_set.classes)
     for note in (*train_set.notes, *test_set.notes):
