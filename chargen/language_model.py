@@ -84,8 +84,9 @@ class LanguageModel:
         directory : path
         device : str
         precision : {"float32", "bfloat16", "auto"}
-            Precision of the matrix products in scoring, and in drawing several texts at once; auto
-            uses bfloat16 if it is faster. In bfloat16, probabilities differ in their third digit.
+            Precision of the matrix products in scoring and encoding, and in drawing several texts
+            at once; auto uses bfloat16 if it is faster. In bfloat16, probabilities differ in their
+            third digit.
 
         Raises
         ------
@@ -473,9 +474,11 @@ class LanguageModel:
             for item in named
         )
         start, step = self.vocabulary.start_id, -1 if self.backward else 1
-        rows = [
-            pooled_outputs(self.model, self.vocabulary.encode(text)[::step], start) for text in read
-        ]
+        with autocast(self.model.device, self.precision):
+            rows = [
+                pooled_outputs(self.model, self.vocabulary.encode(text)[::step], start)
+                for text in read
+            ]
         return np.stack(rows) if rows else np.empty((0, 3 * self.model.hidden_size), np.float32)
 
 

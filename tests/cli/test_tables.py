@@ -181,6 +181,17 @@ def test_encode(chargen: Command, trained: Path, folder: Path) -> None:
     assert "must end in .npy, .csv or .tsv" in chargen(*asked, folder / "a.txt").err
 
 
+def test_the_precision_of_vectors(chargen: Command, trained: Path, folder: Path) -> None:
+    found = []
+    for precision in ("float32", "bfloat16"):
+        out = folder / f"{precision}.npy"
+        asked = ("encode", trained, folder / "texts", "--output", out, "--precision", precision)
+        assert chargen(*asked).code == 0
+        found.append(np.load(out))
+    assert found[1].dtype == np.float32
+    assert 0 < np.abs(found[0] - found[1]).max() < 0.1
+
+
 def test_how_a_table_was_read_is_noted(chargen: Command, trained: Path, folder: Path) -> None:
     table, out = folder / "t.csv", folder / "out.csv"
     table.write_text("text;label\nthe fox;a\nthe dog;b\n")
