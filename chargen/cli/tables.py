@@ -31,15 +31,16 @@ def read_documents(
     Documents are delimited as `requested` says, otherwise as in training, otherwise by file. A text
     begins with the symbol of its label if both the model and the table have labels, unless `labels`
     is False. `notes` receives a sentence about anything read in an unexpected way. Raises
-    `CorpusError` if a document cannot be read, or if there is none.
+    `CorpusError` if a document cannot be read, if there is none, or if none ends as requested.
     """
     from chargen.text.formats import TABLES
-    from chargen.text.sources import read, refuse_table_options, resolve
+    from chargen.text.sources import read, refuse_table_options, require_marker, resolve
     from chargen.text.symbols import SEPARATOR
 
     reading = lm.reading(requested, files)
     reading = replace(reading, documents=requested.documents or reading.documents or "files")
     any_text = False
+    seen_markers: set[str] = set()
     sources = resolve(files, reading, notes)
     refuse_table_options(sources, reading)
     for source in sources:
@@ -53,12 +54,14 @@ def read_documents(
                 "document)"
             )
         symbol_of = lm.vocabulary.label_symbol if labels else None
-        pieces = read([source], reading, notes, symbol_of=symbol_of)
+        pieces = read([source], reading, notes, None, seen_markers, symbol_of)
         for text in filter(None, "".join(pieces).split(SEPARATOR)):
             any_text = True
             yield source.name, text
     if not any_text:
         raise CorpusError(f"{', '.join(files)}: there is no text")
+    if requested.documents:
+        require_marker(sources, reading, seen_markers)
 
 
 def score_documents(

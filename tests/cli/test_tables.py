@@ -181,6 +181,21 @@ def test_encode(chargen: Command, trained: Path, folder: Path) -> None:
     assert "must end in .npy, .csv or .tsv" in chargen(*asked, folder / "a.txt").err
 
 
+def test_a_marker_that_never_occurs(chargen: Command, trained: Path, folder: Path) -> None:
+    for asked in (("score", "--table"), ("encode", "--output")):
+        command, option = asked
+        output = folder / "out.csv"
+        files = (folder / "texts", option, output)
+        result = chargen(command, trained, *files, "--documents", "line")
+        assert (result.code, result.out) == (1, "")
+        assert "--documents 'line': no line of " in result.err
+        assert "did you mean lines?" in result.err
+        assert not output.exists()
+        # One of several files is enough.
+        assert chargen(command, trained, *files, "--documents", "z").code == 0
+        output.unlink()
+
+
 def test_the_precision_of_vectors(chargen: Command, trained: Path, folder: Path) -> None:
     found = []
     for precision in ("float32", "bfloat16"):
