@@ -371,7 +371,8 @@ class LanguageModel:
         trained = self.trained_reading
         documents, column = trained.get("documents"), trained.get("label_column")
         tables = documents == "rows" and bool(corpora) and are_tables(corpora, asked)
-        if not asked.label_column and tables and column and have_column(corpora, asked, column):
+        by_row = tables and asked.documents in (None, "rows") and not asked.label_column
+        if by_row and column and have_column(corpora, asked, column):
             return "rows", column
         whole = documents == "rows" and not tables and not asked.label_column
         return "files" if whole else documents, asked.label_column
