@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from chargen.language_model import load
+from chargen.lm.evaluation import log_probs
 
 from .conftest import SMALL, Command
 
@@ -87,6 +88,24 @@ def test_documents_end_where_the_model_keeps_them_apart(
     asked = ("score", trained, folder / "lines.txt", "--table", folder / "lines.csv", "--force")
     assert chargen(*asked).out.startswith("1 document, 17 characters, ")
     assert chargen(*asked, "--documents", "lines").out.startswith("2 documents, 14 characters, ")
+
+
+def test_a_backward_model_ends_documents_at_their_beginning(
+    chargen: Command, corpus: Path, folder: Path
+) -> None:
+    import chargen as library
+
+    sizes = {"steps": 20, "hidden_size": 16, "batch_size": 4, "window": 16}
+    reading = {"documents": "lines", "direction": "backward"}
+    library.train(corpus, folder / "names", precision="float32", **reading, **sizes)
+    lm, texts = load(folder / "names"), ["the fox", "over the dog"]
+    (folder / "lines.txt").write_text("\n".join(texts))
+    asked = ("score", folder / "names", folder / "lines.txt", "--table", folder / "lines.csv")
+    assert chargen(*asked).code == 0
+    for row, text in zip(rows_of(folder / "lines.csv"), texts, strict=True):
+        ids = np.append(lm.vocabulary.encode(text)[::-1], lm.vocabulary.separator_id)
+        nats = -log_probs(lm.model, ids, lm.vocabulary.start_id).sum()
+        assert float(row["nats"]) == pytest.approx(nats, rel=1e-5)
 
 
 def test_pairs(chargen: Command, trained: Path, folder: Path) -> None:
