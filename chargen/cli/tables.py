@@ -106,14 +106,24 @@ def _document_score(lm: Any, text: str, streams: int) -> Any:
 def score_pairs(
     lm: Any, pairs: str, requested: CorpusConfig, table: str | None, streams: int
 ) -> dict[str, Any]:
-    """Return how often the first text of a pair is likelier; write scores to `table` if given."""
+    """Return how often the first text of a pair is likelier; write scores to `table` if given.
+
+    Each text is read like a file: cleaned and normalized as requested, otherwise as in training.
+    """
     from chargen.interchange import score_tables
+    from chargen.text.sources import from_texts, read
+    from chargen.text.symbols import SEPARATOR
 
     delimiter = score_tables.table_delimiter(table, "--table") if table else ""
     header, texts = read_pairs(pairs, requested)
+    reading = lm.reading(requested)
     rows = []
     for number, pair in enumerate(texts, 1):
-        scores = (lm.score(text, streams=streams) for text in pair)
+        cleaned = ["".join(read([from_texts([text])], reading)) for text in pair]
+        if not all(cleaned):
+            raise CorpusError(f"{pairs}, pair {number}: a text is empty after cleaning")
+        documents = (text.removesuffix(SEPARATOR) for text in cleaned)
+        scores = (_document_score(lm, text, streams) for text in documents)
         first, second = (score_tables.document_row(score)["bits"] for score in scores)
         row = {"pair": number, "first": pair[0], "second": pair[1]}
         bits = {"first_bits": first, "second_bits": second}

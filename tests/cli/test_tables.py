@@ -127,6 +127,30 @@ def test_pairs(chargen: Command, trained: Path, folder: Path) -> None:
     assert told == {"columns": ["good", "bad"], "pairs": 3, "accuracy": pytest.approx(2 / 3)}
 
 
+def test_pairs_are_cleaned_and_normalized_as_asked(
+    chargen: Command, trained: Path, names: Path, folder: Path
+) -> None:
+    for model in (trained, names):
+        for option, content in (
+            (("--clean", "html"), "a\tb\nthe <b>fox</b>\tthe fox\n"),
+            (("--normalize", "NFC"), "a\tb\nthe e\u0301\tthe \u00e9\n"),
+        ):
+            (folder / "pairs.tsv").write_text(content)
+            asked = ("score", model, "--pairs", folder / "pairs.tsv", "--table")
+            for options, same in (((), False), (option, True)):
+                out = folder / f"{model.name}-{option[1]}-{same}.csv"
+                assert chargen(*asked, out, *options).code == 0
+                (row,) = rows_of(out)
+                assert (row["first_bits"] == row["second_bits"]) is same
+            assert float(row["second_bits"]) == pytest.approx(
+                -float(load(model).score(row["second"]).log_probs.sum()) / math.log(2), rel=1e-6
+            )
+    (folder / "pairs.tsv").write_text("a\tb\nfox\t<b></b>\n")
+    refused = chargen("score", trained, "--pairs", folder / "pairs.tsv", "--clean", "html")
+    assert (refused.code, refused.out) == (1, "")
+    assert "pair 1: a text is empty after cleaning" in refused.err
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [
