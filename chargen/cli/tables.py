@@ -114,6 +114,11 @@ def score_pairs(
     from chargen.text.sources import from_texts, read
     from chargen.text.symbols import SEPARATOR
 
+    if lm.raw:
+        raise ConfigError(
+            "--pairs needs a model of text, and this model was trained on raw bytes: leave --pairs "
+            "out"
+        )
     delimiter = score_tables.table_delimiter(table, "--table") if table else ""
     header, texts = read_pairs(pairs, requested)
     reading = lm.reading(requested)
