@@ -133,6 +133,8 @@ def finetune(
                 "--method finetune"
             )
         texts = read_training_texts(examples, config, reading, reporter)
+        if config.patience is not None and not (probed or len(texts.valid)):
+            reporter.note("--patience has no effect: there is no validation text")
         config = _with_budget(config, len(texts.train), reporter)
         device = set_up_device(config)
         precision = run_precision(config, device, timed=config.adapt is not None)

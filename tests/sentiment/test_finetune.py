@@ -402,6 +402,16 @@ def test_options_without_effect_are_told(
     assert told == ([f"without effect with --method {method}: {unused}"] if unused else [])
 
 
+@pytest.mark.parametrize("fraction", [0.0, 0.5])
+def test_patience_needs_validation_texts(tiny_lm: Path, fraction: float) -> None:
+    recorder = Recorder()
+    quick = {"ngrams": False, "device": "cpu", "precision": "float32", "labels": 12, "epochs": 0.1}
+    options = {"patience": 1, "valid_fraction": fraction}
+    finetune(separable(20), tiny_lm, reporter=recorder, **quick, **options)
+    told = "--patience has no effect: there is no validation text"
+    assert (told in recorder.notes) is (fraction == 0)
+
+
 # ---------------------------------------------------------------- the probe
 
 
