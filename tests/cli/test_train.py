@@ -237,6 +237,11 @@ def test_an_endless_pipe_ends_at_the_limit(chargen: Command, tmp_path: Path) -> 
             ("--patience", 1, "--valid-fraction", 0),
             "--patience has no effect: there is no validation text",
         ),
+        (
+            "abcdefgh " * 30,
+            ("--cooldown", 0.5),
+            "--cooldown has no effect: it is for --schedule constant-cooldown",
+        ),
     ],
 )
 def test_small_texts_and_large_numbers(
