@@ -229,7 +229,7 @@ def test_an_endless_pipe_ends_at_the_limit(chargen: Command, tmp_path: Path) -> 
     ("text", "options", "note"),
     [
         ("a" * 500, (), ""),  # one character
-        ("abcdefgh " * 10, ("--window", 500), ""),
+        ("abcdefgh " * 10, ("--window", 500), "window 80: the text is too short for 500"),
         ("abcdefgh " * 10, ("--batch-size", 1000), "too short for 1000"),
         ("abcdefgh " * 30, ("--clip", 1e300), ""),
         (
