@@ -210,15 +210,19 @@ def _with_method(config: FinetuneConfig, labels: int, reporter: Reporter) -> Fin
 
 
 def _note_unused(config: FinetuneConfig, sizes: NetworkConfig, reporter: Reporter) -> None:
-    """Note the options that differ from their defaults but have no effect with the method."""
+    """Note the options that differ from their defaults but have no effect beside the others."""
     values = vars(config) | vars(sizes)
-    unused = [
-        flag(field)
-        for field, _ in (*config.typed_fields(), *sizes.typed_fields())
-        if field.name in UNUSED_OPTIONS[config.method] and values[field.name] != field.default
-    ]
-    if unused:
-        reporter.note(f"without effect with --method {config.method}: {', '.join(unused)}")
+    for choice, names in (
+        (f"--method {config.method}", UNUSED_OPTIONS[config.method]),
+        ("--from-scratch", ("encoder_rate",) if config.from_scratch else ()),
+    ):
+        unused = [
+            flag(field)
+            for field, _ in (*config.typed_fields(), *sizes.typed_fields())
+            if field.name in names and values[field.name] != field.default
+        ]
+        if unused:
+            reporter.note(f"without effect with {choice}: {', '.join(unused)}")
 
 
 def _with_budget(config: FinetuneConfig, labels: int, reporter: Reporter) -> FinetuneConfig:
