@@ -129,6 +129,8 @@ def _stream_text(
         if not 0 < length <= MOST_CHARACTERS:
             raise ConfigError(f"the length must be at most {MOST_CHARACTERS:,} characters")
         lm = models.language_model(name)
+        if lm.raw:  # typed text is UTF-8, as for `chargen sample`
+            prompt = prompt.encode("utf-8", "replace").decode("latin-1")
         options: dict[str, Any] = {
             "max_chars": int(length),
             "temperature": temperature,

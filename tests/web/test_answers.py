@@ -16,6 +16,7 @@ from chargen.cli.main import cli
 from chargen.language_model import LanguageModel
 from chargen.sentiment.classifier import Classifier
 from chargen.storage import checkpoint
+from chargen.web import views
 from chargen.web.jobs import JobRunner
 from chargen.web.models import Models
 from tests.sentiment.models import save_classifier, tiny_classifier
@@ -79,6 +80,16 @@ def test_it_begins_with_the_defaults_of_the_command_line(folder: Path) -> None:
     *_, (shown, _) = page.press("Write")("fox", "", *values, 0, 1, 0, False)
     assert page.values["Seed"] == 0  # shown, and counted on by "Another"
     assert chargen.load(folder / "fox").generate(seed=0) in shown
+
+
+def test_a_typed_prompt_is_utf_8_for_a_model_of_raw_bytes(tmp_path: Path) -> None:
+    (tmp_path / "tune").write_bytes(bytes(range(256)) * 4)
+    sizes: dict[str, Any] = {"hidden_size": 8, "batch_size": 4, "window": 8, "steps": 1}
+    chargen.train(tmp_path / "tune", tmp_path / "raw", raw_bytes=True, precision="float32", **sizes)
+    *_, (shown, _) = Page(tmp_path).press("Write")("raw", "é€", 20, 0, 0, 1, 0, False)
+    prompt = "é€".encode().decode("latin-1")
+    text = chargen.load(tmp_path / "raw").generate(prompt, max_chars=20, temperature=0)
+    assert views.written(prompt, text, (), False) == shown
 
 
 def _remove(path: Path) -> None:
