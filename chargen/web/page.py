@@ -138,11 +138,13 @@ def _stream_text(
             "top_p": top_p if top_p < 1 else None,
             "seed": SEED if seed is None else int(seed),
         }
+        unknown = lm.encode_prompt(prompt, DRAWING)[1]
         started = time.monotonic()
         yield views.written(prompt, "", (), painted, lm.backward), ""
         for sample in lm.watch(prompt, **options):
             html = views.written(prompt, sample.text, sample.log_probs, painted, lm.backward)
-            yield html, views.paragraph(_written_note(sample, time.monotonic() - started))
+            note = views.paragraph(_written_note(sample, time.monotonic() - started))
+            yield html, note + views.unknown_note("model", unknown)
     except REPORTED_ERRORS as error:
         yield gr.skip(), views.problem(error)
 
