@@ -24,6 +24,10 @@ from chargen.text.config import CorpusConfig
 # Fields of `CorpusConfig` that are not options of a command on a trained model.
 TRAINING_ONLY_FIELDS = ("level", "min_count", "valid", "valid_fraction", "documents", "raw_bytes")
 
+UNKNOWN_CHARACTERS = (
+    "unknown characters are scored as one symbol, which makes the result a little too good"
+)
+
 
 @click.command(cls=Command, heading="Measure")
 @model_argument
@@ -83,7 +87,7 @@ def evaluate(
         shown = f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
         click.echo(f"{name.replace('_', ' '):24}{shown:>12}")
     if score.unknown_chars:
-        say("unknown characters are scored as one symbol, which makes the result a little too good")
+        say(UNKNOWN_CHARACTERS)
 
 
 def read_text(files: tuple[str, ...], config: CorpusConfig, lm: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from chargen.cli.evaluate import read_text
+from chargen.cli.evaluate import UNKNOWN_CHARACTERS, read_text
 from chargen.cli.groups import Command
 from chargen.cli.options import (
     MachineConfig,
@@ -26,7 +26,7 @@ from chargen.cli.tables import (
     score_documents,
     score_pairs,
 )
-from chargen.cli.terminal import colour_by_default, echo_json, visible, visible_json
+from chargen.cli.terminal import colour_by_default, echo_json, say, visible, visible_json
 from chargen.errors import ConfigError
 from chargen.options import split_options
 from chargen.text.config import CorpusConfig
@@ -131,6 +131,8 @@ def score(
         }
         echo_json(figures)
         return
+    if result.unknown_chars:
+        say(UNKNOWN_CHARACTERS)
     mean = f"{result.bits_per_char:.3f} bits per character"
     if color is None and (html_file or png_file):
         click.echo(mean)

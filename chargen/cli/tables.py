@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from chargen.cli.evaluate import TRAINING_ONLY_FIELDS
+from chargen.cli.evaluate import TRAINING_ONLY_FIELDS, UNKNOWN_CHARACTERS
 from chargen.cli.terminal import echo_json, say_notes, visible
 from chargen.errors import ConfigError, CorpusError
 from chargen.text.config import CorpusConfig
@@ -80,6 +80,8 @@ def score_documents(
     def rows() -> Iterator[dict[str, Any]]:
         for number, (source, text) in enumerate(read_documents(lm, files, requested, notes), 1):
             score = _document_score(lm, text, streams)
+            if score.unknown_chars and UNKNOWN_CHARACTERS not in notes:
+                notes.append(UNKNOWN_CHARACTERS)
             figures = score_tables.document_row(score)
             total["documents"] = number
             total["characters"] += figures["characters"]
@@ -122,19 +124,21 @@ def score_pairs(
     delimiter = score_tables.table_delimiter(table, "--table") if table else ""
     header, texts = read_pairs(pairs, requested)
     reading = lm.reading(requested)
-    rows = []
+    rows, unknown = [], 0
     for number, pair in enumerate(texts, 1):
         cleaned = ["".join(read([from_texts([text])], reading)) for text in pair]
         if not all(cleaned):
             raise CorpusError(f"{pairs}, pair {number}: a text is empty after cleaning")
         documents = (text.removesuffix(SEPARATOR) for text in cleaned)
-        scores = (_document_score(lm, text, streams) for text in documents)
+        scores = [_document_score(lm, text, streams) for text in documents]
+        unknown += sum(score.unknown_chars for score in scores)
         first, second = (score_tables.document_row(score)["bits"] for score in scores)
         row = {"pair": number, "first": pair[0], "second": pair[1]}
         bits = {"first_bits": first, "second_bits": second}
         rows.append({**row, **bits, "first_is_likelier": int(first < second)})
     if table:
         score_tables.write_rows(table, delimiter, rows)
+    say_notes([UNKNOWN_CHARACTERS] * (unknown > 0))
     accuracy = sum(row["first_is_likelier"] for row in rows) / len(rows)
     return {"columns": header, "pairs": len(rows), "accuracy": accuracy}
 
