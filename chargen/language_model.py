@@ -87,8 +87,9 @@ class LanguageModel:
         device : str
             ``auto``, the default of the command line, is a GPU if there is one.
         precision : {"float32", "bfloat16", "auto"}
-            Precision of the matrix products in scoring, and in drawing several texts at once; auto
-            uses bfloat16 if it is faster. In bfloat16, probabilities differ in their third digit.
+            Precision of the matrix products in scoring and encoding, and in drawing several texts
+            at once; auto uses bfloat16 if it is faster. In bfloat16, probabilities differ in their
+            third digit.
 
         Raises
         ------
@@ -374,7 +375,8 @@ class LanguageModel:
         trained = self.trained_reading
         documents, column = trained.get("documents"), trained.get("label_column")
         tables = documents == "rows" and bool(corpora) and are_tables(corpora, asked)
-        if not asked.label_column and tables and column and have_column(corpora, asked, column):
+        by_row = tables and asked.documents in (None, "rows") and not asked.label_column
+        if by_row and column and have_column(corpora, asked, column):
             return "rows", column
         whole = documents == "rows" and not tables and not asked.label_column
         return "files" if whole else documents, asked.label_column
@@ -477,9 +479,11 @@ class LanguageModel:
             for item in named
         )
         start, step = self.vocabulary.start_id, -1 if self.backward else 1
-        rows = [
-            pooled_outputs(self.model, self.vocabulary.encode(text)[::step], start) for text in read
-        ]
+        with autocast(self.model.device, self.precision):
+            rows = [
+                pooled_outputs(self.model, self.vocabulary.encode(text)[::step], start)
+                for text in read
+            ]
         return np.stack(rows) if rows else np.empty((0, 3 * self.model.hidden_size), np.float32)
 
 

@@ -30,7 +30,7 @@ CLOSED: dict[str, set[str]] = {
     "keywords": set(),
     "options": {"errors"},
     "storage": {"errors", "runtime"},
-    "runtime": {"errors", "storage"},
+    "runtime": {"errors", "options", "storage"},
 }
 """Packages that import these and themselves alone. The root holds the version and lazy names."""
 

@@ -72,6 +72,9 @@ def encode(
     notes: list[str] = []
     labels = reading.label_column is not None
     sources, texts = zip(*read_documents(lm, files, reading, notes, labels=labels), strict=True)
+    unknown = lm.vocabulary.unknown_id
+    if any((lm.vocabulary.encode(text) == unknown).any() for text in texts if unknown is not None):
+        notes.append("unknown characters are read as one symbol")
     vectors = lm.encode(texts, as_is=True)  # (N, 3 H)
     if plain:
         with atomic_write(output) as file:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from chargen.cli.groups import Command
 from chargen.cli.options import check_files, json_option, option, quiet_option
@@ -73,6 +74,10 @@ def plot(
     """
     if terminal and as_json:
         raise ConfigError("--terminal and --json exclude each other: leave one of them out")
+    source_of = click.get_current_context().get_parameter_source
+    for name in ("out", "title"):
+        if terminal and source_of(name) is ParameterSource.COMMANDLINE:
+            raise ConfigError(f"--terminal writes no picture: leave --{name} out")
     from chargen.plotting.style import image_format
 
     form = image_format(out)

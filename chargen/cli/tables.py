@@ -76,10 +76,8 @@ def score_documents(
     Each document is scored separately, including its end if the model separates documents.
     """
     from chargen.interchange import score_tables
-    from chargen.text.symbols import SEPARATOR
 
     delimiter = score_tables.table_delimiter(table, "--table")
-    end = "" if lm.vocabulary.separator_id is None else SEPARATOR
     total = {"documents": 0, "characters": 0, "bits": 0.0}
     unknown = 0
     notes: list[str] = []
@@ -87,7 +85,7 @@ def score_documents(
     def rows() -> Iterator[dict[str, Any]]:
         nonlocal unknown
         for number, (source, text) in enumerate(read_documents(lm, files, requested, notes), 1):
-            score = lm.score(text + end, streams=streams, as_is=True)
+            score = _document_score(lm, text, streams)
             figures = score_tables.document_row(score)
             total["documents"] = number
             total["characters"] += figures["characters"]
@@ -102,12 +100,28 @@ def score_documents(
     return {**total, "bits_per_char": total["bits"] / total["characters"], "table": table}
 
 
+def _document_score(lm: Any, text: str, streams: int) -> Any:
+    """Score a document with its end, which a backward model reads at the document's beginning.
+
+    In the reversed stream of training, that end is the separator of the document before.
+    """
+    from chargen.text.symbols import SEPARATOR
+
+    end = "" if lm.vocabulary.separator_id is None else SEPARATOR
+    return lm.score(end + text if lm.backward else text + end, streams=streams, as_is=True)
+
+
 def score_pairs(
     lm: Any, pairs: str, requested: CorpusConfig, table: str | None, streams: int
 ) -> dict[str, Any]:
     """Return how often the first text of a pair is likelier; write scores to `table` if given."""
     from chargen.interchange import score_tables
 
+    if lm.raw:
+        raise ConfigError(
+            "--pairs needs a model of text, and this model was trained on raw bytes: leave --pairs "
+            "out"
+        )
     delimiter = score_tables.table_delimiter(table, "--table") if table else ""
     header, texts = read_pairs(pairs, requested)
     rows, unknown = [], 0

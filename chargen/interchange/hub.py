@@ -74,11 +74,14 @@ def push(
     CheckpointError
         If there is no checkpoint, or the hub refuses it or cannot be reached.
     ConfigError
-        If `repo` is not a valid name, or the card's header is invalid.
+        If `repo` is not a valid name, the card's header is invalid, or there is no state for
+        `training`.
     MissingExtraError
         Without huggingface_hub.
     """
     stored = checkpoint.load(directory, training=training)
+    if training and "training/state" not in stored.documents:
+        raise ConfigError(f"{directory} has no training state: leave --training out")
     contents = checkpoint.file_contents(stored if training else _without_folders(stored))
     asked = {"license": license, "language": language}
     with _hub(repo) as api:

@@ -295,6 +295,8 @@ def _choose_batch(
         batch = max(1, characters // 4)
     if batch * 2 > characters - 1 or window > (characters - 1) // batch:
         window = max(2, (characters - 1) // batch)
+        if window < (train.window or 0):
+            reasons.append(f"window {window}: the text is too short for {train.window}")
     return replace(train, window=window, batch_size=batch)
 
 

@@ -15,6 +15,13 @@ SYSTEMS = (*TFIDF, *OURS)
 """Systems of a comparison. Ours train from random weights, on the frozen encoder's states, and
 with fine-tuning."""
 
+USED_BY = {
+    "unlabelled": ("probe", "finetuned"),
+    "minutes": ("scratch", "finetuned"),
+    "epochs": ("scratch", "finetuned"),
+    "valid_fraction": ("scratch", "finetuned"),
+}
+"""Options of a comparison that only some systems use."""
 
 SKIP = "skip"
 """New name of a label whose rows are left out."""
@@ -313,9 +320,16 @@ class CompareConfig(Options):
                 raise ConfigError(f"--models must be some of {known}; got {name!r}{hint}")
             if name in OURS and not self.encoder:
                 raise ConfigError(f"--models {name} needs a language model: give --encoder DIR")
-        for name in ("unlabelled", "minutes", "epochs"):
-            if getattr(self, name) is not None and not self.encoder:
-                raise ConfigError(f"--{name} needs --encoder: give --encoder DIR")
+        for name, systems in USED_BY.items():
+            if getattr(self, name) == getattr(CompareConfig, name):
+                continue
+            option_name = f"--{name.replace('_', '-')}"
+            if not self.encoder:
+                raise ConfigError(f"{option_name} needs --encoder: give --encoder DIR")
+            if not set(systems) & set(self.systems):
+                raise ConfigError(
+                    f"{option_name} is for {' and '.join(systems)}: name one of them in --models"
+                )
         if not self.systems and not self.classifier:
             raise ConfigError("--models names nothing to compare: leave it out, or name a system")
 

@@ -133,6 +133,8 @@ def finetune(
                 "--method finetune"
             )
         texts = read_training_texts(examples, config, reading, reporter)
+        if config.patience is not None and not (probed or len(texts.valid)):
+            reporter.note("--patience has no effect: there is no validation text")
         config = _with_budget(config, len(texts.train), reporter)
         device = set_up_device(config)
         precision = run_precision(config, device, timed=config.adapt is not None)
@@ -208,15 +210,19 @@ def _with_method(config: FinetuneConfig, labels: int, reporter: Reporter) -> Fin
 
 
 def _note_unused(config: FinetuneConfig, sizes: NetworkConfig, reporter: Reporter) -> None:
-    """Note the options that differ from their defaults but have no effect with the method."""
+    """Note the options that differ from their defaults but have no effect beside the others."""
     values = vars(config) | vars(sizes)
-    unused = [
-        flag(field)
-        for field, _ in (*config.typed_fields(), *sizes.typed_fields())
-        if field.name in UNUSED_OPTIONS[config.method] and values[field.name] != field.default
-    ]
-    if unused:
-        reporter.note(f"without effect with --method {config.method}: {', '.join(unused)}")
+    for choice, names in (
+        (f"--method {config.method}", UNUSED_OPTIONS[config.method]),
+        ("--from-scratch", ("encoder_rate",) if config.from_scratch else ()),
+    ):
+        unused = [
+            flag(field)
+            for field, _ in (*config.typed_fields(), *sizes.typed_fields())
+            if field.name in names and values[field.name] != field.default
+        ]
+        if unused:
+            reporter.note(f"without effect with {choice}: {', '.join(unused)}")
 
 
 def _with_budget(config: FinetuneConfig, labels: int, reporter: Reporter) -> FinetuneConfig:

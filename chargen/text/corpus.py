@@ -30,7 +30,7 @@ from chargen.text.cache import (
     workspace,
 )
 from chargen.text.config import MINIMUM_CHARACTERS, CorpusConfig
-from chargen.text.files import Source, spool
+from chargen.text.files import Source, byte_blocks, spool
 from chargen.text.sources import corpus_name, from_texts, refuse_table_options, resolve
 from chargen.text.vocabulary import Vocabulary, vocabulary_from_json
 
@@ -207,6 +207,10 @@ def _cached_or_built(folder: Path, builder: Builder) -> Corpus:
             with shared_lock(built):
                 publish(built, target)
                 corpus = _open_encoding(target)
+    elif (limit := builder.config.max_bytes) is not None:  # an earlier run may have had another
+        for source in builder.sources + builder.valid:
+            for _ in byte_blocks(source, None, limit) if source.path else ():
+                pass
     if corpus is None:
         raise CorpusError(f"the encoded corpus {target} cannot be read back; try again")
     builder.check_size(corpus.characters)

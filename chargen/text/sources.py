@@ -48,7 +48,7 @@ def resolve(
     Arguments are ``python-docs``, ``python-stdlib``, files, folders, or ``-`` for standard input.
     These names take precedence over files in the current folder (``./python-docs`` is the file);
     files take precedence over names and addresses of `chargen.text.datasets`, which may have to be
-    fetched. `notes` receives a sentence about skipped files.
+    fetched. `notes` receives a sentence about skipped files, and about a glob without a folder.
 
     Raises `CorpusError` for sources that are missing, empty or unreadable; `ConfigError` without
     arguments, for a repeated ``-``, and if documents are rows but a source is not a table.
@@ -59,6 +59,10 @@ def resolve(
     if list(corpora).count("-") > 1:
         raise ConfigError("- (standard input) can be read only once")
     sources = [source for name in corpora for source in _resolve_one(str(name), config, notes)]
+    if config.glob and not any(map(_may_be_folder, map(str, corpora))):
+        more = f" and {len(corpora) - 1:,} more" if len(corpora) > 1 else ""
+        shown = f"{printable(str(corpora[0]))}{more}"
+        notes.append(f"--glob has no effect on {shown}: it chooses among the files of a folder")
     if config.documents == "rows":
         option = "--label-column" if config.label_column else "--documents rows"
         for source in sources:
@@ -141,6 +145,10 @@ def _from_path(path: Path, argument: str, config: CorpusConfig, notes: list[str]
     if source.size == 0 and not source.stream:
         raise CorpusError(f"{source.name} is empty")
     return [source]
+
+
+def _may_be_folder(argument: str) -> bool:
+    return os.path.isdir(argument) or fetching.dataset_reference(argument) is not None  # noqa: PTH112
 
 
 def _missing_error(argument: str) -> CorpusError:

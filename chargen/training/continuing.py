@@ -109,8 +109,6 @@ class Start:
         if requested.level != own and ("level" in given_options or requested.level != "char"):
             raise ConfigError(f"--level is fixed by the model ({own}): leave it out with --from")
         documents, label_column = self.lm.documents_of(requested, arguments)
-        if requested.documents not in (None, "rows"):
-            label_column = requested.label_column
         reading = replace(
             requested,
             level=own,

@@ -18,7 +18,7 @@ from chargen.runtime.distributed import Ranks
 from chargen.runtime.process_group import joined_ranks
 from chargen.runtime.seeds import seed_everything
 from chargen.storage import checkpoint
-from chargen.storage.outputs import locked_for_run, writing_lock
+from chargen.storage.outputs import locked_for_run, refuse_to_overwrite, writing_lock
 from chargen.text.corpus import Corpus
 from chargen.text.vocabulary import Vocabulary
 from chargen.training.continuing import with_replay, without_validation
@@ -88,6 +88,8 @@ def resume(
         reporter = reporter if reporter and ranks.is_main else Reporter()
 
         def claim_and_read() -> tuple[SavedRun, TrainConfig]:
+            if out is not None:  # a run that is resumed takes no --force
+                refuse_to_overwrite(target, force=False, advice="choose another --out")
             stack.enter_context(writing_lock(target) if out is None else locked_for_run(target))
             saved = read_run(directory)
             checkpoint.check_writable(target)

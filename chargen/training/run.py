@@ -128,6 +128,10 @@ def train(
         text, corpus_saved = _load_run_corpus(
             arguments, texts, corpus_config, reverse, ranks, reporter, start
         )
+        if train_config.patience is not None and not len(text.valid):
+            reporter.note("--patience has no effect: there is no validation text")
+        if train_config.cooldown != TrainConfig.cooldown and train_config.schedule == "cosine":
+            reporter.note("--cooldown has no effect: it is for --schedule constant-cooldown")
         model_config = replace(model_config, vocabulary_size=text.vocabulary.size)
         device = set_up_device(train_config, ranks)
         plan, precision = _choose_plan(

@@ -129,6 +129,8 @@ def _stream_text(
         if not 0 < length <= MOST_CHARACTERS:
             raise ConfigError(f"the length must be at most {MOST_CHARACTERS:,} characters")
         lm = models.language_model(name)
+        if lm.raw:  # typed text is UTF-8, as for `chargen sample`
+            prompt = prompt.encode("utf-8", "replace").decode("latin-1")
         options: dict[str, Any] = {
             "max_chars": int(length),
             "temperature": temperature,
@@ -136,11 +138,13 @@ def _stream_text(
             "top_p": top_p if top_p < 1 else None,
             "seed": SEED if seed is None else int(seed),
         }
+        unknown = lm.encode_prompt(prompt, DRAWING)[1]
         started = time.monotonic()
         yield views.written(prompt, "", (), painted, lm.backward), ""
         for sample in lm.watch(prompt, **options):
             html = views.written(prompt, sample.text, sample.log_probs, painted, lm.backward)
-            yield html, views.paragraph(_written_note(sample, time.monotonic() - started))
+            note = views.paragraph(_written_note(sample, time.monotonic() - started))
+            yield html, note + views.unknown_note("model", unknown)
     except REPORTED_ERRORS as error:
         yield gr.skip(), views.problem(error)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from chargen.errors import ConfigError
+from chargen.errors import ConfigError, spelled
 from chargen.plotting import explanation as drawn
 from chargen.plotting import heatmap
 from chargen.plotting.painting import to_html
@@ -13,6 +13,7 @@ from chargen.sentiment import explain
 from chargen.sentiment.classifier import Classifier
 from chargen.web.jobs import Job
 
+SHOWN_UNKNOWN_CHARACTERS = 20
 SHOWN_PROMPT_CHARACTERS = 2000
 """Most characters of a prompt that are shown: those next to the written text."""
 
@@ -52,6 +53,14 @@ def paragraph(text: str) -> str:
     return f"<p>{to_html(text)}</p>" if text else ""
 
 
+def unknown_note(reader: str, characters: str) -> str:
+    """Render which characters, if any, a model or an encoder has never seen."""
+    more = " ..." if len(characters) > SHOWN_UNKNOWN_CHARACTERS else ""
+    listed = spelled(characters[:SHOWN_UNKNOWN_CHARACTERS]) + more
+    words = f"the {reader} has never seen these characters (read as unknown): {listed}"
+    return paragraph(words) if characters else ""
+
+
 def written(
     prompt: str, text: str, log_probs: Sequence[float], painted: bool, backward: bool = False
 ) -> str:
@@ -78,6 +87,7 @@ def verdict(classifier: Classifier, text: str) -> str:
     cleaned = classifier.cleaned(text).lstrip()
     if not cleaned:
         raise ConfigError("there is no text: paste one")
+    unknown = unknown_note("encoder", classifier.unknown_characters(cleaned, cleaned=True))
     try:
         explanation = explain.explain(classifier, text)
     except ConfigError as error:  # the text is too long to be explained
@@ -88,10 +98,10 @@ def verdict(classifier: Classifier, text: str) -> str:
         if len(cleaned) > MAX_CLASSIFIED_CHARACTERS:
             words += f" The verdict is that on the first {MAX_CLASSIFIED_CHARACTERS:,} characters."
         note = f'<p class="note">{to_html(words)}</p>'
-        return f'<div class="verdict">{drawn.verdict(rows)}{note}</div>'
+        return f'<div class="verdict">{drawn.verdict(rows)}{note}{unknown}</div>'
     if explain.is_quick(explanation):
         explanation = explain.leave_out(classifier, explanation)
-    return f'<div class="verdict">{drawn.sections(explanation)}</div>'
+    return f'<div class="verdict">{drawn.sections(explanation)}{unknown}</div>'
 
 
 _STATES = {

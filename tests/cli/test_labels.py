@@ -214,6 +214,20 @@ def test_documents_are_scored_one_by_one_after_their_labels(
     assert found == pytest.approx(bits, abs=1e-2)
 
 
+@pytest.mark.parametrize(("documents", "count"), [("files", 1), ("lines", 4), ("rows", 4)])
+def test_rows_that_are_no_documents_have_no_labels(
+    run: package.Run, chargen: Command, tmp_path: Path, documents: str, count: int
+) -> None:
+    path = table(tmp_path / "table.csv", rows(4))
+    reading = ("--text-column", "body", "--documents", documents)
+    scores, vectors = tmp_path / "scores.csv", tmp_path / "vectors.npy"
+    done = chargen("score", run.directory, path, *reading, "--table", scores, "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["documents"] == count
+    assert chargen("encode", run.directory, path, *reading, "--output", vectors).code == 0
+    assert len(np.load(vectors)) == count
+
+
 def test_labels_are_what_a_classifier_reads_as_labels(tmp_path: Path) -> None:
     values = ["e\u0301", " \u00e9 ", 1, 1.5, True, None, "", "nan"]
     path = tmp_path / "t.jsonl"

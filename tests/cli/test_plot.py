@@ -40,6 +40,15 @@ def test_folders_of_one_name_are_told_apart(
     assert f"\n{trained.name} (lines" in chargen("plot", trained, "--terminal").out
 
 
+@pytest.mark.parametrize("option", ["--out", "--title"])
+def test_the_terminal_is_no_picture(
+    chargen: Command, trained: Path, tmp_path: Path, option: str
+) -> None:
+    result = chargen("plot", trained, "--terminal", option, tmp_path / "curves.svg")
+    assert (result.code, result.out) == (2, "")
+    assert result.err == f"chargen: --terminal writes no picture: leave {option} out\n"
+
+
 def test_the_extra_is_named(
     chargen: Command, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

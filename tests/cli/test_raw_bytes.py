@@ -69,9 +69,15 @@ def test_bytes_come_out_as_they_are(chargen: Command, model: Path, tmp_path: Pat
     options = ("--prompt-file", str(tmp_path / "head"), "--length", "50", "--seed", "1")
     out, _ = start("sample", model, *options, "--ignore-end").communicate(timeout=120)
     assert out == TUNE[:20] + text.encode("latin-1")
-    for refused in (("--num-samples", 2), ("--interactive",), ("--steer", "good")):
-        result = chargen("sample", model, *refused)
-        assert result.code == 2
+    (tmp_path / "pairs.tsv").write_text("a\tb\n\u00e9\te\n")
+    for refused in (
+        ("sample", model, "--num-samples", 2),
+        ("sample", model, "--interactive"),
+        ("sample", model, "--steer", "good"),
+        ("score", model, "--pairs", tmp_path / "pairs.tsv"),
+    ):
+        result = chargen(*refused)
+        assert (result.code, result.out) == (2, "")
         assert "raw bytes" in result.err
     row = json.loads(chargen("sample", model, *options, "--ignore-end", "--json").out)
     assert row["text"] == text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -219,6 +220,15 @@ def test_a_cool_down_that_cannot_be(
     assert told in result.err
     assert tensors(trained) == before
     assert not (tmp_path / "copy").exists()
+
+
+def test_a_copy_replaces_no_checkpoint(chargen: Command, trained: Path, tmp_path: Path) -> None:
+    for copy in (trained, tmp_path / "copy"):
+        if copy != trained:
+            shutil.copytree(trained, copy)
+        result = chargen("train", "--resume", trained, "--cool-down", 1, "--out", copy)
+        assert result.code == 2
+        assert result.err == f"chargen: {copy} exists: choose another --out\n"
 
 
 def test_a_cool_down_is_of_a_run_that_has_begun(chargen: Command, corpus: Path) -> None:

@@ -50,6 +50,13 @@ def test_one_object(chargen: Command, mood: Path, reviews: Path) -> None:
     assert "line 7" in result.err
 
 
+def test_unknown_characters_cost_a_note(chargen: Command, mood: Path, tmp_path: Path) -> None:
+    path = tmp_path / "reviews.csv"
+    path.write_text("text,label\nfilm \u732b and \u732b,pos\n\u72ac,neg\n", "utf-8")
+    assert chargen(*EVALUATE, mood, path).err.strip().endswith(": \u732b \u72ac")
+    assert chargen(*EVALUATE, mood, path, "--quiet").err == ""
+
+
 def test_for_people(chargen: Command, mood: Path, reviews: Path) -> None:
     result = chargen(*EVALUATE, mood, reviews, "--quiet")
     assert result.err == ""

@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 
 from chargen.language_model import load
+from chargen.lm.evaluation import log_probs
 
 from .conftest import SMALL, Command
 
+UNKNOWN = "unknown characters are scored as one symbol, which makes the result a little too good\n"
 TEXTS = ["the quick brown fox", "jumps, over\nthe dog.\n", "z"]
 
 
@@ -51,8 +53,7 @@ def total(rows: list[dict[str, Any]], *names: str) -> float:
 def test_a_row_a_document_a_word_a_character(chargen: Command, trained: Path, folder: Path) -> None:
     texts, lm = folder / "texts", load(trained)
     result = chargen("score", trained, texts, "--table", folder / "d.csv", "--json")
-    assert result.code == 0
-    assert "unknown characters are scored as one symbol" in result.err  # the comma
+    assert (result.code, result.err) == (0, UNKNOWN)  # the comma
     documents = rows_of(folder / "d.csv")
     for row, text in zip(documents, TEXTS, strict=True):
         score = lm.score(text)
@@ -97,6 +98,24 @@ def test_documents_end_where_the_model_keeps_them_apart(
     assert not (folder / "out.npy").exists()
 
 
+def test_a_backward_model_ends_documents_at_their_beginning(
+    chargen: Command, corpus: Path, folder: Path
+) -> None:
+    import chargen as library
+
+    sizes = {"steps": 20, "hidden_size": 16, "batch_size": 4, "window": 16}
+    reading = {"documents": "lines", "direction": "backward"}
+    library.train(corpus, folder / "names", precision="float32", **reading, **sizes)
+    lm, texts = load(folder / "names"), ["the fox", "over the dog"]
+    (folder / "lines.txt").write_text("\n".join(texts))
+    asked = ("score", folder / "names", folder / "lines.txt", "--table", folder / "lines.csv")
+    assert chargen(*asked).code == 0
+    for row, text in zip(rows_of(folder / "lines.csv"), texts, strict=True):
+        ids = np.append(lm.vocabulary.encode(text)[::-1], lm.vocabulary.separator_id)
+        nats = -log_probs(lm.model, ids, lm.vocabulary.start_id).sum()
+        assert float(row["nats"]) == pytest.approx(nats, rel=1e-5)
+
+
 def test_pairs(chargen: Command, trained: Path, folder: Path) -> None:
     pairs = folder / "pairs.tsv"
     pairs.write_text(
@@ -127,7 +146,7 @@ def test_pairs_from_a_pipe(chargen: Command, trained: Path, folder: Path) -> Non
 
     writer = threading.Thread(target=write, daemon=True)
     writer.start()
-    assert chargen("score", trained, "--pairs", pipe).out.endswith("in 100.0% of 1 pairs\n")
+    assert chargen("score", trained, "--pairs", pipe).out.endswith("in 1 of 1 pair (100.0%)\n")
     second = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     writer.join()
     os.close(second)
@@ -198,7 +217,9 @@ def test_encode(chargen: Command, trained: Path, folder: Path) -> None:
     found = np.load(folder / "a.npy", allow_pickle=False)
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, load(trained).encode(TEXTS))
-    assert chargen(*asked, folder / "a.csv").err == "3 documents of 96 numbers each\n"
+    result = chargen(*asked, folder / "a.csv")
+    said = "note: unknown characters are read as one symbol\n3 documents of 96 numbers each\n"
+    assert result.err == said
     rows = rows_of(folder / "a.csv")
     table = [[float(v) for k, v in row.items() if k not in ("document", "source")] for row in rows]
     np.testing.assert_array_equal(np.array(table, np.float32), found)
@@ -207,6 +228,32 @@ def test_encode(chargen: Command, trained: Path, folder: Path) -> None:
     assert refused.code == 2
     assert "--force" in refused.err
     assert "must end in .npy, .csv or .tsv" in chargen(*asked, folder / "a.txt").err
+
+
+def test_a_marker_that_never_occurs(chargen: Command, trained: Path, folder: Path) -> None:
+    for asked in (("score", "--table"), ("encode", "--output")):
+        command, option = asked
+        output = folder / "out.csv"
+        files = (folder / "texts", option, output)
+        result = chargen(command, trained, *files, "--documents", "line")
+        assert (result.code, result.out) == (1, "")
+        assert "--documents 'line': no line of " in result.err
+        assert "did you mean lines?" in result.err
+        assert not output.exists()
+        # One of several files is enough.
+        assert chargen(command, trained, *files, "--documents", "z").code == 0
+        output.unlink()
+
+
+def test_the_precision_of_vectors(chargen: Command, trained: Path, folder: Path) -> None:
+    found = []
+    for precision in ("float32", "bfloat16"):
+        out = folder / f"{precision}.npy"
+        asked = ("encode", trained, folder / "texts", "--output", out, "--precision", precision)
+        assert chargen(*asked).code == 0
+        found.append(np.load(out))
+    assert found[1].dtype == np.float32
+    assert 0 < np.abs(found[0] - found[1]).max() < 0.1
 
 
 def test_how_a_table_was_read_is_noted(chargen: Command, trained: Path, folder: Path) -> None:
@@ -226,7 +273,10 @@ def test_how_a_table_was_read_is_noted(chargen: Command, trained: Path, folder: 
     assert result.err == separated
     (folder / "pairs.tsv").write_text('a\tb\n"the fox\tthe dog\n')
     result = chargen("score", trained, "--pairs", folder / "pairs.tsv")
-    assert result.err == f"note: {folder / 'pairs.tsv'}: quotes are read as part of the text\n"
+    quotes = f"note: {folder / 'pairs.tsv'}: quotes are read as part of the text\n"
+    assert result.err == quotes + UNKNOWN
+    (folder / "comma.txt").write_text("the fox, the dog")
+    assert chargen("score", trained, folder / "comma.txt").err == UNKNOWN
     (folder / "stray.csv").write_text('text,label\n"the fox,a\nthe dog",b\n')
     for command in (("evaluate",), ("score",), ("corpus", "info"), ("memorization",)):
         model = () if command[0] == "corpus" else (trained,)

@@ -235,9 +235,19 @@ def test_an_endless_pipe_ends_at_the_limit(chargen: Command, tmp_path: Path) -> 
     ("text", "options", "note"),
     [
         ("a" * 500, (), ""),  # one character
-        ("abcdefgh " * 10, ("--window", 500), ""),
+        ("abcdefgh " * 10, ("--window", 500), "window 80: the text is too short for 500"),
         ("abcdefgh " * 10, ("--batch-size", 1000), "too short for 1000"),
         ("abcdefgh " * 30, ("--clip", 1e300), ""),
+        (
+            "abcdefgh " * 30,
+            ("--patience", 1, "--valid-fraction", 0),
+            "--patience has no effect: there is no validation text",
+        ),
+        (
+            "abcdefgh " * 30,
+            ("--cooldown", 0.5),
+            "--cooldown has no effect: it is for --schedule constant-cooldown",
+        ),
     ],
 )
 def test_small_texts_and_large_numbers(

@@ -109,6 +109,15 @@ def _sent_with_training(server: Hub, directory: Path) -> dict[str, bytes]:
     return server.repositories["anna/all"].commits[-1]
 
 
+def test_no_folders_are_sent_for_a_state_that_is_not_there(
+    server: Hub, fox: Path, tmp_path: Path
+) -> None:
+    chargen.load(fox).save(tmp_path / "copy")
+    with pytest.raises(ConfigError, match="copy has no training state: leave --training out"):
+        hub.push(tmp_path / "copy", "anna/copy", training=True)
+    assert server.asked == []
+
+
 def _card(sent: bytes) -> Any:
     from huggingface_hub import ModelCard
 

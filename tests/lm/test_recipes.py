@@ -201,6 +201,8 @@ def test_a_text_that_is_too_short_overrides_only_batch_and_window(
         assert batch == train.get("batch_size", batch)
         if window != train.get("window", window):
             assert batch * train["window"] > count - 1
+            told = f"window {window}: the text is too short for {train['window']}"
+            assert told in made.reasons
     else:
         assert any("too short" in reason for reason in made.reasons)
     assert batch * window <= count - 1

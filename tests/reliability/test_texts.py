@@ -97,3 +97,5 @@ def test_the_limit_is_no_part_of_the_encoding(tmp_path: Path) -> None:
         for most in (None, 10_000, 20_000)
     }
     assert len(keys) == 1
+    with pytest.raises(CorpusError, match=r"text\.txt has more bytes.*--max-bytes"):
+        load_corpus([str(path)], CorpusConfig(max_bytes=9_999))

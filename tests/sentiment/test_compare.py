@@ -155,6 +155,11 @@ def test_names_of_systems() -> None:
         ({"models": "tfdif"}, "--models .*'tfdif'; did you mean tfidf"),
         ({"models": "probe"}, "--models probe .* give --encoder DIR"),
         ({"minutes": 1.0}, "--minutes needs --encoder: give --encoder DIR"),
+        ({"valid_fraction": 0.2}, "--valid-fraction needs --encoder"),
+        ({"models": "probe", "minutes": 1.0}, "--minutes is for scratch and finetuned"),
+        ({"models": "probe,tfidf", "epochs": 1}, "--epochs is for scratch and finetuned"),
+        ({"models": "probe", "valid_fraction": 0.2}, "--valid-fraction is for scratch and"),
+        ({"models": "scratch", "unlabelled": "u"}, "--unlabelled is for probe and finetuned"),
         ({"epochs": 1, "minutes": 1.0}, "--minutes and --epochs"),
         ({"epochs": 0}, "--epochs"),
         ({"labels": 1}, "--labels"),
@@ -162,8 +167,9 @@ def test_names_of_systems() -> None:
     ],
 )
 def test_impossible_options_are_named(options: dict[str, Any], said: str) -> None:
+    encoder = () if " --encoder" in said else ("reviews",)
     with pytest.raises(ConfigError, match=said):
-        CompareConfig(**options)
+        CompareConfig(encoder=encoder, **options)
 
 
 @pytest.mark.parametrize("characters", [False, True])

@@ -388,9 +388,19 @@ def test_n_grams_learn_from_what_was_held_back_once_it_has_judged(
 @pytest.mark.parametrize(
     ("options", "unused"),
     [
-        ({"method": "probe", "epochs": 3, "head_size": 50, "penalty": "l1"}, "--epochs"),
-        ({"method": "probe", "clip": 0.5, "head_size": 0}, "--clip, --head-size"),
-        ({"penalty": "l1", "epochs": 0.1}, "--penalty"),
+        (
+            {"method": "probe", "epochs": 3, "head_size": 50, "penalty": "l1"},
+            "--method probe: --epochs",
+        ),
+        (
+            {"method": "probe", "clip": 0.5, "head_size": 0},
+            "--method probe: --clip, --head-size",
+        ),
+        ({"penalty": "l1", "epochs": 0.1}, "--method finetune: --penalty"),
+        (
+            {"from_scratch": True, "encoder_rate": 0.1, "epochs": 0.1},
+            "--from-scratch: --encoder-rate",
+        ),
         ({"epochs": 0.1}, None),
     ],
 )
@@ -399,10 +409,19 @@ def test_options_without_effect_are_told(
 ) -> None:
     recorder = Recorder()
     quick = {"ngrams": False, "device": "cpu", "precision": "float32", "labels": 12}
-    run = finetune(separable(20), tiny_lm, reporter=recorder, **(quick | options))
+    finetune(separable(20), tiny_lm, reporter=recorder, **(quick | options))
     told = [note for note in recorder.notes if note.startswith("without effect")]
-    method = "finetune" if run.steps else "probe"
-    assert told == ([f"without effect with --method {method}: {unused}"] if unused else [])
+    assert told == ([f"without effect with {unused}"] if unused else [])
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.5])
+def test_patience_needs_validation_texts(tiny_lm: Path, fraction: float) -> None:
+    recorder = Recorder()
+    quick = {"ngrams": False, "device": "cpu", "precision": "float32", "labels": 12, "epochs": 0.1}
+    options = {"patience": 1, "valid_fraction": fraction}
+    finetune(separable(20), tiny_lm, reporter=recorder, **quick, **options)
+    told = "--patience has no effect: there is no validation text"
+    assert (told in recorder.notes) is (fraction == 0)
 
 
 # ---------------------------------------------------------------- the probe

@@ -118,6 +118,18 @@ class TestFolders:
             (folder / f"{name}.log").write_text(f"{content}\n")
         assert read_all([str(folder)], CorpusConfig(glob=glob)) == text
 
+    def test_a_glob_is_for_folders(self, folder: Path) -> None:
+        files = [str(folder / "a.md"), str(folder / "b.txt")]
+        for corpora, told in (
+            ([str(folder)], []),
+            ([*files, str(folder)], []),
+            (files[:1], [f"--glob has no effect on {files[0]}: it"]),
+            (files, [f"--glob has no effect on {files[0]} and {len(files) - 1} more: it"]),
+        ):
+            notes: list[str] = []
+            resolve(corpora, CorpusConfig(glob="*"), notes)
+            assert [note.partition(" chooses")[0] for note in notes] == told
+
     def test_hidden_linked_and_special_files_are_left_out(self, folder: Path) -> None:
         (folder / ".hidden").write_text("no")
         (folder / ".git").mkdir()

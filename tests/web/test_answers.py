@@ -16,6 +16,7 @@ from chargen.cli.main import cli
 from chargen.language_model import LanguageModel
 from chargen.sentiment.classifier import Classifier
 from chargen.storage import checkpoint
+from chargen.web import views
 from chargen.web.jobs import JobRunner
 from chargen.web.models import Models
 from tests.sentiment.models import save_classifier, tiny_classifier
@@ -79,6 +80,24 @@ def test_it_begins_with_the_defaults_of_the_command_line(folder: Path) -> None:
     *_, (shown, _) = page.press("Write")("fox", "", *values, 0, 1, 0, False)
     assert page.values["Seed"] == 0  # shown, and counted on by "Another"
     assert chargen.load(folder / "fox").generate(seed=0) in shown
+
+
+def test_characters_that_a_model_has_never_seen_are_told(folder: Path) -> None:
+    page, told = Page(folder), "has never seen these characters (read as unknown): "
+    *_, (_, note) = page.press("Write")("fox", "the \u2603 & \x07", 20, 0.8, 0, 1, 0, False)
+    assert f"<p>the model {told}\u2603 &amp; \\x07</p>" in note
+    assert f"<p>the encoder {told}\u2603</p>" in page.judge("mood", "a \u2603")
+    assert told not in page.write("fox") + page.judge("mood")
+
+
+def test_a_typed_prompt_is_utf_8_for_a_model_of_raw_bytes(tmp_path: Path) -> None:
+    (tmp_path / "tune").write_bytes(bytes(range(256)) * 4)
+    sizes: dict[str, Any] = {"hidden_size": 8, "batch_size": 4, "window": 8, "steps": 1}
+    chargen.train(tmp_path / "tune", tmp_path / "raw", raw_bytes=True, precision="float32", **sizes)
+    *_, (shown, _) = Page(tmp_path).press("Write")("raw", "é€", 20, 0, 0, 1, 0, False)
+    prompt = "é€".encode().decode("latin-1")
+    text = chargen.load(tmp_path / "raw").generate(prompt, max_chars=20, temperature=0)
+    assert views.written(prompt, text, (), False) == shown
 
 
 def _remove(path: Path) -> None:

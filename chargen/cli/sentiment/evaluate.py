@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import click
@@ -18,7 +19,7 @@ from chargen.cli.options import (
     options_of,
     quiet_option,
 )
-from chargen.cli.sentiment.verdicts import RowProgress, aligned
+from chargen.cli.sentiment.verdicts import RowProgress, aligned, note_unknown
 from chargen.cli.terminal import echo_json, say_notes, visible
 from chargen.options import split_options
 from chargen.sentiment.config import ExamplesConfig
@@ -79,7 +80,10 @@ def evaluate(
 
     examples = read_examples(data, config, classifier.labels)
     missing = metrics.missing_classes_warning(examples.source, examples.classes, classifier.labels)
-    say_notes(() if quiet else (*examples.notes, *filter(None, [missing])))
+    if not quiet:
+        say_notes((*examples.notes, *filter(None, [missing])))
+        characters = "".join(dict.fromkeys(chain.from_iterable(examples.texts)))
+        note_unknown(classifier.unknown_characters(characters, cleaned=True))
     probabilities = _probabilities(classifier, examples.texts, quiet)
     figures = metrics.evaluate(examples.labels, probabilities, classifier.labels)
     _draw(drawn, figures, examples.labels, probabilities)
