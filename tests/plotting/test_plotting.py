@@ -218,6 +218,19 @@ def test_a_character_is_painted_as_wide_as_it_is() -> None:
     assert letters == [("a", 0.5), ("你", 2), ("e\u0301", 3.5), ("\ufffd", 6), ("!", 9.5)]
 
 
+def test_a_mark_is_painted_on_no_other_letter() -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra chargen[plot]")
+    from matplotlib.figure import Figure
+
+    axes, text = Figure().subplots(), "ab \u0301c\n\u0301d"
+    painting.PaintedText(text, [0] * len(text), 1, 2).draw(axes, {0: (1, 1, 1)})
+    letters = [(shown.get_text(), *shown.get_position()) for shown in axes.texts]
+    assert letters == [
+        *(("a", 0.5, 0.52), ("b", 1.5, 0.52), ("\u0301", 2.5, 0.52), ("c", 3.5, 0.52)),
+        *(("\u0301", -0.5, 1.52), ("d", 0.5, 1.52)),
+    ]
+
+
 def test_surprise_is_painted_and_escaped(tmp_path: Path) -> None:
     text, bits = "<b>a\u202e\n\u4f60", [0.5, 1.5, 3.0, 5.0, 7.0, 12.0, 0.1]
     page = heatmap.page(text, bits, "<i>")
