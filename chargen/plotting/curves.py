@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.errors import CheckpointError, ConfigError, printable
+from chargen.errors import CheckpointError, ConfigError
 from chargen.storage.shipped import METRICS, checkpoint_suggestion, resolve
 
 Array = NDArray[np.float64]
@@ -88,17 +87,6 @@ def read(directory: str | os.PathLike[str]) -> Curves:
         clip=_clip(path.parent),
         per_character=not any("train_accuracy" in row or "valid_log_loss" in row for row in rows),
     )
-
-
-def legend_names(runs: Sequence[Curves]) -> list[str]:
-    """Return a printable name for each run; a name that occurs again is numbered."""
-    counts: Counter[str] = Counter()
-    names = []
-    for run in runs:
-        name = printable(run.name)
-        counts[name] += 1
-        names.append(name if counts[name] == 1 else f"{name} ({counts[name]})")
-    return names
 
 
 def loss_unit(runs: Sequence[Curves], nats: bool = False) -> tuple[float, str]:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from chargen.errors import ConfigError
-from chargen.plotting.curves import Array, Curves, legend_names, loss_unit, smoothed
+from chargen.errors import ConfigError, printable
+from chargen.plotting.curves import Array, Curves, loss_unit, smoothed
 from chargen.plotting.painting import escape_controls
 from chargen.plotting.style import COLOURS, DASHES, FORMATS, LINES, drawing, image
 
@@ -49,11 +49,11 @@ def picture(
         panels = figure.subplots(2, 2).ravel()
         second = "steps" if axis == "seconds" else "seconds"
         unit, name = loss_unit(runs, nats)
-        for index, (run, label) in enumerate(zip(runs, legend_names(runs), strict=True)):
+        for index, run in enumerate(runs):
             line = {
                 "color": COLOURS[index % len(COLOURS)],
                 "linestyle": DASHES[index % len(DASHES)],
-                "label": label.lstrip("_") or "_",
+                "label": printable(run.name).lstrip("_") or "_",
             }
             _draw_loss(panels[0], run, axis, unit, smooth, line)
             _draw_loss(panels[1], run, second, unit, smooth, line)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from chargen.errors import MissingExtraError
-from chargen.plotting.curves import Curves, legend_names, loss_unit, smoothed
+from chargen.errors import MissingExtraError, printable
+from chargen.plotting.curves import Curves, loss_unit, smoothed
 
 _COLOURS = ("blue", "yellow", "green", "magenta", "cyan", "red", "white")
 _MIN_WIDTH = 20
@@ -34,8 +34,7 @@ def terminal_plot(
         import plotille
     except ImportError as error:
         raise MissingExtraError("--terminal", "plot") from error
-    named = list(zip(runs, legend_names(runs), strict=True))
-    groups = [named] if colour or len(runs) == 1 else [[pair] for pair in named]
+    groups = [list(runs)] if colour or len(runs) == 1 else [[run] for run in runs]
     texts = []
     for group in groups:
         figure = plotille.Figure()
@@ -44,14 +43,15 @@ def terminal_plot(
         figure.color_mode = "names"
         figure.with_colors = colour
         figure.set_x_limits(min_=0.0)
-        unit, figure.y_label = loss_unit([run for run, _ in group], nats)
+        unit, figure.y_label = loss_unit(group, nats)
         figure.x_label = axis
         figure.register_label_formatter(float, _label)
         figure.register_label_formatter(np.float64, _label)
         names = []
-        for index, (run, name) in enumerate(group):
+        for index, run in enumerate(group):
             tone = _COLOURS[index % len(_COLOURS)] if colour else None
             _draw(figure, run, axis, unit, smooth, tone)
+            name = printable(run.name)
             names.append(plotille.color(f"-- {name}", fg=tone) if colour else name)
         texts.append(f"{figure.show()}\n{'  '.join(names)} (lines: training, o: validation)\n")
     return "\n".join(texts)
