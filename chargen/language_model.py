@@ -92,7 +92,7 @@ class LanguageModel:
         CheckpointError
             If the checkpoint is missing, damaged, or of another kind.
         ConfigError
-            If there is no such device, or the device has no bfloat16.
+            If there is no such device or `precision`, or the device has no bfloat16.
         """
         model, vocabulary, stored = storage.load(directory)
         torch_device = choose_device(device)

@@ -87,7 +87,7 @@ class Classifier:
         CheckpointError
             If the checkpoint is missing, damaged, or of another kind.
         ConfigError
-            If the device does not exist or does not support bfloat16.
+            If the device does not exist or has no bfloat16, or there is no such `precision`.
         """
         stored = checkpoint.load(directory, storage.KIND)
         contents = storage.unpack(stored)
