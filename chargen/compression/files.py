@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from chargen.compression.arithmetic import Decoder, Encoder, frequencies
 from chargen.errors import ChargenError, CompressionError, ConfigError
 from chargen.lm.evaluation import DYNAMIC_WINDOW, DynamicModel
+from chargen.options import check_argument
 from chargen.text.symbols import SEPARATOR
 from chargen.text.vocabulary import code_points
 
@@ -60,7 +61,7 @@ def compress(
         Any bytes; only text that resembles the model's training text becomes small.
     streams : int, optional
         Parts that are read in parallel: more are faster, but each costs some bytes. By default
-        one per `SYMBOLS_PER_STREAM`. Raises `ConfigError` if the number is out of range.
+        one per `SYMBOLS_PER_STREAM`. Raises `ConfigError` for what is no number from 1 to 65,535.
     dynamic : bool
         Adapt the parameters to the text that was coded (`chargen.lm.evaluation.DynamicModel`), in
         one stream.
@@ -72,8 +73,7 @@ def compress(
         streams, flags = 1, flags | _DYNAMIC
     if streams is None:
         streams = min(MOST_STREAMS, max(1, len(ids) // SYMBOLS_PER_STREAM))
-    if not 1 <= streams <= 0xFFFF:
-        raise ConfigError(f"--streams must lie between 1 and {0xFFFF}; got {streams}")
+    check_argument("--streams", streams, int, low=1, most=0xFFFF)
     encoder = Encoder()
 
     def code(position: int, table: NDArray[np.int64]) -> int:

@@ -147,6 +147,7 @@ class DynamicModel:
     distance. Ids from `first_label_id` on are labels, which are read but not learnt from.
     """
 
+    @torch.inference_mode(False)  # where the caller turned gradients off, this turns them on
     def __init__(
         self,
         model: Network,
@@ -169,7 +170,7 @@ class DynamicModel:
         self._trained_parameters = [p.detach().clone() for p in self.model.parameters()]
         self._optimizer = torch.optim.RMSprop(self.model.parameters(), lr=learning_rate, alpha=0.99)
 
-    @torch.enable_grad()
+    @torch.inference_mode(False)
     def learn(self, ids: NDArray[np.integer]) -> Tensor:
         """Predict ids (T,), then adapt to them; return the predicted log-probabilities (T,)."""
         targets = torch.from_numpy(np.asarray(ids, np.int64)).to(self._trained_parameters[0].device)

@@ -132,17 +132,19 @@ class PaintedText:
         axes.axis("off")
         paper = np.ones((self.lines, COLUMNS, 3))
         for line, (start, end) in enumerate(self._spans):
-            column = 0
+            column, letter = 0, None  # the last character that was drawn
             for character, step in zip(self._text[start:end], self._steps[start:end], strict=True):
                 shown = " " if character == "\t" else escape_controls(character, "")
                 shown = shown if len(shown) == 1 else "\ufffd"  # no room for an escape
                 width = column_width(character)
                 paper[line, column : column + width] = colours[step]
-                if not width and column and axes.texts:  # a mark belongs to the letter before it
-                    axes.texts[-1].set_text(axes.texts[-1].get_text() + shown)
+                if not width and letter:  # a mark belongs to the letter before it
+                    letter.set_text(letter.get_text() + shown)
                 elif shown.strip():
-                    position = (column + max(width, 1) / 2, line + 0.52)
-                    axes.text(*position, shown, ha="center", va="center", fontsize=8.5)
+                    position = (column + (width / 2 or -0.5), line + 0.52)
+                    letter = axes.text(*position, shown, ha="center", va="center", fontsize=8.5)
+                else:
+                    letter = None
                 column += width
         extent = (0, COLUMNS, self.lines, 0)
         axes.imshow(paper, extent=extent, aspect="auto", interpolation="nearest")

@@ -28,6 +28,7 @@ from chargen.errors import CheckpointError, ConfigError, CorpusError, brief, did
 from chargen.lm.model import evaluation_mode
 from chargen.lm.storage import KIND
 from chargen.sampling.decoder import Decoder
+from chargen.sampling.filters import require_finite
 from chargen.storage import checkpoint
 from chargen.storage.checkpoint import Checkpoint
 from chargen.storage.outputs import writing_lock
@@ -52,7 +53,7 @@ _COVARIANCE_TEXTS = 64
 _BATCH = 64
 
 _ROUNDING = 1e-6
-"""Difference of mean outputs, which lie between -1 and 1, that is nothing but rounding."""
+"""Largest difference of two mean outputs, each from -1 to 1, that may be due to rounding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,8 +238,10 @@ def fit_vectors(
     """Fit a steering vector for each class on the last layer's outputs for labelled texts.
 
     `features` (N, H) are the mean outputs of the texts; `outputs`, each (T, H), are the outputs at
-    all steps of some texts, from which the covariance over characters is estimated.
+    all steps of some texts, from which the covariance over characters is estimated. Raises
+    `ChargenError` if the outputs are not numbers.
     """
+    require_finite(features)
     truth = np.array(labels)
     differences = np.stack(
         [features[truth == label].mean(0) - features[truth != label].mean(0) for label in classes]

@@ -64,7 +64,8 @@ def files_of(args: argparse.Namespace) -> tuple[list[Path], Path]:
     # should come from all of them.
     random.Random(args.seed).shuffle(paths)
     name = args.held_back or (HELD_BACK if args.code == LIBRARY else str(paths[0]))
-    matches = [path for path in paths if name in (path.name, str(path))]
+    whole_paths = [path for path in paths if name == str(path)]
+    matches = whole_paths or [path for path in paths if name == path.name]
     if not matches:
         raise chargen.ConfigError(f"--held-back {name} is none of the {len(paths)} files")
     if len(matches) > 1:

@@ -175,8 +175,9 @@ def test_a_machine_that_computes_otherwise_is_told() -> None:
 
 def test_streams_and_numbers_that_cannot_be() -> None:
     lm = model_of(VOCABULARIES["characters"])
-    with pytest.raises(ConfigError, match="between 1 and"):
-        compress(lm, b"abc", 0)
+    for streams in (0, 0x10000, 2.5, True, "2"):
+        with pytest.raises(ConfigError, match="--streams must be"):
+            compress(lm, b"abc", streams)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="one stream"):
         compress(lm, b"abc", 2, dynamic=True)
     with torch.no_grad():

@@ -66,10 +66,13 @@ def test_a_file_to_hold_back_must_be_there() -> None:
     )
 
 
-def test_a_file_to_hold_back_is_one(tmp_path: Path) -> None:
+def test_a_file_to_hold_back_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for folder in ("one", "other"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "main.py").write_text("pass\n")
+    monkeypatch.chdir(tmp_path / "one")
+    done = run(".", "../other", "--held-back", "main.py")  # the path of one, the name of both
+    assert done.stderr.startswith("python_code.py: ../other/main.py has 5 characters")
     done = run(tmp_path, "--held-back", "main.py")
     assert done.returncode == 2
     assert done.stderr.endswith(f"one/main.py or {tmp_path}/other/main.py\n")

@@ -156,9 +156,10 @@ def test_dynamic_evaluation_leaves_the_model_as_it_is(tied: bool) -> None:
     assert not model.training
 
 
-def test_dynamic_evaluation_learns_where_gradients_are_off() -> None:
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+def test_dynamic_evaluation_learns_where_gradients_are_off(off: Any) -> None:
     model, ids = make().eval(), text(100)
-    with torch.no_grad():
+    with off():
         found = dynamic_log_probs(model, ids, 0)
     np.testing.assert_array_equal(found, dynamic_log_probs(model, ids, 0))
 

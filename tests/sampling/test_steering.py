@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from chargen import LanguageModel
-from chargen.errors import CheckpointError, ConfigError, CorpusError
+from chargen.errors import ChargenError, CheckpointError, ConfigError, CorpusError
 from chargen.lm import storage as lm_storage
 from chargen.lm.model import CharLM
 from chargen.sampling import steering as vectors
@@ -187,6 +187,14 @@ def test_classes_of_the_same_texts_are_refused(writer: LanguageModel, texts: Any
     labels = ["x", "x", "y", "y"] * (len(texts) // 4)
     with pytest.raises(CorpusError, match="mine: the texts of 'x' are the same to the model"):
         vectors.fit_steering(writer, list(texts), labels, "mine")
+
+
+def test_outputs_that_are_no_numbers_are_refused() -> None:
+    model = make_lm()
+    with torch.no_grad():
+        model.embedding.weight.fill_(torch.nan)
+    with pytest.raises(ChargenError, match="not numbers"):
+        fit_steering(LanguageModel(model, CHARS), lines())
 
 
 def test_texts_are_normalized_like_those_of_training() -> None:
