@@ -3,6 +3,7 @@
     python benchmarks/quality.py tinyshakespeare.txt --epochs 10
     python benchmarks/quality.py tinyshakespeare.txt --minutes 1 3 10 30 --dynamic
     python benchmarks/quality.py tinyshakespeare.txt --minutes 30 --ensemble 4
+    python benchmarks/quality.py small.txt --epochs 5.6 --ensemble 8 --hidden-size 512
 
 Each run trains on the first 90 % of the file; the figure is over the whole last 10 % (or the first
 `--valid-characters` of it), one stream, with the state carried, as `chargen evaluate` prints it.
@@ -38,6 +39,7 @@ def main() -> None:
     budget.add_argument("--minutes", type=float, nargs="+")
     parser.add_argument("--out", type=Path, default=Path("checkpoints/quality"))
     parser.add_argument("--ensemble", type=int, help="networks, else the recipe chooses")
+    parser.add_argument("--hidden-size", type=int, help="else the recipe chooses")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dynamic", action="store_true", help="also dynamic evaluation")
     parser.add_argument("--window", type=int, default=256, help="characters of a random window")
@@ -51,7 +53,12 @@ def main() -> None:
     rows = []
     for value in arguments.epochs or arguments.minutes:
         out = arguments.out / f"{name}-{value:g}"
-        options = {name: value, "ensemble": arguments.ensemble, "seed": arguments.seed}
+        options = {
+            name: value,
+            "ensemble": arguments.ensemble,
+            "hidden_size": arguments.hidden_size,
+            "seed": arguments.seed,
+        }
         before = time.process_time()
         run = chargen.train(arguments.file, out, force=True, samples=False, **options)
         processor_seconds = time.process_time() - before
