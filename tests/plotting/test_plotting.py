@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -235,5 +236,9 @@ def test_surprise_is_painted_and_escaped(tmp_path: Path) -> None:
     assert "<i>" not in page
     assert "\u202e" not in page
     assert '<span class="s5">' in page
+    # HTML ignores a newline that follows <pre>, and the text has its own direction.
+    assert re.findall("<pre([^>]*)>\n\n<", heatmap.page("\n\u05d0", [0.1, 3.0], "")) == [
+        ' lang="und" dir="auto"'
+    ]
     pytest.importorskip("matplotlib", reason="needs the extra chargen[plot]")
     assert heatmap.picture(text, bits, "$x$").startswith(b"\x89PNG")
