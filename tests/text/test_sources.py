@@ -406,6 +406,8 @@ def test_a_fingerprint_is_of_the_content_and_how_it_is_read(folder: Path) -> Non
         (["война.txt", "b"], "война-and-1-more"),
         (["..."], "corpus"),
         (["a\n\x1b.txt"], "a"),
+        (["हिन्दी  कविता.txt"], "हिन्दी-कविता"),
+        (["cafe\u0301.md"], "cafe\u0301"),
     ],
 )
 def test_names_of_corpora(corpora: list[str], name: str) -> None:
