@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from chargen.errors import ConfigError, CorpusError, did_you_mean
 from chargen.sentiment.members import NetworkMember
 from chargen.sentiment.network import EncodedTexts, pooled_features
+from chargen.text.config import matching_label
 
 if TYPE_CHECKING:
     from chargen.sentiment.classifier import Classifier
@@ -172,6 +173,7 @@ def explain(classifier: Classifier, text: str, label: str | None = None) -> Expl
         If there is no such label, or the text is longer than `MAX_CHARACTERS` characters
         (`MAX_CHARACTERS_BACKWARD` with an encoder that reads from the end).
     """
+    label = matching_label(label, classifier.labels)
     if label is not None and label not in classifier.labels:
         known = ", ".join(map(repr, classifier.labels))
         hint = did_you_mean(str(label), classifier.labels)
