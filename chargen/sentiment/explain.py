@@ -50,7 +50,9 @@ POOLINGS = ("last", "mean")
 
 # Scripts without spaces between words: each character counts as a word.
 _UNSPACED = "\u2e80-\u30ff\u31f0-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
+# Marks that follow such a character: tones, sound marks of kana, and selectors of its variant.
+_MARKS = "\u302a-\u302f\u3099\u309a\ufe00-\ufe0f\U000e0100-\U000e01ef"
+_WORD = re.compile(rf"[{_UNSPACED}][{_MARKS}]*|[^\s{_UNSPACED}]+")
 
 
 @dataclass(frozen=True)
