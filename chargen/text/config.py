@@ -235,5 +235,12 @@ class CorpusConfig(TableConfig):
 
     @property
     def marker(self) -> str | None:
-        """The line that ends each document, or None if documents do not end at such a line."""
-        return None if self.documents in DOCUMENT_MODES else self.documents
+        """The line that ends each document, or None if documents do not end at such a line.
+
+        It is normalized like the text in which it is looked for.
+        """
+        if self.documents is None or self.documents in DOCUMENT_MODES:
+            return None
+        if self.normalize == "NFC":
+            return unicodedata.normalize("NFC", self.documents)
+        return self.documents
