@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -187,6 +188,18 @@ def test_event_files_have_the_rows(tmp_path: Path) -> None:
     found = EventAccumulator(str(tmp_path / "events")).Reload()
     losses = {event.step: event.value for event in found.Scalars("train/loss")}
     assert losses == pytest.approx({r["step"]: 9.0 if r["step"] > 200 else r["loss"] for r in ROWS})
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes on Linux alone")
+def test_event_files_are_refused_where_a_name_is_no_text(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="needs the extra chargen[tensorboard]")
+    folders = ((tmp_path, Path("caf\udce9")), (tmp_path / "caf\udce9", Path("run")))
+    for folder, run in folders:
+        with (
+            pytest.raises(ConfigError, match=r"--tensorboard: .*caf.*: it is not UTF-8$"),
+            log_to_tensorboard(Log(), folder, run),
+        ):
+            pass
 
 
 def test_a_share_of_few_texts_has_a_wide_interval() -> None:
