@@ -29,7 +29,7 @@ from chargen.sampling.generate import Sample, encode_prompt, generate, stream, w
 from chargen.sampling.steering import Steering
 from chargen.storage.checkpoint import Checkpoint
 from chargen.storage.outputs import save_model
-from chargen.text.config import CorpusConfig
+from chargen.text.config import CorpusConfig, matching_label
 from chargen.text.decoding import normalized
 from chargen.text.given import given_list, given_text
 from chargen.text.sources import are_tables, from_texts, have_column, read
@@ -299,7 +299,8 @@ class LanguageModel:
         if not shown:
             raise CorpusError("there is no text to score")
         if label is not None:
-            text = self.vocabulary.label_symbol(label) + text
+            known = matching_label(label, self.vocabulary.labels)
+            text = self.vocabulary.label_symbol(known) + text
         ids = self.vocabulary.encode(text)
         step = -1 if self.backward else 1
         scores = self._log_probs(ids[::step], dynamic, streams)[::step]

@@ -226,6 +226,7 @@ def test_names_of_files_that_are_no_text(tmp_path: Path) -> None:
     document = {"arguments": ["caf\udce9.txt"]}
     save(tmp_path / "run", Checkpoint("x", documents={"config": document}))
     assert load(tmp_path / "run").documents["config"] == document
+    assert json.loads((tmp_path / "run" / "config.json").read_text("utf-8")) == document
 
 
 @posix

@@ -14,6 +14,7 @@ import torch
 
 import chargen
 from chargen.cli.main import main
+from chargen.sampling.steering import fit_steering
 from chargen.sentiment.explain import explain
 from chargen.storage import checkpoint
 from chargen.text.corpus import load_corpus
@@ -180,6 +181,21 @@ def test_a_text_of_tags_alone_is_empty_where_they_are_cleaned() -> None:
     assert len(JUDGE.predict(["<br />"])) == 1
     with pytest.raises(chargen.CorpusError, match=r"texts\[2\] is empty"):
         CLEANING.predict(["a", "b", "<br />"])
+
+
+def test_a_label_may_be_given_as_a_table_may_spell_it() -> None:
+    labels, typed = ("caf\u00e9", "tea"), " cafe\u0301 "
+    vocabulary = CharVocabulary("\n abc", True, labels=labels)
+    lm = chargen.LanguageModel(make_lm(vocabulary), vocabulary)
+    assert lm.generate(label=typed, seed=1) == lm.generate(label=labels[0], seed=1)
+    assert (
+        lm.score("abc", label=typed).nats_per_char == lm.score("abc", label=labels[0]).nats_per_char
+    )
+    assert tiny_classifier(labels).explain("a film", typed).label == labels[0]
+    texts = ["great", "great film", "dull", "dull plot"]
+    steering = fit_steering(LM, texts, [labels[0]] * 2 + [labels[1]] * 2, "mine")
+    written = [LM.steered(steering, label).generate(seed=1) for label in (typed, labels[0])]
+    assert written[0] == written[1]
 
 
 # ---------------------------------------------------------------- newlines

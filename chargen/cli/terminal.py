@@ -23,7 +23,7 @@ _SHAPING = {"\u200c", "\u200d", "\u00ad"}
 
 
 def visible(text: str) -> str:
-    """Return the text with control, direction and surrogate characters as escapes.
+    """Return the text with control, direction, line-separating and surrogate characters as escapes.
 
     Newlines, tabs and all characters that are merely displayed are kept.
     """
@@ -48,7 +48,7 @@ def echo_json(value: Any) -> None:
 
 def _controls_terminal(character: str) -> bool:
     category = unicodedata.category(character)
-    return category in ("Cc", "Cs") or (category == "Cf" and character not in _SHAPING)
+    return category in ("Cc", "Cs", "Zl", "Zp") or (category == "Cf" and character not in _SHAPING)
 
 
 REFRESH_SECONDS = 1 / 60

@@ -160,8 +160,10 @@ def check(folder: str | os.PathLike[str], lm: LanguageModel, text: str) -> float
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     sessions = {
-        name: onnxruntime.InferenceSession(
-            str(Path(folder) / f"{name}.onnx"), options, providers=["CPUExecutionProvider"]
+        name: onnxruntime.InferenceSession(  # which takes no path that is not UTF-8
+            (Path(folder) / f"{name}.onnx").read_bytes(),
+            options,
+            providers=["CPUExecutionProvider"],
         )
         for name in ("score", "step")
     }

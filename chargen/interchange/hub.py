@@ -226,7 +226,7 @@ def _card(stored: Checkpoint, requested_metadata: dict[str, str]) -> bytes:
         "    chargen pull USER/NAME --out checkpoints/name\n"
     )
     if cards:
-        text = cards[0].read_text(encoding="utf-8", errors="replace")
+        text = cards[0].read_text(encoding="utf-8-sig", errors="replace")
     try:
         card: Any = RepoCard(text)
     except Exception as error:  # of YAML, which is no dependency, or ValueError

@@ -64,7 +64,8 @@ def page(text: str, bits: Sequence[float], title: str) -> str:
         f"<h1>{heading}</h1>"
         f"<p>{mean:.3f} bits per character over {len(bits):,} characters. The colour shows "
         f'how many bits each character took.</p><p class="key">{legend()}</p>'
-        f'<pre lang="und">{spans(text, bits)}</pre>'
+        # A browser drops a newline that directly follows the tag.
+        f'<pre lang="und" dir="auto">\n{spans(text, bits)}</pre>'
     )
     return whole_page(heading, rules + style(), body)
 

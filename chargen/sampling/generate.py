@@ -34,6 +34,7 @@ from chargen.sampling.filters import (
     draw,
     log_probability,
 )
+from chargen.text.config import matching_label
 from chargen.text.vocabulary import Vocabulary
 
 _MAX_PENDING_LOGITS = 2**14
@@ -75,7 +76,7 @@ def encode_prompt(
     ids, unknown = vocabulary.encode_prompt(text, keep)
     if config.label is not None:
         try:
-            symbol = vocabulary.label_symbol(config.label)
+            symbol = vocabulary.label_symbol(matching_label(config.label, vocabulary.labels))
         except VocabularyError as error:
             raise ConfigError(f"--label: {error}") from error
         ids = np.concatenate([vocabulary.encode(symbol), ids])

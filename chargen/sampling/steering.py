@@ -32,6 +32,7 @@ from chargen.sampling.filters import require_finite
 from chargen.storage import checkpoint
 from chargen.storage.checkpoint import Checkpoint
 from chargen.storage.outputs import writing_lock
+from chargen.text.config import matching_label
 from chargen.text.given import given_texts
 from chargen.text.vocabulary import replace_surrogates
 
@@ -76,6 +77,7 @@ class Steering:
         other side of the mean. Earlier steering is replaced. Raises `ConfigError` if there is no
         such class, the strength is not a number, or the vectors belong to a model of another size.
         """
+        label = matching_label(label, self.classes)
         check_class_and_strength(label, strength, self.classes)
         size = self.vectors.shape[1]
         if size != decoder.model.hidden_size:
@@ -286,7 +288,7 @@ def store_steering(directory: str | Path, steering: Steering) -> None:
 
 def check_class_and_strength(label: str, strength: float, classes: Sequence[str]) -> None:
     """Raise `ConfigError` for an unknown class or a strength that is not a finite number."""
-    if label not in classes:
+    if matching_label(label, classes) not in classes:
         known = ", ".join(map(repr, classes)) + did_you_mean(str(label), classes)
         raise ConfigError(f"--steer {label!r} is not one of the labels {known}")
     try:

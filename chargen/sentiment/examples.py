@@ -223,7 +223,7 @@ def _folder_rows(path: str, config: ExamplesConfig) -> _Rows:
         raw.notes.append(f"{options} is for tables; {raw.source} is a folder")
     raw.files = [printable(file.relative_to(root).as_posix()) for _, file in files]
     for number, (folder, file) in enumerate(files, 1):
-        label = label_of(folder, raw.files[number - 1])
+        label = label_of(folder, raw.files[number - 1], config.errors)
         raw.rows.append((number, _cleaned(_file_text(file, config), config), label))
     return raw
 

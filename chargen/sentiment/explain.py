@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from chargen.errors import ConfigError, CorpusError, did_you_mean
 from chargen.sentiment.members import NetworkMember
 from chargen.sentiment.network import EncodedTexts, pooled_features
+from chargen.text.config import matching_label
 
 if TYPE_CHECKING:
     from chargen.sentiment.classifier import Classifier
@@ -49,7 +50,9 @@ POOLINGS = ("last", "mean")
 
 # Scripts without spaces between words: each character counts as a word.
 _UNSPACED = "\u2e80-\u30ff\u31f0-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
+# Marks that follow such a character: tones, sound marks of kana, and selectors of its variant.
+_MARKS = "\u302a-\u302f\u3099\u309a\ufe00-\ufe0f\U000e0100-\U000e01ef"
+_WORD = re.compile(rf"[{_UNSPACED}][{_MARKS}]*|[^\s{_UNSPACED}]+")
 
 
 @dataclass(frozen=True)
@@ -172,6 +175,7 @@ def explain(classifier: Classifier, text: str, label: str | None = None) -> Expl
         If there is no such label, or the text is longer than `MAX_CHARACTERS` characters
         (`MAX_CHARACTERS_BACKWARD` with an encoder that reads from the end).
     """
+    label = matching_label(label, classifier.labels)
     if label is not None and label not in classifier.labels:
         known = ", ".join(map(repr, classifier.labels))
         hint = did_you_mean(str(label), classifier.labels)

@@ -197,8 +197,8 @@ def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
 def to_json(value: Any) -> bytes:
     """Return a document as the content of a file."""
     text = json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
-    # File names may contain lone surrogates, which json.loads restores.
-    return text.encode("utf-8", "surrogatepass")
+    # File names may contain lone surrogates; only their escapes are valid in UTF-8.
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _sibling(directory: Path, role: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import unicodedata
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -43,6 +44,14 @@ def check_encoding(name: str) -> None:
 def normal_label(label: str) -> str:
     """Return a label without surrounding blanks, in Unicode normalization form NFC."""
     return unicodedata.normalize("NFC", label.strip())
+
+
+def matching_label(label: Any, labels: Collection[str]) -> Any:
+    """Return the one of `labels` that `label` is after `normal_label`, or `label` if none is."""
+    if not isinstance(label, str) or label in labels:
+        return label
+    normal = normal_label(label)
+    return normal if normal in labels else label
 
 
 @dataclass(frozen=True)
@@ -226,5 +235,12 @@ class CorpusConfig(TableConfig):
 
     @property
     def marker(self) -> str | None:
-        """The line that ends each document, or None if documents do not end at such a line."""
-        return None if self.documents in DOCUMENT_MODES else self.documents
+        """The line that ends each document, or None if documents do not end at such a line.
+
+        It is normalized like the text in which it is looked for.
+        """
+        if self.documents is None or self.documents in DOCUMENT_MODES:
+            return None
+        if self.normalize == "NFC":
+            return unicodedata.normalize("NFC", self.documents)
+        return self.documents

@@ -178,7 +178,7 @@ def _fetch_and_unpack(
             "fetched": time.strftime("%Y-%m-%d", time.gmtime()),
         }
         with (made / datasets.RECORD).open("w", encoding="utf-8") as target:
-            json.dump(record, target, indent=1, ensure_ascii=False)
+            json.dump(record, target, indent=1)
             sync_file(target)
         replace_directory(made, home / reference.key, home / f"{reference.key}.previous")
 

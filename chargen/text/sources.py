@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -176,7 +177,9 @@ def corpus_name(corpora: Sequence[str]) -> str:
         for endings in (COMPRESSIONS, (*TABLES, ".txt", ".text", ".md", ".log")):
             stem, ending = os.path.splitext(name)  # noqa: PTH122
             name = stem if ending.lower() in endings and stem else name
-    name = re.sub(r"[^\w.-]+", "-", name).strip("-.")[:80] or "corpus"
+    # Marks are parts of letters, as are the vowel signs of Hindi and Thai, but not in \w.
+    marks = "".join(c for c in name if unicodedata.category(c).startswith("M"))
+    name = re.sub(rf"[^\w.{marks}-]+", "-", name).strip("-.")[:80] or "corpus"
     return name if len(corpora) < 2 else f"{name}-and-{len(corpora) - 1}-more"
 
 

@@ -83,8 +83,9 @@ def log_to_tensorboard(
         raise MissingExtraError("--tensorboard", "tensorboard") from error
     try:
         writer: Any = SummaryWriter(str(directory), purge_step=first_step or None)
-    except OSError as error:
-        raise ConfigError(f"--tensorboard: {directory}: {error.strerror}") from error
+    except (OSError, UnicodeEncodeError) as error:  # TensorBoard takes no path that is not UTF-8
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigError(f"--tensorboard: {directory}: {reason}") from error
 
     def write(row: Mapping[str, Any]) -> None:
         """Write each figure of a row as a scalar at the row's step."""

@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 import time
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -32,7 +33,7 @@ STEP_SECONDS = 0.5
 MOST_POINTS = 400
 """Most points of a curve; when there are more, every second point is removed."""
 
-_NAME = re.compile(r"[\w][\w .-]{0,79}")
+_NAME = re.compile(r"[\w][\w .-]*")
 
 
 @dataclass
@@ -95,7 +96,9 @@ class JobRunner:
         progress or the folder cannot be made, and `CorpusError` if the text cannot be saved.
         """
         name = name.strip()
-        if not _NAME.fullmatch(name) or name.endswith("."):
+        # Marks are parts of letters, as are the vowel signs of Hindi and Thai, but not in \w.
+        letters = "".join(c for c in name if not unicodedata.category(c).startswith("M"))
+        if not _NAME.fullmatch(letters) or len(name) > 80 or name.endswith("."):
             raise ConfigError(
                 "the name of a model may contain letters, digits, spaces and . _ - (at most 80)"
             )

@@ -106,6 +106,23 @@ def test_what_was_written(chargen: Command, places: dict[str, Path], tmp_path: P
     assert (refused.code, refused.out) == (2, "")
 
 
+@pytest.mark.parametrize("end", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u2029"])
+def test_a_document_is_one_line_whatever_ends_lines(
+    end: str, chargen: Command, places: dict[str, Path], tmp_path: Path
+) -> None:
+    text = f"a{end}b"
+    (tmp_path / "t.txt").write_text(text, encoding="utf-8")
+    for arguments in (
+        ("sample", places["LM"], "--prompt", text, "--length", 1),
+        ("score", places["LM"], tmp_path / "t.txt"),
+        ("sentiment", "predict", places["CLASSIFIER"], text),
+    ):
+        result = chargen(*arguments, "--json")
+        (line,) = result.out.splitlines()
+        assert text in json.loads(line).values()
+    assert len(chargen("score", places["LM"], tmp_path / "t.txt").out.splitlines()) == 3
+
+
 def test_info_of_a_classifier(chargen: Command, places: dict[str, Path]) -> None:
     facts = json.loads(chargen("info", places["CLASSIFIER"], "--json").out)
     assert facts["kind"] == "classifier"

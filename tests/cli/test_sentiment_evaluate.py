@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,27 @@ def test_for_people(chargen: Command, mood: Path, reviews: Path) -> None:
     assert len({len(line) for line in lines[6:9]}) == 1
     matrix = [[int(n) for n in line.split()[1:]] for line in lines[-2:]]
     assert [sum(row) for row in matrix] == [2, 3]
+
+
+def test_columns_are_those_of_a_terminal(chargen: Command, tmp_path: Path) -> None:
+    def columns(line: str) -> int:
+        wide = sum(unicodedata.east_asian_width(c) in "WF" for c in line)
+        return len(line) + wide - sum(unicodedata.combining(c) > 0 for c in line)
+
+    labels = ("一般", "好", "x\u0301\u0302\u0303")
+    judge = save_classifier(tiny_classifier(labels), tmp_path / "judge")
+    path = tmp_path / "t.csv"
+    path.write_text("text,label\n" + "".join(f"a text,{label}\n" for label in labels), "utf-8")
+    result = chargen(*EVALUATE, judge, path, "--quiet")
+    assert result.code == 0, result.err
+    _, table, matrix = result.out.split("\n\n")
+    for lines in (table.splitlines(), matrix.splitlines()[1:]):
+        assert len({columns(line) for line in lines}) == 1
+    texts = ["a plot", "很" * 200, "e\u0301" * 40]
+    shown = chargen("sentiment", "predict", judge, *texts).out.splitlines()
+    assert len({columns(re.split(r"  \d\.\d\d\d  ", line)[0]) for line in shown}) == 1
+    assert [line.endswith("…") for line in shown] == [False, True, False]
+    assert max(map(columns, shown)) <= 80
 
 
 def test_a_class_without_a_text_is_noted(chargen: Command, mood: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from tests.sentiment.models import save_classifier, tiny_classifier
 
 from .conftest import Command, Result
 
-ODD = "\x1b[2J\x07\u202e\x9b"
+ODD = "\x1b[2J\x07\u202e\x9b\u2028"
 
 
 def drives(result: Result) -> list[str]:
@@ -24,7 +24,7 @@ def drives(result: Result) -> list[str]:
     return [
         c
         for c in result.out + result.err
-        if c not in "\n\t" and unicodedata.category(c) in ("Cc", "Cf", "Cs")
+        if c not in "\n\t" and unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp")
     ]
 
 

@@ -82,6 +82,13 @@ def test_bytes(tmp_path: Path) -> None:
     assert description["start_id"] == description["separator_id"] == 256
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes on Linux alone")
+def test_a_folder_whose_name_is_no_text(tmp_path: Path) -> None:
+    lm = a_model()
+    export_onnx(lm, tmp_path / "caf\udce9")
+    assert check(tmp_path / "caf\udce9", lm, TEXT) < 1e-5
+
+
 def test_several_texts_at_once_and_a_state_that_is_carried(tmp_path: Path) -> None:
     lm = a_model("lstm", 2)
     export_onnx(lm, tmp_path / "out")

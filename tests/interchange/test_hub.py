@@ -149,10 +149,12 @@ def test_the_card_of_a_classifier_without_a_network(server: Hub, tmp_path: Path)
     assert (card.pipeline_tag, card.tags) == ("text-classification", ["character-level"])
 
 
-def test_a_card_of_ones_own_stays(server: Hub, fox: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_card_of_ones_own_stays(server: Hub, fox: Path, tmp_path: Path, encoding: str) -> None:
     mine = Path(shutil.copytree(fox, tmp_path / "mine"))
     (mine / "README.md").write_text(
-        "---\nlicense: cc0-1.0\ntags: [\u732b]\nauthor: 'a: b'\n---\n# Mine\n\n---\nmore\n", "utf-8"
+        "---\nlicense: cc0-1.0\ntags: [\u732b]\nauthor: 'a: b'\n---\n# Mine\n\n---\nmore\n",
+        encoding,
     )
     hub.push(mine, "anna/mine")
     card = _card(server.repositories["anna/mine"].commits[-1]["README.md"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -188,6 +190,18 @@ def test_event_files_have_the_rows(tmp_path: Path) -> None:
     assert losses == pytest.approx({r["step"]: 9.0 if r["step"] > 200 else r["loss"] for r in ROWS})
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes on Linux alone")
+def test_event_files_are_refused_where_a_name_is_no_text(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="needs the extra chargen[tensorboard]")
+    folders = ((tmp_path, Path("caf\udce9")), (tmp_path / "caf\udce9", Path("run")))
+    for folder, run in folders:
+        with (
+            pytest.raises(ConfigError, match=r"--tensorboard: .*caf.*: it is not UTF-8$"),
+            log_to_tensorboard(Log(), folder, run),
+        ):
+            pass
+
+
 def test_a_share_of_few_texts_has_a_wide_interval() -> None:
     stats = pytest.importorskip("scipy.stats", reason="needs the extra chargen[sentiment]")
     from chargen.plotting.classification import wilson_interval
@@ -235,5 +249,9 @@ def test_surprise_is_painted_and_escaped(tmp_path: Path) -> None:
     assert "<i>" not in page
     assert "\u202e" not in page
     assert '<span class="s5">' in page
+    # HTML ignores a newline that follows <pre>, and the text has its own direction.
+    assert re.findall("<pre([^>]*)>\n\n<", heatmap.page("\n\u05d0", [0.1, 3.0], "")) == [
+        ' lang="und" dir="auto"'
+    ]
     pytest.importorskip("matplotlib", reason="needs the extra chargen[plot]")
     assert heatmap.picture(text, bits, "$x$").startswith(b"\x89PNG")

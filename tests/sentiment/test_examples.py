@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -280,6 +281,15 @@ class TestFolders:
         others, unlabelled = found.notes
         assert others.endswith("not read as texts of a class: files neg/readme.md and urls.txt")
         assert unlabelled.endswith("unsup holds texts without a label, which are left out: 1")
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes on Linux alone")
+    def test_names_of_classes_that_are_no_text(self, tmp_path: Path) -> None:
+        for folder in (b"caf\xe9", b"tea"):
+            made(tmp_path, f"{os.fsdecode(folder)}/1.txt", "x")
+        with pytest.raises(CorpusError, match=r"lone surrogate, U\+DCE9.*--errors replace"):
+            read_examples(str(tmp_path), PLAIN)
+        found = read_examples(str(tmp_path), ExamplesConfig(errors="replace"))
+        assert found.labels == ("caf\ufffd", "tea")
 
     def test_a_class_may_be_a_link(self, tmp_path: Path) -> None:
         made(tmp_path, "elsewhere/1.txt", "x")

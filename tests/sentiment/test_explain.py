@@ -113,7 +113,9 @@ def test_spans_cover_any_text(text: str) -> None:
 
 
 def test_scripts_without_spaces_are_cut_into_characters() -> None:
-    assert [("好电影。"[a:b]) for a, b in word_spans("好电影。")] == ["好", "电", "影", "。"]
+    for characters in (["好", "电", "影", "。"], ["か\u3099", "葛\U000e0100", "ん"]):
+        text = "".join(characters)
+        assert [text[a:b] for a, b in word_spans(text)] == characters
 
 
 @pytest.mark.parametrize("voting", [False, True])

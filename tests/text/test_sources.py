@@ -379,6 +379,10 @@ def test_normalized_text(tmp_path: Path) -> None:
     path = tmp_path / "t"
     path.write_text("e\u0301" * 3, encoding="utf-8")
     assert read_all([str(path)], CorpusConfig(normalize="NFC")) == "é" * 3
+    path.write_text("a\ne\u0301nd\nb\nénd\n", encoding="utf-8")
+    for marker in ("énd", "e\u0301nd"):
+        found = read_all([str(path)], CorpusConfig(normalize="NFC", documents=marker))
+        assert found.replace(SEPARATOR, "|") == "a|b|"
 
 
 def test_a_fingerprint_is_of_the_content_and_how_it_is_read(folder: Path) -> None:
@@ -406,6 +410,8 @@ def test_a_fingerprint_is_of_the_content_and_how_it_is_read(folder: Path) -> Non
         (["война.txt", "b"], "война-and-1-more"),
         (["..."], "corpus"),
         (["a\n\x1b.txt"], "a"),
+        (["हिन्दी  कविता.txt"], "हिन्दी-कविता"),
+        (["cafe\u0301.md"], "cafe\u0301"),
     ],
 )
 def test_names_of_corpora(corpora: list[str], name: str) -> None:

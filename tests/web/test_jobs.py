@@ -101,7 +101,7 @@ def test_ctrl_c_in_a_terminal_reaches_the_server_alone(runner: JobRunner) -> Non
 
 
 def test_what_cannot_be_learnt_is_told(runner: JobRunner) -> None:
-    job = runner.start("short", "ab", steps=10)
+    job = runner.start("हिन्दी 1", "ab", steps=10)
     until(job, lambda: job.ended)
     assert job.state == "failed"
     assert "characters" in job.message

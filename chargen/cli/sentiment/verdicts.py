@@ -6,6 +6,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +32,31 @@ def print_verdict(predictor: Any, verdict: Any, as_json: bool) -> None:
         click.echo(visible_json(json_line(answer)))
         return
     word = "" if predictor.config.threshold is None else predictor.config.word
-    width = max(len(visible(each)) for each in (*labels, word))
+    width = max(_columns(visible(each)) for each in (*labels, word))
     best = "    -" if label is None else f"{verdict.probabilities.max():.3f}"
     columns = shutil.get_terminal_size().columns
     text = on_one_line(verdict.text, max(20, columns - width - 10))
-    click.echo(f"{visible(label or '-'):<{width}}  {best}  {text}".rstrip())
+    shown = visible(label or "-")
+    click.echo(f"{shown}{' ' * (width - _columns(shown))}  {best}  {text}".rstrip())
 
 
 def on_one_line(text: str, length: int) -> str:
-    """Return the beginning of a text as one line of at most `length` characters, safe to print."""
+    """Return the beginning of a text as one line of at most `length` columns, safe to print."""
     words = " ".join(text[: 4 * length].split())
     line = visible(words)
-    cut = len(line) > length or len(text) > 4 * length
-    return line[: length - 1].rstrip() + "…" if cut else line
+    if _columns(line) <= length and len(text) <= 4 * length:
+        return line
+    ends = accumulate(map(_columns, line))  # the column in which each character ends
+    return line[: sum(end < length for end in ends)].rstrip() + "…"
+
+
+def _columns(text: str) -> int:
+    """Return the number of columns that a text takes in a terminal."""
+    if text.isascii():
+        return len(text)
+    from chargen.plotting.painting import column_width
+
+    return sum(map(column_width, text))
 
 
 def refuse_file(text: str, advice: str) -> None:
@@ -68,14 +81,13 @@ def refuse_file(text: str, advice: str) -> None:
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
     """Return a table with its first column left-aligned and the others right-aligned."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            [row[0].ljust(widths[0])]
-            + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        )
-        for row in rows
-    )
+    widths = [max(map(_columns, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = zip(row, widths, strict=True)
+        first, *others = ((cell, " " * (width - _columns(cell))) for cell, width in cells)
+        lines.append("  ".join(["".join(first), *(blanks + cell for cell, blanks in others)]))
+    return "\n".join(lines)
 
 
 def note_unknown(characters: str) -> None:
