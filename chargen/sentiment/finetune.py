@@ -332,7 +332,8 @@ def resume_finetune(
             reporter.note(f"{directory} has finished: nothing is left to do")
             made = Classifier.load(directory, str(set_up_device(setup.config)))
             return setup.outcome(made, loop.task.progress, finished=True)
-        if loop.best:  # the run is calibrated again when it ends
+        loop.task.progress.final = {}  # the members are weighted again when the run ends
+        if loop.best:
             loop.best["temperature"] = torch.ones(())
         step = loop.progress.step
         reporter.note(f"continuing from step {step}")
