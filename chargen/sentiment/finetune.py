@@ -283,8 +283,8 @@ def resume_finetune(
 ) -> FinetuneRun:
     """Continue a run from its last checkpoint.
 
-    On a CPU, with a budget in epochs, the result equals that of a run that was never interrupted,
-    bit for bit.
+    On a CPU, with a budget in epochs and the same number of threads, the result equals that of a
+    run that was never interrupted, bit for bit.
 
     Parameters
     ----------

@@ -43,8 +43,8 @@ def resume(
 ) -> Run:
     """Continue a run from its last checkpoint, or cool down a copy of it.
 
-    On a CPU, with a budget in steps or epochs, the result equals that of a run that was never
-    interrupted, bit for bit.
+    On a CPU, with a budget in steps or epochs and the same number of threads, the result equals
+    that of a run that was never interrupted, bit for bit.
 
     A corpus that has changed is refused, even if its old encoding is in the cache. If the text is
     no longer available (removed, or read from a pipe), its encoding in the cache is used, and a
