@@ -283,8 +283,8 @@ def resume_finetune(
 ) -> FinetuneRun:
     """Continue a run from its last checkpoint.
 
-    On a CPU, with a budget in epochs, the result equals that of a run that was never interrupted,
-    bit for bit.
+    On a CPU, with a budget in epochs and the same number of threads, the result equals that of a
+    run that was never interrupted, bit for bit.
 
     Parameters
     ----------
@@ -295,7 +295,8 @@ def resume_finetune(
         As for `chargen.finetune`.
     **budget
         `minutes` or `epochs`: the new total length of the run, including the part that is done. A
-        run that has finished, or that `patience` has ended, can continue.
+        run that has finished, or that `patience` has ended, can continue. An interrupted run that
+        is already that long ends with its last evaluation.
 
     Raises
     ------
@@ -324,13 +325,15 @@ def resume_finetune(
             loop = training.loop
             state = stored.document("training/state")
             loop.restore(state, stored.tensors_in("training"), best)
+        had_finished = loop.finished
         if longer is not setup.config:
             loop.set_budget(longer)
-        if loop.finished:
+        if had_finished and loop.finished:
             reporter.note(f"{directory} has finished: nothing is left to do")
             made = Classifier.load(directory, str(set_up_device(setup.config)))
             return setup.outcome(made, loop.task.progress, finished=True)
-        if loop.best:  # the run is calibrated again when it ends
+        loop.task.progress.final = {}  # the members are weighted again when the run ends
+        if loop.best:
             loop.best["temperature"] = torch.ones(())
         step = loop.progress.step
         reporter.note(f"continuing from step {step}")

@@ -165,7 +165,7 @@ class Setup:
                 "seconds": progress.seconds,
                 "labels_used": len(self.texts.train),
                 "finished": finished,
-                **progress.best,
+                **progress.figures,
             },
             "versions": versions(),
         }
@@ -175,7 +175,7 @@ class Setup:
         """Return the result of the run that made this classifier."""
         valid = {
             name.removeprefix("valid_"): value
-            for name, value in progress.best.items()
+            for name, value in progress.figures.items()
             if name.startswith("valid_")
         }
         return FinetuneRun(

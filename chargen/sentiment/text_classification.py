@@ -45,11 +45,19 @@ class LabelledProgress(Progress):
     # macro-F1 and negative log loss of the best evaluation; empty before the first
     score: list[float] = field(default_factory=list)
     best: dict[str, Any] = field(default_factory=dict)  # its figures; its weights are kept
+    # figures of the classifier with its members weighted, once the run has ended
+    final: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.best, dict) or any(type(n) is not float for n in self.score):
-            raise ValueError("score and best are not those of an evaluation")
+        known = isinstance(self.best, dict) and isinstance(self.final, dict)
+        if not known or any(type(n) is not float for n in self.score):
+            raise ValueError("score, best and final are not those of an evaluation")
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """Figures of the classifier that is saved."""
+        return self.best | self.final
 
 
 @dataclass(frozen=True)
@@ -222,7 +230,7 @@ class TextClassification(Task):
         """Choose and weight the members of the classifier."""
         if self.decide is not None:
             factor, figures = self.decide(self.logits(self.valid.encoded))
-            self.progress.best |= figures
+            self.progress.final = figures
             if factor:
                 best["temperature"] = torch.tensor(1 / factor)
         return {}

@@ -43,8 +43,8 @@ def resume(
 ) -> Run:
     """Continue a run from its last checkpoint, or cool down a copy of it.
 
-    On a CPU, with a budget in steps or epochs, the result equals that of a run that was never
-    interrupted, bit for bit.
+    On a CPU, with a budget in steps or epochs and the same number of threads, the result equals
+    that of a run that was never interrupted, bit for bit.
 
     A corpus that has changed is refused, even if its old encoding is in the cache. If the text is
     no longer available (removed, or read from a pipe), its encoding in the cache is used, and a
@@ -64,7 +64,8 @@ def resume(
     **budget
         One of `minutes`, `epochs` and `steps`: the new total length of the run, including the part
         that is done. From here on the learning rate follows the schedule of that length, so a run
-        that had finished, or that `patience` had ended, can continue.
+        that had finished, or that `patience` had ended, can continue. An interrupted run that is
+        already that long ends with its last evaluation.
 
     Raises
     ------
@@ -97,11 +98,12 @@ def resume(
 
         saved, longer = ranks.broadcast(claim_and_read)
         session, loop = _restored_session(saved, target, ranks, reporter)
+        had_finished = loop.finished
         if lengthened:
             _change_budget(loop, longer, reporter)
         elif cool_down is not None:
             loop.set_budget(cooldown_config(loop, cool_down))
-        if loop.finished:
+        if had_finished and loop.finished:
             reporter.note(f"{directory} has finished: nothing is left to do")
             return session.outcome(loop)
         first_step = loop.progress.step + 1

@@ -470,42 +470,52 @@ def test_the_probe_of_two_encoders(start: Start, models: Path) -> None:
 # ---------------------------------------------------------------- going on
 
 
+CONFIG = FinetuneConfig(valid_fraction=0.2)
 EVERYTHING = {"epochs": 3, "ema": 0.9, "clip": 0.5, "ngrams": True, "evaluations": 4}
 
 
+def stopping_at(step: int | None) -> Recorder:
+    """A reporter that stops a run after a step as Ctrl-C does it."""
+    return Recorder(lambda done: os.kill(os.getpid(), signal.SIGINT) if done == step else None)
+
+
 def interrupted(start: Start, step: int, **options: Any) -> FinetuneRun:
-    """A run that is stopped after a step as Ctrl-C does it."""
-    recorder = Recorder(lambda done: os.kill(os.getpid(), signal.SIGINT) if done == step else None)
-    run = start(reporter=recorder, **options)
+    run = start(reporter=stopping_at(step), **options)
     assert not run.finished
     assert run.steps == step
     return run
 
 
-@pytest.mark.parametrize("step", [2, 10])
+def rows(directory: Path) -> list[dict[str, Any]]:
+    """The log of a run without times."""
+    lines = map(json.loads, (directory / "metrics.jsonl").read_text().splitlines())
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in lines]
+
+
+@pytest.mark.parametrize("stops", [[2], [10], [1, 7]])
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(
-    start: Start, models: Path, tmp_path: Path, step: int
+    start: Start, models: Path, tmp_path: Path, stops: list[int]
 ) -> None:
     options = {"encoder": [models / "tied", models / "backward"], **EVERYTHING}
+    if len(stops) > 1:
+        (tmp_path / "more.txt").write_text("\n".join(separable(20, seed=5).texts))
+        options |= {"encoder": models / "bytes", "unlabelled": str(tmp_path / "more.txt")}
+        options |= {"labels": 50, "class_weights": False, "lm_weight": 2.0, "window": 6}
     whole = start(out=tmp_path / "whole", **options)
-    part = interrupted(start, step, out=tmp_path / "part", **options)
+    part = interrupted(start, stops[0], out=tmp_path / "part", checkpoint_every=1, **options)
     assert Classifier.load(part.directory).predict(["a wow day"])  # usable already
-    torch.manual_seed(99)
-    recorder = Recorder()
-    run = resume_finetune(part.directory, reporter=recorder)
-    assert any(f"continuing from step {step}" in note for note in recorder.notes)
+    for step, following in zip(stops, [*stops[1:], None], strict=True):
+        torch.manual_seed(99)
+        recorder = stopping_at(following)
+        run = resume_finetune(part.directory, reporter=recorder)
+        assert any(f"continuing from step {step}" in note for note in recorder.notes)
     assert run.finished
     assert run.steps == whole.steps
     assert run.valid == whole.valid
     for path in sorted(whole.directory.rglob("*.safetensors")):
         other = part.directory / path.relative_to(whole.directory)
         assert other.read_bytes() == path.read_bytes(), path.name
-    steps = [
-        json.loads(row)["step"]
-        for row in (part.directory / "metrics.jsonl").read_text().splitlines()
-        if "loss" in json.loads(row)
-    ]
-    assert steps == [10, 20]
+    assert rows(part.directory) == rows(whole.directory)
     np.testing.assert_array_equal(
         run.classifier.predict_proba(["a wow day"]), whole.classifier.predict_proba(["a wow day"])
     )
@@ -559,6 +569,29 @@ def test_a_finished_run_goes_on_with_a_longer_budget(start: Start) -> None:
     with pytest.raises(ConfigError, match=r"epochs or minutes.*not steps"):
         resume_finetune(done.directory, steps=5)
     assert resume_finetune(done.directory, epochs=1).steps == run.steps
+
+
+def test_figures_are_those_of_the_classifier_whenever_a_run_stops(start: Start) -> None:
+    valid = read_training_texts(separable(60), CONFIG, ExamplesConfig(), Reporter()).valid
+
+    def check(run: FinetuneRun, finished: bool) -> None:
+        results = document(run.directory)["results"]
+        assert results["finished"] is run.finished is finished
+        assert ("votes" in results) is finished  # an unfinished run has only its network
+        assert run.valid["log_loss"] == results["valid_log_loss"]
+        if not finished:  # the n-grams of a finished one know the texts
+            chances = Classifier.load(run.directory).predict_proba(valid.texts)
+            found = metrics.evaluate(valid.labels, chances, run.classifier.labels)
+            assert run.valid["log_loss"] == pytest.approx(found["log_loss"], abs=1e-4)
+
+    options = {"ngrams": True, "valid_fraction": CONFIG.valid_fraction, "eval_every": 4}
+    part = interrupted(start, 5, **options)
+    check(part, finished=False)
+    ended = resume_finetune(part.directory, epochs=0.5)  # of which more is done
+    check(ended, finished=True)
+    assert ended.steps == 5
+    check(resume_finetune(part.directory, epochs=9, reporter=stopping_at(6)), finished=False)
+    check(resume_finetune(part.directory), finished=True)
 
 
 def test_a_run_that_patience_ended_goes_on_with_a_longer_budget(start: Start) -> None:
