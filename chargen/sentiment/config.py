@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from chargen.errors import ConfigError, did_you_mean
+from chargen.lm.config import MAX_UNITS
 from chargen.options import DETERMINISTIC, DEVICE, PRECISION, SEED, THREADS, Options, like, option
 from chargen.text.config import TableConfig, normal_label
 
@@ -115,11 +116,13 @@ class NetworkConfig(Options):
         256,
         "Units that read each time step before pooling (D); with 0 only the states are pooled.",
         low=0,
+        most=MAX_UNITS,
     )
     head_size: int = option(
         50,
         "Units of the layer between the pooled states and the classes; 0 removes that layer.",
         low=0,
+        most=MAX_UNITS,
     )
     head_dropout: float = option(
         0.3, "Dropout on the pooled states and in the head.", low=0, below=1

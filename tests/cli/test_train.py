@@ -151,6 +151,8 @@ def test_backward_model_writes_what_comes_before(
     ("arguments", "words"),
     [
         (["--hidden-size", "0"], "--hidden-size"),
+        (["--hidden-size", str(10**19)], "--hidden-size must be at most"),
+        (["--embedding-size", str(10**19)], "--embedding-size must be at most"),
         (["--dropout", "nan"], "--dropout"),
         (["--learning-rate", "-1"], "--learning-rate"),
         (["--minutes", "1", "--epochs", "2"], "--minutes and --epochs"),
