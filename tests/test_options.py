@@ -20,7 +20,7 @@ from chargen.cli.groups import contexts
 from chargen.cli.main import cli  # all commands, and with them all configurations
 from chargen.cli.options import MachineConfig
 from chargen.errors import ConfigError
-from chargen.lm.config import ModelConfig, TrainConfig
+from chargen.lm.config import MAX_BUDGET, ModelConfig, TrainConfig
 from chargen.options import FieldType, Options, flag, split_options
 from chargen.sampling.config import SamplingConfig
 from chargen.sentiment.config import CompareConfig, ExamplesConfig, FinetuneConfig
@@ -247,6 +247,15 @@ def test_sentences(config: Owner, values: dict[str, Any], sentence: str) -> None
     with pytest.raises(ConfigError) as caught:
         config(**values)
     assert str(caught.value) == sentence
+
+
+def test_a_budget_has_an_upper_limit() -> None:
+    # Of one that is infinite in seconds no share is ever used: the rate would stay where it begins.
+    budgets = {"minutes", "epochs", "steps", "adapt"}
+    found = [(config, field) for config, field, _ in OPTIONS if field.name in budgets]
+    assert len(found) == 8
+    for config, field in found:
+        assert f"{flag(field)} must be below {MAX_BUDGET}, got " in refused(config, field, 10**300)
 
 
 # ---------------------------------------------------------------- rules between fields

@@ -24,6 +24,9 @@ would take ten seconds."""
 
 MOST_NETWORKS = 64
 
+MAX_UNITS = 2**24
+"""Upper limit of the width of a layer: torch cannot count the weights of much wider ones."""
+
 MAX_BUDGET = 2**63
 """Upper limit of minutes, epochs and steps, as of every count of a run."""
 
@@ -49,9 +52,13 @@ class ModelConfig(Options):
 
     vocabulary_size: int | None = option(None, low=1)
     cell: str = option("lstm", "Recurrent cell.", choices=tuple(CELLS))
-    hidden_size: int | None = option(None, "Units of each recurrent layer (H).", low=1)
+    hidden_size: int | None = option(
+        None, "Units of each recurrent layer (H).", low=1, most=MAX_UNITS
+    )
     num_layers: int | None = option(None, "Recurrent layers.", low=1, below=MOST_LAYERS + 1)
-    embedding_size: int | None = option(None, "Width of the character embedding (E).", low=1)
+    embedding_size: int | None = option(
+        None, "Width of the character embedding (E).", low=1, most=MAX_UNITS
+    )
     ensemble: int | None = option(
         None,
         "Networks of this size that are trained side by side; their logits are averaged "

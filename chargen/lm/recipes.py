@@ -131,13 +131,17 @@ def plan(
     if train.minutes is None and train.epochs is None and train.steps is None:
         train = replace(train, minutes=DEFAULT_MINUTES)
         reasons.append(f"no budget was given: {DEFAULT_MINUTES:g} minutes")
-    model, reading = _choose_sizes(model, train, characters, flops_per_second, reasons)
-    passes = reading / characters
-    model = _choose_regularisation(model, passes, reasons)
-    train = _choose_batch(train, characters, reading, model.hidden_size or 0, reasons)
-    rate = next(r for _, h, r in reversed(SIZES) if h <= max(128, model.hidden_size or 0))
+    sized, reading = _choose_sizes(model, train, characters, flops_per_second)
+    batch_reasons: list[str] = []
+    train = _choose_batch(train, characters, reading, sized.hidden_size or 0, batch_reasons)
     batch = required(train.batch_size) * required(train.window)
     steps = train.steps or max(1, int(reading / batch))
+    if train.steps is not None:  # until now, the reading was an estimate
+        reading = float(steps * batch)
+    reasons += _size_reasons(model, sized, reading, characters)
+    passes = reading / characters
+    model = _choose_regularisation(sized, passes, reasons)
+    rate = next(r for _, h, r in reversed(SIZES) if h <= max(128, model.hidden_size or 0))
     interval = max(1, steps // EVALUATIONS)
     train = _with_defaults(
         train,
@@ -147,7 +151,7 @@ def plan(
         eval_every=interval,
         warmup_steps=min(50, max(1, steps // 10)),
     )
-    return Plan(model, train, reading, tuple(reasons))
+    return Plan(model, train, reading, (*reasons, *batch_reasons))
 
 
 def suggest_first_run(characters: int) -> tuple[float, int]:
@@ -175,11 +179,11 @@ def _choose_sizes(
     train: TrainConfig,
     characters: int,
     flops_per_second: float | None,
-    reasons: list[str],
 ) -> tuple[ModelConfig, float]:
     """Choose the size and the number of networks.
 
-    Also returns the number of characters that each network reads.
+    Also returns the number of characters that each network reads; with a budget in steps, it is an
+    estimate.
     """
     candidates = [
         _with_defaults(
@@ -218,17 +222,26 @@ def _choose_sizes(
             if readings[wider] >= enough and weights[wider] <= MAX_WEIGHTS_IN_ENSEMBLE:
                 index = wider
     chosen, reading = candidates[index], readings[index]
+    return replace(chosen, ensemble=count), reading if model.ensemble else reading / count
+
+
+def _size_reasons(
+    model: ModelConfig, sized: ModelConfig, reading: float, characters: int
+) -> list[str]:
+    """Return the reasons for the sizes that were open in `model`, where each network reads that."""
+    reasons = []
+    count = 1 if model.ensemble else sized.num_networks
     if model.hidden_size is None:
         reasons.append(
-            f"hidden size {chosen.hidden_size}: the budget is enough to read about "
-            f"{_human(reading)} characters"
+            f"hidden size {sized.hidden_size}: the budget is enough to read about "
+            f"{_human(reading * count)} characters"
         )
-    if model.ensemble is None and count > 1:
+    if count > 1:
         reasons.append(
             f"an ensemble of {count}: one network would read the text "
-            f"{reading / characters:.0f} times"
+            f"{reading * count / characters:.0f} times"
         )
-    return replace(chosen, ensemble=count), reading if model.ensemble else reading / count
+    return reasons
 
 
 def passes_before_ensemble(characters: int) -> float:
@@ -242,21 +255,20 @@ def _characters_read(
     if train.epochs is not None:
         return train.epochs * characters
     if train.steps is not None:
-        return float(train.steps * _characters_per_step(train, model))
+        return float(train.steps * _characters_per_step(train, model, characters))
     flops = flops_per_character(model)
     if train.optimizer == "muon":
         # Muon is all matrix products: an operation takes two thirds as long as in training.
-        flops += muon_flops(model) / 1.5 / _characters_per_step(train, model)
+        flops += muon_flops(model) / 1.5 / _characters_per_step(train, model, characters)
     # Small layers do not reach the speed of the reference step: add a fixed cost per character.
     seconds = flops / (flops_per_second or 1e11) + 4e-6 * model.num_networks
     return required(train.minutes) * 60 / seconds
 
 
-def _characters_per_step(train: TrainConfig, model: ModelConfig) -> int:
+def _characters_per_step(train: TrainConfig, model: ModelConfig, characters: int) -> int:
     """Estimate the characters per step before the number of characters read is known."""
-    return (train.batch_size or _table_entry(MIN_STREAMS_BY_SIZE, model.hidden_size or 0)) * (
-        train.window or WINDOW
-    )
+    streams = train.batch_size or _table_entry(MIN_STREAMS_BY_SIZE, model.hidden_size or 0)
+    return min(characters, streams * (train.window or WINDOW))
 
 
 def _table_entry(table: tuple[tuple[int, int], ...], value: float) -> int:

@@ -76,7 +76,9 @@ def read(directory: str | os.PathLike[str]) -> Curves:
     rows = [_row(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
     loss_rows = [row for row in rows if "loss" in row]
     if not loss_rows:
-        raise CheckpointError(f"{path} has no step of training yet: nothing to draw")
+        raise CheckpointError(
+            f"{path} has no row of training, of which there is one every ten steps: nothing to draw"
+        )
     keys = ("loss", "learning_rate", "gradient_norm", "clipped_share", *_AXIS_KEYS.values())
     evaluated = [row for row in rows if not math.isnan(_validation_loss(row))]
     return Curves(

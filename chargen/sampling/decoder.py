@@ -24,6 +24,12 @@ PREFILL_WINDOW = 1024
 TAIL_IDS = 8192
 """Number of ids at the end of a long prompt that are tried first; see `Decoder._converged_tail`."""
 
+_EXTREME_VALUES = (1.0, 100.0)
+"""Values of h and c, with either sign, from which the end of a long prompt is read.
+
+No h is larger; c has no bound, but is far smaller in practice.
+"""
+
 _STATE_TOLERANCE = 1e-6
 """Tolerance with which two states count as equal: absolute up to 1, relative above 1."""
 
@@ -147,13 +153,16 @@ class Decoder:
     def _converged_tail(self, ids: Tensor, state: State) -> tuple[Tensor, State] | None:
         """Return the result of `_read` from the last ids alone, or None if these do not suffice.
 
-        They suffice if reading them from two different states ends in the same state.
+        They suffice if reading them from two opposite extreme states ends in the same state: a unit
+        that still remembers anything from before these ids then differs.
         """
         length = TAIL_IDS
         if ids.shape[1] != 1 or len(ids) < 4 * length:
             return None
-        _, other = self._read(ids[:PREFILL_WINDOW], state)
-        before = tuple(torch.cat(parts, 1) for parts in zip(state, other, strict=True))
+        before = tuple(
+            torch.cat([part + extreme, part - extreme], 1)
+            for part, extreme in zip(state, _EXTREME_VALUES, strict=False)
+        )
         while 4 * length <= len(ids):
             outputs, after = self._read(ids[-length:].expand(-1, 2), before)
             if all(_states_agree(part[:, 0], part[:, 1]) for part in after):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from chargen.errors import ConfigError, did_you_mean
+from chargen.lm.config import MAX_BUDGET, MAX_UNITS
 from chargen.options import DETERMINISTIC, DEVICE, PRECISION, SEED, THREADS, Options, like, option
 from chargen.text.config import TableConfig, normal_label
 
@@ -115,11 +116,13 @@ class NetworkConfig(Options):
         256,
         "Units that read each time step before pooling (D); with 0 only the states are pooled.",
         low=0,
+        most=MAX_UNITS,
     )
     head_size: int = option(
         50,
         "Units of the layer between the pooled states and the classes; 0 removes that layer.",
         low=0,
+        most=MAX_UNITS,
     )
     head_dropout: float = option(
         0.3, "Dropout on the pooled states and in the head.", low=0, below=1
@@ -150,10 +153,18 @@ class FinetuneConfig(Options):
         heading="Model",
     )
     minutes: float | None = option(
-        None, "Train for this many minutes; the schedule ends with them.", above=0, heading="Budget"
+        None,
+        "Train for this many minutes; the schedule ends with them.",
+        above=0,
+        below=MAX_BUDGET,
+        heading="Budget",
     )
     epochs: float | None = option(
-        None, "Train for this many passes over the labelled texts.", above=0, heading="Budget"
+        None,
+        "Train for this many passes over the labelled texts.",
+        above=0,
+        below=MAX_BUDGET,
+        heading="Budget",
     )
     labels: int | None = option(
         None, "Use only this many labelled texts (stratified).", low=1, heading="Text"
@@ -189,6 +200,7 @@ class FinetuneConfig(Options):
         None,
         "First train the language model on the labelled and unlabelled texts for MINUTES.",
         above=0,
+        below=MAX_BUDGET,
         metavar="MINUTES",
         heading="Budget",
     )
@@ -299,12 +311,14 @@ class CompareConfig(Options):
         None,
         "Train each classifier but the probe for this many minutes.",
         above=0,
+        below=MAX_BUDGET,
         heading="Budget",
     )
     epochs: float | None = option(
         None,
         "Train each classifier but the probe for this many passes over the texts.",
         above=0,
+        below=MAX_BUDGET,
         heading="Budget",
     )
     seed: int = like(SEED, heading="Optimisation")

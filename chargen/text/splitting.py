@@ -18,7 +18,8 @@ def split_point(ids: npt.NDArray[Any], vocabulary: Vocabulary, config: CorpusCon
     """Return how many of the `ids` are for training; the rest, at the end, is for validation.
 
     The split falls between documents if they are kept apart, and never inside a UTF-8 character.
-    Raises `CorpusError` if a fraction is asked for but one of the two parts would be empty.
+    Raises `CorpusError` if a fraction is asked for but the part for training would have fewer than
+    two ids, or the other none.
     """
     if config.valid_fraction == 0:
         return len(ids)
@@ -34,10 +35,10 @@ def split_point(ids: npt.NDArray[Any], vocabulary: Vocabulary, config: CorpusCon
     if vocabulary.level == "byte":
         while 0 < cut < len(ids) and 0x80 <= ids[cut] < 0xC0:  # inside a character
             cut -= 1
-    if not 0 < cut < len(ids):
+    if not 1 < cut < len(ids):  # training needs a symbol and its successor
         raise CorpusError(
-            f"--valid-fraction {config.valid_fraction} leaves no text for training or none for"
-            f" validation: the corpus has only {len(ids)} symbols"
+            f"--valid-fraction {config.valid_fraction} leaves too little text for training or none"
+            f" for validation: the corpus has only {len(ids)} symbols"
         )
     return cut
 

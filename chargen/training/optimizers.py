@@ -102,8 +102,9 @@ class Muon(torch.optim.Optimizer):
                 stacked = ahead.view(self.gates, -1, ahead.shape[1])
                 update = orthogonalize(stacked.to(self.precision)).flatten(0, 1)
                 size = UPDATE_RMS * math.sqrt(max(stacked.shape[1:]))
+                length = min(rate * size, torch.finfo(matrix.dtype).max)  # torch takes no more
                 matrix.mul_(1 - rate * decay)
-                matrix.add_(update.to(matrix.dtype), alpha=-rate * size)
+                matrix.add_(update.to(matrix.dtype), alpha=-length)
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -28,7 +29,6 @@ from chargen.training.loop import Loop
 from chargen.training.reporting import Log, Reporter, log_to_tensorboard
 from chargen.training.schedule import schedule_factor
 from chargen.training.session import Run, Session
-from chargen.training.task import MAX_NUMBER
 
 
 @restored_settings()
@@ -297,7 +297,7 @@ def _check_documents(config: dict[str, Any], state: dict[str, Any]) -> None:
         raise ValueError("corpus.arguments are not names")
     if "replay" in corpus and not 0 < corpus["replay_share"] < 1:
         raise ValueError(f"corpus.replay_share is {brief(corpus['replay_share'])}")
-    if not 0 < plan["reading"] < MAX_NUMBER:
+    if not 0 < plan["reading"] <= sys.float_info.max:
         raise ValueError(f"plan.reading is {brief(plan['reading'])}")
     if config["precision"] not in ("float32", "bfloat16"):
         raise ValueError(f"precision is {brief(config['precision'])}")

@@ -7,11 +7,15 @@ import random
 import shutil
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chargen import resume, train
+from chargen.lm.config import MAX_BUDGET
+from chargen.training.reporting import Reporter
 from tests.processes import Process, start
 
 from .conftest import SMALL, Command
@@ -103,6 +107,20 @@ def test_a_finished_run_has_nothing_left_to_do(chargen: Command, trained: Path) 
     assert result.code == 0
     assert "nothing is left" in result.err
     assert tensors(trained) == before
+
+
+@pytest.mark.parametrize(
+    "budget", [{"minutes": MAX_BUDGET / 2}, {"epochs": MAX_BUDGET / 2}, {"steps": MAX_BUDGET - 1}]
+)
+def test_the_largest_budgets_go_on(budget: dict[str, Any], corpus: Path, tmp_path: Path) -> None:
+    class Stop(Reporter):
+        def step(self, progress: float, metrics: Mapping[str, Any]) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    sizes: dict[str, Any] = {"hidden_size": 4, "batch_size": 4, "window": 8}
+    run = train(corpus, tmp_path / "run", reporter=Stop(), precision="float32", **sizes, **budget)
+    assert (run.steps, run.finished) == (1, False)
+    assert resume(run.directory, reporter=Stop()).steps == 2
 
 
 def test_resume_takes_no_other_option(chargen: Command, trained: Path) -> None:

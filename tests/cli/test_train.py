@@ -151,6 +151,8 @@ def test_backward_model_writes_what_comes_before(
     ("arguments", "words"),
     [
         (["--hidden-size", "0"], "--hidden-size"),
+        (["--hidden-size", str(10**19)], "--hidden-size must be at most"),
+        (["--embedding-size", str(10**19)], "--embedding-size must be at most"),
         (["--dropout", "nan"], "--dropout"),
         (["--learning-rate", "-1"], "--learning-rate"),
         (["--minutes", "1", "--epochs", "2"], "--minutes and --epochs"),
@@ -209,11 +211,12 @@ def test_a_read_only_folder_is_found_out_first(
     assert "cannot write" in result.err
 
 
+@pytest.mark.parametrize("rate", ["1e30", "1e300"])
 def test_an_enormous_learning_rate_ends_in_advice_or_a_usable_model(
-    chargen: Command, corpus: Path, tmp_path: Path
+    chargen: Command, corpus: Path, tmp_path: Path, rate: str
 ) -> None:
     out = tmp_path / "m"
-    result = chargen("train", corpus, "--out", out, "--learning-rate", "1e30", *STEPS)
+    result = chargen("train", corpus, "--out", out, "--learning-rate", rate, *STEPS)
     if result.code == 0:
         assert chargen("sample", out, "--length", 5).code == 0
     else:

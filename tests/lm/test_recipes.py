@@ -60,6 +60,25 @@ def test_everything_is_chosen_and_fits_the_text(
     assert all(made.reasons)
 
 
+@quick
+@given(
+    st.integers(1, 10**7),
+    characters,
+    st.one_of(st.none(), st.integers(1, 300), st.just(10**300)),
+    st.one_of(st.none(), st.integers(2, 600), st.just(10**300)),
+)
+def test_what_a_number_of_steps_reads_is_told_as_it_is(
+    steps: int, count: int, batch_size: int | None, window: int | None
+) -> None:
+    made = plan(MODEL, TrainConfig(steps=steps, batch_size=batch_size, window=window), count)
+    batch, time_steps = made.train.batch_size, made.train.window
+    assert batch is not None
+    assert time_steps is not None
+    assert made.characters_read == steps * batch * time_steps
+    read = make({"epochs": made.characters_read / count}, count)
+    assert made.model.dropout == read.model.dropout  # by the passes that there are
+
+
 def test_the_largest_budgets_have_a_plan() -> None:
     largest = math.nextafter(MAX_BUDGET, 0)
     for budget in ({"minutes": largest}, {"epochs": largest}, {"steps": MAX_BUDGET - 1}):

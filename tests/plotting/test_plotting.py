@@ -16,6 +16,7 @@ import pytest
 from chargen.errors import CheckpointError, ConfigError
 from chargen.plotting import heatmap, painting
 from chargen.plotting.curves import loss_unit, read, smoothed
+from chargen.training.loop import LOG_EVERY
 from chargen.training.reporting import Log, log_to_tensorboard
 
 ROWS = [
@@ -93,8 +94,9 @@ def test_what_is_no_run(tmp_path: Path) -> None:
     (place / "metrics.jsonl").write_text("[" * 100_000)
     with pytest.raises(CheckpointError, match=r"metrics\.jsonl, line 1, is not a row"):
         read(place)
-    with pytest.raises(CheckpointError, match="nothing to draw"):
-        read(a_run(tmp_path, "empty", []))
+    with pytest.raises(CheckpointError, match="one every ten steps.*nothing to draw"):
+        read(a_run(tmp_path, "empty", []))  # of a run of nine steps
+    assert LOG_EVERY == 10
 
 
 def test_a_picture_names_its_runs_and_units(tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ def test_only_the_end_of_a_long_prompt_is_read_where_the_rest_is_forgotten(
     ids, steps = long_prompt(model, monkeypatch)
     decoder = Decoder(model)
     logits = decoder.prefill(ids)
-    assert sum(steps) == 20 + 50
+    assert sum(steps) == 50
     with torch.no_grad():
         expected, state = model(ids[:, None], model.initial_state(1))
     torch.testing.assert_close(logits, expected[-1], atol=1e-5, rtol=0)
@@ -197,10 +197,32 @@ def test_all_of_a_long_prompt_is_read_where_nothing_is_forgotten(
     ids, steps = long_prompt(model, monkeypatch)
     decoder = Decoder(model)
     logits = decoder.prefill(ids)
-    assert sum(steps) == 20 + 50 + 200 + 2000
+    assert sum(steps) == 50 + 200 + 2000
     with torch.no_grad():
         expected, _ = model(ids[:, None], model.initial_state(1))
     torch.testing.assert_close(logits, expected[-1], atol=1e-5, rtol=0)
+
+
+def test_what_a_unit_remembers_from_the_middle_of_a_long_prompt_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = small_model(2)
+    size = model.hidden_size
+    with torch.no_grad():  # symbol 1 sets all units, and nothing resets them
+        for parameter in model.parameters():
+            parameter.zero_()
+        model.members[0].embedding.weight[1, 0] = 1
+        layer = model.members[0].layers[0]
+        inputs = torch.tensor([60.0, 0.0, 20.0, 0.0])  # input, forget, candidate, output
+        biases = torch.tensor([-40.0, 30.0, 0.0, 20.0])
+        layer.get_parameter("weight_ih_l0")[:, 0] = inputs.repeat_interleave(size)
+        layer.get_parameter("bias_ih_l0").copy_(biases.repeat_interleave(size))
+        model.members[0].output.weight[1] = 1
+    ids, _ = long_prompt(model, monkeypatch)
+    ids.zero_()[1000] = 1
+    with torch.no_grad():
+        expected, _ = model(ids[:, None], model.initial_state(1))
+    torch.testing.assert_close(Decoder(model).prefill(ids), expected[-1], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("cell", CELLS)
