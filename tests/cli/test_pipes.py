@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -21,6 +22,7 @@ from tests.sentiment.models import save_classifier, tiny_classifier
 from .conftest import SMALL, Command
 
 FULL = Path("/dev/full")
+needs_full = pytest.mark.skipif(not FULL.exists(), reason="the system has no /dev/full")
 MANY = "a fine day\n" * 6_000
 
 COMMANDS = {
@@ -128,7 +130,7 @@ def test_a_reader_who_has_enough(name: str, here: Here) -> None:
         assert len(read.result()) > 0
 
 
-@pytest.mark.skipif(not FULL.exists(), reason="the system has no /dev/full")
+@needs_full
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_full_disk(name: str, here: Here) -> None:
     full = FULL.open("w", encoding="utf-8")  # closing it would write again
@@ -137,11 +139,26 @@ def test_a_full_disk(name: str, here: Here) -> None:
     full.close()
 
 
-@pytest.mark.skipif(not FULL.exists(), reason="the system has no /dev/full")
+@needs_full
 @pytest.mark.parametrize("name", PROCESSES)
 def test_a_process_on_a_full_disk(name: str, places: dict[str, str]) -> None:
     with FULL.open("wb") as full:
         assert ended(start(name, places, full)) == (1, "chargen: No space left on device\n")
+
+
+@pytest.mark.parametrize("full", [False, pytest.param(True, marks=needs_full)])
+def test_a_run_outlives_the_reader_of_its_progress(
+    full: bool, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "fox"
+    stream = FULL.open("w") if full else os.fdopen(gone(), "w", encoding="utf-8")
+    monkeypatch.setattr(sys, "stderr", stream)
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", str(corpus), "--out", str(out), "--steps", "5", *SMALL])
+    assert stopped.value.code == 0
+    assert json.loads((out / "config.json").read_text())["results"]["finished"]
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    stream.close()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sh closes the streams")
