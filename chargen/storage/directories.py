@@ -60,14 +60,21 @@ def sync_file(file: IO[Any]) -> None:
 
 
 def sync_path(path: Path) -> None:
-    """Make a file, or the entries of a directory, survive a power failure (no-op on Windows)."""
+    """Make a file, or the entries of a directory, survive a power failure (no-op on Windows).
+
+    Directories are left out that may only be written, or whose file system cannot sync them.
+    """
     if sys.platform == "win32":
         return
-    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EINVAL) or not path.is_dir():
+            raise
 
 
 def make_directory(path: Path) -> None:
