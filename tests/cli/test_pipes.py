@@ -146,6 +146,21 @@ def test_a_process_on_a_full_disk(name: str, places: dict[str, str]) -> None:
         assert ended(start(name, places, full)) == (1, "chargen: No space left on device\n")
 
 
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(
+    chargen: Command, tmp_path: Path
+) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    place = next((p for p in (locked, Path("/proc/sys")) if not os.access(p, os.W_OK)), None)
+    if place is None:
+        pytest.skip("all places can be written")
+    (tmp_path / "link.csv").symlink_to(place / "new.csv")
+    for output in (place / "new.csv", tmp_path / "link.csv"):
+        result = chargen("score", "no-model", "no-text", "--table", output)
+        assert result.code == 2
+        assert result.err == f"chargen: --table {output}: its folder cannot be written to\n"
+
+
 @pytest.mark.parametrize("full", [False, pytest.param(True, marks=needs_full)])
 def test_a_run_outlives_the_reader_of_its_progress(
     full: bool, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
