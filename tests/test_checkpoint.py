@@ -586,6 +586,27 @@ def test_read_only_folder(tmp_path: Path) -> None:
         tmp_path.chmod(0o700)
 
 
+@posix
+def test_a_folder_keeps_its_mode(saved: Path) -> None:
+    for mode in (0o700, 0o750, 0o755):
+        saved.chmod(mode)
+        save(saved, make(2))
+        assert saved.stat().st_mode & 0o777 == mode
+
+
+@posix
+def test_a_read_only_checkpoint_is_not_written_to(saved: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root may write everywhere")
+    saved.chmod(0o500)
+    for attempt in (lambda: save(saved, make(2)), lambda: checkpoint.check_writable(saved)):
+        with pytest.raises(CheckpointError, match=r"cannot write .*run: Permission denied"):
+            attempt()
+        assert names(saved.parent) == ["run"]
+    saved.chmod(0o700)
+    assert load(saved).documents["config"] == {"number": 1}
+
+
 def test_a_file_above(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("text")
     run = tmp_path / "file" / "run"

@@ -123,7 +123,7 @@ def test_a_directory_that_cannot_be_synced(
     real = getattr(os, call)
 
     def refusing(place: str | int, *arguments: int) -> int:
-        if stat.S_ISDIR(os.stat(place).st_mode):
+        if stat.S_ISDIR(os.stat(place).st_mode):  # noqa: PTH116  it may be a descriptor
             number = errno.EACCES if call == "open" else errno.EINVAL
             raise OSError(number, os.strerror(number))
         result: int = real(place, *arguments)

@@ -107,13 +107,16 @@ def save(directory: Path, checkpoint: Checkpoint, *, metrics: Sequence[str] = ()
         shutil.rmtree(writing, ignore_errors=True)
         writing.mkdir()
         try:
+            old = _current_directory(directory)
+            if old.is_dir():
+                shutil.copymode(old, writing)  # a private folder stays private
             _write_files(writing, checkpoint)
             if metrics:
                 text = "".join(line + "\n" for line in metrics)
                 with (writing / METRICS).open("w", encoding="utf-8") as file:
                     file.write(text)
                     sync_file(file)
-            _keep_other_files(_current_directory(directory), writing)
+            _keep_other_files(old, writing)
             sync_path(writing)
             replace_directory(writing, directory, _sibling(directory, "previous"))
         finally:
@@ -148,6 +151,9 @@ def check_writable(directory: Path) -> None:
             raise CheckpointError(
                 f"cannot write {directory}: the working directory is in it; start from another one"
             )
+    # The old files could not be removed, nor the folder be written again.
+    if directory.is_dir() and not os.access(directory, os.W_OK):
+        raise CheckpointError(f"cannot write {directory}: {os.strerror(errno.EACCES)}")
     probe = _sibling(directory, "writing")
     try:
         make_directory(probe.parent)
