@@ -156,13 +156,33 @@ def test_a_damaged_log_loses_only_the_damaged_lines(saved: Path) -> None:
 @posix
 def test_what_people_put_beside_it_stays(saved: Path) -> None:
     (saved / "MODEL_CARD.md").write_text("a card")
-    (saved / "notes").mkdir()
-    (saved / "link.md").symlink_to(saved / "MODEL_CARD.md")
-    save(saved, make(2))
-    assert (saved / "MODEL_CARD.md").read_text() == "a card"
-    assert names(saved) == [
-        *("MODEL_CARD.md", "config.json", MANIFEST, "model.safetensors", "training"),
-    ]
+    (saved / "figures.json").write_text("{}")
+    (saved / "notes" / "empty").mkdir(parents=True)
+    (saved / "notes" / "model.safetensors").write_text("another")
+    (saved / "notes" / "nowhere").symlink_to("nothing")
+    (saved / "link.md").symlink_to("MODEL_CARD.md")
+    os.mkfifo(saved / "pipe")
+    os.mkfifo(saved / "notes" / "pipe")
+    for number in (2, 3):
+        stored = make(number)
+        stored.documents["steering"] = {"of": number}
+        save(saved, stored)
+    save(saved, make(4))
+    own = ["config.json", MANIFEST, "model.safetensors", "training"]
+    assert names(saved) == sorted([*own, "MODEL_CARD.md", "figures.json", "link.md", "notes"])
+    assert names(saved / "notes") == ["empty", "model.safetensors", "nowhere"]
+    assert (saved / "MODEL_CARD.md").read_text() == (saved / "link.md").read_text() == "a card"
+    assert (saved / "notes" / "model.safetensors").read_text() == "another"
+    assert (saved / "notes" / "nowhere").readlink() == Path("nothing")
+
+
+def test_a_file_that_has_the_name_of_a_new_one_gives_way(saved: Path) -> None:
+    (saved / "steering.json").write_text("mine")
+    (saved / MANIFEST).write_text("{")
+    stored = make(2)
+    stored.documents["steering"] = {"of": 2}
+    save(saved, stored)
+    assert load(saved, training=True).documents == stored.documents
 
 
 def test_saved_again_it_is_replaced_as_a_whole(saved: Path) -> None:

@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import IO, Any
 
@@ -83,6 +84,32 @@ def make_directory(path: Path) -> None:
     path.mkdir(parents=True, exist_ok=True)
     for directory in missing:
         sync_path(directory.parent)
+
+
+def keep_other_entries(old: Path, new: Path, own: Collection[str]) -> None:
+    """Copy the entries that people added to a directory to the one that will replace it.
+
+    They are all entries but those named in `own`, those that `new` has, too, and pipes and sockets.
+    """
+    for path in old.iterdir():
+        kept = new / path.name
+        if path.name in own or kept.exists():
+            continue
+        if path.is_symlink() or not path.is_dir():
+            _copy_entry(path, kept)
+        else:
+            shutil.copytree(path, kept, symlinks=True, copy_function=_copy_entry)
+            for folder, _, _ in os.walk(kept):
+                sync_path(Path(folder))
+
+
+def _copy_entry(source: str | Path, target: str | Path) -> None:
+    path, kept = Path(source), Path(target)
+    if path.is_symlink():
+        kept.symlink_to(path.readlink())
+    elif path.is_file():
+        shutil.copy2(path, kept)
+        sync_path(kept)
 
 
 def replace_directory(new: Path, target: Path, previous: Path) -> None:
