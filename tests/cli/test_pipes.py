@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 from chargen.cli import progress
 from chargen.cli.main import main
 from chargen.cli.sentiment import verdicts
+from chargen.storage import checkpoint
 from tests.sentiment.models import save_classifier, tiny_classifier
 
 from .conftest import SMALL, Command
@@ -144,6 +146,21 @@ def test_a_full_disk(name: str, here: Here) -> None:
 def test_a_process_on_a_full_disk(name: str, places: dict[str, str]) -> None:
     with FULL.open("wb") as full:
         assert ended(start(name, places, full)) == (1, "chargen: No space left on device\n")
+
+
+def test_a_reader_who_is_gone_ends_no_verification(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = checkpoint.load(trained)
+    for tensor in stored.tensors["model"].values():
+        tensor.fill_(math.nan)
+    checkpoint.save(tmp_path / "broken", stored)
+    for directory, code in ((tmp_path / "broken", 1), (trained, 0)):
+        with os.fdopen(gone(), "w", encoding="utf-8") as writing:
+            monkeypatch.setattr(sys, "stdout", writing)
+            with pytest.raises(SystemExit) as stopped:
+                main(["verify", str(directory)])
+        assert stopped.value.code == code
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_the_work(
