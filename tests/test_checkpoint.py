@@ -156,13 +156,33 @@ def test_a_damaged_log_loses_only_the_damaged_lines(saved: Path) -> None:
 @posix
 def test_what_people_put_beside_it_stays(saved: Path) -> None:
     (saved / "MODEL_CARD.md").write_text("a card")
-    (saved / "notes").mkdir()
-    (saved / "link.md").symlink_to(saved / "MODEL_CARD.md")
-    save(saved, make(2))
-    assert (saved / "MODEL_CARD.md").read_text() == "a card"
-    assert names(saved) == [
-        *("MODEL_CARD.md", "config.json", MANIFEST, "model.safetensors", "training"),
-    ]
+    (saved / "figures.json").write_text("{}")
+    (saved / "notes" / "empty").mkdir(parents=True)
+    (saved / "notes" / "model.safetensors").write_text("another")
+    (saved / "notes" / "nowhere").symlink_to("nothing")
+    (saved / "link.md").symlink_to("MODEL_CARD.md")
+    os.mkfifo(saved / "pipe")
+    os.mkfifo(saved / "notes" / "pipe")
+    for number in (2, 3):
+        stored = make(number)
+        stored.documents["steering"] = {"of": number}
+        save(saved, stored)
+    save(saved, make(4))
+    own = ["config.json", MANIFEST, "model.safetensors", "training"]
+    assert names(saved) == sorted([*own, "MODEL_CARD.md", "figures.json", "link.md", "notes"])
+    assert names(saved / "notes") == ["empty", "model.safetensors", "nowhere"]
+    assert (saved / "MODEL_CARD.md").read_text() == (saved / "link.md").read_text() == "a card"
+    assert (saved / "notes" / "model.safetensors").read_text() == "another"
+    assert (saved / "notes" / "nowhere").readlink() == Path("nothing")
+
+
+def test_a_file_that_has_the_name_of_a_new_one_gives_way(saved: Path) -> None:
+    (saved / "steering.json").write_text("mine")
+    (saved / MANIFEST).write_text("{")
+    stored = make(2)
+    stored.documents["steering"] = {"of": 2}
+    save(saved, stored)
+    assert load(saved, training=True).documents == stored.documents
 
 
 def test_saved_again_it_is_replaced_as_a_whole(saved: Path) -> None:
@@ -585,6 +605,27 @@ def test_read_only_folder(tmp_path: Path) -> None:
                 attempt()
     finally:
         tmp_path.chmod(0o700)
+
+
+@posix
+def test_a_folder_keeps_its_mode(saved: Path) -> None:
+    for mode in (0o700, 0o750, 0o755):
+        saved.chmod(mode)
+        save(saved, make(2))
+        assert saved.stat().st_mode & 0o777 == mode
+
+
+@posix
+def test_a_read_only_checkpoint_is_not_written_to(saved: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root may write everywhere")
+    saved.chmod(0o500)
+    for attempt in (lambda: save(saved, make(2)), lambda: checkpoint.check_writable(saved)):
+        with pytest.raises(CheckpointError, match=r"cannot write .*run: Permission denied"):
+            attempt()
+        assert names(saved.parent) == ["run"]
+    saved.chmod(0o700)
+    assert load(saved).documents["config"] == {"number": 1}
 
 
 def test_a_file_above(tmp_path: Path) -> None:

@@ -1,16 +1,19 @@
-"""Nobody sees half of a directory, and a failure leaves what was there."""
+"""Nobody sees half of a directory or file, and a failure leaves what was there."""
 
 from __future__ import annotations
 
 import errno
 import os
+import stat
 import sys
 from pathlib import Path
 
 import pytest
 
+from chargen.errors import CorpusError
 from chargen.storage import directories
 from chargen.storage.directories import replace_directory, sync_file, sync_path
+from chargen.storage.whole_files import write_file
 
 
 def names(path: Path) -> list[str]:
@@ -109,3 +112,45 @@ def test_syncing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert synced == [file.fileno()]
     sync_path(tmp_path)
     assert len(synced) == (1 if sys.platform == "win32" else 2)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="directories are not synced there")
+@pytest.mark.parametrize("call", ["open", "fsync"])
+def test_a_directory_that_cannot_be_synced(
+    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some file systems refuse it, and a directory that may only be written cannot be opened."""
+    real = getattr(os, call)
+
+    def refusing(place: str | int, *arguments: int) -> int:
+        if stat.S_ISDIR(os.stat(place).st_mode):  # noqa: PTH116  it may be a descriptor
+            number = errno.EACCES if call == "open" else errno.EINVAL
+            raise OSError(number, os.strerror(number))
+        result: int = real(place, *arguments)
+        return result
+
+    monkeypatch.setattr(os, call, refusing)
+    write_file(str(tmp_path / "file"), b"text")
+    assert (tmp_path / "file").read_bytes() == b"text"
+    sync_path(tmp_path / "file")
+    new, target = folder(tmp_path / "new", "new"), folder(tmp_path / "target", "old")
+    replace_directory(new, target, tmp_path / "previous")
+    assert (target / "file").read_text() == "new"
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o444])
+def test_a_file_keeps_its_mode(mode: int, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "file").chmod(mode)
+    before = (tmp_path / "file").stat().st_mode
+    write_file(str(tmp_path / "file"), b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert (tmp_path / "file").stat().st_mode == before
+
+
+@pytest.mark.parametrize("name", ["x" * 250, "x" * 300, "file/within", "missing/file"])
+def test_a_file_that_cannot_be_written(name: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("text")
+    with pytest.raises(CorpusError, match=r"cannot be written: \w"):
+        write_file(str(tmp_path / name), b"new")
+    assert names(tmp_path) == ["file"]

@@ -117,3 +117,20 @@ def test_a_text_from_a_pipe(tmp_path: Path, cache: Path, monkeypatch: pytest.Mon
     shutil.rmtree(cache)
     with pytest.raises(CorpusError, match="came from a pipe"):
         chargen.resume(tmp_path / "out", steps=6)
+
+
+def test_a_run_that_lies_in_the_folder_of_its_text(tmp_path: Path) -> None:
+    book = tmp_path / "book"
+    book.mkdir()
+    (book / "one.txt").write_text(TEXT)
+    (book / "manifest.json").write_text('{"name": "of another program"}\n')
+    run = chargen.train(book, book / "checkpoints" / "first", steps=4, **SMALL)
+    assert chargen.resume(run.directory, steps=6).steps == 6
+    told = Notes()
+    second = chargen.train(book, book / "second", steps=4, reporter=told, **SMALL)
+    notes = [note for note in told.notes if note.startswith("skipped")]
+    assert notes == [f"skipped in {book}: checkpoint checkpoints/first"]
+    vocabularies = [
+        (path / "vocabulary.json").read_text() for path in (run.directory, second.directory)
+    ]
+    assert vocabularies[0] == vocabularies[1]

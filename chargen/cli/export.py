@@ -100,6 +100,6 @@ def _write_onnx(lm: Any, folder: str, force: bool, check: bool) -> dict[str, Any
         difference = exporting.check(folder, lm, text)
     return {
         "directory": folder,
-        "files": {path.name: path.stat().st_size for path in sorted(Path(folder).iterdir())},
+        "files": {name: (Path(folder) / name).stat().st_size for name in exporting.FILES},
         "largest_difference_nats": difference,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -33,6 +34,7 @@ from chargen.cli.verify import verify
 from chargen.cli.web import web
 from chargen.errors import ChargenError, FollowerError, convert_memory_errors
 from chargen.runtime import distributed
+from chargen.runtime.signals import exit_when_terminated
 
 
 @click.group(
@@ -107,7 +109,11 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)  # read when torch is imported
     logging.basicConfig(format="chargen: %(message)s", level=logging.WARNING)
-    sys.exit(_run(arguments))
+    # Under torchrun a rank may wait in C++, where it could only be killed.
+    alone = distributed.world_size() == 1
+    with exit_when_terminated() if alone else contextlib.nullcontext():
+        code = _run(arguments)
+    sys.exit(code)
 
 
 def _run(arguments: list[str] | None) -> int:

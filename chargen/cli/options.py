@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import Field, dataclass, replace
 from importlib.util import find_spec
@@ -190,8 +191,11 @@ def check_files(
                 raise ConfigError(f"{name} {path} is not a plain file")
             if path.exists() and not force:
                 raise ConfigError(f"{path} exists: choose another {name}, or give --force")
-            if not real_path(path).parent.is_dir():
+            folder = real_path(path).parent
+            if not folder.is_dir():
                 raise ConfigError(f"{name} {path}: there is no folder to write it into")
+            if not os.access(folder, os.W_OK):
+                raise ConfigError(f"{name} {path}: its folder cannot be written to")
         except (OSError, ValueError) as error:
             raise ConfigError(f"{name} {visible(str(path))} cannot be written: {error}") from error
     real_paths = [real_path(path) for _, path in targets]

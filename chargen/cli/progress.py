@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 import time
 from collections.abc import Mapping
 from typing import Any
 
-from chargen.cli.terminal import visible
+from chargen.cli.terminal import say, visible
 from chargen.training.reporting import Reporter
 
 LINE_SECONDS = 10.0
@@ -42,10 +43,9 @@ class TerminalReporter(Reporter):
         share = f"{done / total:.0%}"
         if self.on_terminal:
             self._is_line_open = done < total
-            sys.stderr.write(f"\r{name}: {share}  ")
-            if not self._is_line_open:
-                sys.stderr.write("\n")
-            sys.stderr.flush()
+            end = "" if self._is_line_open else "\n"
+            with contextlib.suppress(OSError):  # see `say`
+                print(f"\r{name}: {share}  ", end=end, file=sys.stderr, flush=True)
         else:
             self._write(f"{name}: {share}")
 
@@ -112,11 +112,11 @@ class TerminalReporter(Reporter):
         self._started = None  # another training stage may follow
 
     def _write(self, text: str) -> None:
-        text = visible(text)
-        if self._bar is not None:
-            self._bar.write(text, file=sys.stderr)
-        else:
-            print(text, file=sys.stderr, flush=True)
+        if self._bar is None:
+            say(text)
+            return
+        with contextlib.suppress(OSError):
+            self._bar.write(visible(text), file=sys.stderr)
 
 
 def reporter_for(quiet: bool) -> Reporter:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -23,7 +24,7 @@ from chargen.cli.options import (
 )
 from chargen.cli.steering import SteeringConfig, steered_model
 from chargen.cli.terminal import echo_json, say, visible, write_incrementally
-from chargen.errors import ConfigError, CorpusError, spelled
+from chargen.errors import ChargenError, ConfigError, CorpusError, spelled
 from chargen.options import SEED, split_options
 from chargen.sampling.config import SamplingConfig
 from chargen.sentiment.config import ExamplesConfig
@@ -276,14 +277,16 @@ def _save(path: str, text: str) -> None:
     if not path:
         say("w needs the name of a file")
         return
+    if os.path.lexists(path):
+        say(f"{path} exists: choose another file")
+        return
+    from chargen.storage.whole_files import write_file
+
     try:
         # Bytes of an argument that are not UTF-8 are written back unchanged.
-        with Path(path).open("x", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(text + "\n")
-    except OSError as error:
-        say(f"cannot write {path}: {error.strerror}")
-    except ValueError as error:
-        say(f"cannot write {path}: {error}")
+        write_file(path, (text + "\n").encode("utf-8", "surrogateescape"), uncompressed=True)
+    except (ChargenError, UnicodeEncodeError) as error:
+        say(f"not saved: {error}")
     else:
         say(f"saved to {path}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import io
 import json
 import os
@@ -132,8 +133,9 @@ def leave_closed_pipe() -> None:
 
 
 def say(text: str) -> None:
-    """Print a line for people on stderr."""
-    click.echo(visible(text), err=True)
+    """Print a line for people on stderr, if it can be written: no work is lost with its reader."""
+    with contextlib.suppress(OSError):
+        click.echo(visible(text), err=True)
 
 
 def say_notes(notes: Iterable[str]) -> None:

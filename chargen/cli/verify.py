@@ -6,7 +6,7 @@ import click
 
 from chargen.cli.groups import Command
 from chargen.cli.options import json_option, model_argument, option
-from chargen.cli.terminal import echo_json, visible
+from chargen.cli.terminal import echo_json, leave_closed_pipe, visible
 
 
 @click.command(cls=Command, heading="Measure")
@@ -37,9 +37,11 @@ def verify(directory: str, replay: int, as_json: bool) -> None:
 
     class Lines(Reporter):
         def note(self, text: str) -> None:
-            if not as_json:
+            try:
                 click.echo(visible(text))
+            except BrokenPipeError:  # the checks go on, because the exit code tells their result
+                leave_closed_pipe()
 
-    result = verify_checkpoint(directory, replay, reporter=Lines())
+    result = verify_checkpoint(directory, replay, reporter=None if as_json else Lines())
     if as_json:
         echo_json({**vars(result), "directory": str(result.directory)})

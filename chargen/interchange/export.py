@@ -21,12 +21,19 @@ from chargen.errors import (
 from chargen.language_model import LanguageModel
 from chargen.lm.cells import CELLS
 from chargen.lm.evaluation import log_probs
-from chargen.storage.directories import real_path, replace_directory, sync_file
+from chargen.storage.directories import (
+    keep_other_entries,
+    real_path,
+    replace_directory,
+    sync_file,
+)
+from chargen.storage.outputs import writing_lock
 from chargen.text.config import CorpusConfig
 
 FORMAT = "chargen-onnx"
 VERSION = 1
 DESCRIPTION = "model.json"
+FILES = (DESCRIPTION, "score.onnx", "step.onnx")
 TOLERANCE = 1e-4
 """Largest difference in nats that `check` accepts."""
 
@@ -43,41 +50,46 @@ def export_onnx(
     lm : LanguageModel
     out : path
     force : bool
-        Replace an earlier export at `out`.
+        Replace an earlier export at `out`; other files in its folder stay.
 
     Raises
     ------
-    MissingExtraError, ConfigError, OSError
+    MissingExtraError, ConfigError, CheckpointError, OSError
         If onnx is not installed; if the model mixes in counts or `out` must not be replaced; if
-        `out` cannot be written.
+        another process is writing `out`; if it cannot be written.
     """
     refuse_counts(lm)
     directory = Path(out)
-    if directory.exists() and not _is_export(directory):
-        raise ConfigError(f"{directory} exists and is not an export: choose another --out")
-    if directory.exists() and not force:
-        raise ConfigError(f"{directory} exists: choose another --out, or replace it with --force")
-    try:
-        from chargen.interchange.graph import score_model, step_model
-    except ImportError as error:
-        raise MissingExtraError("exporting", "onnx") from error
-    description = describe(lm)
-    directory = real_path(directory)  # a link is kept, and its target is replaced
-    work = directory.with_name(f".{directory.name}.writing")
-    shutil.rmtree(work, ignore_errors=True)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    work.mkdir()
-    try:
-        for name, graph in (("step", step_model(lm.model)), ("score", score_model(lm.model))):
-            with (work / f"{name}.onnx").open("wb") as file:
-                file.write(graph.SerializeToString())
-                sync_file(file)
-        with (work / DESCRIPTION).open("w", encoding="utf-8") as text:
-            json.dump(description, text, indent=1, ensure_ascii=False)
-            sync_file(text)
-        replace_directory(work, directory, directory.with_name(f".{directory.name}.previous"))
-    finally:
+    with writing_lock(directory):
+        if directory.exists() and not _is_export(directory):
+            raise ConfigError(f"{directory} exists and is not an export: choose another --out")
+        if directory.exists() and not force:
+            raise ConfigError(
+                f"{directory} exists: choose another --out, or replace it with --force"
+            )
+        try:
+            from chargen.interchange.graph import score_model, step_model
+        except ImportError as error:
+            raise MissingExtraError("exporting", "onnx") from error
+        description = describe(lm)
+        directory = real_path(directory)  # a link is kept, and its target is replaced
+        work = directory.with_name(f".{directory.name}.writing")
         shutil.rmtree(work, ignore_errors=True)
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        work.mkdir()
+        try:
+            for name, graph in (("step", step_model(lm.model)), ("score", score_model(lm.model))):
+                with (work / f"{name}.onnx").open("wb") as file:
+                    file.write(graph.SerializeToString())
+                    sync_file(file)
+            with (work / DESCRIPTION).open("w", encoding="utf-8") as text:
+                json.dump(description, text, indent=1, ensure_ascii=False)
+                sync_file(text)
+            if directory.is_dir():
+                keep_other_entries(directory, work, FILES)
+            replace_directory(work, directory, directory.with_name(f".{directory.name}.previous"))
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
     return description
 
 

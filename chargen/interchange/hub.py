@@ -152,9 +152,11 @@ def pull(
         _fetch_checkpoint(repo, Path(folder), sizes, fetch, training)
         stored = checkpoint.load(folder, training=training)
         _check_model(stored)
+        has_card = (sizes.get(CARD) or _MAX_CARD_BYTES + 1) <= _MAX_CARD_BYTES
+        card = fetch(CARD).read_bytes()[:_MAX_CARD_BYTES] if has_card else None
         checkpoint.save(directory, replace(stored, path=None))
-        if (sizes.get(CARD) or _MAX_CARD_BYTES + 1) <= _MAX_CARD_BYTES:
-            write_file(str(directory / CARD), fetch(CARD).read_bytes()[:_MAX_CARD_BYTES])
+        if card is not None:
+            write_file(str(directory / CARD), card)
     return directory
 
 

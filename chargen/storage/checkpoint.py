@@ -29,6 +29,7 @@ from torch import Tensor
 from chargen.errors import CheckpointError, brief, convert_memory_errors
 from chargen.storage import shipped
 from chargen.storage.directories import (
+    keep_other_entries,
     make_directory,
     real_path,
     replace_directory,
@@ -107,13 +108,17 @@ def save(directory: Path, checkpoint: Checkpoint, *, metrics: Sequence[str] = ()
         shutil.rmtree(writing, ignore_errors=True)
         writing.mkdir()
         try:
+            old = _current_directory(directory)
+            if old.is_dir():
+                shutil.copymode(old, writing)  # a private folder stays private
             _write_files(writing, checkpoint)
             if metrics:
                 text = "".join(line + "\n" for line in metrics)
                 with (writing / METRICS).open("w", encoding="utf-8") as file:
                     file.write(text)
                     sync_file(file)
-            _keep_other_files(_current_directory(directory), writing)
+            if old.is_dir():
+                keep_other_entries(old, writing, _own_entries(old))
             sync_path(writing)
             replace_directory(writing, directory, _sibling(directory, "previous"))
         finally:
@@ -123,15 +128,13 @@ def save(directory: Path, checkpoint: Checkpoint, *, metrics: Sequence[str] = ()
         raise CheckpointError(f"cannot write the checkpoint {directory}: {reason}") from error
 
 
-def _keep_other_files(old: Path, new: Path) -> None:
-    """Copy the files that people added to the old checkpoint, such as MODEL_CARD.md."""
-    if not old.is_dir():
-        return
-    for path in old.iterdir():
-        is_checkpoint_file = path.suffix in SUFFIXES or path.name == METRICS
-        if not is_checkpoint_file and path.is_file() and not path.is_symlink():
-            shutil.copy2(path, new / path.name)
-            sync_path(new / path.name)
+def _own_entries(directory: Path) -> set[str]:
+    """Return the names of the files and folders in a checkpoint's folder that belong to it."""
+    try:
+        listed = {Path(name).parts[0] for name in file_sizes(directory)}
+    except CheckpointError:  # it is damaged
+        listed = {path.name for path in directory.iterdir() if path.suffix in SUFFIXES}
+    return {MANIFEST, METRICS, "training", *listed}
 
 
 def check_writable(directory: Path) -> None:
@@ -148,6 +151,9 @@ def check_writable(directory: Path) -> None:
             raise CheckpointError(
                 f"cannot write {directory}: the working directory is in it; start from another one"
             )
+    # The old files could not be removed, nor the folder be written again.
+    if directory.is_dir() and not os.access(directory, os.W_OK):
+        raise CheckpointError(f"cannot write {directory}: {os.strerror(errno.EACCES)}")
     probe = _sibling(directory, "writing")
     try:
         make_directory(probe.parent)

@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import IO, Any
 
@@ -60,14 +61,21 @@ def sync_file(file: IO[Any]) -> None:
 
 
 def sync_path(path: Path) -> None:
-    """Make a file, or the entries of a directory, survive a power failure (no-op on Windows)."""
+    """Make a file, or the entries of a directory, survive a power failure (no-op on Windows).
+
+    Directories are left out that may only be written, or whose file system cannot sync them.
+    """
     if sys.platform == "win32":
         return
-    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EINVAL) or not path.is_dir():
+            raise
 
 
 def make_directory(path: Path) -> None:
@@ -76,6 +84,32 @@ def make_directory(path: Path) -> None:
     path.mkdir(parents=True, exist_ok=True)
     for directory in missing:
         sync_path(directory.parent)
+
+
+def keep_other_entries(old: Path, new: Path, own: Collection[str]) -> None:
+    """Copy the entries that people added to a directory to the one that will replace it.
+
+    They are all entries but those named in `own`, those that `new` has, too, and pipes and sockets.
+    """
+    for path in old.iterdir():
+        kept = new / path.name
+        if path.name in own or kept.exists():
+            continue
+        if path.is_symlink() or not path.is_dir():
+            _copy_entry(path, kept)
+        else:
+            shutil.copytree(path, kept, symlinks=True, copy_function=_copy_entry)
+            for folder, _, _ in os.walk(kept):
+                sync_path(Path(folder))
+
+
+def _copy_entry(source: str | Path, target: str | Path) -> None:
+    path, kept = Path(source), Path(target)
+    if path.is_symlink():
+        kept.symlink_to(path.readlink())
+    elif path.is_file():
+        shutil.copy2(path, kept)
+        sync_path(kept)
 
 
 def replace_directory(new: Path, target: Path, previous: Path) -> None:

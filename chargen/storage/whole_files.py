@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import lzma
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,13 +21,16 @@ from chargen.storage.directories import real_path, sync_file, sync_path
 def atomic_write(output: str, *, uncompressed: bool = False) -> Iterator[IO[bytes]]:
     """Open a file for writing bytes; it appears at `output` only when the block ends.
 
-    Its suffix determines the compression, unless `uncompressed` turns it off. An `OSError` is
-    raised as a `CorpusError`; after any error, no partial file remains.
+    Its suffix determines the compression, unless `uncompressed` turns it off. It has the mode of a
+    file that it replaces. An `OSError` is raised as a `CorpusError`; after any error, no partial
+    file remains.
     """
     path = real_path(output)  # a link is kept, and its target is replaced
     hidden = path.parent / f".{path.name}.{os.getpid()}.writing"  # with_name refuses the root
     try:
         with hidden.open("wb") as file:
+            if path.exists():
+                shutil.copymode(path, hidden)  # a private file stays private
             with _compressed(file, "" if uncompressed else path.suffix.lower()) as packed:
                 yield packed
             sync_file(file)
@@ -36,7 +40,8 @@ def atomic_write(output: str, *, uncompressed: bool = False) -> Iterator[IO[byte
         reason = error.strerror or str(error)
         raise CorpusError(f"{printable(output)} cannot be written: {reason}") from error
     finally:
-        hidden.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # such as a name that is too long
+            hidden.unlink()
 
 
 def write_file(output: str, data: bytes, *, uncompressed: bool = False) -> None:

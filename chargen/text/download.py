@@ -108,8 +108,9 @@ class Downloader:
             tag = response.headers.get("ETag", "")
             strong = tag.startswith('"')
             validator = tag if strong else response.headers.get("Last-Modified")
-            self._validator_file.write_text(json.dumps({"validator": validator}), "utf-8")
             with self.partial_file.open("ab" if begin else "wb") as file:
+                # Only now are no bytes of an earlier version left, to which it would not apply.
+                self._validator_file.write_text(json.dumps({"validator": validator}), "utf-8")
                 self._write(response, file, url, begin, total)
         return "" if total is None or self._size() == total else _CUT_OFF
 

@@ -6,12 +6,14 @@ The folder holds either a corpus or one sub-folder per class.
 from __future__ import annotations
 
 import fnmatch
+import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from chargen.errors import CorpusError, enumerated, printable
+from chargen.storage.shipped import MANIFEST
 from chargen.text.config import AUTO_ENCODING, CorpusConfig
 from chargen.text.detecting import is_wide, marked_encoding, wide_encoding
 from chargen.text.files import Source, byte_blocks, from_path, unreadable
@@ -21,12 +23,17 @@ _INSPECTED_BYTES = 8192  # bytes at the start of a file that are searched for a 
 
 
 def text_files(root: Path, config: CorpusConfig, notes: list[str]) -> list[Source]:
-    """Return the files in and below `root`, except hidden, empty and binary files.
+    """Return the files in and below `root`, except hidden, empty and binary files and checkpoints.
 
-    `notes` gets a sentence that names the binary files. Raises `CorpusError` if no file is left.
+    `notes` gets sentences that name the binary files and the checkpoints. Raises `CorpusError` if
+    no file is left.
     """
-    files = ((path.relative_to(root).as_posix(), path) for path in _visible_files(root))
+    checkpoints: list[str] = []
+    visible = _visible_files(root, checkpoints)
+    files = ((path.relative_to(root).as_posix(), path) for path in visible)
     matches = [(name, path) for name, path in files if _matches(name, config.glob)]
+    if checkpoints:
+        notes.append(f"skipped in {printable(root)}: {enumerated(checkpoints, 'checkpoint')}")
     if not matches:
         among = f" that match {config.glob!r}" if config.glob else ""
         raise CorpusError(f"{printable(root)} holds no files{among}")
@@ -46,21 +53,38 @@ def text_files(root: Path, config: CorpusConfig, notes: list[str]) -> list[Sourc
     return sources
 
 
-def _visible_files(root: Path) -> Iterator[Path]:
+def _visible_files(root: Path, checkpoints: list[str]) -> Iterator[Path]:
     """Yield the files in and below a folder, except hidden ones; follow no links to folders.
 
-    Raises `CorpusError` if a folder cannot be read.
+    Checkpoints below it are left out and added to `checkpoints`: a run that is saved in the folder
+    that it reads would change its own text. Raises `CorpusError` if a folder cannot be read.
     """
 
     def stop(error: OSError) -> None:
         raise unreadable(printable(error.filename or root), error) from error
 
     for folder, folders, files in os.walk(root, onerror=stop):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        visible = [Path(folder) / name for name in folders if not name.startswith(".")]
+        skipped = [path for path in visible if _is_checkpoint(path)]
+        checkpoints += sorted(printable(path.relative_to(root).as_posix()) for path in skipped)
+        folders[:] = [path.name for path in visible if path not in skipped]
         for name in files:
             path = Path(folder) / name
             if not name.startswith(".") and os.path.isfile(path):  # noqa: PTH113  broken links
                 yield path
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    path = folder / MANIFEST
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            manifest = json.loads(file.read(1 << 20))
+    except (OSError, ValueError, RecursionError):
+        return False
+    # Other programs have files of that name.
+    return isinstance(manifest, dict) and manifest.keys() >= {"format_version", "kind", "files"}
 
 
 def _matches(relative: str, pattern: str | None) -> bool:
@@ -116,10 +140,10 @@ def class_files(root: Path, notes: list[str]) -> list[tuple[str, Path]]:
 
 def txt_files(root: Path) -> tuple[list[Path], list[Path]]:
     """Return the .txt files and the other files below `root`, both sorted; omit hidden files."""
-    files = list(_visible_files(root))
+    files = list(_visible_files(root, []))
     for entry in root.iterdir():  # the folder of a class may be a link
         if entry.is_symlink() and entry.is_dir() and not entry.name.startswith("."):
-            files += _visible_files(entry)
+            files += _visible_files(entry, [])
     files.sort()
     texts = [file for file in files if file.suffix.lower() == ".txt"]
     return texts, [file for file in files if file.suffix.lower() != ".txt"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import re
 import subprocess
@@ -16,11 +18,13 @@ import pytest
 from chargen.cli import progress
 from chargen.cli.main import main
 from chargen.cli.sentiment import verdicts
+from chargen.storage import checkpoint
 from tests.sentiment.models import save_classifier, tiny_classifier
 
 from .conftest import SMALL, Command
 
 FULL = Path("/dev/full")
+needs_full = pytest.mark.skipif(not FULL.exists(), reason="the system has no /dev/full")
 MANY = "a fine day\n" * 6_000
 
 COMMANDS = {
@@ -128,7 +132,7 @@ def test_a_reader_who_has_enough(name: str, here: Here) -> None:
         assert len(read.result()) > 0
 
 
-@pytest.mark.skipif(not FULL.exists(), reason="the system has no /dev/full")
+@needs_full
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_full_disk(name: str, here: Here) -> None:
     full = FULL.open("w", encoding="utf-8")  # closing it would write again
@@ -137,11 +141,56 @@ def test_a_full_disk(name: str, here: Here) -> None:
     full.close()
 
 
-@pytest.mark.skipif(not FULL.exists(), reason="the system has no /dev/full")
+@needs_full
 @pytest.mark.parametrize("name", PROCESSES)
 def test_a_process_on_a_full_disk(name: str, places: dict[str, str]) -> None:
     with FULL.open("wb") as full:
         assert ended(start(name, places, full)) == (1, "chargen: No space left on device\n")
+
+
+def test_a_reader_who_is_gone_ends_no_verification(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = checkpoint.load(trained)
+    for tensor in stored.tensors["model"].values():
+        tensor.fill_(math.nan)
+    checkpoint.save(tmp_path / "broken", stored)
+    for directory, code in ((tmp_path / "broken", 1), (trained, 0)):
+        with os.fdopen(gone(), "w", encoding="utf-8") as writing:
+            monkeypatch.setattr(sys, "stdout", writing)
+            with pytest.raises(SystemExit) as stopped:
+                main(["verify", str(directory)])
+        assert stopped.value.code == code
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(
+    chargen: Command, tmp_path: Path
+) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    place = next((p for p in (locked, Path("/proc/sys")) if not os.access(p, os.W_OK)), None)
+    if place is None:
+        pytest.skip("all places can be written")
+    (tmp_path / "link.csv").symlink_to(place / "new.csv")
+    for output in (place / "new.csv", tmp_path / "link.csv"):
+        result = chargen("score", "no-model", "no-text", "--table", output)
+        assert result.code == 2
+        assert result.err == f"chargen: --table {output}: its folder cannot be written to\n"
+
+
+@pytest.mark.parametrize("full", [False, pytest.param(True, marks=needs_full)])
+def test_a_run_outlives_the_reader_of_its_progress(
+    full: bool, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "fox"
+    stream = FULL.open("w") if full else os.fdopen(gone(), "w", encoding="utf-8")
+    monkeypatch.setattr(sys, "stderr", stream)
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", str(corpus), "--out", str(out), "--steps", "5", *SMALL])
+    assert stopped.value.code == 0
+    assert json.loads((out / "config.json").read_text())["results"]["finished"]
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    stream.close()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sh closes the streams")

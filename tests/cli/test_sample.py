@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -156,7 +157,7 @@ def test_interactive_adds_where_the_model_writes(
     [
         ("\nt\n", 0, "text:"),  # the end of stdin in place of the text
         ("\ne\nq\n", 0, "Editing failed"),
-        ("\nw a\0b\nq\n", 0, "cannot write a\\x00b: embedded null byte"),
+        ("\nw a\0b\nq\n", 0, "not saved: a\\x00b cannot be a path: embedded null byte"),
         ("\nt\n猫\n", 2, "猫"),
     ],
 )
@@ -195,3 +196,24 @@ def test_interactive_saves_bytes_of_the_prompt_that_are_no_text(
     result = chargen("sample", *options, "--interactive", stdin=f"w {saved}\nq\n")
     assert result.code == 0, result.err
     assert saved.read_bytes() == b"the \xff\n"
+
+
+def test_interactive_saves_all_or_nothing(
+    chargen: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    options = (save_lm(tmp_path / "lm"), "--prompt", "the ", "--length", 8)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        result = chargen("sample", *options, "--interactive", stdin=f"w {tmp_path}/new\nq\n")
+    assert f"not saved: {tmp_path}/new cannot be written: No space left" in result.err
+    surrogate = (options[0], "--prompt", "the \udbff", "--length", 8)
+    result = chargen("sample", *surrogate, "--interactive", stdin=f"w {tmp_path}/new\nq\n")
+    assert "not saved: 'utf-8' codec can't encode" in result.err
+    (tmp_path / "old").write_text("mine")
+    result = chargen("sample", *options, "--interactive", stdin=f"w {tmp_path}/old\nq\n")
+    assert f"{tmp_path}/old exists: choose another file" in result.err
+    assert (tmp_path / "old").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lm", "old"]

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import os
+import signal
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from chargen.language_model import load
+from chargen.language_model import LanguageModel, load
 from chargen.lm.evaluation import log_probs
 
 from .conftest import SMALL, Command
@@ -286,3 +287,29 @@ def test_how_a_table_was_read_is_noted(chargen: Command, trained: Path, folder: 
     result = chargen("corpus", "info", folder / "stray.csv", "--quoting", "none")
     assert "chargen train" not in result.out  # too short
     assert (result.code, result.err) == (0, "")
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_an_interrupted_command_leaves_no_half_of_a_table(
+    name: str, chargen: Command, trained: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = getattr(signal, name, None)
+    if number is None:
+        pytest.skip("this system has no such signal")
+    table, score, seen = folder / "d.csv", LanguageModel.score, []
+    table.write_text("older")
+
+    def interrupted(lm: LanguageModel, *arguments: Any, **options: Any) -> Any:
+        seen.append([path.name for path in folder.iterdir() if path.name.startswith(".d.csv")])
+        if len(seen) == 3:
+            signal.raise_signal(number)
+        return score(lm, *arguments, **options)
+
+    monkeypatch.setattr(LanguageModel, "score", interrupted)
+    before = signal.getsignal(number)
+    result = chargen("score", trained, folder / "texts", "--table", table, "--force")
+    assert (result.code, result.out) == (128 + number, "")
+    assert seen[-1]  # a part had been written
+    assert sorted(path.name for path in folder.iterdir()) == ["d.csv", "texts"]
+    assert table.read_text() == "older"
+    assert signal.getsignal(number) == before

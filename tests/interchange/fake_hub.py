@@ -44,12 +44,15 @@ class Hub:
     ----------
     sizes : dict
         By file: a size that is told in place of the true one.
+    gone : set
+        Files that are told, but not given.
     """
 
     url: str = ""
     repositories: dict[str, Repository] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     sizes: dict[str, int] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)
 
 
 @contextmanager
@@ -141,7 +144,7 @@ def hub() -> Iterator[Hub]:
                     for name, data in files.items()
                 ]
                 self.answer(200, {"id": match[1], "sha": sha, "siblings": siblings})
-            elif file and file[3] in files:
+            elif file and file[3] in files.keys() - state.gone:
                 data = files[file[3]]
                 tag = f'"{hashlib.sha256(data).hexdigest()}"'
                 self.answer(200, data, {"ETag": tag, "X-Repo-Commit": sha})

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from chargen.errors import ChargenError, ConfigError, CorpusError
+from chargen.errors import ChargenError, CheckpointError, ConfigError, CorpusError
 from chargen.language_model import LanguageModel
 from chargen.lm.config import ModelConfig
 from chargen.lm.model import create_network
 from chargen.storage.checkpoint import Checkpoint
+from chargen.storage.outputs import writing_lock
 from chargen.text.vocabulary import ByteVocabulary, CharVocabulary, Vocabulary
 
 pytest.importorskip("onnx", reason="needs the extra chargen[onnx]")
@@ -155,9 +156,21 @@ def test_nothing_of_the_users_is_replaced(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--force"):
         export_onnx(a_model("gru"), tmp_path / "out")
     assert (tmp_path / "out" / "step.onnx").read_bytes() == before
+    (tmp_path / "out" / "page").mkdir()
+    (tmp_path / "out" / "page" / "index.html").write_text("mine")
     export_onnx(a_model("gru"), tmp_path / "out", force=True)
     assert (tmp_path / "out" / "step.onnx").read_bytes() != before
+    assert (tmp_path / "out" / "page" / "index.html").read_text() == "mine"
     assert {p.name for p in tmp_path.iterdir()} == {"mine", "out"}
+
+
+def test_two_exports_into_one_folder_are_not_mixed(tmp_path: Path) -> None:
+    with (
+        writing_lock(tmp_path / "out"),
+        pytest.raises(CheckpointError, match="another run is writing"),
+    ):
+        export_onnx(a_model(), tmp_path / "out")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_link_is_kept_and_its_target_is_replaced(tmp_path: Path) -> None:

@@ -214,6 +214,10 @@ def _lie_about_size(files: dict[str, bytes], server: Hub) -> None:
     server.sizes["model.safetensors"] = 10**12
 
 
+def _lose_the_card(files: dict[str, bytes], server: Hub) -> None:
+    server.gone.add("README.md")
+
+
 def _leave_out(files: dict[str, bytes], _: Hub) -> None:
     del files["vocabulary.json"]
 
@@ -247,6 +251,7 @@ def _another_kind(files: dict[str, bytes], _: Hub) -> None:
     [
         (_tamper_weights, "SHA-256"),
         (_lie_about_size, "does not have the size"),
+        (_lose_the_card, "the hub refused"),
         (_leave_out, "vocabulary.json is missing"),
         (_escape, "not a valid name of a file in a checkpoint"),
         (_no_manifest, "has no checkpoint"),

@@ -14,7 +14,7 @@ import stat
 import sys
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +119,36 @@ def test_halves_of_two_versions_are_never_joined(site: Site, change: str) -> Non
     else:
         site.ranges = False
     assert fetch(asked).path("all").read_bytes() == site.files["/text.txt"]
+
+
+def interrupted(call: Callable[..., Any], ending: str) -> Callable[..., Any]:
+    """A method of paths that is interrupted for files of this ending."""
+
+    def method(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path.suffix == ending:
+            raise KeyboardInterrupt
+        return call(path, *arguments, **options)
+
+    return method
+
+
+def test_an_interruption_joins_no_halves_either(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = reference(site.url("/text.txt"))
+    for call, ending in ((Path.open, ".part"), (Path.write_text, ".json")):
+        site.tag, site.files["/text.txt"] = '"one"', TEXT
+        site.cut["/text.txt"] = [100_000] + [0] * 20
+        with pytest.raises(CorpusError, match="kept"):
+            fetch(asked, again=True)
+        site.cut.clear()
+        site.tag, site.files["/text.txt"] = '"two"', TEXT.upper()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, call.__name__, interrupted(call, ending))
+            with pytest.raises(KeyboardInterrupt):
+                fetch(asked, again=True)
+        assert fetch(asked, again=True).path("all").read_bytes() == TEXT.upper()
 
 
 def test_a_part_longer_than_the_file_is_begun_anew(site: Site, tmp_path: Path) -> None:
