@@ -189,7 +189,7 @@ class Loop(Generic[AnyTask]):
         """Number of evaluations that are due by now."""
         if self.settings.eval_every is not None:
             return self.progress.step // self.settings.eval_every
-        return int(min(1.0, self.share_done) * self.settings.evaluations)
+        return int(self.share_done * self.settings.evaluations)
 
     def evaluate(self) -> None:
         """Evaluate on rank 0, and keep the weights if they are the best.
