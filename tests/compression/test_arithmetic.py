@@ -57,6 +57,14 @@ def test_a_carry_goes_through_all_bytes_that_are_full() -> None:
         assert decoder.target() == (0, TOTAL - 1)[last]
 
 
+def test_bytes_of_equal_frequencies_are_their_own_code() -> None:
+    data = bytes(range(256)) + b"XX"
+    encoder = Encoder()
+    for byte in data:
+        encoder.encode(byte << 16, 1 << 16)
+    assert encoder.finish() == data
+
+
 def test_nothing_takes_no_byte() -> None:
     assert Encoder().finish() == b""
 
