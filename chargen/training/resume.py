@@ -19,7 +19,7 @@ from chargen.runtime.distributed import Ranks
 from chargen.runtime.process_group import joined_ranks
 from chargen.runtime.seeds import seed_everything
 from chargen.storage import checkpoint
-from chargen.storage.outputs import locked_for_run, refuse_to_overwrite, writing_lock
+from chargen.storage.outputs import locked_for_run, writing_lock
 from chargen.text.corpus import Corpus
 from chargen.text.vocabulary import Vocabulary
 from chargen.training.continuing import with_replay, without_validation
@@ -89,11 +89,13 @@ def resume(
         reporter = reporter if reporter and ranks.is_main else Reporter()
 
         def claim_and_read() -> tuple[SavedRun, TrainConfig]:
-            if out is not None:  # a run that is resumed takes no --force
-                refuse_to_overwrite(target, force=False, advice="choose another --out")
-            stack.enter_context(writing_lock(target) if out is None else locked_for_run(target))
+            if out is None:
+                stack.enter_context(writing_lock(target))
+            else:  # a run that is resumed takes no --force
+                stack.enter_context(locked_for_run(target, advice="choose another --out"))
             saved = read_run(directory)
-            checkpoint.check_writable(target)
+            if out is None:
+                checkpoint.check_writable(target)
             return saved, with_new_budget(saved.config, budget)
 
         saved, longer = ranks.broadcast(claim_and_read)

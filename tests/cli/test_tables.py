@@ -7,7 +7,6 @@ import json
 import math
 import os
 import signal
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pytest
 
 from chargen.language_model import LanguageModel, load
 from chargen.lm.evaluation import log_probs
+from tests.pipes import written_once
 
 from .conftest import SMALL, Command
 
@@ -139,18 +139,9 @@ def test_pairs(chargen: Command, trained: Path, folder: Path) -> None:
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_pairs_from_a_pipe(chargen: Command, trained: Path, folder: Path) -> None:
     pipe = folder / "pairs.tsv"
-    os.mkfifo(pipe)
-
-    def write() -> None:
-        for text in ("a\tb\nthe dog\tteh dog\n", ""):  # nothing is left for a second reader
-            pipe.write_text(text)
-
-    writer = threading.Thread(target=write, daemon=True)
-    writer.start()
-    assert chargen("score", trained, "--pairs", pipe).out.endswith("in 1 of 1 pair (100.0%)\n")
-    second = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    writer.join()
-    os.close(second)
+    with written_once(pipe, "a\tb\nthe dog\tteh dog\n"):
+        result = chargen("score", trained, "--pairs", pipe)
+    assert result.out.endswith("in 1 of 1 pair (100.0%)\n")
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from chargen.text.files import from_path
 from chargen.text.sources import corpus_name, read, read_all, resolve
 from chargen.text.symbols import SEPARATOR
 from chargen.text.tables import open_table
+from tests.pipes import written_once
 
 PLAIN = CorpusConfig()
 TEXT = "To be, or not to be: été, 日本, 😀\n" * 100
@@ -252,19 +253,9 @@ def test_named_pipes(tmp_path: Path) -> None:
 )
 def test_tables_from_named_pipes(tmp_path: Path, name: str, delimiter: str | None) -> None:
     pipe = tmp_path / name
-    os.mkfifo(pipe)
-
-    def write() -> None:
-        for text in ("a;text\n1;one\n2;two\n", ""):  # nothing is left for a second reader
-            pipe.write_text(text)
-
-    writer = threading.Thread(target=write, daemon=True)
-    writer.start()
-    table = open_table(from_path(pipe), TableConfig(delimiter=delimiter), [])
-    assert [table.text(row) for row in table.rows()] == ["one", "two"]
-    second = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    writer.join()
-    os.close(second)
+    with written_once(pipe, "a;text\n1;one\n2;two\n"):
+        table = open_table(from_path(pipe), TableConfig(delimiter=delimiter), [])
+        assert [table.text(row) for row in table.rows()] == ["one", "two"]
 
 
 class TestBuiltin:

@@ -44,6 +44,16 @@ def until(job: Job, holds: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+def start_training(runner: JobRunner) -> tuple[Job, int]:
+    """Start a long job, and return it and the number of its process once it trains."""
+    others = multiprocessing.active_children()
+    job = runner.start("fox", TEXT, steps=100_000, **SMALL)
+    until(job, lambda: len(job.training) > 0)
+    (child,) = set(multiprocessing.active_children()) - set(others)
+    assert child.pid is not None
+    return job, child.pid
+
+
 def test_a_run_tells_its_curve_and_leaves_a_checkpoint(spawning: JobRunner) -> None:
     job = spawning.start(" fox ", TEXT, steps=100, **SMALL)
     until(job, lambda: job.ended)
@@ -77,12 +87,8 @@ def test_a_cancelled_run_can_go_on(runner: JobRunner) -> None:
 
 
 def test_a_run_that_dies_is_told(runner: JobRunner) -> None:
-    others = multiprocessing.active_children()
-    job = runner.start("fox", TEXT, steps=100_000, **SMALL)
-    until(job, lambda: len(job.training) > 0)
-    (child,) = set(multiprocessing.active_children()) - set(others)
-    assert child.pid is not None
-    os.kill(child.pid, signal.SIGKILL)
+    job, pid = start_training(runner)
+    os.kill(pid, signal.SIGKILL)
     until(job, lambda: job.ended)
     assert job.state == "failed"
     assert "exit code -9" in job.message
@@ -90,12 +96,8 @@ def test_a_run_that_dies_is_told(runner: JobRunner) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs process groups")
 def test_ctrl_c_in_a_terminal_reaches_the_server_alone(runner: JobRunner) -> None:
-    others = multiprocessing.active_children()
-    job = runner.start("fox", TEXT, steps=100_000, **SMALL)
-    until(job, lambda: len(job.training) > 0)
-    (child,) = set(multiprocessing.active_children()) - set(others)
-    assert child.pid is not None
-    assert os.getpgid(child.pid) == child.pid
+    job, pid = start_training(runner)
+    assert os.getpgid(pid) == pid
     runner.close()  # as the server does then
     assert job.state == "stopped"
 
