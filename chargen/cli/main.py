@@ -96,7 +96,7 @@ for command in (
     cli.add_command(command)
 
 
-SPIN_COUNT = "20000"
+SPIN_COUNT = "2000"
 """Number of times a thread of GNU OpenMP checks for the other threads before it sleeps.
 
 By default it checks for milliseconds, and keeps the processor from threads that have work to do

@@ -34,7 +34,7 @@ from chargen.sentiment.network import (
     text_encodings,
 )
 from chargen.sentiment.regression import Linear, Regression, choose_members
-from chargen.sentiment.splitting import Targets, TrainingTexts, fold_numbers
+from chargen.sentiment.splitting import Targets, TrainingTexts, fold_numbers, sample_texts
 from chargen.sentiment.text_classification import (
     LabelledProgress,
     LabelledTexts,
@@ -46,7 +46,10 @@ from chargen.training.loop import Loop
 from chargen.training.reporting import Log, Reporter
 
 MOST_NGRAM_TEXTS = 20_000
-"""Most texts in which n-grams are counted (more if more are labelled); each takes some 30 KB."""
+"""Most texts in which n-grams are counted (more if more are labelled); each takes some 30 KB.
+
+Of more unlabelled texts a random sample is taken, since a file may be sorted.
+"""
 
 PROBE_STRENGTHS = tuple(2.0**power for power in range(-12, 5, 2))
 """Inverse regularisation strengths among which a probe chooses."""
@@ -111,7 +114,8 @@ class Setup:
         """Count the n-grams of labelled and unlabelled texts; None with `--no-ngrams`."""
         if not self.config.ngrams:
             return None
-        unlabelled = self.texts.unlabelled[: max(0, MOST_NGRAM_TEXTS - len(texts))]
+        room = max(0, MOST_NGRAM_TEXTS - len(texts))
+        unlabelled = sample_texts(self.texts.unlabelled, room, self.config.seed)
         found = Ngrams(texts, unlabelled, self.config.seed)
         more = f" and {len(unlabelled):,} unlabelled" if unlabelled else ""
         self.reporter.note(f"n-grams counted in {len(texts):,} labelled{more} texts")

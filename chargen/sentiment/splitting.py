@@ -131,6 +131,13 @@ def read_training_texts(
     return TrainingTexts(train, valid, classes, tuple(unlabelled))
 
 
+def sample_texts(texts: tuple[str, ...], count: int, seed: int) -> tuple[str, ...]:
+    """Return at most `count` of the texts, drawn at random, in their order."""
+    if len(texts) <= count:
+        return texts
+    return tuple(texts[row] for row in sorted(random.Random(seed).sample(range(len(texts)), count)))
+
+
 def split(examples: Examples, fraction: float, seed: int) -> tuple[Examples, Examples]:
     """Split examples into a training part and a fraction for validation, stratified by class.
 

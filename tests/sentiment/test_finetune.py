@@ -33,7 +33,7 @@ from chargen.sentiment.config import ExamplesConfig, FinetuneConfig
 from chargen.sentiment.examples import Examples
 from chargen.sentiment.finetune import finetune, resume_finetune
 from chargen.sentiment.learning import FinetuneRun
-from chargen.sentiment.splitting import read_training_texts, split
+from chargen.sentiment.splitting import read_training_texts, sample_texts, split
 from chargen.storage import checkpoint
 from chargen.text.vocabulary import CharVocabulary, RawVocabulary
 from chargen.training.reporting import Reporter
@@ -360,6 +360,17 @@ def test_adapting_changes_the_encoder(
     assert moved.abs().max() > 1e-3  # at its own rate fine-tuning moves it by a millionth
     assert any("60 labelled and 100 unlabelled texts" in note for note in recorder.notes)
     assert "valid_nats" in recorder.evaluations[0]
+
+
+def test_a_sample_of_texts_comes_from_all_of_them() -> None:
+    texts = tuple(map(str, range(1000)))
+    sample = sample_texts(texts, 100, seed=0)
+    assert len(set(sample)) == 100
+    assert list(sample) == sorted(sample, key=int)  # in their order
+    assert 35 < sum(int(text) < 500 for text in sample) < 65  # not only the first
+    assert sample == sample_texts(texts, 100, seed=0) != sample_texts(texts, 100, seed=1)
+    assert sample_texts(texts, 1000, seed=0) == texts
+    assert sample_texts(texts, 0, seed=0) == ()
 
 
 def test_n_grams_learn_from_what_was_held_back_once_it_has_judged(
