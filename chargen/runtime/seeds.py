@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 
 import torch
@@ -20,6 +21,8 @@ def sklearn_seed(seed: int) -> int:
 def seed_everything(seed: int, deterministic: bool = False) -> None:
     """Seed torch's generators on every device, and rule out nondeterministic kernels if asked."""
     torch.manual_seed(seed)
+    if deterministic:  # older releases of torch refuse to use cuBLAS without it
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if torch.are_deterministic_algorithms_enabled() != deterministic:
         torch.use_deterministic_algorithms(deterministic)
 

@@ -315,6 +315,8 @@ def test_seeds(start: Start, tmp_path: Path) -> None:
 
 def test_deterministic(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "choose_precision", lambda *_: pytest.fail("by stopwatch"))
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")  # put back, whoever changes it
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
     deterministic: list[bool] = []
     recorder = Recorder(
         lambda _: deterministic.append(torch.are_deterministic_algorithms_enabled())
@@ -323,6 +325,7 @@ def test_deterministic(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyP
     runs = [start(out=tmp_path / str(k), reporter=recorder, **options) for k in range(2)]
     assert deterministic
     assert all(deterministic)
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
     assert same(*(weights_in(run.directory) for run in runs))
     assert document(runs[0].directory)["precision"] == "float32"
 
