@@ -228,7 +228,10 @@ class LanguageModel:
     def steered(self, steering: Steering, label: str, strength: float = 1.0) -> LanguageModel:
         """Return the same model with steering, which writes texts of a class and scores as before.
 
-        See `Steering.steered` for the arguments and errors. Neither `save` nor an export keeps it.
+        In `chargen.sampling.steering`, ``stored_steering(lm.checkpoint)`` returns the steering of a
+        checkpoint and ``fit_steering`` that of labelled texts; see `Steering.steered` there for the
+        arguments and errors. ``chargen sample --steer`` has a strength of 2. Neither `save` nor an
+        export keeps the steering.
         """
         other = copy.copy(self)
         other.decoder = steering.steered(self.decoder, label, strength)
