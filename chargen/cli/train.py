@@ -94,7 +94,8 @@ def train(
 
     CORPUS is a file (plain, .gz, .bz2, .xz, .zst, .csv, .tsv, .jsonl, .json), a folder, - for
     stdin, an address, or a name (python-docs, ...; see `chargen corpus list`). Values that you
-    do not give are chosen from the size of the corpus and the budget, and printed.
+    do not give are chosen from the size of the corpus and the budget; the main ones are printed,
+    and `chargen info` shows all.
 
     \b
     chargen train mybook.txt --minutes 10
