@@ -150,7 +150,7 @@ class LanguageModel:
         **options
             Fields of `SamplingConfig`: max_chars, temperature, top_k, top_p, min_p, seed, label (of
             a model that was trained with labels), ...; they take precedence over those of `config`.
-            Without a seed each call draws a new one, which only `sample` returns.
+            Without a seed each call draws a new one, which `sample` and `watch` return.
 
         Raises
         ------
@@ -214,7 +214,8 @@ class LanguageModel:
         ----------
         prompt : str
         seconds : float
-            Time between two results; the last result is the finished text.
+            Time between two results; the last result is the finished text, and the only one of a
+            backward model.
         config, **options
             As for `generate`.
         """
@@ -227,7 +228,10 @@ class LanguageModel:
     def steered(self, steering: Steering, label: str, strength: float = 1.0) -> LanguageModel:
         """Return the same model with steering, which writes texts of a class and scores as before.
 
-        See `Steering.steered` for the arguments and errors. Neither `save` nor an export keeps it.
+        In `chargen.sampling.steering`, ``stored_steering(lm.checkpoint)`` returns the steering of a
+        checkpoint and ``fit_steering`` that of labelled texts; see `Steering.steered` there for the
+        arguments and errors. ``chargen sample --steer`` has a strength of 2. Neither `save` nor an
+        export keeps the steering.
         """
         other = copy.copy(self)
         other.decoder = steering.steered(self.decoder, label, strength)
@@ -390,7 +394,7 @@ class LanguageModel:
         Raises
         ------
         ConfigError, CheckpointError
-            If `directory` exists, or cannot be written.
+            If `directory` exists and is not empty, or cannot be written.
         """
         weights = self.model.state_dict()
         stored = storage.pack(self.model.config, weights, self.vocabulary, self.counts)

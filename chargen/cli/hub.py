@@ -72,8 +72,8 @@ def push(directory: str, repo: str, as_json: bool, quiet: bool, **options: Any) 
 def pull(repo: str, as_json: bool, quiet: bool, **options: Any) -> None:
     """Fetch a checkpoint from the Hugging Face Hub.
 
-    Only the files of a checkpoint are fetched. Their sizes, hashes and contents are checked before
-    anything is written. Needs the extra chargen[hub].
+    Only the files of a checkpoint and its card are fetched. Sizes, hashes and contents are checked
+    before anything is written. Needs the extra chargen[hub].
 
     \b
     chargen pull anna/mybook

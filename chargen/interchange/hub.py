@@ -1,7 +1,7 @@
 """Send checkpoints to the Hugging Face Hub, and fetch them.
 
-Only the files of a checkpoint are sent or fetched. Fetched files are not trusted: names and sizes
-are checked before anything is fetched, hashes and contents before anything is written.
+Only the files of a checkpoint and its card are sent or fetched. Fetched files are not trusted: name
+and size are checked before a file is fetched, hashes and contents before anything is written.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def push(
     license: str | None = None,
     language: str | None = None,
 ) -> Pushed:
-    """Send a checkpoint to the hub as one commit, which replaces an earlier checkpoint.
+    """Send a checkpoint and its card to the hub as one commit, which replaces earlier ones.
 
     Without `training`, the folders are removed from the names of the texts, because they describe
     the machine.

@@ -42,8 +42,8 @@ class Score:
     text : str
         The text as the model read it; the end of a document is shown as a newline.
     log_probs : (N,) float32
-        Natural log-probability of each character given all characters before it; for a character of
-        several bytes, the sum over its bytes.
+        Natural log-probability of each character given all characters before it (after it, if the
+        model reads backward); for a character of several bytes, the sum over its bytes.
     unknown_chars : int
         Number of characters that the model has never seen; each is scored as the unknown symbol.
     """

@@ -234,7 +234,7 @@ class Classifier:
         -------
         (N + 1, C) float32
             N is the number of characters of the cleaned text; row 0 is for the empty text. In a
-            text of more than 2,000 characters, n-grams are not counted anew at each of them.
+            text of 2,000 characters or more, n-grams are not counted anew at each of them.
         """
         text = given_text(text) if cleaned else self.cleaned(text)
         traces = []

@@ -86,7 +86,7 @@ def finetune(
     encoder : path, or two of them
         Checkpoints of language models: one, or a forward and a backward one.
     out : path, optional
-        The classifier's directory. Without it no files are written, and `FinetuneRun.directory` is
+        The classifier's directory. Without it no files are kept, and `FinetuneRun.directory` is
         None.
     config, network, reading : FinetuneConfig, NetworkConfig, ExamplesConfig, optional
         Settings of training, sizes of the network, and how the data is read; `options` take

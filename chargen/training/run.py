@@ -90,7 +90,7 @@ def train(
 
     Raises
     ------
-    ConfigError, CorpusError, CheckpointError, TrainingError
+    ConfigError, CorpusError, VocabularyError, CheckpointError, TrainingError, MissingExtraError
 
     Examples
     --------

@@ -50,7 +50,7 @@ class Run:
     finished : bool
         False if the run was interrupted; `resume` continues it.
     sample : str
-        Text written with the best weights.
+        Text written with the best weights; empty if the model cannot write (`can_write`).
     """
 
     directory: Path

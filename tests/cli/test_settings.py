@@ -72,6 +72,30 @@ def test_a_run_that_goes_on_keeps_its_budget_and_folder(
     assert (figures["steps"], figures["directory"]) == (3, str(out))
 
 
+def test_a_budget_prevails_over_other_kinds_in_variables_and_files(
+    chargen: Command, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text("[train]\nminutes = 9\n[sentiment.train]\nminutes = 9\n")
+
+    def steps(out: str, *options: object) -> int:
+        command = ("--config", file, "train", corpus, "--out", tmp_path / out, "--json")
+        result = chargen(*command, *options, *SMALL)
+        assert result.code == 0, result.err
+        return int(json.loads(result.out)["steps"])
+
+    assert steps("a", "--steps", 3) == 3
+    monkeypatch.setenv("CHARGEN_TRAIN_STEPS", "4")
+    assert steps("b") == 4
+    assert steps("c", "--epochs", 1e-9) == 1
+    both = chargen("train", corpus, "--out", tmp_path / "d", "--steps", 1, "--epochs", 1, *SMALL)
+    assert "--epochs and --steps exclude each other" in both.err
+    data = tmp_path / "data.csv"  # which does not exist: the budgets are checked before it is read
+    command = ("--config", file, "sentiment", "train", data, "--encoder", "reviews")
+    result = chargen(*command, "--epochs", 1, "--out", tmp_path / "e")
+    assert "data.csv does not exist" in result.err
+
+
 def test_commands_within_groups(chargen: Command, tmp_path: Path, corpus: Path) -> None:
     file = tmp_path / "c.toml"
     file.write_text("[corpus.info]\njson = true\n")
