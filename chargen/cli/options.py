@@ -206,28 +206,6 @@ def check_files(
             raise MissingExtraError(name, "plot")
 
 
-_PRECEDENCE = (
-    ParameterSource.COMMANDLINE,
-    ParameterSource.ENVIRONMENT,
-    ParameterSource.DEFAULT_MAP,
-)
-
-
-def with_prevailing_budget(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a command without the budgets over which another one prevails.
-
-    A budget on the command line also prevails over one of another kind in a variable or a file.
-    """
-    source_of = click.get_current_context().get_parameter_source
-    ranks = {
-        name: next((i for i, source in enumerate(_PRECEDENCE) if source is source_of(name)), 0)
-        for name in BUDGETS
-        if options.get(name) is not None
-    }
-    first = min(ranks.values(), default=0)
-    return {k: None if ranks.get(k, first) > first else value for k, value in options.items()}
-
-
 def resume_budget(context: click.Context, also_allowed: Collection[str] = ()) -> dict[str, Any]:
     """Return the new budget of `--resume`, empty if none is given.
 

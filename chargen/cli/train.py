@@ -17,7 +17,6 @@ from chargen.cli.options import (
     quiet_option,
     resume_budget,
     resume_option,
-    with_prevailing_budget,
 )
 from chargen.cli.progress import reporter_for
 from chargen.cli.terminal import echo_json, say, visible
@@ -123,7 +122,6 @@ def train(
         # With --from, an option that is given counts even if its value is the default.
         source_of = click.get_current_context().get_parameter_source
         chosen = {k: v for k, v in options.items() if source_of(k) is not ParameterSource.DEFAULT}
-        chosen = with_prevailing_budget(chosen)
         result = chargen.train(corpora, out, force=force, **reporting, **chosen)
     if not distributed.is_main():
         return 0  # torchrun would end the other ranks at the first nonzero code

@@ -8,13 +8,7 @@ from typing import Any
 import click
 
 from chargen.cli.groups import Command
-from chargen.cli.options import (
-    json_option,
-    option,
-    options_of,
-    quiet_option,
-    with_prevailing_budget,
-)
+from chargen.cli.options import json_option, option, options_of, quiet_option
 from chargen.cli.progress import reporter_for
 from chargen.cli.sentiment.verdicts import aligned
 from chargen.cli.terminal import echo_json, visible
@@ -54,7 +48,6 @@ def compare(train: str, test: str, as_json: bool, quiet: bool, **options: Any) -
     chargen sentiment compare train.csv --test test.csv --encoder reviews \\
         --models tfidf,scratch,finetuned --minutes 5
     """
-    options = with_prevailing_budget(options)
     config, reading = split_options(options, CompareConfig, ExamplesConfig)
     reporter = reporter_for(quiet)
     from chargen.sentiment import compare as comparison

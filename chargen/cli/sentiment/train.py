@@ -15,7 +15,6 @@ from chargen.cli.options import (
     quiet_option,
     resume_budget,
     resume_option,
-    with_prevailing_budget,
 )
 from chargen.cli.progress import reporter_for
 from chargen.cli.terminal import echo_json, say, visible
@@ -92,7 +91,7 @@ def train(
             force=force,
             reporter=reporter,
             tensorboard=tensorboard,
-            **with_prevailing_budget(options),
+            **options,
         )
     _report_result(run, as_json, quiet)
     return 0 if run.finished else 128 + signal.SIGINT
