@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,7 @@ class Start:
     lm: LanguageModel
     replay: str | None = None  # corpus of the old text
     replay_share: float = REPLAY_SHARE  # share of old text in all text that is read
+    requested: CorpusConfig | None = None  # how the user asked to read texts
 
     def __post_init__(self) -> None:
         check_argument("--replay-share", self.replay_share, float, above=0, below=1)
@@ -94,12 +95,13 @@ class Start:
         return replace(own, **{name: getattr(requested, name) for name in _CHANGEABLE_FIELDS})
 
     def reading(
-        self, requested: CorpusConfig, arguments: Sequence[str], given_options: Collection[str] = ()
+        self, arguments: Sequence[str], given_options: Collection[str] = ()
     ) -> CorpusConfig:
-        """Return how to read the text: `requested`, completed with how the model's text was read.
+        """Return how to read a text: `requested`, completed with how the model's text was read.
 
         Raises `ConfigError` if `requested` contradicts the model.
         """
+        requested = self.requested or CorpusConfig()
         trained, level = self.lm.trained_reading, self.lm.vocabulary.level
         if requested.raw_bytes and not self.lm.raw:
             raise ConfigError(
@@ -144,12 +146,21 @@ class Start:
             return text
         old = load_corpus(
             [self.replay],
-            without_validation(config),
+            without_validation(replace(config, **self.replay_documents)),
             vocabulary=text.vocabulary,
             reverse=reverse,
             min_characters=1,
         )
         return with_replay(text, old, self.replay_share)
+
+    @cached_property
+    def replay_documents(self) -> dict[str, Any]:
+        """Fields of `CorpusConfig` for the old text, which may be a table if the new one is none.
+
+        The other fields are those of the new text.
+        """
+        reading = self.reading([self.replay] if self.replay else [])
+        return {"documents": reading.documents, "label_column": reading.label_column}
 
     def train_config(self, requested: TrainConfig, characters: int) -> TrainConfig:
         """Return `requested`; if it has no budget, with fewer passes than a new model would get."""
@@ -190,8 +201,11 @@ class Start:
 
     def to_document(self) -> dict[str, Any]:
         """Return what the checkpoint records of the start, besides the corpus."""
-        replay = {"replay": self.replay, "replay_share": self.replay_share} if self.replay else {}
-        return {"start_from": self.directory, **replay}
+        document: dict[str, Any] = {"start_from": self.directory}
+        if self.replay:
+            document |= {"replay": self.replay, "replay_share": self.replay_share}
+            document["replay_documents"] = self.replay_documents
+        return document
 
 
 def refuse_backward_labels(backward: bool, reading: CorpusConfig) -> None:
@@ -201,11 +215,15 @@ def refuse_backward_labels(backward: bool, reading: CorpusConfig) -> None:
 
 
 def read_start(
-    directory: str | Path, replay: str | Path | None, replay_share: float = REPLAY_SHARE
+    directory: str | Path,
+    replay: str | Path | None,
+    replay_share: float = REPLAY_SHARE,
+    requested: CorpusConfig | None = None,
 ) -> Start:
     """Read the model that a run starts from; raises the errors of `LanguageModel.load`."""
     old = None if replay is None else str(replay)
-    return Start(str(directory), LanguageModel.load(directory), old, replay_share)
+    lm = LanguageModel.load(directory)
+    return Start(str(directory), lm, old, replay_share, requested)
 
 
 def with_scaled_rate(plan: Plan, factor: float) -> Plan:
@@ -269,7 +287,7 @@ def merged_vocabulary(old: Vocabulary, new: Vocabulary) -> Vocabulary:
 
 
 def without_validation(config: CorpusConfig) -> CorpusConfig:
-    """Return the configuration for old text: as for the new text, without validation text."""
+    """Return the configuration for old text, none of which is for validation."""
     return replace(config, valid=None, valid_fraction=0.0)
 
 
