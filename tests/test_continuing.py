@@ -176,6 +176,14 @@ def test_old_text_keeps_its_documents_and_labels(
     assert chargen.resume(tmp_path / "b", steps=4).steps == 4
 
 
+def test_texts_from_python_go_with_old_text_that_is_no_table(old: Path, tmp_path: Path) -> None:
+    texts = [words(NEW, seed, 100) for seed in range(4)]
+    begin: dict[str, Any] = {"start_from": old / "old", "replay": old / "old.txt"}
+    chargen.train(texts=texts, out=tmp_path / "m", steps=2, **begin, **SMALL)
+    assert chargen.load(tmp_path / "m").trained_reading["documents"] == "rows"
+    assert chargen.resume(tmp_path / "m", steps=3).steps == 3
+
+
 def test_raw_bytes_go_on_as_raw_bytes(old: Path, tmp_path: Path) -> None:
     (tmp_path / "tune.mid").write_bytes(bytes(range(256)) * 20)
     options: dict[str, Any] = {"steps": 2, **SMALL}

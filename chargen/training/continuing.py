@@ -27,6 +27,7 @@ from chargen.options import check_argument, flag
 from chargen.runtime.signals import stop_after_step
 from chargen.text.config import CorpusConfig
 from chargen.text.corpus import Corpus, load_corpus
+from chargen.text.sources import are_tables
 from chargen.text.symbols import SEPARATOR
 from chargen.text.vocabulary import ByteVocabulary, CharVocabulary, RawVocabulary, Vocabulary
 from chargen.training.language_modelling import LanguageModelling
@@ -95,13 +96,12 @@ class Start:
         return replace(own, **{name: getattr(requested, name) for name in _CHANGEABLE_FIELDS})
 
     def reading(
-        self, arguments: Sequence[str], given_options: Collection[str] = ()
+        self, requested: CorpusConfig, arguments: Sequence[str], given_options: Collection[str] = ()
     ) -> CorpusConfig:
-        """Return how to read a text: `requested`, completed with how the model's text was read.
+        """Return how to read the text: `requested`, completed with how the model's text was read.
 
         Raises `ConfigError` if `requested` contradicts the model.
         """
-        requested = self.requested or CorpusConfig()
         trained, level = self.lm.trained_reading, self.lm.vocabulary.level
         if requested.raw_bytes and not self.lm.raw:
             raise ConfigError(
@@ -155,11 +155,15 @@ class Start:
 
     @cached_property
     def replay_documents(self) -> dict[str, Any]:
-        """Fields of `CorpusConfig` for the old text, which may be a table if the new one is none.
+        """Fields of `CorpusConfig` for the documents of the old text.
 
-        The other fields are those of the new text.
+        The other fields are those of the new text, but only one of the two texts may be a table.
         """
-        reading = self.reading([self.replay] if self.replay else [])
+        asked, corpora = self.requested or CorpusConfig(), [self.replay or ""]
+        plain = replace(asked, documents=None, label_column=None)
+        if asked.documents == "rows" and not are_tables(corpora, plain):
+            asked = replace(plain, documents=self.lm.documents_of(plain, corpora)[0] or "files")
+        reading = self.reading(asked, corpora)
         return {"documents": reading.documents, "label_column": reading.label_column}
 
     def train_config(self, requested: TrainConfig, characters: int) -> TrainConfig:

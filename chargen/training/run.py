@@ -120,7 +120,7 @@ def train(
             refuse_torchrun("training on from a model")
             start = read_start(start_from, replay, replay_share, corpus_config)
             model_config = start.model_config(model_config, options)
-            corpus_config = start.reading(arguments, options)
+            corpus_config = start.reading(corpus_config, arguments, options)
         log = Log()
         events = log_to_tensorboard(log, tensorboard if ranks.is_main else None, directory)
         stack.enter_context(events)
