@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from chargen.errors import did_you_mean
+from chargen.options import BUDGETS
 
 HEADINGS = (
     *("Budget", "Prompt", "Drawing", "Steering", "Measure", "Explanation", "Text", "Model"),
@@ -26,6 +28,14 @@ MIN_OPTIONS_FOR_HEADINGS = 8
 
 _FIRST_COLUMN = 30
 """Width in characters beyond which the help of an option begins on its own line, as in click."""
+
+
+_PRECEDENCE: tuple[ParameterSource | None, ...] = (
+    ParameterSource.COMMANDLINE,
+    ParameterSource.ENVIRONMENT,
+    ParameterSource.DEFAULT_MAP,
+)
+"""Sources of options, the strongest first; a budget has no default."""
 
 
 class PipeClosed(Exception):
@@ -78,12 +88,25 @@ class Headed(click.Command):
 class Command(Headed):
     """A command that lists its options under headings."""
 
+    def invoke(self, ctx: click.Context) -> Any:
+        _keep_strongest_budget(ctx)
+        return super().invoke(ctx)
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         sections = {
             heading: [record for option in options if (record := option.get_help_record(ctx))]
             for heading, options in options_by_heading(self, ctx).items()
         }
         _write_sections(formatter, sections)
+
+
+def _keep_strongest_budget(ctx: click.Context) -> None:
+    """Remove the budgets over which another takes precedence: they exclude each other."""
+    sources = {name: ctx.get_parameter_source(name) for name in BUDGETS if ctx.params.get(name)}
+    strongest = min(map(_PRECEDENCE.index, sources.values()), default=0)
+    for name, source in sources.items():
+        if _PRECEDENCE.index(source) > strongest:
+            ctx.params[name] = None
 
 
 class Group(Headed, click.Group):

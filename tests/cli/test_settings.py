@@ -35,6 +35,18 @@ def test_who_goes_before_whom(
     assert steps_of(chargen, corpus, out, "--steps", 5, file=file) == 5
 
 
+def test_a_budget_goes_before_one_of_another_kind(
+    chargen: Command, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, out = tmp_path / "night.toml", tmp_path / "fox"
+    file.write_text("[train]\nminutes = 1\nhidden-size = 16\nprecision = 'float32'\n")
+    monkeypatch.setenv("CHARGEN_TRAIN_EPOCHS", "0.1")
+    assert 3 < steps_of(chargen, corpus, out, file=file) < 9
+    assert steps_of(chargen, corpus, out, "--steps", 2, file=file) == 2
+    refused = chargen("train", corpus, "--steps", 2, "--minutes", 1)
+    assert "--minutes and --steps exclude each other" in refused.err
+
+
 def test_variables_have_the_names_of_options(
     chargen: Command, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
