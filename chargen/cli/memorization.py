@@ -72,6 +72,7 @@ def memorization(
     special_ids = {
         "separator_id": lm.vocabulary.separator_id,
         "first_label_id": lm.vocabulary.first_label_id,
+        "unknown_id": lm.vocabulary.unknown_id,
     }
     result = measure(lm.decoder, text.train, sizes, **special_ids)
     figures = {"length": sizes.length, "context": sizes.context, **_figures(result)}
