@@ -146,9 +146,11 @@ def test_labels_grow_too(tmp_path: Path, level: str) -> None:
     assert chargen.load(tmp_path / "e").vocabulary.labels == ("ann", "bob")
 
 
-@pytest.mark.parametrize("new", ["unlabelled.csv", "plain"])
+@pytest.mark.parametrize(
+    ("new", "documents"), [("unlabelled.csv", None), ("plain", None), ("plain", "lines")]
+)
 def test_old_text_keeps_its_documents_and_labels(
-    tmp_path: Path, new: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, new: str, documents: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = labelled(tmp_path / "first.csv", ["bob", "dan"], KNOWN)
     (tmp_path / "unlabelled.csv").write_text(
@@ -167,7 +169,7 @@ def test_old_text_keeps_its_documents_and_labels(
         return original(text, old, share)
 
     monkeypatch.setattr(continuing, "with_replay", with_replay)
-    replay: dict[str, Any] = {"replay": first, "replay_share": 0.2}
+    replay: dict[str, Any] = {"replay": first, "replay_share": 0.2, "documents": documents}
     chargen.train(tmp_path / new, tmp_path / "b", start_from=tmp_path / "a", **replay, **options)
     vocabulary, rows = mixed[0].vocabulary, first.read_text().count("\n") - 1
     assert vocabulary.labels == ("bob", "dan")

@@ -161,10 +161,13 @@ class Start:
         """
         asked, corpora = self.requested or CorpusConfig(), [self.replay or ""]
         plain = replace(asked, documents=None, label_column=None)
-        if asked.documents == "rows" and not are_tables(corpora, plain):
-            asked = replace(plain, documents=self.lm.documents_of(plain, corpora)[0] or "files")
-        reading = self.reading(asked, corpora)
-        return {"documents": reading.documents, "label_column": reading.label_column}
+        documents, label_column = self.lm.documents_of(plain, corpora)
+        if asked.label_column or documents != "rows":  # else as in the training of the model
+            if asked.documents == "rows" and not are_tables(corpora, plain):
+                documents, label_column = documents or "files", None
+            else:
+                documents, label_column = asked.documents or documents, asked.label_column
+        return {"documents": documents, "label_column": label_column}
 
     def train_config(self, requested: TrainConfig, characters: int) -> TrainConfig:
         """Return `requested`; if it has no budget, with fewer passes than a new model would get."""
