@@ -89,6 +89,10 @@ class CorpusError(ChargenError):
     """A text cannot be read or is too small; the message names the file and the position."""
 
 
+class OneDocumentError(CorpusError):
+    """A text that must be divided between documents has only one."""
+
+
 class VocabularyError(ChargenError):
     """A vocabulary cannot encode a text, or is itself invalid."""
 

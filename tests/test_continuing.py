@@ -19,6 +19,7 @@ from chargen.errors import ConfigError, CorpusError
 from chargen.lm.config import ModelConfig
 from chargen.lm.model import create_network
 from chargen.text.vocabulary import ByteVocabulary, CharVocabulary, RawVocabulary
+from chargen.training import continuing
 from chargen.training.continuing import Start, interleave, read_start
 
 from .sentiment.making import Recorder
@@ -143,6 +144,46 @@ def test_labels_grow_too(tmp_path: Path, level: str) -> None:
     chargen.train(plain, tmp_path / "d", hidden_size=16, **options)
     chargen.train(more, tmp_path / "e", start_from=tmp_path / "d", label_column="who", **options)
     assert chargen.load(tmp_path / "e").vocabulary.labels == ("ann", "bob")
+
+
+@pytest.mark.parametrize(
+    ("new", "documents"), [("unlabelled.csv", None), ("plain", None), ("plain", "lines")]
+)
+def test_old_text_keeps_its_documents_and_labels(
+    tmp_path: Path, new: str, documents: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = labelled(tmp_path / "first.csv", ["bob", "dan"], KNOWN)
+    (tmp_path / "unlabelled.csv").write_text(
+        first.read_text().replace("who,", "number,").replace("fox", "cat")
+    )
+    (tmp_path / "plain").mkdir()
+    for name in "ab":
+        (tmp_path / "plain" / f"{name}.txt").write_text(words(NEW, ord(name), 300), "utf-8")
+    options: dict[str, Any] = {"steps": 2, **SMALL}
+    chargen.train(first, tmp_path / "a", label_column="who", hidden_size=16, **options)
+    mixed: list[Any] = []
+    original = continuing.with_replay
+
+    def with_replay(text: Any, old: Any, share: float) -> Any:
+        mixed.append(old)
+        return original(text, old, share)
+
+    monkeypatch.setattr(continuing, "with_replay", with_replay)
+    replay: dict[str, Any] = {"replay": first, "replay_share": 0.2, "documents": documents}
+    chargen.train(tmp_path / new, tmp_path / "b", start_from=tmp_path / "a", **replay, **options)
+    vocabulary, rows = mixed[0].vocabulary, first.read_text().count("\n") - 1
+    assert vocabulary.labels == ("bob", "dan")
+    assert (mixed[0].train == vocabulary.separator_id).sum() == rows
+    assert (mixed[0].train >= vocabulary.first_label_id).sum() == rows
+    assert chargen.resume(tmp_path / "b", steps=4).steps == 4
+
+
+def test_texts_from_python_go_with_old_text_that_is_no_table(old: Path, tmp_path: Path) -> None:
+    texts = [words(NEW, seed, 100) for seed in range(4)]
+    begin: dict[str, Any] = {"start_from": old / "old", "replay": old / "old.txt"}
+    chargen.train(texts=texts, out=tmp_path / "m", steps=2, **begin, **SMALL)
+    assert chargen.load(tmp_path / "m").trained_reading["documents"] == "rows"
+    assert chargen.resume(tmp_path / "m", steps=3).steps == 3
 
 
 def test_raw_bytes_go_on_as_raw_bytes(old: Path, tmp_path: Path) -> None:

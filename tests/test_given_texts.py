@@ -17,6 +17,7 @@ from chargen.cli.main import main
 from chargen.sampling.steering import fit_steering
 from chargen.sentiment.explain import explain
 from chargen.storage import checkpoint
+from chargen.text.config import CorpusConfig
 from chargen.text.corpus import load_corpus
 from chargen.text.vocabulary import ByteVocabulary, CharVocabulary, RawVocabulary
 
@@ -385,6 +386,14 @@ def test_training_on_one_text_is_training_on_a_file_of_it(tmp_path: Path) -> Non
     chargen.train(tmp_path / "book.txt", tmp_path / "file", steps=5, **SIZES)
     chargen.train(texts=[BOOK], out=tmp_path / "text", steps=5, **SIZES)
     assert learnt(tmp_path / "text") == learnt(tmp_path / "file")
+
+
+def test_texts_are_validated_on_a_file_that_is_no_table(tmp_path: Path) -> None:
+    (tmp_path / "held.txt").write_text("it was\na dark night\n")
+    config = CorpusConfig(documents="rows", valid=str(tmp_path / "held.txt"))
+    corpus = load_corpus([], config, texts=["it was a dark night\n" * 9] * 3)
+    separator = corpus.vocabulary.separator_id
+    assert [(ids == separator).sum() for ids in (corpus.train, corpus.valid)] == [3, 1]
 
 
 def test_texts_that_cannot_be_learnt_from(tmp_path: Path) -> None:

@@ -85,6 +85,18 @@ def test_a_passage_lies_in_one_document_and_holds_no_label() -> None:
         memorization(Decoder(model), ids, MemorizationConfig(length=9, context=6), **apart)
 
 
+def test_unknown_characters_are_never_given_back() -> None:
+    model = small_model(3)
+    with torch.no_grad():
+        model.output.weight.zero_()
+        model.output.bias.copy_(torch.tensor([9.0, 0.0, 5.0]))  # 0: unknown
+    ids = np.array([0, 2] * 200, np.uint8)
+    config = MemorizationConfig(passages=400, length=1, context=5)
+    assert memorization(Decoder(model), ids, config).share == pytest.approx(0.5, abs=0.01)
+    told = memorization(Decoder(model), ids, config, unknown_id=0)
+    assert (told.agreeing == (ids[told.starts] == 2)).all()
+
+
 def test_a_text_that_is_too_short() -> None:
     with pytest.raises(CorpusError, match="149 characters; a context and a passage need 150"):
         memorization(Decoder(small_model(3)), np.zeros(149, np.uint8))

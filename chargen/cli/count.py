@@ -71,7 +71,9 @@ def count(
     # If training kept no text for validation, the usual share gives the weight.
     trained = lm.trained_reading
     held_out = trained.get("valid_fraction") or reading.valid_fraction
-    text = load_corpus_for(lm, corpora, replace(reading, valid_fraction=held_out))
+    text = load_corpus_for(
+        lm, corpora, replace(reading, valid_fraction=held_out), cuts_document=True
+    )
     if trained.get("valid") or trained.get("valid_fraction") == 0:
         say(
             "note: training held out no part of its text. If that text is CORPUS, the bits of the "

@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from chargen.errors import did_you_mean
+from chargen.options import BUDGETS
 
 HEADINGS = (
     *("Budget", "Prompt", "Drawing", "Steering", "Measure", "Explanation", "Text", "Model"),
@@ -26,6 +28,22 @@ MIN_OPTIONS_FOR_HEADINGS = 8
 
 _FIRST_COLUMN = 30
 """Width in characters beyond which the help of an option begins on its own line, as in click."""
+
+
+ALTERNATIVES = (
+    BUDGETS,
+    ("valid", "valid_fraction"),
+    ("prompt", "prompt_file"),
+    ("steer_data", "steer_with"),
+)
+"""Options of which one is given, or none."""
+
+_SOURCES = (
+    ParameterSource.COMMANDLINE,
+    ParameterSource.ENVIRONMENT,
+    ParameterSource.DEFAULT_MAP,
+)
+"""Sources of options, the strongest first."""
 
 
 class PipeClosed(Exception):
@@ -78,12 +96,31 @@ class Headed(click.Command):
 class Command(Headed):
     """A command that lists its options under headings."""
 
+    def invoke(self, ctx: click.Context) -> Any:
+        for names in ALTERNATIVES:
+            _keep_strongest(ctx, names)
+        return super().invoke(ctx)
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         sections = {
             heading: [record for option in options if (record := option.get_help_record(ctx))]
             for heading, options in options_by_heading(self, ctx).items()
         }
         _write_sections(formatter, sections)
+
+
+def _keep_strongest(ctx: click.Context, names: tuple[str, ...]) -> None:
+    """Reset those of the named options over whose source that of another one takes precedence."""
+    ranks = {
+        option: _SOURCES.index(source)
+        for option in ctx.command.params
+        if option.name in names and (source := ctx.get_parameter_source(option.name)) in _SOURCES
+    }
+    for option, rank in ranks.items():
+        if rank > min(ranks.values()):
+            # Without a default, this is a sentinel in some releases of click.
+            default = option.default if isinstance(option.default, float) else None
+            ctx.params[option.name or ""] = default
 
 
 class Group(Headed, click.Group):

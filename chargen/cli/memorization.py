@@ -67,10 +67,12 @@ def memorization(
     held_out = (
         0.0 if trained.get("valid") else trained.get("valid_fraction", reading.valid_fraction)
     )
-    text = load_corpus_for(lm, corpora, replace(reading, valid_fraction=held_out))
+    reading = replace(reading, valid_fraction=held_out)
+    text = load_corpus_for(lm, corpora, reading, cuts_document=False)
     special_ids = {
         "separator_id": lm.vocabulary.separator_id,
         "first_label_id": lm.vocabulary.first_label_id,
+        "unknown_id": lm.vocabulary.unknown_id,
     }
     result = measure(lm.decoder, text.train, sizes, **special_ids)
     figures = {"length": sizes.length, "context": sizes.context, **_figures(result)}

@@ -14,7 +14,7 @@ from click.core import ParameterSource
 
 from chargen.cli.groups import Option
 from chargen.cli.terminal import say_notes, visible
-from chargen.errors import ConfigError, MissingExtraError
+from chargen.errors import ConfigError, MissingExtraError, OneDocumentError
 from chargen.options import (
     BUDGETS,
     DEVICE,
@@ -135,22 +135,38 @@ quiet_option = option(
 )
 
 
-def load_corpus_for(lm: Any, corpora: tuple[str, ...], requested: CorpusConfig) -> Any:
+def load_corpus_for(
+    lm: Any, corpora: tuple[str, ...], requested: CorpusConfig, *, cuts_document: bool
+) -> Any:
     """Return a `Corpus` in a model's ids and reading order.
 
-    ``requested.valid_fraction`` of it is held out, at the same places as in training. See
-    `chargen.LanguageModel.reading` for the rest. Notes on how the text was read go to stderr.
+    ``requested.valid_fraction`` of it is held out, at the same places as in training. If the text
+    is a single document, which training would not have divided, its end is held out if
+    `cuts_document`, otherwise nothing is. See `chargen.LanguageModel.reading` for the rest. Notes
+    on how the text was read go to stderr.
     """
     from chargen.text.corpus import load_corpus
+    from chargen.text.sources import resolve
 
     config: CorpusConfig = lm.reading(requested, corpora)
     trained = lm.trained_reading
     of_each = trained.get("valid_of_each", False)  # missing in runs of earlier versions
-    # With files as documents there may be only one document, which cannot be split.
     by_file = trained.get("documents") == "rows" and config.documents == "files"
     documents = None if by_file else config.documents
     config = replace(config, documents=documents, valid_of_each=of_each)
-    text = load_corpus(corpora, config, vocabulary=lm.vocabulary, reverse=lm.backward)
+    fraction = config.valid_fraction if cuts_document else 0.0
+    whole = replace(config, documents=None, valid_fraction=fraction)
+    sources = resolve(corpora, config)
+    has_pipe = any(source.stream for source in sources)
+    if has_pipe and config.documents == "files" and len(sources) == 1:
+        config = whole
+    options: dict[str, Any] = {"vocabulary": lm.vocabulary, "reverse": lm.backward}
+    try:
+        text = load_corpus(corpora, config, **options)
+    except OneDocumentError:
+        if has_pipe:  # which cannot be read again
+            raise
+        text = load_corpus(corpora, whole, **options)
     say_notes(text.notes)
     return text
 

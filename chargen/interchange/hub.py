@@ -248,7 +248,8 @@ def _metadata(stored: Checkpoint) -> dict[str, Any]:
     names = (config.get("corpus") or {}).get("arguments") if is_lm else config.get("data")
     names = [_last_part(str(name)) for name in names or ()]
     datasets = [_DATASETS[name] for name in names if name in _DATASETS]
-    results = config.get("results") or {}
+    # The figures of a run are those of its network, without counts that were added later.
+    results = {} if config.get("counts") else config.get("results") or {}
     task = "text-generation" if is_lm else "text-classification"
     evaluations = [
         EvalResult(

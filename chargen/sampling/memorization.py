@@ -45,6 +45,7 @@ def memorization(
     *,
     separator_id: int | None = None,
     first_label_id: int | None = None,
+    unknown_id: int | None = None,
 ) -> Memorization:
     """Let a decoder continue `ids` (N,) from random positions, and compare the result with `ids`.
 
@@ -54,7 +55,8 @@ def memorization(
 
     If documents end with `separator_id`, each passage lies within one document, because the order
     of documents is not part of their text. Ids from `first_label_id` on are labels: the decoder
-    reads them in a context, but they are not part of a passage and are never predicted.
+    reads them in a context, but they are not part of a passage and are never predicted. Nor is
+    `unknown_id`, which no model writes: a passage with an unknown character is not reproduced.
 
     Raises
     ------
@@ -84,7 +86,13 @@ def memorization(
     agreeing = np.concatenate(
         [
             _count_agreeing(
-                decoder, ids, starts[first : first + STREAMS], length, context, first_label_id
+                decoder,
+                ids,
+                starts[first : first + STREAMS],
+                length,
+                context,
+                first_label_id,
+                unknown_id,
             )
             for first in range(0, len(starts), STREAMS)
         ]
@@ -122,6 +130,7 @@ def _count_agreeing(
     length: int,
     context: int,
     first_label_id: int | None,
+    unknown_id: int | None,
 ) -> NDArray[np.int64]:
     positions = starts + np.arange(-context, 0)[:, None]  # (T, B)
     passages = ids[starts + np.arange(length)[:, None]]
@@ -129,6 +138,8 @@ def _count_agreeing(
     agreeing = np.zeros(len(starts), np.int64)
     for step, expected in enumerate(passages):
         require_finite(logits.cpu().numpy())
+        if unknown_id is not None:
+            logits[:, unknown_id] = -torch.inf
         drawn = logits[:, :first_label_id].argmax(-1)
         agreeing += (agreeing == step) & (drawn.cpu().numpy() == expected)
         if not (agreeing > step).any():

@@ -128,6 +128,8 @@ def _resolve_sources(
 ) -> tuple[list[Source], list[Source]]:
     """Return the sources to read, and those of a separate validation text (if there is one)."""
     sources = resolve(corpora, config, notes) if texts is None else [from_texts(texts)]
+    if texts is not None and config.documents == "rows" and config.label_column is None:
+        config = replace(config, documents="files")  # a file to validate on may be no table
     valid = [] if config.valid is None else resolve([config.valid], config, notes)
     refuse_table_options(sources + valid, config)
     if config.level == "byte" and config.min_count > 1:

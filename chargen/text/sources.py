@@ -16,7 +16,15 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from chargen.errors import ConfigError, CorpusError, brief, did_you_mean, nearest_name, printable
+from chargen.errors import (
+    ConfigError,
+    CorpusError,
+    OneDocumentError,
+    brief,
+    did_you_mean,
+    nearest_name,
+    printable,
+)
 from chargen.text import builtin, datasets, fetching
 from chargen.text.config import DOCUMENT_MODES, CorpusConfig
 from chargen.text.decoding import decode_source, normalized, replace_invalid
@@ -301,13 +309,13 @@ class _Reader(NamedTuple):
 
 
 def require_marker(sources: Sequence[Source], config: CorpusConfig, seen_markers: set[str]) -> None:
-    """Raise `CorpusError` if documents end at a marker that was not seen in the sources."""
+    """Raise `OneDocumentError` if documents end at a marker that was not seen in the sources."""
     marker = config.marker
     if marker is None or seen_markers:
         return
     names = ", ".join(source.name for source in sources[:3])
     more = f" and {len(sources) - 3:,} more" if len(sources) > 3 else ""
-    raise CorpusError(
+    raise OneDocumentError(
         f"--documents {brief(marker)}: no line of {names}{more} is exactly that, so no document "
         f"ends{did_you_mean(marker, DOCUMENT_MODES)}"
     )

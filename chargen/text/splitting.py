@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from chargen.errors import CorpusError
+from chargen.errors import CorpusError, OneDocumentError
 from chargen.text.config import CorpusConfig
 from chargen.text.vocabulary import Vocabulary
 
@@ -27,7 +27,7 @@ def split_point(ids: npt.NDArray[Any], vocabulary: Vocabulary, config: CorpusCon
     if config.documents is not None and vocabulary.separator_id is not None:
         cut = _after_separator(ids, cut, vocabulary.separator_id)
         if not 0 < cut < len(ids):
-            raise CorpusError(
+            raise OneDocumentError(
                 "the corpus is one document, which cannot be split; name a validation text with "
                 "--valid, or train without validation: --valid-fraction 0"
             )

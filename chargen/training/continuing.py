@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from chargen.options import check_argument, flag
 from chargen.runtime.signals import stop_after_step
 from chargen.text.config import CorpusConfig
 from chargen.text.corpus import Corpus, load_corpus
+from chargen.text.sources import are_tables
 from chargen.text.symbols import SEPARATOR
 from chargen.text.vocabulary import ByteVocabulary, CharVocabulary, RawVocabulary, Vocabulary
 from chargen.training.language_modelling import LanguageModelling
@@ -68,6 +69,7 @@ class Start:
     lm: LanguageModel
     replay: str | None = None  # corpus of the old text
     replay_share: float = REPLAY_SHARE  # share of old text in all text that is read
+    requested: CorpusConfig | None = None  # how the user asked to read texts
 
     def __post_init__(self) -> None:
         check_argument("--replay-share", self.replay_share, float, above=0, below=1)
@@ -144,12 +146,28 @@ class Start:
             return text
         old = load_corpus(
             [self.replay],
-            without_validation(config),
+            without_validation(replace(config, **self.replay_documents)),
             vocabulary=text.vocabulary,
             reverse=reverse,
             min_characters=1,
         )
         return with_replay(text, old, self.replay_share)
+
+    @cached_property
+    def replay_documents(self) -> dict[str, Any]:
+        """Fields of `CorpusConfig` for the documents of the old text.
+
+        The other fields are those of the new text, but only one of the two texts may be a table.
+        """
+        asked, corpora = self.requested or CorpusConfig(), [self.replay or ""]
+        plain = replace(asked, documents=None, label_column=None)
+        documents, label_column = self.lm.documents_of(plain, corpora)
+        if asked.label_column or documents != "rows":  # else as in the training of the model
+            if asked.documents == "rows" and not are_tables(corpora, plain):
+                documents, label_column = documents or "files", None
+            else:
+                documents, label_column = asked.documents or documents, asked.label_column
+        return {"documents": documents, "label_column": label_column}
 
     def train_config(self, requested: TrainConfig, characters: int) -> TrainConfig:
         """Return `requested`; if it has no budget, with fewer passes than a new model would get."""
@@ -190,8 +208,11 @@ class Start:
 
     def to_document(self) -> dict[str, Any]:
         """Return what the checkpoint records of the start, besides the corpus."""
-        replay = {"replay": self.replay, "replay_share": self.replay_share} if self.replay else {}
-        return {"start_from": self.directory, **replay}
+        document: dict[str, Any] = {"start_from": self.directory}
+        if self.replay:
+            document |= {"replay": self.replay, "replay_share": self.replay_share}
+            document["replay_documents"] = self.replay_documents
+        return document
 
 
 def refuse_backward_labels(backward: bool, reading: CorpusConfig) -> None:
@@ -201,11 +222,15 @@ def refuse_backward_labels(backward: bool, reading: CorpusConfig) -> None:
 
 
 def read_start(
-    directory: str | Path, replay: str | Path | None, replay_share: float = REPLAY_SHARE
+    directory: str | Path,
+    replay: str | Path | None,
+    replay_share: float = REPLAY_SHARE,
+    requested: CorpusConfig | None = None,
 ) -> Start:
     """Read the model that a run starts from; raises the errors of `LanguageModel.load`."""
     old = None if replay is None else str(replay)
-    return Start(str(directory), LanguageModel.load(directory), old, replay_share)
+    lm = LanguageModel.load(directory)
+    return Start(str(directory), lm, old, replay_share, requested)
 
 
 def with_scaled_rate(plan: Plan, factor: float) -> Plan:
@@ -269,7 +294,7 @@ def merged_vocabulary(old: Vocabulary, new: Vocabulary) -> Vocabulary:
 
 
 def without_validation(config: CorpusConfig) -> CorpusConfig:
-    """Return the configuration for old text: as for the new text, without validation text."""
+    """Return the configuration for old text, none of which is for validation."""
     return replace(config, valid=None, valid_fraction=0.0)
 
 

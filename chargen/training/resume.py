@@ -241,7 +241,9 @@ class SavedRun:
         if text.vocabulary != self.vocabulary:
             raise CheckpointError(f"{where}: vocabulary.json is not that of the corpus")
         if "replay" in saved:
-            config = asdict(without_validation(saved_config(where, saved)))
+            # Runs of earlier versions read the documents of both texts in the same way.
+            fields = saved["config"] | saved.get("replay_documents", {})
+            config = asdict(without_validation(saved_config(where, {"config": fields})))
             replay = {"arguments": [saved["replay"]], "config": config, "key": saved["replay_key"]}
             text = with_replay(text, read(replay, self.vocabulary), saved["replay_share"])
         streams = self.config.batch_size or 0
@@ -291,6 +293,7 @@ def _check_documents(config: dict[str, Any], state: dict[str, Any]) -> None:
             "corpus.replay": (corpus["replay"], str),
             "corpus.replay_key": (corpus["replay_key"], str),
             "corpus.replay_share": (corpus["replay_share"], float),
+            "corpus.replay_documents": (corpus.get("replay_documents", {}), dict),
         }
     for name, (value, kind) in fields.items():
         if not isinstance(value, kind) or isinstance(value, bool):

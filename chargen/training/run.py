@@ -118,7 +118,7 @@ def train(
         start = None
         if start_from is not None:
             refuse_torchrun("training on from a model")
-            start = read_start(start_from, replay, replay_share)
+            start = read_start(start_from, replay, replay_share, corpus_config)
             model_config = start.model_config(model_config, options)
             corpus_config = start.reading(corpus_config, arguments, options)
         log = Log()

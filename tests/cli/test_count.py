@@ -60,6 +60,28 @@ def test_a_model_that_held_nothing_out_and_one_of_bytes(
         assert ("training held out no part" in result.err) == (model.name == "whole")
 
 
+@pytest.mark.parametrize("documents", ["files", "~~~", "blank-lines"])
+def test_a_single_document(chargen: Command, corpus: Path, tmp_path: Path, documents: str) -> None:
+    for name in "ab":
+        (tmp_path / name).write_text(
+            corpus.read_text() + ("~~~\n\n" if len(documents) != 5 else "")
+        )
+    model, text = tmp_path / "model", tmp_path / "other.txt"
+    text.write_text(OTHER, encoding="utf-8")
+    options = ("--documents", documents, "--steps", 2, *SMALL, "--quiet")
+    result = chargen("train", tmp_path / "a", tmp_path / "b", "--out", model, *options)
+    assert result.code == 0, result.err
+    counted = chargen("count", model, text, "--out", tmp_path / "counted", "--json")
+    assert counted.code == 0, counted.err
+    figures = json.loads(counted.out)
+    assert figures["characters"] + figures["valid_characters"] == len(OTHER)
+    # Training holds out whole documents, so no part of this one.
+    sizes = ("--length", 10, "--context", 10, "--passages", 5)
+    measured = chargen("memorization", model, text, *sizes, "--json")
+    assert measured.code == 0, measured.err
+    assert "held_out" not in json.loads(measured.out)
+
+
 def test_characters_that_give_the_weight_are_those_that_were_scored(
     chargen: Command, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

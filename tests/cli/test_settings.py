@@ -35,6 +35,18 @@ def test_who_goes_before_whom(
     assert steps_of(chargen, corpus, out, "--steps", 5, file=file) == 5
 
 
+def test_a_budget_goes_before_one_of_another_kind(
+    chargen: Command, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, out = tmp_path / "night.toml", tmp_path / "fox"
+    file.write_text("[train]\nminutes = 1\nhidden-size = 16\nprecision = 'float32'\n")
+    monkeypatch.setenv("CHARGEN_TRAIN_EPOCHS", "0.1")
+    assert 3 < steps_of(chargen, corpus, out, file=file) < 9
+    assert steps_of(chargen, corpus, out, "--steps", 2, file=file) == 2
+    refused = chargen("train", corpus, "--steps", 2, "--minutes", 1)
+    assert "--minutes and --steps exclude each other" in refused.err
+
+
 def test_variables_have_the_names_of_options(
     chargen: Command, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,28 +84,23 @@ def test_a_run_that_goes_on_keeps_its_budget_and_folder(
     assert (figures["steps"], figures["directory"]) == (3, str(out))
 
 
-def test_a_budget_prevails_over_other_kinds_in_variables_and_files(
-    chargen: Command, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_option_goes_before_its_alternative(
+    chargen: Command, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = tmp_path / "c.toml"
-    file.write_text("[train]\nminutes = 9\n[sentiment.train]\nminutes = 9\n")
-
-    def steps(out: str, *options: object) -> int:
-        command = ("--config", file, "train", corpus, "--out", tmp_path / out, "--json")
-        result = chargen(*command, *options, *SMALL)
-        assert result.code == 0, result.err
-        return int(json.loads(result.out)["steps"])
-
-    assert steps("a", "--steps", 3) == 3
-    monkeypatch.setenv("CHARGEN_TRAIN_STEPS", "4")
-    assert steps("b") == 4
-    assert steps("c", "--epochs", 1e-9) == 1
-    both = chargen("train", corpus, "--out", tmp_path / "d", "--steps", 1, "--epochs", 1, *SMALL)
-    assert "--epochs and --steps exclude each other" in both.err
-    data = tmp_path / "data.csv"  # which does not exist: the budgets are checked before it is read
-    command = ("--config", file, "sentiment", "train", data, "--encoder", "reviews")
-    result = chargen(*command, "--epochs", 1, "--out", tmp_path / "e")
+    file, data = tmp_path / "c.toml", tmp_path / "data.csv"  # data.csv does not exist
+    file.write_text(
+        "[sample]\nprompt-file = 'p.txt'\n[sentiment.train]\nminutes = 9\nvalid = 'v.csv'\n"
+    )
+    sample = ("sample", trained, "--length", 5, "--prompt", "The")
+    assert chargen("--config", file, *sample).code == 0
+    train = ("sentiment", "train", data, "--encoder", "reviews", "--out", tmp_path / "out")
+    result = chargen("--config", file, *train, "--epochs", 1, "--valid-fraction", 0.2)
+    assert "data.csv does not exist" in result.err  # which is looked for after the options
+    monkeypatch.setenv("CHARGEN_SENTIMENT_TRAIN_VALID_FRACTION", "0.2")
+    result = chargen(*train, "--valid", "v.csv")
     assert "data.csv does not exist" in result.err
+    both = chargen(*train, "--valid", "v.csv", "--valid-fraction", 0.2)
+    assert "--valid and --valid-fraction exclude each other" in both.err
 
 
 def test_commands_within_groups(chargen: Command, tmp_path: Path, corpus: Path) -> None:

@@ -134,6 +134,10 @@ def test_the_card_says_what_is_known(server: Hub, fox: Path, tmp_path: Path) -> 
     (figure,) = card.eval_results
     assert (figure.metric_type, figure.metric_value) == ("bits_per_character", bits)
     assert (figure.dataset_name, card.model_name) == ("fox.txt", "fox")
+    chargen.load(fox).with_counts("a hen. " * 20).save(tmp_path / "counted")
+    hub.push(tmp_path / "counted", "anna/counted")
+    card = _card(server.repositories["anna/counted"].commits[-1]["README.md"]).data
+    assert card.eval_results is None  # the figures are those of the network alone
     hub.push("sentiment", "anna/mood")
     card = _card(server.repositories["anna/mood"].commits[-1]["README.md"])
     assert card.data.pipeline_tag == "text-classification"
