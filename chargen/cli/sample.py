@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from chargen.cli.options import (
 )
 from chargen.cli.steering import SteeringConfig, steered_model
 from chargen.cli.terminal import echo_json, say, visible, write_incrementally
-from chargen.errors import ChargenError, ConfigError, CorpusError, spelled
+from chargen.errors import ChargenError, ConfigError, CorpusError, enumerated, spelled
 from chargen.options import SEED, split_options
 from chargen.sampling.config import SamplingConfig
 from chargen.sentiment.config import ExamplesConfig
@@ -116,7 +116,7 @@ def sample(
     config = replace(config, stop=tuple(_prompt_text(stop, None, lm.raw) for stop in config.stop))
     _, unknown = lm.encode_prompt(text, config)
     lm = steered_model(lm, steering, reading, quiet)
-    config = _with_seed_and_notes(config, unknown, quiet)
+    config = _with_seed_and_notes(config, unknown, lm.vocabulary.labels, quiet)
     # Control characters are escaped on a terminal and kept in a pipe.
     show = visible if sys.stdout.isatty() and not raw else str
     if interactive:
@@ -131,9 +131,16 @@ def sample(
         write_incrementally(_output_pieces(lm, text, num_samples, config), sys.stdout, show)
 
 
-def _with_seed_and_notes(config: SamplingConfig, unknown: str, quiet: bool) -> SamplingConfig:
-    """Return `config`, with a new seed if it has none; print notes on it and on `unknown`."""
+def _with_seed_and_notes(
+    config: SamplingConfig, unknown: str, labels: Sequence[str], quiet: bool
+) -> SamplingConfig:
+    """Return `config`, with a new seed if it has none; print notes on what the user may not expect.
+
+    `unknown` are the unknown characters of the prompt, `labels` those of the model.
+    """
     notes = []
+    if labels and config.label is None:
+        notes.append(f"the model has learnt texts by {enumerated(labels, 'label')}: give --label")
     if unknown:
         how = "left out" if config.unknown == "skip" else "read as the unknown symbol"
         notes.append(

@@ -246,6 +246,9 @@ def test_the_command_line_writes_and_tells_labels(
 ) -> None:
     written = chargen("sample", run.directory, "--label", "bob", "--seed", 1)
     assert written.out == lm.generate(label="bob", seed=1) + "\n"
+    assert written.err == ""
+    without = chargen("sample", run.directory, "--seed", 1, "--length", 2)
+    assert "the model has learnt texts by labels ann and bob: give --label" in without.err
     refused = chargen("sample", run.directory, "--label", "carl")
     assert refused.code == 2
     assert "'ann', 'bob'" in refused.err
