@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import settings
+
+# More threads would only change the order of sums, and two processes of two threads each, side by
+# side on two cores, spend their time waiting for each other. numpy's products read this when numpy
+# is imported, and so do the processes that tests start.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import torch
 
 # No deadline, since a machine may be busy, and the same cases in every run; for others:
 # pytest --hypothesis-profile=default --hypothesis-seed=1
@@ -19,15 +26,11 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _one_thread_and_own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    # More threads would only change the order of sums, and the speed of other jobs.
-    torch.set_num_threads(1)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    torch.set_num_threads(1)  # should a plugin have imported torch before
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("cache")
         patch.setenv("CHARGEN_CACHE_DIR", str(folder))
-        # So do the processes that tests start: two of two threads each, side by side on two cores,
-        # spend their time waiting for each other.
-        patch.setenv("OMP_NUM_THREADS", "1")
         yield
 
 
